@@ -1,0 +1,92 @@
+-- The ledger: what was delivered and what became of it. Applied as sampan_loader; safe to apply again.
+create table if not exists ops.batch (
+    batch_id bigint generated always as identity primary key,
+    feed text not null,
+    business_date date not null,
+    content_sha256 text not null check (content_sha256 ~ '^[0-9a-f]{64}$'),
+    origin text not null default 'delivery' check (origin in ('delivery', 'replay')),
+    source_uri text not null,
+    landing_uri text not null,
+    bytes bigint not null check (bytes >= 0),
+    received_at timestamptz not null,
+    contract_version text not null,
+    state text not null default 'landed' check (state in ('landed', 'loaded', 'gated', 'published', 'held')),
+    token bigint not null default 0,
+    rows_in bigint,
+    rows_published bigint,
+    rows_quarantined bigint,
+    rows_duplicate bigint,
+    rows_held bigint,
+    landed_at timestamptz not null default clock_timestamp(),
+    loaded_at timestamptz,
+    gated_at timestamptz,
+    published_at timestamptz,
+    held_at timestamptz,
+    deleted_at timestamptz,
+    problem jsonb,
+    unique (feed, business_date, content_sha256),
+    constraint rows_add_up check (rows_in = rows_published + rows_quarantined + rows_duplicate),
+    constraint published_is_counted check (state <> 'published' or rows_in is not null),
+    constraint held_has_a_reason check (state <> 'held' or problem is not null)
+);
+create index if not exists batch_by_state on ops.batch (feed, state);
+comment on table ops.batch is 'One row per delivery content and business date: the truth about what happened to it.';
+comment on column ops.batch.rows_in is 'Records in the delivery; known once the batch is decided (published), else null.';
+comment on column ops.batch.rows_held is 'Records that wait in a held batch; null when the delivery could not be read.';
+comment on column ops.batch.token is 'Fencing token: each claim raises it, a write with an older one is refused.';
+
+create table if not exists ops.delivery (
+    source_uri text not null,
+    etag text not null,
+    feed text not null,
+    business_date date,
+    received_at timestamptz not null,
+    bytes bigint not null,
+    seen_at timestamptz not null default clock_timestamp(),
+    batch_id bigint references ops.batch,
+    problem jsonb,
+    primary key (source_uri, etag)
+);
+create index if not exists delivery_waiting on ops.delivery (feed) where batch_id is null and problem is null;
+comment on table ops.delivery is 'Every object seen in a drop prefix; several with one content share one batch.';
+
+create table if not exists ops.drift (
+    drift_id bigint generated always as identity primary key,
+    batch_id bigint not null references ops.batch,
+    kind text not null check (kind in ('renamed', 'added', 'ignored', 'missing')),
+    column_name text not null,
+    detail text,
+    seen_at timestamptz not null default clock_timestamp(),
+    unique (batch_id, kind, column_name)
+);
+comment on table ops.drift is 'How the columns of a delivery differed from its contract, and what was done.';
+
+create table if not exists ops.alert (
+    alert_id bigint generated always as identity primary key,
+    kind text not null,
+    feed text,
+    message text not null,
+    raised_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.alert is 'What the owner of a feed was told.';
+
+create table if not exists quarantine.record (
+    quarantine_id bigint generated always as identity,
+    feed text not null,
+    batch_id bigint not null references ops.batch,
+    line bigint not null,
+    broken_rules text[] not null check (cardinality(broken_rules) > 0),
+    record text not null,
+    fields jsonb,
+    state text not null default 'open' check (state in ('open', 'resolved', 'discarded')),
+    resolved_by_batch_id bigint references ops.batch,
+    decided_by text,
+    decided_at timestamptz,
+    reason text,
+    quarantined_at timestamptz not null default clock_timestamp(),
+    primary key (feed, quarantine_id),
+    unique (feed, batch_id, line)
+) partition by list (feed);
+comment on table quarantine.record is 'Rows that broke a rule, verbatim less personal data, with every rule they broke.';
+comment on column quarantine.record.line is 'Line of the delivery at which the record begins.';
+comment on column quarantine.record.fields is 'The record by column of the contract, as text; null when it could not be split.';

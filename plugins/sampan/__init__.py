@@ -1,0 +1,1 @@
+"""Sampan: Hong Kong's trade, funding, insurance and festival data, brought together per SME."""

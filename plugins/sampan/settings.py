@@ -1,0 +1,96 @@
+"""Where things are and how to reach them: the environment first, then the state folder's `env` file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from sampan.errors import PermanentFailure, Problem
+
+HOME = Path(__file__).resolve().parents[2]
+ROLES = {"loader": "sampan_loader", "builder": "sampan_builder", "bi": "bi_reader"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One installation. `values` holds the merged KEY=VALUE pairs; secrets never leave it in a repr."""
+
+    home: Path
+    state: Path
+    values: dict[str, str] = field(repr=False)
+
+    def get(self, key: str, default: str | None = None) -> str:
+        value = self.values.get(key, default)
+        if value is None:
+            file = self.state / "env"
+            raise PermanentFailure(
+                Problem("settings.missing", f"{key} is not set; `make up` writes it, or set it yourself", str(file))
+            )
+        return value
+
+    def dsn(self, role: str = "loader") -> str:
+        """Connection string of a role: admin (bootstrap only), loader, builder or bi."""
+        admin = self.get("SAMPAN_WAREHOUSE_DSN")
+        if role == "admin":
+            return admin
+        parts: dict[str, Any] = dict(conninfo_to_dict(admin))
+        parts |= {"user": ROLES[role], "password": self.get(f"SAMPAN_{role.upper()}_PASSWORD")}
+        return make_conninfo(**parts)
+
+    @property
+    def drop_bucket(self) -> str:
+        return self.get("SAMPAN_DROP_BUCKET", "drop")
+
+    @property
+    def landing_bucket(self) -> str:
+        return self.get("SAMPAN_LANDING_BUCKET", "landing")
+
+    @property
+    def pseudonym_key(self) -> bytes:
+        """Key of the pseudonyms (HMAC-SHA-256), at least 32 bytes."""
+        return bytes.fromhex(self.get("SAMPAN_PSEUDONYM_KEY"))
+
+    @property
+    def pseudonym_key_version(self) -> int:
+        return int(self.get("SAMPAN_PSEUDONYM_KEY_VERSION", "1"))
+
+    def s3(self) -> Any:
+        """A boto3 S3 client for the configured endpoint (AWS itself when none is set)."""
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.values.get("SAMPAN_S3_ENDPOINT"),
+            aws_access_key_id=self.values.get("AWS_ACCESS_KEY_ID"),
+            aws_secret_access_key=self.values.get("AWS_SECRET_ACCESS_KEY"),
+            region_name=self.get("AWS_DEFAULT_REGION", "us-east-1"),
+            # SeaweedFS and newer default checksums disagree on multipart uploads; content is checked by SHA-256 here.
+            config=Config(
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                retries={"mode": "standard", "max_attempts": 5},
+                s3={"addressing_style": "path"},
+            ),
+        )
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """KEY=VALUE lines of a file; blank lines and lines that start with # do not count."""
+    if not path.exists():
+        return {}
+    lines = (line.strip() for line in path.read_text().splitlines())
+    pairs = (line.split("=", 1) for line in lines if line and not line.startswith("#") and "=" in line)
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once. Tests call `settings.cache_clear()` after changing the environment."""
+    state = Path(os.environ.get("SAMPAN_STATE", HOME / ".sampan")).resolve()
+    return Settings(HOME, state, read_env_file(state / "env") | dict(os.environ))
