@@ -1,0 +1,638 @@
+"""A delivery as records: decompressed within bounds, decoded, laid out by its contract, free of personal data.
+
+Two ways through the same delivery. `blocks` is the fast one: CSV byte blocks that COPY takes as they are. `records` is the
+exact one: every record with its line, its fields as text and the structural rules that it broke. `blocks` raises Unusual
+when it meets anything that only the exact way can judge; both ways give a sound record the same fields.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import IO, Any
+
+from sampan.contract import Column, Contract
+from sampan.errors import PermanentFailure, Problem
+from sampan.privacy import PSEUDONYM, Pseudonymiser
+
+BLOCK = 1 << 18
+MAX_RECORD_BYTES = 1 << 20
+MAX_RECORD_LINES = 50
+# A CSV of business data shrinks 5 to 50 times; a hundred times more is a bomb, not a delivery.
+BOMB_BYTES, BOMB_RATIO = 1 << 26, 200
+
+# What the fast way must not let pass unseen: words that PostgreSQL takes for dates, NUL, anything shaped like an HKID.
+SUSPECT = (
+    rb'(?i)(?:^|[,"\n])\s*(?:now|today|tomorrow|yesterday|epoch|[-+]?infinity|allballs)\s*(?:[,"\r\n]|$)'
+    rb"|[a-z][0-9]{6}\(?[0-9a]\)?(?:[^a-z0-9]|$)|\x00"
+)
+DATE_WORDS = r"(?i)^\s*(now|today|tomorrow|yesterday|epoch|[-+]?infinity|allballs)"
+
+
+class Unusual(Exception):
+    """The fast way met something that only the exact way can judge."""
+
+
+@dataclass
+class Layout:
+    """How the fields of a delivery map to stored columns. `columns` has None where a field is not stored."""
+
+    columns: list[Column | None]
+    first_line: int
+    drift: list[tuple[str, str, str]] = field(default_factory=list)
+
+    @property
+    def stored(self) -> list[Column]:
+        return [column for column in self.columns if column is not None]
+
+    @property
+    def added(self) -> list[Column]:
+        """Columns that the delivery has and the contract has not."""
+        extra = {name for kind, name, _ in self.drift if kind == "added"}
+        return [column for column in self.stored if column.name in extra]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record: line at which it begins, stored fields in the layout's order (text or None), broken rules, its text."""
+
+    line: int
+    fields: list[str | None]
+    broken: list[str]
+    text: str
+
+
+class Reader:
+    """Reads one delivery of one contract. `opener` gives a fresh binary stream of the landed bytes each time."""
+
+    def __init__(
+        self, contract: Contract, opener: Callable[[], IO[bytes]], business_date: date, file: str, private: Pseudonymiser
+    ) -> None:
+        self.contract, self.opener, self.business_date, self.file, self.private = (
+            contract, opener, business_date, file, private,
+        )  # fmt: skip
+        self.source = contract.source
+        self.withhold = any(column.personal == "drop" for column in contract.columns)
+        self._layout: Layout | None = None
+
+    # --- bytes ---
+
+    def _problem(self, rule: str, message: str, line: int | None = None, column: str | None = None) -> PermanentFailure:
+        return PermanentFailure(Problem(f"delivery.{rule}", message, self.file, line, column))
+
+    def _bytes(self) -> Iterator[bytes]:
+        """Decompressed blocks. Raises PermanentFailure for a truncated, corrupt or monstrous delivery."""
+        raw = self.opener()
+        taken = given = 0
+
+        def chunks(size: int) -> Iterator[bytes]:
+            nonlocal taken
+            while chunk := raw.read(size):
+                taken += len(chunk)
+                yield chunk
+
+        unpack = {"none": _plain, "gzip": _gunzip, "zstd": _unzstd}[self.source.compression]
+        try:
+            for block in unpack(chunks):
+                given += len(block)
+                if given > self.source.max_bytes or (given > BOMB_BYTES and given > BOMB_RATIO * taken):
+                    raise self._problem("too_large", f"unpacks to more than {given:,} bytes from {taken:,}: refused")
+                yield block
+        except EOFError:
+            raise self._problem("truncated", f"the {self.source.compression} stream ends too early") from None
+        except (zlib.error, OSError, ValueError) as error:
+            raise self._problem("corrupt", f"not readable as {self.source.compression}: {error}") from None
+        finally:
+            raw.close()
+
+    def _raw_lines(self) -> Iterator[bytes]:
+        """Physical lines without their line end, a byte order mark removed; a monstrous line is refused."""
+        tail, first = b"", True
+        for block in self._bytes():
+            if first:
+                block, first = block.removeprefix(b"\xef\xbb\xbf"), False
+            lines = (tail + block).split(b"\n")
+            tail = lines.pop()
+            if len(tail) > MAX_RECORD_BYTES:
+                raise self._problem("record_too_long", f"a line of more than {MAX_RECORD_BYTES:,} bytes")
+            yield from lines
+        if tail:
+            yield tail
+
+    def _decode(self, line: bytes) -> tuple[str, list[str]]:
+        encoding = "utf-8" if self.source.encoding == "utf-8-sig" else self.source.encoding
+        broken = []
+        try:
+            text = line.decode(encoding)
+        except UnicodeDecodeError:
+            text, broken = line.decode(encoding, "backslashreplace"), ["record.encoding"]
+        if "\0" in text:
+            text, broken = text.replace("\0", "\u2400"), [*broken, "record.nul"]
+        return text.removesuffix("\r"), broken
+
+    # --- layout ---
+
+    @property
+    def layout(self) -> Layout:
+        """Fields of the delivery against the contract's columns, by the contract's drift policy."""
+        if self._layout is None:
+            self._layout = {
+                "csv": self._csv_layout,
+                "jsonl": self._jsonl_layout,
+                "parquet": self._parquet_layout,
+                "xlsx": self._xlsx_layout,
+                "fixed": self._fixed_layout,
+            }[self.source.format]()
+        return self._layout
+
+    def _match(self, headings: Sequence[str], first_line: int, header_line: int | None = 1) -> Layout:
+        contract = self.contract
+        known = {column.source_name: column for column in contract.columns}
+        for alias in contract.aliases:
+            if alias.since <= self.business_date:
+                known.setdefault(alias.source_name, contract.column(alias.column))
+        if not any(heading in known for heading in headings):
+            expected = ", ".join(column.source_name for column in contract.columns[:4])
+            raise self._problem("header_unrecognised", f"no heading of this feed ({expected}, ...) found", header_line)
+        columns: list[Column | None] = []
+        drift: list[tuple[str, str, str]] = []
+        for heading in headings:
+            column = known.get(heading)
+            if column is None:
+                column = self._unknown(heading, header_line, drift)
+            elif column in columns:
+                raise self._problem("header_repeated", f"heading {heading!r} stands twice", header_line, heading)
+            elif column.source_name != heading:
+                drift.append(("renamed", column.name, heading))
+            columns.append(column)
+        missing = [column for column in contract.columns if column not in columns]
+        for column in missing:
+            if column.required:
+                message = f"required column {column.source_name!r} is missing"
+                raise self._problem("header_missing_column", message, header_line, column.name)
+            drift.append(("missing", column.name, "null in every row"))
+        layout = Layout([None if c is None or c.personal == "drop" else c for c in columns], first_line, drift)
+        return layout
+
+    def _unknown(self, heading: str, line: int | None, drift: list[tuple[str, str, str]]) -> Column | None:
+        if self.contract.drift == "fail":
+            message = f"column {heading!r} is not in the contract, whose drift policy is fail"
+            raise self._problem("header_unknown_column", message, line, heading)
+        name = "".join(c if c.isascii() and c.isalnum() else "_" for c in heading.lower()).strip("_")[:50] or "unnamed"
+        if self.contract.drift == "ignore":
+            drift.append(("ignored", name, heading[:100]))
+            return None
+        name = f"x_{name}"
+        drift.append(("added", name, heading[:100]))
+        return Column(name, heading, "string", f"Added by the partner as {heading[:100]!r}; not in the contract.")
+
+    def _csv_layout(self) -> Layout:
+        line = next(self._raw_lines(), None)
+        if line is None or not line.strip():
+            raise self._problem("empty", "the delivery holds no byte of data")
+        text, _ = self._decode(line)
+        headings = [heading.strip() for heading in next(csv.reader([text], delimiter=self.source.delimiter), [])]
+        return self._match(headings, 2)
+
+    def _jsonl_layout(self) -> Layout:
+        keys: dict[str, None] = dict.fromkeys(column.source_name for column in self.contract.columns)
+        seen: dict[str, None] = {}
+        empty = True
+        for line in self._raw_lines():
+            empty = empty and not line.strip()
+            try:
+                item = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(item, dict):
+                seen.update(dict.fromkeys(item))
+        if empty:
+            return self._match(list(keys), 1, None)
+        if seen and not any(key in seen for key in keys):
+            return self._match(list(seen), 1, None)
+        aliases = {alias.source_name for alias in self.contract.aliases if alias.since <= self.business_date}
+        renamed = {alias.column for alias in self.contract.aliases if alias.source_name in seen.keys() & aliases}
+        wanted = [column.source_name for column in self.contract.columns if column.name not in renamed]
+        return self._match(wanted + [key for key in seen if key not in wanted], 1, None)
+
+    def _parquet_layout(self) -> Layout:
+        return self._match(self._parquet().schema_arrow.names, 1, None)
+
+    def _xlsx_layout(self) -> Layout:
+        rows = self._xlsx_rows()
+        header = next(rows, None)
+        if header is None:
+            raise self._problem("empty", "the sheet is empty")
+        return self._match([str(cell).strip() for cell in header[1] if str(cell).strip()], header[0] + 1, header[0])
+
+    def _fixed_layout(self) -> Layout:
+        return self._match([column.source_name for column in self.contract.columns], 1, None)
+
+    # --- the fast way ---
+
+    @property
+    def fast(self) -> bool:
+        """Whether `blocks` may be tried: nothing to drop, and no value that must be replaced in every row."""
+        layout = self.layout
+        blanket = any(c.personal == "pseudonymise" and c.personal_pattern != "hkid" for c in layout.stored)
+        if blanket or self.source.format not in ("csv", "parquet"):
+            return False
+        return self.source.format == "parquet" or (None not in layout.columns and self.source.delimiter == ",")
+
+    def blocks(self) -> Iterator[bytes]:
+        """CSV blocks of whole lines, UTF-8, no header, for COPY into the layout's stored columns."""
+        import re2
+
+        options = re2.Options()
+        options.encoding = re2.Options.Encoding.LATIN1
+        suspect = re2.compile(SUSPECT, options)
+        for block in self._parquet_blocks() if self.source.format == "parquet" else self._csv_blocks():
+            yield self._cleaned(block) if suspect.search(block) else block
+
+    def _csv_blocks(self) -> Iterator[bytes]:
+        transcode = self.source.encoding not in ("utf-8", "utf-8-sig")
+        tail, header = b"", True
+        for block in self._bytes():
+            block = tail + block
+            if header:
+                _, end, block = block.partition(b"\n")
+                if not end:
+                    if len(block) > MAX_RECORD_BYTES:
+                        raise self._problem("record_too_long", f"a line of more than {MAX_RECORD_BYTES:,} bytes")
+                    tail = _
+                    continue
+                header = False
+            cut = block.rfind(b"\n") + 1
+            block, tail = block[:cut], block[cut:]
+            if len(tail) > MAX_RECORD_BYTES:
+                raise self._problem("record_too_long", f"a line of more than {MAX_RECORD_BYTES:,} bytes")
+            if block:
+                yield self._transcode(block) if transcode else block
+        if tail and not header:
+            yield self._transcode(tail + b"\n") if transcode else tail + b"\n"
+
+    def _transcode(self, block: bytes) -> bytes:
+        try:
+            return block.decode(self.source.encoding).encode()
+        except UnicodeDecodeError:
+            raise Unusual from None
+
+    def _cleaned(self, block: bytes) -> bytes:
+        """A block in which every suspect line was looked at field by field."""
+        if b"\0" in block:
+            raise Unusual
+        out = []
+        stored = self.layout.stored
+        for line in block.split(b"\n"):
+            text = line.decode("utf-8", "surrogateescape")
+            if not any(char in text for char in "0123456789") and not text.strip():
+                out.append(line)
+                continue
+            cleaned = self._clean_line(text, stored)
+            out.append(line if cleaned is None else cleaned.encode("utf-8", "surrogateescape"))
+        return b"\n".join(out)
+
+    def _clean_line(self, text: str, stored: list[Column]) -> str | None:
+        """The line with personal data replaced, or None when it may stay as it is."""
+        import re
+
+        if not _SUSPECT_TEXT.search(text):
+            return None
+        try:
+            rows = list(csv.reader([text], strict=True))
+        except csv.Error:
+            raise Unusual from None
+        if len(rows) != 1 or len(rows[0]) != len(stored):
+            raise Unusual
+        if any(re.match(DATE_WORDS, value) for value in rows[0]):
+            raise Unusual
+        cleaned = [self.private.clean(column, value) for column, value in zip(stored, rows[0], strict=True)]
+        if cleaned == rows[0]:
+            return None
+        return _csv_line(cleaned) + ("\r" if text.endswith("\r") else "")
+
+    def _parquet(self) -> Any:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        data = b"".join(self._bytes())
+        if not data:
+            raise self._problem("empty", "the delivery holds no byte of data")
+        try:
+            return pq.ParquetFile(pa.BufferReader(data))
+        except (pa.ArrowException, OSError) as error:
+            raise self._problem("corrupt", f"not readable as Parquet: {error}") from None
+
+    def _parquet_batches(self) -> Iterator[Any]:
+        import pyarrow as pa
+
+        names = [c.source_name for c in self.layout.columns if c is not None]
+        renamed = {name: heading for kind, name, heading in self.layout.drift if kind == "renamed"}
+        names = [renamed.get(c.name, c.source_name) for c in self.layout.columns if c is not None]
+        try:
+            yield from self._parquet().iter_batches(batch_size=50_000, columns=names)
+        except (pa.ArrowException, OSError) as error:
+            raise self._problem("corrupt", f"not readable as Parquet: {error}") from None
+
+    def _parquet_blocks(self) -> Iterator[bytes]:
+        import pyarrow as pa
+        import pyarrow.csv
+
+        order = [c.name for c in self.layout.stored]
+        options = pyarrow.csv.WriteOptions(include_header=False)
+        for batch in self._parquet_batches():
+            buffer = io.BytesIO()
+            try:
+                pyarrow.csv.write_csv(batch.rename_columns(order), buffer, options)
+            except pa.ArrowException:
+                raise Unusual from None
+            if buffer.getvalue().count(b"\n") != batch.num_rows:
+                raise Unusual
+            yield buffer.getvalue()
+
+    # --- the exact way ---
+
+    def records(self) -> Iterator[Record]:
+        """Every record in order, sound or not; none is left out."""
+        records = {
+            "csv": self._csv_records,
+            "jsonl": self._jsonl_records,
+            "parquet": self._parquet_records,
+            "xlsx": self._xlsx_records,
+            "fixed": self._fixed_records,
+        }[self.source.format]
+        return records()
+
+    def pick(self, lines: set[int]) -> Iterator[Record]:
+        """The records that begin at the given lines."""
+        left = len(lines)
+        for record in self.records():
+            if record.line in lines:
+                yield record
+                left -= 1
+                if not left:
+                    return
+
+    def _record(self, line: int, values: Sequence[str | None], broken: list[str], text: str | None) -> Record:
+        """A record with personal data dropped or replaced. `values` has one entry for each field of the delivery."""
+        fields, changed = [], text is None
+        for column, value in zip(self.layout.columns, values, strict=True):
+            if column is None:
+                changed = True
+                continue
+            cleaned = None if value is None or value == "" else self.private.clean(column, value)
+            if cleaned is not None and "\0" in cleaned:
+                cleaned, broken = cleaned.replace("\0", "\u2400"), [*broken, "record.nul"]
+            changed = changed or (cleaned or "") != (value or "")
+            fields.append(cleaned)
+        if changed or text is None:
+            text = _csv_line([value or "" for value in fields])
+        return Record(line, fields, broken, text)
+
+    def _broken(self, line: int, broken: list[str], text: str) -> Record:
+        """A record that could not be split into the layout's fields."""
+        if self.withhold:
+            text = f"[withheld: {len(text)} characters that could not be split and may hold personal data]"
+        return Record(line, [None] * len(self.layout.stored), broken, self.private.clean_text(text))
+
+    def _csv_records(self) -> Iterator[Record]:
+        width, lines = len(self.layout.columns), enumerate(self._raw_lines(), 1)
+        next(lines, None)
+        waiting: deque[tuple[int, str, list[str]]] = deque()
+
+        def following() -> Iterator[tuple[int, str, list[str]]]:
+            while True:
+                if waiting:
+                    yield waiting.popleft()
+                    continue
+                number, line = next(lines, (0, b""))
+                if not number:
+                    return
+                yield number, *self._decode(line)
+
+        for number, text, broken in following():
+            if not text.strip():
+                continue
+            values, more, rule = self._split(text, following, waiting, width)
+            if rule:
+                broken = [*broken, rule]
+            if values is None or len(values) != width:
+                if values is not None:
+                    broken = [*broken, "record.too_few_fields" if len(values) < width else "record.too_many_fields"]
+                yield self._broken(number, broken, text)
+                continue
+            yield self._record(number, values, broken, "\n".join([text, *more]))
+
+    def _split(
+        self, text: str, following: Callable[[], Iterator[tuple[int, str, list[str]]]], waiting: Any, width: int
+    ) -> tuple[list[str] | None, list[str], str | None]:
+        """Fields of the record that begins with `text`, the further lines it took, and the rule that it broke."""
+        if '"' not in text:
+            return text.split(self.source.delimiter), [], None
+        taken: list[tuple[int, str, list[str]]] = []
+        whole = text
+        while True:
+            try:
+                rows = list(csv.reader(io.StringIO(whole), delimiter=self.source.delimiter, strict=True))
+            except csv.Error as error:
+                if "unexpected end of data" not in str(error) or len(taken) >= MAX_RECORD_LINES:
+                    break
+                extra = next(following(), None)
+                if extra is None:
+                    break
+                taken.append(extra)
+                whole += "\n" + extra[1]
+                continue
+            if len(rows) == 1 and (not taken or len(rows[0]) == width):
+                return rows[0], [line for _, line, _ in taken], None
+            break
+        # The quote swallowed lines that are records of their own: give them back, only this line is bad.
+        waiting.extendleft(reversed(taken))
+        return None, [], "record.unclosed_quote" if taken or text.count('"') % 2 else "record.bad_quote"
+
+    def _jsonl_records(self) -> Iterator[Record]:
+        renamed = {name: heading for kind, name, heading in self.layout.drift if kind == "renamed"}
+        keys = [None if c is None else renamed.get(c.name, c.source_name) for c in self.layout.columns]
+        for number, line in enumerate(self._raw_lines(), 1):
+            text, broken = self._decode(line)
+            if not text.strip():
+                continue
+            try:
+                item = json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
+            except (ValueError, RecursionError):
+                yield self._broken(number, [*broken, "record.not_json"], text)
+                continue
+            if not isinstance(item, dict):
+                yield self._broken(number, [*broken, "record.not_an_object"], text)
+                continue
+            values = [None if key is None else _json_text(item.get(key)) for key in keys]
+            private = {column.source_name for column in self.contract.columns if column.personal == "drop"}
+            yield self._record(number, values, broken, None if private & item.keys() else text)
+
+    def _parquet_records(self) -> Iterator[Record]:
+        row = 0
+        hidden = [column is None for column in self.layout.columns]
+        for batch in self._parquet_batches():
+            for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                row += 1
+                given = iter(values)
+                texts = [None if gone else _cell_text(next(given)) for gone in hidden]
+                yield self._record(row, texts, [], None)
+
+    def _xlsx_rows(self) -> Iterator[tuple[int, list[Any]]]:
+        import python_calamine
+
+        data = b"".join(self._bytes())
+        if not data:
+            raise self._problem("empty", "the delivery holds no byte of data")
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                size = sum(item.file_size for item in archive.infolist())
+            if size > BOMB_BYTES and size > BOMB_RATIO * len(data):
+                raise self._problem("too_large", f"unpacks to {size:,} bytes from {len(data):,}: refused")
+            book = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(data))
+            names = book.sheet_names
+            if self.source.sheet is not None and self.source.sheet not in names:
+                raise self._problem("sheet_missing", f"no sheet {self.source.sheet!r}; sheets: {', '.join(names)}")
+            rows = book.get_sheet_by_name(self.source.sheet or names[0]).to_python(skip_empty_area=False)
+        except (zipfile.BadZipFile, python_calamine.CalamineError, OSError) as error:
+            raise self._problem("corrupt", f"not readable as XLSX: {error}") from None
+        for number, row in enumerate(rows, 1):
+            if number >= self.source.header_row:
+                yield number, row
+
+    def _xlsx_records(self) -> Iterator[Record]:
+        width, rows = len(self.layout.columns), self._xlsx_rows()
+        next(rows, None)
+        for number, row in rows:
+            values = [_cell_text(cell) for cell in row]
+            if not any(values):
+                continue
+            if any(values[width:]):
+                yield self._broken(number, ["record.too_many_fields"], _csv_line([value or "" for value in values]))
+                continue
+            values = (values + [None] * width)[:width]
+            yield self._record(number, values, [], None)
+
+    def _fixed_records(self) -> Iterator[Record]:
+        spans = [((c.start or 1) - 1, (c.start or 1) - 1 + (c.length or 0)) for c in self.contract.columns]
+        width = max(end for _, end in spans)
+        for number, line in enumerate(self._raw_lines(), 1):
+            text, broken = self._decode(line)
+            if not text.strip():
+                continue
+            if len(text) != width:
+                rule = "record.too_short" if len(text) < width else "record.too_long"
+                yield self._broken(number, [*broken, rule], text)
+                continue
+            yield self._record(number, [text[start:end].strip() for start, end in spans], broken, text)
+
+
+# --- small pieces -----------------------------------------------------------------------------------------------------
+
+
+def _suspect_text() -> Any:
+    import re
+
+    return re.compile(SUSPECT.decode())
+
+
+_SUSPECT_TEXT = _suspect_text()
+
+
+def _plain(chunks: Callable[[int], Iterator[bytes]]) -> Iterator[bytes]:
+    return chunks(BLOCK)
+
+
+def _gunzip(chunks: Callable[[int], Iterator[bytes]]) -> Iterator[bytes]:
+    from isal import isal_zlib
+
+    unpacker, started = isal_zlib.decompressobj(31), False
+    for chunk in chunks(BLOCK // 8):
+        while chunk:
+            if unpacker.eof:
+                if not chunk.strip(b"\0"):
+                    break
+                unpacker = isal_zlib.decompressobj(31)
+            started = True
+            block = unpacker.decompress(chunk, BLOCK * 4)
+            if block:
+                yield block
+            chunk = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+    if started and not unpacker.eof:
+        raise EOFError
+
+
+def _unzstd(chunks: Callable[[int], Iterator[bytes]]) -> Iterator[bytes]:
+    import zstandard
+
+    # Small pieces in: zstd may unpack a piece some thousand times, and nothing bounds what one call gives back.
+    unpacker, started = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj(), False
+    try:
+        for chunk in chunks(4096):
+            while chunk:
+                if unpacker.eof:
+                    unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+                started = True
+                block = unpacker.decompress(chunk)
+                if block:
+                    yield block
+                chunk = unpacker.unused_data if unpacker.eof else b""
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from None
+    if started and not unpacker.eof:
+        raise EOFError
+
+
+def _csv_line(values: Sequence[str]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="").writerow(values)
+    return buffer.getvalue()
+
+
+def _json_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _cell_text(value: Any) -> str | None:
+    """A typed cell as the text that PostgreSQL reads back to the same value."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return str(value)
+
+
+def csv_blocks(records: Iterator[Record]) -> Iterator[bytes]:
+    """CSV blocks `line, fields...` of sound records. Raises Unusual at the first that is not."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    for record in records:
+        if record.broken:
+            raise Unusual
+        writer.writerow([record.line, *record.fields])
+        if buffer.tell() > BLOCK:
+            yield buffer.getvalue().encode("utf-8", "surrogateescape")
+            buffer.seek(0)
+            buffer.truncate()
+    yield buffer.getvalue().encode("utf-8", "surrogateescape")
+
+
+def is_pseudonym(value: str) -> bool:
+    """Whether a value already is a pseudonym."""
+    return PSEUDONYM.fullmatch(value) is not None
