@@ -1,0 +1,113 @@
+"""`python -m infra.local`: the local stack's verbs, which the Makefile calls."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from infra.local.config import StackError, load
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="The embedded local stack."
+)
+
+
+@app.command()
+def up(
+    only: Annotated[
+        str, typer.Option(help="Comma-separated programs; all when not given.")
+    ] = "",
+) -> None:
+    """Start what is not running, heal what is broken, and wait until all of it answers."""
+    from infra.local.stack import Stack
+
+    stack = Stack()
+    started = stack.up(
+        [name for name in only.split(",") if name],
+        report=lambda line: print(line, flush=True),
+    )
+    print("the stack is up" if started else "the stack was up already; nothing to do")
+
+
+@app.command()
+def down() -> None:
+    """Stop every program of the stack; what it stored stays."""
+    from infra.local.stack import Stack
+
+    Stack().down()
+    print("the stack is down")
+
+
+@app.command()
+def status() -> None:
+    """State of every program; exit code 1 unless all are healthy."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from infra.local.stack import Stack
+
+    table = Table("program", "state", "detail")
+    rows = Stack().status()
+    for name, state, detail in rows:
+        table.add_row(
+            name, f"[{'green' if state == 'healthy' else 'red'}]{state}", detail
+        )
+    Console().print(table)
+    raise typer.Exit(0 if all(state == "healthy" for _, state, _ in rows) else 1)
+
+
+@app.command()
+def dsn() -> None:
+    """Print the connection string of the read-only role for BI tools and psql."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    config = load()
+    if not config.env_file.exists():
+        raise StackError("there is no stack yet: run `make up` first")
+    parts = conninfo_to_dict(config["SAMPAN_WAREHOUSE_DSN"])
+    place = f"{parts.get('host', '127.0.0.1')}:{parts.get('port', 5432)}/{parts.get('dbname', 'sampan')}"
+    print(f"postgresql://bi_reader:{config['SAMPAN_BI_PASSWORD']}@{place}")
+
+
+@app.command(
+    name="exec", context_settings={"ignore_unknown_options": True}, hidden=True
+)
+def execute(program: str, command: Annotated[list[str], typer.Argument()]) -> None:
+    """Become a program of the stack, after ending what an earlier life of it left behind."""
+    from infra.local.stack import Stack
+    from infra.local.supervise import end_leftovers
+
+    stack = Stack()
+    end_leftovers(stack.config, program)
+    os.execvpe(command[0], command, stack.environment(program))
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def run(
+    command: Annotated[
+        list[str], typer.Argument(help="For example: airflow dags list")
+    ],
+) -> None:
+    """Run a command with the stack's settings, for example `airflow dags list`."""
+    from infra.local.stack import Stack
+
+    environment = Stack().environment()
+    environment["PATH"] = os.pathsep.join(
+        [os.path.dirname(sys.executable), environment.get("PATH", "")]
+    )
+    os.execvpe(command[0], command, environment)
+
+
+def main() -> None:
+    try:
+        app()
+    except StackError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

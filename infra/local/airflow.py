@@ -1,0 +1,250 @@
+"""Airflow as the local stack runs it: its four processes, their settings, its metadata database and its health."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from infra.local.config import HOME, HOST, Config, StackError
+
+PARALLELISM = 4
+POOLS = {
+    "warehouse": (
+        3,
+        "Tasks that keep the warehouse busy: load, gate, publish, build, release.",
+    )
+}
+USER = "admin"
+
+
+def commands(config: Config) -> dict[str, tuple[str, ...]]:
+    """Command line of each process. Nobody serves logs over the network: all four share the log folder."""
+    airflow = (sys.executable, "-m", "airflow")
+    return {
+        "api-server": (
+            *airflow,
+            "api-server",
+            "--host",
+            HOST,
+            "--port",
+            config["SAMPAN_AIRFLOW_PORT"],
+        ),
+        "scheduler": (*airflow, "scheduler", "--skip-serve-logs"),
+        "dag-processor": (*airflow, "dag-processor"),
+        "triggerer": (*airflow, "triggerer", "--skip-serve-logs"),
+    }
+
+
+def address(config: Config) -> str:
+    return f"http://{HOST}:{config['SAMPAN_AIRFLOW_PORT']}"
+
+
+def database(config: Config) -> str:
+    """libpq connection string of the metadata database."""
+    return f"postgresql://airflow:{config['SAMPAN_AIRFLOW_DB_PASSWORD']}@{HOST}:{config['SAMPAN_PG_PORT']}/airflow"
+
+
+def environment(config: Config) -> dict[str, str]:
+    """Airflow's settings, as environment variables; they win over any airflow.cfg."""
+    home = config.state / "airflow"
+    settings = {
+        "core": {
+            "dags_folder": HOME / "dags",
+            "plugins_folder": HOME / "plugins",
+            "executor": "LocalExecutor",
+            "parallelism": PARALLELISM,
+            "max_active_tasks_per_dag": PARALLELISM,
+            "max_active_runs_per_dag": 1,
+            "load_examples": False,
+            "dags_are_paused_at_creation": False,
+            "default_timezone": "Asia/Hong_Kong",
+            "fernet_key": config["SAMPAN_AIRFLOW_FERNET_KEY"],
+            "execution_api_server_url": f"{address(config)}/execution/",
+            "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
+            "simple_auth_manager_users": f"{USER}:admin",
+            "simple_auth_manager_passwords_file": home / "passwords.json",
+        },
+        "database": {
+            "sql_alchemy_conn": database(config).replace(
+                "postgresql://", "postgresql+psycopg2://"
+            ),
+            "load_default_connections": False,
+        },
+        "api": {
+            "base_url": address(config),
+            "host": HOST,
+            "port": config["SAMPAN_AIRFLOW_PORT"],
+            "workers": 1,
+            "secret_key": config["SAMPAN_AIRFLOW_SECRET_KEY"],
+            "dag_cache_size": 64,
+            "dag_cache_ttl": 3600,
+            "instance_name": "Sampan (local stack, synthetic data)",
+        },
+        "api_auth": {"jwt_secret": config["SAMPAN_AIRFLOW_JWT_SECRET"]},
+        "dag_processor": {
+            "parsing_processes": 1,
+            # A changed contract or DAG file is read at once with `make reparse`, and by every `make up`.
+            "min_file_process_interval": 300,
+            "refresh_interval": 60,
+            "disable_bundle_versioning": True,
+        },
+        "scheduler": {
+            "scheduler_heartbeat_sec": 2,
+            "scheduler_idle_sleep_time": 0.5,
+            "task_instance_heartbeat_timeout": 60,
+            "task_instance_heartbeat_timeout_detection_interval": 5,
+            "orphaned_tasks_check_interval": 30,
+            "scheduler_health_check_threshold": 15,
+            "catchup_by_default": False,
+            "enable_tracemalloc": False,
+        },
+        "triggerer": {
+            "default_capacity": 50,
+            "job_heartbeat_sec": 2,
+            "triggerer_health_check_threshold": 15,
+        },
+        # Executors leave a resumed task in peace only when its supervisor has gone: see the deferral race of 3.3.2.
+        "workers": {"min_heartbeat_interval": 1},
+        "logging": {"base_log_folder": home / "logs", "logging_level": "INFO"},
+        "usage_data_collection": {"enabled": False},
+    }
+    variables = {
+        f"AIRFLOW__{section.upper()}__{key.upper()}": str(value)
+        for section, items in settings.items()
+        for key, value in items.items()
+    }
+    return variables | {
+        "AIRFLOW_HOME": str(home),
+        "SCARF_ANALYTICS": "false",
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "GX_ANALYTICS_ENABLED": "false",
+        "NO_COLOR": "1",
+    }
+
+
+def prepare(config: Config) -> None:
+    """Folders and the file with the one user's password, mode 600."""
+    home = config.state / "airflow"
+    home.mkdir(parents=True, exist_ok=True)
+    passwords = home / "passwords.json"
+    passwords.unlink(missing_ok=True)
+    descriptor = os.open(passwords, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump({USER: config["SAMPAN_AIRFLOW_PASSWORD"]}, file)
+
+
+def migrate(
+    config: Config, variables: dict[str, str], report: Callable[[str], None]
+) -> None:
+    """Bring the metadata database to this Airflow's version; at once when it was this version that did it last."""
+    from importlib.metadata import version
+
+    wanted = version("apache-airflow-core")
+    with psycopg.connect(database(config), autocommit=True) as connection:
+        connection.execute(
+            "create table if not exists public.sampan_migrated (airflow_version text not null)"
+        )
+        if connection.execute(
+            "select 1 from public.sampan_migrated where airflow_version = %s", (wanted,)
+        ).fetchone():
+            return
+        report(f"preparing the metadata database of Airflow {wanted}")
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", "db", "migrate"],
+            env=variables,
+            cwd=HOME,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise StackError(
+                f"airflow db migrate failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+            )
+        connection.execute("truncate public.sampan_migrated")
+        connection.execute("insert into public.sampan_migrated values (%s)", (wanted,))
+
+
+def health(config: Config) -> dict[str, bool]:
+    """Health of each process by name, as Airflow itself judges by their heartbeats; empty when it does not answer."""
+    try:
+        with urllib.request.urlopen(
+            f"{address(config)}/api/v2/monitor/health", timeout=5
+        ) as response:
+            report = json.load(response)
+    except (OSError, ValueError):
+        return {}
+    found = {
+        name.replace("_", "-"): (part or {}).get("status") == "healthy"
+        for name, part in report.items()
+    }
+    return found | {"api-server": found.get("metadatabase", False)}
+
+
+def make_pools(config: Config) -> None:
+    """Create the pools, or set their sizes."""
+    api = Api(config)
+    present = {pool["name"]: pool for pool in api.get("pools?limit=100")["pools"]}
+    for name, (slots, description) in POOLS.items():
+        body = {
+            "name": name,
+            "slots": slots,
+            "description": description,
+            "include_deferred": False,
+        }
+        if name not in present:
+            api.call("POST", "pools", body)
+        elif present[name]["slots"] != slots:
+            api.call("PATCH", f"pools/{name}", {"pool": name, **body})
+
+
+class Api:
+    """Airflow's REST API as the stack's own user."""
+
+    def __init__(self, config: Config) -> None:
+        self.base = address(config)
+        body = {"username": USER, "password": config["SAMPAN_AIRFLOW_PASSWORD"]}
+        self.token = self._send("POST", f"{self.base}/auth/token", body, {})[
+            "access_token"
+        ]
+
+    def get(self, path: str) -> Any:
+        return self.call("GET", path)
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """Answer of `/api/v2/<path>`, parsed.
+
+        Raises:
+            StackError: the API refused; with its own words.
+        """
+        return self._send(
+            method,
+            f"{self.base}/api/v2/{path}",
+            body,
+            {"Authorization": f"Bearer {self.token}"},
+        )
+
+    def _send(self, method: str, url: str, body: Any, headers: dict[str, str]) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            url,
+            data=data,
+            method=method,
+            headers={"Content-Type": "application/json", **headers},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                text = response.read()
+        except urllib.error.HTTPError as error:
+            raise StackError(
+                f"Airflow refused {method} {url}: {error.code} {error.read()[:500]!r}"
+            ) from error
+        return json.loads(text) if text else None

@@ -1,0 +1,211 @@
+"""Where the local stack lives, which ports it takes, and the secrets that it makes on its first start."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parents[2]
+HOST = "127.0.0.1"
+WEED_PORTS = 10
+
+PORTS = {
+    "SAMPAN_PG_PORT": 15432,
+    "SAMPAN_S3_PORT": 18330,
+    "SAMPAN_AIRFLOW_PORT": 18080,
+    "SAMPAN_HKMA_PORT": 18090,
+}
+EXTERNAL = ("SAMPAN_WAREHOUSE_DSN", "SAMPAN_S3_ENDPOINT")
+SECRETS = {
+    "SAMPAN_PG_SUPERUSER_PASSWORD": lambda: secrets.token_hex(24),
+    "SAMPAN_PG_ADMIN_PASSWORD": lambda: secrets.token_hex(24),
+    "SAMPAN_LOADER_PASSWORD": lambda: secrets.token_hex(24),
+    "SAMPAN_BUILDER_PASSWORD": lambda: secrets.token_hex(24),
+    "SAMPAN_BI_PASSWORD": lambda: secrets.token_hex(16),
+    "SAMPAN_S3_ACCESS_KEY": lambda: secrets.token_hex(10),
+    "SAMPAN_S3_SECRET_KEY": lambda: secrets.token_hex(24),
+    "SAMPAN_PSEUDONYM_KEY": lambda: secrets.token_hex(32),
+    "SAMPAN_AIRFLOW_DB_PASSWORD": lambda: secrets.token_hex(24),
+    "SAMPAN_AIRFLOW_PASSWORD": lambda: secrets.token_hex(12),
+    "SAMPAN_AIRFLOW_FERNET_KEY": lambda: base64.urlsafe_b64encode(
+        secrets.token_bytes(32)
+    ).decode(),
+    "SAMPAN_AIRFLOW_JWT_SECRET": lambda: secrets.token_hex(32),
+    "SAMPAN_AIRFLOW_SECRET_KEY": lambda: secrets.token_hex(32),
+}
+
+
+class StackError(Exception):
+    """The stack cannot be brought up or down; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One local stack: its state folder and the KEY=VALUE pairs of its `env` file."""
+
+    state: Path
+    values: dict[str, str] = field(repr=False)
+    external_warehouse: bool = False
+    external_s3: bool = False
+
+    def __getitem__(self, key: str) -> str:
+        return self.values[key]
+
+    def port(self, key: str) -> int:
+        return int(self.values[key])
+
+    @property
+    def env_file(self) -> Path:
+        return self.state / "env"
+
+    @property
+    def logs(self) -> Path:
+        return self.state / "log"
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when a setting changes, so that the supervisor restarts what runs on old ones."""
+        return sha256(repr(sorted(self.values.items())).encode()).hexdigest()[:16]
+
+    def marker(self, program: str = "") -> str:
+        """Value of SAMPAN_PROGRAM in the environment of every process of a program of this stack."""
+        return f"{self.state}:{program}"
+
+    def socket_path(self, name: str) -> Path:
+        """A path for a UNIX socket that fits into the 107 bytes of its address, whatever the state folder is called."""
+        path = self.state / "run" / name
+        # The supervisor binds a temporary name, ".<pid>" longer, and renames it.
+        if len(os.fsencode(path)) <= 90:
+            return path
+        digest = sha256(os.fsencode(self.state)).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"sampan-{os.geteuid()}-{digest}" / name
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Config:
+    """The configuration as the `env` file and the environment give it; secrets that are missing are made, not saved.
+
+    The environment may choose ports and hand over a warehouse (SAMPAN_WAREHOUSE_DSN) or an S3 service
+    (SAMPAN_S3_ENDPOINT) of its own; ports are remembered, services only as long as the variable is set.
+    """
+    state = Path(environ.get("SAMPAN_STATE") or HOME / ".sampan").resolve()
+    saved = read_env_file(state / "env")
+    values = {key: saved.get(key) or make() for key, make in SECRETS.items()}
+    for key, default in PORTS.items():
+        values[key] = _port(key, environ.get(key) or saved.get(key) or str(default))
+    embedded = {
+        "SAMPAN_WAREHOUSE_DSN": f"postgresql://sampan_admin:{values['SAMPAN_PG_ADMIN_PASSWORD']}"
+        f"@{HOST}:{values['SAMPAN_PG_PORT']}/sampan",
+        "SAMPAN_S3_ENDPOINT": f"http://{HOST}:{values['SAMPAN_S3_PORT']}",
+    }
+    for key, default in embedded.items():
+        values[key] = environ.get(key) or default
+    # A shell that sourced the env file carries its values: those are this stack's own, not somebody's service.
+    external = {
+        key: values[key] not in (embedded[key], saved.get(f"{key}_EMBEDDED"))
+        for key in EXTERNAL
+    }
+    for key in EXTERNAL:
+        values[f"{key}_EMBEDDED"] = embedded[key]
+        if not external[key]:
+            values[key] = embedded[key]
+    aws = environ if external["SAMPAN_S3_ENDPOINT"] else {}
+    values["AWS_ACCESS_KEY_ID"] = aws.get(
+        "AWS_ACCESS_KEY_ID", values["SAMPAN_S3_ACCESS_KEY"]
+    )
+    values["AWS_SECRET_ACCESS_KEY"] = aws.get(
+        "AWS_SECRET_ACCESS_KEY", values["SAMPAN_S3_SECRET_KEY"]
+    )
+    values["AWS_DEFAULT_REGION"] = aws.get("AWS_DEFAULT_REGION", "us-east-1")
+    values["SAMPAN_PSEUDONYM_KEY_VERSION"] = saved.get(
+        "SAMPAN_PSEUDONYM_KEY_VERSION", "1"
+    )
+    values["SAMPAN_HKMA_URL"] = (
+        environ.get("SAMPAN_HKMA_URL")
+        or f"http://{HOST}:{values['SAMPAN_HKMA_PORT']}/public"
+    )
+    return Config(
+        state, values, external["SAMPAN_WAREHOUSE_DSN"], external["SAMPAN_S3_ENDPOINT"]
+    )
+
+
+def save(config: Config) -> None:
+    """Write the `env` file, mode 600, in one step."""
+    config.state.mkdir(parents=True, exist_ok=True)
+    lines = [
+        "# Made by `make up`: secrets of this machine's local stack. Not for commit, not for sharing."
+    ]
+    lines += [f"{key}={value}" for key, value in sorted(config.values.items())]
+    temporary = config.env_file.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write("\n".join(lines) + "\n")
+    temporary.replace(config.env_file)
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """KEY=VALUE lines of a file that may not exist."""
+    if not path.exists():
+        return {}
+    lines = (line.strip() for line in path.read_text().splitlines())
+    return dict(
+        line.split("=", 1) for line in lines if "=" in line and not line.startswith("#")
+    )
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(block: int = 1) -> int:
+    """The first of `block` neighbouring ports that are all free now."""
+    for _ in range(100):
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            first = probe.getsockname()[1]
+        if first + block < 65536 and all(
+            port_is_free(first + offset) for offset in range(block)
+        ):
+            return first
+    raise StackError(f"no {block} neighbouring free ports on {HOST}")
+
+
+def check_ports(config: Config, wanted: Iterable[str]) -> None:
+    """Refuse to start on ports that another program holds.
+
+    Raises:
+        StackError: names each taken port and the variable that chooses another.
+    """
+    taken = []
+    for key in wanted:
+        first, count = config.port(key), WEED_PORTS if key == "SAMPAN_S3_PORT" else 1
+        busy = [port for port in range(first, first + count) if not port_is_free(port)]
+        if busy:
+            ports = ", ".join(map(str, busy))
+            span = f" (it takes {count} ports from there)" if count > 1 else ""
+            taken.append(
+                f"port {ports} on {HOST} is taken: choose another with {key}=<port>{span}, now {first}"
+            )
+    if taken:
+        raise StackError("\n".join(taken))
+
+
+def _port(key: str, text: str) -> str:
+    if not text.isdigit() or not 0 < int(text) < 65536 - WEED_PORTS:
+        raise StackError(
+            f"{key}={text} is not a port: give a number from 1 to {65535 - WEED_PORTS}"
+        )
+    return text

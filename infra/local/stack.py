@@ -1,0 +1,285 @@
+"""The local stack as a whole: which programs it has, how each is made ready and probed; up, down and status."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from infra.local import airflow, s3
+from infra.local.config import HOME, HOST, Config, StackError, check_ports, load, save
+from infra.local.postgres import EmbeddedPostgres, server_user
+from infra.local.supervise import MARKER, RUNNING, Program, Supervisor
+
+Report = Callable[[str], None]
+
+
+class Stack:
+    """One local stack, as its configuration describes it."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or load()
+        self.supervisor = Supervisor(self.config)
+        self.postgres = EmbeddedPostgres(
+            self.config.state / "postgres",
+            self.config.port("SAMPAN_PG_PORT"),
+            password=self.config["SAMPAN_PG_SUPERUSER_PASSWORD"],
+            admin_password=self.config["SAMPAN_PG_ADMIN_PASSWORD"],
+        )
+        self.s3 = s3.EmbeddedS3(
+            self.config.state / "s3",
+            self.config.port("SAMPAN_S3_PORT"),
+            access_key=self.config["SAMPAN_S3_ACCESS_KEY"],
+            secret_key=self.config["SAMPAN_S3_SECRET_KEY"],
+        )
+
+    def programs(self) -> dict[str, Program]:
+        """Every program of this stack by name, in the order of starting."""
+        user = server_user()
+        postgres = Program(
+            "postgres",
+            tuple(self.postgres.command),
+            10,
+            ports=("SAMPAN_PG_PORT",),
+            directory=self.postgres.directory,
+            user=user.pw_name if user else None,
+            stop_signal="INT",
+            stop_seconds=60,
+            environment={"SAMPAN_FINGERPRINT": self.postgres.fingerprint},
+        )
+        hkma = (
+            sys.executable,
+            "-m",
+            "infra.simulator",
+            "serve",
+            "--port",
+            self.config["SAMPAN_HKMA_PORT"],
+        )
+        programs = [
+            postgres,
+            self._program("hkma", hkma, 20, ports=("SAMPAN_HKMA_PORT",)),
+        ]
+        if not self.config.external_s3:
+            programs.insert(
+                1, self._program("s3", self.s3.command, 10, ports=("SAMPAN_S3_PORT",))
+            )
+        for name, command in airflow.commands(self.config).items():
+            ports = ("SAMPAN_AIRFLOW_PORT",) if name == "api-server" else ()
+            programs.append(self._program(name, command, 30, ports=ports))
+        return {program.name: program for program in programs}
+
+    def up(self, only: Sequence[str] = (), report: Report = print) -> list[str]:
+        """Bring the programs (all, or `only` some) up, healed and ready; what runs already stays untouched.
+
+        Returns:
+            The names of the programs that had to be started.
+
+        Raises:
+            StackError: a port is taken, or a program does not come up; the text says which and what to do.
+        """
+        with self._lock():
+            programs = self.programs()
+            wanted = _chosen(programs, only)
+            if self.supervisor.pid() is None:
+                self.supervisor.clear()
+            running = self._running()
+            check_ports(
+                self.config,
+                [
+                    key
+                    for name in wanted
+                    if name not in running
+                    for key in programs[name].ports
+                ],
+            )
+            save(self.config)
+            if "postgres" not in running:
+                self.postgres.prepare()
+            self.s3.prepare()
+            airflow.prepare(self.config)
+            self.supervisor.configure(programs.values())
+            self.supervisor.start()
+            started: list[str] = []
+            for wave in (
+                {"postgres", "s3"},
+                {"hkma"},
+                set(airflow.commands(self.config)),
+            ):
+                names = [name for name in wanted if name in wave]
+                if names:
+                    self._start(names, started, report)
+            return started
+
+    def down(self) -> None:
+        """Stop everything; nothing of this stack runs afterwards. What it stored stays."""
+        with self._lock():
+            self.supervisor.shutdown()
+
+    def status(self) -> list[tuple[str, str, str]]:
+        """(program, state, detail) of every program: what the supervisor says, checked by a real probe."""
+        states = self.supervisor.states()
+        rows = []
+        for name in self.programs():
+            info = states.get(name)
+            if info is None or info["statename"] not in RUNNING:
+                rows.append(
+                    (name, "down", "" if info is None else info["statename"].lower())
+                )
+            else:
+                rows.append(
+                    (
+                        name,
+                        "healthy" if self.probe(name) else "unhealthy",
+                        info["description"],
+                    )
+                )
+        return rows
+
+    def probe(self, name: str) -> bool:
+        """Whether the program does its work now, as its user would see it."""
+        if name == "postgres":
+            return self.postgres.answers()
+        if name == "s3":
+            return s3.answers(self.s3.client())
+        if name == "hkma":
+            return _answers(f"http://{HOST}:{self.config['SAMPAN_HKMA_PORT']}/health")
+        return airflow.health(self.config).get(name, False)
+
+    def environment(self, program: str | None = None) -> dict[str, str]:
+        """The environment of a program of this stack, or of a command that is run beside them."""
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if key not in self.config.values
+        }
+        environment |= {"SAMPAN_STATE": str(self.config.state), "DO_NOT_TRACK": "1"}
+        if program is not None:
+            # Process titles would overwrite the environment block, by which leftovers are recognised.
+            environment |= {MARKER: self.config.marker(program), "SPT_NOENV": "1"}
+        if program == "s3":
+            return environment | self.s3.environment
+        paths = [str(HOME), str(HOME / "plugins"), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(
+            dict.fromkeys(path for path in paths if path)
+        )
+        return environment | airflow.environment(self.config)
+
+    def _start(self, names: Sequence[str], started: list[str], report: Report) -> None:
+        """Start a wave of programs that may start side by side, then wait for each and make it ready for use."""
+        if set(names) & set(airflow.commands(self.config)):
+            airflow.migrate(self.config, self.environment(), report)
+        for name in names:
+            if self.supervisor.states()[name]["statename"] != "RUNNING":
+                report(f"starting {name}")
+                self.supervisor.run(name)
+                started.append(name)
+        for name in names:
+            self._await(name)
+        if "postgres" in names:
+            self.postgres.bootstrap(
+                {"airflow": ("airflow", self.config["SAMPAN_AIRFLOW_DB_PASSWORD"])}
+            )
+            self._make_schemas()
+        if "s3" in names:
+            s3.make_buckets(self.s3.client())
+        elif self.config.external_s3:
+            values = self.config.values
+            service = (
+                values["AWS_ACCESS_KEY_ID"],
+                values["AWS_SECRET_ACCESS_KEY"],
+                values["AWS_DEFAULT_REGION"],
+            )
+            s3.make_buckets(s3.client(values["SAMPAN_S3_ENDPOINT"], *service))
+        if "api-server" in names:
+            airflow.make_pools(self.config)
+
+    def _make_schemas(self) -> None:
+        """Let the library make its schemas, roles and tables; it changes nothing when they are there."""
+        command = [
+            sys.executable,
+            "-c",
+            "from sampan import warehouse; warehouse.init()",
+        ]
+        done = subprocess.run(
+            command,
+            cwd=HOME,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise StackError(
+                f"the warehouse's schemas could not be made:\n{done.stdout}{done.stderr[-3000:]}"
+            )
+
+    def _await(self, name: str, seconds: float = 120.0) -> None:
+        """Wait until the program answers its probe.
+
+        Raises:
+            StackError: it gave up or did not answer in time; with the end of its log.
+        """
+        deadline = time.monotonic() + seconds
+        while not (
+            self.supervisor.states()[name]["statename"] in RUNNING and self.probe(name)
+        ):
+            state = self.supervisor.states()[name]["statename"]
+            if state in ("FATAL", "STOPPED") or time.monotonic() > deadline:
+                log = self.config.logs / f"{name}.log"
+                raise StackError(
+                    f"{name} does not come up ({state.lower()}); the end of {log}:\n{self.supervisor.tail(name)}"
+                )
+            time.sleep(0.1)
+
+    def _running(self) -> set[str]:
+        return {
+            name
+            for name, info in self.supervisor.states().items()
+            if info["statename"] in RUNNING
+        }
+
+    def _program(
+        self,
+        name: str,
+        command: Sequence[str],
+        priority: int,
+        ports: tuple[str, ...] = (),
+    ) -> Program:
+        wrapped = (sys.executable, "-m", "infra.local", "exec", name, "--", *command)
+        environment = {
+            "SAMPAN_FINGERPRINT": self.config.fingerprint,
+            "SAMPAN_STATE": str(self.config.state),
+        }
+        return Program(name, wrapped, priority, ports=ports, environment=environment)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """One `up` or `down` at a time."""
+        self.config.state.mkdir(parents=True, exist_ok=True)
+        with (self.config.state / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _chosen(programs: dict[str, Any], only: Sequence[str]) -> list[str]:
+    unknown = set(only) - set(programs)
+    if unknown:
+        raise StackError(
+            f"no program called {', '.join(sorted(unknown))}; there are {', '.join(programs)}"
+        )
+    return [name for name in programs if not only or name in only]
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=3) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
