@@ -1,0 +1,138 @@
+"""One DAG per contract, `ingest__<feed>`: a partner's deliveries on their way into `raw`.
+
+A run handles whatever waits, however many days that is, so a run that was missed needs no catching up. Each task is one
+function of the library, the same that the `sampan` command calls.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, time, timedelta
+from importlib import import_module
+from typing import Any
+
+from airflow.sdk import (
+    DAG,
+    AsyncCallback,
+    DeadlineAlert,
+    DeadlineReference,
+    MultipleCronTriggerTimetable,
+    Param,
+    task,
+)
+from sampan.contract import Contract, load_all
+from sampan_airflow import DEFAULTS, POOL, asset_of
+
+
+def schedule_of(contract: Contract) -> MultipleCronTriggerTimetable:
+    """When a delivery is due, and once more at its deadline for those that come late."""
+    calendar = contract.calendar
+    days = "1-5" if calendar.days == "business" else "*"
+    due = datetime.combine(datetime.min, time.fromisoformat(calendar.due))
+    ticks = [due, due + timedelta(minutes=calendar.deadline_minutes)]
+    return MultipleCronTriggerTimetable(
+        *(f"{tick.minute} {tick.hour} * * {days}" for tick in ticks),
+        timezone=calendar.timezone,
+    )
+
+
+def documentation_of(contract: Contract) -> str:
+    """What a person who opens the DAG should know, from the contract alone."""
+    rows = [
+        ("grain", contract.grain),
+        ("key", ", ".join(contract.key)),
+        ("from", f"{contract.owner} ({contract.contact})"),
+        (
+            "due",
+            f"{contract.calendar.days}, {contract.calendar.due} {contract.calendar.timezone}",
+        ),
+        ("held above", f"{contract.budget:.0%} rejected rows"),
+        ("kept", f"{contract.retention_days} days"),
+    ]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    return f"{contract.description}\n\n| | |\n|---|---|\n{table}\n\n{contract.limitations}\n"
+
+
+def build_dag(contract: Contract) -> DAG:
+    """The DAG of one feed: fetch, land, load, gate, publish, and word to the owner whatever came of them."""
+    feed, minutes = contract.feed, contract.calendar.deadline_minutes
+    deadline = DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(minutes=minutes),
+        callback=AsyncCallback(
+            "sampan.alerts.deadline_missed", {"feed": feed, "minutes": minutes}
+        ),
+    )
+    with DAG(
+        f"ingest__{feed}",
+        description=contract.title,
+        doc_md=documentation_of(contract),
+        schedule=schedule_of(contract),
+        deadline=deadline,
+        max_active_runs=1,
+        tags={"ingest", contract.partner},
+        default_args=DEFAULTS | {"owner": contract.owner},
+        params={
+            "date": Param(
+                None,
+                type=["null", "string"],
+                format="date",
+                description="One business date only.",
+            )
+        },
+    ) as dag:
+        fetch, land = step("fetch", feed), step("land", feed)
+        load, gate = step("load", feed, pool=POOL), step("gate", feed, pool=POOL)
+        publish = publish_step(feed, pool=POOL, outlets=[asset_of(feed)])
+        # A teardown runs whatever became of the others, does not hide their failure, and its own fails the run.
+        tell_owner = tell_owner_step(feed).as_teardown(on_failure_fail_dagrun=True)
+        fetch >> land >> load >> gate >> publish >> tell_owner
+    return dag
+
+
+def step(name: str, feed: str, **options: Any) -> Any:
+    """A task that calls `sampan.<name>.run` for a feed."""
+
+    @task(task_id=name, **options)
+    def run(params: dict[str, Any]) -> dict[str, int]:
+        return run_step(name, feed, params)
+
+    return run()
+
+
+def publish_step(feed: str, **options: Any) -> Any:
+    """The task that publishes; skipped when there was nothing to publish, so that no asset event goes out."""
+
+    @task(task_id="publish", **options)
+    def publish(params: dict[str, Any]) -> dict[str, int]:
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        done = run_step("publish", feed, params)
+        if not done["batches"]:
+            raise AirflowSkipException("no batch was waiting to be published")
+        return done
+
+    return publish()
+
+
+def tell_owner_step(feed: str) -> Any:
+    """The task that fails, once, when this run held or refused a delivery."""
+
+    @task(task_id="tell_owner", retries=0)
+    def tell_owner(dag_run: Any) -> None:
+        from sampan import ledger
+
+        ledger.tell_owner(feed, dag_run.start_date)
+
+    return tell_owner()
+
+
+def run_step(name: str, feed: str, params: dict[str, Any]) -> dict[str, int]:
+    """Call a step of the library, for one business date when the run asks for one."""
+    day = params.get("date")
+    return import_module(f"sampan.{name}").run(
+        feed, datetime.fromisoformat(day).date() if day else None
+    )
+
+
+for _contract in load_all().values():
+    globals()[f"ingest__{_contract.feed}"] = build_dag(_contract)

@@ -1,0 +1,66 @@
+"""`refresh_marts`: from what the feeds published to a released set of marts.
+
+One task per step of the build, each a `dbt build` in the task's own process, then the gate, then the release. Yesterday's
+release stays up until the gate has passed; with nothing new to take in, nothing runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import DAG, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable, task
+from airflow.sdk.exceptions import AirflowSkipException
+from sampan.contract import load_all
+from sampan_airflow import DEFAULTS, POOL, asset_of
+
+SPINE = ("staging", "identity", "intermediate")
+FAMILIES = ("sme", "trade", "funding", "insurance", "festival")
+
+
+def build_step(name: str) -> Any:
+    """A task that calls `sampan.build.run` for one step; the first skips all when no batch waits for a build."""
+
+    @task(task_id=name, pool=POOL)
+    def run() -> dict[str, int]:
+        from sampan import build
+
+        done = build.run(name)
+        if name == SPINE[0] and not done["batches"]:
+            raise AirflowSkipException("no published batch waits for a build")
+        return done
+
+    return run()
+
+
+@task(pool=POOL)
+def gate() -> dict[str, int]:
+    """Check the marts that were built; a critical finding fails here and keeps the release that is up."""
+    from sampan import release
+
+    return release.gate()
+
+
+@task(pool=POOL)
+def release() -> dict[str, int]:
+    """Show the checked marts to the readers, all at once."""
+    from sampan import release as step
+
+    return step.run()
+
+
+with DAG(
+    "refresh_marts",
+    description="Build, check and release the marts",
+    doc_md=__doc__,
+    # Whatever was published while a run went on is taken in by the next one.
+    schedule=AssetOrTimeSchedule(
+        timetable=CronTriggerTimetable("0 9 * * *", timezone="Asia/Hong_Kong"),
+        assets=AssetAny(*(asset_of(feed) for feed in sorted(load_all()))),
+    ),
+    max_active_runs=1,
+    tags={"marts"},
+    default_args=DEFAULTS | {"owner": "Sampan"},
+) as dag:
+    spine = [build_step(name) for name in SPINE]
+    families = [build_step(f"marts__{family}") for family in FAMILIES]
+    spine[0] >> spine[1] >> spine[2] >> families >> gate() >> release()

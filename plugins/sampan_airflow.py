@@ -1,0 +1,33 @@
+"""What the DAG modules share: the asset of a feed, and how tasks fail and try again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Asset, ExceptionRetryPolicy, RetryAction, RetryRule
+
+POOL = "warehouse"
+
+# Transient failures (and what nobody thought of) are tried again, ever later; permanent ones fail at once.
+DEFAULTS: dict[str, Any] = {
+    "retries": 5,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=5),
+    "retry_policy": ExceptionRetryPolicy(
+        [
+            RetryRule(
+                "sampan.errors.PermanentFailure",
+                RetryAction.FAIL,
+                reason="trying again gives the same result",
+            )
+        ]
+    ),
+    "execution_timeout": timedelta(hours=2),
+}
+
+
+def asset_of(feed: str) -> Asset:
+    """The asset that says: `raw.<feed>` has new rows."""
+    return Asset(name=feed, uri=f"sampan://raw/{feed}")
