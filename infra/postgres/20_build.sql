@@ -1,0 +1,144 @@
+-- Builds, releases and what their gates said. Applied as sampan_loader after 10_ledger; safe to apply again.
+create table if not exists ops.build (
+    build_no bigint generated always as identity primary key,
+    state text not null default 'open' check (state in ('open', 'built', 'released', 'failed')),
+    full_refresh boolean not null default false,
+    as_of_date date not null,
+    opened_at timestamptz not null default clock_timestamp(),
+    built_at timestamptz,
+    ended_at timestamptz,
+    problem jsonb,
+    constraint failed_has_a_reason check (state <> 'failed' or problem is not null)
+);
+create unique index if not exists build_one_at_a_time on ops.build ((true)) where state in ('open', 'built');
+comment on table ops.build is 'One row per dbt run that derives marts; its number becomes the number of the release made from it.';
+comment on column ops.build.as_of_date is 'Greatest business date among the batches that this build and those before it took in.';
+comment on column ops.build.full_refresh is 'Whether the persistent tables are derived anew from all published batches.';
+
+create table if not exists ops.build_batch (
+    build_no bigint not null references ops.build,
+    batch_id bigint not null references ops.batch,
+    primary key (build_no, batch_id)
+);
+create index if not exists build_batch_by_batch on ops.build_batch (batch_id);
+comment on table ops.build_batch is 'The published batches that a build takes in and that no build before it took in with success.';
+
+create table if not exists ops.build_step (
+    build_no bigint not null references ops.build,
+    step text not null,
+    state text not null default 'running' check (state in ('running', 'done', 'failed')),
+    token bigint not null default 1,
+    started_at timestamptz not null default clock_timestamp(),
+    ended_at timestamptz,
+    primary key (build_no, step)
+);
+comment on table ops.build_step is 'How far a build has come.';
+comment on column ops.build_step.token is 'Fencing token: each claim raises it, a write with an older one is refused.';
+
+create table if not exists ops.build_node (
+    build_no bigint not null references ops.build,
+    step text not null,
+    node text not null,
+    resource_type text not null,
+    status text not null,
+    seconds double precision not null,
+    rows bigint,
+    failures bigint,
+    message text,
+    recorded_at timestamptz not null default clock_timestamp(),
+    primary key (build_no, step, node)
+);
+comment on table ops.build_node is 'The latest result of every dbt node of a build; messages without values of the data.';
+
+create table if not exists ops.release (
+    release_no bigint primary key references ops.build,
+    as_of_date date not null,
+    rows jsonb not null,
+    released_at timestamptz not null default clock_timestamp(),
+    dropped_at timestamptz
+);
+comment on table ops.release is 'A complete set of marts that passed its gate, kept as schema release_<number> until it is dropped.';
+comment on column ops.release.rows is 'Rows per mart.';
+
+create table if not exists ops.release_switch (
+    switch_no bigint generated always as identity primary key,
+    release_no bigint not null references ops.release,
+    kind text not null check (kind in ('release', 'rollback')),
+    switched_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.release_switch is 'Which release the schema marts has shown since when; the last row is the one that readers see now.';
+
+create table if not exists ops.gate_result (
+    suite text not null,
+    batch_id bigint references ops.batch,
+    build_no bigint references ops.build,
+    rule text not null,
+    description text not null,
+    expectation text not null,
+    column_name text,
+    severity text not null check (severity in ('critical', 'error', 'warning', 'info')),
+    success boolean not null,
+    kwargs jsonb not null,
+    observed jsonb,
+    checked_at timestamptz not null default clock_timestamp(),
+    constraint of_a_batch_or_a_build check (num_nonnulls(batch_id, build_no) = 1),
+    unique nulls not distinct (suite, batch_id, build_no, rule)
+);
+create index if not exists gate_result_by_time on ops.gate_result (suite, checked_at desc);
+comment on table ops.gate_result is 'What each expectation said of a batch or of a build of the marts.';
+comment on column ops.gate_result.observed is 'Counts, sums and shares that were seen; never a value of a row.';
+
+create or replace view ops.open_build as
+select build_no, as_of_date, full_refresh, opened_at from ops.build where state in ('open', 'built');
+comment on view ops.open_build is 'The build under way: one row or none.';
+
+create or replace view ops.batches_to_build as
+select build_batch.batch_id, batch.feed, batch.business_date
+from ops.build_batch
+join ops.open_build using (build_no)
+join ops.batch using (batch_id);
+comment on view ops.batches_to_build is 'The batches that incremental models read in the build under way.';
+
+create or replace view ops.batches_built as
+select build_batch.batch_id, min(build_batch.build_no) as build_no
+from ops.build_batch
+join ops.build using (build_no)
+where build.state <> 'failed'
+group by build_batch.batch_id;
+comment on view ops.batches_built is 'Every batch that the persistent tables hold once the build under way is done.';
+
+-- A builder's sessions carry their claim as `build_no/step/token`. Whoever lost the claim is refused before each model,
+-- inside the model's own transaction; the row stays locked until it ends, so a new claim waits for it.
+create or replace function ops.assert_step_claimed() returns void
+language plpgsql security definer set search_path = pg_catalog as $$
+declare
+    claim text[] := string_to_array(nullif(current_setting('sampan.claim', true), ''), '/');
+    current_token bigint;
+begin
+    if claim is null then
+        return;
+    end if;
+    select token into current_token from ops.build_step
+    where build_no = claim[1]::bigint and step = claim[2] for share;
+    if current_token is distinct from claim[3]::bigint then
+        raise exception 'step % of build % is in other hands: claim %, now %', claim[2], claim[1], claim[3], current_token
+            using errcode = 'object_in_use';
+    end if;
+end $$;
+
+-- Views of `marts` call this. A snapshot older than the release would find its tables empty: refuse instead.
+create or replace function ops.assert_release_visible(release_no bigint) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog as $$
+begin
+    if not exists (select from ops.release where release.release_no = assert_release_visible.release_no) then
+        raise exception 'this transaction began before release % and cannot see it', release_no
+            using errcode = 'serialization_failure',
+                  hint = 'Begin a new transaction, or read an earlier release as release_<number>.';
+    end if;
+    return true;
+end $$;
+
+grant select on all tables in schema ops to sampan_builder;
+grant insert, update on ops.build, ops.build_batch, ops.build_step, ops.build_node, ops.release, ops.release_switch,
+    ops.gate_result to sampan_builder;
+grant delete on ops.gate_result, ops.build_step to sampan_builder;
