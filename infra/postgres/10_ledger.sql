@@ -5,6 +5,7 @@ create table if not exists ops.batch (
     business_date date not null,
     content_sha256 text not null check (content_sha256 ~ '^[0-9a-f]{64}$'),
     origin text not null default 'delivery' check (origin in ('delivery', 'replay')),
+    replays bigint references ops.batch,
     source_uri text not null,
     landing_uri text not null,
     bytes bigint not null check (bytes >= 0),
@@ -19,12 +20,14 @@ create table if not exists ops.batch (
     rows_held bigint,
     landed_at timestamptz not null default clock_timestamp(),
     loaded_at timestamptz,
+    row_rules_at timestamptz,
     gated_at timestamptz,
     published_at timestamptz,
     held_at timestamptz,
     deleted_at timestamptz,
     problem jsonb,
     unique (feed, business_date, content_sha256),
+    constraint replay_has_a_source check ((origin = 'replay') = (replays is not null)),
     constraint rows_add_up check (rows_in = rows_published + rows_quarantined + rows_duplicate),
     constraint published_is_counted check (state <> 'published' or rows_in is not null),
     constraint held_has_a_reason check (state <> 'held' or problem is not null)
@@ -33,6 +36,7 @@ create index if not exists batch_by_state on ops.batch (feed, state);
 comment on table ops.batch is 'One row per delivery content and business date: the truth about what happened to it.';
 comment on column ops.batch.rows_in is 'Records in the delivery; known once the batch is decided (published), else null.';
 comment on column ops.batch.rows_held is 'Records that wait in a held batch; null when the delivery could not be read.';
+comment on column ops.batch.replays is 'Batch whose quarantined rows a replay brings back, corrected or not.';
 comment on column ops.batch.token is 'Fencing token: each claim raises it, a write with an older one is refused.';
 
 create table if not exists ops.delivery (
@@ -90,3 +94,13 @@ create table if not exists quarantine.record (
 comment on table quarantine.record is 'Rows that broke a rule, verbatim less personal data, with every rule they broke.';
 comment on column quarantine.record.line is 'Line of the delivery at which the record begins.';
 comment on column quarantine.record.fields is 'The record by column of the contract, as text; null when it could not be split.';
+
+create table if not exists ops.replay_line (
+    batch_id bigint not null references ops.batch,
+    line bigint not null,
+    feed text not null,
+    quarantine_id bigint not null,
+    primary key (batch_id, line),
+    foreign key (feed, quarantine_id) references quarantine.record
+);
+comment on table ops.replay_line is 'Which quarantined record each line of a replay stands for.';

@@ -34,7 +34,7 @@ SEVERITIES = ("critical", "error", "warning", "info")
 COLUMN_PROPERTIES = {"personalData", "personalDataPattern", "unit", "scale", "start", "length"}
 CONTRACT_PROPERTIES = {"calendar", "rejectionBudget", "schemaDrift", "corrections"}
 SERVER_PROPERTIES = {
-    "encoding", "compression", "sheet", "headerRow", "baseUrlVariable", "parameters", "pagination",
+    "encoding", "compression", "sheet", "headerRow", "baseUrl", "baseUrlVariable", "parameters", "pagination",
     "records", "total", "success", "maxBytes",
 }  # fmt: skip
 OPTIONS = {

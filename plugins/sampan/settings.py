@@ -8,8 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-
 from sampan.errors import PermanentFailure, Problem
 
 HOME = Path(__file__).resolve().parents[2]
@@ -38,6 +36,8 @@ class Settings:
         admin = self.get("SAMPAN_WAREHOUSE_DSN")
         if role == "admin":
             return admin
+        from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
         parts: dict[str, Any] = dict(conninfo_to_dict(admin))
         parts |= {"user": ROLES[role], "password": self.get(f"SAMPAN_{role.upper()}_PASSWORD")}
         return make_conninfo(**parts)

@@ -1,0 +1,259 @@
+"""The `sampan` command: each step of the refresh by hand, through the same functions that the DAGs call.
+
+Exit codes: 0 done, 1 a permanent failure (bad data, bad contract, a wrong argument), 75 a transient one (try again).
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import sys
+from collections.abc import Callable
+from datetime import date, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sampan import contract as contracts_of
+from sampan.errors import PermanentFailure, Problem, TransientFailure
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+contracts_app = typer.Typer(no_args_is_help=True, help="The contracts of the feeds, and what is derived from them.")
+quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that broke a rule: look, correct, replay, discard.")
+release_app = typer.Typer(no_args_is_help=True, help="Releases of the marts: make, list, show, roll back.")
+app.add_typer(contracts_app, name="contracts")
+app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(release_app, name="release")
+out = Console()
+
+Feed = Annotated[str, typer.Argument(help="A feed, by the name of its contract.")]
+Day = Annotated[datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="One business date; all without it.")]
+
+
+def main() -> None:
+    """Run the command; a failure on purpose is one message, not a stack trace."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("botocore", "boto3", "httpx", "great_expectations"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        app()
+    except PermanentFailure as error:
+        print(f"sampan: {error}", file=sys.stderr)
+        sys.exit(1)
+    except TransientFailure as error:
+        print(f"sampan: {error}; try again", file=sys.stderr)
+        sys.exit(75)
+
+
+def _day(value: datetime | None) -> date | None:
+    return value.date() if value else None
+
+
+def _step(name: str) -> Callable[..., None]:
+    def step(feed: Feed, date_: Day = None) -> None:
+        contracts_of.load(feed)
+        done = import_module(f"sampan.{name}").run(feed, _day(date_))
+        out.print(f"{name} {feed}: " + ", ".join(f"{count} {what}" for what, count in done.items()))
+
+    step.__doc__ = (import_module(f"sampan.{name}").__doc__ or name).split("\n\n")[0].replace("\n", " ")
+    return step
+
+
+def _table(title: str, headings: list[str], rows: list[tuple[Any, ...]]) -> None:
+    table = Table(title=title, title_justify="left")
+    numeric = [bool(rows) and all(isinstance(row[i], int | None) for row in rows) for i in range(len(headings))]
+    for heading, right in zip(headings, numeric, strict=True):
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else f"{value:,}" if isinstance(value, int) else str(value) for value in row))
+    out.print(table)
+
+
+for _name in ("fetch", "land", "load", "publish"):
+    app.command(_name)(_step(_name))
+
+
+@app.command("gate")
+def gate_(
+    feed: Feed,
+    date_: Day = None,
+    accept: Annotated[str | None, typer.Option(help="Let the held batches of --date pass, for this reason.")] = None,
+) -> None:
+    """gate: check loaded batches; rows that break a rule go to quarantine, a batch over its budget is held."""
+    from sampan import gate
+
+    contracts_of.load(feed)
+    if accept is None:
+        _step("gate")(feed, date_)
+        return
+    if date_ is None:
+        raise PermanentFailure(Problem("gate.accept", "--accept goes with --date"))
+    count = gate.accept(feed, date_.date(), accept, getpass.getuser())
+    out.print(f"gate {feed}: {count} held batches accepted")
+
+
+@app.command()
+def ingest(
+    feeds: Annotated[list[str] | None, typer.Argument(help="Feeds; all without any.")] = None, date_: Day = None
+) -> None:
+    """Fetch, land, load, gate and publish in one go."""
+    for feed in feeds or contracts_of.load_all():
+        for name in ("fetch", "land", "load", "gate", "publish"):
+            _step(name)(feed, date_)
+
+
+@app.command()
+def init() -> None:
+    """Bring the warehouse's roles, schemas and tables to what the contracts ask for."""
+    from sampan import warehouse
+
+    warehouse.init()
+    out.print("The warehouse is ready.")
+
+
+@app.command()
+def status() -> None:
+    """What each feed has delivered and what became of it, and what is broken now."""
+    from sampan.warehouse import connect
+
+    with connect() as connection:
+        rows = connection.execute(
+            "select feed, count(*)::int, count(*) filter (where state = 'published')::int,"
+            " count(*) filter (where state = 'held')::int,"
+            " count(*) filter (where state not in ('published', 'held'))::int,"
+            " coalesce(sum(rows_published), 0)::bigint, coalesce(sum(rows_quarantined), 0)::bigint,"
+            " coalesce(sum(rows_duplicate), 0)::bigint, coalesce(sum(rows_held), 0)::bigint,"
+            " max(business_date) filter (where state = 'published') from ops.batch group by feed order by feed"
+        ).fetchall()
+        broken = connection.execute(
+            "select feed, business_date, batch_id, problem from ops.batch where state = 'held'"
+            " union all select feed, business_date, null, problem from ops.delivery where problem is not null"
+            " order by 1, 2"
+        ).fetchall()
+    headings = ["feed", "batches", "published", "held", "on the way"]
+    headings += ["rows published", "rows quarantined", "rows duplicate", "rows held", "latest date"]
+    _table("Feeds", headings, rows)
+    if broken:
+        lines = [(feed, day, batch, str(Problem(**problem_of(problem)))) for feed, day, batch, problem in broken]
+        _table("Broken now", ["feed", "date", "batch", "problem"], lines)
+    else:
+        out.print("Nothing is held.")
+
+
+def problem_of(stored: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a Problem out of a stored one, which may carry who accepted it."""
+    return {key: stored[key] for key in Problem.__dataclass_fields__ if key in stored}
+
+
+# --- contracts --------------------------------------------------------------------------------------------------------
+
+
+@contracts_app.command("check")
+def contracts_check(
+    files: Annotated[list[Path] | None, typer.Argument(help="Contract files; all without any.")] = None,
+) -> None:
+    """Refuse a wrong contract with file, line and reason, and derived files that are out of date."""
+    from sampan import derive
+
+    problems = [p for file in files for p in contracts_of.check(file)] if files else contracts_of.check_all()
+    for problem in problems:
+        print(problem)
+    stale = [] if files or problems else derive.check()
+    for what in stale:
+        print(what)
+    if problems or stale:
+        raise typer.Exit(1)
+    out.print(f"{len(files or contracts_of.load_all())} contracts are in order.")
+
+
+@contracts_app.command("list")
+def contracts_list() -> None:
+    """The feeds, their partners, sources, calendars and policies."""
+    rows = [
+        (c.feed, c.partner, f"{c.source.kind} {c.source.extension}", f"{c.calendar.days} {c.calendar.due}",
+         f"{c.budget:.1%}", c.corrections, c.drift)
+        for c in contracts_of.load_all().values()
+    ]  # fmt: skip
+    _table("Feeds", ["feed", "partner", "source", "due", "budget", "corrections", "drift"], rows)
+
+
+@contracts_app.command("derive")
+def contracts_derive() -> None:
+    """Write the files that are derived from the contracts: dbt sources, data dictionary."""
+    from sampan import derive
+
+    for path in derive.write():
+        out.print(f"wrote {path}")
+
+
+# --- quarantine -------------------------------------------------------------------------------------------------------
+
+Ids = Annotated[list[int] | None, typer.Argument(help="Quarantine ids.")]
+
+
+@quarantine_app.command("list")
+def quarantine_list(
+    feed: Annotated[str | None, typer.Argument(help="A feed; all without it.")] = None,
+) -> None:
+    """How many rows are in quarantine, by feed, state and rule."""
+    from sampan import quarantine
+
+    if feed:
+        contracts_of.load(feed)
+    rows = [row for row in quarantine.counts() if feed in (None, row[0])]
+    _table("Quarantine (a row counts once for each rule)", ["feed", "state", "rule", "rows"], rows)
+
+
+@quarantine_app.command("show")
+def quarantine_show(
+    feed: Feed,
+    ids: Ids = None,
+    date_: Day = None,
+    limit: Annotated[int, typer.Option(help="At most so many rows.")] = 20,
+    csv: Annotated[bool, typer.Option("--csv", help="As CSV to correct and replay.")] = False,
+) -> None:
+    """Rows in quarantine: file, line, each broken rule with column and value, and the record."""
+    from sampan import quarantine
+
+    chosen = quarantine.entries(feed, ids or (), _day(date_), limit=1_000_000 if csv else limit)
+    if csv:
+        print(quarantine.export(contracts_of.load(feed), chosen), end="")
+        return
+    for entry in chosen:
+        out.print(f"[bold]{entry.quarantine_id}[/bold] {entry.file}:{entry.line} ({entry.business_date})", highlight=False)
+        for column, rule, value in entry.details():
+            where = f"{column} = {value!r}: " if column else ""
+            out.print(f"    {where}{rule}", markup=False, highlight=False)
+        out.print(f"    {entry.record}", markup=False, highlight=False)
+    out.print(f"{len(chosen)} rows shown.")
+
+
+@quarantine_app.command("replay")
+def quarantine_replay(
+    feed: Feed,
+    ids: Ids = None,
+    file: Annotated[Path | None, typer.Option(help="Corrected rows, as CSV from `show --csv`.")] = None,
+) -> None:
+    """Send rows through the gate again, as they are or as corrected in a file."""
+    from sampan import quarantine
+
+    done = quarantine.replay(feed, ids or (), file)
+    out.print(", ".join(f"{count} {what}" for what, count in done.items()))
+
+
+@quarantine_app.command("discard")
+def quarantine_discard(
+    feed: Feed, ids: Ids, reason: Annotated[str, typer.Option(help="Why these rows are given up.")]
+) -> None:
+    """Give rows up for good."""
+    from sampan import quarantine
+
+    out.print(f"{quarantine.discard(feed, ids or (), reason, getpass.getuser())} rows discarded.")
+
+
+if __name__ == "__main__":
+    main()

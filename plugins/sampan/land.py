@@ -1,0 +1,176 @@
+"""land: what waits in a drop prefix into the landing bucket, unchanged and addressed by its content, and into the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from typing import IO, Any
+
+import psycopg
+from botocore.exceptions import BotoCoreError, ClientError
+from psycopg.types.json import Jsonb
+
+from sampan import failpoints
+from sampan.calendar import today
+from sampan.contract import Contract, load
+from sampan.errors import PermanentFailure, Problem, TransientFailure
+from sampan.settings import settings
+from sampan.warehouse import connect
+
+log = logging.getLogger(__name__)
+PART = 8 << 20
+
+
+def run(feed: str, business_date: date | None = None) -> dict[str, int]:
+    """Land every delivery that waits, or those of one date. Returns how many were landed, repeated and refused."""
+    contract, done = load(feed), {"landed": 0, "repeated": 0, "refused": 0}
+    with connect() as connection:
+        for uri, etag, day, received in _waiting(connection, feed, business_date):
+            try:
+                _check_date(contract, uri, day)
+                landed = _land(connection, contract, uri, etag, day, received)
+                done["landed" if landed else "repeated"] += 1
+            except PermanentFailure as error:
+                connection.execute(
+                    "update ops.delivery set problem = %s where source_uri = %s and etag = %s",
+                    [Jsonb(error.problem.as_dict()), uri, etag],
+                )
+                log.warning("%s refused: %s", uri, error)
+                done["refused"] += 1
+    return done
+
+
+def _waiting(
+    connection: psycopg.Connection, feed: str, business_date: date | None
+) -> list[tuple[str, str, date | None, datetime]]:
+    return connection.execute(
+        "select source_uri, etag, business_date, received_at from ops.delivery"
+        " where feed = %s and batch_id is null and problem is null and (%s::date is null or business_date = %s)"
+        " order by business_date, received_at, source_uri",
+        [feed, business_date, business_date],
+    ).fetchall()
+
+
+def _check_date(contract: Contract, uri: str, day: date | None) -> None:
+    if day is None:
+        wanted = f"s3://{settings().drop_bucket}/{contract.drop_prefix}<YYYY-MM-DD>/<name>"
+        raise PermanentFailure(Problem("delivery.no_business_date", f"a delivery lies at {wanted}", uri))
+    if day > today():
+        raise PermanentFailure(Problem("delivery.future_date", f"business date {day} is still to come", uri))
+
+
+def _land(
+    connection: psycopg.Connection, contract: Contract, uri: str, etag: str, day: date, received: datetime
+) -> bool:
+    """Copy one delivery and enter it in the ledger. Returns False when its content was known for that date."""
+    s3, (bucket, key) = settings().s3(), split(uri)
+    with s3_errors():
+        body = s3.get_object(Bucket=bucket, Key=key)
+        digest, size = hashlib.sha256(), 0
+        for block in body["Body"].iter_chunks(PART):
+            digest.update(block)
+            size += len(block)
+    sha = digest.hexdigest()
+    target = f"{contract.feed}/{day}/{sha}.{contract.source.extension}"
+    failpoints.hit("land.before_put")
+    store(s3, target, lambda: s3.get_object(Bucket=bucket, Key=key, IfMatch=body["ETag"])["Body"], size, sha, uri)
+    failpoints.hit("land.after_put")
+    with connection.transaction():
+        new = enter(connection, contract, day, sha, uri, f"s3://{settings().landing_bucket}/{target}", size, received)
+        connection.execute(
+            "update ops.delivery d set batch_id = b.batch_id from ops.batch b"
+            " where d.source_uri = %s and d.etag = %s"
+            " and b.feed = %s and b.business_date = %s and b.content_sha256 = %s",
+            [uri, etag, contract.feed, day, sha],
+        )
+    log.info("%s %s %s", uri, "landed as" if new else "is known as", sha)
+    return new
+
+
+def store(s3: Any, key: str, body: Callable[[], IO[bytes]], size: int, sha: str, uri: str) -> None:
+    """Put bytes into the landing bucket once; what lies there under its hash is never written again."""
+    bucket = settings().landing_bucket
+    with s3_errors():
+        try:
+            head = s3.head_object(Bucket=bucket, Key=key)
+            if head["ContentLength"] == size:
+                return
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in ("404", "NoSuchKey", "NotFound"):
+                raise
+        metadata = {"sha256": sha, "source": re.sub(r"[^\x20-\x7e]", "?", uri)[-1000:]}
+        stream = body()
+        try:
+            s3.upload_fileobj(stream, bucket, key, ExtraArgs={"Metadata": metadata})
+        finally:
+            stream.close()
+
+
+def enter(
+    connection: psycopg.Connection, contract: Contract, day: date, sha: str, uri: str, landing: str, size: int,
+    received: datetime, origin: str = "delivery", replays: int | None = None,
+) -> bool:  # fmt: skip
+    """A ledger row for a landed delivery; False when the same content of that date has one."""
+    cursor = connection.execute(
+        "insert into ops.batch (feed, business_date, content_sha256, origin, replays, source_uri, landing_uri,"
+        " bytes, received_at, contract_version) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
+        [contract.feed, day, sha, origin, replays, uri, landing, size, received, contract.version],
+    )
+    return cursor.rowcount == 1
+
+
+def opener(landing_uri: str) -> Callable[[], IO[bytes]]:
+    """A function that opens a landed delivery and, once it is read to the end, checks it against its hash."""
+    bucket, key = split(landing_uri)
+    sha = key.rsplit("/", 1)[-1].split(".", 1)[0]
+
+    def opened() -> IO[bytes]:
+        with s3_errors():
+            return _Checked(settings().s3().get_object(Bucket=bucket, Key=key)["Body"], sha, landing_uri)  # type: ignore[return-value]
+
+    return opened
+
+
+class _Checked:
+    """A binary stream that compares what was read with the hash that the landing address promises."""
+
+    def __init__(self, body: Any, sha: str, uri: str) -> None:
+        self.body, self.sha, self.uri, self.digest = body, sha, uri, hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        with s3_errors():
+            block: bytes = self.body.read(size)
+        self.digest.update(block)
+        if not block and self.digest.hexdigest() != self.sha:
+            raise TransientFailure(f"{self.uri}: what was read is not what was landed")
+        return block
+
+    def close(self) -> None:
+        self.body.close()
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Bucket and key of an s3:// address."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+@contextmanager
+def s3_errors() -> Iterator[None]:
+    """Inside it, a failure of the object store is a TransientFailure."""
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        raise TransientFailure(f"object store: {error}") from error
+
+
+def listed(prefix: str) -> Iterator[dict[str, Any]]:
+    """Objects of the drop bucket under a prefix."""
+    with s3_errors():
+        pages = settings().s3().get_paginator("list_objects_v2").paginate(Bucket=settings().drop_bucket, Prefix=prefix)
+        for page in pages:
+            yield from page.get("Contents", ())

@@ -1,0 +1,73 @@
+"""publish: a gated batch becomes part of raw, in one transaction with its ledger row.
+
+The intake table itself becomes the batch's partition of raw.<feed>: no row is written a second time.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+import psycopg
+from psycopg import sql
+
+from sampan import failpoints, ledger
+from sampan.contract import Contract
+from sampan.ledger import Batch
+
+
+def run(feed: str, business_date: date | None = None) -> dict[str, int]:
+    """Publish every gated batch of a feed, or those of one date. Returns how many, and the rows they brought."""
+    rows = 0
+
+    def publish(connection: psycopg.Connection, contract: Contract, batch: Batch) -> None:
+        nonlocal rows
+        rows += _publish(connection, contract, batch)
+
+    return ledger.each(feed, "gated", business_date, publish) | {"rows": rows}
+
+
+def _publish(connection: psycopg.Connection, contract: Contract, batch: Batch) -> int:
+    rows = (batch.rows_in or 0) - (batch.rows_quarantined or 0) - (batch.rows_duplicate or 0)
+    failpoints.hit("publish.before_attach")
+    with ledger.transaction(connection):
+        _attach(connection, contract, batch)
+        failpoints.hit("publish.before_commit")
+        connection.execute(
+            "update quarantine.record q set state = 'resolved', resolved_by_batch_id = %s, decided_at = clock_timestamp()"
+            " from ops.replay_line l where l.batch_id = %s and q.feed = %s and q.quarantine_id = l.quarantine_id",
+            [batch.batch_id, batch.batch_id, batch.feed],
+        )
+        ledger.write(connection, batch, state="published", rows_published=rows, published_at=ledger.now())
+    failpoints.hit("publish.after_commit")
+    return rows
+
+
+def _attach(connection: psycopg.Connection, contract: Contract, batch: Batch) -> None:
+    feed, leaf = sql.Identifier(contract.feed), sql.Identifier(batch.table)
+    missing = connection.execute(
+        "select quote_ident(r.attname) || ' ' || format_type(r.atttypid, r.atttypmod) from pg_attribute r"
+        " where r.attrelid = %s::regclass and r.attnum > 0 and not r.attisdropped and not exists (select from"
+        " pg_attribute i where i.attrelid = %s::regclass and i.attname = r.attname and not i.attisdropped)",
+        [f'raw."{contract.feed}"', f'intake."{batch.table}"'],
+    ).fetchall()
+    for (column,) in missing:
+        connection.execute(sql.SQL("alter table {} add column {}").format(batch.intake, sql.SQL(column)))
+    for statement in (
+        sql.SQL("alter table {table} alter column _batch_id drop default, alter column _line drop default"),
+        sql.SQL("drop sequence intake.{lines}"),
+        sql.SQL("drop table if exists {rejects}"),
+        sql.SQL("alter table {table} set schema raw"),
+        sql.SQL("alter table raw.{feed} attach partition raw.{leaf} for values in ({number})"),
+        sql.SQL("alter table raw.{leaf} drop constraint {check}"),
+    ):
+        connection.execute(
+            statement.format(
+                table=batch.intake,
+                lines=sql.Identifier(f"{batch.table}__lines"),
+                rejects=batch.rejects,
+                feed=feed,
+                leaf=leaf,
+                number=sql.Literal(batch.batch_id),
+                check=sql.Identifier(f"{batch.table}__batch"),
+            )
+        )

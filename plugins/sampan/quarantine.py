@@ -1,0 +1,207 @@
+"""quarantine: the rows that broke a rule. A steward looks at them, corrects them and replays them, or discards them.
+
+A replay is a delivery of its own, landed and gated like any other; it names the batch whose rows it brings back.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+from sampan import gate, land, ledger, load, publish
+from sampan.contract import Contract
+from sampan.contract import load as load_contract
+from sampan.errors import PermanentFailure, Problem
+from sampan.settings import settings
+from sampan.warehouse import connect
+
+ID = "_quarantine_id"
+RULES = "_broken_rules"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One quarantined row, with the delivery, line and columns that its broken rules are about."""
+
+    quarantine_id: int
+    feed: str
+    batch_id: int
+    business_date: date
+    file: str
+    line: int
+    broken_rules: list[str]
+    record: str
+    fields: dict[str, str | None] | None
+    state: str
+    resolved_by_batch_id: int | None
+    quarantined_at: datetime
+
+    def details(self) -> list[tuple[str | None, str, str | None]]:
+        """(column, rule, value) for each broken rule; the column is None for a rule about the whole row."""
+        fields = self.fields or {}
+        found = []
+        for rule in self.broken_rules:
+            column, _, check = rule.partition(".")
+            known = column in fields and bool(check)
+            found.append((column if known else None, rule, fields.get(column) if known else None))
+        return found
+
+
+def entries(
+    feed: str, ids: Iterable[int] = (), business_date: date | None = None, state: str | None = "open", limit: int = 100_000
+) -> list[Entry]:
+    """Quarantined rows of a feed in order of delivery and line, at most `limit` of them."""
+    load_contract(feed)
+    wanted = list(ids)
+    with connect() as connection, connection.cursor(row_factory=class_row(Entry)) as cursor:
+        return cursor.execute(
+            "select q.quarantine_id, q.feed, q.batch_id, b.business_date, regexp_replace(b.source_uri, '^.*/', '') as file,"
+            " q.line, q.broken_rules, q.record, q.fields, q.state, q.resolved_by_batch_id, q.quarantined_at"
+            " from quarantine.record q join ops.batch b using (batch_id)"
+            " where q.feed = %(feed)s and (%(state)s::text is null or q.state = %(state)s)"
+            " and (%(day)s::date is null or b.business_date = %(day)s)"
+            " and (cardinality(%(ids)s::bigint[]) = 0 or q.quarantine_id = any(%(ids)s::bigint[]))"
+            " order by b.business_date, q.batch_id, q.line limit %(limit)s",
+            {"feed": feed, "state": state, "day": business_date, "ids": wanted, "limit": limit},
+        ).fetchall()
+
+
+def counts() -> list[tuple[str, str, str, int]]:
+    """(feed, state, rule, rows) over all that was ever quarantined; a row counts once for each rule that it broke."""
+    with connect() as connection:
+        return connection.execute(
+            "select feed, state, rule, count(*) from quarantine.record, unnest(broken_rules) rule"
+            " group by feed, state, rule order by feed, state, count(*) desc, rule"
+        ).fetchall()
+
+
+def export(contract: Contract, chosen: Sequence[Entry]) -> str:
+    """Rows as CSV for correction: their id, what they broke, then the contract's columns."""
+    names = [column.name for column in contract.stored]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([ID, RULES, *names])
+    for entry in chosen:
+        fields = entry.fields or {}
+        writer.writerow(
+            [entry.quarantine_id, " ".join(entry.broken_rules), *(fields.get(name) or "" for name in names)]
+        )
+    return out.getvalue()
+
+
+def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) -> dict[str, int]:
+    """Send open rows through the gate again: as they are (the contract may have changed), or as corrected in a CSV file.
+
+    The file has the columns of `export`; rows it does not name stay where they are. Returns counts of the replay:
+    rows sent, rows published, rows quarantined again.
+    """
+    contract = load_contract(feed)
+    if corrected is None:
+        rows = [(entry, entry.fields) for entry in entries(feed, ids) if entry.fields is not None]
+    else:
+        rows = _corrected(contract, corrected, set(ids))
+    if not rows:
+        raise PermanentFailure(Problem("quarantine.nothing_to_replay", f"no open row of {feed} that can be replayed"))
+    by_batch: dict[int, list[tuple[Entry, dict[str, str | None] | None]]] = defaultdict(list)
+    for entry, fields in rows:
+        by_batch[entry.batch_id].append((entry, fields))
+    batches = [_land(contract, batch_id, chosen) for batch_id, chosen in by_batch.items()]
+    for day in sorted({entry.business_date for entry, _ in rows}):
+        for step in (load, gate, publish):
+            step.run(feed, day)
+    return _outcome(batches)
+
+
+def discard(feed: str, ids: Iterable[int], reason: str, by: str) -> int:
+    """Give up open rows for good, with a reason. Returns how many."""
+    wanted = list(ids)
+    if not wanted or not reason.strip():
+        raise PermanentFailure(Problem("quarantine.discard", "name the rows and give a reason"))
+    with connect() as connection:
+        return connection.execute(
+            "update quarantine.record set state = 'discarded', reason = %s, decided_by = %s, decided_at = clock_timestamp()"
+            " where feed = %s and state = 'open' and quarantine_id = any(%s)",
+            [reason, by, feed, wanted],
+        ).rowcount
+
+
+def _corrected(
+    contract: Contract, path: Path, ids: set[int]
+) -> list[tuple[Entry, dict[str, str | None] | None]]:
+    names = {column.name for column in contract.stored}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            reader = csv.DictReader(handle)
+            unknown = set(reader.fieldnames or ()) - names - {ID, RULES}
+            if ID not in (reader.fieldnames or ()) or unknown:
+                message = f"needs the columns {ID} and the contract's; unknown: {', '.join(sorted(unknown)) or 'none'}"
+                raise PermanentFailure(Problem("quarantine.columns", message, str(path), 1))
+            given = [(number, row) for number, row in enumerate(reader, 2)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PermanentFailure(Problem("quarantine.unreadable", str(error), str(path))) from error
+    wanted: dict[int, dict[str, str | None]] = {}
+    for number, row in given:
+        if not (row[ID] or "").isdigit():
+            raise PermanentFailure(Problem("quarantine.id", f"{row[ID]!r} is no id", str(path), number, ID))
+        wanted[int(row[ID])] = {name: row.get(name) or None for name in names}
+    found = {entry.quarantine_id: entry for entry in entries(contract.feed, wanted)} if wanted else {}
+    missing = sorted(wanted.keys() - found.keys())
+    if missing:
+        raise PermanentFailure(Problem("quarantine.id", f"not open in {contract.feed}: {missing}", str(path)))
+    return [(found[key], fields) for key, fields in wanted.items() if not ids or key in ids]
+
+
+def _land(contract: Contract, batch_id: int, chosen: list[tuple[Entry, dict[str, str | None] | None]]) -> int:
+    """Land a replay of one batch's rows and enter it in the ledger. Returns its batch id."""
+    names = [column.name for column in contract.stored]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    for _, fields in chosen:
+        writer.writerow([(fields or {}).get(name) or "" for name in names])
+    body = out.getvalue().encode()
+    sha, day = hashlib.sha256(body).hexdigest(), chosen[0][0].business_date
+    key = f"{contract.feed}/{day}/{sha}.csv"
+    uri = f"s3://{settings().landing_bucket}/{key}"
+    source = f"quarantine://{contract.feed}/{batch_id}"
+    land.store(settings().s3(), key, lambda: io.BytesIO(body), len(body), sha, source)
+    with connect() as connection, connection.transaction():
+        land.enter(
+            connection, contract, day, sha, source, uri, len(body), ledger.now(), origin="replay", replays=batch_id
+        )
+        row = connection.execute(
+            "select batch_id from ops.batch where feed = %s and business_date = %s and content_sha256 = %s",
+            [contract.feed, day, sha],
+        ).fetchone()
+        assert row is not None
+        _link(connection, row[0], contract.feed, [entry.quarantine_id for entry, _ in chosen])
+        return int(row[0])
+
+
+def _link(connection: psycopg.Connection, replay_batch: int, feed: str, ids: list[int]) -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into ops.replay_line (batch_id, line, feed, quarantine_id) values (%s, %s, %s, %s)"
+            " on conflict do nothing",
+            [(replay_batch, line, feed, key) for line, key in enumerate(ids, 2)],
+        )
+
+
+def _outcome(batches: list[int]) -> dict[str, int]:
+    with connect() as connection:
+        row: Any = connection.execute(
+            "select coalesce(sum(rows_in), 0)::int, coalesce(sum(rows_published), 0)::int,"
+            " coalesce(sum(rows_quarantined), 0)::int from ops.batch where batch_id = any(%s)",
+            [batches],
+        ).fetchone()
+    return {"rows": row[0], "published": row[1], "quarantined": row[2]}

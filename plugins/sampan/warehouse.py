@@ -1,0 +1,146 @@
+"""The warehouse: connections by role, roles and schemas, and the tables that contracts ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from sampan.contract import Column, Contract, load_all
+from sampan.errors import TransientFailure
+from sampan.settings import HOME, ROLES, settings
+
+SCRIPTS = HOME / "infra" / "postgres"
+META = (sql.SQL("_batch_id bigint not null"), sql.SQL("_line bigint not null"))
+# Errors that say "not now" rather than "never": the server is away or restarting, or a lock was not had in time.
+TRANSIENT = (
+    psycopg.OperationalError,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.LockNotAvailable,
+)
+
+
+@contextmanager
+def connect(role: str = "loader", **options: Any) -> Iterator[psycopg.Connection]:
+    """A connection of a role, autocommit unless told otherwise. A server that is away is a TransientFailure."""
+    options = {"autocommit": True, "application_name": f"sampan_{role}"} | options
+    try:
+        with psycopg.connect(settings().dsn(role), **options) as connection:
+            # The contract's times without an offset are Hong Kong's; ISO order keeps 03/04/2026 from being guessed at.
+            connection.execute("set timezone to 'Asia/Hong_Kong'")
+            connection.execute("set datestyle to 'ISO, YMD'")
+            yield connection
+    except TRANSIENT as error:
+        raise TransientFailure(f"warehouse: {str(error).strip()}") from error
+
+
+def quoted(name: str) -> sql.Identifier:
+    return sql.Identifier(name)
+
+
+def column_ddl(columns: Iterator[Column] | tuple[Column, ...] | list[Column]) -> sql.Composed:
+    """`"name" type` of each column, joined by commas."""
+    parts = (sql.SQL("{} {}").format(quoted(c.name), sql.SQL(c.type)) for c in columns)
+    return sql.SQL(", ").join(parts)
+
+
+def init() -> None:
+    """Bring the warehouse to what this version of the platform needs. Safe to run again, and at the same time twice."""
+    with connect("admin", autocommit=False) as admin:
+        admin.execute("select pg_advisory_xact_lock(hashtext('sampan.init'))")
+        _roles(admin)
+        _apply(admin, "00_schemas.sql", None)
+        for script in sorted(SCRIPTS.glob("[1-9]?_*.sql")):
+            first = script.read_text().splitlines()[0]
+            _apply(admin, script.name, "sampan_builder" if "sampan_builder" in first else "sampan_loader")
+        admin.execute("set local role sampan_loader")
+        for contract in load_all().values():
+            _feed_tables(admin, contract)
+        admin.execute("reset role")
+        _steward_grants(admin)
+
+
+def _apply(admin: psycopg.Connection, script: str, role: str | None) -> None:
+    if role:
+        admin.execute(sql.SQL("set local role {}").format(quoted(role)))
+    admin.execute((SCRIPTS / script).read_text().encode())
+    admin.execute("reset role")
+
+
+def _ensure_role(admin: psycopg.Connection, name: str, password: str | None) -> None:
+    if not admin.execute("select 1 from pg_roles where rolname = %s", [name]).fetchone():
+        admin.execute(sql.SQL("create role {}").format(quoted(name)))
+    if password is not None:
+        admin.execute(sql.SQL("alter role {} login password {}").format(quoted(name), sql.Literal(password)))
+    admin.execute(sql.SQL("grant {} to current_user").format(quoted(name)))
+
+
+def _roles(admin: psycopg.Connection) -> None:
+    for key, name in ROLES.items():
+        _ensure_role(admin, name, settings().get(f"SAMPAN_{key.upper()}_PASSWORD"))
+    for partner in {contract.partner for contract in load_all().values()}:
+        _ensure_role(admin, f"steward_{partner}", None)
+    database = quoted(admin.info.dbname)
+    admin.execute(sql.SQL("revoke all on database {} from public").format(database))
+    roles = sql.SQL(", ").join(quoted(name) for name in ROLES.values())
+    admin.execute(sql.SQL("grant connect on database {} to {}").format(database, roles))
+    builders = sql.SQL("sampan_builder, sampan_loader")
+    admin.execute(sql.SQL("grant create, temporary on database {} to {}").format(database, builders))
+
+
+def _steward_grants(admin: psycopg.Connection) -> None:
+    admin.execute("set local role sampan_loader")
+    for contract in load_all().values():
+        steward = quoted(f"steward_{contract.partner}")
+        admin.execute(sql.SQL("grant usage on schema quarantine to {}").format(steward))
+        admin.execute(sql.SQL("grant select on quarantine.{} to {}").format(quoted(contract.feed), steward))
+    admin.execute("reset role")
+
+
+def _feed_tables(connection: psycopg.Connection, contract: Contract) -> None:
+    """raw.<feed> (partitioned by batch) and quarantine.<feed>; columns that a contract gained are added."""
+    feed = quoted(contract.feed)
+    connection.execute(
+        sql.SQL("create table if not exists raw.{} ({}, {}) partition by list (_batch_id)").format(
+            feed, column_ddl(contract.stored), sql.SQL(", ").join(META)
+        )
+    )
+    have = {
+        row[0]
+        for row in connection.execute(
+            "select attname from pg_attribute where attrelid = ('raw.' || quote_ident(%s))::regclass and attnum > 0",
+            [contract.feed],
+        )
+    }
+    for column in contract.stored:
+        if column.name not in have:
+            connection.execute(sql.SQL("alter table raw.{} add column {}").format(feed, column_ddl([column])))
+    key = sql.SQL(", ").join(quoted(name) for name in contract.key)
+    connection.execute(
+        sql.SQL("create unique index if not exists {} on raw.{} ({}, _batch_id)").format(
+            quoted(f"{contract.feed}_key"), feed, key
+        )
+    )
+    _comments(connection, contract)
+    connection.execute(
+        sql.SQL("create table if not exists quarantine.{} partition of quarantine.record for values in ({})").format(
+            feed, sql.Literal(contract.feed)
+        )
+    )
+
+
+def _comments(connection: psycopg.Connection, contract: Contract) -> None:
+    table = sql.SQL("raw.{}").format(quoted(contract.feed))
+    text = f"{contract.grain} {contract.description}"
+    connection.execute(sql.SQL("comment on table {} is {}").format(table, sql.Literal(text)))
+    for column in contract.stored:
+        unit = f" Unit: {column.unit}." if column.unit else ""
+        connection.execute(
+            sql.SQL("comment on column {}.{} is {}").format(
+                table, quoted(column.name), sql.Literal(column.description + unit)
+            )
+        )
