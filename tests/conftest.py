@@ -1,0 +1,170 @@
+"""A real PostgreSQL and a real S3 for every test that asks: one of each for the session, a fresh database and fresh buckets
+for the test. With SAMPAN_WAREHOUSE_DSN set (a role that may make roles and databases) that server is used instead."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+EXTERNAL_DSN = os.environ.get("SAMPAN_WAREHOUSE_DSN")
+
+from infra.local.postgres import EmbeddedPostgres  # noqa: E402
+from infra.local.s3 import EmbeddedS3, make_buckets  # noqa: E402
+from sampan import warehouse as warehouse_module  # noqa: E402
+from sampan.settings import settings  # noqa: E402
+
+
+@dataclass
+class Sampan:
+    """One test's installation: its environment, its object store, and ways to ask its warehouse."""
+
+    environment: dict[str, str]
+    s3: Any
+    state: Path
+    delivered: list[str] = field(default_factory=list)
+
+    def deliver(self, feed: str, day: date | str, name: str, body: bytes) -> str:
+        """Put a file into the feed's drop prefix, as its partner would."""
+        from sampan.contract import load
+
+        key = f"{load(feed).drop_prefix}{day}/{name}"
+        self.s3.put_object(Bucket=self.environment["SAMPAN_DROP_BUCKET"], Key=key, Body=body)
+        self.delivered.append(key)
+        return key
+
+    def ingest(self, *feeds: str) -> None:
+        """Every step of the ingest of these feeds, in this process."""
+        from sampan import fetch, gate, land, load, publish
+
+        for feed in feeds:
+            for step in (fetch, land, load, gate, publish):
+                step.run(feed)
+
+    def rows(self, query: str, *values: Any, role: str = "loader") -> list[tuple[Any, ...]]:
+        """Rows of a query as a role."""
+        with psycopg.connect(settings().dsn(role), autocommit=True) as connection:
+            connection.execute("set timezone to 'Asia/Hong_Kong'")
+            return connection.execute(query, list(values) or None).fetchall()
+
+    def one(self, query: str, *values: Any, role: str = "loader") -> Any:
+        """The single value of a query as a role."""
+        ((value,),) = self.rows(query, *values, role=role)
+        return value
+
+    def batch(self, feed: str) -> dict[str, Any]:
+        """The newest batch of a feed."""
+        with psycopg.connect(settings().dsn("loader"), row_factory=psycopg.rows.dict_row) as connection:
+            query = "select * from ops.batch where feed = %s order by batch_id desc limit 1"
+            row = connection.execute(query, [feed]).fetchone()
+        assert row is not None, f"no batch of {feed}"
+        return row
+
+    def cli(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run the `sampan` command as a person would."""
+        return subprocess.run(
+            [sys.executable, "-m", "sampan.cli", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | self.environment | {"COLUMNS": "200", "PYTHONPATH": str(ROOT / "plugins")} | environment,
+            timeout=300,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """DSN of a role that may make roles and databases."""
+    if EXTERNAL_DSN:
+        yield EXTERNAL_DSN
+        return
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data", durable=False) as postgres:
+        postgres.bootstrap()
+        yield postgres.dsn()
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS3]:
+    with EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
+        yield s3
+
+
+@pytest.fixture(scope="session")
+def secrets_of_session() -> dict[str, str]:
+    """Roles belong to the server, so all databases of the session share one set of passwords."""
+    names = ("SAMPAN_LOADER_PASSWORD", "SAMPAN_BUILDER_PASSWORD", "SAMPAN_BI_PASSWORD", "SAMPAN_PSEUDONYM_KEY")
+    return {name: secrets.token_hex(32) for name in names}
+
+
+@pytest.fixture(scope="session")
+def template(server: str, secrets_of_session: dict[str, str]) -> Iterator[str]:
+    """A database with the platform's schemas, from which each test's is copied."""
+    name = f"sampan_template_{secrets.token_hex(4)}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in secrets_of_session.items():
+            patch.setenv(key, value)
+        patch.setenv("SAMPAN_WAREHOUSE_DSN", make_conninfo(server, dbname=name))
+        settings.cache_clear()
+        warehouse_module.init()
+    settings.cache_clear()
+    yield name
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def sampan(
+    server: str,
+    template: str,
+    object_store: EmbeddedS3,
+    secrets_of_session: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Sampan]:
+    """A fresh installation: its own database, its own buckets, its own state folder."""
+    mark = secrets.token_hex(4)
+    database = f"sampan_test_{mark}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        statement = sql.SQL("create database {} template {}")
+        connection.execute(statement.format(sql.Identifier(database), sql.Identifier(template)))
+        # A copy takes a database's content along, not the rights on the database itself.
+        rights = sql.SQL("grant connect, create, temporary on database {} to sampan_loader, sampan_builder")
+        connection.execute(rights.format(sql.Identifier(database)))
+        connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(database)))
+        connection.execute(sql.SQL("grant connect on database {} to bi_reader").format(sql.Identifier(database)))
+    drop, landing = f"drop-{mark}", f"landing-{mark}"
+    s3 = object_store.client()
+    make_buckets(s3, (drop, landing), (landing,))
+    environment = secrets_of_session | {
+        "SAMPAN_STATE": str(tmp_path / "state"),
+        "SAMPAN_WAREHOUSE_DSN": make_conninfo(server, dbname=database),
+        "SAMPAN_S3_ENDPOINT": object_store.endpoint,
+        "AWS_ACCESS_KEY_ID": object_store.access_key,
+        "AWS_SECRET_ACCESS_KEY": object_store.secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "SAMPAN_DROP_BUCKET": drop,
+        "SAMPAN_LANDING_BUCKET": landing,
+    }
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    settings.cache_clear()
+    yield Sampan(environment, s3, tmp_path / "state")
+    settings.cache_clear()
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(database)))
