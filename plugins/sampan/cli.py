@@ -31,7 +31,9 @@ app.add_typer(release_app, name="release")
 out = Console()
 
 Feed = Annotated[str, typer.Argument(help="A feed, by the name of its contract.")]
-Day = Annotated[datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="One business date; all without it.")]
+Day = Annotated[
+    datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="One business date; all without it.")
+]
 
 
 def main() -> None:
@@ -69,7 +71,9 @@ def _table(title: str, headings: list[str], rows: list[tuple[Any, ...]]) -> None
     for heading, right in zip(headings, numeric, strict=True):
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else f"{value:,}" if isinstance(value, int) else str(value) for value in row))
+        table.add_row(
+            *("" if value is None else f"{value:,}" if isinstance(value, int) else str(value) for value in row)
+        )
     out.print(table)
 
 
@@ -224,7 +228,9 @@ def quarantine_show(
         print(quarantine.export(contracts_of.load(feed), chosen), end="")
         return
     for entry in chosen:
-        out.print(f"[bold]{entry.quarantine_id}[/bold] {entry.file}:{entry.line} ({entry.business_date})", highlight=False)
+        out.print(
+            f"[bold]{entry.quarantine_id}[/bold] {entry.file}:{entry.line} ({entry.business_date})", highlight=False
+        )
         for column, rule, value in entry.details():
             where = f"{column} = {value!r}: " if column else ""
             out.print(f"    {where}{rule}", markup=False, highlight=False)

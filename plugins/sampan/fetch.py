@@ -63,9 +63,7 @@ def _ask(contract: Contract, day: date) -> None:
     body = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
     name = f"{contract.feed}_{hashlib.sha256(body).hexdigest()[:16]}.jsonl"
     with s3_errors():
-        settings().s3().put_object(
-            Bucket=settings().drop_bucket, Key=f"{contract.drop_prefix}{day}/{name}", Body=body
-        )
+        settings().s3().put_object(Bucket=settings().drop_bucket, Key=f"{contract.drop_prefix}{day}/{name}", Body=body)
 
 
 def _all_pages(contract: Contract, day: date) -> list[dict[str, Any]]:

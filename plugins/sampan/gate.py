@@ -39,7 +39,7 @@ def _gate(connection: psycopg.Connection, contract: Contract, batch: Batch) -> N
     outcomes = _batch_rules(contract, batch)
     problem = _over_budget(contract, batch, rows, quarantined) or _failed(batch, outcomes)
     with ledger.transaction(connection):
-        expectations.store(connection, outcomes, suite=_suite(contract), batch_id=batch.batch_id)
+        expectations.store(connection, _suite(contract), outcomes, batch_id=batch.batch_id)
         if problem:
             ledger.hold(connection, batch, problem, rows=rows)
         else:
@@ -85,9 +85,7 @@ def _row_rules(connection: psycopg.Connection, contract: Contract, batch: Batch)
     if _attributes(connection, f"{batch.table}__rejects"):
         quarantined += _quarantine_rejects(connection, contract, batch, columns, found)
     _advise(connection, contract, batch, columns)
-    ledger.write(
-        connection, batch, rows_quarantined=quarantined, rows_duplicate=duplicate, row_rules_at=ledger.now()
-    )
+    ledger.write(connection, batch, rows_quarantined=quarantined, rows_duplicate=duplicate, row_rules_at=ledger.now())
 
 
 def _attributes(connection: psycopg.Connection, table: str) -> list[str]:
@@ -115,26 +113,21 @@ def _names(columns: list[Column]) -> sql.Composed:
 
 def _broken_rows(connection: psycopg.Connection, batch: Batch, found: list[rules.Check]) -> dict[int, list[str]]:
     """Line and broken rules of each row that breaks one; the rows leave the intake table."""
-    connection.execute(
-        sql.SQL("create temporary table broken on commit drop as select _line, {} as rules from {} where {}").format(
-            rules.all_broken(found), batch.intake, rules.any_of(found)
-        )
+    # A plain SELECT, because PostgreSQL runs it on several cores, and the rows it finds are few.
+    rows = connection.execute(
+        sql.SQL("select _line, {} from {} where {}").format(rules.all_broken(found), batch.intake, rules.any_of(found))
     )
-    broken = {line: list(names) for line, names in connection.execute("select _line, rules from broken")}
+    broken = {line: list(names) for line, names in rows}
     _delete(connection, batch, broken)
     return broken
 
 
 def _delete(connection: psycopg.Connection, batch: Batch, lines: dict[int, list[str]] | list[int]) -> None:
     if lines:
-        connection.execute(
-            sql.SQL("delete from {} where _line = any(%s)").format(batch.intake), [list(lines)]
-        )
+        connection.execute(sql.SQL("delete from {} where _line = any(%s)").format(batch.intake), [list(lines)])
 
 
-def _identify(
-    connection: psycopg.Connection, contract: Contract, batch: Batch, broken: dict[int, list[str]]
-) -> int:
+def _identify(connection: psycopg.Connection, contract: Contract, batch: Batch, broken: dict[int, list[str]]) -> int:
     """Build the key's index. Of rows alike in all columns one stays; rows that contradict each other all go.
 
     Returns how many repeats were dropped; contradicting rows are added to `broken`.
@@ -183,9 +176,10 @@ def _quarantine_typed(
         fields = dict(zip(names, record.fields, strict=True))
         return contract.feed, batch.batch_id, record.line, broken[record.line], record.text, Jsonb(fields)
 
-    with connection.cursor() as cursor, cursor.copy(
-        "copy quarantine.record (feed, batch_id, line, broken_rules, record, fields) from stdin"
-    ) as copy:
+    with (
+        connection.cursor() as cursor,
+        cursor.copy("copy quarantine.record (feed, batch_id, line, broken_rules, record, fields) from stdin") as copy,
+    ):
         kept = 0
         for record in reader.pick(set(broken)):
             copy.write_row(entry(record))
@@ -250,7 +244,7 @@ def _advise(connection: psycopg.Connection, contract: Contract, batch: Batch, co
         )
         for (name, _), count in zip(found, row, strict=True)
     ]
-    expectations.store(connection, outcomes, suite=f"{_suite(contract)}.rows", batch_id=batch.batch_id)
+    expectations.store(connection, f"{_suite(contract)}.rows", outcomes, batch_id=batch.batch_id)
 
 
 # --- the batch --------------------------------------------------------------------------------------------------------

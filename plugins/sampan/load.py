@@ -23,7 +23,8 @@ from sampan.privacy import pseudonymiser
 from sampan.reading import Reader, Unusual, csv_blocks
 
 log = logging.getLogger(__name__)
-COPY_OPTIONS = sql.SQL("format csv, force_null ({})")
+# The table is made in the same transaction, so its rows may come in frozen: no later scan has to mark or rewrite them.
+COPY_OPTIONS = sql.SQL("format csv, freeze, force_null ({})")
 
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
@@ -62,9 +63,7 @@ def _load(connection: psycopg.Connection, contract: Contract, batch: Batch) -> N
 
 def _finish(connection: psycopg.Connection, contract: Contract, batch: Batch, rows: int) -> None:
     if not rows and contract.calendar.empty == "hold":
-        raise PermanentFailure(
-            Problem("delivery.no_rows", "the delivery holds no record", batch.file)
-        )
+        raise PermanentFailure(Problem("delivery.no_rows", "the delivery holds no record", batch.file))
     ledger.write(connection, batch, state="loaded", rows_in=rows, loaded_at=ledger.now())
     failpoints.hit("load.before_commit")
 
@@ -138,9 +137,7 @@ def _copy_typed(connection: psycopg.Connection, batch: Batch, reader: Reader, co
     return rows
 
 
-def _copy_exact(
-    connection: psycopg.Connection, batch: Batch, reader: Reader, columns: list[Column]
-) -> tuple[int, int]:
+def _copy_exact(connection: psycopg.Connection, batch: Batch, reader: Reader, columns: list[Column]) -> tuple[int, int]:
     """Returns how many records there are, and how many of them do not fit the types."""
     names = [column.name for column in columns]
     fields = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in names)
@@ -151,16 +148,15 @@ def _copy_exact(
     )
     target = sql.SQL(", ").join(map(sql.Identifier, ["_line", "_broken", "_record", *names]))
     rows = 0
-    with connection.cursor() as cursor, cursor.copy(
-        sql.SQL("copy every_record ({}) from stdin").format(target)
-    ) as copy:
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(sql.SQL("copy every_record ({}) from stdin").format(target)) as copy,
+    ):
         for record in reader.records():
             copy.write_row([record.line, record.broken, record.text, *record.fields])
             rows += 1
     unfit = sql.SQL("(_broken <> '{{}}' or {})").format(rules.any_of(rules.type_checks(columns)))
-    connection.execute(
-        sql.SQL("create table {} as select * from every_record where {}").format(batch.rejects, unfit)
-    )
+    connection.execute(sql.SQL("create table {} as select * from every_record where {}").format(batch.rejects, unfit))
     casts = sql.SQL(", ").join(
         sql.SQL("cast({} as {})").format(sql.Identifier(c.name), sql.SQL(c.type)) for c in columns
     )

@@ -58,7 +58,11 @@ class Entry:
 
 
 def entries(
-    feed: str, ids: Iterable[int] = (), business_date: date | None = None, state: str | None = "open", limit: int = 100_000
+    feed: str,
+    ids: Iterable[int] = (),
+    business_date: date | None = None,
+    state: str | None = "open",
+    limit: int = 100_000,
 ) -> list[Entry]:
     """Quarantined rows of a feed in order of delivery and line, at most `limit` of them."""
     load_contract(feed)
@@ -135,9 +139,7 @@ def discard(feed: str, ids: Iterable[int], reason: str, by: str) -> int:
         ).rowcount
 
 
-def _corrected(
-    contract: Contract, path: Path, ids: set[int]
-) -> list[tuple[Entry, dict[str, str | None] | None]]:
+def _corrected(contract: Contract, path: Path, ids: set[int]) -> list[tuple[Entry, dict[str, str | None] | None]]:
     names = {column.name for column in contract.stored}
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:

@@ -94,7 +94,7 @@ def _column_checks(column: Column) -> list[Check]:
     if column.enum:
         add("enum", "{} not in ({})", sql.SQL(", ").join(sql.Literal(value) for value in column.enum))
     if "pattern" in options:
-        found.append((f"{column.name}.pattern", sql.SQL("not ({})").format(matches(name, options["pattern"]))))
+        found.append((f"{column.name}.pattern", mismatches(name, options["pattern"])))
     if "minLength" in options:
         add("min_length", "char_length({}) < {}", sql.Literal(options["minLength"]))
     if "maxLength" in options:
@@ -123,33 +123,34 @@ def _column_checks(column: Column) -> list[Check]:
     return found
 
 
-def matches(name: sql.Identifier, pattern: str) -> sql.Composable:
-    """SQL that is true where a text column matches a pattern.
+def mismatches(name: sql.Identifier, pattern: str) -> sql.Composable:
+    """SQL that is true where a text column does not match a pattern.
 
-    `^[class]{n,m}$`, the shape of nearly every code list, becomes a trim and a length, which cost a tenth of a regular
-    expression; alternatives of which some have that shape try those first.
+    `^[class]{n,m}$`, the shape of nearly every code list, becomes a length and a search for a foreign character, which cost a
+    fifth of the pattern; of alternatives the cheap ones are tried first, and CASE keeps that order.
     """
     alternatives = re.fullmatch(r"\^\(([^()]*)\)\$", pattern)
-    pieces = [f"^{part}$" for part in alternatives.group(1).split("|")] if alternatives else [pattern]
-    done = [_simple(name, piece) or sql.SQL("{} ~ {}").format(name, sql.Literal(piece)) for piece in pieces]
-    return sql.SQL(" or ").join(done)
+    pieces = [f"^{piece}$" for piece in alternatives.group(1).split("|")] if alternatives else [pattern]
+    wrong = [_shape(name, piece) for piece in pieces]
+    rest = [sql.SQL("{} !~ {}").format(name, sql.Literal(p)) for p, w in zip(pieces, wrong, strict=True) if w is None]
+    cheap = [condition for condition in wrong if condition is not None]
+    if not rest:
+        return sql.SQL(" and ").join(sql.SQL("({})").format(condition) for condition in cheap)
+    broken: sql.Composable = sql.SQL(" and ").join(rest)
+    for condition in cheap:
+        broken = sql.SQL("case when not ({}) then false else {} end").format(condition, broken)
+    return broken
 
 
-def _simple(name: sql.Identifier, pattern: str) -> sql.Composable | None:
+def _shape(name: sql.Identifier, pattern: str) -> sql.Composable | None:
+    """For `^[class]{n,m}$` the SQL that is true where text does not have that shape, else None."""
     match = re.fullmatch(r"\^\[([^\]\\^]+)\]\{(\d+)(?:,(\d+))?\}\$", pattern)
-    if not match:
+    if not match or not match.group(1).isascii():
         return None
-    characters = re.sub(r"(.)-(.)", lambda span: _span(*span.groups()), match.group(1))
-    if not characters.isascii():
-        return None
-    low, high = match.group(2), match.group(3) or match.group(2)
-    return sql.SQL("(octet_length({}) between {} and {} and ltrim({}, {}) = '')").format(
-        name, sql.SQL(low), sql.SQL(high), name, sql.Literal(characters)
+    characters, low, high = match.group(1), match.group(2), match.group(3) or match.group(2)
+    return sql.SQL("octet_length({}) not between {} and {} or {} ~ {}").format(
+        name, sql.SQL(low), sql.SQL(high), name, sql.Literal(f"[^{characters}]")
     )
-
-
-def _span(first: str, last: str) -> str:
-    return "".join(chr(code) for code in range(ord(first), ord(last) + 1))
 
 
 def _dated(predicate: str, business_date: date) -> str:
