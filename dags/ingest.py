@@ -6,7 +6,7 @@ function of the library, the same that the `sampan` command calls.
 
 from __future__ import annotations
 
-from datetime import datetime, time, timedelta
+from datetime import date, timedelta
 from importlib import import_module
 from typing import Any
 
@@ -27,12 +27,11 @@ def schedule_of(contract: Contract) -> MultipleCronTriggerTimetable:
     """When a delivery is due, and once more at its deadline for those that come late."""
     calendar = contract.calendar
     days = "1-5" if calendar.days == "business" else "*"
-    due = datetime.combine(datetime.min, time.fromisoformat(calendar.due))
-    ticks = [due, due + timedelta(minutes=calendar.deadline_minutes)]
-    return MultipleCronTriggerTimetable(
-        *(f"{tick.minute} {tick.hour} * * {days}" for tick in ticks),
-        timezone=calendar.timezone,
-    )
+    hour, minute = map(int, calendar.due.split(":"))
+    due = hour * 60 + minute
+    ticks = [due, (due + calendar.deadline_minutes) % 1440]
+    crons = [f"{tick % 60} {tick // 60} * * {days}" for tick in ticks]
+    return MultipleCronTriggerTimetable(*crons, timezone=calendar.timezone)
 
 
 def documentation_of(contract: Contract) -> str:
@@ -58,9 +57,7 @@ def build_dag(contract: Contract) -> DAG:
     deadline = DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
         interval=timedelta(minutes=minutes),
-        callback=AsyncCallback(
-            "sampan.alerts.deadline_missed", {"feed": feed, "minutes": minutes}
-        ),
+        callback=AsyncCallback("sampan.alerts.deadline_missed", {"feed": feed, "minutes": minutes}),
     )
     with DAG(
         f"ingest__{feed}",
@@ -83,16 +80,14 @@ def build_dag(contract: Contract) -> DAG:
         fetch, land = step("fetch", feed), step("land", feed)
         load, gate = step("load", feed, pool=POOL), step("gate", feed, pool=POOL)
         publish = publish_step(feed, pool=POOL, outlets=[asset_of(feed)])
-        # A teardown runs whatever became of the others, does not hide their failure, and its own fails the run.
-        tell_owner = tell_owner_step(feed).as_teardown(on_failure_fail_dagrun=True)
-        fetch >> land >> load >> gate >> publish >> tell_owner
+        fetch >> land >> load >> gate >> publish >> tell_owner_step(feed)
     return dag
 
 
 def step(name: str, feed: str, **options: Any) -> Any:
     """A task that calls `sampan.<name>.run` for a feed."""
 
-    @task(task_id=name, **options)
+    @task(task_id=name, multiple_outputs=False, **options)
     def run(params: dict[str, Any]) -> dict[str, int]:
         return run_step(name, feed, params)
 
@@ -102,7 +97,7 @@ def step(name: str, feed: str, **options: Any) -> Any:
 def publish_step(feed: str, **options: Any) -> Any:
     """The task that publishes; skipped when there was nothing to publish, so that no asset event goes out."""
 
-    @task(task_id="publish", **options)
+    @task(task_id="publish", multiple_outputs=False, **options)
     def publish(params: dict[str, Any]) -> dict[str, int]:
         from airflow.sdk.exceptions import AirflowSkipException
 
@@ -115,13 +110,21 @@ def publish_step(feed: str, **options: Any) -> Any:
 
 
 def tell_owner_step(feed: str) -> Any:
-    """The task that fails, once, when this run held or refused a delivery."""
+    """The last task, which runs whatever became of the others, and fails when this run held or refused a delivery.
 
-    @task(task_id="tell_owner", retries=0)
-    def tell_owner(dag_run: Any) -> None:
+    The last task decides what the run is: so it also fails when an earlier one did, which it would hide otherwise.
+    """
+
+    @task(task_id="tell_owner", retries=0, trigger_rule="all_done")
+    def tell_owner(dag_run: Any, ti: Any) -> None:
+        from airflow.sdk.exceptions import AirflowFailException
         from sampan import ledger
 
         ledger.tell_owner(feed, dag_run.start_date)
+        states = ti.get_task_states(dag_run.dag_id, run_ids=[dag_run.run_id])[dag_run.run_id]
+        failed = sorted(name for name, state in states.items() if state == "failed")
+        if failed:
+            raise AirflowFailException(f"failed: {', '.join(failed)}; its log says why")
 
     return tell_owner()
 
@@ -129,9 +132,7 @@ def tell_owner_step(feed: str) -> Any:
 def run_step(name: str, feed: str, params: dict[str, Any]) -> dict[str, int]:
     """Call a step of the library, for one business date when the run asks for one."""
     day = params.get("date")
-    return import_module(f"sampan.{name}").run(
-        feed, datetime.fromisoformat(day).date() if day else None
-    )
+    return import_module(f"sampan.{name}").run(feed, date.fromisoformat(day) if day else None)
 
 
 for _contract in load_all().values():

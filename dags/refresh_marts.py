@@ -1,7 +1,7 @@
 """`refresh_marts`: from what the feeds published to a released set of marts.
 
-One task per step of the build, each a `dbt build` in the task's own process, then the gate, then the release. Yesterday's
-release stays up until the gate has passed; with nothing new to take in, nothing runs.
+One task per step of the build, each a `dbt build` in the task's own process, then the gate, then the release.
+Yesterday's release stays up until the gate has passed; with nothing new to take in, nothing runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FAMILIES = ("sme", "trade", "funding", "insurance", "festival")
 def build_step(name: str) -> Any:
     """A task that calls `sampan.build.run` for one step; the first skips all when no batch waits for a build."""
 
-    @task(task_id=name, pool=POOL)
+    @task(task_id=name, pool=POOL, multiple_outputs=False)
     def run() -> dict[str, int]:
         from sampan import build
 
@@ -32,7 +32,7 @@ def build_step(name: str) -> Any:
     return run()
 
 
-@task(pool=POOL)
+@task(pool=POOL, multiple_outputs=False)
 def gate() -> dict[str, int]:
     """Check the marts that were built; a critical finding fails here and keeps the release that is up."""
     from sampan import release
@@ -40,7 +40,7 @@ def gate() -> dict[str, int]:
     return release.gate()
 
 
-@task(pool=POOL)
+@task(pool=POOL, multiple_outputs=False)
 def release() -> dict[str, int]:
     """Show the checked marts to the readers, all at once."""
     from sampan import release as step

@@ -9,7 +9,10 @@ from airflow.sdk import Asset, ExceptionRetryPolicy, RetryAction, RetryRule
 
 POOL = "warehouse"
 
-# Transient failures (and what nobody thought of) are tried again, ever later; permanent ones fail at once.
+BUGS = ["psycopg.ProgrammingError"]
+BUGS += [f"builtins.{name}Error" for name in ("Assertion", "Attribute", "Import", "Lookup", "Name", "Type")]
+
+# Transient failures, and what nobody thought of, are tried again, ever later; permanent ones and bugs fail at once.
 DEFAULTS: dict[str, Any] = {
     "retries": 5,
     "retry_delay": timedelta(seconds=10),
@@ -17,11 +20,8 @@ DEFAULTS: dict[str, Any] = {
     "max_retry_delay": timedelta(minutes=5),
     "retry_policy": ExceptionRetryPolicy(
         [
-            RetryRule(
-                "sampan.errors.PermanentFailure",
-                RetryAction.FAIL,
-                reason="trying again gives the same result",
-            )
+            RetryRule("sampan.errors.PermanentFailure", RetryAction.FAIL, reason="trying again gives the same result"),
+            RetryRule(BUGS, RetryAction.FAIL, reason="a mistake in the program does not go away by itself"),
         ]
     ),
     "execution_timeout": timedelta(hours=2),

@@ -10,16 +10,12 @@ import typer
 
 from infra.local.config import StackError, load
 
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="The embedded local stack."
-)
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="The embedded local stack.")
 
 
 @app.command()
 def up(
-    only: Annotated[
-        str, typer.Option(help="Comma-separated programs; all when not given.")
-    ] = "",
+    only: Annotated[str, typer.Option(help="Comma-separated programs; all when not given.")] = "",
 ) -> None:
     """Start what is not running, heal what is broken, and wait until all of it answers."""
     from infra.local.stack import Stack
@@ -52,9 +48,7 @@ def status() -> None:
     table = Table("program", "state", "detail")
     rows = Stack().status()
     for name, state, detail in rows:
-        table.add_row(
-            name, f"[{'green' if state == 'healthy' else 'red'}]{state}", detail
-        )
+        table.add_row(name, f"[{'green' if state == 'healthy' else 'red'}]{state}", detail)
     Console().print(table)
     raise typer.Exit(0 if all(state == "healthy" for _, state, _ in rows) else 1)
 
@@ -72,9 +66,7 @@ def dsn() -> None:
     print(f"postgresql://bi_reader:{config['SAMPAN_BI_PASSWORD']}@{place}")
 
 
-@app.command(
-    name="exec", context_settings={"ignore_unknown_options": True}, hidden=True
-)
+@app.command(name="exec", context_settings={"ignore_unknown_options": True}, hidden=True)
 def execute(program: str, command: Annotated[list[str], typer.Argument()]) -> None:
     """Become a program of the stack, after ending what an earlier life of it left behind."""
     from infra.local.stack import Stack
@@ -82,26 +74,23 @@ def execute(program: str, command: Annotated[list[str], typer.Argument()]) -> No
 
     stack = Stack()
     end_leftovers(stack.config, program)
-    os.execvpe(command[0], command, stack.environment(program))
+    os.execvpe(command[0], command, stack.environment(program))  # noqa: S606
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def run(
-    command: Annotated[
-        list[str], typer.Argument(help="For example: airflow dags list")
-    ],
+    command: Annotated[list[str], typer.Argument(help="For example: airflow dags list")],
 ) -> None:
     """Run a command with the stack's settings, for example `airflow dags list`."""
     from infra.local.stack import Stack
 
     environment = Stack().environment()
-    environment["PATH"] = os.pathsep.join(
-        [os.path.dirname(sys.executable), environment.get("PATH", "")]
-    )
-    os.execvpe(command[0], command, environment)
+    environment["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), environment.get("PATH", "")])
+    os.execvpe(command[0], command, environment)  # noqa: S606
 
 
 def main() -> None:
+    """Entry point: what went wrong is said in words."""
     try:
         app()
     except StackError as error:

@@ -43,6 +43,7 @@ def commands(config: Config) -> dict[str, tuple[str, ...]]:
 
 
 def address(config: Config) -> str:
+    """Where people and programs reach Airflow."""
     return f"http://{HOST}:{config['SAMPAN_AIRFLOW_PORT']}"
 
 
@@ -72,9 +73,7 @@ def environment(config: Config) -> dict[str, str]:
             "simple_auth_manager_passwords_file": home / "passwords.json",
         },
         "database": {
-            "sql_alchemy_conn": database(config).replace(
-                "postgresql://", "postgresql+psycopg2://"
-            ),
+            "sql_alchemy_conn": database(config).replace("postgresql://", "postgresql+psycopg2://"),
             "load_default_connections": False,
         },
         "api": {
@@ -140,20 +139,14 @@ def prepare(config: Config) -> None:
         json.dump({USER: config["SAMPAN_AIRFLOW_PASSWORD"]}, file)
 
 
-def migrate(
-    config: Config, variables: dict[str, str], report: Callable[[str], None]
-) -> None:
+def migrate(config: Config, variables: dict[str, str], report: Callable[[str], None]) -> None:
     """Bring the metadata database to this Airflow's version; at once when it was this version that did it last."""
     from importlib.metadata import version
 
     wanted = version("apache-airflow-core")
     with psycopg.connect(database(config), autocommit=True) as connection:
-        connection.execute(
-            "create table if not exists public.sampan_migrated (airflow_version text not null)"
-        )
-        if connection.execute(
-            "select 1 from public.sampan_migrated where airflow_version = %s", (wanted,)
-        ).fetchone():
+        connection.execute("create table if not exists public.sampan_migrated (airflow_version text not null)")
+        if connection.execute("select 1 from public.sampan_migrated where airflow_version = %s", (wanted,)).fetchone():
             return
         report(f"preparing the metadata database of Airflow {wanted}")
         done = subprocess.run(
@@ -166,9 +159,7 @@ def migrate(
             check=False,
         )
         if done.returncode != 0:
-            raise StackError(
-                f"airflow db migrate failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-            )
+            raise StackError(f"airflow db migrate failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         connection.execute("truncate public.sampan_migrated")
         connection.execute("insert into public.sampan_migrated values (%s)", (wanted,))
 
@@ -176,16 +167,11 @@ def migrate(
 def health(config: Config) -> dict[str, bool]:
     """Health of each process by name, as Airflow itself judges by their heartbeats; empty when it does not answer."""
     try:
-        with urllib.request.urlopen(
-            f"{address(config)}/api/v2/monitor/health", timeout=5
-        ) as response:
+        with urllib.request.urlopen(f"{address(config)}/api/v2/monitor/health", timeout=5) as response:  # noqa: S310
             report = json.load(response)
     except (OSError, ValueError):
         return {}
-    found = {
-        name.replace("_", "-"): (part or {}).get("status") == "healthy"
-        for name, part in report.items()
-    }
+    found = {name.replace("_", "-"): (part or {}).get("status") == "healthy" for name, part in report.items()}
     return found | {"api-server": found.get("metadatabase", False)}
 
 
@@ -212,11 +198,10 @@ class Api:
     def __init__(self, config: Config) -> None:
         self.base = address(config)
         body = {"username": USER, "password": config["SAMPAN_AIRFLOW_PASSWORD"]}
-        self.token = self._send("POST", f"{self.base}/auth/token", body, {})[
-            "access_token"
-        ]
+        self.token = self._send("POST", f"{self.base}/auth/token", body, {})["access_token"]
 
     def get(self, path: str) -> Any:
+        """Answer of GET `/api/v2/<path>`, parsed."""
         return self.call("GET", path)
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
@@ -234,17 +219,15 @@ class Api:
 
     def _send(self, method: str, url: str, body: Any, headers: dict[str, str]) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
+        request = urllib.request.Request(  # noqa: S310
             url,
             data=data,
             method=method,
             headers={"Content-Type": "application/json", **headers},
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:
+            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
                 text = response.read()
         except urllib.error.HTTPError as error:
-            raise StackError(
-                f"Airflow refused {method} {url}: {error.code} {error.read()[:500]!r}"
-            ) from error
+            raise StackError(f"Airflow refused {method} {url}: {error.code} {error.read()[:500]!r}") from error
         return json.loads(text) if text else None

@@ -34,9 +34,7 @@ SECRETS = {
     "SAMPAN_PSEUDONYM_KEY": lambda: secrets.token_hex(32),
     "SAMPAN_AIRFLOW_DB_PASSWORD": lambda: secrets.token_hex(24),
     "SAMPAN_AIRFLOW_PASSWORD": lambda: secrets.token_hex(12),
-    "SAMPAN_AIRFLOW_FERNET_KEY": lambda: base64.urlsafe_b64encode(
-        secrets.token_bytes(32)
-    ).decode(),
+    "SAMPAN_AIRFLOW_FERNET_KEY": lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
     "SAMPAN_AIRFLOW_JWT_SECRET": lambda: secrets.token_hex(32),
     "SAMPAN_AIRFLOW_SECRET_KEY": lambda: secrets.token_hex(32),
 }
@@ -59,14 +57,17 @@ class Config:
         return self.values[key]
 
     def port(self, key: str) -> int:
+        """Number of the port that a variable chooses."""
         return int(self.values[key])
 
     @property
     def env_file(self) -> Path:
+        """File of the settings and secrets, mode 600."""
         return self.state / "env"
 
     @property
     def logs(self) -> Path:
+        """Folder with one log per program."""
         return self.state / "log"
 
     @property
@@ -107,40 +108,24 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
     for key, default in embedded.items():
         values[key] = environ.get(key) or default
     # A shell that sourced the env file carries its values: those are this stack's own, not somebody's service.
-    external = {
-        key: values[key] not in (embedded[key], saved.get(f"{key}_EMBEDDED"))
-        for key in EXTERNAL
-    }
+    external = {key: values[key] not in (embedded[key], saved.get(f"{key}_EMBEDDED")) for key in EXTERNAL}
     for key in EXTERNAL:
         values[f"{key}_EMBEDDED"] = embedded[key]
         if not external[key]:
             values[key] = embedded[key]
     aws = environ if external["SAMPAN_S3_ENDPOINT"] else {}
-    values["AWS_ACCESS_KEY_ID"] = aws.get(
-        "AWS_ACCESS_KEY_ID", values["SAMPAN_S3_ACCESS_KEY"]
-    )
-    values["AWS_SECRET_ACCESS_KEY"] = aws.get(
-        "AWS_SECRET_ACCESS_KEY", values["SAMPAN_S3_SECRET_KEY"]
-    )
+    values["AWS_ACCESS_KEY_ID"] = aws.get("AWS_ACCESS_KEY_ID", values["SAMPAN_S3_ACCESS_KEY"])
+    values["AWS_SECRET_ACCESS_KEY"] = aws.get("AWS_SECRET_ACCESS_KEY", values["SAMPAN_S3_SECRET_KEY"])
     values["AWS_DEFAULT_REGION"] = aws.get("AWS_DEFAULT_REGION", "us-east-1")
-    values["SAMPAN_PSEUDONYM_KEY_VERSION"] = saved.get(
-        "SAMPAN_PSEUDONYM_KEY_VERSION", "1"
-    )
-    values["SAMPAN_HKMA_URL"] = (
-        environ.get("SAMPAN_HKMA_URL")
-        or f"http://{HOST}:{values['SAMPAN_HKMA_PORT']}/public"
-    )
-    return Config(
-        state, values, external["SAMPAN_WAREHOUSE_DSN"], external["SAMPAN_S3_ENDPOINT"]
-    )
+    values["SAMPAN_PSEUDONYM_KEY_VERSION"] = saved.get("SAMPAN_PSEUDONYM_KEY_VERSION", "1")
+    values["SAMPAN_HKMA_URL"] = environ.get("SAMPAN_HKMA_URL") or f"http://{HOST}:{values['SAMPAN_HKMA_PORT']}/public"
+    return Config(state, values, external["SAMPAN_WAREHOUSE_DSN"], external["SAMPAN_S3_ENDPOINT"])
 
 
 def save(config: Config) -> None:
     """Write the `env` file, mode 600, in one step."""
     config.state.mkdir(parents=True, exist_ok=True)
-    lines = [
-        "# Made by `make up`: secrets of this machine's local stack. Not for commit, not for sharing."
-    ]
+    lines = ["# Made by `make up`: secrets of this machine's local stack. Not for commit, not for sharing."]
     lines += [f"{key}={value}" for key, value in sorted(config.values.items())]
     temporary = config.env_file.with_suffix(".new")
     temporary.unlink(missing_ok=True)
@@ -155,12 +140,11 @@ def read_env_file(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     lines = (line.strip() for line in path.read_text().splitlines())
-    return dict(
-        line.split("=", 1) for line in lines if "=" in line and not line.startswith("#")
-    )
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
 def port_is_free(port: int) -> bool:
+    """Whether a program could listen on the port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -176,9 +160,7 @@ def free_port(block: int = 1) -> int:
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             first = probe.getsockname()[1]
-        if first + block < 65536 and all(
-            port_is_free(first + offset) for offset in range(block)
-        ):
+        if first + block < 65536 and all(port_is_free(first + offset) for offset in range(block)):
             return first
     raise StackError(f"no {block} neighbouring free ports on {HOST}")
 
@@ -196,16 +178,12 @@ def check_ports(config: Config, wanted: Iterable[str]) -> None:
         if busy:
             ports = ", ".join(map(str, busy))
             span = f" (it takes {count} ports from there)" if count > 1 else ""
-            taken.append(
-                f"port {ports} on {HOST} is taken: choose another with {key}=<port>{span}, now {first}"
-            )
+            taken.append(f"port {ports} on {HOST} is taken: choose another with {key}=<port>{span}, now {first}")
     if taken:
         raise StackError("\n".join(taken))
 
 
 def _port(key: str, text: str) -> str:
     if not text.isdigit() or not 0 < int(text) < 65536 - WEED_PORTS:
-        raise StackError(
-            f"{key}={text} is not a port: give a number from 1 to {65535 - WEED_PORTS}"
-        )
+        raise StackError(f"{key}={text} is not a port: give a number from 1 to {65535 - WEED_PORTS}")
     return text

@@ -88,14 +88,9 @@ def server_user() -> pwd.struct_passwd | None:
                     "/usr/sbin/nologin",
                     name,
                 ]
-                if (
-                    subprocess.run(command, capture_output=True, check=False).returncode
-                    == 0
-                ):
+                if subprocess.run(command, capture_output=True, check=False).returncode == 0:
                     return pwd.getpwnam(name)
-    raise StackError(
-        "PostgreSQL does not run as root, and there is no user `sampan` or `nobody` to run it as"
-    )
+    raise StackError("PostgreSQL does not run as root, and there is no user `sampan` or `nobody` to run it as")
 
 
 class EmbeddedPostgres:
@@ -125,16 +120,16 @@ class EmbeddedPostgres:
 
     @property
     def command(self) -> list[str]:
+        """Command line of the server."""
         return [str(binaries() / "postgres"), "-D", str(self.directory)]
 
     @property
     def fingerprint(self) -> str:
         """Changes with the settings that need a restart."""
-        return sha256(
-            repr((self.port, sorted(self.tuning.items()))).encode()
-        ).hexdigest()[:16]
+        return sha256(repr((self.port, sorted(self.tuning.items()))).encode()).hexdigest()[:16]
 
     def dsn(self, database: str = "sampan", user: str = ADMIN) -> str:
+        """Connection string of the owner of the warehouse, or of the superuser."""
         password = self.password if user == SUPERUSER else self.admin_password
         return f"postgresql://{user}:{password}@{HOST}:{self.port}/{database}"
 
@@ -158,8 +153,7 @@ class EmbeddedPostgres:
             "timezone": "'Asia/Hong_Kong'",
         }
         lines = "".join(
-            f"{key} = {value if value.startswith(chr(39)) else repr(value)}\n"
-            for key, value in settings.items()
+            f"{key} = {value if value.startswith(chr(39)) else repr(value)}\n" for key, value in settings.items()
         )
         self._write("sampan.conf", lines)
         self._write("pg_hba.conf", f"host all all {HOST}/32 scram-sha-256\n")
@@ -169,11 +163,7 @@ class EmbeddedPostgres:
         self.prepare()
         log = (self.directory / "server.log").open("ab")
         user = server_user()
-        identity = (
-            {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-            if user
-            else {}
-        )
+        identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
         self._process = subprocess.Popen(
             self.command,
             cwd=self.directory,
@@ -186,13 +176,9 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + timeout
         while not self.answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                tail = (self.directory / "server.log").read_text(errors="replace")[
-                    -2000:
-                ]
+                tail = (self.directory / "server.log").read_text(errors="replace")[-2000:]
                 self.stop()
-                raise StackError(
-                    f"PostgreSQL did not start on port {self.port}:\n{tail}"
-                )
+                raise StackError(f"PostgreSQL did not start on port {self.port}:\n{tail}")
             time.sleep(0.05)
         self.bootstrap()
 
@@ -216,10 +202,9 @@ class EmbeddedPostgres:
         self.stop()
 
     def answers(self) -> bool:
+        """Whether the server answers a query now."""
         try:
-            with psycopg.connect(
-                self.dsn("postgres", SUPERUSER), connect_timeout=2
-            ) as connection:
+            with psycopg.connect(self.dsn("postgres", SUPERUSER), connect_timeout=2) as connection:
                 connection.execute("select 1")
         except psycopg.OperationalError:
             return False
@@ -228,16 +213,10 @@ class EmbeddedPostgres:
     def bootstrap(self, databases: Mapping[str, tuple[str, str]] | None = None) -> None:
         """Make the owner of the warehouse and its database, and more `databases` of {name: (owner, password)}."""
         wanted = {"sampan": (ADMIN, self.admin_password)} | dict(databases or {})
-        with psycopg.connect(
-            self.dsn("postgres", SUPERUSER), autocommit=True
-        ) as connection:
+        with psycopg.connect(self.dsn("postgres", SUPERUSER), autocommit=True) as connection:
             for database, (owner, password) in wanted.items():
                 name, role = sql.Identifier(database), sql.Identifier(owner)
-                verb = (
-                    "alter"
-                    if _exists(connection, "pg_roles where rolname", owner)
-                    else "create"
-                )
+                verb = "alter" if _exists(connection, "pg_roles where rolname", owner) else "create"
                 rights = "login createrole createdb" if owner == ADMIN else "login"
                 connection.execute(
                     sql.SQL("{} role {} with {} password {}").format(
@@ -245,12 +224,8 @@ class EmbeddedPostgres:
                     )
                 )
                 if not _exists(connection, "pg_database where datname", database):
-                    connection.execute(
-                        sql.SQL("create database {} owner {}").format(name, role)
-                    )
-                    connection.execute(
-                        sql.SQL("revoke all on database {} from public").format(name)
-                    )
+                    connection.execute(sql.SQL("create database {} owner {}").format(name, role))
+                    connection.execute(sql.SQL("revoke all on database {} from public").format(name))
 
     def postmaster(self) -> int | None:
         """Process id of the running server of this folder, if there is one."""
@@ -285,11 +260,7 @@ class EmbeddedPostgres:
         ]
         if not self.durable:
             command += ["--no-sync"]
-        identity = (
-            {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-            if user
-            else {}
-        )
+        identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
         try:
             done = subprocess.run(
                 command,
@@ -303,9 +274,7 @@ class EmbeddedPostgres:
         finally:
             password_file.unlink(missing_ok=True)
         if done.returncode != 0:
-            raise StackError(
-                f"initdb failed in {self.directory}:\n{done.stdout[-1000:]}{done.stderr[-2000:]}"
-            )
+            raise StackError(f"initdb failed in {self.directory}:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
         with (self.directory / "postgresql.conf").open("a") as file:
             file.write("include 'sampan.conf'\n")
 
@@ -321,10 +290,7 @@ class EmbeddedPostgres:
 
 
 def _exists(connection: psycopg.Connection, where: str, name: str) -> bool:
-    return (
-        connection.execute(f"select 1 from {where} = %s", (name,)).fetchone()
-        is not None
-    )
+    return connection.execute(f"select 1 from {where} = %s", (name,)).fetchone() is not None
 
 
 def _open_way(path: Path, uid: int) -> None:

@@ -37,10 +37,12 @@ class EmbeddedS3:
 
     @property
     def endpoint(self) -> str:
+        """Address of the service."""
         return f"http://{HOST}:{self.port}"
 
     @property
     def command(self) -> list[str]:
+        """Command line of the server."""
         names = (
             "s3.port",
             "s3.port.grpc",
@@ -77,9 +79,11 @@ class EmbeddedS3:
         }
 
     def client(self) -> Any:
+        """A boto3 client with the service's keys."""
         return client(self.endpoint, self.access_key, self.secret_key)
 
     def prepare(self) -> None:
+        """Make the folder."""
         self.directory.mkdir(parents=True, exist_ok=True)
 
     def start(self, timeout: float = 30.0) -> None:
@@ -98,15 +102,14 @@ class EmbeddedS3:
         s3, deadline = self.client(), time.monotonic() + timeout
         while not answers(s3):
             if self._process.poll() is not None or time.monotonic() > deadline:
-                tail = (self.directory / "server.log").read_text(errors="replace")[
-                    -2000:
-                ]
+                tail = (self.directory / "server.log").read_text(errors="replace")[-2000:]
                 self.stop()
                 raise StackError(f"weed did not start on port {self.port}:\n{tail}")
             time.sleep(0.05)
         make_buckets(s3)
 
     def stop(self, timeout: float = 10.0) -> None:
+        """Ask the service to stop; killed when it does not in time."""
         process, self._process = self._process, None
         if process is None or process.poll() is not None:
             return
@@ -125,9 +128,7 @@ class EmbeddedS3:
         self.stop()
 
 
-def client(
-    endpoint: str | None, access_key: str, secret_key: str, region: str = REGION
-) -> Any:
+def client(endpoint: str | None, access_key: str, secret_key: str, region: str = REGION) -> Any:
     """A boto3 client that fails fast: it is for probing and for making buckets."""
     import boto3
     from botocore.config import Config
@@ -158,9 +159,7 @@ def answers(s3: Any) -> bool:
     return True
 
 
-def make_buckets(
-    s3: Any, buckets: Iterable[str] = BUCKETS, versioned: Iterable[str] = VERSIONED
-) -> None:
+def make_buckets(s3: Any, buckets: Iterable[str] = BUCKETS, versioned: Iterable[str] = VERSIONED) -> None:
     """Make the buckets that are missing and turn versioning on where it belongs."""
     present = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
     for bucket in buckets:
@@ -168,6 +167,4 @@ def make_buckets(
             s3.create_bucket(Bucket=bucket)
     for bucket in versioned:
         if s3.get_bucket_versioning(Bucket=bucket).get("Status") != "Enabled":
-            s3.put_bucket_versioning(
-                Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
-            )
+            s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})

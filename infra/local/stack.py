@@ -17,6 +17,7 @@ from infra.local.config import HOME, HOST, Config, StackError, check_ports, load
 from infra.local.postgres import EmbeddedPostgres, server_user
 from infra.local.supervise import MARKER, RUNNING, Program, Supervisor
 
+HKMA_PATH = "/public/market-data-and-statistics/monthly-statistical-bulletin/er-ir/er-eeri-daily"
 Report = Callable[[str], None]
 
 
@@ -66,9 +67,7 @@ class Stack:
             self._program("hkma", hkma, 20, ports=("SAMPAN_HKMA_PORT",)),
         ]
         if not self.config.external_s3:
-            programs.insert(
-                1, self._program("s3", self.s3.command, 10, ports=("SAMPAN_S3_PORT",))
-            )
+            programs.insert(1, self._program("s3", self.s3.command, 10, ports=("SAMPAN_S3_PORT",)))
         for name, command in airflow.commands(self.config).items():
             ports = ("SAMPAN_AIRFLOW_PORT",) if name == "api-server" else ()
             programs.append(self._program(name, command, 30, ports=ports))
@@ -91,12 +90,7 @@ class Stack:
             running = self._running()
             check_ports(
                 self.config,
-                [
-                    key
-                    for name in wanted
-                    if name not in running
-                    for key in programs[name].ports
-                ],
+                [key for name in wanted if name not in running for key in programs[name].ports],
             )
             save(self.config)
             if "postgres" not in running:
@@ -128,9 +122,7 @@ class Stack:
         for name in self.programs():
             info = states.get(name)
             if info is None or info["statename"] not in RUNNING:
-                rows.append(
-                    (name, "down", "" if info is None else info["statename"].lower())
-                )
+                rows.append((name, "down", "" if info is None else info["statename"].lower()))
             else:
                 rows.append(
                     (
@@ -148,16 +140,12 @@ class Stack:
         if name == "s3":
             return s3.answers(self.s3.client())
         if name == "hkma":
-            return _answers(f"http://{HOST}:{self.config['SAMPAN_HKMA_PORT']}/health")
+            return _answers(f"http://{HOST}:{self.config['SAMPAN_HKMA_PORT']}{HKMA_PATH}?pagesize=1")
         return airflow.health(self.config).get(name, False)
 
     def environment(self, program: str | None = None) -> dict[str, str]:
         """The environment of a program of this stack, or of a command that is run beside them."""
-        environment = {
-            key: value
-            for key, value in os.environ.items()
-            if key not in self.config.values
-        }
+        environment = {key: value for key, value in os.environ.items() if key not in self.config.values}
         environment |= {"SAMPAN_STATE": str(self.config.state), "DO_NOT_TRACK": "1"}
         if program is not None:
             # Process titles would overwrite the environment block, by which leftovers are recognised.
@@ -165,9 +153,7 @@ class Stack:
         if program == "s3":
             return environment | self.s3.environment
         paths = [str(HOME), str(HOME / "plugins"), environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(
-            dict.fromkeys(path for path in paths if path)
-        )
+        environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
         return environment | airflow.environment(self.config)
 
     def _start(self, names: Sequence[str], started: list[str], report: Report) -> None:
@@ -182,9 +168,7 @@ class Stack:
         for name in names:
             self._await(name)
         if "postgres" in names:
-            self.postgres.bootstrap(
-                {"airflow": ("airflow", self.config["SAMPAN_AIRFLOW_DB_PASSWORD"])}
-            )
+            self.postgres.bootstrap({"airflow": ("airflow", self.config["SAMPAN_AIRFLOW_DB_PASSWORD"])})
             self._make_schemas()
         if "s3" in names:
             s3.make_buckets(self.s3.client())
@@ -216,34 +200,28 @@ class Stack:
             check=False,
         )
         if done.returncode != 0:
-            raise StackError(
-                f"the warehouse's schemas could not be made:\n{done.stdout}{done.stderr[-3000:]}"
-            )
+            raise StackError(f"the warehouse's schemas could not be made:\n{done.stdout}{done.stderr[-3000:]}")
 
     def _await(self, name: str, seconds: float = 120.0) -> None:
         """Wait until the program answers its probe.
 
         Raises:
-            StackError: it gave up or did not answer in time; with the end of its log.
+            StackError: it gave up, dies again and again, or does not answer in time; with the end of its log.
         """
-        deadline = time.monotonic() + seconds
-        while not (
-            self.supervisor.states()[name]["statename"] in RUNNING and self.probe(name)
-        ):
-            state = self.supervisor.states()[name]["statename"]
-            if state in ("FATAL", "STOPPED") or time.monotonic() > deadline:
+        deadline, lives = time.monotonic() + seconds, set()
+        while True:
+            info = self.supervisor.states()[name]
+            if info["statename"] in RUNNING and self.probe(name):
+                return
+            lives.add(info["pid"])
+            if info["statename"] in ("FATAL", "STOPPED") or len(lives - {0}) > 3 or time.monotonic() > deadline:
                 log = self.config.logs / f"{name}.log"
-                raise StackError(
-                    f"{name} does not come up ({state.lower()}); the end of {log}:\n{self.supervisor.tail(name)}"
-                )
+                text = f"{name} does not come up; the end of {log}:\n{self.supervisor.tail(name)}"
+                raise StackError(text)
             time.sleep(0.1)
 
     def _running(self) -> set[str]:
-        return {
-            name
-            for name, info in self.supervisor.states().items()
-            if info["statename"] in RUNNING
-        }
+        return {name for name, info in self.supervisor.states().items() if info["statename"] in RUNNING}
 
     def _program(
         self,
@@ -271,15 +249,13 @@ class Stack:
 def _chosen(programs: dict[str, Any], only: Sequence[str]) -> list[str]:
     unknown = set(only) - set(programs)
     if unknown:
-        raise StackError(
-            f"no program called {', '.join(sorted(unknown))}; there are {', '.join(programs)}"
-        )
+        raise StackError(f"no program called {', '.join(sorted(unknown))}; there are {', '.join(programs)}")
     return [name for name in programs if not only or name in only]
 
 
 def _answers(address: str) -> bool:
     try:
-        with urllib.request.urlopen(address, timeout=3) as response:
+        with urllib.request.urlopen(address, timeout=3) as response:  # noqa: S310
             return bool(response.status == 200)
     except OSError:
         return False

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,11 +79,7 @@ class Supervisor:
         if self.pid() is not None:
             self._reload()
             return
-        environment = {
-            key: value
-            for key, value in os.environ.items()
-            if key not in self.config.values
-        }
+        environment = {key: value for key, value in os.environ.items() if key not in self.config.values}
         environment |= {"SAMPAN_STATE": str(self.config.state)}
         done = subprocess.run(
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(self.file)],
@@ -113,11 +110,10 @@ class Supervisor:
             rpc.startProcess(name, False)
         except Fault as fault:
             if "ALREADY_STARTED" not in fault.faultString:
-                raise StackError(
-                    f"{name} cannot be started: {fault.faultString}\n{self.tail(name)}"
-                ) from fault
+                raise StackError(f"{name} cannot be started: {fault.faultString}\n{self.tail(name)}") from fault
 
     def halt(self, name: str) -> None:
+        """Stop a program and wait for it."""
         try:
             self._rpc().stopProcess(name, True)
         except Fault as fault:
@@ -139,9 +135,7 @@ class Supervisor:
     def tail(self, name: str, size: int = 2000) -> str:
         """The end of a program's log."""
         try:
-            return (self.config.logs / f"{name}.log").read_text(errors="replace")[
-                -size:
-            ]
+            return (self.config.logs / f"{name}.log").read_text(errors="replace")[-size:]
         except OSError:
             return ""
 
@@ -172,24 +166,16 @@ def leftovers(config: Config, program: str | None = None) -> list[int]:
             variables = (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(
-            item == marker if program else item.startswith(marker) for item in variables
-        ):
+        if any(item == marker if program else item.startswith(marker) for item in variables):
             found.append(int(entry.name))
     return found
 
 
-def end_leftovers(
-    config: Config, program: str | None = None, grace: float = 8.0
-) -> None:
+def end_leftovers(config: Config, program: str | None = None, grace: float = 8.0) -> None:
     """Ask the leftovers to stop, then kill those that do not."""
     from infra.local.postgres import EmbeddedPostgres
 
-    postmaster = (
-        EmbeddedPostgres(config.state / "postgres", 1).postmaster()
-        if program in (None, "postgres")
-        else None
-    )
+    postmaster = EmbeddedPostgres(config.state / "postgres", 1).postmaster() if program in (None, "postgres") else None
     if postmaster is not None:
         _signal(postmaster, signal.SIGINT)
     for pid in leftovers(config, program):
@@ -218,10 +204,8 @@ def _alive(pid: int) -> bool:
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _wait(condition: Any, seconds: float, complaint: str) -> None:
@@ -252,9 +236,7 @@ def _render(supervisor: Supervisor, programs: Iterable[Program]) -> str:
     ]
     for program in programs:
         environment = {MARKER: config.marker(program.name), **program.environment}
-        pairs = ",".join(
-            f'{key}="{_escape(value)}"' for key, value in environment.items()
-        )
+        pairs = ",".join(f'{key}="{_escape(value)}"' for key, value in environment.items())
         lines += [
             f"[program:{program.name}]",
             f"command={_escape(shlex.join(program.command))}",

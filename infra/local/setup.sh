@@ -1,0 +1,51 @@
+#!/bin/sh
+# Makes .venv: what requirements.lock names, hash by hash and compiled, then the library and the `sampan` command.
+# The index is the one that uv or pip is configured with on this machine.
+set -eu
+
+cd "$(dirname "$0")/../.."
+stamp=$1
+
+usable() {
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null
+}
+
+python=
+for candidate in "${PYTHON:-python3}" python3.13 python3.12 python3.11; do
+    if usable "$candidate"; then python=$candidate && break; fi
+done
+if [ -z "$python" ]; then
+    echo "error: Sampan needs Python 3.11, 3.12 or 3.13; name one with PYTHON=<path> make setup" >&2
+    exit 1
+fi
+
+if command -v uv >/dev/null 2>&1; then
+    uv=uv
+    usable .venv/bin/python || uv venv --quiet --clear --python "$python" .venv
+else
+    if ! usable .venv/bin/python || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        "$python" -m venv --clear .venv || {
+            echo "error: $python cannot make a virtual environment; install its venv package (python3-venv) or uv" >&2
+            exit 1
+        }
+    fi
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+    uv=.venv/bin/uv
+fi
+# uv does not read pip's configuration: where only pip knows an index, hand it over.
+if [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]; then
+    index=$("$python" -m pip config get global.index-url 2>/dev/null || true)
+    if [ -n "$index" ]; then export UV_DEFAULT_INDEX="$index"; fi
+fi
+
+echo "installing the locked packages into .venv"
+$uv pip install --quiet --python .venv/bin/python --require-hashes --compile-bytecode -r requirements.lock
+
+# The library runs from the work tree: a path file and one command need no build and no network.
+site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+printf '%s\n' "$PWD/plugins" >"$site/sampan.pth"
+printf '#!%s\nfrom sampan.cli import main\n\nmain()\n' "$PWD/.venv/bin/python" >.venv/bin/sampan
+chmod +x .venv/bin/sampan
+
+rm -f .venv/.installed-*
+touch "$stamp"
