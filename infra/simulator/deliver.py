@@ -1,0 +1,528 @@
+"""Deliveries of all partners for a window of business dates, put where partners put them, with a record of what was planted.
+
+The record lies in the folder `truth`: `planted.jsonl` has one line per object that was put (and one per delivery that is
+missing, and per day of an API), `dirty.parquet` one row per row that must not get through, `published/<feed>.parquet` the
+rows that must, and the remaining files what the partners' worlds look like behind their deliveries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+from sampan.contract import Contract, load_all
+
+from infra.simulator import faults as fault
+from infra.simulator import shapes
+from infra.simulator.faults import Faults, Spoiler
+from infra.simulator.partners import customs, hkecic, hkma, hktdc, platforms, registers, tid
+from infra.simulator.population import Population, make
+from infra.simulator.world import World, periods
+
+FEEDS: dict[str, Callable[[World], Iterator[tuple[date, pl.DataFrame | None]]]] = {
+    "business_register": registers.business_register,
+    "customs_declarations": customs.declarations,
+    "festival_participants": hktdc.festival_participants,
+    "funding_applications": tid.funding_applications,
+    "funding_payments": tid.funding_payments,
+    "hkecic_claims": hkecic.hkecic_claims,
+    "hkecic_policies": hkecic.hkecic_policies,
+    "hkecic_shipments": hkecic.hkecic_shipments,
+    "platform_orders": platforms.platform_orders,
+}
+README = f"""{shapes.LABEL}
+
+Everything in this bucket was made by a simulator from a seed. Company names are coined, business registration numbers are
+from 90000000 on, HKID numbers carry letters that were never issued, telephone numbers lie in ranges that are not in use.
+"""
+# From this number of enterprises on the published rows are counted but not kept.
+KEEP_ROWS_BELOW = 20_000
+SMALLEST_HELD = 4
+
+
+class Sink(Protocol):
+    """Where objects of the drop bucket go."""
+
+    def put(self, key: str, body: bytes, metadata: dict[str, str]) -> None: ...
+
+
+@dataclass
+class Folder:
+    """Objects as files under `path`/drop."""
+
+    path: Path
+
+    def put(self, key: str, body: bytes, metadata: dict[str, str]) -> None:
+        target = self.path / "drop" / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(body)
+
+
+@dataclass
+class Bucket:
+    """Objects in the drop bucket. A second object of a date is received measurably later than the first."""
+
+    s3: Any
+    name: str
+    put_at: dict[str, float] = field(default_factory=dict)
+
+    def put(self, key: str, body: bytes, metadata: dict[str, str]) -> None:
+        folder = key.rsplit("/", 1)[0]
+        # Object stores keep whole seconds.
+        wait = 1.1 - (time.monotonic() - self.put_at[folder]) if folder in self.put_at else 0
+        if wait > 0:
+            time.sleep(wait)
+        self.s3.put_object(Bucket=self.name, Key=key, Body=body, Metadata=metadata)
+        self.put_at[folder] = time.monotonic()
+
+
+@dataclass
+class Delivery:
+    """One object that a partner puts, and what must come of it.
+
+    `expected`: published, held, or known (content that the ledger has). Counts are of records; `rows_quarantined` includes
+    rows that contradict each other. Of a held delivery the counts say what its records are, though none is published.
+    """
+
+    feed: str
+    business_date: date
+    file: str
+    body: bytes
+    sent_at: datetime
+    expected: str
+    events: list[str]
+    reason: str | None = None
+    rows_in: int | None = None
+    rows_quarantined: int | None = None
+    rows_duplicate: int | None = None
+    rows_published: int | None = None
+    dirty: list[dict[str, Any]] = field(default_factory=list)
+    clean: pl.DataFrame | None = None
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.body).hexdigest()
+
+
+@dataclass
+class Outcome:
+    """What was delivered: objects put, and the records of them as in planted.jsonl."""
+
+    objects: int
+    planted: list[dict[str, Any]]
+    truth: Path
+
+    def rows(self, feed: str) -> int:
+        """Records of a feed that must be published."""
+        return sum(entry["rows_published"] or 0 for entry in self.planted if entry["feed"] == feed)
+
+
+def run(
+    out: Path | Bucket,
+    *,
+    seed: int = 20260706,
+    smes: int = 2000,
+    start: date = date(2026, 7, 6),
+    days: int = 30,
+    faults: Faults = fault.DEFAULT,
+    feeds: Iterable[str] | None = None,
+    truth: Path | None = None,
+    population: Population | None = None,
+    told: Callable[[date, int], None] | None = None,
+) -> Outcome:
+    """Deliver a window into a folder or a bucket. `told` hears of each business date and the objects put so far."""
+    contracts = load_all()
+    chosen = [feed for feed in contracts if feeds is None or feed in set(feeds)]
+    unknown = set(feeds or ()) - set(contracts)
+    if unknown:
+        raise ValueError(f"no feed {', '.join(sorted(unknown))}; feeds: {', '.join(contracts)}")
+    if truth is None:
+        if not isinstance(out, Path):
+            raise ValueError("a bucket needs a folder for the truth")
+        truth = out / "truth"
+    truth.mkdir(parents=True, exist_ok=True)
+    sink: Sink = Folder(out) if isinstance(out, Path) else out
+    world = World(seed, population or make(seed, smes), periods(start, days))
+    record = _Record(truth, keep=len(world.population.smes) < KEEP_ROWS_BELOW)
+    sink.put("README-SYNTHETIC.txt", README.encode(), {"synthetic": "true"})
+
+    makers = {feed: FEEDS[feed](world) for feed in chosen if feed in FEEDS}
+    upcoming = {feed: next(maker, None) for feed, maker in makers.items()}
+    waiting: list[Delivery] = []
+    objects = 0
+    for position, period in enumerate(world.periods):
+        day = period.business_date
+        for feed in chosen:
+            contract = contracts[feed]
+            if contract.source.kind == "api":
+                record.add(_asked(contract, world, day))
+                continue
+            current = upcoming.get(feed)
+            if current is None or current[0] != day:
+                continue
+            upcoming[feed] = next(makers[feed], None)
+            if current[1] is None:
+                continue
+            for delivery in _deliveries(contract, world, position, current[1], faults):
+                if isinstance(delivery, Delivery):
+                    waiting.append(delivery)
+                else:
+                    record.add(delivery)
+        waiting.sort(key=lambda delivery: delivery.sent_at)
+        last = position == len(world.periods) - 1
+        until = datetime.max if last else datetime.combine(day + timedelta(days=2), datetime.min.time())
+        while waiting and waiting[0].sent_at < until:
+            delivery = waiting.pop(0)
+            _put(sink, contracts[delivery.feed], delivery, world)
+            record.delivered(contracts[delivery.feed], delivery)
+            objects += 1
+        if told:
+            told(day, objects)
+    record.finish(world, chosen)
+    return Outcome(objects, record.planted, truth)
+
+
+def _put(sink: Sink, contract: Contract, delivery: Delivery, world: World) -> None:
+    key = f"{contract.drop_prefix}{delivery.business_date}/{delivery.file}"
+    metadata = {"synthetic": "true", "seed": str(world.seed), "sent-at": f"{delivery.sent_at.isoformat()}+08:00"}
+    sink.put(key, delivery.body, metadata)
+
+
+def _asked(contract: Contract, world: World, day: date) -> dict[str, Any]:
+    """What the simulated API answers when it is asked for a business date as the contract says."""
+    earliest = str(contract.source.api["parameters"]["from"])
+    back = int(earliest.strip("{}").removeprefix("business_date") or 0)
+    rows = len(hkma.records(world.seed, day + timedelta(days=back), day))
+    return {
+        "feed": contract.feed, "business_date": str(day), "expected": "published", "events": ["api"], "rows_in": rows,
+        "rows_quarantined": 0, "rows_duplicate": 0, "rows_published": rows,
+    }  # fmt: skip
+
+
+# --- one delivery -----------------------------------------------------------------------------------------------------
+
+
+def _deliveries(
+    contract: Contract, world: World, position: int, frame: pl.DataFrame, faults: Faults
+) -> Iterator[Delivery | dict[str, Any]]:
+    """The objects of one feed and business date: none when it is missing, two when it is sent again or corrected."""
+    day = world.periods[position].business_date
+    generator = world.rng("faults", contract.feed, day)
+    event = faults.event(contract.feed, position, len(world.periods), generator)
+    if event == "missing":
+        yield {
+            "feed": contract.feed,
+            "business_date": str(day),
+            "expected": "missing",
+            "events": ["missing"],
+            "rows_lost": len(frame),
+        }
+        return
+    draft = _Draft(contract, day, frame, generator)
+    if event == "held" and len(frame) < SMALLEST_HELD:
+        event = None
+    extra = {"annotation": "annotation"} if event == "added" else {}
+    if event == "renamed":
+        broken = draft.deliver(faults, [event], renamed=True)
+        yield broken
+        yield draft.deliver(faults, ["correction"], suffix="_R1", hours=5)
+        return
+    if event == "held":
+        yield draft.deliver(faults, [event], dirty_share=max(3 * contract.budget, 0.3))
+        yield draft.deliver(faults, ["correction"], suffix="_R1", hours=26)
+        return
+    regular = draft.deliver(faults, [event] if event else [], extra=extra, days_late=2 if event == "late" else 0)
+    if event == "truncated" and len(frame):
+        yield _truncated(contract, regular)
+        regular.file, regular.events = shapes.file_name(contract.feed, day, "_R1"), ["correction"]
+        regular.sent_at += timedelta(hours=4)
+    yield regular
+    if event in ("repeated", "resent"):
+        again = Delivery(
+            feed=regular.feed, business_date=day, file=regular.file if event == "resent" else f"Copy of {regular.file}",
+            body=regular.body, sent_at=regular.sent_at + timedelta(hours=3), expected="known", events=[event],
+        )  # fmt: skip
+        yield again
+    if event == "amended":
+        yield draft.amended(faults)
+
+
+class _Draft:
+    """A clean delivery of a feed and date, from which the ones with faults are made."""
+
+    def __init__(self, contract: Contract, day: date, frame: pl.DataFrame, generator: np.random.Generator) -> None:
+        self.contract, self.day, self.generator = contract, day, generator
+        by_source = shapes.headings(contract, day)
+        self.heading = {column.name: by_source[column.source_name] for column in contract.columns}
+        # Partners that have a column under the contract's name and not its heading are put right here.
+        names = {column.name: column.source_name for column in contract.columns}
+        frame = frame.rename({old: new for old, new in names.items() if old in frame.columns and old != new})
+        self.frame = frame.select([c.source_name for c in contract.columns]).rename(by_source)
+
+    def amended(self, faults: Faults) -> Delivery:
+        """The same rows, a few of them corrected, sent some hours later."""
+        rows = self.frame
+        if len(rows):
+            column = next(
+                c
+                for c in self.contract.stored
+                if c.type == "text" and "maxLength" in c.options and c.name not in self.contract.key
+            )
+            name = self.heading[column.name]
+            chosen = pl.Series(self.generator.random(len(rows)) < max(0.02, 1.5 / len(rows)))
+            text = pl.col(name).str.slice(0, column.options["maxLength"] - 12) + " (corrected)"
+            rows = rows.with_columns(pl.when(chosen).then(text).otherwise(pl.col(name)).alias(name))
+        draft = _Draft.__new__(_Draft)
+        draft.contract, draft.day, draft.generator, draft.heading, draft.frame = (
+            self.contract,
+            self.day,
+            self.generator,
+            self.heading,
+            rows,
+        )
+        return draft.deliver(faults, ["amended"], suffix="_R1", hours=7)
+
+    def deliver(
+        self,
+        faults: Faults,
+        events: list[str],
+        *,
+        suffix: str = "",
+        hours: int = 0,
+        days_late: int = 0,
+        dirty_share: float | None = None,
+        renamed: bool = False,
+        extra: dict[str, str] | None = None,
+    ) -> Delivery:
+        contract, frame, generator = self.contract, self.frame, self.generator
+        if extra:
+            frame = frame.with_columns(pl.lit("note of the partner").alias(name) for name in extra)
+        count = len(frame)
+        dirty, repeated, contradicting = self._chosen(count, faults, dirty_share)
+        touched = [*dirty, *repeated, *contradicting]
+        typed = contract.source.format not in shapes.TEXT_FORMATS
+        lines = [] if typed else shapes.lines_of(contract, frame)
+        rows_of: Callable[[Iterable[int]], list[dict[str, Any]]]
+        if typed:
+
+            def rows_of(chosen: Iterable[int]) -> list[dict[str, Any]]:
+                return [frame.row(index, named=True) for index in chosen]
+        else:
+
+            def rows_of(chosen: Iterable[int]) -> list[dict[str, Any]]:
+                return [shapes.parse(contract, frame.columns, lines[index]) for index in chosen]
+
+        spoiler = Spoiler(contract, self.day, self.heading, generator)
+        sample = rows_of(range(0, count, max(1, count // 12))) if dirty else []
+        spoilt = spoiler.spoil(rows_of(dirty), sample)
+        others = [fault.contradict(contract, self.heading, row) for row in rows_of(contradicting)]
+        first = shapes.first_line(contract)
+        marks = [
+            {
+                "line": first + index,
+                "kind": item.spoiling.kind,
+                "column": item.spoiling.column,
+                "rule": item.spoiling.rule,
+            }
+            for index, item in zip(dirty, spoilt, strict=True)
+        ]
+        base = first + count + len(repeated)
+        for offset, index in enumerate(contradicting):
+            for line in (first + index, base + offset):
+                marks.append(
+                    {"line": line, "kind": "contradicting", "column": None, "rule": "primary_key.contradicting_rows"}
+                )
+        if typed:
+            table = frame.to_dicts()
+            for index, item in zip(dirty, spoilt, strict=True):
+                table[index] = item.row or {}
+            body = shapes.typed_bytes(
+                contract, [*table, *rows_of(repeated), *others], self._names(frame, renamed), dict(frame.schema)
+            )
+        else:
+            for index, item in zip(dirty, spoilt, strict=True):
+                lines[index] = item.raw if item.raw is not None else shapes.line_of(contract, item.row or {})
+            tail = [shapes.line_of(contract, row) for row in [*rows_of(repeated), *others]]
+            body = shapes.text_bytes(contract, self._names(frame, renamed), [*lines, *tail])
+        total = count + len(repeated) + len(contradicting)
+        quarantined = len(dirty) + 2 * len(contradicting)
+        held, reason = self._held(total, quarantined, renamed, extra or {})
+        kept = np.ones(count, dtype=bool)
+        kept[[*dirty, *contradicting]] = False
+        clean = frame.with_columns(_line=pl.Series(np.arange(count) + first, dtype=pl.Int64)).filter(pl.Series(kept))
+        return Delivery(
+            feed=contract.feed,
+            business_date=self.day,
+            file=shapes.file_name(contract.feed, self.day, suffix),
+            body=body,
+            sent_at=fault.moment(self.day, contract.calendar.due, days_late) + timedelta(hours=hours),
+            expected="held" if held else "published",
+            reason=reason,
+            events=[*events, *(["dirty"] if touched else [])],
+            rows_in=None if reason and reason.startswith("delivery.") else total,
+            rows_quarantined=quarantined,
+            rows_duplicate=len(repeated),
+            rows_published=0 if held else count - len(dirty) - len(contradicting),
+            dirty=[] if held and reason != "batch.rejection_budget" else marks,
+            clean=None if held else self._contractual(clean, extra or {}),
+        )
+
+    def _names(self, frame: pl.DataFrame, renamed: bool) -> list[str]:
+        """Headings; with `renamed` a required one is other than announced."""
+        if not renamed:
+            return frame.columns
+        victim = self.heading[next(c.name for c in self.contract.columns if c.required)]
+        return [f"{name}_new" if name == victim else name for name in frame.columns]
+
+    def _held(self, total: int, quarantined: int, renamed: bool, extra: dict[str, str]) -> tuple[bool, str | None]:
+        if renamed:
+            return (
+                True,
+                "delivery.header_unknown_column" if self.contract.drift == "fail" else "delivery.header_missing_column",
+            )
+        if extra and self.contract.drift == "fail":
+            return True, "delivery.header_unknown_column"
+        if not total and self.contract.calendar.empty == "hold":
+            return True, "delivery.no_rows"
+        if quarantined > self.contract.budget * total:
+            return True, "batch.rejection_budget"
+        return False, None
+
+    def _chosen(self, count: int, faults: Faults, dirty_share: float | None) -> tuple[list[int], list[int], list[int]]:
+        """Rows to spoil, to repeat and to contradict; without a share of their own, within half of the contract's budget."""
+        room = int(count * self.contract.budget / 2)
+        wanted = self.generator.binomial(count, [faults.dirty, faults.duplicate, faults.contradicting])
+        if dirty_share is not None:
+            dirty = int(np.ceil(count * dirty_share))
+        else:
+            # A delivery with room for it has at least one bad row, or small feeds would have none.
+            dirty = min(max(int(wanted[0]), int(faults.dirty > 0)), room)
+        contradicting = min(int(wanted[2]), max(0, (room - dirty) // 2))
+        repeated = min(int(wanted[1]), count - dirty - contradicting)
+        order = [int(index) for index in self.generator.permutation(count)[: dirty + repeated + contradicting]]
+        return sorted(order[:dirty]), sorted(order[dirty : dirty + repeated]), sorted(order[dirty + repeated :])
+
+    def _contractual(self, clean: pl.DataFrame, extra: dict[str, str]) -> pl.DataFrame:
+        """Rows under the names of the contract, without what it drops and what it does not know."""
+        names = {self.heading[column.name]: column.name for column in self.contract.stored}
+        return clean.drop(extra).select(["_line", *names]).rename(names)
+
+
+def _truncated(contract: Contract, regular: Delivery) -> Delivery:
+    """The first part of a delivery, as when a connection breaks off."""
+    if contract.source.format in shapes.TEXT_FORMATS and contract.source.compression == "none":
+        lines = regular.body.splitlines(keepends=True)
+        keep = max(2, len(lines) * 2 // 3)
+        body = b"".join(lines[: keep - 1]) + lines[keep - 1][: max(4, len(lines[keep - 1]) // 3)]
+        expected, reason = "unknown", "record.too_few_fields" if contract.source.format == "csv" else "record.not_json"
+    else:
+        body = regular.body[: len(regular.body) * 2 // 3]
+        expected = "held"
+        whole = contract.source.compression == "none"
+        reason = "delivery.corrupt" if whole else "delivery.truncated"
+    return Delivery(
+        feed=regular.feed, business_date=regular.business_date, file=regular.file, body=body, sent_at=regular.sent_at,
+        expected=expected, reason=reason, events=["truncated"],
+    )  # fmt: skip
+
+
+# --- the record of what was planted -----------------------------------------------------------------------------------
+
+
+class _Record:
+    """Collects what was planted and writes it to the folder `truth`."""
+
+    def __init__(self, folder: Path, keep: bool) -> None:
+        self.folder, self.keep = folder, keep
+        self.planted: list[dict[str, Any]] = []
+        self.dirty: list[dict[str, Any]] = []
+        self.clean: dict[str, list[pl.DataFrame]] = {}
+
+    def add(self, entry: dict[str, Any]) -> None:
+        self.planted.append(entry)
+
+    def delivered(self, contract: Contract, delivery: Delivery) -> None:
+        entry = {key: value for key, value in asdict_without(delivery, ("body", "dirty", "clean")).items()}
+        place = {"feed": delivery.feed, "business_date": str(delivery.business_date), "sha256": delivery.sha256}
+        key = f"{contract.drop_prefix}{delivery.business_date}/{delivery.file}"
+        self.planted.append(
+            entry | place | {"key": key, "bytes": len(delivery.body), "sent_at": delivery.sent_at.isoformat()}
+        )
+        self.dirty += [place | {"file": delivery.file} | mark for mark in delivery.dirty]
+        if self.keep and delivery.clean is not None:
+            frame = delivery.clean.with_columns(
+                pl.lit(delivery.business_date).alias("_business_date"), pl.lit(place["sha256"]).alias("_sha256")
+            )
+            self.clean.setdefault(delivery.feed, []).append(frame)
+
+    def finish(self, world: World, feeds: list[str]) -> None:
+        text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in self.planted)
+        (self.folder / "planted.jsonl").write_text(text)
+        (self.folder / "README.txt").write_text(README)
+        marks = dict.fromkeys(("feed", "business_date", "sha256", "file"), pl.String) | {
+            "line": pl.Int64, "kind": pl.String, "column": pl.String, "rule": pl.String,
+        }  # fmt: skip
+        pl.DataFrame(self.dirty, schema=marks).write_parquet(self.folder / "dirty.parquet")
+        (self.folder / "published").mkdir(exist_ok=True)
+        for feed, frames in self.clean.items():
+            pl.concat(frames, how="vertical_relaxed").write_parquet(self.folder / "published" / f"{feed}.parquet")
+        _write_world(self.folder, world, feeds)
+
+
+def asdict_without(delivery: Delivery, left_out: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a delivery but some."""
+    return {name: value for name, value in vars(delivery).items() if name not in left_out}
+
+
+def _write_world(folder: Path, world: World, feeds: list[str]) -> None:
+    """What is true behind the deliveries: the population, who applied, who is insured, which shop is whose, the effects."""
+    tables = {
+        "smes": world.population.smes,
+        "individuals": world.population.individuals,
+        "applications": tid.applications(world),
+        "policies": hkecic.policies(world),
+        "shops": platforms.shops(world),
+        "participants": hktdc.participants(world),
+        "personal": _personal(world),
+    }
+    for name, table in tables.items():
+        table.write_parquet(folder / f"{name}.parquet")
+    effects = {
+        "exports_growth_a_year": customs.GROWTH_A_YEAR,
+        "exports_funded": customs.FUNDED_EFFECT,
+        "orders_funded_ecommerce_easy": platforms.FUNDED_EFFECT,
+        "orders_festival": platforms.FESTIVAL_UPLIFT,
+        "orders_festival_other_shops": platforms.FESTIVAL_SPILL,
+        "orders_retained": platforms.RETAINED_UPLIFT,
+        "seed": world.seed,
+        "first_day": str(world.first),
+        "last_day": str(world.last),
+        "feeds": feeds,
+    }
+    (folder / "effects.json").write_text(json.dumps(effects, indent=1) + "\n")
+
+
+def _personal(world: World) -> pl.DataFrame:
+    """Personal data that deliveries contain and no table may: where to look for leaks."""
+    sources = (
+        ("customs_declarations", "trader_id", world.population.individuals["hkid"]),
+        ("business_register", "owner_name", world.population.smes["owner_name"]),
+        ("funding_applications", "contact_name", tid.applications(world)["contact_name"]),
+        ("funding_applications", "contact_phone", tid.applications(world)["contact_phone"]),
+        ("funding_payments", "payee_account_no", tid.payments(world)["payee_account_no"]),
+        ("hkecic_policies", "contact_phone", hkecic.policies(world)["contact_phone"]),
+        ("festival_participants", "contact_phone", hktdc.participants(world)["contact_phone"]),
+    )
+    parts = [
+        pl.DataFrame({"feed": feed, "column": column, "value": values.drop_nulls().unique(maintain_order=True)})
+        for feed, column, values in sources
+    ]
+    return pl.concat(parts)

@@ -1,0 +1,229 @@
+"""Declarations as the Customs and Excise Department hands them over: header and line flattened, amendments re-lodged whole."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from infra.simulator import vocabulary as words
+from infra.simulator.world import World, dates, digits, joined, number, pick, rng, take
+
+GROWTH_A_YEAR = 0.06
+FUNDED_EFFECT = 1.12  # planted: exports of an enterprise once its first approved project has begun
+MONTHS = (0.97, 0.78, 1.02, 0.97, 1.0, 0.99, 1.03, 1.06, 1.08, 1.04, 1.06, 1.0)
+WEEKDAYS = (1.14, 1.12, 1.1, 1.12, 1.16, 0.9, 0.46)
+LATE_SHARE, AMENDED_SHARE, AMENDED_AGAIN_SHARE = 0.045, 0.03, 0.15
+ORDER = (
+    "declaration_no", "version", "line_no", "form_type", "lodged_at", "movement_date", "transport_mode", "conveyance",
+    "transport_document_no", "place", "counterparty_country", "trader_name", "trader_id", "agent_brn", "packages",
+    "package_kind", "hkhs_code", "goods_description", "origin_country", "quantity", "unit_code", "value_hkd",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Traders:
+    """Who lodges, as arrays over traders: rates are declarations a year, goods and markets positions in the vocabulary."""
+
+    name: pl.Series
+    identity: pl.Series
+    agent: pl.Series
+    exports: np.ndarray
+    imports: np.ndarray
+    goods: np.ndarray
+    markets: np.ndarray
+    supplier: np.ndarray
+
+
+def traders(world: World) -> Traders:
+    """The enterprises that trade, then the individuals."""
+    firms = world.population.smes.filter((pl.col("exports_a_year") > 0) | (pl.col("imports_a_year") > 0))
+    persons = world.population.individuals
+    generator, count = world.rng("customs-individuals"), len(persons)
+    none = np.zeros(count, dtype=np.int64)
+    goods = generator.integers(0, len(words.GOODS) - 1, count)
+    return Traders(
+        name=pl.concat(
+            [firms["name_en"].fill_null(firms["name_zh"]), pl.Series(["INDIVIDUAL"] * count, dtype=pl.String)]
+        ),
+        identity=pl.concat([firms["brn"], persons["hkid"]]),
+        agent=pl.concat([firms["agent_brn"], pl.Series([None] * count, dtype=pl.String)]),
+        exports=np.concatenate([firms["exports_a_year"].to_numpy(), none + 1.0]),
+        imports=np.concatenate([firms["imports_a_year"].to_numpy(), none + 5.0]),
+        goods=np.concatenate(
+            [firms.select("good_1", "good_2", "good_3").to_numpy().T, np.stack([goods, goods, goods])], axis=1
+        ),
+        markets=np.concatenate([firms.select("market_1", "market_2").to_numpy().T, np.stack([none, none + 1])], axis=1),
+        supplier=np.concatenate([firms["supplier"].to_numpy(), none]),
+    )
+
+
+def activity(day: date) -> float:
+    """Trade of a day against an average one: growth since 2026, season and weekday."""
+    years = (day - date(2026, 1, 1)).days / 365
+    return (1 + GROWTH_A_YEAR) ** years * MONTHS[day.month - 1] * WEEKDAYS[day.weekday()]
+
+
+def declarations(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
+    """For each business date the lines lodged since the one before, new declarations first, then amendments."""
+    who = traders(world)
+    funded_from = _funded_from(world, who)
+    waiting: dict[int, list[pl.DataFrame]] = defaultdict(list)
+    for position, period in enumerate(world.periods):
+        parts = []
+        for day in period.days:
+            generator = world.rng("customs", day)
+            effect = np.where(funded_from <= number(day), FUNDED_EFFECT, 1.0)
+            exports = generator.poisson(who.exports * effect * activity(day) / 365)
+            imports = generator.poisson(who.imports * activity(day) / 365)
+            trader = np.concatenate(
+                [np.repeat(np.arange(len(exports)), exports), np.repeat(np.arange(len(imports)), imports)]
+            )
+            is_export = np.arange(len(trader)) < exports.sum()
+            if len(trader):
+                parts.append(lines(generator, who, trader, is_export, day))
+        if parts:
+            new = pl.concat(parts)
+            for target, amended in _amendments(world, new, period.business_date):
+                waiting[target].append(amended)
+            yield period.business_date, pl.concat([new, *waiting.pop(position, [])])
+
+
+def _funded_from(world: World, who: Traders) -> np.ndarray:
+    """Day from which each trader's first approved project runs; far away where there is none."""
+    from infra.simulator.partners.tid import applications
+
+    first = (
+        applications(world)
+        .filter(pl.col("project_start_on").is_not_null())
+        .group_by("brn")
+        .agg(pl.col("project_start_on").min())
+    )
+    days = pl.DataFrame({"brn": who.identity}).join(first, on="brn", how="left", maintain_order="left")[
+        "project_start_on"
+    ]
+    return days.cast(pl.Int32).fill_null(10**7).to_numpy()
+
+
+def lines(
+    generator: np.random.Generator, who: Traders, trader: np.ndarray, is_export: np.ndarray, day: date
+) -> pl.DataFrame:
+    """Lines of new declarations (version 1) of one day; `trader` and `is_export` have one element per declaration."""
+    count = len(trader)
+    order = generator.permutation(count)
+    trader, is_export = trader[order], is_export[order]
+    today = number(day)
+    late = generator.random(count) < LATE_SHARE
+    lag = np.where(
+        late, generator.integers(15, 60, count), np.minimum(generator.exponential(4.5, count).astype(int), 14)
+    )
+    good = who.goods[(generator.random(count) * 1.6).astype(int) + (generator.random(count) < 0.12), trader]
+    partner = np.where(
+        is_export, who.markets[(generator.random(count) < 0.25).astype(int), trader], who.supplier[trader]
+    )
+    codes = np.array([entry[0] for entry in words.GOODS])
+    chapter = np.array([entry[0][:2] for entry in words.GOODS])[good]
+    gold = codes[good] == words.GOLD
+    made_here = is_export & np.isin(chapter, words.CLOTHING_CHAPTERS) & (generator.random(count) < 0.06)
+    form = np.select(
+        [gold & is_export, gold, made_here, is_export, np.isin(chapter, words.FOOD_CHAPTERS)], [5, 2, 4, 3, 1], 0
+    )
+    mode = generator.choice(len(words.TRANSPORT_MODES), count, p=[share for _, share in words.TRANSPORT_MODES])
+    seconds = (8 * 3600 + generator.random(count) * 43_000).astype(np.int64)
+    header = pl.DataFrame(
+        {
+            "declaration_no": joined("TD", day.strftime("%y%m%d"), digits(np.arange(count) + 1, 8)),
+            "form_type": take(["1", "1A", "1B", "2", "2A", "2B"], form),
+            "lodged_at": pl.Series((today * 86_400 + seconds) * 1_000)
+            .cast(pl.Datetime("ms"))
+            .dt.strftime("%Y-%m-%d %H:%M:%S"),
+            "movement_date": dates(today - lag).cast(pl.String),
+            "transport_mode": take([name for name, _ in words.TRANSPORT_MODES], mode),
+            "conveyance": joined(
+                take(["TRK ", "FLT ", "MV ", "BRG ", "TRN ", "MAIL "], mode),
+                digits(generator.integers(100, 9999, count), 4),
+            ),
+            "transport_document_no": joined(
+                take(["RM", "AWB", "BL", "BL", "RW", "PP"], mode), digits(generator.integers(0, 10**9, count), 9)
+            ),
+            "place": take([entry[4][0] for entry in words.MARKETS], partner),
+            "counterparty_country": take([entry[0] for entry in words.MARKETS], partner),
+            "trader_name": who.name.gather(pl.Series(trader)),
+            "trader_id": who.identity.gather(pl.Series(trader)),
+            "agent_brn": who.agent.gather(pl.Series(trader)),
+            "packages": np.ceil(generator.lognormal(2.0, 1.0, count)).astype(np.int64),
+            "package_kind": pick(generator, words.PACKAGE_KINDS, count),
+        }
+    )
+    counted = 1 + np.minimum(generator.poisson(0.85, count), 9)
+    owner = np.repeat(np.arange(count), counted)
+    total = len(owner)
+    line_no = np.arange(total) - np.repeat(np.cumsum(counted) - counted, counted) + 1
+    good_of_line = good[owner]
+    price = np.array([entry[3] for entry in words.GOODS])[good_of_line]
+    value = np.round(np.clip(generator.lognormal(9.7, 1.35, total), 40, 5e8), 2)
+    origin = np.where(is_export, np.where(made_here, -1, np.where(generator.random(count) < 0.72, 0, partner)), partner)
+    own = is_export & ~made_here & (generator.random(count) < 0.02)
+    origin = np.where(own, -1, origin)[owner]
+    goods_table = pl.DataFrame(
+        {
+            "line_no": line_no,
+            "hkhs_code": take(codes, good_of_line),
+            "goods_description": take([entry[1] for entry in words.GOODS], good_of_line),
+            "origin_country": take(
+                [entry[0] for entry in words.MARKETS] + ["690"], np.where(origin < 0, len(words.MARKETS), origin)
+            ),
+            "quantity": np.maximum(np.round(value / price, 2), 0.01),
+            "unit_code": take([entry[2] for entry in words.GOODS], good_of_line),
+            "value_hkd": value,
+            "version": np.ones(total, dtype=np.int64),
+        }
+    )
+    return pl.concat([header[owner], goods_table], how="horizontal").select(ORDER)
+
+
+def _amendments(world: World, new: pl.DataFrame, day: date) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Later versions of some of these declarations, every line re-lodged, with the position of the period they fall in."""
+    generator = world.rng("customs-amendments", day)
+    numbers = new["declaration_no"].unique(maintain_order=True)
+    amended = numbers.gather(pl.Series(np.flatnonzero(generator.random(len(numbers)) < AMENDED_SHARE)))
+    again = amended.gather(pl.Series(np.flatnonzero(generator.random(len(amended)) < AMENDED_AGAIN_SHARE)))
+    for version, chosen, waits in ((2, amended, (1, 10)), (3, again, (10, 20))):
+        table = pl.DataFrame({"declaration_no": chosen, "wait": generator.integers(*waits, len(chosen))})
+        found = new.join(table, on="declaration_no", how="inner", maintain_order="left")
+        factor = np.round(generator.uniform(0.7, 1.3, len(found)), 3)
+        lodged = pl.col("lodged_at").str.to_datetime("%Y-%m-%d %H:%M:%S") + pl.duration(days="wait")
+        found = found.with_columns(
+            pl.lit(version, dtype=pl.Int64).alias("version"),
+            (pl.col("value_hkd") * pl.Series(factor)).round(2).alias("value_hkd"),
+            lodged.dt.strftime("%Y-%m-%d %H:%M:%S").alias("lodged_at"),
+            lodged.dt.date().alias("on"),
+        )
+        target = world.period_of(found["on"].cast(pl.Int32).to_numpy())
+        for position in np.unique(target[target < len(world.periods)]):
+            yield int(position), found.filter(pl.Series(target == position)).select(ORDER)
+
+
+def bench_lines(seed: int, rows: int, day: date, chunk: int = 400_000) -> Iterator[pl.DataFrame]:
+    """`rows` lines lodged on one day, in chunks, for measurements; traders are a population of 20,000."""
+    from infra.simulator.population import make
+    from infra.simulator.world import periods
+
+    who = traders(World(seed, make(seed, 20_000), periods(day, 1)))
+    weight = who.exports / who.exports.sum()
+    made = serial = 0
+    while made < rows:
+        generator = rng(seed, "bench", made)
+        count = chunk // 2
+        trader = generator.choice(len(weight), count, p=weight)
+        frame = lines(generator, who, trader, generator.random(count) < 0.6, day)
+        numbers = frame["declaration_no"].str.slice(8).cast(pl.Int64) + serial
+        frame = frame.with_columns(joined("TD", day.strftime("%y%m%d"), digits(numbers, 8)).alias("declaration_no"))
+        serial += count
+        frame = frame.head(rows - made)
+        made += len(frame)
+        yield frame

@@ -1,0 +1,78 @@
+"""Participants of the shopping festivals as HKTDC lists them: headings and shop names in simplified characters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from infra.simulator import vocabulary as words
+from infra.simulator.partners.platforms import shops
+from infra.simulator.population import persons, phones
+from infra.simulator.world import World, dates, digits, joined, number, only, pick
+
+EVENTS = (("HKSF-2025", date(2025, 5, 5), date(2025, 7, 25)), ("HKSF-2026", date(2026, 5, 4), date(2026, 7, 28)))
+
+
+def participants(world: World) -> pl.DataFrame:
+    """One row per event, merchant and platform; part of the merchants took part the year before."""
+    if "participants" in world.kept:
+        return world.kept["participants"]
+    generator = world.rng("participants")
+    known = shops(world).filter("in_festival").unique(["sme_no", "platform"], keep="first", maintain_order=True)
+    smes = world.population.smes.select("sme_no", "name_zh", "name_en", "mark_code", "operator_uscc")
+    known = known.join(smes, on="sme_no", maintain_order="left")
+    count = len(known)
+    merchant = known["sme_no"].rank("dense").to_numpy() - 1
+    merchants = int(merchant.max()) + 1 if count else 0
+    tells_brn, has_operator = generator.random(merchants) < 0.68, generator.random(merchants) < 0.5
+    repeats = generator.random(merchants) < 0.45
+    extra = pick(generator, words.CATEGORIES, count)
+    different = extra != known["category"]
+    base = known.with_columns(
+        joined("M", digits(merchant + 1, 6)).alias("merchant_no"),
+        pl.coalesce("name_zh", "name_en").alias("merchant_name"),
+        only(tells_brn[merchant], known["brn"]).alias("brn"),
+        only(has_operator[merchant], known["operator_uscc"]).alias("operator_uscc"),
+        only(
+            different & pl.Series(generator.random(count) < 0.25),
+            joined(known["category"], ";", extra),
+            known["category"],
+        ).alias("categories"),
+        persons(generator, merchants, simplified=True).gather(pl.Series(merchant)).alias("contact_name"),
+        phones(generator, merchants).gather(pl.Series(merchant)).alias("contact_phone"),
+    )
+    parts = []
+    for event, opens, closes in EVENTS:
+        span = number(closes) - number(opens)
+        joins = number(opens) + (span * generator.beta(1.6, 2.2, merchants)).astype(int)
+        leaves = np.where(generator.random(merchants) < 0.04, joins + 20, 10**7)
+        part = base.with_columns(
+            pl.lit(event).alias("event_id"),
+            dates(joins[merchant]).alias("joined_on"),
+            pl.Series(leaves[merchant]).alias("leaves"),
+        )
+        parts.append(part if event == EVENTS[-1][0] else part.filter(pl.Series(repeats[merchant])))
+    world.kept["participants"] = pl.concat(parts).sort("event_id", "merchant_no", "platform")
+    return world.kept["participants"]
+
+
+def festival_participants(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
+    """On each business date the whole list as it stands."""
+    names = {
+        "event_id": "活动编号", "merchant_no": "商户编号", "merchant_name": "商户名称", "brn": "商业登记号码", "shop_name": "店铺名称",
+        "platform": "平台", "store_id": "店铺ID", "operator_uscc": "运营方统一社会信用代码", "categories": "品类",
+        "mark_code": "标志代码", "joined_on": "报名日期", "status": "状态", "contact_name": "联系人", "contact_phone": "联系电话",
+    }  # fmt: skip
+    known = participants(world)
+    for period in world.periods:
+        listed = known.filter(pl.col("joined_on") <= period.business_date)
+        left = pl.col("leaves") <= number(period.business_date)
+        status = pl.when(left).then(pl.lit("withdrawn")).otherwise(pl.lit("joined"))
+        if len(listed):
+            yield (
+                period.business_date,
+                listed.with_columns(status.alias("status")).select(pl.col(a).alias(b) for a, b in names.items()),
+            )

@@ -1,0 +1,214 @@
+"""Order lines as the Mainland platforms send them: the state of every line that changed, amounts as text in yuan."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from infra.simulator import vocabulary as words
+from infra.simulator.population import persons
+from infra.simulator.world import FESTIVAL, World, digits, joined, number, only, pick, take
+
+# Planted: what the festival does to the orders of a shop that takes part, and to any other, while it lasts and after.
+FESTIVAL_UPLIFT, FESTIVAL_SPILL, RETAINED_UPLIFT = 1.60, 1.04, 1.12
+FUNDED_EFFECT = 1.15
+WEEKDAYS = (0.96, 0.95, 0.97, 0.98, 1.02, 1.08, 1.06)
+# Prices in yuan of the goods in GOODS when sold to consumers: unit price, at least 25 and at most 1,800.
+LOWEST_PRICE, HIGHEST_PRICE = 25.0, 1800.0
+ORDER = (
+    "platform", "tid", "oid", "store_id", "shop_name", "status", "refund_status", "created", "pay_time", "modified", "title",
+    "sku_id", "category", "customs_regime", "num", "total_fee", "payment", "refund_fee", "buyer_nick", "receiver_name",
+    "receiver_mobile", "receiver_city", "receiver_address",
+)  # fmt: skip
+
+
+def shops(world: World) -> pl.DataFrame:
+    """One row per shop: the enterprise behind it, platform, number, name in simplified characters, orders a day."""
+    if "shops" in world.kept:
+        return world.kept["shops"]
+    generator = world.rng("shops")
+    owners = world.population.smes.filter("has_shop")
+    row = np.repeat(np.arange(len(owners)), owners["shops"].to_numpy())
+    count = len(row)
+    second = np.concatenate([[False], row[1:] == row[:-1]]) if count else np.zeros(0, dtype=bool)
+    platform = generator.choice(len(words.PLATFORMS), count, p=[0.2, 0.35, 0.22, 0.06, 0.1, 0.07])
+    first_platform = np.concatenate([[0], platform[:-1]]) if count else platform
+    platform = np.where(second & (platform == first_platform), (platform + 1) % len(words.PLATFORMS), platform)
+    sellable = [position for position, good in enumerate(words.GOODS) if good[4] != "trade"]
+    good = np.array(sellable)[generator.integers(0, len(sellable), len(owners))][row]
+    word = np.array([entry[2] for entry in words.TRADE_WORDS])[generator.integers(0, 12, count)]
+    brand = owners["brand_simplified"].gather(pl.Series(row))
+    # Part of the shops carry the line of trade in their name, part the brand alone.
+    middle = only(generator.random(count) < 0.5, pl.Series(word), "")
+    world.kept["shops"] = pl.DataFrame(
+        {
+            "sme_no": owners["sme_no"].gather(pl.Series(row)),
+            "brn": owners["brn"].gather(pl.Series(row)),
+            "platform": take(words.PLATFORMS, platform),
+            "store_id": digits(100_000_000 + generator.permutation(count), 9),
+            "shop_name": joined(brand, middle, pick(generator, words.SHOP_SUFFIXES, count)),
+            "good": good,
+            "category": take([entry[4] for entry in words.GOODS], good),
+            "orders_a_day": owners["orders_a_day"].to_numpy()[row] * np.where(second, 0.4, 1.0),
+            "in_festival": owners["in_festival"].gather(pl.Series(row)),
+        }
+    )
+    return world.kept["shops"]
+
+
+def demand(world: World, day: date) -> np.ndarray:
+    """Orders that each shop may expect on a day, the planted effects included."""
+    known = shops(world)
+    takes_part = known["in_festival"].to_numpy()
+    effect = np.ones(len(known))
+    if FESTIVAL[0] <= day <= FESTIVAL[1]:
+        effect = np.where(takes_part, FESTIVAL_UPLIFT, FESTIVAL_SPILL)
+    elif day > FESTIVAL[1]:
+        effect = np.where(takes_part, RETAINED_UPLIFT, 1.0)
+    funded = np.where(_funded_from(world) <= number(day), FUNDED_EFFECT, 1.0)
+    return known["orders_a_day"].to_numpy() * effect * funded * WEEKDAYS[day.weekday()]
+
+
+def _funded_from(world: World) -> np.ndarray:
+    if "shops_funded_from" not in world.kept:
+        from infra.simulator.partners.tid import applications
+
+        first = (
+            applications(world)
+            .filter(pl.col("project_start_on").is_not_null() & (pl.col("programme") == "bud_ecommerce_easy"))
+            .group_by("brn")
+            .agg(pl.col("project_start_on").min())
+        )
+        found = shops(world).select("brn").join(first, on="brn", how="left", maintain_order="left")["project_start_on"]
+        world.kept["shops_funded_from"] = found.cast(pl.Int32).fill_null(10**7).to_numpy()
+    return world.kept["shops_funded_from"]
+
+
+def platform_orders(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
+    """For each business date the last state of every order line that changed since the one before."""
+    waiting: dict[int, list[pl.DataFrame]] = defaultdict(list)
+    for position, period in enumerate(world.periods):
+        for day in period.days:
+            changes = _life(world, day)
+            target = world.period_of((changes["at"] // 86_400).to_numpy())
+            changes = changes.with_columns(pl.Series(target).alias("target")).filter(
+                pl.col("target") < len(world.periods)
+            )
+            changes = changes.sort("oid", "at").group_by("oid", "target", maintain_order=True).last()
+            for (later,), part in changes.partition_by("target", as_dict=True, include_key=False).items():
+                waiting[int(later)].append(part)
+        today = pl.concat(waiting.pop(position, [])) if position in waiting else None
+        if today is not None and len(today):
+            yield period.business_date, _shaped(today.sort("at", "oid"))
+
+
+def _orders(world: World, day: date) -> pl.DataFrame:
+    """Order lines placed on a day, with the seconds since 1970 (in UTC+8) at which each thing happens to them."""
+    generator = world.rng("orders", day)
+    known = shops(world)
+    placed = generator.poisson(demand(world, day))
+    shop = np.repeat(np.arange(len(known)), placed)
+    count = len(shop)
+    lines = 1 + (generator.random(count) < 0.12)
+    shop, order = np.repeat(shop, lines), np.repeat(np.arange(count), lines)
+    total = len(shop)
+    second_line = np.append(False, order[1:] == order[:-1])[:total]
+    tid = number(day) * 10**9 + order * 10 + 10**15
+    second = np.repeat(number(day) * 86_400 + generator.integers(0, 86_400 - 1, count), lines)
+    paid = np.repeat(generator.random(count) < 0.87, lines)
+    paid_at = second + np.repeat(generator.integers(10, 3000, count), lines)
+    sent = paid_at + generator.integers(8_000, 150_000, total)
+    signed = sent + generator.integers(150_000, 500_000, total)
+    finished = signed + generator.integers(200_000, 864_000, total)
+    refund_asked = signed + generator.integers(4_000, 200_000, total)
+    refund_done = refund_asked + generator.integers(20_000, 300_000, total)
+    refunded = paid & (generator.random(total) < 0.065)
+    refused = refunded & (generator.random(total) < 0.12)
+    good = known["good"].to_numpy()[shop]
+    price = np.clip(np.array([entry[3] for entry in words.GOODS], dtype=float) * 1.1, LOWEST_PRICE, HIGHEST_PRICE)[good]
+    items = 1 + np.minimum(generator.poisson(0.35, total), 8)
+    fee = np.round(price * generator.uniform(0.85, 1.15, total) * items * 100).astype(np.int64)
+    payment = np.round(fee * generator.uniform(0.8, 1.0, total)).astype(np.int64)
+    part = np.where(generator.random(total) < 0.8, payment, payment // 2)
+    buyer = persons(generator, total, simplified=True)
+    return pl.DataFrame(
+        {
+            "platform": known["platform"].gather(pl.Series(shop)),
+            "tid": digits(tid, 16),
+            "oid": digits(tid + second_line, 16),
+            "store_id": known["store_id"].gather(pl.Series(shop)),
+            "shop_name": known["shop_name"].gather(pl.Series(shop)),
+            "title": joined(known["shop_name"].str.slice(0, 3).gather(pl.Series(shop)), " ", take([entry[5] for entry in words.GOODS], good)),
+            "sku_id": joined("SKU", digits(good * 100 + generator.integers(0, 9, total), 6)),
+            "category": known["category"].gather(pl.Series(shop)),
+            "customs_regime": pick(generator, [code for code, _ in words.REGIMES], total, [share for _, share in words.REGIMES]),
+            "num": items,
+            "fee": fee,
+            "pay": payment,
+            "refund": part,
+            "created_at": second,
+            "paid": paid,
+            "paid_at": paid_at,
+            "sent_at": sent,
+            "signed_at": signed,
+            "finished_at": finished,
+            "refunded": refunded,
+            "refused": refused,
+            "refund_asked_at": refund_asked,
+            "refund_done_at": refund_done,
+            "buyer_nick": joined("tb_买家_", digits(generator.integers(0, 10**8, total), 8)),
+            "receiver_name": buyer,
+            "receiver_mobile": joined("100", digits(generator.integers(0, 10**8, total), 8)),
+            "receiver_city": pick(generator, ["杭州市", "上海市", "深圳市", "成都市", "武汉市"], total),
+            "receiver_address": joined("虚构路", digits(generator.integers(1, 9999, total), 4), "号"),
+        }
+    )  # fmt: skip
+
+
+def _life(world: World, day: date) -> pl.DataFrame:
+    """Every state that the order lines placed on a day take, one row per order line and change, `at` its second."""
+    orders = _orders(world, day)
+    kept, refunded = pl.col("paid") & ~pl.col("refunded"), pl.col("refunded")
+    nothing = pl.lit(None, dtype=pl.String)
+
+    def state(when: pl.Expr, at: pl.Expr, status: str, refund: pl.Expr = nothing) -> pl.DataFrame:
+        return orders.filter(when).with_columns(
+            at.alias("at"), pl.lit(status).alias("status"), refund.alias("refund_status")
+        )
+
+    settled = pl.when("refused").then(pl.lit("SELLER_REFUSE_BUYER")).otherwise(pl.lit("SUCCESS"))
+    return pl.concat(
+        [
+            state(pl.lit(True), pl.col("created_at"), "WAIT_BUYER_PAY"),
+            state(~pl.col("paid"), pl.col("created_at") + 86_400, "TRADE_CLOSED_BY_TAOBAO"),
+            state(pl.col("paid"), pl.col("paid_at"), "WAIT_SELLER_SEND_GOODS"),
+            state(pl.col("paid"), pl.col("sent_at"), "WAIT_BUYER_CONFIRM_GOODS"),
+            state(kept, pl.col("signed_at"), "TRADE_BUYER_SIGNED"),
+            state(kept, pl.col("finished_at"), "TRADE_FINISHED"),
+            state(refunded, pl.col("refund_asked_at"), "WAIT_BUYER_CONFIRM_GOODS", pl.lit("WAIT_SELLER_AGREE")),
+            state(refunded & ~pl.col("refused"), pl.col("refund_done_at"), "TRADE_CLOSED", settled),
+            state(refunded & pl.col("refused"), pl.col("refund_done_at"), "TRADE_FINISHED", settled),
+        ]
+    )
+
+
+def _yuan(cents: pl.Expr) -> pl.Expr:
+    return pl.concat_str((cents // 100).cast(pl.String), pl.lit("."), (cents % 100).cast(pl.String).str.zfill(2))
+
+
+def _shaped(states: pl.DataFrame) -> pl.DataFrame:
+    def text(second: pl.Expr) -> pl.Expr:
+        return pl.from_epoch(second, time_unit="s").dt.strftime("%Y-%m-%d %H:%M:%S")
+
+    return states.with_columns(
+        text(pl.col("created_at")).alias("created"),
+        pl.when(pl.col("paid") & (pl.col("at") >= pl.col("paid_at"))).then(text(pl.col("paid_at"))).alias("pay_time"),
+        text(pl.col("at")).alias("modified"),
+        _yuan(pl.col("fee")).alias("total_fee"),
+        _yuan(pl.col("pay")).alias("payment"),
+        pl.when(pl.col("refund_status").is_not_null()).then(_yuan(pl.col("refund"))).alias("refund_fee"),
+    ).select(ORDER)

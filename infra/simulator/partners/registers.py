@@ -1,0 +1,103 @@
+"""The business register: the whole of it on the first business date, then what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from infra.simulator import vocabulary as words
+from infra.simulator.world import World, dates, digits, number, only, pick
+
+ORDER = (
+    "brn", "branch_no", "name_en", "name_zh", "legal_form", "cr_no", "status", "commencement_date", "cessation_date",
+    "industry_section", "hsic_code", "persons_engaged", "size_basis", "size_as_of", "district", "owner_name", "changed_on",
+)  # fmt: skip
+CHANGED_A_DAY = 0.0015
+
+
+def business_register(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
+    """Main businesses and branches; changes are new head-counts, moves, cessations and businesses that begin."""
+    everything = _register(world)
+    begins = everything["commencement_date"] >= world.first
+    current = everything.filter(~begins)
+    newcomers = everything.filter(begins)
+    for index, period in enumerate(world.periods):
+        if index == 0:
+            yield period.business_date, current.select(ORDER)
+            continue
+        generator = world.rng("register", period.business_date)
+        count = max(2, generator.poisson(len(current) * CHANGED_A_DAY))
+        chosen = current.filter(pl.col("status") == "live")
+        chosen = chosen[np.sort(generator.choice(len(chosen), min(count, len(chosen)), replace=False))]
+        changed = _changed(generator, chosen, period.business_date)
+        begun = newcomers.filter(pl.col("commencement_date").is_between(period.first_day, period.business_date))
+        begun = begun.with_columns(pl.lit(period.business_date).alias("changed_on"))
+        today = pl.concat([changed, begun])
+        current = pl.concat([current.join(today, on=["brn", "branch_no"], how="anti", maintain_order="left"), today])
+        yield period.business_date, today.select(ORDER)
+
+
+def _register(world: World) -> pl.DataFrame:
+    """Every row that the register has or will have by the end of the window."""
+    generator = world.rng("register")
+    smes = world.population.smes
+    count = len(smes)
+    known = smes["size_basis"].to_numpy() != "unknown"
+    # Nobody who already trades begins later; a few others do, inside the window.
+    idle = (
+        (smes["exports_a_year"] + smes["imports_a_year"] == 0) & ~smes["is_applicant"] & ~smes["has_shop"]
+    ).to_numpy()
+    late = idle & (generator.random(count) < 0.01)
+    within = number(world.first) + generator.integers(0, max(1, number(world.last) - number(world.first)), count)
+    begun = only(late, dates(within), smes["commenced_on"])
+    ceased = idle & ~late & (generator.random(count) < 0.04)
+    commenced = begun.cast(pl.Int32).to_numpy()
+    cessation = commenced + ((number(world.first) - commenced) * generator.uniform(0.2, 0.99, count)).astype(int)
+    company = smes["legal_form"].is_in(["company", "non_hong_kong_company"])
+    status = only(ceased, only(company, pl.Series(["dissolved"] * count), "ceased"), "live")
+    frame = smes.with_columns(
+        pl.lit("000").alias("branch_no"),
+        begun.alias("commencement_date"),
+        only(ceased, dates(cessation)).alias("cessation_date"),
+        status.alias("status"),
+        only(known, smes["persons_engaged"]).alias("persons_engaged"),
+        only(known, dates(np.full(count, number(date(2026, 3, 31))))).alias("size_as_of"),
+        only(late, begun, pl.Series([date(2026, 6, 30)] * count)).alias("changed_on"),
+    ).select(ORDER)
+    branched = frame.filter(pl.Series(~late & ~ceased & (generator.random(count) < 0.06)))
+    branches = pl.concat(
+        [
+            branched.head(len(branched) // share).with_columns(
+                pl.lit(digits(np.array([branch]), 3)[0]).alias("branch_no")
+            )
+            for branch, share in ((1, 1), (2, 3))
+        ]
+    )
+    return pl.concat([frame, branches]).sort("brn", "branch_no")
+
+
+def _changed(generator: np.random.Generator, chosen: pl.DataFrame, day: date) -> pl.DataFrame:
+    count = len(chosen)
+    kind = generator.choice(["size", "district", "ceased"], count, p=[0.6, 0.3, 0.1])
+    size, move, end = (pl.lit(pl.Series(kind == name)) for name in ("size", "district", "ceased"))
+    company = pl.col("legal_form").is_in(["company", "non_hong_kong_company"]) & (pl.col("branch_no") == "000")
+    return chosen.with_columns(
+        pl.when(size)
+        .then(pl.lit(pl.Series(np.clip(generator.lognormal(1.35, 1.15, count), 1, 900).astype(int))))
+        .otherwise("persons_engaged")
+        .alias("persons_engaged"),
+        pl.when(size).then(pl.lit("declared")).otherwise("size_basis").alias("size_basis"),
+        pl.when(size).then(pl.lit(day)).otherwise("size_as_of").alias("size_as_of"),
+        pl.when(move).then(pl.lit(pick(generator, words.DISTRICTS, count))).otherwise("district").alias("district"),
+        pl.when(end & company)
+        .then(pl.lit("dissolved"))
+        .when(end)
+        .then(pl.lit("ceased"))
+        .otherwise("status")
+        .alias("status"),
+        pl.when(end).then(pl.lit(day)).otherwise("cessation_date").alias("cessation_date"),
+        pl.lit(day).alias("changed_on"),
+    )

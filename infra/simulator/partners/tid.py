@@ -1,0 +1,202 @@
+"""Funding as the Trade and Industry Department reports it: applications with their changes of status, and payments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from infra.simulator import vocabulary as words
+from infra.simulator.population import persons, phones
+from infra.simulator.world import World, dates, digits, joined, number, only, pick, take
+
+OPENING = date(2023, 1, 3)
+TIGHTER_RULES = number(date(2025, 3, 14))
+EASY_FROM, ECOMMERCE_FROM, EMF_UNTIL = number(date(2023, 6, 1)), number(date(2024, 7, 15)), number(date(2026, 6, 30))
+PROGRAMMES = ("bud_general", "bud_easy", "bud_ecommerce_easy", "emf")
+ASEAN = ("TH", "MY", "SG", "ID", "VN", "PH")
+SALES_PLATFORMS = ("taobao", "tmall", "jd", "pinduoduo", "douyin", "xiaohongshu")
+
+
+def applications(world: World) -> pl.DataFrame:
+    """One row per application, with every date of its life (null where it never comes to that)."""
+    if "applications" not in world.kept:
+        world.kept["applications"] = _applications(world)
+    return world.kept["applications"]
+
+
+def _applications(world: World) -> pl.DataFrame:
+    generator = world.rng("applications")
+    applicants = world.population.smes.filter("is_applicant")
+    each = 1 + np.minimum(generator.poisson(0.7, len(applicants)), 5)
+    owner = np.repeat(np.arange(len(applicants)), each)
+    count = len(owner)
+    opening, end = number(OPENING), number(world.last)
+    # Applications grow: the square root makes later days likelier.
+    received = (opening + (end - opening) * np.sqrt(generator.random(count))).astype(int)
+    shop = applicants["has_shop"].to_numpy()[owner]
+    wish = generator.random(count)
+    programme = np.select([shop & (wish < 0.55), wish < 0.40, wish < 0.75], [2, 1, 0], 3)
+    programme = np.where((programme == 2) & (received < ECOMMERCE_FROM), 0, programme)
+    programme = np.where((programme == 1) & (received < EASY_FROM), 0, programme)
+    programme = np.where((programme == 3) & (received > EMF_UNTIL), 1, programme)
+    tight = received >= TIGHTER_RULES
+    cap = np.select([programme == 0, programme == 2], [np.where(tight, 800_000, 1_000_000)] * 2, 100_000)
+    # Enterprises with several applications ask for less, so that what is in force seldom passes the ceiling.
+    applied = np.round(cap * generator.beta(2.2, 1.6, count) / np.where(tight, each[owner], 1), 0) + 1_000
+    applied = np.minimum(applied, cap)
+    outcome = generator.choice(["approved", "rejected", "withdrawn"], count, p=[0.46, 0.36, 0.18])
+    decided = received + np.clip(generator.normal(np.where(programme == 0, 75, 40), 18), 8, 200).astype(int)
+    approved = outcome == "approved"
+    granted = np.round(applied * generator.uniform(0.7, 1.0, count), 2)
+    started = decided + generator.integers(7, 45, count)
+    length = np.select(
+        [programme == 0, programme == 3], [generator.integers(240, 730, count), 30], generator.integers(90, 365, count)
+    )
+    ended = started + length
+    closed = ended + generator.integers(20, 90, count)
+    stopped = approved & (generator.random(count) < 0.04)
+    closed = np.where(stopped, started + length // 2, closed)
+    ecommerce = programme == 2
+    market = only(
+        ecommerce,
+        only(generator.random(count) < 0.85, pl.Series(["CN"] * count), pick(generator, ASEAN, count)),
+        take([entry[1] for entry in words.MARKETS], applicants["market_1"].to_numpy()[owner]),
+    )
+    serial = pl.Series(received).rank("ordinal")
+    frame = pl.DataFrame(
+        {
+            "application_no": joined(
+                take(["GEN", "ESY", "ECE", "EMF"], programme),
+                "-",
+                dates(received).dt.year().cast(pl.String),
+                "-",
+                digits(serial, 6),
+            ),
+            "programme": take(PROGRAMMES, programme),
+            "brn": applicants["brn"].gather(pl.Series(owner)),
+            "applicant_name": applicants["name_en"].fill_null(applicants["name_zh"]).gather(pl.Series(owner)),
+            "received_on": dates(received),
+            "market": market,
+            "purpose": only(
+                ecommerce,
+                pl.Series(["online_sales"] * count),
+                only(
+                    programme == 3,
+                    pl.Series(["exhibition"] * count),
+                    pick(generator, ["branding", "upgrading", "domestic_sales"], count),
+                ),
+            ),
+            "platform": only(ecommerce, pick(generator, SALES_PLATFORMS, count)),
+            "outcome": outcome,
+            "amount_applied_hkd": applied,
+            "amount_approved_hkd": only(approved, pl.Series(granted)),
+            "decided_on": dates(decided),
+            "project_start_on": only(approved, dates(started)),
+            "project_end_on": only(approved, dates(ended)),
+            "closed_on": only(approved, dates(closed)),
+            "terminated": stopped,
+            "tighter_rules": tight,
+            "contact_name": persons(generator, count),
+            "contact_phone": phones(generator, count),
+        }
+    )
+    return frame.with_columns(contact_email=joined("contact", digits(np.arange(count), 6), "@applicant.example"))
+
+
+def _events(world: World) -> pl.DataFrame:
+    """One row per change of status, with the second of the day at which it happened."""
+    known = applications(world)
+    steps = (
+        ("received", "received_on", pl.lit(True)),
+        (None, "decided_on", pl.lit(True)),
+        ("in_progress", "project_start_on", pl.col("outcome") == "approved"),
+        (None, "closed_on", pl.col("outcome") == "approved"),
+    )
+    parts = []
+    for number_of_step, (status, column, condition) in enumerate(steps):
+        after = pl.when("terminated").then(pl.lit("terminated")).otherwise(pl.lit("completed"))
+        name = pl.lit(status) if status else pl.col("outcome") if column == "decided_on" else after
+        parts.append(
+            known.filter(condition).with_columns(
+                name.alias("status"), pl.col(column).alias("on"), pl.lit(number_of_step).alias("step")
+            )
+        )
+    events = pl.concat(parts).filter(pl.col("on") <= world.last).sort("on", "application_no", "step")
+    second = world.rng("application-events").integers(9 * 3600, 18 * 3600, len(events))
+    granted = pl.col("status").is_in(["approved", "in_progress", "completed", "terminated"])
+    status_at = (pl.col("on").cast(pl.Datetime("ms")) + pl.duration(seconds=pl.Series(second))).dt.strftime(
+        "%Y-%m-%dT%H:%M:%S+08:00"
+    )
+    return events.with_columns(
+        status_at.alias("status_at"),
+        *(
+            pl.when(granted).then(pl.col(name)).alias(name)
+            for name in ("amount_approved_hkd", "project_start_on", "project_end_on")
+        ),
+    )
+
+
+def funding_applications(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
+    """On the first business date all changes of status since 2023, then those of each day."""
+    names = (
+        "application_no", "status", "status_at", "programme", "received_on", "brn", "applicant_name", "market", "purpose",
+        "platform", "amount_applied_hkd", "amount_approved_hkd", "project_start_on", "project_end_on", "contact_name",
+        "contact_phone", "contact_email",
+    )  # fmt: skip
+    events = _events(world)
+    position = world.period_of(events["on"].cast(pl.Int32).to_numpy())
+    for index, period in enumerate(world.periods):
+        yield period.business_date, events.filter(pl.Series(position == index)).select(names)
+
+
+def payments(world: World) -> pl.DataFrame:
+    """One row per payment until the last day of the window."""
+    if "payments" in world.kept:
+        return world.kept["payments"]
+    known = applications(world).filter(pl.col("outcome") == "approved")
+    generator, count = world.rng("payments"), len(known)
+    wait = pl.Series(generator.integers(14, 45, count))
+    share = (
+        pl.when("tighter_rules")
+        .then(0.20)
+        .otherwise(pl.lit(pl.Series(np.round(generator.uniform(0.5, 0.75, count), 2))))
+    )
+    emf, long = pl.col("programme") == "emf", pl.col("programme") == "bud_general"
+    first = known.with_columns((pl.col("amount_approved_hkd") * share).round(2).alias("initial"))
+    first = first.with_columns(
+        pl.when(emf).then(0.0).otherwise("initial").alias("initial"),
+        pl.when(long).then((pl.col("amount_approved_hkd") * 0.2).round(2)).otherwise(0.0).alias("interim"),
+    )
+    final = (pl.col("amount_approved_hkd") - pl.col("initial") - pl.col("interim")).round(2)
+    middle = pl.col("project_start_on") + (pl.col("project_end_on") - pl.col("project_start_on")) / 2
+    parts = [
+        first.with_columns(pl.lit("initial").alias("instalment"), pl.col("initial").alias("amount_hkd"), (pl.col("decided_on") + pl.duration(days=wait)).alias("paid_on")),
+        first.with_columns(pl.lit("interim").alias("instalment"), pl.col("interim").alias("amount_hkd"), middle.alias("paid_on")),
+        first.filter(~pl.col("terminated")).with_columns(pl.lit("final").alias("instalment"), final.alias("amount_hkd"), (pl.col("closed_on") + pl.duration(days=30)).alias("paid_on")),
+    ]  # fmt: skip
+    paid = pl.concat(parts).filter((pl.col("amount_hkd") > 0) & (pl.col("paid_on") <= world.last))
+    paid = paid.filter(~pl.col("terminated") | (pl.col("paid_on") <= pl.col("closed_on"))).sort(
+        "paid_on", "application_no"
+    )
+    serial = np.arange(len(paid)) + 1
+    world.kept["payments"] = paid.with_columns(
+        joined("PAY-", paid["paid_on"].dt.year().cast(pl.String), "-", digits(serial, 7)).alias("payment_no"),
+        persons(generator, len(paid)).alias("payee_name"),
+        joined("000-", digits(generator.integers(0, 10**9, len(paid)), 9)).alias("payee_account_no"),
+    )
+    return world.kept["payments"]
+
+
+def funding_payments(world: World) -> Iterator[tuple[date, pl.DataFrame | None]]:
+    """On the first business date all payments since 2023, then those of each day; no delivery without a payment."""
+    names = (
+        "payment_no", "application_no", "programme", "brn", "instalment", "amount_hkd", "paid_on", "payee_name", "payee_account_no",
+    )  # fmt: skip
+    paid = payments(world)
+    position = world.period_of(paid["paid_on"].cast(pl.Int32).to_numpy())
+    for index, period in enumerate(world.periods):
+        chosen = paid.filter(pl.Series(position == index)).select(names)
+        yield period.business_date, chosen if len(chosen) else None

@@ -1,0 +1,123 @@
+"""An HTTP server that answers as HKMA's API does, and fails as open-data APIs fail when it is told to."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from infra.simulator.partners.hkma import ORIGIN, records
+
+PATH = "/market-data-and-statistics/monthly-statistical-bulletin/er-ir/er-eeri-daily"
+FAULTS = ("none", "failure", "repeated_page", "changing_total", "http_500", "not_json", "slow")
+
+
+@dataclass
+class Behaviour:
+    """How the server answers.
+
+    `fault` (one of FAULTS) holds for the first `times` requests, or for all when `times` is 0. `datasize` counts the page (as
+    HKMA does) or the whole. `publication` monthly leaves out the days after the end of the month before `to`.
+    """
+
+    seed: int
+    fault: str = "none"
+    times: int = 0
+    max_pagesize: int = 1000
+    datasize: str = "page"
+    publication: str = "daily"
+    delay_seconds: float = 3.0
+    asked: list[str] = field(default_factory=list)
+
+
+class Server:
+    """The server on a port of the loopback interface (0 takes a free one). A context manager; `url` is the API's base."""
+
+    def __init__(self, behaviour: Behaviour, port: int = 0) -> None:
+        self.behaviour = behaviour
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(behaviour))
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/public"
+
+    def __enter__(self) -> Server:
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    def forever(self) -> None:
+        self._http.serve_forever()
+
+
+def answer(behaviour: Behaviour, parameters: dict[str, str], asked: int) -> tuple[int, bytes]:
+    """HTTP status and body for one request; `asked` counts the requests before it."""
+    faulty = behaviour.fault != "none" and (behaviour.times == 0 or asked < behaviour.times)
+    fault = behaviour.fault if faulty else "none"
+    if fault == "http_500":
+        return 500, b"Internal Server Error"
+    if fault == "not_json":
+        return 200, b"<html><body>Service temporarily unavailable</body></html>"
+    if fault == "failure":
+        return 200, _body(False, "9999", "Service is temporarily unavailable", {})
+    if fault == "slow":
+        time.sleep(behaviour.delay_seconds)
+    try:
+        first, last = (
+            date.fromisoformat(parameters.get(key, bound))
+            for key, bound in (("from", str(ORIGIN)), ("to", str(date.today())))
+        )
+        size, offset = (int(parameters.get(key, bound)) for key, bound in (("pagesize", "100"), ("offset", "0")))
+    except ValueError:
+        return 200, _body(False, "0002", "Invalid parameter", {})
+    if behaviour.publication == "monthly":
+        last = min(last, last.replace(day=1) - timedelta(days=1))
+    found = records(behaviour.seed, first, last)
+    if parameters.get("sortorder") == "asc":
+        found.reverse()
+    if "fields" in parameters:
+        wanted = parameters["fields"].split(",")
+        found = [{key: value for key, value in record.items() if key in wanted} for record in found]
+    size = min(size, behaviour.max_pagesize)
+    page = found[:size] if fault == "repeated_page" else found[offset : offset + size]
+    total = len(page) if behaviour.datasize == "page" else len(found)
+    if fault == "changing_total":
+        total = len(found) + asked + 1
+    return 200, _body(True, "0000", "No error found", {"datasize": total, "records": page})
+
+
+def _body(success: bool, code: str, message: str, result: dict[str, Any]) -> bytes:
+    header = {"success": success, "err_code": code, "err_msg": message}
+    return json.dumps({"header": header, "result": result}, separators=(",", ":")).encode()
+
+
+def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            address = urlsplit(self.path)
+            with lock:
+                asked = len(behaviour.asked)
+                behaviour.asked.append(self.path)
+            if not address.path.endswith(PATH):
+                status, body = 404, b'{"message":"no such resource"}'
+            else:
+                parameters = {key: values[0] for key, values in parse_qs(address.query).items()}
+                status, body = answer(behaviour, parameters, asked)
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json;charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("X-Synthetic-Data", "true")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Requests are counted, not printed."""
+
+    return Handler

@@ -1,0 +1,121 @@
+"""What every simulated partner knows: the seed, the population, and which calendar days a business date covers."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from sampan.calendar import business_days, is_business_day
+
+if TYPE_CHECKING:
+    from infra.simulator.population import Population
+
+EPOCH = date(1970, 1, 1)
+FESTIVAL = (date(2026, 8, 1), date(2026, 8, 31))
+
+
+def rng(seed: int, *labels: str | int | date) -> np.random.Generator:
+    """A generator that depends on nothing but the seed and the labels."""
+    words = [
+        label.toordinal()
+        if isinstance(label, date)
+        else label
+        if isinstance(label, int)
+        else zlib.crc32(label.encode())
+        for label in labels
+    ]
+    return np.random.default_rng([seed, *words])
+
+
+def number(day: date) -> int:
+    """Days since 1970-01-01."""
+    return (day - EPOCH).days
+
+
+def dates(numbers: np.ndarray) -> pl.Series:
+    """Days since 1970-01-01 as dates."""
+    return pl.Series(np.asarray(numbers, dtype=np.int32)).cast(pl.Date)
+
+
+def pick(generator: np.random.Generator, choices: Any, size: int, shares: Any = None) -> pl.Series:
+    """`size` draws from `choices` as a series."""
+    weights = None if shares is None else np.asarray(shares, dtype=float) / np.sum(shares)
+    return take(choices, generator.choice(len(choices), size, p=weights))
+
+
+def take(choices: Any, index: np.ndarray) -> pl.Series:
+    """The elements of `choices` at each position of `index`."""
+    return pl.Series(list(choices)).gather(pl.Series(np.asarray(index, dtype=np.uint32)))
+
+
+def digits(numbers: np.ndarray | pl.Series, width: int) -> pl.Series:
+    """Numbers as text with leading zeros."""
+    return pl.Series(numbers).cast(pl.Int64).cast(pl.String).str.zfill(width)
+
+
+def joined(*parts: Any) -> pl.Series:
+    """Texts put together, element by element; a plain string stands for itself in every element."""
+    frame = pl.select(pl.concat_str([pl.lit(part) for part in parts]).alias("text"))
+    return frame["text"]
+
+
+def only(mask: Any, values: pl.Series, otherwise: Any = None) -> pl.Series:
+    """Values where the mask holds, `otherwise` (null, a constant or a series) elsewhere."""
+    chosen = pl.when(pl.lit(pl.Series(mask))).then(pl.lit(values)).otherwise(pl.lit(otherwise))
+    return pl.select(chosen.alias("chosen"))["chosen"]
+
+
+@dataclass(frozen=True)
+class Period:
+    """A business date and the calendar days that its deliveries cover: those since the business date before."""
+
+    business_date: date
+    first_day: date
+
+    @property
+    def days(self) -> list[date]:
+        return [self.first_day + timedelta(days=step) for step in range((self.business_date - self.first_day).days + 1)]
+
+
+def periods(start: date, count: int) -> list[Period]:
+    """`count` business dates from `start` on, each with the days it covers."""
+    found = list(islice(business_days(start), count))
+    before = found[0] - timedelta(days=1)
+    while not is_business_day(before):
+        before -= timedelta(days=1)
+    return [
+        Period(day, previous + timedelta(days=1)) for previous, day in zip([before, *found[:-1]], found, strict=True)
+    ]
+
+
+@dataclass
+class World:
+    """One simulation: what all partners share. `kept` holds tables that two feeds of one partner are made from."""
+
+    seed: int
+    population: Population
+    periods: list[Period]
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def first(self) -> date:
+        """First calendar day covered."""
+        return self.periods[0].first_day
+
+    @property
+    def last(self) -> date:
+        """Last calendar day covered."""
+        return self.periods[-1].business_date
+
+    def rng(self, *labels: str | int | date) -> np.random.Generator:
+        return rng(self.seed, *labels)
+
+    def period_of(self, day_numbers: np.ndarray) -> np.ndarray:
+        """Position of the period that covers each day; 0 for any day before, len(periods) for any day after."""
+        ends = np.array([number(period.business_date) for period in self.periods])
+        return np.searchsorted(ends, day_numbers)
