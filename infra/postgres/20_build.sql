@@ -100,11 +100,12 @@ join ops.batch using (batch_id);
 comment on view ops.batches_to_build is 'The batches that incremental models read in the build under way.';
 
 create or replace view ops.batches_built as
-select build_batch.batch_id, min(build_batch.build_no) as build_no
+select build_batch.batch_id, batch.feed, batch.business_date, min(build_batch.build_no) as build_no
 from ops.build_batch
 join ops.build using (build_no)
+join ops.batch using (batch_id)
 where build.state <> 'failed'
-group by build_batch.batch_id;
+group by build_batch.batch_id, batch.feed, batch.business_date;
 comment on view ops.batches_built is 'Every batch that the persistent tables hold once the build under way is done.';
 
 -- A builder's sessions carry their claim as `build_no/step/token`. Whoever lost the claim is refused before each model,

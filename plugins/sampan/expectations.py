@@ -184,7 +184,7 @@ def _error_name(info: Mapping[str, Any]) -> str | None:
 
 
 def _failure(dsn: str, schema: str, table: str, what: str) -> Exception:
-    """Why a gate could not decide: the database is away (transient), or table or rule are not as expected (permanent)."""
+    """Why a gate could not decide: the database is away (transient), or table or rule are amiss (permanent)."""
     import psycopg
 
     try:
@@ -207,7 +207,7 @@ def store(
     batch_id: int | None = None,
     build_no: int | None = None,
 ) -> None:
-    """Write outcomes of a batch or a build to ops.gate_result, in the caller's transaction, in the place of earlier ones."""
+    """Write outcomes of a batch or a build to ops.gate_result, in the caller's transaction, in place of earlier ones."""
     connection.execute(
         "delete from ops.gate_result where suite = %s and (batch_id = %s or build_no = %s)", (suite, batch_id, build_no)
     )
@@ -285,7 +285,7 @@ def data_docs(path: Path, dsn: str, keep: int = 20) -> Path:
                 select *, dense_rank() over (partition by suite order by coalesce(batch_id, build_no) desc) as age
                 from ops.gate_result
             )
-            select suite, coalesce('batch ' || batch_id, 'build ' || build_no) as subject, min(checked_at) as checked_at,
+            select suite, coalesce('batch ' || batch_id, 'build ' || build_no) as subject, min(checked_at),
                 json_agg(json_build_object('rule', rule, 'description', description, 'expectation', expectation,
                     'severity', severity, 'success', success, 'kwargs', kwargs, 'observed', observed) order by rule)
             from checks where age <= %s group by suite, batch_id, build_no

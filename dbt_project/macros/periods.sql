@@ -1,0 +1,19 @@
+{#- A predicate: the row of `alias`, which holds from valid_from to valid_to (both days included, empty means still),
+    was in force on `day`. -#}
+{% macro in_force_on(alias, day) -%}
+    {{ alias }}.valid_from <= {{ day }} and ({{ alias }}.valid_to is null or {{ alias }}.valid_to >= {{ day }})
+{%- endmacro %}
+
+{#- The first day of a date's month. -#}
+{% macro month_of(column) -%}
+    cast({{ dbt.date_trunc('month', column) }} as date)
+{%- endmacro %}
+
+{#- The last day up to which every one of the feeds is complete; empty while one of them has delivered nothing. -#}
+{% macro last_complete_date(feeds) -%}
+    (
+        select case when count(coverage.last_complete_date) = {{ feeds | length }} then min(coverage.last_complete_date) end
+        from {{ ref('int_feeds__covered') }} as coverage
+        where coverage.feed in ('{{ feeds | join("', '") }}')
+    )
+{%- endmacro %}

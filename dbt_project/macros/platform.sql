@@ -1,0 +1,28 @@
+{#- What differs between databases, each behind adapter.dispatch. -#}
+
+{#- Refuses to write when another builder has claimed the step; see ops.assert_step_claimed. -#}
+{% macro assert_step_claimed() -%}
+    {{ return(adapter.dispatch('assert_step_claimed', 'sampan')()) }}
+{%- endmacro %}
+{% macro default__assert_step_claimed() %}{% endmacro %}
+{% macro postgres__assert_step_claimed() %}select ops.assert_step_claimed(){% endmacro %}
+
+{#- Gives the planner the statistics of a table just written. -#}
+{% macro analyze() -%}
+    {%- if model.config.materialized in ('table', 'incremental') -%}
+        {{ return(adapter.dispatch('analyze', 'sampan')()) }}
+    {%- endif -%}
+{%- endmacro %}
+{% macro default__analyze() %}{% endmacro %}
+{% macro postgres__analyze() %}analyze {{ this }}{% endmacro %}
+
+{#- The date in Hong Kong of a time with zone. -#}
+{% macro hong_kong_date(column) -%}
+    {{ return(adapter.dispatch('hong_kong_date', 'sampan')(column)) }}
+{%- endmacro %}
+{% macro default__hong_kong_date(column) -%}
+    cast(from_utc_timestamp({{ column }}, 'Asia/Hong_Kong') as date)
+{%- endmacro %}
+{% macro postgres__hong_kong_date(column) -%}
+    cast(timezone('Asia/Hong_Kong', {{ column }}) as date)
+{%- endmacro %}

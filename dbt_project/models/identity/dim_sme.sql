@@ -1,0 +1,65 @@
+-- One row per enterprise that any feed has shown. Whether it is an SME is known only where the register knows its size.
+{{ config(schema='build', materialized='table', contract={'enforced': true}, indexes=[{'columns': ['brn']}]) }}
+
+with numbers as (
+    select * from {{ ref('int_sme__numbered') }}
+),
+
+register as (
+    select * from {{ ref('int_register__versioned') }} where is_current
+),
+
+size_classes as (
+    select * from {{ ref('size_classes') }}
+),
+
+open_build as (
+    select * from {{ ref('stg_ops__open_build') }}
+),
+
+branches as (
+    select
+        register.*,
+        row_number() over (partition by brn order by case when status = 'live' then 0 else 1 end, branch_no) as position
+    from register
+),
+
+main_businesses as (
+    select
+        branches.*,
+        case when industry_section = 'C' then 'manufacturing' else 'other' end as industry_group
+    from branches
+    where position = 1
+),
+
+final as (
+    select
+        numbers.sme_id,
+        case when numbers.number_scheme <> 'hkid_pseudonym' then numbers.number end as brn,
+        numbers.number_scheme,
+        main_businesses.name_en,
+        main_businesses.name_zh,
+        main_businesses.legal_form,
+        main_businesses.status as register_status,
+        main_businesses.commencement_date,
+        main_businesses.cessation_date,
+        main_businesses.industry_section,
+        main_businesses.hsic_code,
+        main_businesses.district,
+        cast(main_businesses.persons_engaged_count as integer) as persons_engaged_count,
+        main_businesses.size_as_of,
+        coalesce(size_classes.sme_class, 'unknown') as sme_class,
+        case when size_classes.sme_class is null then 'unknown' else main_businesses.size_basis end as sme_class_basis,
+        size_classes.is_sme,
+        main_businesses.brn is not null as is_on_register,
+        open_build.build_no as release_no
+    from numbers
+    cross join open_build
+    left join main_businesses on numbers.number = main_businesses.brn
+    left join size_classes
+        on main_businesses.industry_group = size_classes.industry_group
+        and main_businesses.persons_engaged_count >= size_classes.min_persons
+        and (size_classes.max_persons is null or main_businesses.persons_engaged_count <= size_classes.max_persons)
+)
+
+select * from final

@@ -1,0 +1,62 @@
+-- One row per feed: how far it has come. A day on which a feed of the same calendar delivered and this one did not (late,
+-- or held by its gate) ends what is complete.
+{{ config(materialized='view') }}
+
+with feeds as (
+    select * from {{ ref('feeds') }}
+),
+
+batches as (
+    select distinct feed, business_date from {{ ref('stg_ops__batches') }}
+),
+
+spans as (
+    select
+        feed,
+        min(business_date) as first_date,
+        max(business_date) as last_date
+    from batches
+    group by feed
+),
+
+due_dates as (
+    select distinct feeds.calendar_days, batches.business_date
+    from batches
+    inner join feeds on batches.feed = feeds.feed
+),
+
+gaps as (
+    select
+        feeds.feed,
+        min(due_dates.business_date) as first_gap
+    from feeds
+    inner join spans on feeds.feed = spans.feed
+    inner join due_dates
+        on feeds.calendar_days = due_dates.calendar_days and spans.first_date <= due_dates.business_date
+    left join batches on feeds.feed = batches.feed and due_dates.business_date = batches.business_date
+    where batches.feed is null
+    group by feeds.feed
+),
+
+complete as (
+    select
+        batches.feed,
+        max(batches.business_date) as last_complete_date
+    from batches
+    left join gaps on batches.feed = gaps.feed
+    where gaps.first_gap is null or batches.business_date < gaps.first_gap
+    group by batches.feed
+),
+
+final as (
+    select
+        feeds.feed,
+        spans.first_date,
+        spans.last_date,
+        complete.last_complete_date
+    from feeds
+    left join spans on feeds.feed = spans.feed
+    left join complete on feeds.feed = complete.feed
+)
+
+select * from final

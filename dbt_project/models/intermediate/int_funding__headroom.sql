@@ -1,0 +1,195 @@
+-- One row per SME, scheme and period in which neither its grants nor a rule changed. An SME that never applied has the
+-- period of the release day only. A terminated project counts with what was paid to it.
+{{ config(materialized='table', indexes=[{'columns': ['sme_id']}]) }}
+
+with statuses as (
+    select * from {{ ref('int_funding__statuses_versioned') }} where is_current
+),
+
+payments as (
+    select * from {{ ref('int_funding__payments_versioned') }} where is_current
+),
+
+links as (
+    select * from {{ ref('int_sme__linked') }} where source = 'number'
+),
+
+rule_periods as (
+    select * from {{ ref('int_funding__rule_periods') }}
+),
+
+open_build as (
+    select * from {{ ref('stg_ops__open_build') }}
+),
+
+paid as (
+    select
+        application_no,
+        sum(amount_hkd) as amount_hkd
+    from payments
+    group by application_no
+),
+
+-- The last status that an application took on a day is its status at the end of that day.
+days as (
+    select
+        statuses.application_no,
+        links.sme_id,
+        case when statuses.programme = 'emf' then 'emf' else 'bud' end as scheme,
+        statuses.status,
+        statuses.amount_approved_hkd,
+        {{ hong_kong_date('statuses.status_at') }} as changed_on,
+        row_number() over (
+            partition by statuses.application_no, {{ hong_kong_date('statuses.status_at') }}
+            order by statuses.status_at desc
+        ) as recency
+    from statuses
+    inner join links on statuses.brn = links.source_key
+),
+
+standings as (
+    select
+        days.sme_id,
+        days.scheme,
+        days.application_no,
+        days.changed_on,
+        case
+            when days.status in ('approved', 'in_progress', 'completed') then days.amount_approved_hkd
+            when days.status = 'terminated' then coalesce(paid.amount_hkd, 0)
+            else 0
+        end as granted_hkd,
+        case when days.status in ('approved', 'in_progress') then days.amount_approved_hkd else 0 end as in_force_hkd,
+        case when days.status in ('approved', 'in_progress', 'completed', 'terminated') then 1 else 0 end as project_count
+    from days
+    left join paid on days.application_no = paid.application_no
+    where days.recency = 1
+),
+
+steps as (
+    select
+        sme_id,
+        scheme,
+        changed_on,
+        granted_hkd - coalesce(lag(granted_hkd) over (partition by application_no order by changed_on), 0) as granted_hkd,
+        in_force_hkd - coalesce(lag(in_force_hkd) over (partition by application_no order by changed_on), 0) as in_force_hkd,
+        project_count - coalesce(lag(project_count) over (partition by application_no order by changed_on), 0) as project_count
+    from standings
+),
+
+applicants as (
+    select distinct sme_id, scheme
+    from steps
+),
+
+rule_starts as (
+    select scheme, valid_from as changed_on from rule_periods
+    union distinct
+    select scheme, cast({{ dbt.dateadd('day', 1, 'max(valid_to)') }} as date) as changed_on
+    from rule_periods
+    group by scheme
+    having count(valid_to) = count(*)
+),
+
+current_starts as (
+    select
+        rule_starts.scheme,
+        max(rule_starts.changed_on) as changed_on
+    from rule_starts
+    inner join open_build on rule_starts.changed_on <= open_build.as_of_date
+    group by rule_starts.scheme
+),
+
+enterprises as (
+    select distinct sme_id from links
+),
+
+all_steps as (
+    select sme_id, scheme, changed_on, granted_hkd, in_force_hkd, project_count from steps
+    union all
+    select applicants.sme_id, applicants.scheme, rule_starts.changed_on, 0, 0, 0
+    from applicants
+    inner join rule_starts on applicants.scheme = rule_starts.scheme
+    union all
+    select enterprises.sme_id, current_starts.scheme, current_starts.changed_on, 0, 0, 0
+    from enterprises
+    cross join current_starts
+    left join applicants on enterprises.sme_id = applicants.sme_id and current_starts.scheme = applicants.scheme
+    where applicants.sme_id is null
+),
+
+changes as (
+    select
+        all_steps.sme_id,
+        all_steps.scheme,
+        all_steps.changed_on,
+        sum(all_steps.granted_hkd) as granted_hkd,
+        sum(all_steps.in_force_hkd) as in_force_hkd,
+        sum(all_steps.project_count) as project_count
+    from all_steps
+    inner join open_build on all_steps.changed_on <= open_build.as_of_date
+    group by all_steps.sme_id, all_steps.scheme, all_steps.changed_on
+),
+
+running as (
+    select
+        sme_id,
+        scheme,
+        changed_on as valid_from,
+        cast(
+            {{ dbt.dateadd('day', -1, 'lead(changed_on) over (partition by sme_id, scheme order by changed_on)') }} as date
+        ) as valid_to,
+        sum(granted_hkd) over (partition by sme_id, scheme order by changed_on) as granted_hkd,
+        sum(in_force_hkd) over (partition by sme_id, scheme order by changed_on) as in_force_hkd,
+        sum(project_count) over (partition by sme_id, scheme order by changed_on) as project_count
+    from changes
+),
+
+ruled as (
+    select
+        running.*,
+        rule_periods.scheme is not null as is_open,
+        rule_periods.government_share_pct,
+        rule_periods.cumulative_ceiling_hkd,
+        rule_periods.in_force_cap_hkd,
+        rule_periods.bud_general_application_cap_hkd,
+        rule_periods.bud_easy_application_cap_hkd,
+        rule_periods.bud_ecommerce_easy_application_cap_hkd,
+        rule_periods.emf_application_cap_hkd,
+        case
+            when rule_periods.scheme is null then 0
+            when running.project_count >= rule_periods.cumulative_ceiling_projects then 0
+            else greatest(
+                least(
+                    rule_periods.cumulative_ceiling_hkd - running.granted_hkd,
+                    coalesce(
+                        rule_periods.in_force_cap_hkd - running.in_force_hkd,
+                        rule_periods.cumulative_ceiling_hkd - running.granted_hkd
+                    )
+                ),
+                0
+            )
+        end as headroom_hkd
+    from running
+    left join rule_periods
+        on running.scheme = rule_periods.scheme and {{ in_force_on('rule_periods', 'running.valid_from') }}
+),
+
+final as (
+    select
+        ruled.*,
+        case
+            when bud_general_application_cap_hkd is not null then least(bud_general_application_cap_hkd, headroom_hkd)
+        end as bud_general_headroom_hkd,
+        case
+            when bud_easy_application_cap_hkd is not null then least(bud_easy_application_cap_hkd, headroom_hkd)
+        end as bud_easy_headroom_hkd,
+        case
+            when bud_ecommerce_easy_application_cap_hkd is not null then least(bud_ecommerce_easy_application_cap_hkd, headroom_hkd)
+        end as bud_ecommerce_easy_headroom_hkd,
+        case
+            when emf_application_cap_hkd is not null then least(emf_application_cap_hkd, headroom_hkd)
+        end as emf_headroom_hkd
+    from ruled
+)
+
+select * from final

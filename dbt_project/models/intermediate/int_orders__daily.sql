@@ -1,0 +1,74 @@
+-- One row per shop, day, category and customs regime: placed on the day (GMV), and paid on the day with what of it was
+-- refunded since. An order with lines in several categories counts in each.
+{{
+    config(
+        incremental_strategy='replace_touched',
+        touched='int_orders__touched',
+        touched_key=['platform', 'store_id', 'day'],
+        indexes=[{'columns': ['platform', 'store_id', 'day']}]
+    )
+}}
+
+with lines as (
+    select * from {{ ref('int_orders__lines_versioned') }} where is_current
+),
+
+touched as (
+    select * from {{ ref('int_orders__touched') }}
+),
+
+placed as (
+    select
+        lines.*,
+        {{ hong_kong_date('lines.created_at') }} as day,
+        1 as is_placed,
+        0 as is_paid
+    from lines
+),
+
+paid as (
+    select
+        lines.*,
+        {{ hong_kong_date('lines.paid_at') }} as day,
+        0 as is_placed,
+        1 as is_paid
+    from lines
+    where lines.paid_at is not null
+),
+
+events as (
+    select * from placed
+    union all
+    select * from paid
+),
+
+touched_events as (
+    select events.*
+    from events
+    {%- if is_incremental() %}
+    inner join touched
+        on events.platform = touched.platform and events.store_id = touched.store_id and events.day = touched.day
+    {%- endif %}
+),
+
+final as (
+    select
+        platform,
+        store_id,
+        day,
+        category,
+        customs_regime,
+        sum(is_placed * total_fee_cny) as placed_cny,
+        sum(is_placed) as placed_line_count,
+        count(distinct case when is_placed = 1 then tid end) as placed_order_count,
+        sum(is_placed * item_count) as placed_item_count,
+        sum(is_paid * payment_cny) as paid_cny,
+        sum(is_paid) as paid_line_count,
+        count(distinct case when is_paid = 1 then tid end) as paid_order_count,
+        sum(case when is_paid = 1 and refund_status = 'SUCCESS' then refund_fee_cny else 0 end) as refunded_cny,
+        sum(case when is_paid = 1 and refund_status = 'SUCCESS' then 1 else 0 end) as refunded_line_count
+    from touched_events
+    group by platform, store_id, day, category, customs_regime
+)
+
+select * from final

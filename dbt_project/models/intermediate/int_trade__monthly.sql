@@ -1,0 +1,101 @@
+-- One row per trader, month of movement, flow, market and HKHS chapter, from the current lines of declarations.
+{{
+    config(
+        incremental_strategy='replace_touched',
+        touched='int_trade__touched',
+        touched_key=['trader_id', 'month'],
+        indexes=[{'columns': ['trader_id', 'month']}]
+    )
+}}
+
+with versions as (
+    select * from {{ ref('int_customs__lines_versioned') }}
+),
+
+touched as (
+    select * from {{ ref('int_trade__touched') }}
+),
+
+lines as (
+    select
+        versions.*,
+        {{ month_of('versions.movement_date') }} as month
+    from versions
+    where versions.is_current
+    {%- if is_incremental() %}
+        and versions.movement_date >= (select min(touched.month) from touched)
+    {%- endif %}
+),
+
+touched_lines as (
+    select lines.*
+    from lines
+    {%- if is_incremental() %}
+    inner join touched on lines.trader_id = touched.trader_id and lines.month = touched.month
+    {%- endif %}
+),
+
+-- A declaration is counted at its first line, which is line 1 unless that one is missing.
+declarations_without_line_1 as (
+    select
+        declaration_no,
+        min(line_no) as line_no
+    from touched_lines
+    group by declaration_no
+    having min(line_no) > 1
+),
+
+amended_declarations as (
+    select distinct declaration_no
+    from touched_lines
+    where version > 1
+),
+
+-- Whether a declaration was late is a matter of its first version.
+first_lodgements as (
+    select
+        versions.declaration_no,
+        min(versions.lodged_at) as lodged_at
+    from versions
+    inner join amended_declarations on versions.declaration_no = amended_declarations.declaration_no
+    group by versions.declaration_no
+),
+
+marked as (
+    select
+        touched_lines.*,
+        case
+            when touched_lines.form_type in ('1', '1A', '1B') then 'import'
+            when touched_lines.origin_country_code = '690' then 'domestic_export'
+            else 're_export'
+        end as flow,
+        substring(touched_lines.hkhs_code, 1, 2) as hs_chapter,
+        case when touched_lines.line_no = coalesce(declarations_without_line_1.line_no, 1) then 1 else 0 end as declarations,
+        {{ hong_kong_date('coalesce(first_lodgements.lodged_at, touched_lines.lodged_at)') }} as first_lodged_on
+    from touched_lines
+    left join declarations_without_line_1
+        on touched_lines.declaration_no = declarations_without_line_1.declaration_no
+    left join first_lodgements on touched_lines.declaration_no = first_lodgements.declaration_no
+),
+
+final as (
+    select
+        trader_id,
+        month,
+        flow,
+        counterparty_country_code,
+        hs_chapter,
+        sum(value_hkd) as value_hkd,
+        sum(case when form_type in ('1B', '2B') then value_hkd else 0 end) as exempt_value_hkd,
+        count(*) as line_count,
+        sum(declarations) as declaration_count,
+        sum(
+            case when first_lodged_on > {{ dbt.dateadd('day', 14, 'movement_date') }} then declarations else 0 end
+        ) as late_declaration_count,
+        sum(case when version > 1 then declarations else 0 end) as amended_declaration_count,
+        sum(case when agent_brn is not null then declarations else 0 end) as agent_declaration_count
+    from marked
+    group by trader_id, month, flow, counterparty_country_code, hs_chapter
+)
+
+select * from final

@@ -1,0 +1,100 @@
+-- One row per event, merchant, platform, category and day of the event. Placed is by day of order (GMV), paid and what of it
+-- was refunded since by day of payment; yuan turns into Hong Kong dollars at the HKMA rate of the row's day, or the last one
+-- known before it. Shops that do not share their data are absent.
+{{ config(indexes=[{'columns': ['event_id', 'day']}, {'columns': ['sme_id']}]) }}
+
+with participants as (
+    select * from {{ ref('int_festival__participants_versioned') }} where is_current and status = 'joined'
+),
+
+events as (
+    select * from {{ ref('festival_events') }}
+),
+
+daily as (
+    select * from {{ ref('int_orders__daily') }}
+),
+
+links as (
+    select * from {{ ref('int_sme__linked') }} where source = 'shop'
+),
+
+rates as (
+    select * from {{ ref('int_rates__periods') }}
+),
+
+open_build as (
+    select
+        build_no,
+        {{ last_complete_date(['platform_orders', 'festival_participants']) }} as last_complete_date
+    from {{ ref('stg_ops__open_build') }}
+),
+
+sales as (
+    select
+        participants.event_id,
+        participants.merchant_no,
+        participants.platform,
+        participants.store_id,
+        daily.category,
+        daily.day,
+        sum(daily.placed_cny) as placed_cny,
+        sum(daily.paid_cny) as paid_cny,
+        sum(daily.refunded_cny) as refunded_cny,
+        sum(daily.placed_order_count) as placed_order_count,
+        sum(daily.paid_order_count) as paid_order_count,
+        sum(daily.placed_line_count) as placed_line_count,
+        sum(daily.paid_line_count) as paid_line_count,
+        sum(daily.refunded_line_count) as refunded_line_count
+    from participants
+    inner join events on participants.event_id = events.event_id
+    inner join daily
+        on participants.platform = daily.platform
+        and participants.store_id = daily.store_id
+        and daily.day between events.first_day and events.last_day
+    group by
+        participants.event_id,
+        participants.merchant_no,
+        participants.platform,
+        participants.store_id,
+        daily.category,
+        daily.day
+),
+
+final as (
+    select
+        sales.event_id,
+        sales.merchant_no,
+        sales.platform,
+        sales.store_id,
+        sales.category,
+        sales.day,
+        links.sme_id,
+        cast(sales.placed_cny as numeric(20, 2)) as placed_cny,
+        cast(sales.paid_cny as numeric(20, 2)) as paid_cny,
+        cast(sales.refunded_cny as numeric(20, 2)) as refunded_cny,
+        cast(sales.paid_cny - sales.refunded_cny as numeric(20, 2)) as net_cny,
+        cast(sales.placed_cny * rates.hkd_per_cny as numeric(20, 2)) as placed_hkd,
+        cast(sales.paid_cny * rates.hkd_per_cny as numeric(20, 2)) as paid_hkd,
+        cast(sales.refunded_cny * rates.hkd_per_cny as numeric(20, 2)) as refunded_hkd,
+        cast((sales.paid_cny - sales.refunded_cny) * rates.hkd_per_cny as numeric(20, 2)) as net_hkd,
+        cast(sales.placed_order_count as bigint) as placed_order_count,
+        cast(sales.paid_order_count as bigint) as paid_order_count,
+        cast(sales.placed_line_count as bigint) as placed_line_count,
+        cast(sales.paid_line_count as bigint) as paid_line_count,
+        cast(sales.refunded_line_count as bigint) as refunded_line_count,
+        cast(rates.hkd_per_cny as numeric(12, 6)) as hkd_per_cny,
+        rates.valid_from as rate_date,
+        coalesce(
+            open_build.last_complete_date < {{ dbt.dateadd('day', 15, 'sales.day') }} or rates.valid_from < sales.day, true
+        ) as is_provisional,
+        open_build.last_complete_date,
+        cast('Shops on Mainland platforms that share their data; refunds follow for weeks' as text) as coverage_note,
+        open_build.build_no as release_no
+    from sales
+    cross join open_build
+    left join links on links.source_key = {{ dbt.concat(["sales.platform", "':'", "sales.store_id"]) }}
+    left join rates on {{ in_force_on('rates', 'sales.day') }}
+)
+
+select * from final

@@ -1,0 +1,44 @@
+-- One row per SME, scheme and period in which neither its grants nor a rule changed: what it was granted, and what one more
+-- application received in that period could be granted under the rules then in force. Drafts and applications not yet
+-- decided are not counted against it; an SME that never applied has the period of the release day only.
+{{ config(indexes=[{'columns': ['sme_id', 'scheme', 'valid_from'], 'unique': true}]) }}
+
+with headroom as (
+    select * from {{ ref('int_funding__headroom') }}
+),
+
+open_build as (
+    select
+        build_no,
+        as_of_date,
+        {{ last_complete_date(['funding_applications', 'funding_payments']) }} as last_complete_date
+    from {{ ref('stg_ops__open_build') }}
+),
+
+final as (
+    select
+        headroom.sme_id,
+        headroom.scheme,
+        headroom.valid_from,
+        headroom.valid_to,
+        {{ in_force_on('headroom', 'open_build.as_of_date') }} as is_current,
+        headroom.is_open,
+        cast(headroom.government_share_pct as numeric(5, 2)) as government_share_pct,
+        cast(headroom.cumulative_ceiling_hkd as numeric(20, 2)) as cumulative_ceiling_hkd,
+        cast(headroom.in_force_cap_hkd as numeric(20, 2)) as in_force_cap_hkd,
+        cast(headroom.project_count as integer) as project_count,
+        cast(headroom.granted_hkd as numeric(20, 2)) as granted_hkd,
+        cast(headroom.in_force_hkd as numeric(20, 2)) as in_force_hkd,
+        cast(headroom.headroom_hkd as numeric(20, 2)) as headroom_hkd,
+        cast(headroom.bud_general_headroom_hkd as numeric(20, 2)) as bud_general_headroom_hkd,
+        cast(headroom.bud_easy_headroom_hkd as numeric(20, 2)) as bud_easy_headroom_hkd,
+        cast(headroom.bud_ecommerce_easy_headroom_hkd as numeric(20, 2)) as bud_ecommerce_easy_headroom_hkd,
+        cast(headroom.emf_headroom_hkd as numeric(20, 2)) as emf_headroom_hkd,
+        open_build.as_of_date,
+        open_build.last_complete_date,
+        open_build.build_no as release_no
+    from headroom
+    cross join open_build
+)
+
+select * from final

@@ -1,0 +1,170 @@
+-- One row per enterprise: who it is, what it traded, sold online, insured and was granted. The last 12 months end with the
+-- release day. An enterprise that a feed does not show has zero there, which says nothing about what is outside the feed.
+{{ config(indexes=[{'columns': ['sme_id'], 'unique': true}, {'columns': ['brn']}]) }}
+
+with smes as (
+    select * from {{ ref('dim_sme') }}
+),
+
+links as (
+    select * from {{ ref('int_sme__linked') }}
+),
+
+open_build as (
+    select
+        build_no,
+        as_of_date,
+        {{ month_of(dbt.dateadd('month', -11, 'as_of_date')) }} as first_month,
+        {{ last_complete_date([
+            'business_register', 'customs_declarations', 'funding_applications', 'funding_payments', 'hkecic_policies',
+            'hkecic_shipments', 'platform_orders', 'festival_participants'
+        ]) }} as last_complete_date
+    from {{ ref('stg_ops__open_build') }}
+),
+
+trade_months as (
+    select
+        links.sme_id,
+        monthly.flow,
+        monthly.month,
+        sum(monthly.value_hkd) as value_hkd
+    from {{ ref('int_trade__monthly') }} as monthly
+    inner join links on links.source = 'number' and monthly.trader_id = links.source_key
+    group by links.sme_id, monthly.flow, monthly.month
+),
+
+trade as (
+    select
+        trade_months.sme_id,
+        sum(
+            case when trade_months.flow <> 'import' and trade_months.month >= open_build.first_month then trade_months.value_hkd else 0 end
+        ) as export_value_12m_hkd,
+        sum(
+            case when trade_months.flow = 'import' and trade_months.month >= open_build.first_month then trade_months.value_hkd else 0 end
+        ) as import_value_12m_hkd,
+        min(case when trade_months.flow <> 'import' then trade_months.month end) as first_export_month,
+        max(case when trade_months.flow <> 'import' then trade_months.month end) as last_export_month,
+        max(trade_months.month) as last_trade_month
+    from trade_months
+    cross join open_build
+    group by trade_months.sme_id
+),
+
+funding as (
+    select
+        headroom.sme_id,
+        sum(headroom.granted_hkd) as funding_granted_hkd,
+        sum(headroom.in_force_hkd) as funding_in_force_hkd,
+        sum(headroom.project_count) as funding_project_count,
+        sum(case when headroom.scheme = 'bud' then headroom.headroom_hkd end) as bud_headroom_hkd
+    from {{ ref('int_funding__headroom') }} as headroom
+    inner join open_build on {{ in_force_on('headroom', 'open_build.as_of_date') }}
+    group by headroom.sme_id
+),
+
+policies as (
+    select
+        links.sme_id,
+        sum(
+            case
+                when policies.status = 'in_force'
+                    and open_build.as_of_date between policies.cover_start_on and policies.cover_end_on
+                    then 1
+                else 0
+            end
+        ) as policy_in_force_count,
+        sum(
+            case
+                when policies.status = 'in_force'
+                    and open_build.as_of_date between policies.cover_start_on and policies.cover_end_on
+                    then policies.max_liability_hkd
+                else 0
+            end
+        ) as max_liability_hkd
+    from {{ ref('int_insurance__policies_versioned') }} as policies
+    inner join links on links.source = 'number' and policies.brn = links.source_key
+    cross join open_build
+    where policies.is_current
+    group by links.sme_id
+),
+
+insured as (
+    select
+        links.sme_id,
+        sum(monthly.insured_value_hkd) as insured_value_12m_hkd
+    from {{ ref('int_insurance__monthly') }} as monthly
+    inner join {{ ref('int_insurance__policies_versioned') }} as policies
+        on monthly.policy_no = policies.policy_no and policies.is_current
+    inner join links on links.source = 'number' and policies.brn = links.source_key
+    inner join open_build on monthly.month >= open_build.first_month
+    group by links.sme_id
+),
+
+online as (
+    select
+        links.sme_id,
+        sum((daily.paid_cny - daily.refunded_cny) * rates.hkd_per_cny) as online_net_sales_12m_hkd
+    from {{ ref('int_orders__daily') }} as daily
+    inner join links
+        on links.source = 'shop'
+        and links.source_key = {{ dbt.concat(["daily.platform", "':'", "daily.store_id"]) }}
+    inner join open_build on daily.day >= open_build.first_month
+    left join {{ ref('int_rates__periods') }} as rates on {{ in_force_on('rates', 'daily.day') }}
+    group by links.sme_id
+),
+
+festivals as (
+    select
+        links.sme_id,
+        count(distinct participants.event_id) as festival_count
+    from {{ ref('int_festival__participants_versioned') }} as participants
+    inner join links on links.source = 'number' and participants.brn = links.source_key
+    where participants.is_current and participants.status = 'joined'
+    group by links.sme_id
+),
+
+final as (
+    select
+        smes.sme_id,
+        smes.brn,
+        smes.name_en,
+        smes.name_zh,
+        smes.sme_class,
+        smes.sme_class_basis,
+        smes.is_sme,
+        smes.industry_section,
+        smes.district,
+        smes.register_status,
+        cast(coalesce(trade.export_value_12m_hkd, 0) as numeric(20, 2)) as export_value_12m_hkd,
+        cast(coalesce(trade.import_value_12m_hkd, 0) as numeric(20, 2)) as import_value_12m_hkd,
+        trade.first_export_month,
+        trade.last_export_month,
+        trade.last_trade_month,
+        cast(coalesce(funding.funding_granted_hkd, 0) as numeric(20, 2)) as funding_granted_hkd,
+        cast(coalesce(funding.funding_in_force_hkd, 0) as numeric(20, 2)) as funding_in_force_hkd,
+        cast(coalesce(funding.funding_project_count, 0) as integer) as funding_project_count,
+        cast(coalesce(funding.bud_headroom_hkd, 0) as numeric(20, 2)) as bud_headroom_hkd,
+        cast(coalesce(policies.policy_in_force_count, 0) as integer) as policy_in_force_count,
+        cast(coalesce(policies.max_liability_hkd, 0) as numeric(20, 2)) as max_liability_hkd,
+        cast(coalesce(insured.insured_value_12m_hkd, 0) as numeric(20, 2)) as insured_value_12m_hkd,
+        cast(coalesce(online.online_net_sales_12m_hkd, 0) as numeric(20, 2)) as online_net_sales_12m_hkd,
+        cast(coalesce(festivals.festival_count, 0) as integer) as festival_count,
+        trade.sme_id is not null as has_traded,
+        coalesce(funding.funding_project_count, 0) > 0 as has_funding,
+        policies.sme_id is not null as has_insurance,
+        festivals.sme_id is not null as has_festival,
+        open_build.as_of_date,
+        open_build.last_complete_date,
+        cast('Only what the feeds show of it; online sales only of shops linked to the enterprise' as text) as coverage_note,
+        open_build.build_no as release_no
+    from smes
+    cross join open_build
+    left join trade on smes.sme_id = trade.sme_id
+    left join funding on smes.sme_id = funding.sme_id
+    left join policies on smes.sme_id = policies.sme_id
+    left join insured on smes.sme_id = insured.sme_id
+    left join online on smes.sme_id = online.sme_id
+    left join festivals on smes.sme_id = festivals.sme_id
+)
+
+select * from final

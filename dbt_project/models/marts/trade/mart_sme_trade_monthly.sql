@@ -1,0 +1,71 @@
+-- One row per SME, month of movement, flow, market and HKHS chapter. Parcels under HK$4,000, transhipment and samples need
+-- no declaration and are absent; a month is provisional until declarations for its last day are due (14 days after it).
+{{ config(indexes=[{'columns': ['sme_id', 'month']}, {'columns': ['month']}]) }}
+
+with monthly as (
+    select * from {{ ref('int_trade__monthly') }}
+),
+
+links as (
+    select * from {{ ref('int_sme__linked') }} where source = 'number'
+),
+
+countries as (
+    select * from {{ ref('csd_countries') }}
+),
+
+open_build as (
+    select
+        build_no,
+        {{ last_complete_date(['customs_declarations']) }} as last_complete_date
+    from {{ ref('stg_ops__open_build') }}
+),
+
+by_sme as (
+    select
+        links.sme_id,
+        monthly.month,
+        monthly.flow,
+        monthly.counterparty_country_code,
+        monthly.hs_chapter,
+        sum(monthly.value_hkd) as value_hkd,
+        sum(monthly.exempt_value_hkd) as exempt_value_hkd,
+        sum(monthly.line_count) as line_count,
+        sum(monthly.declaration_count) as declaration_count,
+        sum(monthly.late_declaration_count) as late_declaration_count,
+        sum(monthly.amended_declaration_count) as amended_declaration_count,
+        sum(monthly.agent_declaration_count) as agent_declaration_count
+    from monthly
+    inner join links on monthly.trader_id = links.source_key
+    group by links.sme_id, monthly.month, monthly.flow, monthly.counterparty_country_code, monthly.hs_chapter
+),
+
+final as (
+    select
+        by_sme.sme_id,
+        by_sme.month,
+        by_sme.flow,
+        by_sme.counterparty_country_code as market_csd_code,
+        countries.iso2_code as market_iso2_code,
+        by_sme.hs_chapter,
+        cast(by_sme.value_hkd as numeric(20, 2)) as value_hkd,
+        cast(by_sme.exempt_value_hkd as numeric(20, 2)) as exempt_value_hkd,
+        cast(by_sme.line_count as bigint) as line_count,
+        cast(by_sme.declaration_count as bigint) as declaration_count,
+        cast(by_sme.late_declaration_count as bigint) as late_declaration_count,
+        cast(by_sme.amended_declaration_count as bigint) as amended_declaration_count,
+        cast(by_sme.agent_declaration_count as bigint) as agent_declaration_count,
+        coalesce(
+            open_build.last_complete_date
+            < {{ dbt.dateadd('day', 14, dbt.last_day('by_sme.month', 'month')) }},
+            true
+        ) as is_provisional,
+        open_build.last_complete_date,
+        cast('Declared trade only: no parcels under HK$4,000, transhipment or samples' as text) as coverage_note,
+        open_build.build_no as release_no
+    from by_sme
+    cross join open_build
+    left join countries on by_sme.counterparty_country_code = countries.csd_code
+)
+
+select * from final
