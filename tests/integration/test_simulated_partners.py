@@ -1,0 +1,142 @@
+"""What the platform made of simulated deliveries, compared with what the simulator planted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import polars as pl
+import pytest
+
+from infra.simulator import deliver, faults
+from infra.simulator.serve import Behaviour, Server
+from sampan import contract, fetch, gate, land, load, publish
+from sampan.contract import load_all
+from sampan.settings import settings
+
+SEED, START, DAYS = 20260706, date(2026, 7, 6), 15
+
+
+def test_what_was_planted_comes_out_when_a_window_is_ingested(sampan, tmp_path):
+    bucket = deliver.Bucket(settings().s3(), settings().drop_bucket)
+    rates = replace(faults.DEFAULT, dirty=0.02, duplicate=0.004, contradicting=0.002)
+    outcome = deliver.run(
+        bucket, seed=SEED, smes=800, start=START, days=DAYS, faults=rates, truth=tmp_path / "truth"
+    )
+    for feed, entry in load_all().items():
+        if entry.source.kind == "s3":
+            for step in (fetch, land, load, gate, publish):
+                step.run(feed)
+    _ledger_agrees(sampan, outcome)
+    _each_planted_row_is_quarantined_for_its_rule(sampan, outcome)
+    _raw_holds_exactly_the_planted_rows(sampan, outcome)
+
+
+def _ledger_agrees(sampan, delivered):
+    batches = {
+        (feed, str(day), sha): (state, rows, published, quarantined, duplicate, (problem or {}).get("rule"))
+        for feed, day, sha, state, rows, published, quarantined, duplicate, problem in sampan.rows(
+            "select feed, business_date, content_sha256, state, rows_in, rows_published, rows_quarantined,"
+            " rows_duplicate, problem from ops.batch"
+        )
+    }
+    planted = [entry for entry in delivered.planted if "sha256" in entry]
+    assert len(planted) > 100
+    wrong = []
+    for entry in planted:
+        found = batches.get((entry["feed"], entry["business_date"], entry["sha256"]))
+        if entry["expected"] == "published":
+            wanted = tuple(
+                entry[name] for name in ("expected", "rows_in", "rows_published", "rows_quarantined", "rows_duplicate")
+            )
+            if found is None or found[:5] != wanted:
+                wrong.append((entry["key"], wanted, found))
+        elif entry["expected"] == "held" and (found is None or (found[0], found[5]) != ("held", entry["reason"])):
+            wrong.append((entry["key"], entry["reason"], found))
+    assert not wrong
+    assert len(batches) == len({(e["feed"], e["business_date"], e["sha256"]) for e in planted})
+
+
+def _each_planted_row_is_quarantined_for_its_rule(sampan, delivered):
+    broken: dict[tuple[str, str, str, int], list[str]] = {
+        (feed, str(day), sha, line): rules
+        for feed, day, sha, line, rules in sampan.rows(
+            "select q.feed, business_date, content_sha256, line, broken_rules"
+            " from quarantine.record q join ops.batch using (batch_id)"
+        )
+    }
+    planted = pl.read_parquet(delivered.truth / "dirty.parquet").to_dicts()
+    assert len(planted) > 200
+    missed = [
+        (mark, broken.get((mark["feed"], mark["business_date"], mark["sha256"], mark["line"])))
+        for mark in planted
+        if mark["rule"] not in broken.get((mark["feed"], mark["business_date"], mark["sha256"], mark["line"]), ())
+    ]
+    assert not missed
+    assert len(broken) == len({(m["feed"], m["business_date"], m["sha256"], m["line"]) for m in planted})
+
+
+def _raw_holds_exactly_the_planted_rows(sampan, delivered):
+    compared = 0
+    for feed, entry in load_all().items():
+        if entry.source.kind == "api":
+            continue
+        truth = pl.read_parquet(delivered.truth / "published" / f"{feed}.parquet")
+        wanted = {
+            (str(day), sha, line): key
+            for day, sha, line, *key in truth.select(
+                "_business_date", "_sha256", "_line", *[pl.col(name).cast(pl.String) for name in entry.key]
+            ).iter_rows()
+        }
+        columns = ", ".join(
+            f"to_char({name}, 'YYYY-MM-DD HH24:MI:SS')" if entry.column(name).type == "timestamptz" else f"{name}::text"
+            for name in entry.key
+        )
+        found = {
+            (str(day), sha, line): list(key)
+            for day, sha, line, *key in sampan.rows(
+                f"select business_date, content_sha256, _line, {columns} from raw.{feed}"
+                " join ops.batch on batch_id = _batch_id"
+            )
+        }
+        for key in wanted.values():
+            for position, name in enumerate(entry.key):
+                if entry.column(name).type == "timestamptz":
+                    key[position] = key[position][:19].replace("T", " ")
+        assert found == wanted, feed
+        compared += len(found)
+    assert compared > 15_000
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "outcome"),
+    [
+        pytest.param({}, 1, id="plain"),
+        pytest.param({"fault": "failure", "times": 2}, 1, id="success-false-twice"),
+        pytest.param({"fault": "http_500", "times": 1}, 1, id="http-500-once"),
+        pytest.param({"fault": "not_json", "times": 1}, 1, id="html-once"),
+        pytest.param({"datasize": "whole", "max_pagesize": 100}, 1, id="small-pages"),
+        pytest.param({"fault": "repeated_page", "datasize": "whole", "max_pagesize": 100}, 0, id="repeated-page"),
+        pytest.param({"fault": "changing_total", "datasize": "whole", "max_pagesize": 100}, 0, id="changing-total"),
+        pytest.param({"fault": "failure"}, 0, id="success-false-always"),
+    ],
+)
+def test_rates_are_fetched_whole_or_not_at_all(sampan, monkeypatch, behaviour: dict[str, Any], outcome: int):
+    from infra.simulator.partners.hkma import records
+    from sampan.errors import TransientFailure
+
+    with Server(Behaviour(SEED, **behaviour)) as server:
+        monkeypatch.setenv("SAMPAN_HKMA_URL", server.url)
+        settings.cache_clear()
+        if not outcome:
+            with pytest.raises(TransientFailure):
+                fetch.run("hkma_exchange_rates", START)
+            return
+        for step in (fetch, land, load, gate, publish):
+            step.run("hkma_exchange_rates", START)
+    found = dict(sampan.rows("select end_of_day, cny from raw.hkma_exchange_rates"))
+    back = int(contract.load("hkma_exchange_rates").source.api["parameters"]["from"].strip("{}")[13:])
+    wanted = records(SEED, date.fromordinal(START.toordinal() + back), START)
+    assert {str(day): float(rate) for day, rate in found.items()} == {r["end_of_day"]: r["cny"] for r in wanted}
+    assert len(found) > 200
