@@ -40,7 +40,7 @@ lint: $(STAMP) ## check Python, SQL and contracts
 	@.venv/bin/sqlfluff lint dbt_project/models
 
 bench: $(STAMP) ## measure the gated load against plain COPY and dlt
-	@$(RUN) tests.bench
+	@$(RUN) tests.bench.gated_load
 
 faults: $(STAMP) ## kill and break everything on purpose: the long suite
 	@$(RUN) pytest -m slow tests/faults $(TESTS)

@@ -54,6 +54,16 @@ def status() -> None:
 
 
 @app.command()
+def demo() -> None:
+    """Deliver 30 synthetic business days, run every DAG, and show what came out."""
+    from rich.console import Console
+
+    from infra.local.demo import Demo
+
+    Demo(Console()).run()
+
+
+@app.command()
 def dsn() -> None:
     """Print the connection string of the read-only role for BI tools and psql."""
     from psycopg.conninfo import conninfo_to_dict

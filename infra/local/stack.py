@@ -182,6 +182,8 @@ class Stack:
             s3.make_buckets(s3.client(values["SAMPAN_S3_ENDPOINT"], *service))
         if "api-server" in names:
             airflow.make_pools(self.config)
+        if "dag-processor" in names and "dag-processor" not in started:
+            airflow.reparse(self.config)
 
     def _make_schemas(self) -> None:
         """Let the library make its schemas, roles and tables; it changes nothing when they are there."""
