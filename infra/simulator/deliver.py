@@ -401,7 +401,9 @@ class _Draft:
         room = int(count * self.contract.budget / 2)
         wanted = self.generator.binomial(count, [faults.dirty, faults.duplicate, faults.contradicting])
         if dirty_share is not None:
-            dirty = int(np.ceil(count * dirty_share))
+            # Enough to show every kind, where there are rows enough.
+            kinds = len(fault.inventory(self.contract))
+            dirty = min(count, max(int(np.ceil(count * dirty_share)), kinds))
         else:
             # A delivery with room for it has at least one bad row, or small feeds would have none.
             dirty = min(max(int(wanted[0]), int(faults.dirty > 0)), room)

@@ -22,6 +22,7 @@ WRONG_TYPE = {
     "timestamptz": ("2026-07-32 10:00:00", "2026-07-06 25:61:00"),
     "boolean": ("maybe", "2"),
 }
+PSEUDONYM = f"p1_{'0' * 64}"
 # What befalls a whole delivery, in the order in which it is decided; at most one of them.
 EVENTS = ("missing", "late", "truncated", "held", "renamed", "added", "repeated", "resent", "amended")
 
@@ -188,7 +189,7 @@ class Spoiler:
         ]
 
     def _value(self, spoiling: Spoiling, row: dict[str, Any]) -> Spoilt:
-        if spoiling.kind == "row_rule" or not self._can(spoiling, row):
+        if spoiling.kind == "row_rule":
             # Nothing in reach breaks that rule in that row: a missing key is always in reach.
             key = self.contract.key[0]
             spoiling = Spoiling("missing", key, f"{key}.required")
@@ -197,10 +198,6 @@ class Spoiler:
         column = self.contract.column(spoiling.column)
         name = self.heading[column.name]
         return Spoilt(spoiling, {**row, name: self._bad(spoiling.kind, column, row[name])})
-
-    def _can(self, spoiling: Spoiling, row: dict[str, Any]) -> bool:
-        """A pattern that accepts pseudonyms is broken by an HKID number with a wrong check digit only."""
-        return spoiling.kind != "nul" or not self.typed
 
     def _bad(self, kind: str, column: Column, value: Any) -> Any:
         options = column.options
@@ -234,7 +231,7 @@ class Spoiler:
     def _hkid(self, pattern: str) -> str:
         """An HKID number: a right one, or where pseudonyms of those are welcome one with a wrong check digit."""
         number = str(hkids(self.generator, 1)[0])
-        if re.search(pattern, f"p1_{'0' * 64}") is None:
+        if re.search(pattern, PSEUDONYM) is None:
             return number
         wrong = next(digit for digit in "0123456789" if digit != number[-2])
         return f"{number[:-2]}{wrong})"
@@ -243,7 +240,6 @@ class Spoiler:
         from infra.simulator.shapes import line_of
 
         line = line_of(self.contract, row)
-        words = [name for name, value in row.items() if isinstance(value, str) and name in self._texts()]
         if spoiling.kind == "too_few_fields":
             return Spoilt(spoiling, raw=line_of(self.contract, dict(list(row.items())[:-2])))
         if spoiling.kind == "too_many_fields":
@@ -252,18 +248,16 @@ class Spoiler:
             return Spoilt(spoiling, raw=line[: len(line) // 2])
         if spoiling.kind == "not_an_object":
             return Spoilt(spoiling, raw=b'["not", "an", "object"]')
-        target = words[-1]
-        marked = line_of(self.contract, {**row, target: "@@"})
+        marked = line_of(self.contract, {**row, self._writable(row): "@@"})
         if spoiling.kind == "unclosed_quote":
             return Spoilt(spoiling, raw=marked.replace(b"@@", b'"never closed'))
         return Spoilt(spoiling, raw=marked.replace(b"@@", b"a\x00b" if spoiling.kind == "nul" else b"a\xffb"))
 
-    def _texts(self) -> set[str]:
-        return {
-            self.heading[c.name]
-            for c in self.contract.stored
-            if c.type == "text" and not c.enum and "pattern" not in c.options
-        }
+    def _writable(self, row: dict[str, Any]) -> str:
+        """Heading of a text column to write into, one without a code list or a pattern where there is one."""
+        texts = [column for column in self.contract.stored if column.type == "text" and row[self.heading[column.name]]]
+        free = [column for column in texts if not column.enum and "pattern" not in column.options]
+        return self.heading[(free or texts)[-1].name]
 
     # --- row rules ---
 
@@ -337,6 +331,8 @@ class Spoiler:
         lent = {row[self.heading[column.name]] for row in sample} - {None, value}
         found += sorted(lent, key=str)[:4]
         if column.type == "text":
+            if column.personal_pattern == "hkid" and re.search(column.options.get("pattern", ""), PSEUDONYM):
+                return [*found, str(hkids(self.generator, 1)[0])]
             if "pattern" in column.options:
                 return found + [word for word in literals if re.search(column.options["pattern"], word)]
             return [*found, "ANOTHER VALUE"]
@@ -372,7 +368,7 @@ def _text(value: Any, column: Column) -> str | None:
     if column.type == "timestamptz":
         return re.sub(r"[+-]\d\d:\d\d$", "", text)
     if column.personal_pattern == "hkid" and re.fullmatch(r"[A-Z]{1,2}[0-9]{6}\([0-9A]\)", text):
-        return f"p1_{'0' * 64}"
+        return PSEUDONYM
     return text
 
 

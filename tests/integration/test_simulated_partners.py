@@ -42,7 +42,7 @@ def _ledger_agrees(sampan, delivered):
         )
     }
     planted = [entry for entry in delivered.planted if "sha256" in entry]
-    assert len(planted) > 100
+    assert len(planted) >= 18
     wrong = []
     for entry in planted:
         found = batches.get((entry["feed"], entry["business_date"], entry["sha256"]))
@@ -107,6 +107,25 @@ def _raw_holds_exactly_the_planted_rows(sampan, delivered):
         assert found == wanted, feed
         compared += len(found)
     assert compared > 15_000
+
+
+def test_every_kind_of_bad_row_is_quarantined_for_its_rule(sampan, tmp_path):
+    bucket = deliver.Bucket(settings().s3(), settings().drop_bucket)
+    outcome = deliver.run(
+        bucket, seed=SEED, smes=4000, start=START, days=1, faults=faults.parse("held=1"), truth=tmp_path / "truth"
+    )
+    feeds = [feed for feed, entry in load_all().items() if entry.source.kind == "s3"]
+    for feed in feeds:
+        for step in (fetch, land, load, gate, publish):
+            step.run(feed)
+    _ledger_agrees(sampan, outcome)
+    _each_planted_row_is_quarantined_for_its_rule(sampan, outcome)
+    planted = pl.read_parquet(outcome.truth / "dirty.parquet")
+    for feed in feeds:
+        shown = set(planted.filter(feed=feed).select("kind", "column", "rule").rows())
+        kinds = {(item.kind, item.column, item.rule) for item in faults.inventory(contract.load(feed))}
+        assert kinds <= shown, (feed, sorted(map(str, kinds - shown)))
+        assert len(kinds) > 20
 
 
 @pytest.mark.parametrize(
