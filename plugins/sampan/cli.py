@@ -153,6 +153,86 @@ def problem_of(stored: dict[str, Any]) -> dict[str, Any]:
     return {key: stored[key] for key in Problem.__dataclass_fields__ if key in stored}
 
 
+# --- marts ------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def build(
+    step: Annotated[str | None, typer.Argument(help="One step of the build; all without it.")] = None,
+    force: Annotated[bool, typer.Option(help="Build although nothing new was published.")] = False,
+    full_refresh: Annotated[bool, typer.Option(help="Derive everything anew from all of raw.")] = False,
+) -> None:
+    """build: derive the marts from what was published, with dbt; nothing is visible to a reader yet."""
+    from sampan import build as module
+
+    done = module.run(step, force=force, full_refresh=full_refresh)
+    if not done["build_no"]:
+        out.print("Nothing new was published; nothing to build.")
+        return
+    out.print(f"build {done['build_no']}: {done['batches']} new batches, {done['nodes']} nodes run")
+
+
+@release_app.command("run")
+def release_run() -> None:
+    """Check the marts that were built and, when they pass, show them to the readers, all at once."""
+    from sampan import release
+
+    release.gate()
+    done = release.run()
+    if not done["release_no"]:
+        out.print("No build waits for its release.")
+        return
+    out.print(f"release {done['release_no']}: {done['marts']} marts, {done['rows']:,} rows")
+
+
+@release_app.command("list")
+def release_list() -> None:
+    """The releases that are kept, newest first."""
+    from sampan import release
+
+    rows = [
+        (item["release_no"], "live" if item["live"] else "", item["as_of_date"], f"{item['released_at']:%Y-%m-%d %H:%M}",
+         sum(item["rows"].values()))
+        for item in release.kept()
+    ]  # fmt: skip
+    _table("Releases", ["release", "", "as of", "released", "rows"], rows)
+
+
+@release_app.command("show")
+def release_show(release_no: Annotated[int, typer.Argument(help="Number of the release.")]) -> None:
+    """One release: rows per mart, the batches it took in, what its gate found, when it was shown."""
+    from sampan import release
+
+    for key, value in release.show(release_no).items():
+        if isinstance(value, dict):
+            _table(key, ["", ""], list(value.items()))
+        elif isinstance(value, list):
+            out.print(f"{key}:", *(f"  {item}" for item in value), sep="\n")
+        else:
+            out.print(f"{key}: {value}")
+
+
+@release_app.command("rollback")
+def release_rollback(
+    release_no: Annotated[int | None, typer.Argument(help="A kept release; the one before without it.")] = None,
+) -> None:
+    """Show an earlier release again; nothing is rebuilt."""
+    from sampan import release
+
+    out.print(f"Readers see release {release.rollback(release_no)['release_no']} now.")
+
+
+@app.command("data-docs")
+def data_docs(
+    folder: Annotated[Path, typer.Argument(help="Where to write the pages.")],
+) -> None:
+    """Write the results of all gates as static pages, without a value of any row."""
+    from sampan import expectations
+    from sampan.settings import settings
+
+    out.print(f"wrote {expectations.data_docs(folder, settings().dsn('builder'))}")
+
+
 # --- contracts --------------------------------------------------------------------------------------------------------
 
 
