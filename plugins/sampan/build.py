@@ -18,7 +18,6 @@ from typing import Any
 import psycopg
 import yaml
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
 from sampan import failpoints
@@ -68,7 +67,7 @@ def lock(step: str | None = None) -> Iterator[psycopg.Connection[Any]]:
 
     Raises TransientFailure when another builder is at work. A builder that dies loses the right at once.
     """
-    with connect("builder", row_factory=namedtuple_row) as connection:
+    with connect("builder") as connection:
         shared = step is not None and _alongside(step)
         function = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"
         wanted = [(function, "sampan.build")] + ([("pg_try_advisory_lock", f"sampan.build.{step}")] if shared else [])
@@ -138,7 +137,7 @@ def fail(connection: psycopg.Connection[Any], build_no: int, problem: Problem) -
 def run(step: str | None = None, *, force: bool = False, full_refresh: bool = False) -> dict[str, int]:
     """Run one step of the build under way, or all; the first step begins a build when published batches wait for one.
 
-    `force` builds although nothing is new, `full_refresh` derives the persistent tables anew from all that was published.
+    `force` builds although nothing is new; `full_refresh` derives the persistent tables anew from all of `raw`.
     Returns build_no, batches taken in and nodes run; zero batches when there is nothing to do. Steps that are done are
     left alone. Raises PermanentFailure when a model or a test fails, TransientFailure when the database is away.
     """
@@ -200,7 +199,8 @@ def _finish(
         with connection.cursor() as cursor:
             cursor.executemany(
                 "insert into ops.build_node"
-                " (build_no, step, node, resource_type, status, seconds, rows, failures, message) values (%(build_no)s, %(step)s, %(node)s, %(resource_type)s, %(status)s, %(seconds)s, %(rows)s,"
+                " (build_no, step, node, resource_type, status, seconds, rows, failures, message)"
+                " values (%(build_no)s, %(step)s, %(node)s, %(resource_type)s, %(status)s, %(seconds)s, %(rows)s,"
                 " %(failures)s, %(message)s) on conflict (build_no, step, node) do update set status = excluded.status,"
                 " seconds = excluded.seconds, rows = excluded.rows, failures = excluded.failures,"
                 " message = excluded.message, recorded_at = clock_timestamp()",
@@ -228,7 +228,7 @@ def _safe(message: str | None) -> str | None:
         return None
     lines = []
     for line in message.splitlines():
-        if line.strip().startswith(("DETAIL:", "CONTEXT:", "compiled code at")):
+        if line.strip().startswith(("DETAIL:", "CONTEXT:", "LINE ", "compiled code at")):
             break
         lines.append(line.strip())
     return " ".join(lines)

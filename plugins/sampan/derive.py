@@ -17,9 +17,10 @@ from sampan.errors import Problem
 from sampan.settings import HOME
 
 PROJECT = HOME / "dbt_project"
-HEADER = "Generated from the contracts by `sampan derive`; edit those, not this."
+HEADER = "Generated from the contracts by `sampan contracts derive`; edit those, not this."
 FEED_COLUMNS = (
-    "feed", "partner", "title", "calendar_days", "due_at", "deadline_minutes", "corrections", "retention_days",
+    "feed", "partner", "title", "calendar_days", "due_at", "missing", "deadline_minutes", "corrections",
+    "retention_days",
 )  # fmt: skip
 
 
@@ -89,8 +90,8 @@ def feeds() -> str:
         calendar = contract.calendar
         writer.writerow(
             [
-                contract.feed, contract.partner, contract.title, calendar.days, calendar.due, calendar.deadline_minutes,
-                contract.corrections, contract.retention_days,
+                contract.feed, contract.partner, contract.title, calendar.days, calendar.due, calendar.missing,
+                calendar.deadline_minutes, contract.corrections, contract.retention_days,
             ]
         )  # fmt: skip
     return out.getvalue()
@@ -193,7 +194,7 @@ def write() -> list[Path]:
 def check() -> list[Problem]:
     """A problem for each derived file that is stale, and for each feed without its one staging model."""
     problems = [
-        Problem("derive.stale", "stale: run `sampan derive`", str(path))
+        Problem("derive.stale", "stale: run `sampan contracts derive`", str(path))
         for path, make in DERIVED.items()
         if not path.exists() or path.read_text(encoding="utf-8") != make()
     ]

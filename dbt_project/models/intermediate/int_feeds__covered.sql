@@ -1,5 +1,5 @@
--- One row per feed: how far it has come. A day on which a feed of the same calendar delivered and this one did not (late,
--- or held by its gate) ends what is complete.
+-- One row per feed: how far it has come. A day on which another feed of the same calendar delivered and this one did not
+-- (late, or held by its gate) ends what is complete, unless the contract accepts that nothing comes.
 {{ config(materialized='view') }}
 
 with feeds as (
@@ -7,7 +7,10 @@ with feeds as (
 ),
 
 batches as (
-    select distinct feed, business_date from {{ ref('stg_ops__batches') }}
+    select distinct
+        feed,
+        business_date
+    from {{ ref('stg_ops__batches') }}
 ),
 
 spans as (
@@ -20,32 +23,42 @@ spans as (
 ),
 
 due_dates as (
-    select distinct feeds.calendar_days, batches.business_date
+    select distinct
+        feeds.calendar_days,
+        batches.business_date
     from batches
     inner join feeds on batches.feed = feeds.feed
 ),
 
-gaps as (
+expected as (
     select
         feeds.feed,
-        min(due_dates.business_date) as first_gap
+        due_dates.business_date,
+        batches.feed is not null or feeds.missing = 'accept' as is_there
     from feeds
     inner join spans on feeds.feed = spans.feed
     inner join due_dates
         on feeds.calendar_days = due_dates.calendar_days and spans.first_date <= due_dates.business_date
     left join batches on feeds.feed = batches.feed and due_dates.business_date = batches.business_date
-    where batches.feed is null
-    group by feeds.feed
+),
+
+gaps as (
+    select
+        feed,
+        min(business_date) as first_gap
+    from expected
+    where not is_there
+    group by feed
 ),
 
 complete as (
     select
-        batches.feed,
-        max(batches.business_date) as last_complete_date
-    from batches
-    left join gaps on batches.feed = gaps.feed
-    where gaps.first_gap is null or batches.business_date < gaps.first_gap
-    group by batches.feed
+        expected.feed,
+        max(expected.business_date) as last_complete_date
+    from expected
+    left join gaps on expected.feed = gaps.feed
+    where gaps.first_gap is null or expected.business_date < gaps.first_gap
+    group by expected.feed
 ),
 
 final as (
