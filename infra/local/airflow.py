@@ -22,6 +22,16 @@ POOLS = {
     )
 }
 USER = "admin"
+PRELOADED = (
+    "airflow.executors.local_executor",
+    "airflow.sdk.execution_time.task_runner",
+    "airflow.providers.standard.decorators.python",
+    "boto3",
+    "psycopg",
+    "great_expectations",
+    "dbt.cli.main",
+    "dbt.adapters.postgres",
+)
 
 
 def commands(config: Config) -> dict[str, tuple[str, ...]]:
@@ -102,7 +112,9 @@ def environment(config: Config) -> dict[str, str]:
             "orphaned_tasks_check_interval": 30,
             "scheduler_health_check_threshold": 15,
             "catchup_by_default": False,
-            "enable_tracemalloc": False,
+            # Workers fork from a server that has imported what tasks import: seconds saved in every task.
+            "mp_start_method": "forkserver",
+            "mp_forkserver_preload": ",".join(PRELOADED),
         },
         "triggerer": {
             "default_capacity": 50,
