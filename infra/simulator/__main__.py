@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
-from datetime import datetime
+from contextlib import ExitStack
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +18,10 @@ from infra.simulator import faults as fault
 
 app = typer.Typer(help="Simulated partners of Sampan. Everything they make is synthetic.", no_args_is_help=True)
 SEED, START = 20260706, "2026-07-06"
+
+
+def _progress(day: date, count: int) -> None:
+    typer.echo(f"\r  {day}: {count} deliveries ", nl=False)
 
 
 @app.command()
@@ -47,11 +53,11 @@ def deliver(
     outcome = delivering.run(
         target, seed=seed, smes=smes, start=start.date(), days=days, faults=fault.parse(faults),
         feeds=[name for name in feeds.split(",") if name] or None, truth=truth,
-        told=lambda day, count: typer.echo(f"\r  {day}  {count} deliveries", nl=False),
+        told=_progress if sys.stdout.isatty() else None,
     )  # fmt: skip
     done.write_text(json.dumps(order) + "\n")
     typer.echo(
-        f"\r{outcome.objects} deliveries of {days} business dates in {time.monotonic() - begun:.1f} s; truth in {truth}"
+        f"{outcome.objects} deliveries of {days} business dates in {time.monotonic() - begun:.1f} s; truth in {truth}"
     )
 
 
@@ -92,16 +98,20 @@ def lines(
     from infra.simulator.partners.customs import ORDER, bench_lines
 
     begun, digest = time.monotonic(), hashlib.sha256()
-    opened = igzip.open(out, "wb", compresslevel=1) if out.suffix == ".gz" else open(out, "wb", buffering=1 << 20)
-    with opened as file:
+    with ExitStack() as stack:
+        plain = stack.enter_context(open(out, "wb", buffering=1 << 20))
+        file = (
+            stack.enter_context(igzip.IGzipFile(fileobj=plain, mode="wb", compresslevel=1))
+            if out.suffix == ".gz"
+            else plain
+        )
         file.write((",".join(ORDER) + "\n").encode())
         for frame in bench_lines(seed, rows, day.date()):
             text = frame.write_csv(include_header=False, float_precision=2).encode()
             digest.update(text)
             file.write(text)
-    typer.echo(
-        f"{rows} lines in {time.monotonic() - begun:.1f} s; {out.stat().st_size} bytes; rows' SHA-256 {digest.hexdigest()}"
-    )
+    seconds, size = time.monotonic() - begun, out.stat().st_size
+    typer.echo(f"{rows} lines, {size} bytes in {seconds:.1f} s; rows' SHA-256 {digest.hexdigest()}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Deliveries of all partners for a window of business dates, put where partners put them, with a record of what was planted.
+"""Deliveries of all partners for a window of business dates, put where partners put them, with a record of the planted.
 
-The record lies in the folder `truth`: `planted.jsonl` has one line per object that was put (and one per delivery that is
-missing, and per day of an API), `dirty.parquet` one row per row that must not get through, `published/<feed>.parquet` the
-rows that must, and the remaining files what the partners' worlds look like behind their deliveries.
+The record lies in the folder `truth`: `planted.jsonl` has one line per object that was put (and one per delivery that
+is missing, and per day of an API), `dirty.parquet` one row per row that must not get through, `published/` the rows
+that must, a file per feed, and the remaining files what the partners' worlds look like behind their deliveries.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ FEEDS: dict[str, Callable[[World], Iterator[tuple[date, pl.DataFrame | None]]]] 
 }
 README = f"""{shapes.LABEL}
 
-Everything in this bucket was made by a simulator from a seed. Company names are coined, business registration numbers are
-from 90000000 on, HKID numbers carry letters that were never issued, telephone numbers lie in ranges that are not in use.
+Everything in this bucket was made by a simulator from a seed. Company names are coined, business registration numbers
+are from 90000000 on, HKID numbers carry letters that were never issued, telephone numbers lie in ranges not in use.
 """
 # From this number of enterprises on the published rows are counted but not kept.
 KEEP_ROWS_BELOW = 20_000
@@ -51,7 +51,9 @@ SMALLEST_HELD = 4
 class Sink(Protocol):
     """Where objects of the drop bucket go."""
 
-    def put(self, key: str, body: bytes, metadata: dict[str, str]) -> None: ...
+    def put(self, key: str, body: bytes, metadata: dict[str, str]) -> None:
+        """Store one object; keys are relative to the bucket, metadata is plain ASCII."""
+        ...
 
 
 @dataclass
@@ -61,6 +63,7 @@ class Folder:
     path: Path
 
     def put(self, key: str, body: bytes, metadata: dict[str, str]) -> None:
+        """Write one file; its metadata is not kept."""
         target = self.path / "drop" / key
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(body)
@@ -75,6 +78,7 @@ class Bucket:
     put_at: dict[str, float] = field(default_factory=dict)
 
     def put(self, key: str, body: bytes, metadata: dict[str, str]) -> None:
+        """Put one object."""
         folder = key.rsplit("/", 1)[0]
         # Object stores keep whole seconds.
         wait = 1.1 - (time.monotonic() - self.put_at[folder]) if folder in self.put_at else 0
@@ -88,8 +92,9 @@ class Bucket:
 class Delivery:
     """One object that a partner puts, and what must come of it.
 
-    `expected`: published, held, or known (content that the ledger has). Counts are of records; `rows_quarantined` includes
-    rows that contradict each other. Of a held delivery the counts say what its records are, though none is published.
+    `expected`: published, held, or known (content that the ledger has). Counts are of records; `rows_quarantined`
+    includes rows that contradict each other. Of a held delivery the counts say what its records are, though none is
+    published.
     """
 
     feed: str
@@ -109,6 +114,7 @@ class Delivery:
 
     @property
     def sha256(self) -> str:
+        """SHA-256 of the content in hex."""
         return hashlib.sha256(self.body).hexdigest()
 
 
@@ -122,7 +128,7 @@ class Outcome:
 
     def rows(self, feed: str) -> int:
         """Records of a feed that must be published."""
-        return sum(entry["rows_published"] or 0 for entry in self.planted if entry["feed"] == feed)
+        return sum(entry.get("rows_published") or 0 for entry in self.planted if entry["feed"] == feed)
 
 
 def run(
@@ -178,8 +184,7 @@ def run(
                     record.add(delivery)
         waiting.sort(key=lambda delivery: delivery.sent_at)
         last = position == len(world.periods) - 1
-        until = datetime.max if last else datetime.combine(day + timedelta(days=2), datetime.min.time())
-        while waiting and waiting[0].sent_at < until:
+        while waiting and (last or waiting[0].sent_at.date() < day + timedelta(days=2)):
             delivery = waiting.pop(0)
             _put(sink, contracts[delivery.feed], delivery, world)
             record.delivered(contracts[delivery.feed], delivery)
@@ -192,7 +197,7 @@ def run(
 
 def _put(sink: Sink, contract: Contract, delivery: Delivery, world: World) -> None:
     key = f"{contract.drop_prefix}{delivery.business_date}/{delivery.file}"
-    metadata = {"synthetic": "true", "seed": str(world.seed), "sent-at": f"{delivery.sent_at.isoformat()}+08:00"}
+    metadata = {"synthetic": "true", "seed": str(world.seed), "sent-at": delivery.sent_at.isoformat()}
     sink.put(key, delivery.body, metadata)
 
 
@@ -397,7 +402,7 @@ class _Draft:
         return False, None
 
     def _chosen(self, count: int, faults: Faults, dirty_share: float | None) -> tuple[list[int], list[int], list[int]]:
-        """Rows to spoil, to repeat and to contradict; without a share of their own, within half of the contract's budget."""
+        """Rows to spoil, to repeat and to contradict; without `dirty_share`, within half of the contract's budget."""
         room = int(count * self.contract.budget / 2)
         wanted = self.generator.binomial(count, [faults.dirty, faults.duplicate, faults.contradicting])
         if dirty_share is not None:
@@ -452,7 +457,7 @@ class _Record:
         self.planted.append(entry)
 
     def delivered(self, contract: Contract, delivery: Delivery) -> None:
-        entry = {key: value for key, value in asdict_without(delivery, ("body", "dirty", "clean")).items()}
+        entry = {name: value for name, value in vars(delivery).items() if name not in ("body", "dirty", "clean")}
         place = {"feed": delivery.feed, "business_date": str(delivery.business_date), "sha256": delivery.sha256}
         key = f"{contract.drop_prefix}{delivery.business_date}/{delivery.file}"
         self.planted.append(
@@ -479,13 +484,8 @@ class _Record:
         _write_world(self.folder, world, feeds)
 
 
-def asdict_without(delivery: Delivery, left_out: tuple[str, ...]) -> dict[str, Any]:
-    """The fields of a delivery but some."""
-    return {name: value for name, value in vars(delivery).items() if name not in left_out}
-
-
 def _write_world(folder: Path, world: World, feeds: list[str]) -> None:
-    """What is true behind the deliveries: the population, who applied, who is insured, which shop is whose, the effects."""
+    """What is true behind the deliveries: population, applications, policies, whose shop is which, planted effects."""
     tables = {
         "smes": world.population.smes,
         "individuals": world.population.individuals,

@@ -1,15 +1,16 @@
-"""What goes wrong, derived from the contract: every way in which a row can break a rule, and what befalls whole deliveries."""
+"""What goes wrong, derived from the contract: how a row can break each rule, and what befalls whole deliveries."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import cache
 from typing import Any
 
 import numpy as np
 import polars as pl
+from sampan.calendar import HONG_KONG
 from sampan.contract import Column, Contract
 
 from infra.simulator.population import hkids
@@ -71,7 +72,7 @@ DEFAULT = Faults(
         ("business_register", 0.50, "resent"),
         ("funding_applications", 0.34, "late"),
         ("hkecic_policies", 0.60, "amended"),
-        ("hkecic_shipments", 0.40, "held"),
+        ("festival_participants", 0.40, "held"),
         ("hkecic_shipments", 0.77, "added"),
         ("festival_participants", 0.57, "missing"),
         ("platform_orders", 0.30, "repeated"),
@@ -174,7 +175,7 @@ class Spoiler:
         self.typed = contract.source.format not in TEXT_FORMATS
 
     def spoil(self, rows: list[dict[str, Any]], sample: list[dict[str, Any]]) -> list[Spoilt]:
-        """One spoilt row per given one, kinds in turn from a random start; `sample` lends values to rows that need them."""
+        """One spoilt row per given one, kinds in turn from a random start; `sample` lends values that fit."""
         kinds = _inventory(self.contract.feed)
         # Kinds in a fixed shuffled order, begun anywhere: a few deliveries together show all of them.
         order = np.random.default_rng(len(kinds)).permutation(len(kinds))
@@ -361,7 +362,7 @@ class Spoiler:
 
 
 def _text(value: Any, column: Column) -> str | None:
-    """A value as the text that the row rules' columns are cast from; times without their offset, HKIDs as pseudonyms."""
+    """A value as the text that the rules' columns are cast from; times without offset, HKIDs as pseudonyms."""
     if value is None:
         return None
     text = str(value).lower() if isinstance(value, bool) else str(value)
@@ -393,5 +394,5 @@ def contradict(contract: Contract, heading: dict[str, str], row: dict[str, Any])
 
 def moment(day: date, due: str, days_late: int = 0) -> datetime:
     """When a delivery for a business date is sent: the morning after, a quarter of an hour before it is due."""
-    hour, minute = (int(part) for part in due.split(":"))
-    return datetime(day.year, day.month, day.day, hour, minute) + timedelta(days=1 + days_late) - timedelta(minutes=15)
+    on_time = datetime.combine(day + timedelta(days=1), time.fromisoformat(due), HONG_KONG) - timedelta(minutes=15)
+    return on_time + timedelta(days=days_late)

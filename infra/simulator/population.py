@@ -1,4 +1,4 @@
-"""The simulated enterprises and individuals with their truth: who they are, what they trade, in which schemes they are."""
+"""The simulated enterprises and individuals with their truth: who they are, what they trade, which schemes they use."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _individuals(seed: int, count: int) -> pl.DataFrame:
 def _names(
     generator: np.random.Generator, count: int, seed: int, section: np.ndarray, form: np.ndarray
 ) -> pl.DataFrame:
-    """Names in English and Chinese that go together in part of the firms only, and the brand in simplified characters."""
+    """Names in English and Chinese, related in part of the firms only, and the brand in simplified characters."""
     characters = len(words.NAME_CHARACTERS)
     traditional, romanised, simplified = (list(column) for column in zip(*words.NAME_CHARACTERS, strict=True))
     # Steps of a prime through all triples of characters: distinct brands, neighbours that share none or one character.
@@ -127,12 +127,13 @@ def _names(
     brand_en = pl.when("related").then("brand_romanised").otherwise("coined")
     end_en = pl.when("company").then("english_end").otherwise("trade_end")
     end_zh = pl.when("company").then("chinese_end").otherwise("shop_end")
+    name_en = pl.concat_str(brand_en, pl.lit(" "), "word_en", end_en)
     return frame.select(
         brand_en.alias("brand_en"),
         "brand_zh",
         "brand_simplified",
         # One in five has no Chinese name; a few trade names have no English one.
-        pl.when((pl.col("kind") < 0.95) | pl.col("company")).then(pl.concat_str(brand_en, pl.lit(" "), "word_en", end_en)).alias("name_en"),
+        pl.when((pl.col("kind") < 0.95) | pl.col("company")).then(name_en).alias("name_en"),
         pl.when(pl.col("kind") > 0.20).then(pl.concat_str("brand_zh", "word_zh", end_zh)).alias("name_zh"),
         "word_index",
         pl.col("related").alias("names_related"),

@@ -8,8 +8,10 @@ import time
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
+
+from sampan.calendar import today
 
 from infra.simulator.partners.hkma import ORIGIN, records
 
@@ -21,8 +23,8 @@ FAULTS = ("none", "failure", "repeated_page", "changing_total", "http_500", "not
 class Behaviour:
     """How the server answers.
 
-    `fault` (one of FAULTS) holds for the first `times` requests, or for all when `times` is 0. `datasize` counts the page (as
-    HKMA does) or the whole. `publication` monthly leaves out the days after the end of the month before `to`.
+    `fault` (one of FAULTS) holds for the first `times` requests, or for all when `times` is 0. `datasize` counts the
+    page (as HKMA does) or the whole. `publication` monthly leaves out the days after the month before that of `to`.
     """
 
     seed: int
@@ -36,15 +38,15 @@ class Behaviour:
 
 
 class Server:
-    """The server on a port of the loopback interface (0 takes a free one). A context manager; `url` is the API's base."""
+    """The server on a loopback port (0 takes a free one). A context manager; `url` is the API's base."""
 
     def __init__(self, behaviour: Behaviour, port: int = 0) -> None:
         self.behaviour = behaviour
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(behaviour))
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/public"
 
-    def __enter__(self) -> Server:
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -52,6 +54,7 @@ class Server:
         self._http.server_close()
 
     def forever(self) -> None:
+        """Serve until the process ends."""
         self._http.serve_forever()
 
 
@@ -70,7 +73,7 @@ def answer(behaviour: Behaviour, parameters: dict[str, str], asked: int) -> tupl
     try:
         first, last = (
             date.fromisoformat(parameters.get(key, bound))
-            for key, bound in (("from", str(ORIGIN)), ("to", str(date.today())))
+            for key, bound in (("from", str(ORIGIN)), ("to", str(today())))
         )
         size, offset = (int(parameters.get(key, bound)) for key, bound in (("pagesize", "100"), ("offset", "0")))
     except ValueError:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import polars as pl
@@ -77,6 +77,7 @@ def encoded(contract: Contract, body: bytes) -> bytes:
 
 
 def compressed(contract: Contract, body: bytes) -> bytes:
+    """Bytes compressed as the contract says, the same each time."""
     if contract.source.compression == "gzip":
         from isal import igzip
 
@@ -98,7 +99,7 @@ def _xlsx(contract: Contract, rows: list[dict[str, Any]], names: Sequence[str]) 
 
     buffer = io.BytesIO()
     with xlsxwriter.Workbook(buffer, {"in_memory": True, "default_date_format": "yyyy-mm-dd"}) as book:
-        book.set_properties({"title": contract.title, "comments": LABEL, "created": datetime(2026, 1, 1)})
+        book.set_properties({"title": contract.title, "comments": LABEL, "created": datetime(2026, 1, 1, tzinfo=UTC)})
         sheet = book.add_worksheet(contract.source.sheet)
         sheet.write(0, 0, contract.title)
         sheet.write(1, 0, LABEL)

@@ -1,4 +1,4 @@
-"""Words, codes and prices that simulated partners use. Names are coined: none is meant to be that of a real firm or person."""
+"""Words, codes and prices that simulated partners use. Names are coined: none is meant to be a real firm or person."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ NAME_CHARACTERS = tuple(
         "東/Tung/东",
         "晞/Hei/晞",
         "翀/Chung/翀",
-        "堃/Kwan/坤",
+        "堃/Kwan/堃",
         "淼/Miu/淼",
         "麒/Kei/麒",
         "麟/Lun/麟",
@@ -79,7 +79,7 @@ NAME_CHARACTERS = tuple(
         "瑜/Yu/瑜",
         "璇/Suen/璇",
         "睿/Yui/睿",
-        "祐/Yau/佑",
+        "祐/Yau/祐",
         "禮/Lai/礼",
         "穗/Sui/穗",
         "竣/Chun/竣",
@@ -209,9 +209,25 @@ INDUSTRIES = (
     ("S", "9609", 0.070, 0.01),
 )
 DISTRICTS = (
-    "Central and Western", "Eastern", "Southern", "Wan Chai", "Kowloon City", "Kwun Tong", "Sham Shui Po", "Wong Tai Sin",
-    "Yau Tsim Mong", "Islands", "Kwai Tsing", "North", "Sai Kung", "Sha Tin", "Tai Po", "Tsuen Wan", "Tuen Mun", "Yuen Long",
-)  # fmt: skip
+    "Central and Western",
+    "Eastern",
+    "Southern",
+    "Wan Chai",
+    "Kowloon City",
+    "Kwun Tong",
+    "Sham Shui Po",
+    "Wong Tai Sin",
+    "Yau Tsim Mong",
+    "Islands",
+    "Kwai Tsing",
+    "North",
+    "Sai Kung",
+    "Sha Tin",
+    "Tai Po",
+    "Tsuen Wan",
+    "Tuen Mun",
+    "Yuen Long",
+)
 
 # HKHS code, description, C&SD unit, price of a unit in HKD, category (platform categories, or trade for the rest),
 # Chinese item name in simplified characters.
@@ -300,7 +316,7 @@ GIVEN = "芷晴梓朗曦玥沛霖筱桐懿婕旻妍羽彤堯琋"
 GIVEN_SIMPLIFIED = "芷晴梓朗曦玥沛霖筱桐懿婕旻妍羽彤尧琋"
 
 CLAIM_CAUSES = (
-    ("payment_default", "買家拖欠貨款，屢催不獲", 0.62),
+    ("payment_default", "買家拖欠貨款屢催不獲", 0.62),
     ("insolvency", "買家破產清盤", 0.20),
     ("repudiation", "買家拒收貨物", 0.12),
     ("transfer_delay", "買家所在地外匯調撥受阻", 0.03),

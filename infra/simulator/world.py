@@ -79,6 +79,7 @@ class Period:
 
     @property
     def days(self) -> list[date]:
+        """The calendar days covered."""
         return [self.first_day + timedelta(days=step) for step in range((self.business_date - self.first_day).days + 1)]
 
 
@@ -113,6 +114,7 @@ class World:
         return self.periods[-1].business_date
 
     def rng(self, *labels: str | int | date) -> np.random.Generator:
+        """A generator of this world for a purpose."""
         return rng(self.seed, *labels)
 
     def period_of(self, day_numbers: np.ndarray) -> np.ndarray:

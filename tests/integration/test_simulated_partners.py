@@ -8,12 +8,12 @@ from typing import Any
 
 import polars as pl
 import pytest
-
-from infra.simulator import deliver, faults
-from infra.simulator.serve import Behaviour, Server
 from sampan import contract, fetch, gate, land, load, publish
 from sampan.contract import load_all
 from sampan.settings import settings
+
+from infra.simulator import deliver, faults
+from infra.simulator.serve import Behaviour, Server
 
 SEED, START, DAYS = 20260706, date(2026, 7, 6), 15
 
@@ -21,9 +21,7 @@ SEED, START, DAYS = 20260706, date(2026, 7, 6), 15
 def test_what_was_planted_comes_out_when_a_window_is_ingested(sampan, tmp_path):
     bucket = deliver.Bucket(settings().s3(), settings().drop_bucket)
     rates = replace(faults.DEFAULT, dirty=0.02, duplicate=0.004, contradicting=0.002)
-    outcome = deliver.run(
-        bucket, seed=SEED, smes=800, start=START, days=DAYS, faults=rates, truth=tmp_path / "truth"
-    )
+    outcome = deliver.run(bucket, seed=SEED, smes=800, start=START, days=DAYS, faults=rates, truth=tmp_path / "truth")
     for feed, entry in load_all().items():
         if entry.source.kind == "s3":
             for step in (fetch, land, load, gate, publish):
@@ -142,8 +140,9 @@ def test_every_kind_of_bad_row_is_quarantined_for_its_rule(sampan, tmp_path):
     ],
 )
 def test_rates_are_fetched_whole_or_not_at_all(sampan, monkeypatch, behaviour: dict[str, Any], outcome: int):
-    from infra.simulator.partners.hkma import records
     from sampan.errors import TransientFailure
+
+    from infra.simulator.partners.hkma import records
 
     with Server(Behaviour(SEED, **behaviour)) as server:
         monkeypatch.setenv("SAMPAN_HKMA_URL", server.url)

@@ -1,4 +1,4 @@
-"""Declarations as the Customs and Excise Department hands them over: header and line flattened, amendments re-lodged whole."""
+"""Declarations as the Customs and Excise Department hands them over: header and line flattened, amendments whole."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ORDER = (
 
 @dataclass(frozen=True)
 class Traders:
-    """Who lodges, as arrays over traders: rates are declarations a year, goods and markets positions in the vocabulary."""
+    """Who lodges, as arrays over traders: declarations a year, and positions of goods and markets in the vocabulary."""
 
     name: pl.Series
     identity: pl.Series
@@ -187,7 +187,7 @@ def lines(
 
 
 def _amendments(world: World, new: pl.DataFrame, day: date) -> Iterator[tuple[int, pl.DataFrame]]:
-    """Later versions of some of these declarations, every line re-lodged, with the position of the period they fall in."""
+    """Later versions of some of these declarations, every line re-lodged, each with the position of its period."""
     generator = world.rng("customs-amendments", day)
     numbers = new["declaration_no"].unique(maintain_order=True)
     amended = numbers.gather(pl.Series(np.flatnonzero(generator.random(len(numbers)) < AMENDED_SHARE)))

@@ -55,7 +55,7 @@ def policies(world: World) -> pl.DataFrame:
 
 
 def hkecic_policies(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
-    """The whole book on the first business date, then policies issued, renewed or lapsed; an empty sheet where none was."""
+    """The whole book on the first business date, then policies issued, renewed or lapsed; or an empty sheet."""
     book = policies(world)
     names = (
         "policy_no", "brn", "policyholder_name", "policy_type", "status", "issued_on", "cover_start_on", "cover_end_on",

@@ -11,13 +11,32 @@ from sampan.calendar import is_business_day
 
 from infra.simulator.world import rng
 
-# HKD per unit in the published answer for 27 February 2026, in the order of its keys; None for currencies that ended.
+# HKD per unit as published for 27 February 2026, in the order of the answer's keys; None for currencies that ended.
 LEVELS: dict[str, float | None] = {
-    "usd": 7.825, "gbp": 10.536, "jpy": 0.05015, "cad": 5.7235, "aud": 5.574, "sgd": 6.188, "twd": 0.255, "chf": 10.1195,
-    "cny": 1.1417, "krw": 0.005433, "thb": 0.25235, "myr": 2.0116, "dem": None, "nlg": None, "bef": None, "frf": None,
-    "itl": None, "eur": 9.236, "php": 0.1345, "inr": 0.0855, "idr": 0.0004666, "zar": 0.492,
+    "usd": 7.825,
+    "gbp": 10.536,
+    "jpy": 0.05015,
+    "cad": 5.7235,
+    "aud": 5.574,
+    "sgd": 6.188,
+    "twd": 0.255,
+    "chf": 10.1195,
+    "cny": 1.1417,
+    "krw": 0.005433,
+    "thb": 0.25235,
+    "myr": 2.0116,
+    "dem": None,
+    "nlg": None,
+    "bef": None,
+    "frf": None,
+    "itl": None,
+    "eur": 9.236,
+    "php": 0.1345,
+    "inr": 0.0855,
+    "idr": 0.0004666,
+    "zar": 0.492,
     "special_drawing_rights": 10.75757525,
-}  # fmt: skip
+}
 INDICES = {2020: (101.1, 101.7, 100.4), 1983: None, 2000: None, 2010: None}
 ORIGIN, END = date(2015, 1, 1), date(2031, 12, 31)
 SATURDAYS_PRESENT = 0.06

@@ -62,10 +62,21 @@ def participants(world: World) -> pl.DataFrame:
 def festival_participants(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
     """On each business date the whole list as it stands."""
     names = {
-        "event_id": "活动编号", "merchant_no": "商户编号", "merchant_name": "商户名称", "brn": "商业登记号码", "shop_name": "店铺名称",
-        "platform": "平台", "store_id": "店铺ID", "operator_uscc": "运营方统一社会信用代码", "categories": "品类",
-        "mark_code": "标志代码", "joined_on": "报名日期", "status": "状态", "contact_name": "联系人", "contact_phone": "联系电话",
-    }  # fmt: skip
+        "event_id": "活动编号",
+        "merchant_no": "商户编号",
+        "merchant_name": "商户名称",
+        "brn": "商业登记号码",
+        "shop_name": "店铺名称",
+        "platform": "平台",
+        "store_id": "店铺ID",
+        "operator_uscc": "运营方统一社会信用代码",
+        "categories": "品类",
+        "mark_code": "标志代码",
+        "joined_on": "报名日期",
+        "status": "状态",
+        "contact_name": "联系人",
+        "contact_phone": "联系电话",
+    }
     known = participants(world)
     for period in world.periods:
         listed = known.filter(pl.col("joined_on") <= period.business_date)

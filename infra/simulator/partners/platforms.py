@@ -17,13 +17,33 @@ from infra.simulator.world import FESTIVAL, World, digits, joined, number, only,
 FESTIVAL_UPLIFT, FESTIVAL_SPILL, RETAINED_UPLIFT = 1.60, 1.04, 1.12
 FUNDED_EFFECT = 1.15
 WEEKDAYS = (0.96, 0.95, 0.97, 0.98, 1.02, 1.08, 1.06)
-# Prices in yuan of the goods in GOODS when sold to consumers: unit price, at least 25 and at most 1,800.
+# Bounds of what consumers pay for an item, in yuan.
 LOWEST_PRICE, HIGHEST_PRICE = 25.0, 1800.0
 ORDER = (
-    "platform", "tid", "oid", "store_id", "shop_name", "status", "refund_status", "created", "pay_time", "modified", "title",
-    "sku_id", "category", "customs_regime", "num", "total_fee", "payment", "refund_fee", "buyer_nick", "receiver_name",
-    "receiver_mobile", "receiver_city", "receiver_address",
-)  # fmt: skip
+    "platform",
+    "tid",
+    "oid",
+    "store_id",
+    "shop_name",
+    "status",
+    "refund_status",
+    "created",
+    "pay_time",
+    "modified",
+    "title",
+    "sku_id",
+    "category",
+    "customs_regime",
+    "num",
+    "total_fee",
+    "payment",
+    "refund_fee",
+    "buyer_nick",
+    "receiver_name",
+    "receiver_mobile",
+    "receiver_city",
+    "receiver_address",
+)
 
 
 def shops(world: World) -> pl.DataFrame:
@@ -134,6 +154,8 @@ def _orders(world: World, day: date) -> pl.DataFrame:
     fee = np.round(price * generator.uniform(0.85, 1.15, total) * items * 100).astype(np.int64)
     payment = np.round(fee * generator.uniform(0.8, 1.0, total)).astype(np.int64)
     part = np.where(generator.random(total) < 0.8, payment, payment // 2)
+    brand = known["shop_name"].str.slice(0, 3)
+    regimes, regime_shares = zip(*words.REGIMES, strict=True)
     buyer = persons(generator, total, simplified=True)
     return pl.DataFrame(
         {
@@ -142,10 +164,10 @@ def _orders(world: World, day: date) -> pl.DataFrame:
             "oid": digits(tid + second_line, 16),
             "store_id": known["store_id"].gather(pl.Series(shop)),
             "shop_name": known["shop_name"].gather(pl.Series(shop)),
-            "title": joined(known["shop_name"].str.slice(0, 3).gather(pl.Series(shop)), " ", take([entry[5] for entry in words.GOODS], good)),
+            "title": joined(brand.gather(pl.Series(shop)), " ", take([entry[5] for entry in words.GOODS], good)),
             "sku_id": joined("SKU", digits(good * 100 + generator.integers(0, 9, total), 6)),
             "category": known["category"].gather(pl.Series(shop)),
-            "customs_regime": pick(generator, [code for code, _ in words.REGIMES], total, [share for _, share in words.REGIMES]),
+            "customs_regime": pick(generator, regimes, total, regime_shares),
             "num": items,
             "fee": fee,
             "pay": payment,

@@ -12,9 +12,24 @@ from infra.simulator import vocabulary as words
 from infra.simulator.world import World, dates, digits, number, only, pick
 
 ORDER = (
-    "brn", "branch_no", "name_en", "name_zh", "legal_form", "cr_no", "status", "commencement_date", "cessation_date",
-    "industry_section", "hsic_code", "persons_engaged", "size_basis", "size_as_of", "district", "owner_name", "changed_on",
-)  # fmt: skip
+    "brn",
+    "branch_no",
+    "name_en",
+    "name_zh",
+    "legal_form",
+    "cr_no",
+    "status",
+    "commencement_date",
+    "cessation_date",
+    "industry_section",
+    "hsic_code",
+    "persons_engaged",
+    "size_basis",
+    "size_as_of",
+    "district",
+    "owner_name",
+    "changed_on",
+)
 CHANGED_A_DAY = 0.0015
 
 

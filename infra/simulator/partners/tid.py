@@ -142,10 +142,24 @@ def _events(world: World) -> pl.DataFrame:
 def funding_applications(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
     """On the first business date all changes of status since 2023, then those of each day."""
     names = (
-        "application_no", "status", "status_at", "programme", "received_on", "brn", "applicant_name", "market", "purpose",
-        "platform", "amount_applied_hkd", "amount_approved_hkd", "project_start_on", "project_end_on", "contact_name",
-        "contact_phone", "contact_email",
-    )  # fmt: skip
+        "application_no",
+        "status",
+        "status_at",
+        "programme",
+        "received_on",
+        "brn",
+        "applicant_name",
+        "market",
+        "purpose",
+        "platform",
+        "amount_applied_hkd",
+        "amount_approved_hkd",
+        "project_start_on",
+        "project_end_on",
+        "contact_name",
+        "contact_phone",
+        "contact_email",
+    )
     events = _events(world)
     position = world.period_of(events["on"].cast(pl.Int32).to_numpy())
     for index, period in enumerate(world.periods):
@@ -172,11 +186,16 @@ def payments(world: World) -> pl.DataFrame:
     )
     final = (pl.col("amount_approved_hkd") - pl.col("initial") - pl.col("interim")).round(2)
     middle = pl.col("project_start_on") + (pl.col("project_end_on") - pl.col("project_start_on")) / 2
+
+    def instalment(name: str, amount: pl.Expr, on: pl.Expr) -> pl.DataFrame:
+        return first.with_columns(pl.lit(name).alias("instalment"), amount.alias("amount_hkd"), on.alias("paid_on"))
+
+    last = instalment("final", final, pl.col("closed_on") + pl.duration(days=30)).filter(~pl.col("terminated"))
     parts = [
-        first.with_columns(pl.lit("initial").alias("instalment"), pl.col("initial").alias("amount_hkd"), (pl.col("decided_on") + pl.duration(days=wait)).alias("paid_on")),
-        first.with_columns(pl.lit("interim").alias("instalment"), pl.col("interim").alias("amount_hkd"), middle.alias("paid_on")),
-        first.filter(~pl.col("terminated")).with_columns(pl.lit("final").alias("instalment"), final.alias("amount_hkd"), (pl.col("closed_on") + pl.duration(days=30)).alias("paid_on")),
-    ]  # fmt: skip
+        instalment("initial", pl.col("initial"), pl.col("decided_on") + pl.duration(days=wait)),
+        instalment("interim", pl.col("interim"), middle),
+        last,
+    ]
     paid = pl.concat(parts).filter((pl.col("amount_hkd") > 0) & (pl.col("paid_on") <= world.last))
     paid = paid.filter(~pl.col("terminated") | (pl.col("paid_on") <= pl.col("closed_on"))).sort(
         "paid_on", "application_no"
@@ -193,8 +212,16 @@ def payments(world: World) -> pl.DataFrame:
 def funding_payments(world: World) -> Iterator[tuple[date, pl.DataFrame | None]]:
     """On the first business date all payments since 2023, then those of each day; no delivery without a payment."""
     names = (
-        "payment_no", "application_no", "programme", "brn", "instalment", "amount_hkd", "paid_on", "payee_name", "payee_account_no",
-    )  # fmt: skip
+        "payment_no",
+        "application_no",
+        "programme",
+        "brn",
+        "instalment",
+        "amount_hkd",
+        "paid_on",
+        "payee_name",
+        "payee_account_no",
+    )
     paid = payments(world)
     position = world.period_of(paid["paid_on"].cast(pl.Int32).to_numpy())
     for index, period in enumerate(world.periods):

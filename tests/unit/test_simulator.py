@@ -1,0 +1,271 @@
+"""The simulator: same seed, same bytes; deliveries have the shapes of their contracts; the record adds up."""
+
+from __future__ import annotations
+
+import io
+import json
+import urllib.request
+from collections import Counter
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+from sampan.calendar import is_business_day
+from sampan.contract import Contract, load_all
+from sampan.privacy import Pseudonymiser, hkid_is_valid
+from sampan.reading import Reader
+from stdnum.cn import uscc
+
+from infra.simulator import deliver, faults, shapes
+from infra.simulator.partners import customs, hkma, platforms
+from infra.simulator.population import hkids, make
+from infra.simulator.serve import FAULTS, PATH, Behaviour, Server
+from infra.simulator.world import World, periods, rng
+
+SEED, START = 20260706, date(2026, 7, 6)
+CONTRACTS = load_all()
+DROPPED = [feed for feed, contract in CONTRACTS.items() if contract.source.kind == "s3"]
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    out = tmp_path_factory.mktemp("clean")
+    return out, deliver.run(out, smes=300, days=4, faults=faults.NONE)
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory):
+    out = tmp_path_factory.mktemp("faulty")
+    return out, deliver.run(out, smes=600, days=30)
+
+
+def _reader(contract: Contract, body: bytes, day: date) -> Reader:
+    return Reader(contract, lambda: io.BytesIO(body), day, "test", Pseudonymiser(b"k" * 32, 1))
+
+
+def _objects(outcome: deliver.Outcome, feed: str) -> list[dict]:
+    return [entry for entry in outcome.planted if entry["feed"] == feed and "sha256" in entry]
+
+
+def test_every_contract_has_a_partner():
+    assert len(CONTRACTS) >= 10
+    assert set(deliver.FEEDS) == set(DROPPED)
+
+
+def test_same_seed_gives_same_bytes_and_another_seed_others(tmp_path):
+    def shas(name: str, seed: int) -> dict[str, str]:
+        outcome = deliver.run(tmp_path / name, seed=seed, smes=150, days=3)
+        return {entry["key"]: entry["sha256"] for entry in outcome.planted if "sha256" in entry}
+
+    first = shas("a", 1)
+    assert len(first) > 15
+    assert shas("b", 1) == first
+    others = shas("c", 2)
+    assert all(others[key] != sha for key, sha in first.items() if "customs" in key or "platform" in key)
+
+
+def test_part_of_the_feeds_is_delivered_the_same_as_all(tmp_path, clean):
+    _, everything = clean
+    outcome = deliver.run(tmp_path, smes=300, days=4, faults=faults.NONE, feeds=["customs_declarations"])
+    wanted = [entry["sha256"] for entry in _objects(everything, "customs_declarations")]
+    assert [entry["sha256"] for entry in _objects(outcome, "customs_declarations")] == wanted
+    assert {entry["feed"] for entry in outcome.planted} == {"customs_declarations"}
+
+
+@pytest.mark.parametrize("feed", DROPPED)
+def test_deliveries_have_the_shape_of_their_contract(feed, clean):
+    out, outcome = clean
+    contract, seen = CONTRACTS[feed], 0
+    for entry in _objects(outcome, feed):
+        path = out / "drop" / entry["key"]
+        assert entry["key"].startswith(f"{contract.drop_prefix}{entry['business_date']}/")
+        reader = _reader(contract, path.read_bytes(), date.fromisoformat(entry["business_date"]))
+        assert {column.name for column in reader.layout.stored} == {column.name for column in contract.stored}
+        assert not [entry for entry in reader.layout.drift if entry[0] != "renamed"]
+        records = list(reader.records())
+        assert not [record for record in records if record.broken]
+        assert len(records) == entry["rows_in"]
+        seen += len(records)
+    assert seen > 0
+    assert outcome.rows(feed) == seen
+
+
+def test_headings_follow_announced_renamings():
+    contract = CONTRACTS["customs_declarations"]
+    alias = contract.aliases[0]
+    before, since = date(2026, 7, 17), date(2026, 7, 20)
+    assert shapes.headings(contract, before)[alias.column] == alias.column
+    assert shapes.headings(contract, since)[alias.column] == alias.source_name
+
+
+def test_planted_record_adds_up(faulty):
+    _, outcome = faulty
+    published = [entry for entry in outcome.planted if entry["expected"] == "published"]
+    assert {entry["feed"] for entry in published} == set(CONTRACTS)
+    for entry in published:
+        parts = entry["rows_published"], entry["rows_quarantined"], entry["rows_duplicate"]
+        assert entry["rows_in"] == sum(parts)
+        assert entry["rows_quarantined"] <= CONTRACTS[entry["feed"]].budget * entry["rows_in"]
+    for feed in DROPPED:
+        assert outcome.rows(feed) > 0
+        truth = pl.read_parquet(outcome.truth / "published" / f"{feed}.parquet")
+        assert len(truth) == outcome.rows(feed)
+        assert set(truth.columns) == {c.name for c in CONTRACTS[feed].stored} | {"_line", "_business_date", "_sha256"}
+    dirty = pl.read_parquet(outcome.truth / "dirty.parquet")
+    held = {e["sha256"] for e in outcome.planted if e["expected"] == "held" and e["rows_quarantined"]}
+    quarantined = Counter(dirty["sha256"].to_list())
+    for entry in outcome.planted:
+        if (entry["expected"] == "published" and "sha256" in entry) or entry.get("sha256") in held:
+            assert quarantined[entry["sha256"]] == entry["rows_quarantined"]
+
+
+def test_default_window_shows_each_event_that_the_demo_needs(faulty):
+    _, outcome = faulty
+    events = Counter(event for entry in outcome.planted for event in entry["events"])
+    for event in (
+        "held",
+        "resent",
+        "repeated",
+        "amended",
+        "late",
+        "missing",
+        "truncated",
+        "added",
+        "dirty",
+        "correction",
+    ):
+        assert events[event] >= 1, event
+    assert sum(entry["expected"] == "held" for entry in outcome.planted) == 2
+    assert len(outcome.planted) > 200
+
+
+@pytest.mark.parametrize("feed", DROPPED)
+def test_every_kind_of_bad_row_can_be_planted(feed):
+    contract = CONTRACTS[feed]
+    kinds = {item.kind for item in faults.inventory(contract)}
+    assert {"missing", "row_rule", "malformed", "unknown_code"} <= kinds
+    assert len(faults.inventory(contract)) > 20
+    rules = {item.rule for item in faults.inventory(contract)}
+    assert {rule.name for rule in contract.row_rules if rule.severity == "error"} <= rules
+
+
+def test_faults_are_parsed_and_unknown_ones_refused():
+    assert faults.parse("none") == faults.NONE
+    assert faults.parse("dirty=0.01,late=0.5") == faults.Faults(dirty=0.01, late=0.5)
+    with pytest.raises(ValueError, match="no fault 'wrong'"):
+        faults.parse("wrong=1")
+
+
+def test_window_covers_every_day_once():
+    window = periods(START, 30)
+    assert window[-1].business_date == date(2026, 8, 14)
+    days = [day for period in window for day in period.days]
+    # The weekend before belongs to the first business date, so the 28 days before the festival are all there.
+    assert days[0] == date(2026, 7, 4)
+    assert days == [date.fromordinal(days[0].toordinal() + step) for step in range(len(days))]
+
+
+def test_population_is_synthetic_and_its_numbers_are_sound():
+    smes = make(SEED, 2000).smes
+    assert smes["brn"].n_unique() == 2000
+    assert smes.filter(pl.col("brn").str.contains("^9[0-9]{7}$")).height > 1950
+    assert all(uscc.is_valid(code) for code in smes["operator_uscc"][:200])
+    numbers = hkids(rng(SEED, "test"), 200)
+    assert all(hkid_is_valid(number) for number in numbers)
+    # Letters under which no HKID number was issued.
+    assert set(numbers.str.slice(0, 1)) <= set("IOQUX")
+    assert smes.filter(pl.col("name_en").is_null() & pl.col("name_zh").is_null()).is_empty()
+    assert 0.1 < smes["is_applicant"].mean() < 0.4
+    assert smes["size_class"].n_unique() >= 3
+
+
+def test_festival_lifts_the_orders_of_those_who_take_part():
+    world = World(SEED, make(SEED, 4000), periods(START, 30))
+    part = platforms.shops(world)["in_festival"].to_numpy()
+    before = sum(platforms.demand(world, date(2026, 7, day)) for day in range(6, 27))
+    during = sum(platforms.demand(world, date(2026, 8, day)) for day in range(3, 24))
+    ratio = during / before
+    assert ratio[part].mean() == pytest.approx(platforms.FESTIVAL_UPLIFT, rel=0.03)
+    assert ratio[~part].mean() == pytest.approx(platforms.FESTIVAL_SPILL, rel=0.03)
+
+
+def test_amendments_raise_the_version_and_keep_the_lines():
+    world = World(SEED, make(SEED, 1500), periods(START, 12))
+    lines = pl.concat([frame for _, frame in customs.declarations(world)])
+    per_version = lines.group_by("declaration_no", "version").agg(pl.col("line_no").sort())
+    amended = per_version.filter(pl.col("version") > 1).join(
+        per_version.filter(version=1), on="declaration_no", suffix="_first"
+    )
+    assert len(amended) > 5
+    assert (amended["line_no"] == amended["line_no_first"]).all()
+    assert lines.select("declaration_no", "version", "line_no").is_duplicated().sum() == 0
+
+
+def test_bench_lines_are_as_many_as_asked_for_and_distinct():
+    frame = pl.concat(customs.bench_lines(SEED, 30_000, START, chunk=20_000))
+    assert len(frame) == 30_000
+    assert frame.select("declaration_no", "version", "line_no").is_duplicated().sum() == 0
+    assert frame.columns == [column.source_name for column in CONTRACTS["customs_declarations"].columns]
+
+
+# --- the API ----------------------------------------------------------------------------------------------------------
+
+
+def _get(server: Server, **parameters: str) -> dict:
+    query = "&".join(f"{key}={value}" for key, value in parameters.items())
+    with urllib.request.urlopen(f"{server.url}{PATH}?{query}") as response:
+        return json.load(response)
+
+
+def test_rates_have_the_keys_of_the_published_answer():
+    captured = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "hkma_er_eeri_daily_2026-02.json"
+    record = hkma.records(SEED, date(2026, 7, 6), date(2026, 7, 6))[0]
+    assert set(record) == {column.source_name for column in CONTRACTS["hkma_exchange_rates"].columns}
+    if captured.exists():
+        real = json.loads(captured.read_text())["result"]["records"][0]
+        assert list(record) == list(real)
+        assert {key for key, value in record.items() if value is None} == {
+            key for key, value in real.items() if value is None and key != "special_drawing_rights"
+        }
+
+
+def test_rates_are_plausible_and_mostly_of_business_days():
+    records = hkma.records(SEED, date(2025, 7, 1), date(2026, 8, 14))
+    days = [date.fromisoformat(record["end_of_day"]) for record in records]
+    assert days == sorted(days, reverse=True)
+    assert all(is_business_day(day) or day.weekday() == 5 for day in days)
+    assert 0 < sum(day.weekday() == 5 for day in days) < 15
+    assert all(7.75 <= record["usd"] <= 7.85 for record in records)
+    assert all(1.05 < record["cny"] < 1.25 for record in records)
+    assert any(len(repr(record["usd"])) > 10 for record in records), "no floating point noise"
+
+
+def test_server_pages_as_the_api_does():
+    with Server(Behaviour(SEED)) as server:
+        window = {"from": "2026-06-01", "to": "2026-07-31", "choose": "end_of_day"}
+        everything = _get(server, pagesize="1000", **window)["result"]["records"]
+        first = _get(server, pagesize="20", offset="0", **window)["result"]
+        second = _get(server, pagesize="20", offset="20", **window)["result"]
+        assert len(everything) > 40
+        assert first["records"] + second["records"] == everything[:40]
+        assert first["datasize"] == 20
+        oldest_first = _get(server, pagesize="1000", sortorder="asc", **window)["result"]["records"]
+        assert oldest_first == everything[::-1]
+
+
+@pytest.mark.parametrize("fault", [name for name in FAULTS if name not in ("slow", "none")])
+def test_server_fails_as_often_as_it_is_told(fault):
+    behaviour = Behaviour(SEED, fault=fault, times=1, datasize="whole", max_pagesize=10)
+    window = {"from": "2026-06-01", "to": "2026-07-31", "offset": "10"}
+    with Server(behaviour) as server:
+        sound = Server(Behaviour(SEED, datasize="whole", max_pagesize=10))
+        with sound:
+            wanted = _get(sound, **window)
+        try:
+            failed = _get(server, **window)
+        except (OSError, ValueError) as error:
+            failed = {"error": str(error)}
+        assert failed != wanted
+        assert _get(server, **window) == wanted
+    assert len(behaviour.asked) == 2
