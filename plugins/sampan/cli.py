@@ -111,6 +111,22 @@ def ingest(
 
 
 @app.command()
+def deliver(
+    feed: Feed,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The delivery.")],
+    date_: Annotated[datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="Its business date.")],
+) -> None:
+    """Put a file into a feed's drop prefix, as its partner would."""
+    from sampan.land import s3_errors
+    from sampan.settings import settings
+
+    key = f"{contracts_of.load(feed).drop_prefix}{date_.date()}/{file.name}"
+    with s3_errors():
+        settings().s3().upload_file(str(file), settings().drop_bucket, key)
+    out.print(f"s3://{settings().drop_bucket}/{key}", soft_wrap=True)
+
+
+@app.command()
 def init() -> None:
     """Bring the warehouse's roles, schemas and tables to what the contracts ask for."""
     from sampan import warehouse
@@ -191,10 +207,15 @@ def release_list() -> None:
     from sampan import release
 
     rows = [
-        (item["release_no"], "live" if item["live"] else "", item["as_of_date"], f"{item['released_at']:%Y-%m-%d %H:%M}",
-         sum(item["rows"].values()))
-        for item in release.kept()
-    ]  # fmt: skip
+        (
+            n["release_no"],
+            "live" if n["live"] else "",
+            n["as_of_date"],
+            f"{n['released_at']:%F %R}",
+            sum(n["rows"].values()),
+        )
+        for n in release.kept()
+    ]
     _table("Releases", ["release", "", "as of", "released", "rows"], rows)
 
 

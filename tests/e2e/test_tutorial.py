@@ -1,0 +1,66 @@
+"""The tutorial "add a feed", followed to the letter on a copy of the repository."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sampan.settings import settings
+
+from tests.conftest import ROOT, Sampan
+
+PAGE = ROOT / "docs" / "tutorial-add-a-feed.md"
+BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COPIED = ("plugins", "expectations", "dbt_project", "infra", "dags", "docs", "tests/samples")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What a newcomer has: the tree, without what a run leaves behind."""
+    for name in COPIED:
+        skip = shutil.ignore_patterns("__pycache__", "target", "logs")
+        shutil.copytree(ROOT / name, tmp_path / "repo" / name, ignore=skip)
+    (tmp_path / "repo" / "work").mkdir()
+    return tmp_path / "repo"
+
+
+def test_tutorial_adds_a_feed_when_followed_step_by_step(checkout: Path, sampan: Sampan, tmp_path: Path) -> None:
+    command = tmp_path / "bin" / "sampan"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sampan.cli "$@"\n')
+    command.chmod(0o755)
+    environment = os.environ | sampan.environment
+    environment |= {"PYTHONPATH": str(checkout / "plugins"), "PATH": f"{command.parent}:{os.environ['PATH']}"}
+    files, printed = [], ""
+    for language, name, text in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
+        if language != "sh":
+            files.append(name)
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            (checkout / name).write_text(text, encoding="utf-8")
+            continue
+        for line in text.strip().splitlines():
+            done = subprocess.run(
+                ["sh", "-c", line],
+                cwd=checkout,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+            printed += done.stdout
+    kept = [name for name in files if not name.startswith("work/")]
+    assert len(kept) == 3, "a feed is one contract, one sample, one model"
+    assert len((checkout / kept[0]).read_text().splitlines()) <= 90
+    for told in ("2026-08-04.csv:3", "area_sqm.required", "fee_hkd = '28,800': fee_hkd.type", "1 rows, 1 published"):
+        assert told in printed
+    builder = sampan.rows("select * from staging.stg_hktdc__exhibition_booths", role="builder")
+    assert len(builder) == 7
+    assert not any("9123" in str(row) for row in builder)
+    assert settings().home == ROOT
