@@ -57,9 +57,10 @@ final as (
     cross join open_build
     left join main_businesses on numbers.number = main_businesses.brn
     left join size_classes
-        on main_businesses.industry_group = size_classes.industry_group
-        and main_businesses.persons_engaged_count >= size_classes.min_persons
-        and (size_classes.max_persons is null or main_businesses.persons_engaged_count <= size_classes.max_persons)
+        on
+            main_businesses.industry_group = size_classes.industry_group
+            and main_businesses.persons_engaged_count >= size_classes.min_persons
+            and (size_classes.max_persons is null or main_businesses.persons_engaged_count <= size_classes.max_persons)
 )
 
 select * from final

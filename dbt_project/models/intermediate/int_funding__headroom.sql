@@ -77,14 +77,21 @@ steps as (
 ),
 
 applicants as (
-    select distinct sme_id, scheme
+    select distinct
+        sme_id,
+        scheme
     from steps
 ),
 
 rule_starts as (
-    select scheme, valid_from as changed_on from rule_periods
+    select
+        scheme,
+        valid_from as changed_on
+    from rule_periods
     union distinct
-    select scheme, cast({{ dbt.dateadd('day', 1, 'max(valid_to)') }} as date) as changed_on
+    select
+        scheme,
+        cast({{ dbt.dateadd('day', 1, 'max(valid_to)') }} as date) as changed_on
     from rule_periods
     group by scheme
     having count(valid_to) = count(*)
@@ -104,13 +111,32 @@ enterprises as (
 ),
 
 all_steps as (
-    select sme_id, scheme, changed_on, granted_hkd, in_force_hkd, project_count from steps
+    select
+        sme_id,
+        scheme,
+        changed_on,
+        granted_hkd,
+        in_force_hkd,
+        project_count
+    from steps
     union all
-    select applicants.sme_id, applicants.scheme, rule_starts.changed_on, 0, 0, 0
+    select
+        applicants.sme_id,
+        applicants.scheme,
+        rule_starts.changed_on,
+        0 as granted_hkd,
+        0 as in_force_hkd,
+        0 as project_count
     from applicants
     inner join rule_starts on applicants.scheme = rule_starts.scheme
     union all
-    select enterprises.sme_id, current_starts.scheme, current_starts.changed_on, 0, 0, 0
+    select
+        enterprises.sme_id,
+        current_starts.scheme,
+        current_starts.changed_on,
+        0 as granted_hkd,
+        0 as in_force_hkd,
+        0 as project_count
     from enterprises
     cross join current_starts
     left join applicants on enterprises.sme_id = applicants.sme_id and current_starts.scheme = applicants.scheme
@@ -150,33 +176,32 @@ ruled as (
         rule_periods.scheme is not null as is_open,
         rule_periods.government_share_pct,
         rule_periods.cumulative_ceiling_hkd,
+        rule_periods.cumulative_ceiling_projects,
         rule_periods.in_force_cap_hkd,
+        rule_periods.cumulative_ceiling_hkd - running.granted_hkd as below_ceiling_hkd,
+        rule_periods.in_force_cap_hkd - running.in_force_hkd as below_cap_hkd,
         rule_periods.bud_general_application_cap_hkd,
         rule_periods.bud_easy_application_cap_hkd,
         rule_periods.bud_ecommerce_easy_application_cap_hkd,
-        rule_periods.emf_application_cap_hkd,
-        case
-            when rule_periods.scheme is null then 0
-            when running.project_count >= rule_periods.cumulative_ceiling_projects then 0
-            else greatest(
-                least(
-                    rule_periods.cumulative_ceiling_hkd - running.granted_hkd,
-                    coalesce(
-                        rule_periods.in_force_cap_hkd - running.in_force_hkd,
-                        rule_periods.cumulative_ceiling_hkd - running.granted_hkd
-                    )
-                ),
-                0
-            )
-        end as headroom_hkd
+        rule_periods.emf_application_cap_hkd
     from running
     left join rule_periods
         on running.scheme = rule_periods.scheme and {{ in_force_on('rule_periods', 'running.valid_from') }}
 ),
 
-final as (
+measured as (
     select
         ruled.*,
+        case
+            when not is_open or project_count >= cumulative_ceiling_projects then 0
+            else greatest(least(below_ceiling_hkd, coalesce(below_cap_hkd, below_ceiling_hkd)), 0)
+        end as headroom_hkd
+    from ruled
+),
+
+final as (
+    select
+        measured.*,
         case
             when bud_general_application_cap_hkd is not null then least(bud_general_application_cap_hkd, headroom_hkd)
         end as bud_general_headroom_hkd,
@@ -189,7 +214,7 @@ final as (
         case
             when emf_application_cap_hkd is not null then least(emf_application_cap_hkd, headroom_hkd)
         end as emf_headroom_hkd
-    from ruled
+    from measured
 )
 
 select * from final

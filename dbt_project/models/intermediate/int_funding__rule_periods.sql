@@ -6,9 +6,16 @@ with rules as (
 ),
 
 changes as (
-    select scheme, valid_from as changed_on from rules
+    select
+        scheme,
+        valid_from as changed_on
+    from rules
     union distinct
-    select scheme, cast({{ dbt.dateadd('day', 1, 'valid_to') }} as date) as changed_on from rules where valid_to is not null
+    select
+        scheme,
+        cast({{ dbt.dateadd('day', 1, 'valid_to') }} as date) as changed_on
+    from rules
+    where valid_to is not null
 ),
 
 periods as (
@@ -21,25 +28,37 @@ periods as (
     from changes
 ),
 
-final as (
+in_force as (
     select
         periods.scheme,
         periods.valid_from,
         periods.valid_to,
-        {%- for rule in [
-            'cumulative_ceiling_hkd', 'cumulative_ceiling_projects', 'government_share_pct', 'in_force_cap_hkd',
-            'initial_payment_pct'
-        ] %}
-        max(case when rules.rule = '{{ rule }}' then rules.value end) as {{ rule }},
-        {%- endfor %}
-        {%- for programme in ['bud_general', 'bud_easy', 'bud_ecommerce_easy', 'emf'] %}
-        max(
-            case when rules.rule = 'application_cap_hkd' and rules.programme = '{{ programme }}' then rules.value end
-        ) as {{ programme }}_application_cap_hkd{{ ',' if not loop.last }}
-        {%- endfor %}
+        rules.value,
+        case
+            when rules.rule = 'application_cap_hkd' then {{ dbt.concat(["rules.programme", "'_'", "rules.rule"]) }}
+            else rules.rule
+        end as rule
     from periods
     inner join rules on periods.scheme = rules.scheme and {{ in_force_on('rules', 'periods.valid_from') }}
-    group by periods.scheme, periods.valid_from, periods.valid_to
+),
+
+final as (
+    select
+        scheme,
+        valid_from,
+        valid_to,
+        max(case when rule = 'cumulative_ceiling_hkd' then value end) as cumulative_ceiling_hkd,
+        max(case when rule = 'cumulative_ceiling_projects' then value end) as cumulative_ceiling_projects,
+        max(case when rule = 'government_share_pct' then value end) as government_share_pct,
+        max(case when rule = 'in_force_cap_hkd' then value end) as in_force_cap_hkd,
+        max(case when rule = 'initial_payment_pct' then value end) as initial_payment_pct,
+        max(case when rule = 'bud_general_application_cap_hkd' then value end) as bud_general_application_cap_hkd,
+        max(case when rule = 'bud_easy_application_cap_hkd' then value end) as bud_easy_application_cap_hkd,
+        max(case when rule = 'bud_ecommerce_easy_application_cap_hkd' then value end)
+            as bud_ecommerce_easy_application_cap_hkd,
+        max(case when rule = 'emf_application_cap_hkd' then value end) as emf_application_cap_hkd
+    from in_force
+    group by scheme, valid_from, valid_to
 )
 
 select * from final

@@ -25,7 +25,7 @@ touched_shipments as (
     from shipments
     {%- if is_incremental() %}
     inner join touched on shipments.policy_no = touched.policy_no and shipments.month = touched.month
-    where shipments.shipped_on >= (select min(touched.month) from touched)
+    where shipments.shipped_on >= (select min(all_touched.month) from touched as all_touched)
     {%- endif %}
 ),
 

@@ -21,10 +21,11 @@ lines as (
         versions.*,
         {{ month_of('versions.movement_date') }} as month
     from versions
-    where versions.is_current
-    {%- if is_incremental() %}
-        and versions.movement_date >= (select min(touched.month) from touched)
-    {%- endif %}
+    where
+        versions.is_current
+        {%- if is_incremental() %}
+            and versions.movement_date >= (select min(touched.month) from touched)
+        {%- endif %}
 ),
 
 touched_lines as (

@@ -49,9 +49,10 @@ sales as (
     from participants
     inner join events on participants.event_id = events.event_id
     inner join daily
-        on participants.platform = daily.platform
-        and participants.store_id = daily.store_id
-        and daily.day between events.first_day and events.last_day
+        on
+            participants.platform = daily.platform
+            and participants.store_id = daily.store_id
+            and daily.day between events.first_day and events.last_day
     group by
         participants.event_id,
         participants.merchant_no,

@@ -35,7 +35,9 @@ open_build as (
 ),
 
 holders as (
-    select policies.policy_no, links.sme_id
+    select
+        policies.policy_no,
+        links.sme_id
     from policies
     inner join links on policies.brn = links.source_key
 ),

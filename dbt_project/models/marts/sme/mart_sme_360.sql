@@ -106,8 +106,9 @@ online as (
         sum((daily.paid_cny - daily.refunded_cny) * rates.hkd_per_cny) as online_net_sales_12m_hkd
     from {{ ref('int_orders__daily') }} as daily
     inner join links
-        on links.source = 'shop'
-        and links.source_key = {{ dbt.concat(["daily.platform", "':'", "daily.store_id"]) }}
+        on
+            links.source = 'shop'
+            and links.source_key = {{ dbt.concat(["daily.platform", "':'", "daily.store_id"]) }}
     inner join open_build on daily.day >= open_build.first_month
     left join {{ ref('int_rates__periods') }} as rates on {{ in_force_on('rates', 'daily.day') }}
     group by links.sme_id

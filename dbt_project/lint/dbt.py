@@ -1,0 +1,26 @@
+"""What dbt's cross-database macros look like to the linter, which reads the models without dbt or a database."""
+
+
+def dateadd(datepart: str, interval: int, from_date_or_timestamp: str) -> str:
+    """A date moved by an interval."""
+    return f"date_add({from_date_or_timestamp}, {interval}, '{datepart}')"
+
+
+def date_trunc(datepart: str, date: str) -> str:
+    """A date cut down to the start of its month, year, ..."""
+    return f"date_trunc('{datepart}', {date})"
+
+
+def last_day(date: str, datepart: str) -> str:
+    """The last day of a date's month, year, ..."""
+    return f"last_day({date}, '{datepart}')"
+
+
+def concat(fields: list[str]) -> str:
+    """Texts put together."""
+    return " || ".join(fields)
+
+
+def hash(field: str) -> str:  # noqa: A001 - dbt's name
+    """A digest in hexadecimal."""
+    return f"md5({field})"
