@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable, task
+from airflow.sdk import DAG, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable, chain, task
 from airflow.sdk.exceptions import AirflowSkipException
+from sampan import build
 from sampan.contract import load_all
 from sampan_airflow import DEFAULTS, POOL, asset_of
-
-SPINE = ("staging", "identity", "intermediate")
-FAMILIES = ("sme", "trade", "funding", "insurance", "festival")
 
 
 def build_step(name: str) -> Any:
@@ -22,10 +20,8 @@ def build_step(name: str) -> Any:
 
     @task(task_id=name, pool=POOL, multiple_outputs=False)
     def run() -> dict[str, int]:
-        from sampan import build
-
         done = build.run(name)
-        if name == SPINE[0] and not done["batches"]:
+        if name == build.steps()[0] and not done["batches"]:
             raise AirflowSkipException("no published batch waits for a build")
         return done
 
@@ -61,6 +57,6 @@ with DAG(
     tags={"marts"},
     default_args=DEFAULTS | {"owner": "Sampan"},
 ) as dag:
-    spine = [build_step(name) for name in SPINE]
-    families = [build_step(f"marts__{family}") for family in FAMILIES]
-    spine[0] >> spine[1] >> spine[2] >> families >> gate() >> release()
+    spine = [name for name in build.steps() if not name.startswith(f"{build.MARTS}__")]
+    families = [name for name in build.steps() if name not in spine]
+    chain(*map(build_step, spine), [build_step(name) for name in families], gate(), release())

@@ -30,4 +30,5 @@ DEFAULTS: dict[str, Any] = {
 
 def asset_of(feed: str) -> Asset:
     """The asset that says: `raw.<feed>` has new rows."""
-    return Asset(name=feed, uri=f"sampan://raw/{feed}")
+    # For a scheme of one's own, "x-" spares every parse the import of all providers that know schemes.
+    return Asset(name=feed, uri=f"x-sampan://raw/{feed}")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from infra.local.config import StackError, load
+from infra.local.config import StackError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The embedded local stack.")
 
@@ -66,14 +66,12 @@ def demo() -> None:
 @app.command()
 def dsn() -> None:
     """Print the connection string of the read-only role for BI tools and psql."""
-    from psycopg.conninfo import conninfo_to_dict
+    from infra.local.stack import Stack
 
-    config = load()
-    if not config.env_file.exists():
+    stack = Stack()
+    if not stack.config.env_file.exists():
         raise StackError("there is no stack yet: run `make up` first")
-    parts = conninfo_to_dict(config["SAMPAN_WAREHOUSE_DSN"])
-    place = f"{parts.get('host', '127.0.0.1')}:{parts.get('port', 5432)}/{parts.get('dbname', 'sampan')}"
-    print(f"postgresql://bi_reader:{config['SAMPAN_BI_PASSWORD']}@{place}")
+    print(stack.reader_dsn())
 
 
 @app.command(name="exec", context_settings={"ignore_unknown_options": True}, hidden=True)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,10 @@ SMES, DAYS, START = 2000, 30, date(2026, 7, 6)
 REFRESH = "refresh_marts"
 DONE = ("success", "failed", "skipped", "upstream_failed", "removed")
 COUNTS = ("rows_published", "rows_quarantined", "rows_duplicate", "rows_held")
-EXAMPLE = "select * from marts.mart_sme_360 limit 5"
+EXAMPLE = (
+    "select market_iso2_code as market, count(distinct sme_id) as exporters, sum(value_hkd) as value_hkd "
+    "from marts.mart_sme_trade_monthly where flow <> 'import' group by 1 order by 3 desc limit 5"
+)
 
 
 @dataclass(frozen=True)
@@ -181,12 +185,23 @@ class Demo:
         where = Table.grid(padding=(0, 2))
         where.add_row("Airflow", f"{airflow.address(self.stack.config)}  user {airflow.USER}, password in .sampan/env")
         where.add_row("BI tools", "make dsn")
-        where.add_row("a first query", f'psql "$(make dsn)" -c "{EXAMPLE}"')
+        where.add_row("for example", f'psql "$(make dsn)" -c "{EXAMPLE}"')
         where.add_row("broken now", ".venv/bin/sampan status")
         where.add_row("stop", "make down")
-        for part in (feeds, marts, where):
+        for part in (feeds, marts, self._example(), where):
             self.console.print()
             self.console.print(part)
+
+    def _example(self) -> Table:
+        """The answer to the example, as the readers' role gets it."""
+        with psycopg.connect(self.stack.reader_dsn()) as connection:
+            cursor = connection.execute(EXAMPLE)
+            table = Table(
+                *(column.name for column in cursor.description or ()), title="Where small exporters sell most"
+            )
+            for row in cursor:
+                table.add_row(*(f"{value:,}" if isinstance(value, int | Decimal) else str(value) for value in row))
+        return table
 
     def _say(self, line: str) -> None:
         self.console.print(f"[dim]{line}[/]", highlight=False)

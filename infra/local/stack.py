@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from psycopg.conninfo import conninfo_to_dict
+
 from infra.local import airflow, s3
 from infra.local.config import HOME, HOST, Config, StackError, check_ports, load, save
 from infra.local.postgres import EmbeddedPostgres, server_user
@@ -142,6 +144,12 @@ class Stack:
         if name == "hkma":
             return _answers(f"http://{HOST}:{self.config['SAMPAN_HKMA_PORT']}{HKMA_PATH}?pagesize=1")
         return airflow.health(self.config).get(name, False)
+
+    def reader_dsn(self) -> str:
+        """Connection string of the read-only role `bi_reader`, as a URI that psql and BI tools take."""
+        parts = conninfo_to_dict(self.config["SAMPAN_WAREHOUSE_DSN"])
+        place = f"{parts.get('host') or HOST}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
+        return f"postgresql://bi_reader:{self.config['SAMPAN_BI_PASSWORD']}@{place}"
 
     def environment(self, program: str | None = None) -> dict[str, str]:
         """The environment of a program of this stack, or of a command that is run beside them."""
