@@ -39,8 +39,12 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
             uri = f"s3://{settings().drop_bucket}/{item['Key']}"
             seen += connection.execute(
                 "insert into ops.delivery (source_uri, etag, feed, business_date, received_at, bytes)"
-                " values (%s, %s, %s, %s, %s, %s) on conflict do nothing",
-                [uri, item["ETag"], feed, _date_of(contract, item["Key"]), item["LastModified"], item["Size"]],
+                " values (%s, %s, %s, %s, %s, %s) on conflict (source_uri, etag) do update"
+                " set problem = null, received_at = excluded.received_at, seen_at = clock_timestamp()"
+                # What was refused for a passing reason is looked at again once the reason has passed.
+                " where delivery.problem ->> 'rule' = 'delivery.gone'"
+                " or delivery.problem ->> 'rule' = 'delivery.future_date' and delivery.business_date <= %s",
+                [uri, item["ETag"], feed, _date_of(contract, item["Key"]), item["LastModified"], item["Size"], today()],
             ).rowcount
     return {"seen": seen}
 
@@ -93,7 +97,7 @@ def _one_reading(contract: Contract, day: date) -> list[dict[str, Any]]:
             if not isinstance(batch, list) or not all(isinstance(record, dict) for record in batch):
                 raise PermanentFailure(Problem("api.shape", f"no list of records at {api['records']}", url))
             if not batch:
-                return records
+                break
             digest = hashlib.sha256(json.dumps(batch, sort_keys=True).encode()).hexdigest()
             if digest in digests:
                 raise TransientFailure(f"{url}: the page at offset {len(records)} repeats an earlier one")
@@ -101,6 +105,8 @@ def _one_reading(contract: Contract, day: date) -> list[dict[str, Any]]:
             records += batch
             # Some APIs count the page, some the whole; a count other than the page's is of the whole and must stay.
             total = _at(answer, api["total"]) if api.get("total") else None
+            if total is not None and type(total) is not int:
+                raise PermanentFailure(Problem("api.shape", f"no number at {api['total']}", url))
             if total is not None and total != len(batch):
                 totals.add(total)
             if len(totals) > 1:
@@ -109,6 +115,8 @@ def _one_reading(contract: Contract, day: date) -> list[dict[str, Any]]:
                 break
             if not totals and len(batch) < int(paging["size"]):
                 break
+        else:
+            raise PermanentFailure(Problem("api.endless", f"more than {MAX_PAGES:,} pages", url))
     if totals and len(records) != next(iter(totals)):
         raise TransientFailure(f"{url}: {len(records)} records came, {next(iter(totals))} were promised")
     return records

@@ -7,6 +7,7 @@ sort: only when it cannot be built are the repeated rows looked for. Then Great 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import date
 
 import psycopg
@@ -114,12 +115,23 @@ def _names(columns: list[Column]) -> sql.Composed:
 def _broken_rows(connection: psycopg.Connection, batch: Batch, found: list[rules.Check]) -> dict[int, list[str]]:
     """Line and broken rules of each row that breaks one; the rows leave the intake table."""
     # A plain SELECT, because PostgreSQL runs it on several cores, and the rows it finds are few.
-    rows = connection.execute(
-        sql.SQL("select _line, {} from {} where {}").format(rules.all_broken(found), batch.intake, rules.any_of(found))
+    statement = sql.SQL("select _line, {} from {} where {}")
+    rows = _judged(
+        connection,
+        lambda careful: statement.format(rules.all_broken(found, careful), batch.intake, rules.any_of(found)),
     )
     broken = {line: list(names) for line, names in rows}
     _delete(connection, batch, broken)
     return broken
+
+
+def _judged(connection: psycopg.Connection, statement: Callable[[bool], sql.Composed]) -> psycopg.Cursor:
+    """Run a statement that asks the row rules; once more and carefully when a rule cannot be reckoned for some row."""
+    try:
+        with connection.transaction():
+            return connection.execute(statement(False))
+    except psycopg.DataError:
+        return connection.execute(statement(True))
 
 
 def _delete(connection: psycopg.Connection, batch: Batch, lines: dict[int, list[str]] | list[int]) -> None:
@@ -201,7 +213,7 @@ def _quarantine_rejects(
         for column in columns
         if column.name not in delivered
     ]
-    statement = sql.SQL(
+    template = sql.SQL(
         # A record that could not be split has no field to judge. A field of the wrong type breaks its type and no more.
         "insert into quarantine.record (feed, batch_id, line, broken_rules, record, fields)"
         " select {feed}, {batch}, _line,"
@@ -212,15 +224,19 @@ def _quarantine_rejects(
         " from (select _line, _broken, _record, {types} as _types,"
         " to_jsonb(r) - '_line' - '_broken' - '_record' as _fields, {casts}"
         " from {rejects} r) typed) judged"
-    ).format(
-        feed=sql.Literal(contract.feed),
-        batch=sql.Literal(batch.batch_id),
-        rules=rules.all_broken(found),
-        types=rules.all_broken(rules.type_checks(present)),
-        casts=sql.SQL(", ").join([rules.safe_casts(present), *absent]),
-        rejects=batch.rejects,
     )
-    return connection.execute(statement).rowcount
+
+    def statement(careful: bool) -> sql.Composed:
+        return template.format(
+            feed=sql.Literal(contract.feed),
+            batch=sql.Literal(batch.batch_id),
+            rules=rules.all_broken(found, careful),
+            types=rules.all_broken(rules.type_checks(present)),
+            casts=sql.SQL(", ").join([rules.safe_casts(present), *absent]),
+            rejects=batch.rejects,
+        )
+
+    return _judged(connection, statement).rowcount
 
 
 def _advise(connection: psycopg.Connection, contract: Contract, batch: Batch, columns: list[Column]) -> None:

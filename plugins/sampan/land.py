@@ -69,7 +69,12 @@ def _land(
     """Copy one delivery and enter it in the ledger. Returns False when its content was known for that date."""
     s3, (bucket, key) = settings().s3(), split(uri)
     with s3_errors():
-        body = s3.get_object(Bucket=bucket, Key=key)
+        try:
+            body = s3.get_object(Bucket=bucket, Key=key)
+        except s3.exceptions.NoSuchKey:
+            raise PermanentFailure(
+                Problem("delivery.gone", "the partner took it back before it was landed", uri)
+            ) from None
         digest, size = hashlib.sha256(), 0
         for block in body["Body"].iter_chunks(PART):
             digest.update(block)

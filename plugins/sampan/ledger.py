@@ -126,14 +126,36 @@ def each(
             if claimed is None:
                 continue
             try:
-                work(connection, contract, claimed)
-                done["batches"] += 1
-            except PermanentFailure as error:
-                hold(connection, claimed, error.problem)
-                done["held"] += 1
+                problem = _attempt(connection, contract, claimed, work)
+                if problem is not None:
+                    hold(connection, claimed, problem)
+                done["held" if problem is not None or _held(connection, claimed) else "batches"] += 1
             except StaleClaim as error:
                 log.warning("%s", error)
     return done
+
+
+def _attempt(
+    connection: psycopg.Connection,
+    contract: Contract,
+    batch: Batch,
+    work: Callable[[psycopg.Connection, Contract, Batch], None],
+) -> Problem | None:
+    """Do the work. What makes it fail for good is given back; everything else is raised."""
+    try:
+        work(connection, contract, batch)
+    except PermanentFailure as error:
+        return error.problem
+    except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded) as error:
+        # The server's own message quotes values, which may be personal data.
+        name = type(error).__name__
+        return Problem("batch.unprocessable", f"the database refuses what the delivery holds: {name}", batch.file)
+    return None
+
+
+def _held(connection: psycopg.Connection, batch: Batch) -> bool:
+    row = connection.execute("select state from ops.batch where batch_id = %s", [batch.batch_id]).fetchone()
+    return row is not None and row[0] == "held"
 
 
 @contextmanager

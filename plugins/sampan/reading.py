@@ -8,8 +8,10 @@ when it meets anything that only the exact way can judge; both ways give a sound
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+import re
 import zipfile
 import zlib
 from collections import deque
@@ -20,22 +22,32 @@ from typing import IO, Any
 
 from sampan.contract import Column, Contract
 from sampan.errors import PermanentFailure, Problem
-from sampan.privacy import PSEUDONYM, Pseudonymiser
+from sampan.privacy import PSEUDONYM, Pseudonymiser, hkid_is_valid
 
 BLOCK = 1 << 18
 MAX_RECORD_BYTES = 1 << 20
 MAX_RECORD_LINES = 50
 # A CSV of business data shrinks 5 to 50 times; a hundred times more is a bomb, not a delivery.
 BOMB_BYTES, BOMB_RATIO = 1 << 26, 200
+MAX_UNKNOWN = 100
 
-# What the fast way must not let pass unseen. In the order of the groups: a field shaped like an HKID number; the same in
-# brackets anywhere; NUL, or a field of a word that PostgreSQL takes for a date.
+# What the fast way must not let pass unseen. In the order of the groups: what may be an HKID number, bare and in brackets
+# (the byte sequences are brackets of full width); NUL; a word that PostgreSQL takes for a date.
 SUSPECT = (
-    rb'(?i)(?:^|[,"\n])\s*([a-z]{1,2}[0-9]{6}\(?[0-9a]\)?)\s*(?:[,"\r\n]|$)'
-    rb"|([a-z]{1,2}[0-9]{6}\([0-9a]\))"
-    rb'|(\x00|(?:^|[,"\n])\s*(?:now|today|tomorrow|yesterday|epoch|[-+]?infinity|allballs)\s*(?:[,"\r\n]|$))'
+    rb"(?i)(?:^|[^a-z0-9])([a-z]{1,2}[ -]?[0-9]{6}[ -]?[0-9a])(?:[^a-z0-9]|$)"
+    rb"|([a-z]{1,2}[ -]?[0-9]{6}[ -]?(?:\(|\xef\xbc\x88)[0-9a](?:\)|\xef\xbc\x89))"
+    rb"|(\x00)|(now|today|tomorrow|yesterday|epoch|infinity|allballs)"
 )
-DATE_WORDS = r"(?i)^\s*(now|today|tomorrow|yesterday|epoch|[-+]?infinity|allballs)"
+# Lines whose quotes stand as RFC 4180 has them: only those mean the same to COPY and to Python.
+PLAIN_LINES = rb'(?:(?:[^",\r\n]*|"(?:[^"\n]|"")*")(?:,(?:[^",\r\n]*|"(?:[^"\n]|"")*"))*\r?\n)*'
+DATE_WORDS = r"(?i)(now|today|tomorrow|yesterday|epoch|infinity|allballs)"
+# Halves of characters, which JSON can spell and no encoding can hold.
+SURROGATE = re.compile("[\ud800-\udfff]")
+csv.field_size_limit(2 * MAX_RECORD_BYTES)
+
+
+# A physical line: its number, its text, what is wrong with its bytes.
+Line = tuple[int, str, list[str]]
 
 
 class Unusual(Exception):
@@ -86,7 +98,7 @@ class Reader:
             contract, opener, business_date, file, private,
         )  # fmt: skip
         self.source = contract.source
-        self.withhold = any(column.personal == "drop" for column in contract.columns)
+        self.withhold = any(map(_wholly_personal, contract.columns))
         self._layout: Layout | None = None
 
     # --- bytes ---
@@ -172,10 +184,10 @@ class Reader:
         drift: list[tuple[str, str, str]] = []
         for heading in headings:
             column = known.get(heading)
+            if headings.count(heading) > 1 or (column is not None and column in columns):
+                raise self._problem("header_repeated", f"heading {_shown(heading)} stands twice", header_line)
             if column is None:
                 column = self._unknown(heading, header_line, drift)
-            elif column in columns:
-                raise self._problem("header_repeated", f"heading {heading!r} stands twice", header_line, heading)
             elif column.source_name != heading:
                 drift.append(("renamed", column.name, heading))
             columns.append(column)
@@ -186,26 +198,42 @@ class Reader:
                 raise self._problem("header_missing_column", message, header_line, column.name)
             drift.append(("missing", column.name, "null in every row"))
         layout = Layout([None if c is None or c.personal == "drop" else c for c in columns], first_line, drift)
+        hidden = next((column for column in missing if _wholly_personal(column)), None)
+        if hidden is not None and layout.added:
+            message = (
+                f"{hidden.source_name!r}, which holds personal data, is missing, and the contract does not know"
+                f" {_shown(layout.added[0].source_name)}: it may be the same under another name, so nothing is stored"
+            )
+            raise self._problem("header_personal_data", message, header_line, hidden.name)
         return layout
 
     def _unknown(self, heading: str, line: int | None, drift: list[tuple[str, str, str]]) -> Column | None:
         if self.contract.drift == "fail":
-            message = f"column {heading!r} is not in the contract, whose drift policy is fail"
-            raise self._problem("header_unknown_column", message, line, heading)
-        name = "".join(c if c.isascii() and c.isalnum() else "_" for c in heading.lower()).strip("_")[:50] or "unnamed"
+            message = f"column {_shown(heading)} is not in the contract, whose drift policy is fail"
+            raise self._problem("header_unknown_column", message, line)
+        if len(drift) >= MAX_UNKNOWN:
+            raise self._problem("header_unrecognised", f"more than {MAX_UNKNOWN} columns are not in the contract", line)
+        shown = self.private.clean_text(heading)
+        name = "".join(c if c.isascii() and c.isalnum() else "_" for c in shown.lower()).strip("_")[:40]
+        if not name or any(name in (other, other.removeprefix("x_")) for _, other, _ in drift):
+            # A heading without a letter of its own, or two that come to the same name, are told apart by their hash.
+            name = f"{name or 'column'}_{hashlib.sha256(heading.encode('utf-8', 'replace')).hexdigest()[:8]}"
         if self.contract.drift == "ignore":
-            drift.append(("ignored", name, heading[:100]))
+            drift.append(("ignored", name, _shown(shown)))
             return None
-        name = f"x_{name}"
-        drift.append(("added", name, heading[:100]))
-        return Column(name, heading, "string", f"Added by the partner as {heading[:100]!r}; not in the contract.")
+        name = name if name.startswith("x_") else f"x_{name}"
+        drift.append(("added", name, _shown(shown)))
+        return Column(name, heading, "string", f"Added by the partner as {_shown(shown)}; not in the contract.")
 
     def _csv_layout(self) -> Layout:
         line = next(self._raw_lines(), None)
         if line is None or not line.strip():
             raise self._problem("empty", "the delivery holds no byte of data")
         text, _ = self._decode(line)
-        headings = [heading.strip() for heading in next(csv.reader([text], delimiter=self.source.delimiter), [])]
+        try:
+            headings = [heading.strip() for heading in next(csv.reader([text], delimiter=self.source.delimiter), [])]
+        except csv.Error as error:
+            raise self._problem("header_unreadable", f"the heading line is not CSV: {error}", 1) from None
         return self._match(headings, 2)
 
     def _jsonl_layout(self) -> Layout:
@@ -237,7 +265,10 @@ class Reader:
         header = next(rows, None)
         if header is None:
             raise self._problem("empty", "the sheet is empty")
-        return self._match([str(cell).strip() for cell in header[1] if str(cell).strip()], header[0] + 1, header[0])
+        headings = [str(cell).strip() for cell in header[1]]
+        while headings and not headings[-1]:
+            headings.pop()
+        return self._match(headings, header[0] + 1, header[0])
 
     def _fixed_layout(self) -> Layout:
         return self._match([column.source_name for column in self.contract.columns], 1, None)
@@ -248,8 +279,7 @@ class Reader:
     def fast(self) -> bool:
         """Whether `blocks` may be tried: nothing to drop, and no value that must be replaced in every row."""
         layout = self.layout
-        blanket = any(c.personal == "pseudonymise" and c.personal_pattern != "hkid" for c in layout.stored)
-        if blanket or self.source.format not in ("csv", "parquet"):
+        if any(map(_wholly_personal, layout.stored)) or self.source.format not in ("csv", "parquet"):
             return False
         return self.source.format == "parquet" or (None not in layout.columns and self.source.delimiter == ",")
 
@@ -259,8 +289,10 @@ class Reader:
 
         options = re2.Options()
         options.encoding = re2.Options.Encoding.LATIN1
-        suspect = re2.compile(SUSPECT, options)
+        suspect, plain = re2.compile(SUSPECT, options), re2.compile(PLAIN_LINES, options)
         for block in self._parquet_blocks() if self.source.format == "parquet" else self._csv_blocks():
+            if b'"' in block and not plain.fullmatch(block):
+                raise Unusual
             yield self._cleaned(block, suspect)
 
     def _csv_blocks(self) -> Iterator[bytes]:
@@ -294,33 +326,53 @@ class Reader:
     def _cleaned(self, block: bytes, suspect: Any) -> bytes:
         """The block with personal data replaced. Most blocks hold nothing suspect and are given back as they are."""
         columns = self.layout.stored
-        guarded = {place for place, column in enumerate(columns) if column.personal == "pseudonymise"}
         parts, done, position = [], 0, 0
         while match := suspect.search(block, position):
             if match.start(3) >= 0:
                 raise Unusual
-            place = max(match.start(1), match.start(2))
-            position = max(match.end() - 1, match.start() + 1)
+            place = max(match.start(group) for group in (1, 2, 4))
             start = block.rfind(b"\n", 0, place) + 1
             before = block[start:place]
-            if match.start(2) < 0 and b'"' not in before and before.count(b",") not in guarded:
-                continue
+            # In which column it stands costs more to know when a quote comes before.
+            column = None if b'"' in before else columns[min(before.count(b","), len(columns) - 1)]
             end = block.find(b"\n", place)
-            parts += [block[done:start], self._clean_line(block[start:end])]
-            done = position = end
+            if match.start(4) >= 0:
+                self._refuse_date_words(block[start:end], column)
+            elif match.start(2) >= 0 or column is None or _may_be_hkid(column, match.group(1)):
+                parts += [block[done:start], self._clean_line(block[start:end])]
+                done = position = end
+                continue
+            position = place + 1
         return b"".join([*parts, block[done:]]) if parts else block
+
+    def _refuse_date_words(self, line: bytes, column: Column | None) -> None:
+        """Leave a line to the exact way in which such a word stands for a date: its meaning changes every day."""
+        if column is None:
+            values, columns = self._split_line(line), self.layout.stored
+        else:
+            values, columns = [line.decode("utf-8", "surrogateescape")], [column]
+        for value, column in zip(values, columns, strict=True):
+            if column.type in ("date", "timestamptz") and re.search(DATE_WORDS, value):
+                raise Unusual
+
+    def _split_line(self, line: bytes) -> list[str]:
+        """Fields of one CSV line of the stored columns."""
+        text = line.decode("utf-8", "surrogateescape").removesuffix("\r")
+        try:
+            (row,) = csv.reader([text], strict=True)
+        except (csv.Error, ValueError):
+            raise Unusual from None
+        if len(row) != len(self.layout.stored):
+            raise Unusual
+        return row
 
     def _clean_line(self, line: bytes) -> bytes:
         """One CSV line with every field as it may be stored."""
-        text = line.decode("utf-8", "surrogateescape")
-        try:
-            (row,) = csv.reader([text.removesuffix("\r")], strict=True)
-            cleaned = [self.private.clean(column, value) for column, value in zip(self.layout.stored, row, strict=True)]
-        except (csv.Error, ValueError):
-            raise Unusual from None
+        row = self._split_line(line)
+        cleaned = [self.private.clean(column, value) for column, value in zip(self.layout.stored, row, strict=True)]
         if cleaned == row:
             return line
-        return (_csv_line(cleaned) + text[len(text.removesuffix("\r")) :]).encode("utf-8", "surrogateescape")
+        return _csv_line(cleaned).encode("utf-8", "surrogateescape") + (b"\r" if line.endswith(b"\r") else b"")
 
     def _parquet(self) -> Any:
         import pyarrow as pa
@@ -330,9 +382,13 @@ class Reader:
         if not data:
             raise self._problem("empty", "the delivery holds no byte of data")
         try:
-            return pq.ParquetFile(pa.BufferReader(data))
+            file = pq.ParquetFile(pa.BufferReader(data))
         except (pa.ArrowException, OSError) as error:
             raise self._problem("corrupt", f"not readable as Parquet: {error}") from None
+        cells = file.metadata.num_rows * file.metadata.num_columns
+        if cells > BOMB_BYTES and cells > BOMB_RATIO * len(data):
+            raise self._problem("too_large", f"unpacks to {cells:,} cells from {len(data):,} bytes: refused")
+        return file
 
     def _parquet_batches(self) -> Iterator[Any]:
         import pyarrow as pa
@@ -394,6 +450,8 @@ class Reader:
             cleaned = None if value is None or value == "" else self.private.clean(column, value)
             if cleaned is not None and "\0" in cleaned:
                 cleaned, broken = cleaned.replace("\0", "\u2400"), [*broken, "record.nul"]
+            if cleaned is not None and SURROGATE.search(cleaned):
+                cleaned, broken = SURROGATE.sub("\ufffd", cleaned), [*broken, "record.encoding"]
             changed = changed or (cleaned or "") != (value or "")
             fields.append(cleaned)
         if changed or text is None:
@@ -409,9 +467,9 @@ class Reader:
     def _csv_records(self) -> Iterator[Record]:
         width, lines = len(self.layout.columns), enumerate(self._raw_lines(), 1)
         next(lines, None)
-        waiting: deque[tuple[int, str, list[str]]] = deque()
+        waiting: deque[Line] = deque()
 
-        def following() -> Iterator[tuple[int, str, list[str]]]:
+        def following() -> Iterator[Line]:
             while True:
                 if waiting:
                     yield waiting.popleft()
@@ -425,6 +483,7 @@ class Reader:
             if not text.strip():
                 continue
             values, more, rule = self._split(text, following, waiting, width)
+            broken = list(dict.fromkeys([*broken, *(also for _, _, flaws in more for also in flaws)]))
             if rule:
                 broken = [*broken, rule]
             if values is None or len(values) != width:
@@ -432,31 +491,33 @@ class Reader:
                     broken = [*broken, "record.too_few_fields" if len(values) < width else "record.too_many_fields"]
                 yield self._broken(number, broken, text)
                 continue
-            yield self._record(number, values, broken, "\n".join([text, *more]))
+            yield self._record(number, values, broken, "\n".join([text, *(line for _, line, _ in more)]))
 
     def _split(
-        self, text: str, following: Callable[[], Iterator[tuple[int, str, list[str]]]], waiting: Any, width: int
-    ) -> tuple[list[str] | None, list[str], str | None]:
+        self, text: str, following: Callable[[], Iterator[Line]], waiting: deque[Line], width: int
+    ) -> tuple[list[str] | None, list[Line], str | None]:
         """Fields of the record that begins with `text`, the further lines it took, and the rule that it broke."""
         if '"' not in text:
             return text.split(self.source.delimiter), [], None
-        taken: list[tuple[int, str, list[str]]] = []
-        whole = text
+        taken: list[Line] = []
+        whole, closed = text, True
         while True:
             try:
-                rows = list(csv.reader(io.StringIO(whole), delimiter=self.source.delimiter, strict=True))
+                # A line without a quote cannot close one: the record is looked at again only after one that has.
+                if closed:
+                    rows = list(csv.reader(io.StringIO(whole), delimiter=self.source.delimiter, strict=True))
+                    if len(rows) == 1 and (not taken or len(rows[0]) == width):
+                        return rows[0], taken, None
+                    break
             except csv.Error as error:
-                if "unexpected end of data" not in str(error) or len(taken) >= MAX_RECORD_LINES:
+                if "unexpected end of data" not in str(error):
                     break
-                extra = next(following(), None)
-                if extra is None:
-                    break
-                taken.append(extra)
-                whole += "\n" + extra[1]
-                continue
-            if len(rows) == 1 and (not taken or len(rows[0]) == width):
-                return rows[0], [line for _, line, _ in taken], None
-            break
+            extra = next(following(), None) if len(taken) < MAX_RECORD_LINES else None
+            if extra is None:
+                break
+            taken.append(extra)
+            whole += "\n" + extra[1]
+            closed = '"' in extra[1]
         # The quote swallowed lines that are records of their own: give them back, only this line is bad.
         waiting.extendleft(reversed(taken))
         return None, [], "record.unclosed_quote" if taken or text.count('"') % 2 else "record.bad_quote"
@@ -464,6 +525,7 @@ class Reader:
     def _jsonl_records(self) -> Iterator[Record]:
         renamed = {name: heading for kind, name, heading in self.layout.drift if kind == "renamed"}
         keys = [None if c is None else renamed.get(c.name, c.source_name) for c in self.layout.columns]
+        shown = {key for key in keys if key is not None}
         for number, line in enumerate(self._raw_lines(), 1):
             text, broken = self._decode(line)
             if not text.strip():
@@ -477,18 +539,16 @@ class Reader:
                 yield self._broken(number, [*broken, "record.not_an_object"], text)
                 continue
             values = [None if key is None else _json_text(item.get(key)) for key in keys]
-            private = {column.source_name for column in self.contract.columns if column.personal == "drop"}
-            yield self._record(number, values, broken, None if private & item.keys() else text)
+            yield self._record(number, values, broken, text if item.keys() <= shown else None)
 
     def _parquet_records(self) -> Iterator[Record]:
         row = 0
         hidden = [column is None for column in self.layout.columns]
         for batch in self._parquet_batches():
-            for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            for values in zip(*map(_arrow_texts, batch.columns), strict=True):
                 row += 1
                 given = iter(values)
-                texts = [None if gone else _cell_text(next(given)) for gone in hidden]
-                yield self._record(row, texts, [], None)
+                yield self._record(row, [None if gone else next(given) for gone in hidden], [], None)
 
     def _xlsx_rows(self) -> Iterator[tuple[int, list[Any]]]:
         import python_calamine
@@ -542,6 +602,15 @@ class Reader:
 # --- small pieces -----------------------------------------------------------------------------------------------------
 
 
+def _wholly_personal(column: Column) -> bool:
+    """Whether every value of a column is personal data."""
+    return column.personal == "drop" or (column.personal == "pseudonymise" and column.personal_pattern != "hkid")
+
+
+def _may_be_hkid(column: Column, found: bytes) -> bool:
+    return column.personal == "pseudonymise" or hkid_is_valid(found.decode())
+
+
 def _plain(chunks: Callable[[int], Iterator[bytes]]) -> Iterator[bytes]:
     return chunks(BLOCK)
 
@@ -586,6 +655,11 @@ def _unzstd(chunks: Callable[[int], Iterator[bytes]]) -> Iterator[bytes]:
         raise EOFError
 
 
+def _shown(heading: str) -> str:
+    """A heading as it may stand in a message or a table: quoted, short, nothing in it that is not to be printed."""
+    return ascii(heading[:60]) if not heading.isprintable() else repr(heading[:60])
+
+
 def _csv_line(values: Sequence[str]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="").writerow(values)
@@ -598,6 +672,17 @@ def _json_text(value: Any) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     return json.dumps(value, ensure_ascii=False)
+
+
+def _arrow_texts(values: Any) -> list[str | None]:
+    """A Parquet column as the texts that the fast way would write."""
+    import pyarrow as pa
+
+    try:
+        texts: list[str | None] = values.cast(pa.string()).to_pylist()
+    except (pa.ArrowException, UnicodeDecodeError):
+        texts = [_cell_text(value) for value in values.to_pylist()]
+    return texts
 
 
 def _cell_text(value: Any) -> str | None:

@@ -34,6 +34,8 @@ def connect(role: str = "loader", **options: Any) -> Iterator[psycopg.Connection
             connection.execute("set timezone to 'Asia/Hong_Kong'")
             connection.execute("set datestyle to 'ISO, YMD'")
             yield connection
+    except psycopg.errors.ProgramLimitExceeded:
+        raise
     except TRANSIENT as error:
         raise TransientFailure(f"warehouse: {str(error).strip()}") from error
 

@@ -1,0 +1,411 @@
+"""Valid deliveries of any feed, made from its contract alone, so that tests run over every contract there is.
+
+All values are synthetic. Rows are dictionaries of column name to text (None for empty), as the warehouse would show them.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import random
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from decimal import Decimal
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from re import _constants as codes  # type: ignore[attr-defined]
+from re import _parser as parser  # type: ignore[attr-defined]
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import duckdb
+import pytest
+
+from sampan.contract import Column, Contract, load, load_all
+from sampan.settings import settings
+
+DAY = date(2026, 7, 6)
+FEEDS = tuple(load_all())
+Row = dict[str, str | None]
+
+
+def feeds(condition: Callable[[Contract], bool] = lambda contract: True, *, least: int = 1) -> list[str]:
+    """Feeds whose contract meets a condition. Fewer than `least` fail the collection: an empty set proves nothing."""
+    chosen = [feed for feed, contract in load_all().items() if condition(contract)]
+    assert len(chosen) >= least, f"{len(chosen)} feeds meet the condition, {least} were expected"
+    return chosen
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def rows(feed: str, count: int, day: date = DAY, seed: int = 0) -> list[Row]:
+    """`count` rows that break no rule of the feed's contract on `day`, no two with the same key."""
+    return [dict(row) for row in _rows(feed, count, day, seed)]
+
+
+@cache
+def _rows(feed: str, count: int, day: date, seed: int) -> tuple[Row, ...]:
+    contract, chance = load(feed), random.Random(f"{feed}{day}{seed}")
+    found: dict[tuple[str | None, ...], Row] = {}
+    wanted = 4 * count
+    while len(found) < count:
+        if wanted > 2_000_000:
+            raise AssertionError(f"{feed}: no way found to meet all rules of its contract")
+        drawn = [{column.name: value(column, day, chance) for column in contract.columns} for _ in range(wanted)]
+        for row in _valid(contract, drawn, day):
+            found.setdefault(tuple(row[name] for name in contract.key), row)
+        wanted *= 4
+    return tuple(list(found.values())[:count])
+
+
+def _valid(contract: Contract, drawn: list[Row], day: date) -> list[Row]:
+    """Those of the drawn rows that meet every row rule, asked in SQL of another engine than the warehouse's."""
+    types = {"text": "varchar", "numeric": "decimal(38, 6)", "timestamptz": "timestamp"}
+    casts = ", ".join(f'try_cast("{c.name}" as {types.get(c.type, c.type)}) as "{c.name}"' for c in contract.columns)
+    tests = " and ".join(f"({rule.predicate}) is not false" for rule in contract.row_rules) or "true"
+    with duckdb.connect() as connection:
+        connection.execute("create table drawn (position bigint, record json)")
+        body = [(position, json.dumps(row)) for position, row in enumerate(drawn)]
+        fields = ", ".join(f"record ->> '{c.name}' as \"{c.name}\"" for c in contract.columns)
+        for start in range(0, len(body), 1000):
+            part = body[start : start + 1000]
+            values = [item for pair in part for item in pair]
+            connection.execute(f"insert into drawn values {', '.join(['(?, ?)'] * len(part))}", values)
+        good = connection.execute(
+            f"select position from (select position, {casts}, date '{day}' as business_date"
+            f" from (select position, {fields} from drawn)) where {tests} order by position"
+        ).fetchall()
+    return [drawn[position] for (position,) in good]
+
+
+def value(column: Column, day: date, chance: random.Random) -> str | None:
+    """A value that its column's own rules accept; None for part of those of a column that may be empty."""
+    if not column.required and chance.random() < 0.4:
+        return None
+    options = column.options
+    if column.enum:
+        return chance.choice(column.enum)
+    if "pattern" in options:
+        return matching(options["pattern"], chance)
+    if column.type == "boolean":
+        return chance.choice(("true", "false"))
+    if column.type in ("date", "timestamptz"):
+        moment = (day - timedelta(days=chance.randrange(60))).isoformat()
+        clock = f" {chance.randrange(9, 18):02}:{chance.randrange(60):02}:{chance.randrange(60):02}"
+        return moment if column.type == "date" else moment + clock
+    if column.type in ("bigint", "numeric"):
+        low = Decimal(str(options.get("minimum", options.get("exclusiveMinimum", 0))))
+        high = min(Decimal(str(options.get("maximum", 10**6))), low + 5000)
+        if column.type == "bigint":
+            return str(int(low) + chance.randrange(int(min(high - low, Decimal(40))) + 1))
+        return str((low + (high - low) * chance.randrange(1, 1000) / 1000).quantize(Decimal("0.01")))
+    length = int(options.get("maxLength", 60))
+    return f"Synthetic {column.name} {chance.randrange(10**6)}"[:length].rstrip()
+
+
+def matching(pattern: str, chance: random.Random) -> str:
+    """Text that a regular expression matches; of the first alternatives, so that a number comes before a pseudonym."""
+    text = _sampled(parser.parse(pattern), chance)
+    assert re.search(pattern, text), (pattern, text)
+    return text
+
+
+def _sampled(parsed: Any, chance: random.Random) -> str:
+    out = []
+    for code, argument in parsed:
+        if code is codes.LITERAL:
+            out.append(chr(argument))
+        elif code is codes.IN:
+            out.append(_member(argument, chance))
+        elif code is codes.MAX_REPEAT:
+            low, high, inner = argument
+            out += [_sampled(inner, chance) for _ in range(chance.randint(low, min(high, low + 4)))]
+        elif code is codes.SUBPATTERN:
+            out.append(_sampled(argument[3], chance))
+        elif code is codes.BRANCH:
+            out.append(_sampled(argument[1][0], chance))
+        elif code is not codes.AT:
+            raise AssertionError(f"the factory cannot sample {code}")
+    return "".join(out)
+
+
+def _member(choices: Any, chance: random.Random) -> str:
+    code, argument = chance.choice(choices)
+    return chr(argument) if code is codes.LITERAL else chr(chance.randint(*argument))
+
+
+def hkid(letters: str, digits: str, brackets: bool = True) -> str:
+    """A synthetic HKID number with the right check digit."""
+    values = [36 if char == " " else ord(char) - 55 for char in letters.rjust(2)] + [int(digit) for digit in digits]
+    check = -sum(item * weight for item, weight in zip(values, range(9, 1, -1), strict=True)) % 11
+    mark = "A" if check == 10 else str(check)
+    return f"{letters}{digits}({mark})" if brackets else f"{letters}{digits}{mark}"
+
+
+# --- deliveries -------------------------------------------------------------------------------------------------------
+
+
+def encode(
+    contract: Contract,
+    given: Sequence[Mapping[str, str | None]],
+    *,
+    renamed: Mapping[str, str] | None = None,
+    added: Mapping[str, Sequence[str | None]] | None = None,
+    without: Sequence[str] = (),
+    backwards: bool = False,
+) -> bytes:
+    """Rows as the partner would write them. `renamed` maps columns to other headings, `added` headings to their values."""
+    columns = [column for column in contract.columns if column.name not in without]
+    headings = [(renamed or {}).get(column.name, column.source_name) for column in columns] + list(added or {})
+    kinds = [column.type for column in columns] + ["text"] * len(added or {})
+    records = [
+        [row.get(column.name) for column in columns] + [values[number] for values in (added or {}).values()]
+        for number, row in enumerate(given)
+    ]
+    if backwards:
+        headings, kinds, records = headings[::-1], kinds[::-1], [record[::-1] for record in records]
+    body = {"csv": _csv, "jsonl": _jsonl, "xlsx": _xlsx, "parquet": _parquet}[contract.source.format](
+        contract, headings, kinds, records
+    )
+    return compress(contract, body)
+
+
+def compress(contract: Contract, body: bytes) -> bytes:
+    """Bytes compressed as the feed's contract says."""
+    if contract.source.compression == "gzip":
+        return gzip.compress(body, 1)
+    if contract.source.compression == "zstd":
+        import zstandard
+
+        return zstandard.ZstdCompressor(level=1).compress(body)
+    return body
+
+
+def _csv(contract: Contract, headings: list[str], kinds: list[str], records: list[list[str | None]]) -> bytes:
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=contract.source.delimiter, lineterminator="\n")
+    writer.writerow(headings)
+    writer.writerows([[item or "" for item in record] for record in records])
+    return out.getvalue().encode(contract.source.encoding)
+
+
+def json_line(headings: Sequence[str], kinds: Sequence[str], record: Sequence[str | None]) -> str:
+    """One record as a JSON object, numbers as they are written and not as floats."""
+    parts = []
+    for heading, kind, item in zip(headings, kinds, record, strict=True):
+        bare = item is not None and kind in ("bigint", "boolean", "numeric")
+        parts.append(f"{json.dumps(heading, ensure_ascii=False)}: {item if bare else json.dumps(item)}")
+    return "{" + ", ".join(parts) + "}"
+
+
+def _jsonl(contract: Contract, headings: list[str], kinds: list[str], records: list[list[str | None]]) -> bytes:
+    return "".join(json_line(headings, kinds, record) + "\n" for record in records).encode(contract.source.encoding)
+
+
+def _xlsx(contract: Contract, headings: list[str], kinds: list[str], records: list[list[str | None]]) -> bytes:
+    import xlsxwriter
+
+    out = io.BytesIO()
+    with xlsxwriter.Workbook(out, {"in_memory": True}) as book:
+        day = book.add_format({"num_format": "yyyy-mm-dd"})
+        sheet = book.add_worksheet(contract.source.sheet)
+        for number, heading in enumerate(headings):
+            sheet.write_string(contract.source.header_row - 1, number, heading)
+        for line, record in enumerate(records, contract.source.header_row):
+            for number, (kind, item) in enumerate(zip(kinds, record, strict=True)):
+                if item is None:
+                    continue
+                typed = _typed(kind, item)
+                if isinstance(typed, date):
+                    sheet.write_datetime(line, number, typed, day)
+                elif isinstance(typed, str):
+                    sheet.write_string(line, number, typed)
+                else:
+                    sheet.write(line, number, typed)
+    return out.getvalue()
+
+
+def _parquet(contract: Contract, headings: list[str], kinds: list[str], records: list[list[str | None]]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {
+        "text": pa.string(), "bigint": pa.int64(), "numeric": pa.decimal128(20, 2), "boolean": pa.bool_(),
+        "date": pa.date32(), "timestamptz": pa.string(),
+    }  # fmt: skip
+    arrays = [
+        pa.array([None if r[i] is None else _typed(kind, r[i] or "") for r in records], types[kind])
+        for i, kind in enumerate(kinds)
+    ]
+    out = io.BytesIO()
+    pq.write_table(pa.table(arrays, names=headings), out)
+    return out.getvalue()
+
+
+def _typed(kind: str, item: str) -> Any:
+    try:
+        if kind == "bigint":
+            return int(item)
+        if kind == "numeric":
+            return Decimal(item)
+        if kind == "date":
+            return date.fromisoformat(item)
+    except (ValueError, ArithmeticError):
+        return item
+    return item == "true" if kind == "boolean" and item in ("true", "false") else item
+
+
+def plain(item: Any) -> str | None:
+    """A value of the warehouse or of a row in one notation, to compare them."""
+    if item is None or item == "":
+        return None
+    if isinstance(item, bool):
+        return "true" if item else "false"
+    if isinstance(item, Decimal):
+        return f"{item.normalize():f}"
+    if hasattr(item, "isoformat"):
+        return str(item.isoformat(" ") if hasattr(item, "hour") else item.isoformat()).removesuffix("+08:00")
+    text = str(item)
+    return f"{Decimal(text).normalize():f}" if re.fullmatch(r"-?[0-9]+\.[0-9]+", text) else text
+
+
+def stored(contract: Contract, given: Sequence[Row]) -> list[tuple[str | None, ...]]:
+    """Rows as they should stand in raw, sorted."""
+    return sorted((tuple(plain(row[c.name]) for c in contract.stored) for row in given), key=str)
+
+
+# --- partners ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Api:
+    """A small HTTP server that pages through `records` in the shape that a contract promises.
+
+    `turn` may replace an answer: it is given the number of the request and the proper one as (status, body).
+    """
+
+    contract: Contract
+    records: list[str] = field(default_factory=list)
+    turn: Callable[[int, int, bytes], tuple[int, bytes]] = lambda number, status, body: (status, body)
+    asked: list[dict[str, str]] = field(default_factory=list)
+    url: str = ""
+
+    def answer(self, query: dict[str, str]) -> bytes:
+        """The proper answer to a request."""
+        api = self.contract.source.api
+        paging = api["pagination"]
+        start, size = int(query.get(paging["offset"], 0)), int(query.get(paging["limit"], paging["size"]))
+        page = f"[{', '.join(self.records[start : start + size])}]"
+        document: dict[str, Any] = {}
+        for path, item in (
+            (api["success"]["path"], api["success"]["equals"]),
+            (api["success"]["message"], "No error found"),
+            (api["total"], len(self.records)),
+            (api["records"], "@records@"),
+        ):
+            *above, last = path.split(".")
+            inner = document
+            for step in above:
+                inner = inner.setdefault(step, {})
+            inner[last] = item
+        return json.dumps(document).replace('"@records@"', page).encode()
+
+    def __enter__(self) -> Api:
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                query = dict(parse_qsl(urlsplit(self.path).query))
+                api.asked.append(query)
+                status, body = api.turn(len(api.asked), 200, api.answer(query))
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/public"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@dataclass
+class Partner:
+    """Hands deliveries of any feed over: files into the drop prefix, open data through an API."""
+
+    sampan: Any
+    patch: pytest.MonkeyPatch
+
+    def hands_over(self, feed: str, day: date, given: Sequence[Row], name: str = "delivery", **changes: Any) -> bytes:
+        """Deliver rows as the contract says and let fetch find them. Returns the bytes."""
+        from sampan import fetch
+
+        contract = load(feed)
+        body = encode(contract, given, **changes)
+        if contract.source.kind == "s3":
+            self.sampan.deliver(feed, day, f"{name}.{contract.source.extension}", body)
+            fetch.run(feed)
+            return body
+        with Api(contract, body.decode().splitlines()) as api, self.patch.context() as patch:
+            patch.setenv(contract.source.api["baseUrlVariable"], api.url)
+            settings.cache_clear()
+            fetch.run(feed, day)
+        settings.cache_clear()
+        return body
+
+    def puts(self, feed: str, day: date | str, name: str, body: bytes) -> None:
+        """Deliver bytes as they are and let fetch find them."""
+        self.sampan.deliver(feed, day, name, body)
+        self.finds(feed)
+
+    def finds(self, feed: str) -> None:
+        """Fetch without asking an API."""
+        from sampan import fetch
+
+        with self.patch.context() as patch:
+            patch.setattr(fetch, "_ask", lambda contract, day: None)
+            fetch.run(feed)
+
+    def ingest(self, feed: str, day: date | None = None) -> dict[str, Any]:
+        """Land, load, gate and publish; returns the newest batch."""
+        from sampan import gate, land, load, publish
+
+        for step in (land, load, gate, publish):
+            step.run(feed, day)
+        return self.sampan.batch(feed)
+
+    def raw(self, feed: str) -> list[tuple[str | None, ...]]:
+        """All rows of raw.<feed>, stored columns in the contract's order, sorted."""
+        names = ", ".join(f'"{column.name}"' for column in load(feed).stored)
+        found = self.sampan.rows(f'select {names} from raw."{feed}"')
+        return sorted((tuple(plain(item) for item in row) for row in found), key=str)
+
+    def quarantined(self, feed: str) -> list[tuple[int, list[str]]]:
+        """(line, broken rules) of the feed's quarantined rows in order of line."""
+        query = "select line, broken_rules from quarantine.record where feed = %s order by batch_id, line"
+        return self.sampan.rows(query, feed)
+
+
+@pytest.fixture
+def partner(sampan: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Partner]:
+    """Partners of a fresh installation."""
+    yield Partner(sampan, monkeypatch)
+
+
+def unlimited(contract: Contract) -> Contract:
+    """A contract that holds no batch for its share of rejected rows."""
+    return replace(contract, budget=1.0)

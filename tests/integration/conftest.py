@@ -1,0 +1,3 @@
+from tests.factory import partner
+
+__all__ = ["partner"]

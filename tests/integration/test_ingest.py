@@ -1,0 +1,28 @@
+"""From the drop prefix to raw, over every contract there is."""
+
+from __future__ import annotations
+
+import random
+from datetime import date, timedelta
+
+import pytest
+
+from sampan.contract import load
+from tests import factory
+from tests.factory import DAY, FEEDS
+
+NEXT = DAY + timedelta(days=1)
+
+
+def test_every_contract_is_ingested_here():
+    assert len(FEEDS) >= 10
+
+
+@pytest.mark.parametrize("feed", FEEDS)
+def test_ingest_publishes_every_value_when_all_rows_are_sound(feed, partner):
+    given = factory.rows(feed, 25)
+    partner.hands_over(feed, DAY, given)
+    batch = partner.ingest(feed)
+    assert (batch["state"], batch["rows_in"], batch["rows_published"]) == ("published", 25, 25), batch["problem"]
+    assert partner.raw(feed) == factory.stored(load(feed), given)
+    assert partner.quarantined(feed) == []
