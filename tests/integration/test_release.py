@@ -1,0 +1,450 @@
+"""Releases on small marts made by hand: what readers see while a release, a rollback or a crash happens."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import psycopg
+import pytest
+from psycopg import sql
+from sampan import build, expectations, release
+from sampan.contract import Rule
+from sampan.errors import PermanentFailure, TransientFailure
+from sampan.settings import settings
+
+from tests.conftest import ROOT
+
+COLUMNS = {
+    "mart_one": "%(no)s::bigint as release_no, g as id, 'x' || g as name",
+    "mart_two": "%(no)s::bigint as release_no, g as id, g * 2 as amount_hkd",
+}
+FAILPOINTS = (
+    "release.after_rename",
+    "release.before_swap",
+    "release.after_swap",
+    "release.before_commit",
+    "release.after_commit",
+    "release.before_drop_commit",
+)
+
+
+def make_build(columns: dict[str, str] | None = None, rows: int = 50, passed: bool = True) -> int:
+    """A complete build with these marts, as dbt leaves it; its gate has passed unless said otherwise."""
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        ((number,),) = connection.execute(
+            "insert into ops.build (state, as_of_date, built_at) values ('built', '2026-07-06', clock_timestamp())"
+            " returning build_no"
+        ).fetchall()
+        connection.execute("create schema build")
+        for mart, select in (columns or COLUMNS).items():
+            table = sql.Identifier("build", mart)
+            query = sql.SQL("create table {} as select ").format(table).as_string() + select % {"no": number}
+            connection.execute(query + f" from generate_series(1, {rows}) g")
+            connection.execute(sql.SQL("comment on table {} is 'One row per id.'").format(table))
+            connection.execute(sql.SQL("comment on column {}.id is 'Number of the row.'").format(table))
+        if passed:
+            verdict = expectations.Outcome(
+                "ok", "Holds.", "expect_table_row_count_to_be_between", None, "critical", True, {}
+            )
+            expectations.store(connection, "mart_one", [verdict], build_no=number)
+    return number
+
+
+def release_one(**options) -> int:
+    number = make_build(**options)
+    assert release.run()["release_no"] == number
+    return number
+
+
+def read(query: str, connection: psycopg.Connection | None = None) -> list[tuple]:
+    if connection is not None:
+        return connection.execute(query).fetchall()
+    with psycopg.connect(settings().dsn("bi"), autocommit=True) as reader:
+        return reader.execute(query).fetchall()
+
+
+def shown() -> set[int]:
+    """Release numbers that a new reader finds in all marts."""
+    return {row[0] for mart in COLUMNS for row in read(f"select distinct release_no from marts.{mart}")}
+
+
+def run_and_die(code: str, failpoint: str) -> None:
+    """Run code in a process of its own that is killed at the failpoint."""
+    environment = os.environ | {"SAMPAN_FAILPOINT": failpoint, "PYTHONPATH": str(ROOT / "plugins")}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=120, check=False)
+    assert ended.returncode == -9, ended.stderr.decode()
+
+
+def test_release_shows_every_mart_with_comments_when_the_gate_has_passed(sampan):
+    number = release_one()
+    assert shown() == {number}
+    assert read("select count(*) from marts.mart_two") == [(50,)]
+    assert read(f"select count(*) from release_{number}.mart_one") == [(50,)]
+    assert read("select obj_description('marts.mart_one'::regclass)") == [("One row per id.",)]
+    assert read("select col_description('marts.mart_one'::regclass, 2)") == [("Number of the row.",)]
+    ((kept,),) = [release.kept()]
+    assert (kept["release_no"], kept["live"], kept["rows"]) == (number, True, {"mart_one": 50, "mart_two": 50})
+
+
+def test_release_does_nothing_when_no_build_waits(sampan):
+    assert release.run() == {"release_no": 0, "marts": 0, "rows": 0}
+    number = release_one()
+    assert release.run()["release_no"] == 0
+    assert shown() == {number}
+
+
+def test_release_is_refused_when_the_gate_has_not_passed(sampan):
+    first = release_one()
+    make_build(passed=False)
+    with pytest.raises(PermanentFailure, match="has not passed its gate"):
+        release.run()
+    assert shown() == {first}
+
+
+def test_release_is_refused_when_the_build_changed_after_its_gate(sampan):
+    make_build()
+    sampan.rows("update ops.build set built_at = clock_timestamp() returning 1")
+    with pytest.raises(PermanentFailure, match="has not passed its gate"):
+        release.run()
+
+
+def test_release_is_refused_when_the_build_is_half_done(sampan):
+    make_build()
+    sampan.rows("update ops.build set state = 'open' returning 1")
+    with pytest.raises(PermanentFailure, match="is not complete"):
+        release.run()
+
+
+def test_release_waits_when_another_builder_is_at_work(sampan):
+    make_build()
+    with build.lock(), pytest.raises(TransientFailure, match="another builder"):
+        release.run()
+    with build.lock("marts__trade"):
+        with pytest.raises(TransientFailure, match="another builder"):
+            release.run()
+        with build.lock("marts__funding"):
+            pass
+        with pytest.raises(TransientFailure, match="another builder"), build.lock("marts__trade"):
+            pass
+    assert release.run()["release_no"]
+
+
+# --- gate -------------------------------------------------------------------------------------------------------------
+
+
+def _rules(monkeypatch: pytest.MonkeyPatch, severity: str, least: int) -> None:
+    rule = Rule("has_rows", "", severity, None, "expect_table_row_count_to_be_between", {"min_value": least})
+    monkeypatch.setattr(expectations, "mart_rules", lambda: dict.fromkeys(COLUMNS, (rule,)))
+
+
+def test_gate_keeps_the_live_release_and_gives_the_build_up_when_a_critical_rule_breaks(sampan, monkeypatch):
+    first = release_one()
+    number = make_build(passed=False)
+    _rules(monkeypatch, "critical", 1_000)
+    with pytest.raises(PermanentFailure, match="mart_one: has_rows"):
+        release.gate()
+    assert sampan.one("select state from ops.build where build_no = %s", number) == "failed"
+    assert release.run()["release_no"] == 0
+    assert shown() == {first}
+    found = sampan.rows("select suite, success, observed from ops.gate_result where build_no = %s order by 1", number)
+    assert found == [("mart_one", False, {"value": 50.0}), ("mart_two", False, {"value": 50.0})]
+
+
+def test_gate_passes_and_counts_when_only_a_warning_breaks(sampan, monkeypatch):
+    number = make_build(passed=False)
+    _rules(monkeypatch, "warning", 1_000)
+    assert release.gate() == {"build_no": number, "rules": 2, "broken": 2}
+    assert release.gate() == {"build_no": number, "rules": 2, "broken": 2}
+    assert sampan.one("select count(*) from ops.gate_result where build_no = %s", number) == 2
+    assert release.run()["release_no"] == number
+
+
+def test_gate_refuses_a_mart_that_nothing_is_expected_of(sampan, monkeypatch):
+    make_build({**COLUMNS, "mart_three": "1 as id"}, passed=False)
+    _rules(monkeypatch, "critical", 1)
+    with pytest.raises(PermanentFailure, match="no expectations for mart_three"):
+        release.gate()
+
+
+# --- readers ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Reader(threading.Thread):
+    """Asks again and again until told to stop; keeps errors, mixed answers and the longest wait (s)."""
+
+    ask: Callable[[psycopg.Connection], set[int]]
+    autocommit: bool = True
+    errors: list[str] = field(default_factory=list)
+    mixed: int = 0
+    reads: int = 0
+    longest: float = 0.0
+    seen: set[int] = field(default_factory=set)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        super().__init__(daemon=True)
+
+    __hash__ = threading.Thread.__hash__
+
+    def run(self) -> None:
+        with psycopg.connect(settings().dsn("bi"), autocommit=self.autocommit) as connection:
+            while not self.stop.is_set():
+                started = time.monotonic()
+                try:
+                    numbers = self.ask(connection)
+                    connection.commit() if not self.autocommit else None
+                except psycopg.Error as error:
+                    self.errors.append(f"{type(error).__name__}: {error}")
+                    connection.rollback() if not self.autocommit else None
+                    continue
+                self.longest = max(self.longest, time.monotonic() - started)
+                self.reads += 1
+                self.mixed += len(numbers) > 1
+                self.seen |= numbers
+
+
+def _numbers(*queries: str) -> Callable[[psycopg.Connection], set[int]]:
+    return lambda connection: {row[0] for query in queries for row in connection.execute(query).fetchall()}
+
+
+ONE, TWO = "select distinct release_no from marts.mart_one", "select distinct release_no from marts.mart_two"
+BOTH, BOTH_REVERSED = f"{ONE} union {TWO}", f"{TWO} union {ONE}"
+
+
+def test_no_reader_is_blocked_killed_or_shown_a_mix_when_releases_follow_one_another(sampan):
+    release_one()
+    single = [Reader(_numbers(query)) for query in (ONE, TWO, BOTH, BOTH_REVERSED)]
+    several = [Reader(_numbers(*pair), autocommit=False) for pair in ((ONE, TWO), (TWO, ONE))]
+    for reader in (*single, *several):
+        reader.start()
+    numbers = [release_one() for _ in range(12)]
+    for _ in range(6):
+        release.rollback(numbers[-2])
+        release.rollback(numbers[-1])
+    for reader in (*single, *several):
+        reader.stop.set()
+        reader.join(10)
+    assert [reader.errors for reader in (*single, *several)] == [[]] * 6
+    assert [reader.mixed for reader in single] == [0] * 4
+    assert all(reader.reads > 50 for reader in (*single, *several))
+    assert all(len(reader.seen) > 2 for reader in single)
+    assert max(reader.longest for reader in (*single, *several)) < 2
+
+
+def test_several_statements_see_one_release_when_they_name_it(sampan):
+    first = release_one()
+    with psycopg.connect(settings().dsn("bi")) as reader:
+        assert read(f"select distinct release_no from release_{first}.mart_one", reader) == [(first,)]
+        second = release_one()
+        assert read(f"select distinct release_no from release_{first}.mart_two", reader) == [(first,)]
+        assert read(TWO, reader) == [(second,)]
+
+
+def test_an_idle_transaction_does_not_block_a_release_and_its_views_go_once_it_ends(sampan):
+    first = release_one()
+    with psycopg.connect(settings().dsn("bi")) as idle:
+        assert read(BOTH, idle) == [(first,)]
+        started = time.monotonic()
+        second = release_one()
+        assert time.monotonic() - started < 10
+        assert shown() == {second}
+        assert sampan.one("select count(*) from pg_namespace where nspname like 'marts_before_%%'") == 1
+    release_one()
+    assert sampan.one("select count(*) from pg_namespace where nspname like 'marts_before_%%'") == 0
+
+
+def test_an_older_snapshot_is_refused_and_not_shown_an_empty_mart(sampan):
+    first = release_one()
+    with psycopg.connect(settings().dsn("bi")) as reader:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        assert read(ONE, reader) == [(first,)]
+        second = release_one()
+        with pytest.raises(psycopg.errors.SerializationFailure, match=f"began before release {second}"):
+            read("select count(*) from marts.mart_one", reader)
+        reader.rollback()
+        assert read(ONE, reader) == [(second,)]
+
+
+def test_a_prepared_statement_follows_the_release(sampan):
+    first = release_one()
+    with psycopg.connect(settings().dsn("bi"), autocommit=True) as reader:
+        query = "select release_no, count(id) from marts.mart_one where id > %s group by 1"
+        for _ in range(7):
+            assert reader.execute(query, [10], prepare=True).fetchall() == [(first, 40)]
+        second = release_one()
+        assert reader.execute(query, [10], prepare=True).fetchall() == [(second, 40)]
+        release.rollback(first)
+        assert reader.execute(query, [10], prepare=True).fetchall() == [(first, 40)]
+
+
+def test_columns_may_be_added_dropped_and_retyped_between_releases(sampan):
+    release_one()
+    with psycopg.connect(settings().dsn("bi"), autocommit=True) as reader:
+        prepared, everything = "select count(id) from marts.mart_one", "select * from marts.mart_one"
+        assert reader.execute(prepared, prepare=True).fetchone() == (50,)
+        reader.execute(everything, prepare=True)
+        changed = {"mart_one": "g::numeric as id, %(no)s::bigint as release_no, true as is_new"}
+        number = release_one(columns=changed)
+        assert reader.execute(prepared, prepare=True).fetchone() == (50,)
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="cached plan"):
+            reader.execute(everything, prepare=True)
+        assert [column.name for column in reader.execute(everything, prepare=False).description or ()] == [
+            "id", "release_no", "is_new",
+        ]  # fmt: skip
+        assert read(ONE, reader) == [(number,)]
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            read(TWO, reader)
+
+
+def test_the_filter_of_a_view_reaches_the_index_of_its_table(sampan):
+    number = make_build(rows=20_000)
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute("create index on build.mart_one (id)")
+        connection.execute("analyze build.mart_one")
+    assert release.run()["release_no"] == number
+    plan = "\n".join(row[0] for row in read("explain (analyze) select * from marts.mart_one where id = 77"))
+    assert "Index" in plan
+    assert "One-Time Filter" in plan
+
+
+# --- rights -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_reader_reads_marts_and_releases_and_nothing_else(sampan):
+    release_one()
+    number = release_one()
+    readable = sampan.rows(
+        "select distinct nspname from pg_class join pg_namespace n on n.oid = relnamespace where relkind in"
+        " ('r', 'v', 'p', 'm', 'f') and nspname not in ('pg_catalog', 'information_schema', 'pg_toast') and"
+        " has_schema_privilege('bi_reader', n.oid, 'usage')"
+        " and has_table_privilege('bi_reader', pg_class.oid, 'select') order by 1",
+        role="admin",
+    )
+    assert readable == [("marts",), (f"release_{number - 1}",), (f"release_{number}",)]
+    writable = sampan.one(
+        "select count(*) from pg_class join pg_namespace n on n.oid = relnamespace"
+        " where nspname !~ '^pg_|information_schema' and relkind in ('r', 'v', 'p')"
+        " and has_table_privilege('bi_reader', pg_class.oid,"
+        " 'insert, update, delete, truncate, references, trigger')",
+        role="admin",
+    )
+    assert writable == 0
+    for query in (
+        "select * from ops.batch",
+        "select * from raw.customs_declarations",
+        "select * from quarantine.record",
+        "create table marts.mine (id int)",
+        "create table public.mine (id int)",
+        "create schema mine",
+        "insert into marts.mart_one values (1, 1, 'x')",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            read(query)
+
+
+def test_grants_are_given_to_every_mart_and_asserted(sampan):
+    number = release_one()
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute(f"revoke select on release_{number}.mart_two from bi_reader")
+        release.grant(connection, f"release_{number}")
+    assert read(f"select count(*) from release_{number}.mart_two") == [(50,)]
+
+
+# --- keeping ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_five_releases_stay_and_older_ones_are_dropped(sampan):
+    numbers = [release_one() for _ in range(7)]
+    assert [item["release_no"] for item in release.kept()] == numbers[:1:-1]
+    schemas = {row[0] for row in sampan.rows("select nspname from pg_namespace where nspname like 'release_%%'")}
+    assert schemas == {f"release_{number}" for number in numbers[2:]}
+    with pytest.raises(PermanentFailure, match="is not kept"):
+        release.rollback(numbers[0])
+
+
+def test_rollback_shows_the_release_before_and_the_next_release_goes_live(sampan):
+    first, second, third = (release_one() for _ in range(3))
+    assert release.rollback() == {"release_no": second, "before": third}
+    assert shown() == {second}
+    assert release.rollback() == {"release_no": first, "before": second}
+    with pytest.raises(PermanentFailure, match="an earlier release is not kept"):
+        release.rollback()
+    assert release.rollback(third) == {"release_no": third, "before": first}
+    assert release.rollback(third) == {"release_no": third, "before": third}
+    fourth = release_one()
+    assert shown() == {fourth}
+    assert [text.split()[0] for text in release.show(third)["shown"]] == ["release", "rollback"]
+
+
+def test_the_live_release_stays_when_it_is_older_than_the_last_five(sampan):
+    first = release_one()
+    with psycopg.connect(settings().dsn("bi")) as reader:
+        read(f"select count(*) from release_{first}.mart_one", reader)
+        for _ in range(5):
+            release_one()
+        release.rollback(first)
+    release.run()
+    assert shown() == {first}
+    assert len(release.kept()) == 6
+
+
+def test_a_release_that_a_reader_uses_is_dropped_the_next_time(sampan):
+    first = release_one()
+    with psycopg.connect(settings().dsn("bi")) as reader:
+        read(f"select count(*) from release_{first}.mart_one", reader)
+        for _ in range(6):
+            release_one()
+        assert first in {item["release_no"] for item in release.kept()}
+    release_one()
+    assert len(release.kept()) == 5
+    assert sampan.one("select dropped_at is not null from ops.release where release_no = %s", first)
+
+
+def test_a_release_that_a_view_stands_on_is_not_dropped(sampan):
+    first = release_one()
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute("create schema others")
+        connection.execute(f"create view others.standing as select * from release_{first}.mart_one")
+    for _ in range(6):
+        release_one()
+    assert sampan.one("select count(*) from others.standing", role="builder") == 50
+
+
+# --- crashes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failpoint", FAILPOINTS)
+def test_release_is_whole_when_its_process_is_killed(sampan, failpoint):
+    first = release_one()
+    number = make_build()
+    run_and_die("from sampan import release; release.run()", failpoint)
+    after_commit = failpoint in ("release.after_commit", "release.before_drop_commit")
+    assert shown() == {number if after_commit else first}
+    release.run()
+    assert shown() == {number}
+    assert [item["release_no"] for item in release.kept()] == [number, first]
+    leftovers = (
+        "select count(*) from pg_namespace where nspname in ('marts_next', 'build') or nspname like 'marts_before_%%'"
+    )
+    assert sampan.one(leftovers) == 0
+    assert sampan.rows("select release_no, kind from ops.release_switch order by switch_no") == [
+        (first, "release"),
+        (number, "release"),
+    ]
+    assert release.run()["release_no"] == 0
+
+
+@pytest.mark.parametrize("failpoint", ["release.before_swap", "release.after_swap"])
+def test_rollback_is_whole_when_its_process_is_killed(sampan, failpoint):
+    first, second = release_one(), release_one()
+    run_and_die(f"from sampan import release; release.rollback({first})", failpoint)
+    assert shown() == {second}
+    release.rollback(first)
+    assert shown() == {first}
