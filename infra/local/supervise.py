@@ -252,7 +252,8 @@ def _render(supervisor: Supervisor, programs: Iterable[Program]) -> str:
             f"stopasgroup={'false' if program.stop_signal == 'INT' else 'true'}",
             "killasgroup=true",
             "redirect_stderr=true",
-            f"stdout_logfile={_escape(config.logs / (program.name + '.log'))}",
+            # Relative to the state folder: the supervisor expands percent signs in this one twice.
+            f"stdout_logfile=log/{program.name}.log",
             "stdout_logfile_maxbytes=10MB",
             "stdout_logfile_backups=2",
             *([f"user={program.user}"] if program.user else []),

@@ -1,0 +1,188 @@
+"""The local stack on a folder of its own: started, killed piece by piece, healed and stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from botocore.exceptions import ClientError
+
+from infra.local import s3
+from infra.local.config import HOST, PORTS, SECRETS, WEED_PORTS, Config, StackError, free_port, load
+from infra.local.stack import Stack
+from infra.local.supervise import leftovers
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = ["postgres", "s3"]
+
+
+def free_ports() -> dict[str, str]:
+    return {key: str(free_port(WEED_PORTS if key == "SAMPAN_S3_PORT" else 1)) for key in PORTS}
+
+
+def wait(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A folder whose name is as inconvenient as names get: spaces, a percent sign, too long for a UNIX socket."""
+    state = tmp_path_factory.mktemp("stack") / f"a folder of 100% {'and a long name ' * 6}too"
+    return load({"SAMPAN_STATE": str(state), **free_ports()})
+
+
+@pytest.fixture(scope="module")
+def stack(config: Config) -> Iterator[Stack]:
+    stack = Stack(config)
+    try:
+        assert stack.up(PROGRAMS, report=lambda _: None) == PROGRAMS
+        yield stack
+    finally:
+        stack.down()
+
+
+def test_up_changes_nothing_when_all_is_up(stack: Stack) -> None:
+    before = {name: info["pid"] for name, info in stack.supervisor.states().items()}
+    assert stack.up(PROGRAMS, report=lambda _: None) == []
+    assert {name: info["pid"] for name, info in stack.supervisor.states().items()} == before
+
+
+def test_secrets_are_readable_by_the_owner_alone_and_nowhere_else(stack: Stack) -> None:
+    assert stat.S_IMODE(stack.config.env_file.stat().st_mode) == 0o600
+    # The id of a key goes over the wire in clear and into logs; it opens nothing without its secret.
+    secrets = {name: stack.config[name].encode() for name in SECRETS if name != "SAMPAN_S3_ACCESS_KEY"}
+    assert len(secrets) >= 10
+    pids = [*leftovers(stack.config), stack.postgres.postmaster()]
+    assert len(pids) >= 2
+    seen = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids)
+    seen += b"".join(path.read_bytes() for path in [stack.supervisor.file, *stack.config.logs.iterdir()])
+    assert [name for name, secret in secrets.items() if secret in seen] == []
+
+
+def test_everything_listens_on_loopback_only(stack: Stack) -> None:
+    first = stack.config.port("SAMPAN_S3_PORT")
+    ours = {stack.config.port("SAMPAN_PG_PORT"), *range(first, first + WEED_PORTS)}
+    listening = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            address, state = line.split()[1], line.split()[3]
+            port = int(address.rsplit(":", 1)[1], 16)
+            if state == "0A" and port in ours:
+                listening.add((address.rsplit(":", 1)[0], port))
+    assert {port for _, port in listening} >= {stack.config.port("SAMPAN_PG_PORT"), first}
+    assert {address for address, _ in listening} == {"0100007F"}
+
+
+def test_landing_keeps_versions_and_wrong_keys_are_refused(stack: Stack) -> None:
+    client = stack.s3.client()
+    assert {bucket["Name"] for bucket in client.list_buckets()["Buckets"]} >= set(s3.BUCKETS)
+    assert client.get_bucket_versioning(Bucket="landing")["Status"] == "Enabled"
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        s3.client(stack.s3.endpoint, stack.config["SAMPAN_S3_ACCESS_KEY"], "wrong").list_buckets()
+
+
+def test_library_finds_schemas_and_roles_after_up(stack: Stack) -> None:
+    with psycopg.connect(stack.reader_dsn()) as connection:
+        assert connection.execute("select current_user").fetchone() == ("bi_reader",)
+    with psycopg.connect(stack.config["SAMPAN_WAREHOUSE_DSN"]) as connection:
+        assert connection.execute("select to_regclass('ops.batch') is not null").fetchone() == (True,)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_killed_program_comes_back_by_itself_with_its_data(stack: Stack, name: str) -> None:
+    stack.s3.client().put_object(Bucket="landing", Key=f"kept-{name}", Body=b"kept")
+    with psycopg.connect(stack.postgres.dsn()) as connection:
+        connection.execute(f"create table kept_{name} as select 1 as kept")
+    killed = stack.supervisor.states()[name]["pid"]
+    os.kill(killed, signal.SIGKILL)
+    wait(lambda: stack.supervisor.states()[name]["pid"] not in (0, killed) and stack.probe(name))
+    with psycopg.connect(stack.postgres.dsn()) as connection:
+        assert connection.execute(f"select kept from kept_{name}").fetchone() == (1,)
+    wait(lambda: stack.probe("s3"))
+    assert stack.s3.client().get_object(Bucket="landing", Key=f"kept-{name}")["Body"].read() == b"kept"
+
+
+def test_up_heals_after_the_supervisor_was_killed(stack: Stack) -> None:
+    orphans = [info["pid"] for info in stack.supervisor.states().values() if info["pid"]]
+    assert len(orphans) == len(PROGRAMS)
+    os.kill(stack.supervisor.pid(), signal.SIGKILL)
+    wait(lambda: stack.supervisor.pid() is None)
+    assert stack.up(PROGRAMS, report=lambda _: None) == PROGRAMS
+    assert all(stack.probe(name) for name in PROGRAMS)
+    assert not [pid for pid in orphans if Path(f"/proc/{pid}").exists()]
+
+
+def test_up_says_which_port_is_taken_and_how_to_choose_another(tmp_path: Path) -> None:
+    ports = free_ports()
+    with socket.socket() as holder:
+        holder.bind((HOST, int(ports["SAMPAN_PG_PORT"])))
+        holder.listen()
+        done = subprocess.run(
+            [sys.executable, "-m", "infra.local", "up", "--only", "postgres"],
+            cwd=ROOT,
+            env=os.environ | ports | {"SAMPAN_STATE": str(tmp_path / "state")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert f"port {ports['SAMPAN_PG_PORT']} on {HOST} is taken" in done.stderr
+    assert "SAMPAN_PG_PORT=<port>" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "state" / "postgres").exists()
+
+
+@pytest.mark.parametrize("port", ["none", "0", "70000", "-1"])
+def test_what_is_no_port_is_refused_by_name(tmp_path: Path, port: str) -> None:
+    with pytest.raises(StackError, match="SAMPAN_S3_PORT"):
+        load({"SAMPAN_STATE": str(tmp_path), "SAMPAN_S3_PORT": port})
+
+
+def test_own_warehouse_and_s3_take_the_place_of_the_embedded(tmp_path: Path) -> None:
+    own = {"SAMPAN_WAREHOUSE_DSN": "host=db.example dbname=w", "SAMPAN_S3_ENDPOINT": "http://s3.example"}
+    keys = {"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "too"}
+    config = load({"SAMPAN_STATE": str(tmp_path), **own, **keys})
+    assert {key: config[key] for key in (*own, *keys)} == own | keys
+    assert "s3" not in Stack(config).programs()
+    assert "postgres" in Stack(config).programs(), "Airflow's metadata stay in the embedded server"
+
+
+def test_keys_for_another_s3_in_the_shell_are_not_used_for_the_embedded(tmp_path: Path) -> None:
+    config = load({"SAMPAN_STATE": str(tmp_path), "AWS_ACCESS_KEY_ID": "other", "AWS_SECRET_ACCESS_KEY": "other"})
+    assert config["AWS_ACCESS_KEY_ID"] == config["SAMPAN_S3_ACCESS_KEY"] != "other"
+
+
+def test_down_leaves_no_process_and_no_port_behind(stack: Stack) -> None:
+    """Last of this file: it stops the stack that the others share."""
+    stack.down()
+    assert leftovers(stack.config) == []
+    assert stack.postgres.postmaster() is None
+    assert not stack.supervisor.socket.exists()
+    mentions = [
+        entry.name
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and os.fsencode(stack.config.state) in _cmdline(entry)
+    ]
+    assert mentions == []
+    assert stack.status() == [(name, "down", "") for name in stack.programs()]
+    assert stack.up(PROGRAMS, report=lambda _: None) == PROGRAMS, "and it starts again"
+
+
+def _cmdline(entry: Path) -> bytes:
+    try:
+        return (entry / "cmdline").read_bytes()
+    except OSError:
+        return b""
