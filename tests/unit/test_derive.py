@@ -1,0 +1,125 @@
+"""Derived files, the layout of the dbt project, and what the expectations of the marts are of."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from sampan import build, derive, expectations
+from sampan.contract import load_all
+from sampan.errors import PermanentFailure
+
+MODELS = sorted((derive.PROJECT / "models").glob("**/*.sql"))
+# PostgreSQL alone understands these; they belong into macros, behind adapter.dispatch.
+UNPORTABLE = (
+    r"::|\bdistinct on\b|\bilike\b|filter \(where|\bto_char\b|\bgenerate_series\b|\binterval '|\bnow\(\)|at time zone"
+)
+
+
+def test_derived_files_are_as_the_contracts_say():
+    assert derive.check() == []
+
+
+def test_a_changed_contract_makes_the_derived_files_stale(monkeypatch, tmp_path):
+    stale = tmp_path / "data-dictionary.md"
+    stale.write_text(derive.dictionary().replace("declaration", "statement"))
+    monkeypatch.setattr(derive, "DERIVED", {stale: derive.dictionary})
+    assert [(problem.rule, problem.file) for problem in derive.check()] == [("derive.stale", str(stale))]
+    assert derive.write() == [stale]
+    assert derive.check() == []
+    assert derive.write() == []
+
+
+def test_a_feed_without_a_staging_model_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(derive, "PROJECT", tmp_path)
+    monkeypatch.setattr(derive, "DERIVED", {})
+    assert len(derive.check()) == len(load_all())
+    assert {problem.rule for problem in derive.check()} == {"derive.staging"}
+
+
+def test_every_stored_column_of_every_feed_is_in_the_sources_and_the_dictionary():
+    tables = {table["name"]: table for table in yaml.safe_load(derive.sources())["sources"][0]["tables"]}
+    dictionary = derive.dictionary()
+    assert set(tables) == set(load_all())
+    for feed, contract in load_all().items():
+        columns = [column["name"] for column in tables[feed]["columns"]]
+        assert columns == [*(column.name for column in contract.stored), "_batch_id", "_line"]
+        section = dictionary.split(f"### {feed}\n")[1].split("\n### ")[0]
+        assert section.count("\n| `") == len(contract.columns)
+        for column in contract.columns:
+            assert (column.personal == "drop") == (f"| `{column.name}` |" in section and _dropped(section, column.name))
+
+
+def _dropped(section: str, column: str) -> bool:
+    (line,) = [line for line in section.splitlines() if line.startswith(f"| `{column}` |")]
+    return "dropped before it reaches a table" in line
+
+
+def test_every_model_says_its_grain_on_the_first_line():
+    assert len(MODELS) > 30
+    without = [path.name for path in MODELS if not re.match(r"-- One row\b", path.read_text())]
+    assert without == []
+
+
+def test_models_are_portable_sql():
+    found = {
+        path.name: match[0]
+        for path in MODELS
+        if (match := re.search(UNPORTABLE, re.sub(r"--.*", "", path.read_text()), re.IGNORECASE))
+    }
+    assert found == {}
+
+
+def test_every_model_is_run_by_one_step():
+    assert build.steps()[:3] == ("staging", "identity", "intermediate")
+    folders = {f"{derive.PROJECT}/models/{step.replace('__', '/')}" for step in build.steps()}
+    assert {str(path.parent) for path in MODELS} == folders
+
+
+def test_every_mart_is_described_and_something_is_expected_of_it():
+    marts = {path.stem for path in MODELS if path.stem.startswith(("mart_", "dim_", "fct_"))}
+    assert {"mart_sme_360", "mart_sme_trade_monthly", "mart_funding_headroom"} <= marts
+    assert set(expectations.mart_rules()) == marts
+    described = {model["name"]: model for model in derive.mart_models()}
+    assert set(described) == marts
+    for name, model in described.items():
+        columns = {column["name"]: column for column in model["columns"]}
+        assert all(column["description"].strip() and column["data_type"] for column in columns.values()), name
+        assert "release_no" in columns, name
+        money = [c for c in columns if re.search(r"(hkd|cny)$", c) and not c.startswith("hkd_per")]
+        assert all(
+            "Unit: " in columns[c]["description"] or " at hkd_per_cny" in columns[c]["description"] for c in money
+        )
+        assert any(rule.severity == "critical" or rule.name == "has_rows" for rule in expectations.mart_rules()[name])
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("mart: other\nquality: []\n", "expectations.mart"),
+        ("mart: m\nquality: [{name: a, severity: critical, description: d}]\n", "expectations.rule"),
+        (
+            "mart: m\nquality: [{name: a, severity: dire, description: d, implementation: {type: t, kwargs: {}}}]\n",
+            "expectations.rule",
+        ),
+    ],
+    ids=["another mart", "no implementation", "unknown severity"],
+)
+def test_wrong_expectations_of_a_mart_are_refused(tmp_path: Path, text: str, rule: str):
+    (tmp_path / "m.yaml").write_text(text)
+    with pytest.raises(PermanentFailure) as caught:
+        expectations.mart_rules(tmp_path)
+    assert caught.value.problem.rule == rule
+
+
+def test_seeds_hold_the_rules_that_changed_in_march_2025():
+    rows = [line.split(",") for line in (derive.PROJECT / "seeds" / "funding_rules.csv").read_text().splitlines()[1:]]
+    shares = {(row[0], row[4]): row[3] for row in rows if row[2] == "government_share_pct"}
+    assert shares == {
+        ("bud", "2012-06-25"): "50",
+        ("bud", "2025-03-14"): "25",
+        ("emf", "2012-06-25"): "50",
+        ("emf", "2025-03-14"): "25",
+    }
