@@ -170,7 +170,7 @@ def encode(
     ]
     if backwards:
         headings, kinds, records = headings[::-1], kinds[::-1], [record[::-1] for record in records]
-    body = {"csv": _csv, "jsonl": _jsonl, "xlsx": _xlsx, "parquet": _parquet}[contract.source.format](
+    body = {"csv": _csv, "jsonl": _jsonl, "xlsx": _xlsx, "parquet": _parquet, "fixed": _fixed}[contract.source.format](
         contract, headings, kinds, records
     )
     return compress(contract, body)
@@ -248,6 +248,17 @@ def _parquet(contract: Contract, headings: list[str], kinds: list[str], records:
     return out.getvalue()
 
 
+def _fixed(contract: Contract, headings: list[str], kinds: list[str], records: list[list[str | None]]) -> bytes:
+    lines = []
+    for record in records:
+        line = ""
+        for column, kind, item in zip(contract.columns, kinds, record, strict=True):
+            fill = str.ljust if kind == "text" else str.rjust
+            line = line.ljust((column.start or 1) - 1) + fill(item or "", column.length or 0)
+        lines.append(line + "\n")
+    return "".join(lines).encode(contract.source.encoding)
+
+
 def _typed(kind: str, item: str) -> Any:
     try:
         if kind == "bigint":
@@ -298,16 +309,16 @@ class Api:
 
     def answer(self, query: dict[str, str]) -> bytes:
         """The proper answer to a request."""
-        api = self.contract.source.api
-        paging = api["pagination"]
+        request = self.contract.source.requests[0]
+        paging = request.pagination
         start, size = int(query.get(paging["offset"], 0)), int(query.get(paging["limit"], paging["size"]))
         page = f"[{', '.join(self.records[start : start + size])}]"
         document: dict[str, Any] = {}
         for path, item in (
-            (api["success"]["path"], api["success"]["equals"]),
-            (api["success"]["message"], "No error found"),
-            (api["total"], len(self.records)),
-            (api["records"], "@records@"),
+            (request.success["path"], request.success["equals"]),
+            (request.success["message"], "No error found"),
+            (request.total, len(self.records)),
+            (request.records, "@records@"),
         ):
             *above, last = path.split(".")
             inner = document
@@ -356,12 +367,13 @@ class Partner:
 
         contract = load(feed)
         body = encode(contract, given, **changes)
-        if contract.source.kind == "s3":
-            self.sampan.deliver(feed, day, f"{name}.{contract.source.extension}", body)
-            fetch.run(feed)
+        requests = contract.source.requests
+        if not (requests and requests[0].pagination and re.fullmatch("[a-z_.]+", requests[0].records)):
+            # A drop prefix, or an API whose answers are rearranged: what fetch would have put there.
+            self.puts(feed, day, f"{name}.{contract.source.extension}", body)
             return body
         with Api(contract, body.decode().splitlines()) as api, self.patch.context() as patch:
-            patch.setenv(contract.source.api["baseUrlVariable"], api.url)
+            patch.setenv(requests[0].base_variable, api.url)
             settings.cache_clear()
             fetch.run(feed, day)
         settings.cache_clear()

@@ -203,7 +203,7 @@ def _put(sink: Sink, contract: Contract, delivery: Delivery, world: World) -> No
 
 def _asked(contract: Contract, world: World, day: date) -> dict[str, Any]:
     """What the simulated API answers when it is asked for a business date as the contract says."""
-    earliest = str(contract.source.api["parameters"]["from"])
+    earliest = str(contract.source.requests[0].parameters["from"])
     back = int(earliest.strip("{}").removeprefix("business_date") or 0)
     rows = len(hkma.records(world.seed, day + timedelta(days=back), day))
     return {

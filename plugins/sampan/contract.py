@@ -33,10 +33,12 @@ PERSONAL = ("none", "drop", "pseudonymise")
 SEVERITIES = ("critical", "error", "warning", "info")
 COLUMN_PROPERTIES = {"personalData", "personalDataPattern", "unit", "scale", "start", "length"}
 CONTRACT_PROPERTIES = {"calendar", "rejectionBudget", "schemaDrift", "corrections"}
-SERVER_PROPERTIES = {
-    "encoding", "compression", "sheet", "headerRow", "baseUrl", "baseUrlVariable", "parameters", "pagination",
-    "records", "total", "success", "maxBytes",
+SERVER_PROPERTIES = {"encoding", "compression", "sheet", "headerRow", "maxBytes"}
+REQUEST_PROPERTIES = {
+    "format", "baseUrl", "baseUrlVariable", "parameters", "each", "batch", "pagination", "records", "total", "success",
+    "failures", "pauseSeconds",
 }  # fmt: skip
+ACTIONS = ("empty", "step_back", "drop_named", "transient", "permanent")
 OPTIONS = {
     "string": {"pattern", "minLength", "maxLength", "format"},
     "integer": {"minimum", "maximum"},
@@ -88,6 +90,32 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Request:
+    """One API that a feed is asked from. Paths into its answers are JMESPath expressions.
+
+    `parameters` may hold `{business_date}`, days before it (`{business_date-45}`), a format (`{business_date:%Y%m}`).
+    `each` multiplies the request: one for every combination of its entries, an entry being a list of parameters or the
+    values of a column of another feed. `batch` spreads many values of one parameter over requests of a size.
+    `success` says how an answer that succeeded looks and where one that failed keeps its message; `failures` what a
+    message means: an action of ACTIONS by pattern, the first that matches.
+    """
+
+    name: str
+    location: str
+    base: str = ""
+    base_variable: str = ""
+    parameters: dict[str, str] = field(default_factory=dict)
+    each: tuple[Any, ...] = ()
+    batch: dict[str, Any] = field(default_factory=dict)
+    pagination: dict[str, Any] = field(default_factory=dict)
+    records: str = ""
+    total: str = ""
+    success: dict[str, Any] = field(default_factory=dict)
+    failures: tuple[dict[str, str], ...] = ()
+    pause_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Source:
     """Where deliveries come from and how they are written. `kind`: s3 (a drop prefix) or api (HTTP)."""
 
@@ -99,7 +127,7 @@ class Source:
     delimiter: str = ","
     sheet: str | None = None
     header_row: int = 1
-    api: dict[str, Any] = field(default_factory=dict)
+    requests: tuple[Request, ...] = ()
     max_bytes: int = 20_000_000_000
 
     @property
@@ -218,18 +246,38 @@ def _rule(item: dict[str, Any]) -> Rule:
     return Rule(name, text, severity, expectation=implementation["type"], kwargs=dict(implementation["kwargs"]))
 
 
-def _source(item: dict[str, Any]) -> Source:
+def _request(item: dict[str, Any]) -> Request:
+    custom = _custom(item.get("customProperties"))
+    return Request(
+        name=item["server"],
+        location=item["location"],
+        base=custom.get("baseUrl", ""),
+        base_variable=custom.get("baseUrlVariable", ""),
+        parameters={key: str(value) for key, value in (custom.get("parameters") or {}).items()},
+        each=tuple(custom.get("each") or ()),
+        batch=custom.get("batch") or {},
+        pagination=custom.get("pagination") or {},
+        records=custom.get("records", ""),
+        total=custom.get("total", ""),
+        success=custom.get("success") or {},
+        failures=tuple(custom.get("failures") or ()),
+        pause_seconds=float(custom.get("pauseSeconds", 0)),
+    )
+
+
+def _source(servers: list[dict[str, Any]]) -> Source:
+    item, kind = servers[0], servers[0]["type"]
     custom = _custom(item.get("customProperties"))
     return Source(
-        kind=item["type"],
+        kind=kind,
         location=item["location"],
-        format=item.get("format") or "jsonl",
+        format=item.get("format") or custom.get("format", "jsonl"),
         encoding=custom.get("encoding", "utf-8"),
         compression=custom.get("compression", "none"),
         delimiter=item.get("delimiter", ","),
         sheet=custom.get("sheet"),
         header_row=int(custom.get("headerRow", 1)),
-        api={key: custom[key] for key in SERVER_PROPERTIES & custom.keys()} if item["type"] == "api" else {},
+        requests=tuple(map(_request, servers)) if kind == "api" else (),
         max_bytes=int(custom.get("maxBytes", Source.max_bytes)),
     )
 
@@ -253,7 +301,7 @@ def _contract(document: dict[str, Any], path: Path) -> Contract:
         contact=document["team"]["members"][0]["username"],
         grain=table["dataGranularityDescription"],
         columns=tuple(_column(item) for item in table["properties"]),
-        source=_source(document["servers"][0]),
+        source=_source(document["servers"]),
         calendar=Calendar(
             days=calendar["days"],
             due=calendar["due"],
@@ -406,7 +454,7 @@ def _semantic(document: dict[str, Any], path: Path) -> Iterator[Finding]:
     for position, item in enumerate(table.get("quality") or ()):
         for rule, message in _check_rule(item, {str(name) for name in names}, seen):
             yield ["schema", 0, "quality", position], rule, message
-    yield from _check_server(document["servers"])
+    yield from _check_server(document["servers"], columns, path.parent)
     yield from _check_custom(document, names)
 
 
@@ -497,24 +545,122 @@ def _check_expectation(name: str, implementation: Any, names: set[str]) -> Itera
         yield "contract.expectation", f"{name}: no column {column!r}"
 
 
-def _check_server(servers: list[dict[str, Any]]) -> Iterator[Finding]:
-    where: list[Any] = ["servers", 0]
-    if len(servers) != 1:
-        yield ["servers"], "contract.server", "a feed has exactly one server"
+def _check_server(servers: list[dict[str, Any]], columns: list[dict[str, Any]], folder: Path) -> Iterator[Finding]:
+    if len({server["type"] for server in servers}) != 1 or (len(servers) > 1 and servers[0]["type"] != "api"):
+        yield ["servers"], "contract.server", "a feed has exactly one server, or several APIs"
         return
-    server, custom = servers[0], _custom(servers[0].get("customProperties"))
-    if server["type"] not in ("s3", "api"):
-        yield where, "contract.server", "server type is s3 or api"
-    if server["type"] == "s3" and server.get("format") not in FORMATS:
-        yield where, "contract.server", f"format is one of {', '.join(FORMATS)}"
-    if custom.get("compression", "none") not in COMPRESSIONS:
-        yield where, "contract.server", f"compression is one of {', '.join(COMPRESSIONS)}"
+    for position, server in enumerate(servers):
+        where: list[Any] = ["servers", position]
+        custom, api = _custom(server.get("customProperties")), server["type"] == "api"
+        if server["type"] not in ("s3", "api"):
+            yield where, "contract.server", "server type is s3 or api"
+        written = server.get("format") or custom.get("format") or ("jsonl" if api else None)
+        if written not in FORMATS:
+            yield where, "contract.server", f"format is one of {', '.join(FORMATS)}"
+        if custom.get("compression", "none") not in COMPRESSIONS:
+            yield where, "contract.server", f"compression is one of {', '.join(COMPRESSIONS)}"
+        try:
+            "".encode(custom.get("encoding", "utf-8"))
+        except LookupError:
+            yield where, "contract.server", f"unknown encoding {custom['encoding']!r}"
+        for unknown in custom.keys() - (SERVER_PROPERTIES | REQUEST_PROPERTIES if api else SERVER_PROPERTIES):
+            yield where, "contract.unknown_property", f"unknown server property {unknown!r}"
+        findings = _check_request(server, custom, len(servers), folder) if api else ()
+        yield from ((where, rule, message) for rule, message in findings)
+        if written == "fixed":
+            yield from _check_spans(columns)
+
+
+def _check_spans(columns: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Fields of a fixed-width record stand in order, none in another."""
+    end = 0
+    for position, item in enumerate(columns):
+        custom, where = _custom(item.get("customProperties")), ["schema", 0, "properties", position]
+        start, length = custom.get("start"), custom.get("length")
+        if not (isinstance(start, int) and isinstance(length, int) and start > 0 and length > 0):
+            yield where, "contract.span", f"{item.get('name')}: a field of a fixed-width record needs start and length"
+        elif start <= end:
+            yield where, "contract.span", f"{item.get('name')}: starts at {start}, inside the field before"
+        else:
+            end = start + length - 1
+
+
+def _check_request(
+    server: dict[str, Any], custom: dict[str, Any], servers: int, folder: Path
+) -> Iterator[tuple[str, str]]:
+    rule = "contract.request"
+    if bool(custom.get("baseUrl")) != bool(custom.get("baseUrlVariable")):
+        yield rule, "baseUrl and baseUrlVariable go together"
+    if not server["location"].startswith(custom.get("baseUrl", "")):
+        yield rule, "location begins with baseUrl"
+    if custom.get("format", "jsonl") != "jsonl":
+        answered = custom.keys() & {"each", "batch", "pagination", "records", "total", "success", "failures"}
+        if servers > 1 or answered:
+            yield (
+                rule,
+                f"a {custom['format']} file is asked for once and kept as it is: no {', '.join(sorted(answered))}",
+            )
+        return
+    success = custom.get("success") or {}
+    paths = {"records": custom.get("records"), "total": custom.get("total")}
+    paths |= {f"success.{name}": success.get(name) for name in ("path", "message")}
+    if not custom.get("records"):
+        yield rule, "records (where an answer keeps its records) is missing"
+    if ("path" in success) != ("equals" in success) or success.keys() - {"path", "equals", "message"}:
+        yield rule, "success has path and equals, and message"
+    for name, path in paths.items():
+        yield from _check_path(name, path)
+    paging = custom.get("pagination")
+    if paging is not None and (paging.keys() != {"style", "limit", "offset", "size"} or paging["style"] != "offset"):
+        yield rule, "pagination has style (offset), limit, offset and size"
+    for entry in custom.get("each") or ():
+        if isinstance(entry, dict):
+            yield from _check_lookup(entry, folder)
+        elif not entry or not all(isinstance(choice, dict) for choice in entry):
+            yield rule, "an entry of each is a list of parameters, or parameter, feed and column"
+    batch = custom.get("batch")
+    if batch is not None and (batch.keys() != {"parameter", "size", "values"} or not batch["values"]):
+        yield rule, "batch has parameter, size and values"
+    for failure in custom.get("failures") or ():
+        yield from _check_failure(failure, batch)
+
+
+def _check_path(name: str, path: Any) -> Iterator[tuple[str, str]]:
+    import jmespath
+
     try:
-        "".encode(custom.get("encoding", "utf-8"))
-    except LookupError:
-        yield where, "contract.server", f"unknown encoding {custom['encoding']!r}"
-    for unknown in custom.keys() - SERVER_PROPERTIES:
-        yield where, "contract.unknown_property", f"unknown server property {unknown!r}"
+        jmespath.compile(path or "@")
+    except jmespath.exceptions.JMESPathError as error:
+        yield "contract.request", f"{name}: not a JMESPath expression: {str(error).splitlines()[0]}"
+
+
+def _check_lookup(entry: dict[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
+    """Values of another feed: that feed has the column, and `where` looks at its rows only."""
+    if {"parameter", "feed", "column", "where", "limit"} != entry.keys():
+        yield "contract.request", "values of a feed need parameter, feed, column, where and limit"
+        return
+    path = folder / f"{entry['feed']}.yaml"
+    if not path.exists():
+        yield "contract.request", f"no feed {entry['feed']!r}"
+        return
+    other = yaml.load(path.read_bytes(), yaml.CSafeLoader)
+    names = {str(item["name"]) for item in other["schema"][0]["properties"]}
+    if entry["column"] not in names:
+        yield "contract.request", f"{entry['feed']}: no column {entry['column']!r}"
+    yield from _check_predicate(f"values of {entry['feed']}", str(entry["where"]), names)
+
+
+def _check_failure(failure: dict[str, Any], batch: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if failure.keys() != {"match", "action"} or failure["action"] not in ACTIONS:
+        yield "contract.request", f"a failure has match and action, one of {', '.join(ACTIONS)}"
+        return
+    try:
+        groups = re.compile(failure["match"]).groups
+    except re.error as error:
+        yield "contract.request", f"match {failure['match']!r} does not compile: {error}"
+        return
+    if failure["action"] == "drop_named" and (not batch or groups != 1):
+        yield "contract.request", "drop_named needs a batch, and one group in match that holds what is named"
 
 
 def _check_custom(document: dict[str, Any], names: list[Any]) -> Iterator[Finding]:

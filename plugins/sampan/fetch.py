@@ -1,19 +1,27 @@
-"""fetch: find out what a partner has ready. A drop prefix is listed; an open-data API is asked, page by page, and what it
+"""fetch: find out what a partner has ready. A drop prefix is listed; an API is asked as its contract says, and what it
 answers is put into its drop prefix as one file, so that every delivery goes the same way from there on."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
+import re
+import time
+from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import httpx
+import jmespath
+from psycopg import sql
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from sampan import rules
 from sampan.calendar import today
-from sampan.contract import Contract, load
+from sampan.contract import Contract, Request, load
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.land import listed, s3_errors
 from sampan.settings import settings
@@ -21,6 +29,13 @@ from sampan.warehouse import connect
 
 log = logging.getLogger(__name__)
 MAX_PAGES = 10_000
+MAX_STEPS_BACK = 12
+AGAIN = Retrying(
+    retry=retry_if_exception_type(TransientFailure),
+    stop=stop_after_attempt(4),
+    wait=wait_exponential(multiplier=0.2, max=5),
+    reraise=True,
+)
 
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
@@ -61,110 +76,188 @@ def _date_of(contract: Contract, key: str) -> date | None:
 # --- APIs -------------------------------------------------------------------------------------------------------------
 
 
+class RefusedError(Exception):
+    """An answer that failed in a way that the contract has an `action` for; `named` is what its message names."""
+
+    def __init__(self, action: str, message: str, named: list[str]) -> None:
+        super().__init__(message)
+        self.action, self.named = action, named
+
+
 def _ask(contract: Contract, day: date) -> None:
-    """Ask for all pages and put their records into the drop prefix, named by their content."""
-    records = _all_pages(contract, day)
-    body = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
-    name = f"{contract.feed}_{hashlib.sha256(body).hexdigest()[:16]}.jsonl"
+    """Ask for everything as of a day, and put it into the drop prefix, named by its content."""
+    source = contract.source
+    with httpx.Client(timeout=30, follow_redirects=True, headers={"User-Agent": "sampan"}) as client:
+        if source.format == "jsonl":
+            records = [record for request in source.requests for record in _records(client, request, day)]
+            body = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+        else:
+            body = AGAIN.copy()(
+                _get, client, source.requests[0], _filled(source.requests[0].parameters, day), day
+            ).content
+    name = f"{contract.feed}_{hashlib.sha256(body).hexdigest()[:16]}.{source.extension}"
     with s3_errors():
         settings().s3().put_object(Bucket=settings().drop_bucket, Key=f"{contract.drop_prefix}{day}/{name}", Body=body)
 
 
-def _all_pages(contract: Contract, day: date) -> list[dict[str, Any]]:
-    """Every record that the API has. Pages that repeat, or a total that changes between them, are not believed."""
-    again = Retrying(
-        retry=retry_if_exception_type(TransientFailure),
-        stop=stop_after_attempt(4),
-        wait=wait_exponential(multiplier=0.2, max=5),
-        reraise=True,
+def _records(client: httpx.Client, request: Request, day: date) -> Iterator[dict[str, Any]]:
+    """Records of every request of the plan."""
+    for parameters in itertools.product(*(_choices(entry, day) for entry in request.each)):
+        asked = request.parameters | {key: str(value) for choice in parameters for key, value in choice.items()}
+        values = [str(value) for value in request.batch.get("values", ())]
+        size = request.batch.get("size") or 1
+        for start in range(0, max(len(values), 1), size):
+            yield from _settled(client, request, asked, values[start : start + size], day)
+
+
+def _choices(entry: Any, day: date) -> list[dict[str, str]]:
+    """The parameters that one entry of `each` stands for."""
+    if isinstance(entry, list):
+        return entry
+    query = sql.SQL(
+        "select {0} from raw.{1} where {0} is not null and ({2})"
+        " group by {0} order by max(_batch_id) desc, {0} limit {3}"
+    ).format(
+        sql.Identifier(entry["column"]),
+        sql.Identifier(entry["feed"]),
+        sql.SQL(rules.dated(entry["where"], day)),
+        sql.Literal(entry["limit"]),
     )
-    return again(_one_reading, contract, day)
+    with connect() as connection:
+        return [{entry["parameter"]: str(value)} for (value,) in connection.execute(query)]
 
 
-def _one_reading(contract: Contract, day: date) -> list[dict[str, Any]]:
-    api, url = contract.source.api, _url(contract)
-    paging = api["pagination"]
-    fixed = {key: _filled(str(value), day) for key, value in (api.get("parameters") or {}).items()}
+def _settled(
+    client: httpx.Client, request: Request, parameters: dict[str, str], values: list[str], day: date
+) -> list[dict[str, Any]]:
+    """Records of one request of the plan, asked again for less where the answer says that not all is to be had."""
+    as_of = day
+    for _ in range(MAX_STEPS_BACK + len(values) + 1):
+        batch = {request.batch["parameter"]: ",".join(values)} if values else {}
+        try:
+            return AGAIN.copy()(_all_pages, client, request, parameters | batch, as_of)
+        except RefusedError as refusal:
+            log.warning("%s: %s: %s", request.name, refusal.action, refusal)
+            if refusal.action == "empty":
+                return []
+            if refusal.action == "step_back":
+                as_of = as_of.replace(day=1) - timedelta(days=1)
+                continue
+            left = [value for value in values if value not in refusal.named]
+            if left == values:
+                problem = Problem("api.refused", f"names what was not asked for: {refusal}", _url(request, day))
+                raise PermanentFailure(problem) from refusal
+            if not left:
+                return []
+            values = left
+    raise TransientFailure(f"{_url(request, day)}: nothing to be had as of {as_of} and the months after it")
+
+
+def _all_pages(client: httpx.Client, request: Request, parameters: dict[str, str], day: date) -> list[dict[str, Any]]:
+    """Every record of one request. Pages that repeat, or a total that changes between them, are not believed."""
+    url, paging = _url(request, day), request.pagination
     records: list[dict[str, Any]] = []
     digests: set[str] = set()
     totals: set[Any] = set()
-    with httpx.Client(timeout=30, follow_redirects=True, headers={"User-Agent": "sampan"}) as client:
-        for _ in range(MAX_PAGES):
-            page = fixed | {paging["limit"]: str(paging["size"]), paging["offset"]: str(len(records))}
-            answer = _get(client, url, page)
-            _must_succeed(contract, answer, url)
-            batch = _at(answer, api["records"])
-            if not isinstance(batch, list) or not all(isinstance(record, dict) for record in batch):
-                raise PermanentFailure(Problem("api.shape", f"no list of records at {api['records']}", url))
-            if not batch:
-                break
-            digest = hashlib.sha256(json.dumps(batch, sort_keys=True).encode()).hexdigest()
-            if digest in digests:
-                raise TransientFailure(f"{url}: the page at offset {len(records)} repeats an earlier one")
-            digests.add(digest)
-            records += batch
-            # Some APIs count the page, some the whole; a count other than the page's is of the whole and must stay.
-            total = _at(answer, api["total"]) if api.get("total") else None
-            if total is not None and type(total) is not int:
-                raise PermanentFailure(Problem("api.shape", f"no number at {api['total']}", url))
-            if total is not None and total != len(batch):
-                totals.add(total)
-            if len(totals) > 1:
-                raise TransientFailure(f"{url}: the total changed between pages: {sorted(totals)}")
-            if totals and len(records) >= next(iter(totals)):
-                break
-            if not totals and len(batch) < int(paging["size"]):
-                break
-        else:
-            raise PermanentFailure(Problem("api.endless", f"more than {MAX_PAGES:,} pages", url))
+    for _ in range(MAX_PAGES):
+        page = {paging["limit"]: str(paging["size"]), paging["offset"]: str(len(records))} if paging else {}
+        answer = _answer(_get(client, request, _filled(parameters, day) | page, day))
+        batch = jmespath.search(request.records, answer)
+        if not isinstance(batch, list) or not all(isinstance(record, dict) for record in batch):
+            raise PermanentFailure(Problem("api.shape", f"no list of records at {request.records}", url))
+        if not paging or not batch:
+            return records + batch
+        digest = hashlib.sha256(json.dumps(batch, sort_keys=True).encode()).hexdigest()
+        if digest in digests:
+            raise TransientFailure(f"{url}: the page at offset {len(records)} repeats an earlier one")
+        digests.add(digest)
+        records += batch
+        # Some APIs count the page, some the whole; a count other than the page's is of the whole and must stay.
+        total = jmespath.search(request.total, answer) if request.total else None
+        if total is not None and total != len(batch):
+            totals.add(total)
+        if len(totals) > 1:
+            raise TransientFailure(f"{url}: the total changed between pages: {sorted(totals)}")
+        if totals and len(records) >= next(iter(totals)):
+            break
+        if not totals and len(batch) < int(paging["size"]):
+            break
     if totals and len(records) != next(iter(totals)):
         raise TransientFailure(f"{url}: {len(records)} records came, {next(iter(totals))} were promised")
     return records
 
 
-def _url(contract: Contract) -> str:
+def _url(request: Request, day: date) -> str:
     """The contract's address; the environment may put another base in the place of the official one."""
-    source = contract.source
-    variable, base = source.api.get("baseUrlVariable"), source.api.get("baseUrl")
-    if not variable or not base:
-        return source.location
-    return settings().get(variable, base).rstrip("/") + source.location.removeprefix(base)
+    location = _filled({"": request.location}, day)[""]
+    if not request.base_variable:
+        return location
+    return settings().get(request.base_variable, request.base).rstrip("/") + location.removeprefix(request.base)
 
 
-def _get(client: httpx.Client, url: str, parameters: dict[str, str]) -> Any:
+def _get(client: httpx.Client, request: Request, parameters: dict[str, str], day: date) -> httpx.Response:
+    """One answer that succeeded. Raises what the contract, or else its status, makes of one that did not."""
+    url = _url(request, day)
+    if request.pause_seconds and url == request.location:
+        time.sleep(request.pause_seconds)
+    # Some servers do not know brackets and commas by their percent codes.
+    query = urlencode(parameters, quote_via=quote, safe="[],")
     try:
-        response = client.get(url, params=parameters)
+        response = client.get(f"{url}?{query}" if query else url)
     except httpx.HTTPError as error:
         raise TransientFailure(f"{url}: {type(error).__name__}: {error}") from error
-    if response.status_code >= 500 or response.status_code in (408, 425, 429):
-        raise TransientFailure(f"{url}: HTTP {response.status_code}")
-    if response.status_code >= 400:
-        raise PermanentFailure(Problem("api.refused", f"HTTP {response.status_code}", url))
+    status = response.status_code
+    if status < 400 and _succeeded(request, response):
+        return response
+    message = _message(request, response)
+    for failure in request.failures:
+        found = re.findall(failure["match"], message)
+        if found and failure["action"] == "transient":
+            break
+        if found and failure["action"] == "permanent":
+            raise PermanentFailure(Problem("api.refused", message, url))
+        if found:
+            named = [code.strip() for text in found for code in re.split("[,;]", text)]
+            raise RefusedError(failure["action"], message, named)
+    else:
+        if 400 <= status < 500 and status not in (408, 425, 429):
+            raise PermanentFailure(Problem("api.refused", f"HTTP {status}: {message}", url))
+    raise TransientFailure(f"{url}: HTTP {status}: {message}")
+
+
+def _answer(response: httpx.Response) -> Any:
+    """The JSON of an answer, which may begin with a byte order mark; None when it is no JSON."""
     try:
         return json.loads(response.content.removeprefix(b"\xef\xbb\xbf"))
-    except ValueError as error:
-        raise TransientFailure(f"{url}: not JSON: {error}") from error
+    except ValueError:
+        return None
 
 
-def _must_succeed(contract: Contract, answer: Any, url: str) -> None:
-    """An API may say no with HTTP 200: the contract tells where to look."""
-    test = contract.source.api.get("success")
-    if test and _at(answer, test["path"]) != test["equals"]:
-        message = _at(answer, test["message"]) if test.get("message") else None
-        raise TransientFailure(f"{url}: the API answered but did not succeed: {message}")
+def _succeeded(request: Request, response: httpx.Response) -> bool:
+    """Whether an answer is what was asked for: an API may say no with HTTP 200; the contract tells where to look."""
+    if not request.records:
+        return bool(response.content)
+    answer = _answer(response)
+    if answer is None:
+        return False
+    return (
+        "path" not in request.success or jmespath.search(request.success["path"], answer) == request.success["equals"]
+    )
 
 
-def _at(answer: Any, path: str) -> Any:
-    for step in path.split("."):
-        if not isinstance(answer, dict):
-            return None
-        answer = answer.get(step)
-    return answer
+def _message(request: Request, response: httpx.Response) -> str:
+    """What an answer that failed says of itself: the message where the contract finds one, else how it begins."""
+    answer, path = _answer(response), request.success.get("message")
+    message = jmespath.search(path, answer) if path and answer is not None else None
+    text = "; ".join(map(str, message)) if isinstance(message, list) else str(message or "")
+    return (text or response.text[:200]).strip()
 
 
-def _filled(value: str, day: date) -> str:
-    """`{business_date}` and `{business_date-45}` (days before) in a parameter."""
-    for before in sorted({int(part.split("}")[0] or 0) for part in value.split("{business_date")[1:]}):
-        mark = f"{{business_date{before or ''}}}"
-        value = value.replace(mark, (day + timedelta(days=before)).isoformat())
-    return value
+def _filled(parameters: dict[str, str], day: date) -> dict[str, str]:
+    """Parameters with dates put in for `{business_date}`, `{business_date-45}` (days) and `{business_date:%Y%m}`."""
+
+    def put(mark: re.Match[str]) -> str:
+        moved = day + timedelta(days=int(mark[1] or 0))
+        return moved.strftime(mark[2]) if mark[2] else moved.isoformat()
+
+    return {key: re.sub(r"\{business_date([+-]\d+)?(?::([^{}]+))?\}", put, value) for key, value in parameters.items()}

@@ -22,7 +22,7 @@ def checks(contract: Contract, columns: Iterable[Column], business_date: date) -
     for rule in contract.row_rules:
         predicate = rule.predicate or ""
         if rule.severity in ("critical", "error") and _names(predicate, contract) <= have:
-            found.append((rule.name, sql.SQL(f"({_dated(predicate, business_date)}) is false")))
+            found.append((rule.name, sql.SQL(f"({dated(predicate, business_date)}) is false")))
     return found
 
 
@@ -30,7 +30,7 @@ def advice(contract: Contract, columns: Iterable[Column], business_date: date) -
     """Row rules that warn only: their broken rows are counted, not quarantined."""
     have = {column.name for column in columns}
     return [
-        (rule.name, sql.SQL(f"({_dated(rule.predicate or '', business_date)}) is false"))
+        (rule.name, sql.SQL(f"({dated(rule.predicate or '', business_date)}) is false"))
         for rule in contract.row_rules
         if rule.severity in ("warning", "info") and _names(rule.predicate or "", contract) <= have
     ]
@@ -161,7 +161,8 @@ def _shape(name: sql.Identifier, pattern: str) -> sql.Composable | None:
     )
 
 
-def _dated(predicate: str, business_date: date) -> str:
+def dated(predicate: str, business_date: date) -> str:
+    """A predicate with the date in the place of `business_date`."""
     return re.sub(r"\bbusiness_date\b", f"cast('{business_date.isoformat()}' as date)", predicate)
 
 

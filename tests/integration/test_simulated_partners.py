@@ -154,7 +154,7 @@ def test_rates_are_fetched_whole_or_not_at_all(sampan, monkeypatch, behaviour: d
         for step in (fetch, land, load, gate, publish):
             step.run("hkma_exchange_rates", START)
     found = dict(sampan.rows("select end_of_day, cny from raw.hkma_exchange_rates"))
-    back = int(contract.load("hkma_exchange_rates").source.api["parameters"]["from"].strip("{}")[13:])
+    back = int(contract.load("hkma_exchange_rates").source.requests[0].parameters["from"].strip("{}")[13:])
     wanted = records(SEED, date.fromordinal(START.toordinal() + back), START)
     assert {str(day): float(rate) for day, rate in found.items()} == {r["end_of_day"]: r["cny"] for r in wanted}
     assert len(found) > 200
