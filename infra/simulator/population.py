@@ -15,6 +15,8 @@ USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 USCC_WEIGHTS = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28)
 # Letters that no HKID number was ever issued under, so that no simulated number is a person's.
 HKID_LETTERS = "IOQUX"
+# Share of enterprises whose name differs from another's in one character.
+TWINS = 0.02
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,11 @@ def _names(
     triple = (np.arange(count, dtype=np.int64) * 7919 + seed % characters**3) % characters**3
     index = np.stack([triple // characters**2, triple // characters % characters, triple % characters])
     short = generator.random(count) < 0.45
+    twin = _twins(seed, count)
+    changed = rng(seed, "twins-characters", count).integers(1, characters, count)
+    for row in np.flatnonzero(twin):
+        index[:, row], short[row] = index[:, row - 1], short[row - 1]
+        index[row % 2, row] = (index[row % 2, row] + changed[row]) % characters
 
     def spelled(table: list[str], gap: str) -> pl.Series:
         third = only(~short, joined(gap, take(table, index[2])), "")
@@ -94,8 +101,10 @@ def _names(
         chosen = section == name
         word[chosen] = generator.choice(usable, chosen.sum())
     english_word, chinese_word, _, _ = (list(column) for column in zip(*words.TRADE_WORDS, strict=True))
-    coined = joined(pick(generator, words.COINED_FIRST, count), pick(generator, words.COINED_SECOND, count))
+    coined = _coined(generator, seed, twin)
     related = generator.random(count) < 0.6
+    for row in np.flatnonzero(twin):
+        word[row], related[row] = word[row - 1], related[row - 1]
     company = np.isin(form, ("company", "non_hong_kong_company"))
     english_end = pick(
         generator,
@@ -125,19 +134,50 @@ def _names(
         }
     )
     brand_en = pl.when("related").then("brand_romanised").otherwise("coined")
+    frame = frame.with_columns(
+        _refused(pl.concat_str(brand_en, "word_en"), list(words.REGISTRY_WORDS), " ").alias("more_en"),
+        _refused(pl.concat_str("brand_zh", "word_zh"), list(words.REGISTRY_WORDS.values()), "").alias("more_zh"),
+    )
     end_en = pl.when("company").then("english_end").otherwise("trade_end")
     end_zh = pl.when("company").then("chinese_end").otherwise("shop_end")
-    name_en = pl.concat_str(brand_en, pl.lit(" "), "word_en", end_en)
+    name_en = pl.concat_str(brand_en, pl.lit(" "), "word_en", "more_en", end_en)
     return frame.select(
         brand_en.alias("brand_en"),
         "brand_zh",
         "brand_simplified",
         # One in five has no Chinese name; a few trade names have no English one.
         pl.when((pl.col("kind") < 0.95) | pl.col("company")).then(name_en).alias("name_en"),
-        pl.when(pl.col("kind") > 0.20).then(pl.concat_str("brand_zh", "word_zh", end_zh)).alias("name_zh"),
+        pl.when(pl.col("kind") > 0.20).then(pl.concat_str("brand_zh", "word_zh", "more_zh", end_zh)).alias("name_zh"),
         "word_index",
         pl.col("related").alias("names_related"),
     )  # fmt: skip
+
+
+def _twins(seed: int, count: int) -> np.ndarray:
+    """Which rows take the name of the row before, but for one character."""
+    twin = rng(seed, "twins").random(count) < TWINS
+    return twin & (np.arange(count) > 0)
+
+
+def _coined(generator: np.random.Generator, seed: int, twin: np.ndarray) -> pl.Series:
+    """English brands that mean nothing in Chinese: a coined word, mostly with another beside it."""
+    count, first, second = len(twin), len(words.COINED_FIRST), len(words.COINED_SECOND)
+    combination = (np.arange(count, dtype=np.int64) * 1009 + seed % 2400) % (first * second)
+    brand = joined(take(words.COINED_FIRST, combination // second), take(words.COINED_SECOND, combination % second))
+    beside = joined(" ", pick(generator, [word.capitalize() for word in words.COINED_SECOND], count))
+    texts = joined(brand, only(generator.choice(20, count) < 13, beside, "")).to_list()
+    for row in np.flatnonzero(twin):
+        letter = "aeiou"[row % 5]
+        at = next(place for place in range(2, 20) if texts[row - 1][place] != letter)
+        texts[row] = texts[row - 1][:at] + letter + texts[row - 1][at + 1 :]
+    return pl.Series(texts)
+
+
+def _refused(name: pl.Expr, more: list[str], gap: str) -> pl.Expr:
+    """The word that a company adds when the registry refuses its name, which others have already; empty for the first."""
+    others = pl.int_range(pl.len()).over(name)
+    word = others.replace_strict({number: gap + text for number, text in enumerate(more, 1)}, default="")
+    return pl.when("company").then(word).otherwise(pl.lit(""))
 
 
 def _enterprises(seed: int, count: int) -> pl.DataFrame:
@@ -155,9 +195,10 @@ def _enterprises(seed: int, count: int) -> pl.DataFrame:
     dummy = company & ~trades & (generator.random(count) < 0.02)
     # Numbers from 90000000 on are not in use on the real register.
     serial = generator.permutation(count)
+    cr_no = digits(9_000_000 + serial % 1_000_000, 7)
     brn = only(
         dummy,
-        joined(take(["C", "F"], (form == "non_hong_kong_company").astype(int)), "9", digits(serial, 6)),
+        joined(take(["C", "F"], (form == "non_hong_kong_company").astype(int)), cr_no),
         digits(90_000_000 + serial * 7 % 10_000_000, 8),
     )
     size = np.clip(generator.lognormal(1.35, 1.15, count), 1, 900).astype(int)
@@ -190,8 +231,9 @@ def _enterprises(seed: int, count: int) -> pl.DataFrame:
             "brand_zh": names["brand_zh"],
             "brand_simplified": names["brand_simplified"],
             "names_related": names["names_related"],
+            "trade_word_no": names["word_index"],
             "legal_form": form,
-            "cr_no": only(company, digits(1_000_000 + serial, 7)),
+            "cr_no": only(company, cr_no),
             "owner_name": only(~company, persons(generator, count)),
             "commenced_on": dates(commenced),
             "industry_section": section,

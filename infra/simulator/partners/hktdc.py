@@ -8,6 +8,7 @@ from datetime import date
 import numpy as np
 import polars as pl
 
+from infra.simulator import names as coined
 from infra.simulator import vocabulary as words
 from infra.simulator.partners.platforms import shops
 from infra.simulator.population import persons, phones
@@ -22,18 +23,21 @@ def participants(world: World) -> pl.DataFrame:
         return world.kept["participants"]
     generator = world.rng("participants")
     known = shops(world).filter("in_festival").unique(["sme_no", "platform"], keep="first", maintain_order=True)
-    smes = world.population.smes.select("sme_no", "name_zh", "name_en", "mark_code", "operator_uscc")
+    smes = world.population.smes.select(
+        "sme_no", "name_zh", "name_en", "brand_en", "trade_word_no", "mark_code", "operator_uscc"
+    )
     known = known.join(smes, on="sme_no", maintain_order="left")
     count = len(known)
     merchant = known["sme_no"].rank("dense").to_numpy() - 1
     merchants = int(merchant.max()) + 1 if count else 0
     tells_brn, has_operator = generator.random(merchants) < 0.68, generator.random(merchants) < 0.5
     repeats = generator.random(merchants) < 0.45
+    registers = _merchant_names(world, known.unique("sme_no", keep="first", maintain_order=True))
     extra = pick(generator, words.CATEGORIES, count)
     different = extra != known["category"]
     base = known.with_columns(
         joined("M", digits(merchant + 1, 6)).alias("merchant_no"),
-        pl.coalesce("name_zh", "name_en").alias("merchant_name"),
+        known.join(registers, on="sme_no", maintain_order="left")["merchant_name"],
         only(tells_brn[merchant], known["brn"]).alias("brn"),
         only(has_operator[merchant], known["operator_uscc"]).alias("operator_uscc"),
         only(
@@ -57,6 +61,17 @@ def participants(world: World) -> pl.DataFrame:
         parts.append(part if event == EVENTS[-1][0] else part.filter(pl.Series(repeats[merchant])))
     world.kept["participants"] = pl.concat(parts).sort("event_id", "merchant_no", "platform")
     return world.kept["participants"]
+
+
+def _merchant_names(world: World, merchants: pl.DataFrame) -> pl.DataFrame:
+    """The name under which each enterprise registers: as on the register, or as somebody wrote it."""
+    generator = world.rng("merchant-names")
+    found = []
+    for owner in merchants.iter_rows(named=True):
+        script = "zh" if owner["name_zh"] else "en"
+        as_registered = generator.random() < 0.7
+        found.append(owner[f"name_{script}"] if as_registered else coined.written(generator, owner, script)[0])
+    return pl.DataFrame({"sme_no": merchants["sme_no"], "merchant_name": pl.Series(found, dtype=pl.String)})
 
 
 def festival_participants(world: World) -> Iterator[tuple[date, pl.DataFrame]]:

@@ -9,9 +9,10 @@ from datetime import date
 import numpy as np
 import polars as pl
 
+from infra.simulator import names
 from infra.simulator import vocabulary as words
 from infra.simulator.population import persons
-from infra.simulator.world import FESTIVAL, World, digits, joined, number, only, pick, take
+from infra.simulator.world import FESTIVAL, World, digits, joined, number, pick, take
 
 # Planted: what the festival does to the orders of a shop that takes part, and to any other, while it lasts and after.
 FESTIVAL_UPLIFT, FESTIVAL_SPILL, RETAINED_UPLIFT = 1.60, 1.04, 1.12
@@ -60,17 +61,16 @@ def shops(world: World) -> pl.DataFrame:
     platform = np.where(second & (platform == first_platform), (platform + 1) % len(words.PLATFORMS), platform)
     sellable = [position for position, good in enumerate(words.GOODS) if good[4] != "trade"]
     good = np.array(sellable)[generator.integers(0, len(sellable), len(owners))][row]
-    word = np.array([entry[2] for entry in words.TRADE_WORDS])[generator.integers(0, 12, count)]
-    brand = owners["brand_simplified"].gather(pl.Series(row))
-    # Part of the shops carry the line of trade in their name, part the brand alone.
-    middle = only(generator.random(count) < 0.5, pl.Series(word), "")
+    called = names.shop_names(world.rng("shop-names"), owners[row])
     world.kept["shops"] = pl.DataFrame(
         {
             "sme_no": owners["sme_no"].gather(pl.Series(row)),
             "brn": owners["brn"].gather(pl.Series(row)),
             "platform": take(words.PLATFORMS, platform),
             "store_id": digits(100_000_000 + generator.permutation(count), 9),
-            "shop_name": joined(brand, middle, pick(generator, words.SHOP_SUFFIXES, count)),
+            "shop_name": called["shop_name"],
+            "name_script": called["name_script"],
+            "name_corruption": called["name_corruption"],
             "good": good,
             "category": take([entry[4] for entry in words.GOODS], good),
             "orders_a_day": owners["orders_a_day"].to_numpy()[row] * np.where(second, 0.4, 1.0),
