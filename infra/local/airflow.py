@@ -6,8 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from typing import Any
 
 import psycopg
@@ -211,6 +214,10 @@ def make_pools(config: Config) -> None:
             api.call("PATCH", f"pools/{name}", {"pool": name, **body})
 
 
+class ApiError(StackError):
+    """Airflow's API refused a request or did not answer."""
+
+
 class Api:
     """Airflow's REST API as the stack's own user."""
 
@@ -227,7 +234,7 @@ class Api:
         """Answer of `/api/v2/<path>`, parsed.
 
         Raises:
-            StackError: the API refused; with its own words.
+            ApiError: the API refused; with its own words.
         """
         return self._send(
             method,
@@ -236,17 +243,21 @@ class Api:
             {"Authorization": f"Bearer {self.token}"},
         )
 
-    def _send(self, method: str, url: str, body: Any, headers: dict[str, str]) -> Any:
+    def _send(self, method: str, url: str, body: Any, headers: dict[str, str], patience: float = 60.0) -> Any:
+        """Ask, and ask again while the API is being restarted."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(  # noqa: S310
-            url,
-            data=data,
-            method=method,
-            headers={"Content-Type": "application/json", **headers},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
-                text = response.read()
-        except urllib.error.HTTPError as error:
-            raise StackError(f"Airflow refused {method} {url}: {error.code} {error.read()[:500]!r}") from error
-        return json.loads(text) if text else None
+        headers = {"Content-Type": "application/json", **headers}
+        request = urllib.request.Request(url, data=data, method=method, headers=headers)  # noqa: S310
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+                    text = response.read()
+                return json.loads(text) if text else None
+            except urllib.error.HTTPError as error:
+                if error.code < 500 or time.monotonic() > deadline:
+                    raise ApiError(f"Airflow refused {method} {url}: {error.code} {error.read()[:500]!r}") from error
+            except (OSError, HTTPException) as error:
+                if time.monotonic() > deadline:
+                    raise ApiError(f"Airflow does not answer {method} {url}: {error}") from error
+            time.sleep(1)

@@ -124,7 +124,12 @@ class Demo:
         """
         for dag_id, conf in runs.items():
             body = {"dag_run_id": self.run_id, "logical_date": None, "conf": conf}
-            api.call("POST", f"dags/{dag_id}/dagRuns", body)
+            try:
+                api.call("POST", f"dags/{dag_id}/dagRuns", body)
+            except airflow.ApiError as error:
+                # Asked twice because the first answer was lost: the run is there.
+                if " 409 " not in str(error):
+                    raise
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[now]}"), TimeElapsedColumn())
         with Progress(*columns, console=self.console) as progress:
             bar = progress.add_task(title, total=None, now="")
@@ -185,12 +190,12 @@ class Demo:
         where = Table.grid(padding=(0, 2))
         where.add_row("Airflow", f"{airflow.address(self.stack.config)}  user {airflow.USER}, password in .sampan/env")
         where.add_row("BI tools", "make dsn")
-        where.add_row("for example", f'psql "$(make dsn)" -c "{EXAMPLE}"')
         where.add_row("broken now", ".venv/bin/sampan status")
         where.add_row("stop", "make down")
         for part in (feeds, marts, self._example(), where):
             self.console.print()
             self.console.print(part)
+        self.console.print(f'\nthe example again:\npsql "$(make dsn)" -c "{EXAMPLE}"', soft_wrap=True, highlight=False)
 
     def _example(self) -> Table:
         """The answer to the example, as the readers' role gets it."""

@@ -92,9 +92,9 @@ class Bucket:
 class Delivery:
     """One object that a partner puts, and what must come of it.
 
-    `expected`: published, held, or known (content that the ledger has). Counts are of records; `rows_quarantined`
-    includes rows that contradict each other. Of a held delivery the counts say what its records are, though none is
-    published.
+    `expected`: published, held, known (content that the ledger has) or unknown (a text file that breaks off). Counts
+    are of records; `rows_quarantined` includes rows that contradict each other. Of a held delivery they say what its
+    records are, though none is published.
     """
 
     feed: str
@@ -244,8 +244,9 @@ def _deliveries(
         yield draft.deliver(faults, [event], dirty_share=max(3 * contract.budget, 0.3))
         yield draft.deliver(faults, ["correction"], suffix="_R1", hours=26)
         return
-    regular = draft.deliver(faults, [event] if event else [], extra=extra, days_late=2 if event == "late" else 0)
-    if event == "truncated" and len(frame):
+    own = [event] if event in ("late", "added", "truncated") else []
+    regular = draft.deliver(faults, own, extra=extra, days_late=2 if event == "late" else 0)
+    if event == "truncated":
         yield _truncated(contract, regular)
         regular.file, regular.events = shapes.file_name(contract.feed, day, "_R1"), ["correction"]
         regular.sent_at += timedelta(hours=4)
@@ -355,6 +356,8 @@ class _Draft:
         else:
             for index, item in zip(dirty, spoilt, strict=True):
                 lines[index] = item.raw if item.raw is not None else shapes.line_of(contract, item.row or {})
+            if renamed and contract.source.format == "jsonl":
+                lines = [line.replace(*self._renaming(frame)) for line in lines]
             tail = [shapes.line_of(contract, row) for row in [*rows_of(repeated), *others]]
             body = shapes.text_bytes(contract, self._names(frame, renamed), [*lines, *tail])
         total = count + len(repeated) + len(contradicting)
@@ -376,7 +379,7 @@ class _Draft:
             rows_quarantined=quarantined,
             rows_duplicate=len(repeated),
             rows_published=0 if held else count - len(dirty) - len(contradicting),
-            dirty=[] if held and reason != "batch.rejection_budget" else marks,
+            dirty=[] if renamed or (held and reason != "batch.rejection_budget") else marks,
             clean=None if held else self._contractual(clean, extra or {}),
         )
 
@@ -387,12 +390,19 @@ class _Draft:
         victim = self.heading[next(c.name for c in self.contract.columns if c.required)]
         return [f"{name}_new" if name == victim else name for name in frame.columns]
 
+    def _renaming(self, frame: pl.DataFrame) -> tuple[bytes, bytes]:
+        """The key of a JSON record that is other than announced, before and after."""
+        pairs = zip(frame.columns, self._names(frame, True), strict=True)
+        old, new = next((old, new) for old, new in pairs if old != new)
+        return f'"{old}":'.encode(), f'"{new}":'.encode()
+
     def _held(self, total: int, quarantined: int, renamed: bool, extra: dict[str, str]) -> tuple[bool, str | None]:
+        if renamed and self.contract.drift != "fail":
+            # JSON Lines have no header that could lack a column: each of their records lacks a value.
+            headed = self.contract.source.format != "jsonl"
+            return True, "delivery.header_missing_column" if headed else "batch.rejection_budget"
         if renamed:
-            return (
-                True,
-                "delivery.header_unknown_column" if self.contract.drift == "fail" else "delivery.header_missing_column",
-            )
+            return True, "delivery.header_unknown_column"
         if extra and self.contract.drift == "fail":
             return True, "delivery.header_unknown_column"
         if not total and self.contract.calendar.empty == "hold":

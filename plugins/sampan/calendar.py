@@ -14,7 +14,8 @@ HONG_KONG = ZoneInfo("Asia/Hong_Kong")
 def _holidays(year: int) -> frozenset[date]:
     import holidays
 
-    return frozenset(holidays.country_holidays("HK", years=year))
+    # General holidays are the statutory ones and those that the library calls optional, Good Friday among them.
+    return frozenset(holidays.country_holidays("HK", years=year, categories=("public", "optional")))
 
 
 def is_business_day(day: date) -> bool:

@@ -9,8 +9,10 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from sampan import rules
+from sampan.calendar import today
 from sampan.contract import Column, Contract, load_all
-from sampan.errors import TransientFailure
+from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.settings import HOME, ROLES, settings
 
 SCRIPTS = HOME / "infra" / "postgres"
@@ -128,11 +130,25 @@ def _feed_tables(connection: psycopg.Connection, contract: Contract) -> None:
         )
     )
     _comments(connection, contract)
+    _prove_rules(connection, contract)
     connection.execute(
         sql.SQL("create table if not exists quarantine.{} partition of quarantine.record for values in ({})").format(
             feed, sql.Literal(contract.feed)
         )
     )
+
+
+def _prove_rules(connection: psycopg.Connection, contract: Contract) -> None:
+    """Have PostgreSQL plan every row rule, so that one whose types do not fit is refused now and not by a gate at night."""
+    for name, broken in rules.checks(contract, contract.stored, today()) + rules.advice(
+        contract, contract.stored, today()
+    ):
+        statement = sql.SQL("explain select from raw.{} where {}").format(quoted(contract.feed), broken)
+        try:
+            connection.execute(statement)
+        except psycopg.ProgrammingError as error:
+            message = f"{name}: {str(error).splitlines()[0]}"
+            raise PermanentFailure(Problem("contract.predicate", message, str(contract.path))) from error
 
 
 def _comments(connection: psycopg.Connection, contract: Contract) -> None:

@@ -40,7 +40,7 @@ def _ledger_agrees(sampan, delivered):
         )
     }
     planted = [entry for entry in delivered.planted if "sha256" in entry]
-    assert len(planted) >= 18
+    assert len(planted) >= len(deliver.FEEDS)
     wrong = []
     for entry in planted:
         found = batches.get((entry["feed"], entry["business_date"], entry["sha256"]))
@@ -110,7 +110,7 @@ def _raw_holds_exactly_the_planted_rows(sampan, delivered):
 def test_every_kind_of_bad_row_is_quarantined_for_its_rule(sampan, tmp_path):
     bucket = deliver.Bucket(settings().s3(), settings().drop_bucket)
     outcome = deliver.run(
-        bucket, seed=SEED, smes=4000, start=START, days=1, faults=faults.parse("held=1"), truth=tmp_path / "truth"
+        bucket, seed=SEED, smes=15000, start=START, days=1, faults=faults.parse("held=1"), truth=tmp_path / "truth"
     )
     feeds = [feed for feed, entry in load_all().items() if entry.source.kind == "s3"]
     for feed in feeds:
@@ -124,6 +124,19 @@ def test_every_kind_of_bad_row_is_quarantined_for_its_rule(sampan, tmp_path):
         kinds = {(item.kind, item.column, item.rule) for item in faults.inventory(contract.load(feed))}
         assert kinds <= shown, (feed, sorted(map(str, kinds - shown)))
         assert len(kinds) > 20
+
+
+@pytest.mark.parametrize("event", ["renamed", "added", "truncated", "repeated", "resent"])
+def test_ledger_agrees_when_it_befalls_every_delivery(sampan, tmp_path, event):
+    bucket = deliver.Bucket(settings().s3(), settings().drop_bucket)
+    outcome = deliver.run(
+        bucket, seed=SEED, smes=1500, start=START, days=1, faults=faults.parse(f"{event}=1"), truth=tmp_path / "truth"
+    )
+    assert sum(event in entry["events"] for entry in outcome.planted) == len(deliver.FEEDS)
+    for feed in deliver.FEEDS:
+        for step in (fetch, land, load, gate, publish):
+            step.run(feed)
+    _ledger_agrees(sampan, outcome)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def _walk(seed: int) -> np.ndarray:
     """Deviation of each currency from its level by day since ORIGIN: pulled back to 0, so that no rate runs away."""
     days, currencies = (END - ORIGIN).days + 1, len(LEVELS)
     steps = rng(seed, "rates").normal(0, 1, (days, currencies))
-    spread = np.array([0.0006 if name == "usd" else 0.0012 if name == "cny" else 0.004 for name in LEVELS])
+    spread = np.array([0.0002 if name == "usd" else 0.0012 if name == "cny" else 0.004 for name in LEVELS])
     walk = np.zeros((days, currencies))
     for day in range(1, days):
         walk[day] = 0.985 * walk[day - 1] + spread * steps[day]
