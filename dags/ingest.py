@@ -26,11 +26,12 @@ from sampan_airflow import DEFAULTS, POOL, asset_of
 def schedule_of(contract: Contract) -> MultipleCronTriggerTimetable:
     """When a delivery is due, and once more at its deadline for those that come late."""
     calendar = contract.calendar
-    days = "1-5" if calendar.days == "business" else "*"
+    of_month = calendar.day if calendar.days == "monthly" else "*"
+    of_week = "1-5" if calendar.days == "business" else (calendar.day or 0) % 7 if calendar.days == "weekly" else "*"
     hour, minute = map(int, calendar.due.split(":"))
     due = hour * 60 + minute
     ticks = [due, (due + calendar.deadline_minutes) % 1440]
-    crons = [f"{tick % 60} {tick // 60} * * {days}" for tick in ticks]
+    crons = [f"{tick % 60} {tick // 60} {of_month} * {of_week}" for tick in ticks]
     return MultipleCronTriggerTimetable(*crons, timezone=calendar.timezone)
 
 

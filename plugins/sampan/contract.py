@@ -93,7 +93,8 @@ class Rule:
 class Request:
     """One API that a feed is asked from. Paths into its answers are JMESPath expressions.
 
-    `parameters` may hold `{business_date}`, days before it (`{business_date-45}`), a format (`{business_date:%Y%m}`).
+    `parameters` may hold `{business_date}`, moved by days (`{business_date-45}`) or months (`-13m`) and with a format
+    (`{business_date:%Y%m}`).
     `each` multiplies the request: one for every combination of its entries, an entry being a list of parameters or the
     values of a column of another feed. `batch` spreads many values of one parameter over requests of a size.
     `success` says how an answer that succeeded looks and where one that failed keeps its message; `failures` what a
@@ -137,7 +138,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Calendar:
-    """When a delivery is due. `days`: business, daily, monthly or event; `due` is HH:MM in `timezone`."""
+    """When a delivery is due: `days` is business, daily, weekly, monthly or event, `due` HH:MM in `timezone`.
+
+    `day` is the day of the week (1 Monday) of a weekly delivery and the day of the month of a monthly one.
+    """
 
     days: str
     due: str
@@ -145,6 +149,7 @@ class Calendar:
     missing: str
     empty: str
     deadline_minutes: int = 60
+    day: int | None = None
 
 
 @dataclass(frozen=True)
@@ -309,6 +314,7 @@ def _contract(document: dict[str, Any], path: Path) -> Contract:
             missing=calendar["missing"],
             empty=calendar["empty"],
             deadline_minutes=int(calendar.get("deadlineMinutes", 60)),
+            day=calendar.get("day"),
         ),
         row_rules=tuple(rule for rule in rules if rule.predicate is not None),
         batch_rules=tuple(rule for rule in rules if rule.expectation is not None),
@@ -679,6 +685,9 @@ def _check_custom(document: dict[str, Any], names: list[Any]) -> Iterator[Findin
             yield where, "contract.calendar", f"calendar.{key} is missing"
     if calendar.get("days") not in ("business", "daily", "weekly", "monthly", "event"):
         yield where, "contract.calendar", "calendar.days is business, daily, weekly, monthly or event"
+    last = {"weekly": 7, "monthly": 28}.get(str(calendar.get("days")))
+    if calendar.get("day") not in (range(1, last + 1) if last else (None,)):
+        yield where, "contract.calendar", "calendar.day is 1 to 7 with weekly, 1 to 28 with monthly, and not otherwise"
     if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", str(calendar.get("due"))):
         yield where, "contract.calendar", "calendar.due is HH:MM, in quotes"
     if calendar.get("missing") not in ("late", "accept"):

@@ -101,13 +101,15 @@ def _ask(contract: Contract, day: date) -> None:
 
 
 def _records(client: httpx.Client, request: Request, day: date) -> Iterator[dict[str, Any]]:
-    """Records of every request of the plan."""
+    """Records of every request of the plan. A month that is not out for one of them is not asked for again."""
+    as_of = day
     for parameters in itertools.product(*(_choices(entry, day) for entry in request.each)):
         asked = request.parameters | {key: str(value) for choice in parameters for key, value in choice.items()}
         values = [str(value) for value in request.batch.get("values", ())]
         size = request.batch.get("size") or 1
         for start in range(0, max(len(values), 1), size):
-            yield from _settled(client, request, asked, values[start : start + size], day)
+            records, as_of = _settled(client, request, asked, values[start : start + size], as_of)
+            yield from records
 
 
 def _choices(entry: Any, day: date) -> list[dict[str, str]]:
@@ -128,29 +130,31 @@ def _choices(entry: Any, day: date) -> list[dict[str, str]]:
 
 
 def _settled(
-    client: httpx.Client, request: Request, parameters: dict[str, str], values: list[str], day: date
-) -> list[dict[str, Any]]:
-    """Records of one request of the plan, asked again for less where the answer says that not all is to be had."""
-    as_of = day
+    client: httpx.Client, request: Request, parameters: dict[str, str], values: list[str], as_of: date
+) -> tuple[list[dict[str, Any]], date]:
+    """Records of one request of the plan and the day as of which they are to be had.
+
+    It is asked again for less where the answer says that not all of it exists.
+    """
     for _ in range(MAX_STEPS_BACK + len(values) + 1):
         batch = {request.batch["parameter"]: ",".join(values)} if values else {}
         try:
-            return AGAIN.copy()(_all_pages, client, request, parameters | batch, as_of)
+            return AGAIN.copy()(_all_pages, client, request, parameters | batch, as_of), as_of
         except RefusedError as refusal:
             log.warning("%s: %s: %s", request.name, refusal.action, refusal)
             if refusal.action == "empty":
-                return []
+                return [], as_of
             if refusal.action == "step_back":
                 as_of = as_of.replace(day=1) - timedelta(days=1)
                 continue
             left = [value for value in values if value not in refusal.named]
             if left == values:
-                problem = Problem("api.refused", f"names what was not asked for: {refusal}", _url(request, day))
+                problem = Problem("api.refused", f"names what was not asked for: {refusal}", _url(request, as_of))
                 raise PermanentFailure(problem) from refusal
             if not left:
-                return []
+                return [], as_of
             values = left
-    raise TransientFailure(f"{_url(request, day)}: nothing to be had as of {as_of} and the months after it")
+    raise TransientFailure(f"{_url(request, as_of)}: nothing to be had as of {as_of} and the months after it")
 
 
 def _all_pages(client: httpx.Client, request: Request, parameters: dict[str, str], day: date) -> list[dict[str, Any]]:
@@ -254,10 +258,18 @@ def _message(request: Request, response: httpx.Response) -> str:
 
 
 def _filled(parameters: dict[str, str], day: date) -> dict[str, str]:
-    """Parameters with dates put in for `{business_date}`, `{business_date-45}` (days) and `{business_date:%Y%m}`."""
+    """Parameters with dates put in for `{business_date}`, moved (`-45` days, `-13m` months) and formatted (`:%Y%m`)."""
 
     def put(mark: re.Match[str]) -> str:
-        moved = day + timedelta(days=int(mark[1] or 0))
-        return moved.strftime(mark[2]) if mark[2] else moved.isoformat()
+        by = int(mark[1] or 0)
+        months = day.year * 12 + day.month - 1 + by
+        # No month lacks a 28th.
+        moved = (
+            min(day.replace(day=28), day).replace(year=months // 12, month=months % 12 + 1)
+            if mark[2]
+            else day + timedelta(days=by)
+        )
+        return moved.strftime(mark[3]) if mark[3] else moved.isoformat()
 
-    return {key: re.sub(r"\{business_date([+-]\d+)?(?::([^{}]+))?\}", put, value) for key, value in parameters.items()}
+    pattern = r"\{business_date(?:([+-]\d+)(m?))?(?::([^{}]+))?\}"
+    return {key: re.sub(pattern, put, value) for key, value in parameters.items()}

@@ -1,0 +1,67 @@
+-- One row per source, period, measure, flow, code, origin and partner of each batch; values in Hong Kong dollars.
+with deliveries as (
+    select * from {{ source('raw', 'csd_trade_statistics') }}
+),
+
+batches as (
+    select * from {{ ref('stg_ops__batches') }}
+),
+
+-- Figure and unit stand in each other's place now and then: the figure is the one without letters.
+righted as (
+    select
+        deliveries.*,
+        case when upper(figure) <> lower(figure) then unit else figure end as figure_text,
+        case when upper(figure) <> lower(figure) then figure else unit end as unit_text
+    from deliveries
+),
+
+parsed as (
+    select
+        righted.*,
+        case
+            when figure_text = '-' then 'nil'
+            when coalesce(figure_text, '..') = '..' then 'not_available'
+            else 'reported'
+        end as figure_status,
+        case
+            when figure_text = '-' then 0
+            when coalesce(figure_text, '..') <> '..' then cast(replace(figure_text, ',', '') as numeric(28, 6))
+        end as figure_number
+    from righted
+),
+
+final as (
+    select
+        parsed.source,
+        parsed.frequency,
+        cast(concat(substr(parsed.period, 1, 4), '-', substr(parsed.period, 5, 2), '-01') as date) as month_start,
+        parsed.measure,
+        case parsed.flow
+            when '1' then 'import'
+            when '2' then 'domestic_export'
+            when '3' then 're_export'
+            when 'VAL_IM' then 'import'
+            else 'total_export'
+        end as flow,
+        parsed.code_class,
+        parsed.code,
+        parsed.origin as origin_iso2_code,
+        parsed.partner as partner_iso2_code,
+        parsed.figure_status,
+        case parsed.unit_text
+            when 'HK$ million' then 1000000 * parsed.figure_number
+            when 'HK$''000' then 1000 * parsed.figure_number
+        end as value_hkd,
+        parsed.unit_text as unit_published,
+        parsed.status as maturity,
+        parsed.footnote,
+        parsed._batch_id as batch_id,
+        parsed._line as line,
+        batches.business_date,
+        batches.received_at
+    from parsed
+    inner join batches on parsed._batch_id = batches.batch_id
+)
+
+select * from final
