@@ -10,15 +10,7 @@ from datetime import date, timedelta
 from importlib import import_module
 from typing import Any
 
-from airflow.sdk import (
-    DAG,
-    AsyncCallback,
-    DeadlineAlert,
-    DeadlineReference,
-    MultipleCronTriggerTimetable,
-    Param,
-    task,
-)
+from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, MultipleCronTriggerTimetable, Param, task
 from sampan.contract import Contract, load_all
 from sampan_airflow import DEFAULTS, POOL, asset_of
 
@@ -41,10 +33,7 @@ def documentation_of(contract: Contract) -> str:
         ("grain", contract.grain),
         ("key", ", ".join(contract.key)),
         ("from", f"{contract.owner} ({contract.contact})"),
-        (
-            "due",
-            f"{contract.calendar.days}, {contract.calendar.due} {contract.calendar.timezone}",
-        ),
+        ("due", f"{contract.calendar.days}, {contract.calendar.due} {contract.calendar.timezone}"),
         ("held above", f"{contract.budget:.0%} rejected rows"),
         ("kept", f"{contract.retention_days} days"),
     ]
@@ -69,14 +58,7 @@ def build_dag(contract: Contract) -> DAG:
         max_active_runs=1,
         tags={"ingest", contract.partner},
         default_args=DEFAULTS | {"owner": contract.owner},
-        params={
-            "date": Param(
-                None,
-                type=["null", "string"],
-                format="date",
-                description="One business date only.",
-            )
-        },
+        params={"date": Param(None, type=["null", "string"], format="date", description="One business date only.")},
     ) as dag:
         fetch, land = step("fetch", feed), step("land", feed)
         load, gate = step("load", feed, pool=POOL), step("gate", feed, pool=POOL)

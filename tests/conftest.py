@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
@@ -87,12 +88,17 @@ class Sampan:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     """DSN of a role that may make roles and databases."""
     if EXTERNAL_DSN:
         yield EXTERNAL_DSN
         return
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data", durable=False) as postgres:
+    # Not in pytest's own folder: the next session of pytest shuts the folder of all sessions to other users, and the
+    # server is another user when the tests run as root.
+    with (
+        tempfile.TemporaryDirectory(prefix="sampan-postgres-", ignore_cleanup_errors=True) as folder,
+        EmbeddedPostgres(Path(folder) / "data", durable=False) as postgres,
+    ):
         postgres.bootstrap()
         yield postgres.dsn()
 

@@ -14,17 +14,12 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="The embedded
 
 
 @app.command()
-def up(
-    only: Annotated[str, typer.Option(help="Comma-separated programs; all when not given.")] = "",
-) -> None:
+def up(only: Annotated[str, typer.Option(help="Comma-separated programs; all when not given.")] = "") -> None:
     """Start what is not running, heal what is broken, and wait until all of it answers."""
     from infra.local.stack import Stack
 
     stack = Stack()
-    started = stack.up(
-        [name for name in only.split(",") if name],
-        report=lambda line: print(line, flush=True),
-    )
+    started = stack.up([name for name in only.split(",") if name], report=lambda line: print(line, flush=True))
     print("the stack is up" if started else "the stack was up already; nothing to do")
 
 
@@ -71,7 +66,18 @@ def dsn() -> None:
     stack = Stack()
     if not stack.config.env_file.exists():
         raise StackError("there is no stack yet: run `make up` first")
-    print(stack.reader_dsn())
+    print(stack.dsn("bi_reader"))
+
+
+@app.command(hidden=True)
+def watch(
+    patience: Annotated[float, typer.Option(help="Seconds without an answer.")] = 90.0,
+    pause: Annotated[float, typer.Option(help="Seconds between looks.")] = 10.0,
+) -> None:
+    """Restart programs that run but do not answer; one of the stack's programs."""
+    from infra.local.stack import Stack
+
+    Stack().watch(patience, pause)
 
 
 @app.command(name="exec", context_settings={"ignore_unknown_options": True}, hidden=True)
@@ -86,9 +92,7 @@ def execute(program: str, command: Annotated[list[str], typer.Argument()]) -> No
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
-def run(
-    command: Annotated[list[str], typer.Argument(help="For example: airflow dags list")],
-) -> None:
+def run(command: Annotated[list[str], typer.Argument(help="For example: airflow dags list")]) -> None:
     """Run a command with the stack's settings, for example `airflow dags list`."""
     from infra.local.stack import Stack
 

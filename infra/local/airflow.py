@@ -18,12 +18,7 @@ import psycopg
 from infra.local.config import HOME, HOST, Config, StackError
 
 PARALLELISM = 4
-POOLS = {
-    "warehouse": (
-        3,
-        "Tasks that keep the warehouse busy: load, gate, publish, build, release.",
-    )
-}
+POOLS = {"warehouse": (3, "Tasks that keep the warehouse busy: load, gate, publish, build, release.")}
 USER = "admin"
 PRELOADED = (
     "airflow.executors.local_executor",
@@ -41,14 +36,7 @@ def commands(config: Config) -> dict[str, tuple[str, ...]]:
     """Command line of each process. Nobody serves logs over the network: all four share the log folder."""
     airflow = (sys.executable, "-m", "airflow")
     return {
-        "api-server": (
-            *airflow,
-            "api-server",
-            "--host",
-            HOST,
-            "--port",
-            config["SAMPAN_AIRFLOW_PORT"],
-        ),
+        "api-server": (*airflow, "api-server", "--host", HOST, "--port", config["SAMPAN_AIRFLOW_PORT"]),
         "scheduler": (*airflow, "scheduler", "--skip-serve-logs"),
         "dag-processor": (*airflow, "dag-processor"),
         "triggerer": (*airflow, "triggerer", "--skip-serve-logs"),
@@ -119,11 +107,7 @@ def environment(config: Config) -> dict[str, str]:
             "mp_start_method": "forkserver",
             "mp_forkserver_preload": ",".join(PRELOADED),
         },
-        "triggerer": {
-            "default_capacity": 50,
-            "job_heartbeat_sec": 2,
-            "triggerer_health_check_threshold": 15,
-        },
+        "triggerer": {"default_capacity": 50, "job_heartbeat_sec": 2, "triggerer_health_check_threshold": 15},
         # Executors leave a resumed task in peace only when its supervisor has gone: see the deferral race of 3.3.2.
         "workers": {"min_heartbeat_interval": 1},
         "logging": {"base_log_folder": home / "logs", "logging_level": "INFO"},
@@ -144,10 +128,8 @@ def environment(config: Config) -> dict[str, str]:
 
 
 def prepare(config: Config) -> None:
-    """Folders and the file with the one user's password, mode 600."""
-    home = config.state / "airflow"
-    home.mkdir(parents=True, exist_ok=True)
-    passwords = home / "passwords.json"
+    """The file with the one user's password, mode 600."""
+    passwords = config.state / "airflow" / "passwords.json"
     passwords.unlink(missing_ok=True)
     descriptor = os.open(passwords, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -202,12 +184,7 @@ def make_pools(config: Config) -> None:
     api = Api(config)
     present = {pool["name"]: pool for pool in api.get("pools?limit=100")["pools"]}
     for name, (slots, description) in POOLS.items():
-        body = {
-            "name": name,
-            "slots": slots,
-            "description": description,
-            "include_deferred": False,
-        }
+        body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
         if name not in present:
             api.call("POST", "pools", body)
         elif present[name]["slots"] != slots:
@@ -236,12 +213,7 @@ class Api:
         Raises:
             ApiError: the API refused; with its own words.
         """
-        return self._send(
-            method,
-            f"{self.base}/api/v2/{path}",
-            body,
-            {"Authorization": f"Bearer {self.token}"},
-        )
+        return self._send(method, f"{self.base}/api/v2/{path}", body, {"Authorization": f"Bearer {self.token}"})
 
     def _send(self, method: str, url: str, body: Any, headers: dict[str, str], patience: float = 60.0) -> Any:
         """Ask, and ask again while the API is being restarted."""

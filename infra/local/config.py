@@ -16,12 +16,7 @@ HOME = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 WEED_PORTS = 10
 
-PORTS = {
-    "SAMPAN_PG_PORT": 15432,
-    "SAMPAN_S3_PORT": 18330,
-    "SAMPAN_AIRFLOW_PORT": 18080,
-    "SAMPAN_HKMA_PORT": 18090,
-}
+PORTS = {"SAMPAN_PG_PORT": 15432, "SAMPAN_S3_PORT": 18330, "SAMPAN_AIRFLOW_PORT": 18080, "SAMPAN_HKMA_PORT": 18090}
 EXTERNAL = ("SAMPAN_WAREHOUSE_DSN", "SAMPAN_S3_ENDPOINT")
 SECRETS = {
     "SAMPAN_PG_SUPERUSER_PASSWORD": lambda: secrets.token_hex(24),
@@ -122,9 +117,18 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
     return Config(state, values, external["SAMPAN_WAREHOUSE_DSN"], external["SAMPAN_S3_ENDPOINT"])
 
 
+def make_folders(config: Config) -> None:
+    """The state folder and those in it that nobody else has any business in."""
+    config.state.mkdir(parents=True, exist_ok=True)
+    # Under root the database server is another user's and has to pass through.
+    config.state.chmod(0o711)
+    for name in ("airflow", "log", "run", "s3"):
+        (config.state / name).mkdir(mode=0o700, exist_ok=True)
+
+
 def save(config: Config) -> None:
     """Write the `env` file, mode 600, in one step."""
-    config.state.mkdir(parents=True, exist_ok=True)
+    make_folders(config)
     lines = ["# Made by `make up`: secrets of this machine's local stack. Not for commit, not for sharing."]
     lines += [f"{key}={value}" for key, value in sorted(config.values.items())]
     temporary = config.env_file.with_suffix(".new")

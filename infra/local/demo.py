@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from infra.local import airflow
-from infra.local.config import HOME, StackError, read_env_file
+from infra.local.config import HOME, StackError
 from infra.local.stack import Stack
 
 SMES, DAYS, START = 2000, 30, date(2026, 7, 6)
@@ -162,11 +162,9 @@ class Demo:
 
     def _outcome(self) -> Outcome:
         """What is in the ledger, and what the readers' role sees."""
-        values = read_env_file(self.stack.config.env_file)
         sums = sql.SQL(", ").join(sql.SQL("coalesce(sum({0}), 0)::bigint").format(sql.Identifier(c)) for c in COUNTS)
         query = sql.SQL("select feed, count(*), {} from ops.batch group by feed order by feed").format(sums)
-        with psycopg.connect(values["SAMPAN_WAREHOUSE_DSN"], autocommit=True) as connection:
-            connection.execute("set role sampan_loader")
+        with psycopg.connect(self.stack.dsn("sampan_loader")) as connection:
             feeds = connection.execute(query).fetchall()
             newest = connection.execute(
                 "select release_no, rows from ops.release_switch join ops.release using (release_no)"
@@ -199,7 +197,7 @@ class Demo:
 
     def _example(self) -> Table:
         """The answer to the example, as the readers' role gets it."""
-        with psycopg.connect(self.stack.reader_dsn()) as connection:
+        with psycopg.connect(self.stack.dsn("bi_reader")) as connection:
             cursor = connection.execute(EXAMPLE)
             table = Table(
                 *(column.name for column in cursor.description or ()), title="Where small exporters sell most"

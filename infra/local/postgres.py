@@ -80,14 +80,7 @@ def server_user() -> pwd.struct_passwd | None:
             return pwd.getpwnam(name)
         except KeyError:
             if name == SYSTEM_USER and shutil.which("useradd"):
-                command = [
-                    "useradd",
-                    "--system",
-                    "--no-create-home",
-                    "--shell",
-                    "/usr/sbin/nologin",
-                    name,
-                ]
+                command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
                 if subprocess.run(command, capture_output=True, check=False).returncode == 0:
                     return pwd.getpwnam(name)
     raise StackError("PostgreSQL does not run as root, and there is no user `sampan` or `nobody` to run it as")
@@ -165,12 +158,7 @@ class EmbeddedPostgres:
         user = server_user()
         identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
         self._process = subprocess.Popen(
-            self.command,
-            cwd=self.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            **identity,
+            self.command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **identity
         )
         log.close()
         deadline = time.monotonic() + timeout
@@ -244,20 +232,8 @@ class EmbeddedPostgres:
         user = server_user()
         if user is not None:
             os.chown(password_file, user.pw_uid, user.pw_gid)
-        command = [
-            str(binaries() / "initdb"),
-            "-D",
-            str(self.directory),
-            "-U",
-            SUPERUSER,
-            f"--pwfile={password_file}",
-        ]
-        command += [
-            "--auth=scram-sha-256",
-            "--encoding=UTF8",
-            "--locale-provider=builtin",
-            "--locale=C.UTF-8",
-        ]
+        command = [str(binaries() / "initdb"), "-D", str(self.directory), "-U", SUPERUSER, f"--pwfile={password_file}"]
+        command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"]
         if not self.durable:
             command += ["--no-sync"]
         identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}

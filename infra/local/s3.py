@@ -22,12 +22,7 @@ class EmbeddedS3:
     """An S3 service of its own in `directory`, listening on 127.0.0.1:`port` (and nine internal ports after it)."""
 
     def __init__(
-        self,
-        directory: Path,
-        port: int | None = None,
-        *,
-        access_key: str | None = None,
-        secret_key: str | None = None,
+        self, directory: Path, port: int | None = None, *, access_key: str | None = None, secret_key: str | None = None
     ) -> None:
         self.directory = Path(directory).resolve()
         self.port = port or free_port(WEED_PORTS)
@@ -43,14 +38,7 @@ class EmbeddedS3:
     @property
     def command(self) -> list[str]:
         """Command line of the server."""
-        names = (
-            "s3.port",
-            "s3.port.grpc",
-            "master.port",
-            "master.port.grpc",
-            "filer.port",
-            "filer.port.grpc",
-        )
+        names = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "filer.port", "filer.port.grpc")
         names += ("volume.port", "volume.port.grpc", "admin.port", "admin.port.grpc")
         ports = [f"-{name}={self.port + offset}" for offset, name in enumerate(names)]
         return [
@@ -73,10 +61,7 @@ class EmbeddedS3:
     @property
     def environment(self) -> dict[str, str]:
         """What the server needs in its environment: its one identity."""
-        return {
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
-        }
+        return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
 
     def client(self) -> Any:
         """A boto3 client with the service's keys."""
@@ -140,10 +125,7 @@ def client(endpoint: str | None, access_key: str, secret_key: str, region: str =
         aws_secret_access_key=secret_key,
         region_name=region,
         config=Config(
-            connect_timeout=2,
-            read_timeout=5,
-            retries={"total_max_attempts": 1},
-            s3={"addressing_style": "path"},
+            connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}
         ),
     )
 

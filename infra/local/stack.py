@@ -11,14 +11,21 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlencode
 
 from psycopg.conninfo import conninfo_to_dict
 
 from infra.local import airflow, s3
-from infra.local.config import HOME, HOST, Config, StackError, check_ports, load, save
+from infra.local.config import HOME, HOST, Config, StackError, check_ports, load, make_folders, save
 from infra.local.postgres import EmbeddedPostgres, server_user
 from infra.local.supervise import MARKER, RUNNING, Program, Supervisor
 
+PASSWORDS = {
+    "bi_reader": "SAMPAN_BI_PASSWORD",
+    "sampan_loader": "SAMPAN_LOADER_PASSWORD",
+    "sampan_builder": "SAMPAN_BUILDER_PASSWORD",
+}
+WATCH = "watch"
 HKMA_PATH = "/public/market-data-and-statistics/monthly-statistical-bulletin/er-ir/er-eeri-daily"
 Report = Callable[[str], None]
 
@@ -56,23 +63,14 @@ class Stack:
             stop_seconds=60,
             environment={"SAMPAN_FINGERPRINT": self.postgres.fingerprint},
         )
-        hkma = (
-            sys.executable,
-            "-m",
-            "infra.simulator",
-            "serve",
-            "--port",
-            self.config["SAMPAN_HKMA_PORT"],
-        )
-        programs = [
-            postgres,
-            self._program("hkma", hkma, 20, ports=("SAMPAN_HKMA_PORT",)),
-        ]
+        hkma = (sys.executable, "-m", "infra.simulator", "serve", "--port", self.config["SAMPAN_HKMA_PORT"])
+        programs = [postgres, self._program("hkma", hkma, 20, ports=("SAMPAN_HKMA_PORT",))]
         if not self.config.external_s3:
-            programs.insert(1, self._program("s3", self.s3.command, 10, ports=("SAMPAN_S3_PORT",)))
+            programs.insert(1, self._program("s3", self.s3.command, 10, ports=("SAMPAN_S3_PORT",), stop_seconds=8))
         for name, command in airflow.commands(self.config).items():
             ports = ("SAMPAN_AIRFLOW_PORT",) if name == "api-server" else ()
             programs.append(self._program(name, command, 30, ports=ports))
+        programs.append(self._program(WATCH, (sys.executable, "-m", "infra.local", WATCH), 40))
         return {program.name: program for program in programs}
 
     def up(self, only: Sequence[str] = (), report: Report = print) -> list[str]:
@@ -90,10 +88,7 @@ class Stack:
             if self.supervisor.pid() is None:
                 self.supervisor.clear()
             running = self._running()
-            check_ports(
-                self.config,
-                [key for name in wanted if name not in running for key in programs[name].ports],
-            )
+            check_ports(self.config, [key for name in wanted if name not in running for key in programs[name].ports])
             save(self.config)
             if "postgres" not in running:
                 self.postgres.prepare()
@@ -102,11 +97,7 @@ class Stack:
             self.supervisor.configure(programs.values())
             self.supervisor.start()
             started: list[str] = []
-            for wave in (
-                {"postgres", "s3"},
-                {"hkma"},
-                set(airflow.commands(self.config)),
-            ):
+            for wave in ({"postgres", "s3"}, {"hkma"}, set(airflow.commands(self.config)), {WATCH}):
                 names = [name for name in wanted if name in wave]
                 if names:
                     self._start(names, started, report)
@@ -126,17 +117,27 @@ class Stack:
             if info is None or info["statename"] not in RUNNING:
                 rows.append((name, "down", "" if info is None else info["statename"].lower()))
             else:
-                rows.append(
-                    (
-                        name,
-                        "healthy" if self.probe(name) else "unhealthy",
-                        info["description"],
-                    )
-                )
+                rows.append((name, "healthy" if self.probe(name) else "unhealthy", info["description"]))
         return rows
+
+    def watch(self, patience: float, pause: float) -> None:
+        """For ever: restart a program that runs but has not done its work for `patience` seconds."""
+        well = dict.fromkeys(self.programs(), time.monotonic())
+        while True:
+            time.sleep(pause)
+            for name, info in self.supervisor.states().items():
+                young = info["now"] - info["start"] < patience
+                if name == WATCH or info["statename"] != "RUNNING" or young or self.probe(name):
+                    well[name] = time.monotonic()
+                elif time.monotonic() - well[name] > patience:
+                    print(f"{name} has not answered for {patience:.0f} seconds: restarting it", flush=True)
+                    self.supervisor.halt(name)
+                    self.supervisor.run(name)
 
     def probe(self, name: str) -> bool:
         """Whether the program does its work now, as its user would see it."""
+        if name == WATCH:
+            return True
         if name == "postgres":
             return self.postgres.answers()
         if name == "s3":
@@ -145,11 +146,12 @@ class Stack:
             return _answers(f"http://{HOST}:{self.config['SAMPAN_HKMA_PORT']}{HKMA_PATH}?pagesize=1")
         return airflow.health(self.config).get(name, False)
 
-    def reader_dsn(self) -> str:
-        """Connection string of the read-only role `bi_reader`, as a URI that psql and BI tools take."""
+    def dsn(self, role: str) -> str:
+        """Connection string of `bi_reader`, `sampan_loader` or `sampan_builder`: a URI, as BI tools take it."""
         parts = conninfo_to_dict(self.config["SAMPAN_WAREHOUSE_DSN"])
-        place = f"{parts.get('host') or HOST}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
-        return f"postgresql://bi_reader:{self.config['SAMPAN_BI_PASSWORD']}@{place}"
+        place = f"{parts.pop('host', None) or HOST}:{parts.pop('port', None) or 5432}/{parts.pop('dbname', None) or ''}"
+        others = urlencode({key: value for key, value in parts.items() if key not in ("user", "password")})
+        return f"postgresql://{role}:{self.config[PASSWORDS[role]]}@{place}{'?' + others if others else ''}"
 
     def environment(self, program: str | None = None) -> dict[str, str]:
         """The environment of a program of this stack, or of a command that is run beside them."""
@@ -182,11 +184,7 @@ class Stack:
             s3.make_buckets(self.s3.client())
         elif self.config.external_s3:
             values = self.config.values
-            service = (
-                values["AWS_ACCESS_KEY_ID"],
-                values["AWS_SECRET_ACCESS_KEY"],
-                values["AWS_DEFAULT_REGION"],
-            )
+            service = (values["AWS_ACCESS_KEY_ID"], values["AWS_SECRET_ACCESS_KEY"], values["AWS_DEFAULT_REGION"])
             s3.make_buckets(s3.client(values["SAMPAN_S3_ENDPOINT"], *service))
         if "api-server" in names:
             airflow.make_pools(self.config)
@@ -195,11 +193,7 @@ class Stack:
 
     def _make_schemas(self) -> None:
         """Let the library make its schemas, roles and tables; it changes nothing when they are there."""
-        command = [
-            sys.executable,
-            "-c",
-            "from sampan import warehouse; warehouse.init()",
-        ]
+        command = [sys.executable, "-c", "from sampan import warehouse; warehouse.init()"]
         done = subprocess.run(
             command,
             cwd=HOME,
@@ -234,23 +228,16 @@ class Stack:
         return {name for name, info in self.supervisor.states().items() if info["statename"] in RUNNING}
 
     def _program(
-        self,
-        name: str,
-        command: Sequence[str],
-        priority: int,
-        ports: tuple[str, ...] = (),
+        self, name: str, command: Sequence[str], priority: int, ports: tuple[str, ...] = (), stop_seconds: int = 15
     ) -> Program:
         wrapped = (sys.executable, "-m", "infra.local", "exec", name, "--", *command)
-        environment = {
-            "SAMPAN_FINGERPRINT": self.config.fingerprint,
-            "SAMPAN_STATE": str(self.config.state),
-        }
-        return Program(name, wrapped, priority, ports=ports, environment=environment)
+        environment = {"SAMPAN_FINGERPRINT": self.config.fingerprint, "SAMPAN_STATE": str(self.config.state)}
+        return Program(name, wrapped, priority, ports=ports, stop_seconds=stop_seconds, environment=environment)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """One `up` or `down` at a time."""
-        self.config.state.mkdir(parents=True, exist_ok=True)
+        make_folders(self.config)
         with (self.config.state / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

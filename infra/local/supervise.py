@@ -65,8 +65,6 @@ class Supervisor:
 
     def configure(self, programs: Iterable[Program]) -> None:
         """Write the configuration: mode 600, secrets are not in it (`exec` reads them from the env file)."""
-        for folder in (self.file.parent, self.config.logs):
-            folder.mkdir(parents=True, exist_ok=True)
         self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         text = _render(self, programs)
         temporary = self.file.with_suffix(".new")
@@ -181,22 +179,20 @@ def end_leftovers(config: Config, program: str | None = None, grace: float = 8.0
     for pid in leftovers(config, program):
         _signal(pid, signal.SIGTERM)
 
-    def alive() -> list[int]:
-        return [
-            *leftovers(config, program),
-            *([postmaster] if postmaster and _alive(postmaster) else []),
-        ]
+    def remaining() -> list[int]:
+        return [*leftovers(config, program), *([postmaster] if postmaster and alive(postmaster) else [])]
 
     deadline = time.monotonic() + grace
-    while (pids := alive()) and time.monotonic() < deadline:
+    while (pids := remaining()) and time.monotonic() < deadline:
         time.sleep(0.1)
     for pid in pids:
         _signal(pid, signal.SIGKILL)
     if pids:
-        _wait(lambda: not alive(), 5, f"processes do not end: {pids}")
+        _wait(lambda: not remaining(), 5, f"processes do not end: {pids}")
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that ended and waits to be collected does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:

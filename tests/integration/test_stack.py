@@ -19,10 +19,10 @@ from botocore.exceptions import ClientError
 from infra.local import s3
 from infra.local.config import HOST, PORTS, SECRETS, WEED_PORTS, Config, StackError, free_port, load
 from infra.local.stack import Stack
-from infra.local.supervise import leftovers
+from infra.local.supervise import alive, leftovers
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = ["postgres", "s3"]
+PROGRAMS = ["postgres", "s3", "watch"]
 
 
 def free_ports() -> dict[str, str]:
@@ -94,13 +94,13 @@ def test_landing_keeps_versions_and_wrong_keys_are_refused(stack: Stack) -> None
 
 
 def test_library_finds_schemas_and_roles_after_up(stack: Stack) -> None:
-    with psycopg.connect(stack.reader_dsn()) as connection:
+    with psycopg.connect(stack.dsn("bi_reader")) as connection:
         assert connection.execute("select current_user").fetchone() == ("bi_reader",)
     with psycopg.connect(stack.config["SAMPAN_WAREHOUSE_DSN"]) as connection:
         assert connection.execute("select to_regclass('ops.batch') is not null").fetchone() == (True,)
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", ["postgres", "s3"])
 def test_killed_program_comes_back_by_itself_with_its_data(stack: Stack, name: str) -> None:
     stack.s3.client().put_object(Bucket="landing", Key=f"kept-{name}", Body=b"kept")
     with psycopg.connect(stack.postgres.dsn()) as connection:
@@ -114,6 +114,19 @@ def test_killed_program_comes_back_by_itself_with_its_data(stack: Stack, name: s
     assert stack.s3.client().get_object(Bucket="landing", Key=f"kept-{name}")["Body"].read() == b"kept"
 
 
+def test_program_that_runs_but_does_not_answer_is_restarted(stack: Stack) -> None:
+    stopped = stack.supervisor.states()["s3"]["pid"]
+    # As the stack's own watch, only less patient.
+    command = [sys.executable, "-m", "infra.local", "watch", "--patience", "1", "--pause", "0.2"]
+    watch = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"SAMPAN_STATE": str(stack.config.state)})
+    try:
+        os.kill(stopped, signal.SIGSTOP)
+        wait(lambda: stack.supervisor.states()["s3"]["pid"] not in (0, stopped) and stack.probe("s3"), 60)
+    finally:
+        watch.kill()
+        watch.wait()
+
+
 def test_up_heals_after_the_supervisor_was_killed(stack: Stack) -> None:
     orphans = [info["pid"] for info in stack.supervisor.states().values() if info["pid"]]
     assert len(orphans) == len(PROGRAMS)
@@ -121,7 +134,7 @@ def test_up_heals_after_the_supervisor_was_killed(stack: Stack) -> None:
     wait(lambda: stack.supervisor.pid() is None)
     assert stack.up(PROGRAMS, report=lambda _: None) == PROGRAMS
     assert all(stack.probe(name) for name in PROGRAMS)
-    assert not [pid for pid in orphans if Path(f"/proc/{pid}").exists()]
+    assert not [pid for pid in orphans if alive(pid)]
 
 
 def test_up_says_which_port_is_taken_and_how_to_choose_another(tmp_path: Path) -> None:
