@@ -73,7 +73,7 @@ def _shop(generator: np.random.Generator, owner: dict[str, object]) -> tuple[str
     draw = generator.random(8)
     suffix = words.SHOP_SUFFIXES[generator.integers(len(words.SHOP_SUFFIXES))]
     word = words.TRADE_WORDS[owner["trade_word_no"]][2]  # type: ignore[index]
-    if draw[0] < 0.08:
+    if draw[0] < 0.04:
         word = words.TRADE_WORDS[generator.integers(12)][2]
         done.append("another_trade")
     if draw[1] < OWN_BRANDS:
