@@ -15,6 +15,7 @@ import typer
 
 from infra.simulator import deliver as delivering
 from infra.simulator import faults as fault
+from infra.simulator.serve import FAULTS, Behaviour, Server
 
 app = typer.Typer(help="Simulated partners of Sampan. Everything they make is synthetic.", no_args_is_help=True)
 SEED, START = 20260706, "2026-07-06"
@@ -65,21 +66,25 @@ def deliver(
 def serve(
     port: Annotated[int, typer.Option(help="Port on the loopback interface; 0 takes a free one.")] = 0,
     seed: Annotated[int, typer.Option()] = SEED,
-    fault_mode: Annotated[
-        str, typer.Option("--fault", help="none, failure, repeated_page, changing_total, http_500, not_json, slow.")
-    ] = "none",
+    smes: Annotated[int, typer.Option(help="Enterprises.")] = 2000,
+    start: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="First business date.")] = START,  # type: ignore[assignment]
+    days: Annotated[int, typer.Option(help="Business dates.")] = 30,
+    fault_mode: Annotated[str, typer.Option("--fault", help=f"One of {', '.join(FAULTS)}.")] = "none",
     times: Annotated[int, typer.Option(help="Only the first so many requests fail; 0 for all.")] = 0,
     max_pagesize: Annotated[int, typer.Option(help="Largest page the server gives.")] = 1000,
     datasize: Annotated[str, typer.Option(help="page or whole: what result.datasize counts.")] = "page",
     publication: Annotated[str, typer.Option(help="daily, or monthly as in reality.")] = "daily",
 ) -> None:
-    """Answer as HKMA's exchange rate API does."""
-    from infra.simulator.serve import FAULTS, Behaviour, Server
-
+    """Answer as the open-data APIs do that feeds are asked from."""
     if fault_mode not in FAULTS or datasize not in ("page", "whole") or publication not in ("daily", "monthly"):
         raise typer.BadParameter("unknown fault, datasize or publication")
-    server = Server(Behaviour(seed, fault_mode, times, max_pagesize, datasize, publication), port)
-    typer.echo(f"synthetic HKMA rates at {server.url}")
+    server = Server(
+        Behaviour(
+            seed, fault_mode, times, max_pagesize, datasize, publication, smes=smes, start=start.date(), days=days
+        ),
+        port,
+    )
+    typer.echo(f"synthetic open data at {server.url.removesuffix('/public')}")
     server.forever()
 
 

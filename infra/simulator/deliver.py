@@ -23,13 +23,35 @@ from sampan.contract import Contract, load_all
 from infra.simulator import faults as fault
 from infra.simulator import shapes
 from infra.simulator.faults import Faults, Spoiler
-from infra.simulator.partners import customs, hkecic, hkma, hktdc, platforms, registers, tid
+from infra.simulator.partners import (
+    cdi,
+    csd,
+    customs,
+    gallery,
+    hkecic,
+    hkma,
+    hktdc,
+    marks,
+    open_data,
+    platforms,
+    registers,
+    tid,
+    traffic,
+)
 from infra.simulator.population import Population, make
-from infra.simulator.world import World, periods
+from infra.simulator.world import Period, World, periods
 
 FEEDS: dict[str, Callable[[World], Iterator[tuple[date, pl.DataFrame | None]]]] = {
     "business_register": registers.business_register,
+    "cdi_consents": cdi.cdi_consents,
+    "cdi_financing_requests": cdi.cdi_financing_requests,
+    "credit_reference_checks": cdi.credit_reference_checks,
+    "csd_bulk_hsccit": csd.bulk_hsccit,
+    "csd_bulk_hscoccit": csd.bulk_hscoccit,
+    "csd_bulk_hscoit": csd.bulk_hscoit,
     "customs_declarations": customs.declarations,
+    "design_gallery_sales": gallery.design_gallery_sales,
+    "epayment_summaries": cdi.epayment_summaries,
     "festival_participants": hktdc.festival_participants,
     "funding_applications": tid.funding_applications,
     "funding_payments": tid.funding_payments,
@@ -37,6 +59,9 @@ FEEDS: dict[str, Callable[[World], Iterator[tuple[date, pl.DataFrame | None]]]] 
     "hkecic_policies": hkecic.hkecic_policies,
     "hkecic_shipments": hkecic.hkecic_shipments,
     "platform_orders": platforms.platform_orders,
+    "platform_traffic": traffic.platform_traffic,
+    "quality_marks": marks.quality_marks,
+    "trade_missions": gallery.trade_missions,
 }
 README = f"""{shapes.LABEL}
 
@@ -160,6 +185,9 @@ def run(
     record = _Record(truth, keep=len(world.population.smes) < KEEP_ROWS_BELOW)
     sink.put("README-SYNTHETIC.txt", README.encode(), {"synthetic": "true"})
 
+    servers = open_data.OpenData(world)
+    if "hkhs_codes" in chosen:
+        record.add(_earlier_edition(sink, contracts["hkhs_codes"], world))
     makers = {feed: FEEDS[feed](world) for feed in chosen if feed in FEEDS}
     upcoming = {feed: next(maker, None) for feed, maker in makers.items()}
     waiting: list[Delivery] = []
@@ -169,19 +197,19 @@ def run(
         for feed in chosen:
             contract = contracts[feed]
             if contract.source.kind == "api":
-                record.add(_asked(contract, world, day))
+                if position == 0 or _is_asked(contract, period):
+                    record.add(_asked(contract, world, servers, day))
                 continue
-            current = upcoming.get(feed)
-            if current is None or current[0] != day:
-                continue
-            upcoming[feed] = next(makers[feed], None)
-            if current[1] is None:
-                continue
-            for delivery in _deliveries(contract, world, position, current[1], faults):
-                if isinstance(delivery, Delivery):
-                    waiting.append(delivery)
-                else:
-                    record.add(delivery)
+            # What comes once a week or month may be of a date before the window, or between two business dates.
+            while (current := upcoming.get(feed)) and current[0] <= day:
+                upcoming[feed] = next(makers[feed], None)
+                if current[1] is None:
+                    continue
+                for delivery in _deliveries(contract, world, position, current[0], current[1], faults):
+                    if isinstance(delivery, Delivery):
+                        waiting.append(delivery)
+                    else:
+                        record.add(delivery)
         waiting.sort(key=lambda delivery: delivery.sent_at)
         last = position == len(world.periods) - 1
         while waiting and (last or waiting[0].sent_at.date() < day + timedelta(days=2)):
@@ -201,11 +229,35 @@ def _put(sink: Sink, contract: Contract, delivery: Delivery, world: World) -> No
     sink.put(key, delivery.body, metadata)
 
 
-def _asked(contract: Contract, world: World, day: date) -> dict[str, Any]:
+def _is_asked(contract: Contract, period: Period) -> bool:
+    """Whether a feed's API is due to be asked in a period."""
+    calendar = contract.calendar
+    days = [day.isoweekday() if calendar.days == "weekly" else day.day for day in period.days]
+    return calendar.day is None or calendar.day in days
+
+
+def _earlier_edition(sink: Sink, contract: Contract, world: World) -> dict[str, Any]:
+    """The file of the year before, as an earlier installation kept it: it cannot be asked for any more."""
+    day = date(world.first.year - 1, 1, 2)
+    body, rows = open_data.edition_file(day.year), len(csd.edition(day.year))
+    key = f"{contract.drop_prefix}{day}/B2XX0023{day.year}XXXXB0100.csv"
+    sink.put(key, body, {"synthetic": "true", "seed": str(world.seed)})
+    return {
+        "feed": contract.feed, "business_date": str(day), "key": key, "expected": "published", "events": ["history"],
+        "rows_in": rows, "rows_quarantined": 0, "rows_duplicate": 0, "rows_published": rows,
+    }  # fmt: skip
+
+
+def _asked(contract: Contract, world: World, servers: open_data.OpenData, day: date) -> dict[str, Any]:
     """What the simulated API answers when it is asked for a business date as the contract says."""
+    if contract.feed != "hkma_exchange_rates":
+        return _answered(contract, day, servers.expected(contract.feed, day))
     earliest = str(contract.source.requests[0].parameters["from"])
     back = int(earliest.strip("{}").removeprefix("business_date") or 0)
-    rows = len(hkma.records(world.seed, day + timedelta(days=back), day))
+    return _answered(contract, day, len(hkma.records(world.seed, day + timedelta(days=back), day)))
+
+
+def _answered(contract: Contract, day: date, rows: int) -> dict[str, Any]:
     return {
         "feed": contract.feed, "business_date": str(day), "expected": "published", "events": ["api"], "rows_in": rows,
         "rows_quarantined": 0, "rows_duplicate": 0, "rows_published": rows,
@@ -216,12 +268,14 @@ def _asked(contract: Contract, world: World, day: date) -> dict[str, Any]:
 
 
 def _deliveries(
-    contract: Contract, world: World, position: int, frame: pl.DataFrame, faults: Faults
+    contract: Contract, world: World, position: int, day: date, frame: pl.DataFrame, faults: Faults
 ) -> Iterator[Delivery | dict[str, Any]]:
     """The objects of one feed and business date: none when it is missing, two when it is sent again or corrected."""
-    day = world.periods[position].business_date
     generator = world.rng("faults", contract.feed, day)
     event = faults.event(contract.feed, position, len(world.periods), generator)
+    if contract.source.format == "fixed" and event in ("renamed", "added", "amended"):
+        # Such a file has no headings, and no text to correct.
+        event = None
     if event == "missing":
         yield {
             "feed": contract.feed,
@@ -371,7 +425,7 @@ class _Draft:
             business_date=self.day,
             file=shapes.file_name(contract.feed, self.day, suffix),
             body=body,
-            sent_at=fault.moment(self.day, contract.calendar.due, days_late) + timedelta(hours=hours),
+            sent_at=fault.moment(contract.calendar, self.day, days_late) + timedelta(hours=hours),
             expected="held" if held else "published",
             reason=reason,
             events=[*events, *(["dirty"] if touched else [])],
@@ -439,7 +493,8 @@ def _truncated(contract: Contract, regular: Delivery) -> Delivery:
         lines = regular.body.splitlines(keepends=True)
         keep = max(2, len(lines) * 2 // 3)
         body = b"".join(lines[: keep - 1]) + lines[keep - 1][: max(4, len(lines[keep - 1]) // 3)]
-        expected, reason = "unknown", "record.too_few_fields" if contract.source.format == "csv" else "record.not_json"
+        broken = {"csv": "record.too_few_fields", "jsonl": "record.not_json", "fixed": "record.too_short"}
+        expected, reason = "unknown", broken[contract.source.format]
     else:
         body = regular.body[: len(regular.body) * 2 // 3]
         expected = "held"
@@ -503,8 +558,22 @@ def _write_world(folder: Path, world: World, feeds: list[str]) -> None:
         "policies": hkecic.policies(world),
         "shops": platforms.shops(world),
         "participants": hktdc.participants(world),
+        "certificates": marks.certificates(world),
+        "consents": cdi.consents(world),
+        "financing_requests": cdi.requests(world),
+        "gallery_items": gallery.items(world),
+        "missions": gallery.missions(world),
+        "hkhs_changes": pl.DataFrame(csd.CHANGES, schema=["code_before", "code_since", "share"], orient="row"),
         "personal": _personal(world),
     }
+    # Reckoned from the declarations of more than a year: only when they are wanted.
+    if any(feed.startswith(("csd_", "comtrade_")) for feed in feeds):
+        tables |= {
+            "statistics": csd.trade(world),
+            "published_statistics": csd.published(world),
+            "mirror": csd.mirror(world),
+            "insured_exports": csd.insured(world),
+        }
     for name, table in tables.items():
         table.write_parquet(folder / f"{name}.parquet")
     effects = {
@@ -514,6 +583,14 @@ def _write_world(folder: Path, world: World, feeds: list[str]) -> None:
         "orders_festival": platforms.FESTIVAL_UPLIFT,
         "orders_festival_other_shops": platforms.FESTIVAL_SPILL,
         "orders_retained": platforms.RETAINED_UPLIFT,
+        "gallery_festival": gallery.FESTIVAL_UPLIFT,
+        "marks_claimed_expired": marks.CLAIMED_EXPIRED,
+        "marks_claimed_unknown": marks.CLAIMED_UNKNOWN,
+        "loans_approved": cdi.APPROVED,
+        "loans_approved_with_declarations": cdi.APPROVED_WITH_DECLARATIONS,
+        "statistics_on_top": csd.ESTIMATED_ON_TOP,
+        "mirrored_share": csd.MIRRORED,
+        "insured_on_top": csd.INSURED_ON_TOP,
         "seed": world.seed,
         "first_day": str(world.first),
         "last_day": str(world.last),
@@ -532,6 +609,10 @@ def _personal(world: World) -> pl.DataFrame:
         ("funding_payments", "payee_account_no", tid.payments(world)["payee_account_no"]),
         ("hkecic_policies", "contact_phone", hkecic.policies(world)["contact_phone"]),
         ("festival_participants", "contact_phone", hktdc.participants(world)["contact_phone"]),
+        ("trade_missions", "contact_name", gallery.missions(world)["contact_name"]),
+        ("trade_missions", "contact_email", gallery.missions(world)["contact_email"]),
+        ("cdi_consents", "signatory_name", cdi.consents(world)["signatory_name"]),
+        ("cdi_financing_requests", "officer_name", cdi.requests(world)["officer_name"]),
     )
     parts = [
         pl.DataFrame({"feed": feed, "column": column, "value": values.drop_nulls().unique(maintain_order=True)})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from sampan.calendar import HONG_KONG
-from sampan.contract import Column, Contract
+from sampan.contract import Calendar, Column, Contract
 
 from infra.simulator.population import hkids
 from infra.simulator.shapes import TEXT_FORMATS
@@ -77,6 +77,10 @@ DEFAULT = Faults(
         ("festival_participants", 0.57, "missing"),
         ("platform_orders", 0.30, "repeated"),
         ("platform_orders", 0.47, "added"),
+        ("cdi_consents", 0.64, "resent"),
+        ("design_gallery_sales", 0.37, "late"),
+        ("platform_traffic", 0.54, "amended"),
+        ("quality_marks", 0.84, "repeated"),
     ),
 )
 
@@ -131,6 +135,8 @@ def inventory(contract: Contract) -> list[Spoiling]:
         ]
     if contract.source.format == "jsonl":
         found += [Spoiling(kind, None, f"record.{kind}") for kind in ("not_json", "not_an_object")]
+    if contract.source.format == "fixed":
+        found += [Spoiling(kind, None, f"record.{kind}") for kind in ("too_short", "too_long")]
     if contract.source.format in TEXT_FORMATS:
         found += [Spoiling("nul", None, "record.nul"), Spoiling("encoding", None, "record.encoding")]
     for column in contract.stored:
@@ -211,13 +217,13 @@ class Spoiler:
         if kind == "too_precise":
             return "12.3456789" if float(options.get("minimum", 0)) <= 12 else f"{options['minimum']}.3456789"
         if kind == "unknown_code":
-            return "not_a_code"
+            return "not_a_code"[: column.length]
         if kind == "too_long":
             return "x" * (options["maxLength"] + 1)
         if kind == "hkid":
             return self._hkid(options["pattern"])
         if kind == "malformed":
-            return _malformed(options["pattern"], value)
+            return _malformed(options["pattern"], value, column.length)
         bound = options["maximum"] if kind == "too_high" else options.get("minimum", options.get("exclusiveMinimum"))
         step = 1 if kind == "too_high" else -1
         if column.type in ("date", "timestamptz"):
@@ -243,6 +249,10 @@ class Spoiler:
         line = line_of(self.contract, row)
         if spoiling.kind == "too_few_fields":
             return Spoilt(spoiling, raw=line_of(self.contract, dict(list(row.items())[:-2])))
+        if spoiling.kind == "too_short":
+            return Spoilt(spoiling, raw=line[:-2])
+        if spoiling.kind == "too_long":
+            return Spoilt(spoiling, raw=line + b"surplus")
         if spoiling.kind == "too_many_fields":
             return Spoilt(spoiling, raw=line + b",surplus")
         if spoiling.kind == "not_json":
@@ -373,11 +383,11 @@ def _text(value: Any, column: Column) -> str | None:
     return text
 
 
-def _malformed(pattern: str, value: Any) -> str:
-    """A value near the given one that does not match: a leading character lost, one too many, a stranger inside."""
+def _malformed(pattern: str, value: Any, width: int | None) -> str:
+    """A value near the given one that does not match, no wider than its field: a character lost, added or foreign."""
     text = str(value) if value is not None else "0"
     near = (text[1:], f"{text}9", f"{text[:-1]}?", f"{text}?")
-    return next(other for other in near if other and re.search(pattern, other) is None)
+    return next(o for o in near if o and re.search(pattern, o) is None and len(o) <= (width or len(o)))
 
 
 def contradict(contract: Contract, heading: dict[str, str], row: dict[str, Any]) -> dict[str, Any]:
@@ -386,13 +396,20 @@ def contradict(contract: Contract, heading: dict[str, str], row: dict[str, Any])
         name = heading[column.name]
         if column.type == "text" and "maxLength" in column.options and column.name not in contract.key and row[name]:
             return {**row, name: f"{str(row[name])[: column.options['maxLength'] - 4]} (2)"}
-    numeric = next(c for c in contract.stored if c.type == "numeric" and c.name not in contract.key and c.required)
+    # The last one: where figures stand in rows, what is summed up comes after its parts.
+    numeric = [c for c in contract.stored if c.type == "numeric" and c.name not in contract.key and c.required][-1]
     name = heading[numeric.name]
     value = row[name]
     return {**row, name: f"{float(value) + 1:.2f}" if isinstance(value, str) else value + 1}
 
 
-def moment(day: date, due: str, days_late: int = 0) -> datetime:
-    """When a delivery for a business date is sent: the morning after, a quarter of an hour before it is due."""
-    on_time = datetime.combine(day + timedelta(days=1), time.fromisoformat(due), HONG_KONG) - timedelta(minutes=15)
+def moment(calendar: Calendar, day: date, days_late: int = 0) -> datetime:
+    """When a delivery for a business date is sent: a quarter of an hour before it is due.
+
+    It is due on the day after, and of a weekly or monthly feed on the next one of its days.
+    """
+    due = day + timedelta(days=1)
+    while calendar.day and calendar.day != (due.isoweekday() if calendar.days == "weekly" else due.day):
+        due += timedelta(days=1)
+    on_time = datetime.combine(due, time.fromisoformat(calendar.due), HONG_KONG) - timedelta(minutes=15)
     return on_time + timedelta(days=days_late)

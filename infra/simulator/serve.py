@@ -1,4 +1,4 @@
-"""An HTTP server that answers as HKMA's API does, and fails as open-data APIs fail when it is told to."""
+"""An HTTP server that answers as the open-data APIs do, and fails as they fail when it is told to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from http.cookies import SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
@@ -14,9 +15,13 @@ from urllib.parse import parse_qs, urlsplit
 from sampan.calendar import today
 
 from infra.simulator.partners.hkma import ORIGIN, records
+from infra.simulator.partners.open_data import Answer, OpenData
+from infra.simulator.population import make
+from infra.simulator.world import World, periods
 
 PATH = "/market-data-and-statistics/monthly-statistical-bulletin/er-ir/er-eeri-daily"
-FAULTS = ("none", "failure", "repeated_page", "changing_total", "http_500", "not_json", "slow")
+FAULTS = ("none", "failure", "usage_limit", "repeated_page", "changing_total", "http_500", "not_json", "slow")
+MESSAGES = {"failure": "Service is temporarily unavailable", "usage_limit": "Usage limit exceeded, try again later"}
 
 
 @dataclass
@@ -24,7 +29,9 @@ class Behaviour:
     """How the server answers.
 
     `fault` (one of FAULTS) holds for the first `times` requests, or for all when `times` is 0. `datasize` counts the
-    page (as HKMA does) or the whole. `publication` monthly leaves out the days after the month before that of `to`.
+    page (as HKMA does) or the whole. `publication` monthly leaves out the days after the month before that of `to`, and
+    lets statistics come out as late as they do. What is answered is about the world of `smes` enterprises and the
+    window of `days` business dates from `start`.
     """
 
     seed: int
@@ -34,11 +41,14 @@ class Behaviour:
     datasize: str = "page"
     publication: str = "daily"
     delay_seconds: float = 3.0
+    smes: int = 2000
+    start: date = date(2026, 7, 6)
+    days: int = 30
     asked: list[str] = field(default_factory=list)
 
 
 class Server:
-    """The server on a loopback port (0 takes a free one). A context manager; `url` is the API's base."""
+    """The server on a loopback port (0 takes a free one). A context manager; `url` is the base of HKMA's API."""
 
     def __init__(self, behaviour: Behaviour, port: int = 0) -> None:
         self.behaviour = behaviour
@@ -66,8 +76,8 @@ def answer(behaviour: Behaviour, parameters: dict[str, str], asked: int) -> tupl
         return 500, b"Internal Server Error"
     if fault == "not_json":
         return 200, b"<html><body>Service temporarily unavailable</body></html>"
-    if fault == "failure":
-        return 200, _body(False, "9999", "Service is temporarily unavailable", {})
+    if fault in MESSAGES:
+        return 200, _body(False, "9999", MESSAGES[fault], {})
     if fault == "slow":
         time.sleep(behaviour.delay_seconds)
     try:
@@ -99,8 +109,42 @@ def _body(success: bool, code: str, message: str, result: dict[str, Any]) -> byt
     return json.dumps({"header": header, "result": result}, separators=(",", ":")).encode()
 
 
+def other_answer(behaviour: Behaviour, servers: OpenData, request: str, cookie: str, asked: int) -> Answer:
+    """Answer to a request that is not for HKMA, faults included."""
+    faulty = behaviour.fault != "none" and (behaviour.times == 0 or asked < behaviour.times)
+    fault = behaviour.fault if faulty else "none"
+    if fault == "http_500":
+        return 500, {}, b"Internal Server Error"
+    if fault == "not_json":
+        return 200, {"Content-Type": "text/html"}, b"<html><body>Service temporarily unavailable</body></html>"
+    if fault == "slow":
+        time.sleep(behaviour.delay_seconds)
+    address = urlsplit(request)
+    if fault in MESSAGES:
+        status = {"name": "Fail", "code": 9, "message": [MESSAGES[fault]]}
+        return (
+            200,
+            {},
+            json.dumps({"header": {"status": status}, "success": False, "message": MESSAGES[fault]}).encode(),
+        )
+    parameters = {key: values[0] for key, values in parse_qs(address.query).items()}
+    cookies = {key: value.value for key, value in SimpleCookie(cookie).items()}
+    found = servers.answer(address.path, address.query, parameters, cookies)
+    return found or (404, {}, b'{"message":"no such resource"}')
+
+
 def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
     lock = threading.Lock()
+    window = periods(behaviour.start, behaviour.days)
+    servers: list[OpenData] = []
+
+    def others(request: str, cookie: str, asked: int) -> Answer:
+        # The world is made when it is first asked for, and reckons as it goes.
+        with lock:
+            if not servers:
+                world = World(behaviour.seed, make(behaviour.seed, behaviour.smes), window)
+                servers.append(OpenData(world, behaviour.publication))
+            return other_answer(behaviour, servers[0], request, cookie, asked)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -108,14 +152,16 @@ def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
             with lock:
                 asked = len(behaviour.asked)
                 behaviour.asked.append(self.path)
-            if not address.path.endswith(PATH):
-                status, body = 404, b'{"message":"no such resource"}'
-            else:
+            headers: dict[str, str] = {}
+            if address.path.endswith(PATH):
                 parameters = {key: values[0] for key, values in parse_qs(address.query).items()}
                 status, body = answer(behaviour, parameters, asked)
+            else:
+                status, headers, body = others(self.path, self.headers.get("Cookie", ""), asked)
             self.send_response(status)
-            self.send_header("Content-Type", "application/json;charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
+            headers = {"Content-Type": "application/json;charset=utf-8", "Content-Length": str(len(body))} | headers
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.send_header("X-Synthetic-Data", "true")
             self.end_headers()
             self.wfile.write(body)

@@ -10,12 +10,12 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import polars as pl
-from sampan.contract import Contract
+from sampan.contract import Column, Contract
 
 LABEL = "SYNTHETIC DATA of a simulated partner: no real enterprise or person"
-TEXT_FORMATS = ("csv", "jsonl")
+TEXT_FORMATS = ("csv", "jsonl", "fixed")
 # Partners that work on Windows end their lines so.
-CRLF = ("business_register", "hkecic_claims")
+CRLF = ("business_register", "hkecic_claims", "csd_bulk_hsccit", "csd_bulk_hscoit", "csd_bulk_hscoccit")
 
 
 def headings(contract: Contract, day: date) -> dict[str, str]:
@@ -26,13 +26,17 @@ def headings(contract: Contract, day: date) -> dict[str, str]:
 
 def first_line(contract: Contract) -> int:
     """Line of the first record in a delivery."""
-    return {"csv": 2, "jsonl": 1, "parquet": 1, "xlsx": contract.source.header_row + 1}[contract.source.format]
+    return {"csv": 2, "jsonl": 1, "fixed": 1, "parquet": 1, "xlsx": contract.source.header_row + 1}[
+        contract.source.format
+    ]
 
 
 def lines_of(contract: Contract, frame: pl.DataFrame) -> list[bytes]:
     """Each row as one line of a text format, UTF-8, without line end."""
     if not len(frame):
         return []
+    if contract.source.format == "fixed":
+        return [line_of(contract, row) for row in frame.to_dicts()]
     if contract.source.format == "csv":
         text = frame.write_csv(include_header=False, float_precision=2)
     else:
@@ -44,6 +48,10 @@ def parse(contract: Contract, names: Sequence[str], line: bytes) -> dict[str, An
     """A line of a text format as values by heading; an empty CSV field is None."""
     if contract.source.format == "jsonl":
         return dict(json.loads(line))
+    if contract.source.format == "fixed":
+        spans = ((c.start or 1) - 1 for c in contract.columns)
+        fields = (line[begin : begin + (c.length or 0)] for begin, c in zip(spans, contract.columns, strict=True))
+        return {name: field.decode().strip() or None for name, field in zip(names, fields, strict=True)}
     (values,) = csv.reader([line.decode()])
     return {name: value or None for name, value in zip(names, values, strict=True)}
 
@@ -52,9 +60,17 @@ def line_of(contract: Contract, row: dict[str, Any]) -> bytes:
     """Values by heading as a line of a text format."""
     if contract.source.format == "jsonl":
         return json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str).encode()
+    if contract.source.format == "fixed":
+        return b"".join(map(_fixed, contract.columns, row.values()))
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="").writerow(["" if value is None else value for value in row.values()])
     return buffer.getvalue().encode()
+
+
+def _fixed(column: Column, value: Any) -> bytes:
+    """A field of a fixed-width record: numbers filled with zeros, text with blanks."""
+    text, width = "" if value is None else str(value), column.length or 0
+    return (text.zfill(width) if text.isdigit() and column.type == "numeric" else text.ljust(width)).encode()
 
 
 def text_bytes(contract: Contract, names: Sequence[str], lines: list[bytes]) -> bytes:
@@ -135,6 +151,17 @@ def file_name(feed: str, day: date, suffix: str = "") -> str:
         "hkecic_shipments": f"shipments_{day}{suffix}.parquet",
         "hkecic_claims": f"賠案_{compact}{suffix}.csv",
         "festival_participants": f"香港好物节_参展商户_{compact}{suffix}.csv",
+        "csd_bulk_hsccit": f"HSCCIT{suffix}.DAT",
+        "csd_bulk_hscoit": f"HSCOIT{suffix}.DAT",
+        "csd_bulk_hscoccit": f"HSCOCCIT{suffix}.DAT",
+        "design_gallery_sales": f"设计廊销售_{compact}{suffix}.csv",
+        "trade_missions": f"Participants as at {day.strftime('%d %b %Y')}{suffix}.xlsx",
+        "platform_traffic": f"traffic.{compact}{suffix}.csv.gz",
+        "quality_marks": f"marks_{compact}{suffix}.csv",
+        "cdi_consents": f"consents_{compact}{suffix}.jsonl",
+        "cdi_financing_requests": f"financing-requests_{compact}{suffix}.jsonl",
+        "epayment_summaries": f"epayment_{compact}{suffix}.csv",
+        "credit_reference_checks": f"cbcr_checks_{compact}{suffix}.jsonl",
         "platform_orders": f"orders.{compact}{suffix}.jsonl.zst",
     }
     return pattern[feed]

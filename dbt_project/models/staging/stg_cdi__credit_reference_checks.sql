@@ -19,7 +19,7 @@ final as (
         deliveries.report_hash,
         deliveries.issued_hash,
         deliveries.result,
-        deliveries.note,
+        deliveries.validation_platform,
         deliveries._batch_id as batch_id,
         deliveries._line as line,
         batches.business_date,

@@ -18,7 +18,7 @@ final as (
         round(deliveries.amount_hkd, 2) as amount_hkd,
         deliveries.refunds as refund_count,
         round(deliveries.refund_hkd, 2) as refund_hkd,
-        deliveries.terminal_note,
+        deliveries.provider_name,
         deliveries._batch_id as batch_id,
         deliveries._line as line,
         batches.business_date,

@@ -19,7 +19,7 @@ final as (
         deliveries.data_used,
         round(deliveries.amount_requested_hkd, 2) as amount_requested_hkd,
         round(deliveries.amount_approved_hkd, 2) as amount_approved_hkd,
-        deliveries.remark,
+        deliveries.branch,
         deliveries._batch_id as batch_id,
         deliveries._line as line,
         batches.business_date,

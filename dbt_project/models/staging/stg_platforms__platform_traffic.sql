@@ -19,7 +19,7 @@ final as (
         deliveries.live_minutes,
         deliveries.live_viewers as live_viewer_count,
         round(deliveries.live_payment_cny, 2) as live_payment_cny,
-        deliveries.note,
+        deliveries.shop_name,
         deliveries._batch_id as batch_id,
         deliveries._line as line,
         batches.business_date,

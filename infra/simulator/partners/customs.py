@@ -70,27 +70,28 @@ def activity(day: date) -> float:
 
 def declarations(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
     """For each business date the lines lodged since the one before, new declarations first, then amendments."""
-    who = traders(world)
-    funded_from = _funded_from(world, who)
     waiting: dict[int, list[pl.DataFrame]] = defaultdict(list)
     for position, period in enumerate(world.periods):
-        parts = []
-        for day in period.days:
-            generator = world.rng("customs", day)
-            effect = np.where(funded_from <= number(day), FUNDED_EFFECT, 1.0)
-            exports = generator.poisson(who.exports * effect * activity(day) / 365)
-            imports = generator.poisson(who.imports * activity(day) / 365)
-            trader = np.concatenate(
-                [np.repeat(np.arange(len(exports)), exports), np.repeat(np.arange(len(imports)), imports)]
-            )
-            is_export = np.arange(len(trader)) < exports.sum()
-            if len(trader):
-                parts.append(lines(generator, who, trader, is_export, day))
+        parts = [found for day in period.days if len(found := lodged(world, day))]
         if parts:
             new = pl.concat(parts)
             for target, amended in _amendments(world, new, period.business_date):
                 waiting[target].append(amended)
             yield period.business_date, pl.concat([new, *waiting.pop(position, [])])
+
+
+def lodged(world: World, day: date) -> pl.DataFrame:
+    """Lines of the declarations first lodged on a day, inside the window or not."""
+    if "traders" not in world.kept:
+        who = traders(world)
+        world.kept["traders"] = who, _funded_from(world, who)
+    who, funded_from = world.kept["traders"]
+    generator = world.rng("customs", day)
+    effect = np.where(funded_from <= number(day), FUNDED_EFFECT, 1.0)
+    exports = generator.poisson(who.exports * effect * activity(day) / 365)
+    imports = generator.poisson(who.imports * activity(day) / 365)
+    trader = np.concatenate([np.repeat(np.arange(len(exports)), exports), np.repeat(np.arange(len(imports)), imports)])
+    return lines(generator, who, trader, np.arange(len(trader)) < exports.sum(), day)
 
 
 def _funded_from(world: World, who: Traders) -> np.ndarray:

@@ -1,0 +1,127 @@
+"""Quality marks as their issuers register them: part of what is claimed at a festival has ended or never existed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from infra.simulator import names as coined
+from infra.simulator.partners.platforms import shops
+from infra.simulator.world import World, dates, digits, joined, number, only, pick, take
+
+# Scheme, issuer, scope, years of validity (None: no end), share of the certificates that nobody claims.
+SCHEMES = (
+    ("QMARK-P", "FHKI", "product", 2, 0.25),
+    ("QMARK-S", "FHKI", "company", 2, 0.2),
+    ("TOPBRAND", "CMA", "brand", 3, 0.1),
+    ("QTS", "HKTB", "shop", 1, 0.2),
+    ("QES", "HKRMA", "shop", 1, 0.15),
+    ("NFP", "IPD", "company", None, 0.1),
+)
+# Planted: of the marks that enterprises claim, the share whose certificate has ended and that of which none exists.
+CLAIMED_EXPIRED, CLAIMED_UNKNOWN = 0.15, 0.08
+KNOWS_BRN = 0.7
+ORDER = (
+    "scheme", "certificate_no", "status_at", "status", "issuer", "scope", "subject", "platform", "store_id",
+    "holder_brn", "holder_name", "valid_from", "valid_to",
+)  # fmt: skip
+
+
+def certificates(world: World) -> pl.DataFrame:
+    """One row per certificate, or claim of one, with its truth: `exists`, and the days of its life."""
+    if "certificates" in world.kept:
+        return world.kept["certificates"]
+    generator = world.rng("marks")
+    smes = world.population.smes.filter(pl.col("brn").str.contains("^[0-9]{8}$"))
+    claimed = smes.filter(pl.col("mark_code").is_not_null()).unique("mark_code", keep="first", maintain_order=True)
+    quiet = smes.filter(pl.col("mark_code").is_null())
+    quiet = quiet[np.sort(generator.choice(len(quiet), max(1, len(quiet) // 12), replace=False))]
+    names, _, _, _, shares = zip(*SCHEMES, strict=True)
+    # Numbers that claims do not use.
+    codes = joined(pick(generator, names, len(quiet), shares), "-", digits(100_000 - 1 - np.arange(len(quiet)), 5))
+    held = pl.concat([claimed, quiet.with_columns(codes.alias("mark_code"))]).unique(
+        "mark_code", keep="first", maintain_order=True
+    )
+    count = len(held)
+    scheme = held["mark_code"].str.replace("-[0-9]{5}$", "")
+    kind = np.array([names.index(name) for name in scheme])
+    is_claim = np.arange(count) < len(claimed)
+    fate = np.where(is_claim, generator.random(count), 1.0)
+    ended = (fate >= CLAIMED_UNKNOWN) & (fate < CLAIMED_UNKNOWN + CLAIMED_EXPIRED)
+    ended |= ~is_claim & (generator.random(count) < 0.1)
+    years = np.array([entry[3] or 0 for entry in SCHEMES])[kind]
+    # What is valid ends within or after the window, what has ended did so before it.
+    left = np.where(ended, -generator.integers(5, 400, count), generator.integers(3, 360, count))
+    until = number(world.first) + left
+    since = np.where(years > 0, until - 365 * np.maximum(years, 1) + 1, number(world.first) - 900 + left)
+    stores = (
+        shops(world)
+        .unique("sme_no", keep="first", maintain_order=True)
+        .select("sme_no", "platform", "store_id", "shop_name")
+    )
+    held = held.join(stores, on="sme_no", how="left", maintain_order="left")
+    scope = take([entry[2] for entry in SCHEMES], kind)
+    online = (scope == "shop") & held["store_id"].is_not_null()
+    subject = pl.select(
+        pl.when(pl.lit(scope == "brand"))
+        .then(pl.lit(held["brand_en"]))
+        .when(pl.lit(scope == "product"))
+        .then(pl.lit(joined(held["brand_en"], " ", take(["Classic", "Plus", "Series A"], kind % 3))))
+        .when(pl.lit(online))
+        .then(pl.lit(held["shop_name"]))
+        .when(pl.lit(scope == "shop"))
+        .then(pl.lit(joined(held["brand_en"], " ", held["district"])))
+        .alias("subject")
+    )["subject"]
+    stopped = ~ended & (years > 0) & (generator.random(count) < 0.06)
+    world.kept["certificates"] = pl.DataFrame(
+        {
+            "sme_no": held["sme_no"],
+            "brn": held["brn"],
+            "scheme": scheme,
+            "certificate_no": held["mark_code"],
+            "issuer": take([entry[1] for entry in SCHEMES], kind),
+            "scope": scope,
+            "subject": subject,
+            "platform": only(online, held["platform"]),
+            "store_id": only(online, held["store_id"]),
+            "holder_brn": only(generator.random(count) < KNOWS_BRN, held["brn"]),
+            "holder_name": coined.in_forms(generator, held),
+            "valid_from": dates(since),
+            "valid_to": only(years > 0, dates(until)),
+            "exists": fate >= CLAIMED_UNKNOWN,
+            "is_claimed": is_claim,
+            "stopped_on": only(stopped, dates(number(world.first) + generator.integers(-30, 60, count))),
+            "second": generator.integers(9 * 3600, 18 * 3600, count),
+        }
+    )
+    return world.kept["certificates"]
+
+
+def quality_marks(world: World) -> Iterator[tuple[date, pl.DataFrame | None]]:
+    """The whole register on the first business date, then every change of status; no delivery where there is none."""
+    known = certificates(world).filter("exists")
+    everyone = pl.lit(True)
+    # A certificate in force is entered on its first day, ends on the day after its last, and may be stopped in between.
+    steps = (
+        ("valid", pl.col("valid_from"), everyone),
+        ("withdrawn", pl.col("stopped_on"), pl.col("stopped_on").is_between("valid_from", "valid_to")),
+        ("expired", pl.col("valid_to") + pl.duration(days=1), pl.col("stopped_on").is_null()),
+    )
+    changes = pl.concat(
+        [
+            known.filter(when & on.is_not_null()).with_columns(pl.lit(status).alias("status"), on.alias("on"))
+            for status, on, when in steps
+        ]
+    )
+    at = pl.col("on").cast(pl.Datetime("ms")) + pl.duration(seconds="second")
+    changes = changes.with_columns(at.dt.strftime("%Y-%m-%d %H:%M:%S").alias("status_at")).sort(
+        "on", "second", "certificate_no"
+    )
+    position = world.period_of(changes["on"].cast(pl.Int32).to_numpy())
+    for index, period in enumerate(world.periods):
+        today = changes.filter(pl.Series(position == index))
+        yield period.business_date, today.select(ORDER) if len(today) else None
