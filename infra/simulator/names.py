@@ -115,6 +115,14 @@ def written(generator: np.random.Generator, owner: dict[str, object], script: st
     return _english(generator, owner) if script == "en" else _chinese(generator, owner)
 
 
+def in_forms(generator: np.random.Generator, owners: pl.DataFrame) -> pl.Series:
+    """The name of each enterprise as it was written into a form, in English where it has an English one."""
+    rows = owners.iter_rows(named=True)
+    return pl.Series(
+        [written(generator, owner, "en" if owner["name_en"] else "zh")[0] for owner in rows], dtype=pl.String
+    )
+
+
 def _english(generator: np.random.Generator, owner: dict[str, object]) -> tuple[str, str]:
     done: list[str] = []
     draw = generator.random(7)
