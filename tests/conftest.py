@@ -172,5 +172,8 @@ def sampan(
     settings.cache_clear()
     yield Sampan(environment, s3, tmp_path / "state")
     settings.cache_clear()
+    # A bucket holds on to a volume of the disk, objects or not.
+    for bucket in (drop, landing):
+        s3.delete_bucket(Bucket=bucket)
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(database)))
