@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import urlsplit
 
 HOME = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
@@ -113,7 +114,8 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
     values["AWS_SECRET_ACCESS_KEY"] = aws.get("AWS_SECRET_ACCESS_KEY", values["SAMPAN_S3_SECRET_KEY"])
     values["AWS_DEFAULT_REGION"] = aws.get("AWS_DEFAULT_REGION", "us-east-1")
     values["SAMPAN_PSEUDONYM_KEY_VERSION"] = saved.get("SAMPAN_PSEUDONYM_KEY_VERSION", "1")
-    values["SAMPAN_HKMA_URL"] = environ.get("SAMPAN_HKMA_URL") or f"http://{HOST}:{values['SAMPAN_HKMA_PORT']}/public"
+    for variable, base in api_bases().items():
+        values[variable] = environ.get(variable) or f"http://{HOST}:{values['SAMPAN_HKMA_PORT']}{urlsplit(base).path}"
     return Config(state, values, external["SAMPAN_WAREHOUSE_DSN"], external["SAMPAN_S3_ENDPOINT"])
 
 
@@ -124,6 +126,14 @@ def make_folders(config: Config) -> None:
     config.state.chmod(0o711)
     for name in ("airflow", "log", "run", "s3"):
         (config.state / name).mkdir(mode=0o700, exist_ok=True)
+
+
+def api_bases() -> dict[str, str]:
+    """The official address that each variable of a contract replaces; here the simulator answers in its place."""
+    from sampan.contract import load_all
+
+    requests = (request for contract in load_all().values() for request in contract.source.requests)
+    return {request.base_variable: request.base for request in requests if request.base_variable}
 
 
 def save(config: Config) -> None:

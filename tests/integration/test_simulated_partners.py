@@ -16,6 +16,7 @@ from infra.simulator import deliver, faults
 from infra.simulator.serve import Behaviour, Server
 
 SEED, START, DAYS = 20260706, date(2026, 7, 6), 15
+HEADINGS = ("renamed", "added")
 
 
 def test_what_was_planted_comes_out_when_a_window_is_ingested(sampan, tmp_path):
@@ -132,7 +133,10 @@ def test_ledger_agrees_when_it_befalls_every_delivery(sampan, tmp_path, event):
     outcome = deliver.run(
         bucket, seed=SEED, smes=1500, start=START, days=1, faults=faults.parse(f"{event}=1"), truth=tmp_path / "truth"
     )
-    assert sum(event in entry["events"] for entry in outcome.planted) == len(deliver.FEEDS)
+    # A file of fixed width has no headings that could change.
+    able = {feed for feed in deliver.FEEDS if load_all()[feed].source.format != "fixed" or event not in HEADINGS}
+    assert {entry["feed"] for entry in outcome.planted if event in entry["events"]} == able
+    assert len(able) >= 18
     for feed in deliver.FEEDS:
         for step in (fetch, land, load, gate, publish):
             step.run(feed)
