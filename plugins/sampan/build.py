@@ -20,13 +20,15 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 
-from sampan import failpoints
+from sampan import failpoints, identity
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.settings import HOME, settings
 from sampan.warehouse import connect
 
 PROJECT = HOME / "dbt_project"
 MARTS = "marts"
+# Before the models of this step run, the linkage says who the named are.
+IDENTITY = "identity"
 # What a database says when it is away or busy rather than at odds with a model.
 AWAY = ("could not connect", "connection to server", "server closed the connection", "terminating connection",
         "deadlock detected", "lock timeout", "the database system is", "is in other hands")  # fmt: skip
@@ -174,6 +176,8 @@ def _step(connection: psycopg.Connection[Any], build: Build, step: str, session:
         [build.build_no, step],
     ).fetchone()[0]  # type: ignore[index]
     again = states.get(step) == "failed"
+    if step == IDENTITY:
+        identity.run(f"{build.build_no}/{step}/{token}")
     results, error = session.invoke(build, step, token, again)
     failpoints.hit(f"build.after_{step}")
     _finish(connection, build, step, token, results, error)

@@ -25,7 +25,11 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 contracts_app = typer.Typer(no_args_is_help=True, help="The contracts of the feeds, and what is derived from them.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that broke a rule: look, correct, replay, discard.")
 release_app = typer.Typer(no_args_is_help=True, help="Releases of the marts: make, list, show, roll back.")
+identity_app = typer.Typer(no_args_is_help=True, help="Who is who: links that wait for a person.")
+review_app = typer.Typer(no_args_is_help=True, help="Likely links: list, look, accept, reject.")
+identity_app.add_typer(review_app, name="review")
 app.add_typer(contracts_app, name="contracts")
+app.add_typer(identity_app, name="identity")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(release_app, name="release")
 out = Console()
@@ -360,6 +364,64 @@ def quarantine_discard(
     from sampan import quarantine
 
     out.print(f"{quarantine.discard(feed, ids or (), reason, getpass.getuser())} rows discarded.")
+
+
+# --- identity ---------------------------------------------------------------------------------------------------------
+
+Proposal = Annotated[int, typer.Argument(help="Number of the proposal, from `identity review list`.")]
+Reason = Annotated[str, typer.Option(help="What shows it; kept with the decision.")]
+
+
+@review_app.command("list")
+def identity_review_list(
+    state: Annotated[str, typer.Option(help="open, accepted, rejected or withdrawn.")] = "open",
+    limit: Annotated[int, typer.Option(help="At most so many.")] = 50,
+) -> None:
+    """Links that are likely but not certain, the likeliest first."""
+    from sampan import identity
+
+    rows = identity.reviews(state, limit)
+    headings = ["id", "source", "key", "names there", "number", "names of the number", "probability", "evidence", "why"]
+    _table(f"Proposals ({state})", headings, [(str(row[0]), *row[1:]) for row in rows])
+
+
+@review_app.command("show")
+def identity_review_show(review_id: Proposal) -> None:
+    """One proposal: both sides, what speaks for it, the other proposals and what was decided before."""
+    from sampan import identity
+
+    found = identity.review(review_id)
+    for heading in ("source", "source_key", "names", "number", "number_names", "state", "reason", "evidence"):
+        value = found[heading]
+        text = " / ".join(value) if isinstance(value, list) else value
+        out.print(f"{heading.replace('_', ' ')}: {text}", markup=False, highlight=False)
+    out.print(f"probability: {found['probability']:.3f}")
+    for name, value in found["details"].items():
+        out.print(f"{name}: {value}", markup=False, highlight=False)
+    others = [
+        (str(row["review_id"]), row["number"], row["state"], f"{row['probability']:.3f}") for row in found["others"]
+    ]
+    _table("Other proposals", ["id", "number", "state", "probability"], others)
+    decided = [(r["number"], r["verdict"], r["reason"], r["decided_by"], r["decided_at"]) for r in found["decisions"]]
+    _table("Decisions", ["number", "verdict", "reason", "by", "at"], decided)
+
+
+@review_app.command("accept")
+def identity_review_accept(review_id: Proposal, reason: Reason) -> None:
+    """The two are one enterprise. Holds from the next build on, and in every later one."""
+    from sampan import identity
+
+    identity.accept(review_id, reason, getpass.getuser())
+    out.print(f"Proposal {review_id} accepted; `sampan build --force` or the next refresh takes it in.")
+
+
+@review_app.command("reject")
+def identity_review_reject(review_id: Proposal, reason: Reason) -> None:
+    """The two are not one enterprise; that is never proposed again."""
+    from sampan import identity
+
+    identity.reject(review_id, reason, getpass.getuser())
+    out.print(f"Proposal {review_id} rejected; `sampan build --force` or the next refresh takes it in.")
 
 
 if __name__ == "__main__":

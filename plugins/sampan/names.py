@@ -12,7 +12,7 @@ import csv
 import hashlib
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import islice, product
 from pathlib import Path
@@ -48,6 +48,10 @@ class Name:
     alias: str
     chance: float
     keys: tuple[str, ...]
+
+    def under(self, key: str) -> Name:
+        """The name with one more key."""
+        return replace(self, keys=tuple(sorted({*self.keys, key})))
 
 
 @dataclass(frozen=True)
@@ -250,6 +254,8 @@ def _chinese_parts(text: str) -> tuple[str, tuple[str, ...], str]:
     legal = _cut(folded, table["legal"])
     ending = table["legal"] | table["shop"] | table["branch"]
     places = table["place"] | table["district"]
+    if folded in ending:
+        return "", (), legal
     kept = _cut(folded, ending)
     for _ in range(3):
         # 尖沙咀分店, (香港), 有限公司 follow each other in any order.

@@ -1,8 +1,14 @@
 -- One row per enterprise that any feed has shown. Whether it is an SME is known only where the register knows its size.
 {{ config(schema='build', materialized='table', contract={'enforced': true}, indexes=[{'columns': ['brn']}]) }}
 
-with numbers as (
-    select * from {{ ref('int_sme__numbered') }}
+with survivors as (
+    select * from {{ ref('stg_ops__identity_survivors') }}
+),
+
+numbers as (
+    select *
+    from {{ ref('int_sme__numbered') }}
+    where sme_id not in (select sme_id from survivors)
 ),
 
 register as (

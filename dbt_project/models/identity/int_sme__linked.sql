@@ -5,18 +5,20 @@ with numbers as (
     select * from {{ ref('int_sme__numbered') }}
 ),
 
-participants as (
-    select * from {{ ref('int_festival__participants_versioned') }} where is_current
+links as (
+    select * from {{ ref('stg_ops__identity_links') }} where state = 'linked'
 ),
 
-shops as (
+survivors as (
+    select * from {{ ref('stg_ops__identity_survivors') }}
+),
+
+surviving as (
     select
-        platform,
-        store_id,
-        brn,
-        row_number() over (partition by platform, store_id order by joined_on desc, event_id desc, merchant_no desc) as recency
-    from participants
-    where brn is not null
+        numbers.number,
+        coalesce(survivors.survives_as, numbers.sme_id) as sme_id
+    from numbers
+    left join survivors on numbers.sme_id = survivors.sme_id
 ),
 
 by_number as (
@@ -25,24 +27,23 @@ by_number as (
         number as source_key,
         sme_id,
         'registration_number' as link_basis
-    from numbers
+    from surviving
 ),
 
-by_shop as (
+by_entity as (
     select
-        'shop' as source,
-        {{ dbt.concat(["shops.platform", "':'", "shops.store_id"]) }} as source_key,
-        numbers.sme_id,
-        'festival_registration' as link_basis
-    from shops
-    inner join numbers on shops.brn = numbers.number
-    where shops.recency = 1
+        links.source,
+        links.source_key,
+        surviving.sme_id,
+        links.basis as link_basis
+    from links
+    inner join surviving on links.number = surviving.number
 ),
 
 final as (
     select * from by_number
     union all
-    select * from by_shop
+    select * from by_entity
 )
 
 select * from final

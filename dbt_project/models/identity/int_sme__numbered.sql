@@ -14,6 +14,10 @@ with seen as (
     select brn as number from {{ ref('stg_hkecic__policies') }} where {{ in_build('hkecic_policies') }}
     union distinct
     select brn as number from {{ ref('stg_hktdc__festival_participants') }} where {{ in_build('festival_participants') }}
+    union distinct
+    select brn as number from {{ ref('stg_hktdc__trade_missions') }} where {{ in_build('trade_missions') }}
+    union distinct
+    select holder_brn as number from {{ ref('stg_marks__quality_marks') }} where {{ in_build('quality_marks') }}
 ),
 
 final as (

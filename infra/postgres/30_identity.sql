@@ -1,0 +1,130 @@
+-- Who is who: names, links, review and decisions. Applied as sampan_loader after 20_build; safe to apply again.
+create table if not exists ops.identity_run (
+    run_no bigint generated always as identity primary key,
+    build_no bigint references ops.build,
+    model text not null,
+    whole boolean not null,
+    last_decision_id bigint not null,
+    counts jsonb not null,
+    ran_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.identity_run is 'One row per run of the linkage: the model it used and what it did.';
+comment on column ops.identity_run.model is 'Fingerprint of the model, the words, the aliases and the rules; another one links everything anew.';
+
+create table if not exists ops.identity_entity (
+    source text not null,
+    source_key text not null,
+    number text,
+    number_basis text,
+    registry_number text,
+    merchant text,
+    operator_uscc text,
+    is_on_register boolean not null default false,
+    stated_batch_id bigint references ops.batch,
+    stated_business_date date,
+    stated_received_at timestamptz,
+    primary key (source, source_key)
+);
+create index if not exists identity_entity_by_merchant on ops.identity_entity (source, merchant) where merchant is not null;
+create index if not exists identity_entity_by_number on ops.identity_entity (number);
+comment on table ops.identity_entity is 'Every enterprise, shop, certificate holder and the like that a feed has shown, as its own source identifies it.';
+comment on column ops.identity_entity.number is 'Registration number that the newest delivery gives; null where none does.';
+comment on column ops.identity_entity.registry_number is 'Former Companies Registry number with the prefix of a dummy UBI, where the register tells it.';
+comment on column ops.identity_entity.operator_uscc is 'Unified social credit code of the Mainland operator, if its check character is right.';
+
+create table if not exists ops.identity_name (
+    source text not null,
+    source_key text not null,
+    name text not null,
+    primary key (source, source_key, name)
+);
+comment on table ops.identity_name is 'Every name under which a feed has shown an entity.';
+
+create table if not exists ops.identity_key (
+    key text not null,
+    source text not null,
+    source_key text not null,
+    number text,
+    primary key (source, source_key, key)
+);
+create index if not exists identity_key_by_key on ops.identity_key (key, number);
+comment on table ops.identity_key is 'Under which keys the names of an entity are looked up; number as in identity_entity.';
+
+create table if not exists ops.identity_link (
+    source text not null,
+    source_key text not null,
+    number text,
+    state text not null check (state in ('linked', 'review', 'unlinked')),
+    basis text check (basis in ('registration_number', 'festival_registration', 'same_merchant', 'name', 'decision')),
+    probability double precision check (probability between 0 and 1),
+    evidence text,
+    build_no bigint references ops.build,
+    decided_at timestamptz not null default clock_timestamp(),
+    primary key (source, source_key),
+    constraint linked_has_a_number check ((state = 'linked') = (number is not null and basis is not null))
+);
+comment on table ops.identity_link is 'Which enterprise each entity is, on what basis; or that a person has to say, or that nothing is like it.';
+
+create table if not exists ops.identity_review (
+    review_id bigint generated always as identity primary key,
+    source text not null,
+    source_key text not null,
+    number text not null,
+    state text not null default 'open' check (state in ('open', 'accepted', 'rejected', 'withdrawn')),
+    reason text not null,
+    position integer not null,
+    probability double precision not null,
+    evidence text not null,
+    details jsonb not null default '{}',
+    build_no bigint references ops.build,
+    proposed_at timestamptz not null default clock_timestamp(),
+    unique (source, source_key, number)
+);
+create index if not exists identity_review_open on ops.identity_review (source, source_key) where state = 'open';
+comment on table ops.identity_review is 'Links that are likely but not certain: they wait for a person. A proposal keeps its number for ever.';
+
+create table if not exists ops.identity_decision (
+    decision_id bigint generated always as identity primary key,
+    source text not null,
+    source_key text not null,
+    number text not null,
+    verdict text not null check (verdict in ('same', 'different')),
+    reason text not null check (reason <> ''),
+    decided_by text not null,
+    decided_at timestamptz not null default clock_timestamp()
+);
+create index if not exists identity_decision_by_entity on ops.identity_decision (source, source_key, number, decision_id);
+comment on table ops.identity_decision is 'What persons decided: the newest word on a pair holds in every later run. Rows are never changed.';
+
+create table if not exists ops.identity_survivorship (
+    sme_id text not null,
+    number text not null,
+    survives_as text not null,
+    survivor_number text not null,
+    basis text not null check (basis in ('registry_number', 'decision')),
+    build_no bigint references ops.build,
+    valid_from timestamptz not null default clock_timestamp(),
+    valid_to timestamptz,
+    ended_build_no bigint references ops.build,
+    primary key (sme_id, valid_from),
+    constraint nobody_survives_as_itself check (sme_id <> survives_as)
+);
+create unique index if not exists identity_survivorship_now on ops.identity_survivorship (sme_id) where valid_to is null;
+comment on table ops.identity_survivorship is 'Which sme_id stands for another since two were found to be one enterprise; ended rows are splits.';
+
+create or replace view ops.identity_survivor as
+select sme_id, number, survives_as, survivor_number, basis, valid_from
+from ops.identity_survivorship
+where valid_to is null;
+comment on view ops.identity_survivor is 'The sme_ids that stand for another now.';
+
+create or replace view ops.identity_verdict as
+select distinct on (source, source_key, number) source, source_key, number, verdict, decision_id
+from ops.identity_decision
+order by source, source_key, number, decision_id desc;
+comment on view ops.identity_verdict is 'What holds of each pair that a person has decided on.';
+
+grant select on all tables in schema ops to sampan_builder;
+grant insert, update, delete on ops.identity_entity, ops.identity_name, ops.identity_key, ops.identity_link to sampan_builder;
+grant insert, update on ops.identity_review, ops.identity_survivorship to sampan_builder;
+grant insert on ops.identity_run, ops.identity_decision to sampan_builder;
