@@ -142,59 +142,64 @@ def known(sampan) -> Warehouse:
 
 
 def _measured(seed: int, smes: int) -> dict[str, Counter[str]]:
-    """By script pair: names in all, merged on their own, merged rightly, proposed, proposed with the truth in it."""
+    """By script pair: names in all, merged on their own, merged rightly, proposed, proposed with the truth in it.
+
+    The register tells the Chinese name of nine in ten of those that have one.
+    """
     population = make(seed, smes)
-    called = {
-        row["brn"]: {script for script in ("en", "zh") if row[f"name_{script}"]}
+    register = {
+        row["brn"]: {"en": row["name_en"], "zh": row["name_zh"] if row["sme_no"] % 10 or not row["name_en"] else None}
         for row in population.smes.iter_rows(named=True)
     }
     enterprises = [
-        Record(row["brn"], name)
-        for row in population.smes.iter_rows(named=True)
-        for text in (row["name_en"], row["name_zh"])
+        Record(brn, name)
+        for brn, called in register.items()
+        for text in called.values()
         if text
         for name in names.parse(text)
     ]
-    asked = [
-        (row["brn"], row["script"], row["name"], row["corruption"])
-        for row in written.benchmark(seed, population.smes).iter_rows(named=True)
-    ]
+    asked = list(written.benchmark(seed, population.smes).select("brn", "script", "name", "corruption").iter_rows())
     shops = platforms.shops(World(seed, population, periods(START, 1)))
     asked += list(shops.select("brn", "name_script", "shop_name", "name_corruption").iter_rows())
     truth: dict[str, tuple[str, str]] = {}
     sources = []
     for at, (brn, script, text, corruption) in enumerate(asked):
         # A name in a script in which the register has none cannot be compared; a brand of its own neither.
-        pair = "own_brand" if "own_brand" in corruption else f"{script}-{script}" if script in called[brn] else "en-zh"
-        truth[f"name {at}"] = (brn, pair)
+        same = f"{script}-{script}" if register[brn][script] else "en-zh"
+        truth[f"name {at}"] = (brn, "own_brand" if "own_brand" in corruption else same)
         sources += [Record(f"name {at}", name) for name in names.parse(text)]
     found = defaultdict(list)
-    for pair in linkage.score(sources, enterprises, linkage.frequencies(enterprises)):
-        found[pair.entity].append(pair)
+    for compared in linkage.score(sources, enterprises, linkage.frequencies(enterprises)):
+        found[compared.entity].append(compared)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for entity, (brn, pair) in truth.items():
+    for entity, (brn, scripts) in truth.items():
         outcome = linkage.decide(found[entity])
-        counts[pair]["names"] += 1
-        counts[pair]["merged"] += outcome.number is not None
-        counts[pair]["right"] += outcome.number == brn
-        counts[pair]["proposed"] += bool(outcome.proposals)
-        counts[pair]["truth_proposed"] += any(proposal.number == brn for proposal in outcome.proposals)
+        across = any(c.number == outcome.number and c.scripts == "en-zh" for c in found[entity])
+        counts[scripts]["names"] += 1
+        counts[scripts]["merged"] += outcome.number is not None
+        counts[scripts]["merged_across_scripts"] += across
+        counts[scripts]["right"] += outcome.number == brn
+        counts[scripts]["proposed"] += bool(outcome.proposals)
+        counts[scripts]["truth_proposed"] += any(proposal.number == brn for proposal in outcome.proposals)
     return counts
 
 
-@pytest.mark.parametrize(("seed", "smes"), [(20260706, 2000), (11, 1200), (5, 600)])
+@pytest.mark.parametrize(("seed", "smes"), [(20260706, 2000), (11, 1200)])
 def test_names_are_linked_as_well_as_promised(seed, smes):
     counts = _measured(seed, smes)
-    for pair in ("en-en", "zh-zh"):
-        of = counts[pair]
+    for scripts in ("en-en", "zh-zh"):
+        of = counts[scripts]
         assert of["names"] > smes * 0.7
-        assert of["right"] >= 0.995 * of["merged"], (pair, of)
-        assert of["right"] >= 0.95 * of["names"], (pair, of)
-    # What cannot be known is never merged: names in another script go to a person, brands of their own to nobody.
-    assert counts["en-zh"]["names"] >= 5
-    assert counts["en-zh"]["merged"] == counts["own_brand"]["merged"] == 0
-    assert counts["en-zh"]["truth_proposed"] >= 0.5 * counts["en-zh"]["names"]
-    assert counts["own_brand"]["names"] >= 1
+        assert of["right"] >= 0.995 * of["merged"], (scripts, of)
+        assert of["right"] >= 0.95 * of["names"], (scripts, of)
+    # What cannot be known is not merged: a name in another script goes to a person, a brand of its own to nobody.
+    across = counts["en-zh"]
+    assert across["names"] > smes * 0.05
+    assert across["right"] == 0
+    assert sum(of["merged_across_scripts"] for of in counts.values()) == 0
+    assert across["truth_proposed"] >= 0.4 * across["names"]
+    assert counts["own_brand"]["names"] >= 3
+    # Wrong links of those count, too.
     merged, right = (sum(of[what] for of in counts.values()) for what in ("merged", "right"))
     assert right >= 0.995 * merged
 

@@ -8,7 +8,7 @@ with survivors as (
 numbers as (
     select *
     from {{ ref('int_sme__numbered') }}
-    where sme_id not in (select sme_id from survivors)
+    where sme_id not in (select survivors.sme_id from survivors)
 ),
 
 register as (

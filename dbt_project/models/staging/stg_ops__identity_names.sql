@@ -32,43 +32,43 @@ policies as (
     select * from {{ ref('stg_hkecic__policies') }}
 ),
 
-{% set sources = [
-    {'from': 'register', 'source': "'number'", 'key': 'brn', 'names': ['name_en', 'name_zh'], 'number': 'brn', 'on_register': 'true',
-     'registry_number': "case when cr_no is null then null when legal_form = 'non_hong_kong_company' then " ~ dbt.concat(["'F'", "lpad(cr_no, 7, '0')"])
-        ~ " else " ~ dbt.concat(["'C'", "lpad(cr_no, 7, '0')"]) ~ " end"},
-    {'from': 'companies', 'source': "'number'", 'key': 'brn', 'names': ['name_en', 'name_zh'], 'number': 'brn', 'on_register': 'true'},
-    {'from': 'applications', 'source': "'number'", 'key': 'brn', 'names': ['applicant_name'], 'number': 'brn'},
-    {'from': 'policies', 'source': "'number'", 'key': 'brn', 'names': ['policyholder_name'], 'number': 'brn'},
-    {'from': 'participants', 'source': "'shop'", 'key': dbt.concat(["platform", "':'", "store_id"]), 'names': ['shop_name', 'merchant_name'],
-     'number': 'brn', 'basis': "'festival_registration'", 'merchant': 'merchant_no', 'operator': 'operator_uscc', 'stated_on': 'joined_on'},
-    {'from': 'orders', 'source': "'shop'", 'key': dbt.concat(["platform", "':'", "store_id"]), 'names': ['shop_name']},
-    {'from': 'missions', 'source': "'mission'", 'key': dbt.concat(["event_id", "':'", "participant_no"]), 'names': ['enterprise_name'], 'number': 'brn'},
-    {'from': 'marks', 'source': "'certificate'", 'key': dbt.concat(["scheme", "':'", "certificate_no"]), 'names': ['holder_name'], 'number': 'holder_brn'}
-] -%}
+numbered_companies as (
+    select
+        register.*,
+        case
+            when cr_no is null then null
+            when legal_form = 'non_hong_kong_company' then {{ dbt.concat(["'F'", "lpad(cr_no, 7, '0')"]) }}
+            else {{ dbt.concat(["'C'", "lpad(cr_no, 7, '0')"]) }}
+        end as registry_number
+    from register
+),
 
 final as (
-    {%- for entry in sources %}
-    {%- set outer = loop %}
-    {%- for name in entry.names %}
-    select
-        {{ entry.source }} as source,
-        {{ entry.key }} as source_key,
-        {{ name }} as name,
-        {{ entry.number or 'cast(null as text)' }} as number,
-        {{ entry.basis or "'registration_number'" }} as number_basis,
-        {{ entry.registry_number or 'cast(null as text)' }} as registry_number,
-        {{ entry.merchant or 'cast(null as text)' }} as merchant,
-        {{ entry.operator or 'cast(null as text)' }} as operator_uscc,
-        cast({{ entry.on_register or 'false' }} as boolean) as is_on_register,
-        cast({{ 'true' if entry.number else 'false' }} as boolean) as is_stated,
-        cast({{ entry.stated_on or 'business_date' }} as date) as stated_on,
-        batch_id,
-        business_date,
-        received_at
-    from {{ entry.from }}
-    {{ '' if outer.last and loop.last else 'union all' }}
-    {%- endfor %}
-    {%- endfor %}
+    {{ names_of(
+        'numbered_companies', 'number', 'brn', ['name_en', 'name_zh'], number='brn', registry_number='registry_number',
+        on_register=true
+    ) }}
+    union all
+    {{ names_of('companies', 'number', 'brn', ['name_en', 'name_zh'], on_register=true) }}
+    union all
+    {{ names_of('applications', 'number', 'brn', ['applicant_name']) }}
+    union all
+    {{ names_of('policies', 'number', 'brn', ['policyholder_name']) }}
+    union all
+    {{ names_of(
+        'participants', 'shop', dbt.concat(["platform", "':'", "store_id"]), ['shop_name', 'merchant_name'], number='brn',
+        basis='festival_registration', merchant='merchant_no', operator_uscc='operator_uscc', stated_on='joined_on'
+    ) }}
+    union all
+    {{ names_of('orders', 'shop', dbt.concat(["platform", "':'", "store_id"]), ['shop_name']) }}
+    union all
+    {{ names_of(
+        'missions', 'mission', dbt.concat(["event_id", "':'", "participant_no"]), ['enterprise_name'], number='brn'
+    ) }}
+    union all
+    {{ names_of(
+        'marks', 'certificate', dbt.concat(["scheme", "':'", "certificate_no"]), ['holder_name'], number='holder_brn'
+    ) }}
 )
 
 select * from final
