@@ -8,6 +8,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
@@ -175,5 +176,17 @@ def sampan(
     # A bucket holds on to a volume of the disk, objects or not.
     for bucket in (drop, landing):
         s3.delete_bucket(Bucket=bucket)
+    _drop_database(server, database)
+
+
+def _drop_database(server: str, name: str) -> None:
+    """Drop a database whoever is connected; a vacuum of the server's own goes away by itself."""
+    statement = sql.SQL("drop database {} with (force)").format(sql.Identifier(name))
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(database)))
+        for _ in range(100):
+            try:
+                connection.execute(statement)
+                return
+            except psycopg.errors.InsufficientPrivilege:
+                time.sleep(0.1)
+        connection.execute(statement)
