@@ -43,4 +43,4 @@ bench: $(STAMP) ## measure the gated load against plain COPY and dlt
 	@$(RUN) tests.bench.gated_load
 
 faults: $(STAMP) ## kill and break everything on purpose: the long suite
-	@$(RUN) pytest -m slow tests/faults $(TESTS)
+	@$(RUN) pytest -m slow $(TESTS)
