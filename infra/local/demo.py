@@ -187,10 +187,8 @@ class Demo:
         for mart, rows in outcome.marts:
             marts.add_row(mart, f"{rows:,}")
         where = Table.grid(padding=(0, 2))
-        where.add_row(
-            "Airflow",
-            f"{airflow.address(self.stack.config)}  user {airflow.USER}, password in {self.stack.config.env_file}",
-        )
+        where.add_row("Airflow", f"{airflow.address(self.stack.config)}  user {airflow.USER}")
+        where.add_row("its password", str(self.stack.config.env_file))
         where.add_row("BI tools", "make dsn")
         where.add_row("broken now", ".venv/bin/sampan status")
         where.add_row("stop", "make down")
