@@ -19,7 +19,7 @@ demo: $(STAMP) ## start the stack, deliver 30 synthetic business days, refresh, 
 	@$(LOCAL) demo
 
 test: $(STAMP) ## run the tests; some only with TESTS="tests/unit -k contract"
-	@$(RUN) pytest -m "not slow" $(TESTS)
+	@$(RUN) pytest -n auto --dist loadgroup -m "not slow" $(TESTS)
 
 up: $(STAMP) ## start the local stack, or heal it
 	@$(LOCAL) up
