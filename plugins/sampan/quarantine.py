@@ -196,13 +196,12 @@ def _land(contract: Contract, batch_id: int, chosen: list[tuple[Entry, dict[str,
         land.enter(
             connection, contract, day, sha, source, uri, len(body), ledger.now(), origin="replay", replays=batch_id
         )
-        row = connection.execute(
+        ((replay_batch,),) = connection.execute(
             "select batch_id from ops.batch where feed = %s and business_date = %s and content_sha256 = %s",
             [contract.feed, day, sha],
-        ).fetchone()
-        assert row is not None
-        _link(connection, row[0], contract.feed, lines)
-        return int(row[0])
+        ).fetchall()
+        _link(connection, replay_batch, contract.feed, lines)
+        return int(replay_batch)
 
 
 def _link(connection: psycopg.Connection, replay_batch: int, feed: str, lines: list[tuple[int, int]]) -> None:

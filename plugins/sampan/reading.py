@@ -67,6 +67,7 @@ class Layout:
 
     @property
     def stored(self) -> list[Column]:
+        """The stored columns, in the order of the delivery."""
         return [column for column in self.columns if column is not None]
 
     @property
