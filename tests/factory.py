@@ -61,7 +61,7 @@ def _rows(feed: str, count: int, day: date, seed: int) -> tuple[Row, ...]:
             {
                 column.name: base[column.name]
                 if base is not None and not column.primary_key and chance.random() < 0.8
-                else value(column, day, chance)
+                else value(column, day, chance, 60 if len(contract.key) > 1 else 5000)
                 for column in contract.columns
             }
             for base in bases
@@ -88,8 +88,8 @@ def _valid(contract: Contract, drawn: list[Row], day: date) -> list[Row]:
     return [drawn[position] for (position,) in good]
 
 
-def value(column: Column, day: date, chance: random.Random) -> str | None:
-    """A value that its column's own rules accept; None for part of those of a column that may be empty."""
+def value(column: Column, day: date, chance: random.Random, span: int = 60) -> str | None:
+    """A value that its column's own rules accept, a date of the `span` days until `day`; now and then None."""
     if not column.required and chance.random() < 0.4:
         return None
     options = column.options
@@ -100,7 +100,7 @@ def value(column: Column, day: date, chance: random.Random) -> str | None:
     if column.type == "boolean":
         return chance.choice(("true", "false"))
     if column.type in ("date", "timestamptz"):
-        moment = (day - timedelta(days=chance.randrange(60))).isoformat()
+        moment = (day - timedelta(days=chance.randrange(span))).isoformat()
         clock = f" {chance.randrange(9, 18):02}:{chance.randrange(60):02}:{chance.randrange(60):02}"
         return moment if column.type == "date" else moment + clock
     if column.type in ("bigint", "numeric"):
