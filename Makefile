@@ -19,7 +19,7 @@ demo: $(STAMP) ## start the stack, deliver 30 synthetic business days, refresh, 
 	@$(LOCAL) demo
 
 test: $(STAMP) ## run the tests; some only with TESTS="tests/unit -k contract"
-	@$(RUN) pytest -m "not slow" $(TESTS)
+	@$(RUN) pytest -n auto --dist loadgroup -m "not slow" $(TESTS)
 
 up: $(STAMP) ## start the local stack, or heal it
 	@$(LOCAL) up
@@ -43,4 +43,4 @@ bench: $(STAMP) ## measure the gated load against plain COPY and dlt
 	@$(RUN) tests.bench.gated_load
 
 faults: $(STAMP) ## kill and break everything on purpose: the long suite
-	@$(RUN) pytest -m slow tests/faults $(TESTS)
+	@$(RUN) pytest -m slow $(TESTS)

@@ -24,10 +24,16 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 EXTERNAL_DSN = os.environ.get("SAMPAN_WAREHOUSE_DSN")
 
-from infra.local.postgres import EmbeddedPostgres  # noqa: E402
-from infra.local.s3 import EmbeddedS3, make_buckets  # noqa: E402
 from sampan import warehouse as warehouse_module  # noqa: E402
 from sampan.settings import settings  # noqa: E402
+
+from infra.local.postgres import EmbeddedPostgres  # noqa: E402
+from infra.local.s3 import EmbeddedS3, make_buckets  # noqa: E402
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Workers of `-n auto`: each has servers of its own, so an external server, which all would share, gets one."""
+    return 1 if EXTERNAL_DSN else min(os.cpu_count() or 1, 4)
 
 
 @dataclass
@@ -98,7 +104,8 @@ def server() -> Iterator[str]:
     # server is another user when the tests run as root.
     with (
         tempfile.TemporaryDirectory(prefix="sampan-postgres-", ignore_cleanup_errors=True) as folder,
-        EmbeddedPostgres(Path(folder) / "data", durable=False) as postgres,
+        # An autovacuum worker is the superuser's: whoever drops the database it is in may not end it.
+        EmbeddedPostgres(Path(folder) / "data", durable=False, tuning={"autovacuum": "off"}) as postgres,
     ):
         postgres.bootstrap()
         yield postgres.dsn()
@@ -135,16 +142,31 @@ def template(server: str, secrets_of_session: dict[str, str]) -> Iterator[str]:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
+@pytest.fixture(scope="session")
+def buckets(object_store: EmbeddedS3) -> tuple[str, str]:
+    """Drop and landing bucket, emptied after each test: a bucket of its own would cost each test half a second."""
+    names = ("drop-of-tests", "landing-of-tests")
+    make_buckets(object_store.client(), names, names[1:])
+    return names
+
+
+def _empty(s3: Any, bucket: str) -> None:
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        for item in page.get("Versions", []) + page.get("DeleteMarkers", []):
+            s3.delete_object(Bucket=bucket, Key=item["Key"], VersionId=item["VersionId"])
+
+
 @pytest.fixture
 def sampan(
     server: str,
     template: str,
     object_store: EmbeddedS3,
+    buckets: tuple[str, str],
     secrets_of_session: dict[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Sampan]:
-    """A fresh installation: its own database, its own buckets, its own state folder."""
+    """A fresh installation: its own database, empty buckets, its own state folder."""
     mark = secrets.token_hex(4)
     database = f"sampan_test_{mark}"
     with psycopg.connect(server, autocommit=True) as connection:
@@ -155,9 +177,7 @@ def sampan(
         connection.execute(rights.format(sql.Identifier(database)))
         connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(database)))
         connection.execute(sql.SQL("grant connect on database {} to bi_reader").format(sql.Identifier(database)))
-    drop, landing = f"drop-{mark}", f"landing-{mark}"
-    s3 = object_store.client()
-    make_buckets(s3, (drop, landing), (landing,))
+    s3, (drop, landing) = object_store.client(), buckets
     environment = secrets_of_session | {
         "SAMPAN_STATE": str(tmp_path / "state"),
         "SAMPAN_WAREHOUSE_DSN": make_conninfo(server, dbname=database),
@@ -173,9 +193,8 @@ def sampan(
     settings.cache_clear()
     yield Sampan(environment, s3, tmp_path / "state")
     settings.cache_clear()
-    # A bucket holds on to a volume of the disk, objects or not.
-    for bucket in (drop, landing):
-        s3.delete_bucket(Bucket=bucket)
+    for bucket in buckets:
+        _empty(s3, bucket)
     _drop_database(server, database)
 
 

@@ -169,12 +169,15 @@ def port_is_free(port: int) -> bool:
 
 
 def free_port(block: int = 1) -> int:
-    """The first of `block` neighbouring ports that are all free now."""
-    for _ in range(100):
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            first = probe.getsockname()[1]
-        if first + block < 65536 and all(port_is_free(first + offset) for offset in range(block)):
+    """The first of `block` neighbouring ports that are all free now.
+
+    Below the range that the system takes for outgoing connections: one of those could take the port of a server that is
+    being restarted.
+    """
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for _ in range(200):
+        first = 10_000 + secrets.randbelow(max(low, 12_000) - block - 10_000)
+        if all(port_is_free(port) for port in range(first, first + block)):
             return first
     raise StackError(f"no {block} neighbouring free ports on {HOST}")
 

@@ -46,12 +46,12 @@ class Outcome:
 class Demo:
     """One run of the demo on a local stack."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.stack = Stack()
+    def __init__(self, console: Console, stack: Stack | None = None, smes: int = SMES, days: int = DAYS) -> None:
+        self.console, self.smes, self.days = console, smes, days
+        self.stack = stack or Stack()
         self.run_id = f"demo__{datetime.now().astimezone():%Y-%m-%dT%H:%M:%S}"
 
-    def run(self) -> None:
+    def run(self) -> Outcome:
         """Everything, with progress on the console. Running it again finds nothing new and changes nothing.
 
         Raises:
@@ -60,7 +60,7 @@ class Demo:
         begun = time.monotonic()
         self.console.print("[bold]Sampan[/]: every person, enterprise and figure in this demo is synthetic")
         self._bring_up()
-        before = self._outcome()
+        before = self.outcome()
         api = self._api()
         api.call("PATCH", f"dags/{REFRESH}", {"is_paused": True})
         try:
@@ -68,11 +68,12 @@ class Demo:
         finally:
             api.call("PATCH", f"dags/{REFRESH}", {"is_paused": False})
         self._run_dags(api, {REFRESH: {}}, "refresh of the marts")
-        after = self._outcome()
+        after = self.outcome()
         self._show(after)
         if after == before:
             self.console.print("\nNothing was new: the ledger and the release are what they were before.")
         self.console.print(f"\ndone in {time.monotonic() - begun:.0f} s")
+        return after
 
     def _bring_up(self) -> None:
         """The stack; the partners deliver while Airflow starts, since they need only the object store."""
@@ -80,8 +81,8 @@ class Demo:
             ["postgres", "s3", "hkma"] if not self.stack.config.external_s3 else ["postgres", "hkma"], self._say
         )
         command = [sys.executable, "-m", "infra.simulator", "deliver"]
-        command += ["--smes", str(SMES), "--days", str(DAYS), "--start", str(START)]
-        self._say(f"simulated partners deliver {DAYS} business days for {SMES} SMEs")
+        command += ["--smes", str(self.smes), "--days", str(self.days), "--start", str(START)]
+        self._say(f"simulated partners deliver {self.days} business days for {self.smes} SMEs")
         log = self.stack.config.logs / "deliver.log"
         with log.open("w") as file:
             partners = subprocess.Popen(
@@ -109,7 +110,7 @@ class Demo:
         from sampan.calendar import business_days
         from sampan.contract import load_all
 
-        last = max(islice(business_days(START), DAYS))
+        last = max(islice(business_days(START), self.days))
         # A partner's API answers as of a date; drop prefixes are listed whole.
         runs = {
             f"ingest__{contract.feed}": {"date": str(last)} if contract.source.kind == "api" else {}
@@ -160,7 +161,7 @@ class Demo:
         log = self.stack.config.state.joinpath("airflow", "logs", *parts, f"attempt={task['try_number']}.log")
         return f"{task['dag_id']}.{task['task_id']} failed: {_last_error(log)}\n  {log}"
 
-    def _outcome(self) -> Outcome:
+    def outcome(self) -> Outcome:
         """What is in the ledger, and what the readers' role sees."""
         sums = sql.SQL(", ").join(sql.SQL("coalesce(sum({0}), 0)::bigint").format(sql.Identifier(c)) for c in COUNTS)
         query = sql.SQL("select feed, count(*), {} from ops.batch group by feed order by feed").format(sums)
@@ -186,7 +187,8 @@ class Demo:
         for mart, rows in outcome.marts:
             marts.add_row(mart, f"{rows:,}")
         where = Table.grid(padding=(0, 2))
-        where.add_row("Airflow", f"{airflow.address(self.stack.config)}  user {airflow.USER}, password in .sampan/env")
+        where.add_row("Airflow", f"{airflow.address(self.stack.config)}  user {airflow.USER}")
+        where.add_row("its password", str(self.stack.config.env_file))
         where.add_row("BI tools", "make dsn")
         where.add_row("broken now", ".venv/bin/sampan status")
         where.add_row("stop", "make down")

@@ -206,7 +206,7 @@ class Stack:
         if done.returncode != 0:
             raise StackError(f"the warehouse's schemas could not be made:\n{done.stdout}{done.stderr[-3000:]}")
 
-    def _await(self, name: str, seconds: float = 120.0) -> None:
+    def _await(self, name: str, seconds: float = 300.0) -> None:
         """Wait until the program answers its probe.
 
         Raises:

@@ -17,9 +17,7 @@ def raise_alert(kind: str, message: str, feed: str | None = None) -> None:
         )
 
 
-async def deadline_missed(
-    feed: str, minutes: int, context: dict[str, Any] | None = None
-) -> None:
+async def deadline_missed(feed: str, minutes: int, context: dict[str, Any] | None = None) -> None:
     """Callback of a DAG's deadline, which Airflow's triggerer runs: the run was still going `minutes` after its start."""
     run = ((context or {}).get("dag_run") or {}).get("dag_run_id", "a run")
     message = f"ingest__{feed}: {run} was not done {minutes} minutes after it was due"

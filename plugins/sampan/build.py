@@ -284,7 +284,7 @@ class _Session:
         return [
             *known, "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(target),
             "--log-path", str(self._folder / "logs"), "--log-level", "warn", "--log-level-file", "info", "--quiet",
-            "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check", "--no-static-parser",
+            "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
         ]  # fmt: skip
 
     def _keep_parsed(self, target: Path) -> None:

@@ -14,9 +14,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
+import psycopg
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sampan import contract as contracts_of
 from sampan.errors import PermanentFailure, Problem, TransientFailure
@@ -53,20 +55,35 @@ def main() -> None:
     except TransientFailure as error:
         print(f"sampan: {error}; try again", file=sys.stderr)
         sys.exit(75)
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+        print(f"sampan: {error.diag.message_primary}; `sampan init` makes the warehouse ready", file=sys.stderr)
+        sys.exit(1)
 
 
 def _day(value: datetime | None) -> date | None:
     return value.date() if value else None
 
 
+def _run(name: str, feed: str, day: date | None) -> bool:
+    """Run a step and say what it did. Returns whether nothing was held or refused."""
+    done = import_module(f"sampan.{name}").run(feed, day)
+    out.print(f"{name} {feed}: " + ", ".join(f"{count} {what}" for what, count in done.items()))
+    return not done.get("held") and not done.get("refused")
+
+
 def _step(name: str) -> Callable[..., None]:
     def step(feed: Feed, date_: Day = None) -> None:
         contracts_of.load(feed)
-        done = import_module(f"sampan.{name}").run(feed, _day(date_))
-        out.print(f"{name} {feed}: " + ", ".join(f"{count} {what}" for what, count in done.items()))
+        if not _run(name, feed, _day(date_)):
+            raise typer.Exit(1)
 
     step.__doc__ = (import_module(f"sampan.{name}").__doc__ or name).split("\n\n")[0].replace("\n", " ")
     return step
+
+
+def _printable(text: str) -> str:
+    """Text of a partner as it may go to a terminal: control characters, which could command it, are spelt out."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def _table(title: str, headings: list[str], rows: list[tuple[Any, ...]]) -> None:
@@ -75,14 +92,28 @@ def _table(title: str, headings: list[str], rows: list[tuple[Any, ...]]) -> None
     for heading, right in zip(headings, numeric, strict=True):
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for row in rows:
-        table.add_row(
-            *("" if value is None else f"{value:,}" if isinstance(value, int) else str(value) for value in row)
-        )
+        cells = ("" if value is None else f"{value:,}" if isinstance(value, int) else str(value) for value in row)
+        table.add_row(*(Text(_printable(cell)) for cell in cells))
     out.print(table)
 
 
-for _name in ("fetch", "land", "load", "publish"):
+for _name in ("fetch", "land", "publish"):
     app.command(_name)(_step(_name))
+
+
+@app.command("load")
+def load_(
+    feed: Feed,
+    date_: Day = None,
+    again: Annotated[bool, typer.Option("--again", help="Held batches too, by the contract as it is now.")] = False,
+) -> None:
+    """load: landed batches into their intake tables, every record with its line."""
+    from sampan import load
+
+    contracts_of.load(feed)
+    if again:
+        out.print(f"load {feed}: {load.again(feed, _day(date_))} held batches taken up again")
+    _step("load")(feed, date_)
 
 
 @app.command("gate")
@@ -109,9 +140,13 @@ def ingest(
     feeds: Annotated[list[str] | None, typer.Argument(help="Feeds; all without any.")] = None, date_: Day = None
 ) -> None:
     """Fetch, land, load, gate and publish in one go."""
-    for feed in feeds or contracts_of.load_all():
-        for name in ("fetch", "land", "load", "gate", "publish"):
-            _step(name)(feed, date_)
+    chosen = feeds or list(contracts_of.load_all())
+    for feed in chosen:
+        contracts_of.load(feed)
+    steps = ("fetch", "land", "load", "gate", "publish")
+    went = [_run(name, feed, _day(date_)) for feed in chosen for name in steps]
+    if not all(went):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -333,13 +368,12 @@ def quarantine_show(
         print(quarantine.export(contracts_of.load(feed), chosen), end="")
         return
     for entry in chosen:
-        out.print(
-            f"[bold]{entry.quarantine_id}[/bold] {entry.file}:{entry.line} ({entry.business_date})", highlight=False
-        )
+        place = f" {entry.file}:{entry.line} ({entry.business_date})"
+        out.print(Text(str(entry.quarantine_id), "bold").append(_printable(place), "not bold"))
         for column, rule, value in entry.details():
             where = f"{column} = {value!r}: " if column else ""
             out.print(f"    {where}{rule}", markup=False, highlight=False)
-        out.print(f"    {entry.record}", markup=False, highlight=False)
+        out.print(f"    {_printable(entry.record)}", markup=False, highlight=False)
     out.print(f"{len(chosen)} rows shown.")
 
 

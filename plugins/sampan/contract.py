@@ -70,10 +70,12 @@ class Column:
 
     @property
     def type(self) -> str:
+        """Type of the column in the warehouse."""
         return SQL_TYPES[self.logical_type]
 
     @property
     def primary_key(self) -> bool:
+        """Whether the column is part of the key."""
         return self.key_position is not None
 
 
@@ -133,6 +135,7 @@ class Source:
 
     @property
     def extension(self) -> str:
+        """Ending of a landed file: csv.gz, jsonl.zst, ..."""
         return self.format + {"none": "", "gzip": ".gz", "zstd": ".zst"}[self.compression]
 
 
@@ -190,6 +193,7 @@ class Contract:
 
     @property
     def key(self) -> tuple[str, ...]:
+        """Names of the key's columns, in their order."""
         keyed = sorted((c for c in self.columns if c.key_position is not None), key=lambda c: c.key_position or 0)
         return tuple(c.name for c in keyed)
 
@@ -199,6 +203,7 @@ class Contract:
         return tuple(c for c in self.columns if c.personal != "drop")
 
     def column(self, name: str) -> Column:
+        """The column of a name."""
         return next(c for c in self.columns if c.name == name)
 
     @property

@@ -20,6 +20,7 @@ class Problem:
         return f"{where + ': ' if where else ''}{self.message} [{self.rule}]"
 
     def as_dict(self) -> dict[str, object]:
+        """What is known of it, as the ledger stores it."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 

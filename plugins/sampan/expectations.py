@@ -109,10 +109,10 @@ def validate(
     wanted = [rule for rule in rules if rule.expectation is not None]
     if not wanted:
         return []
-    source = _data_source(dsn, os.getpid())
     filled = {rule.name: _fill(rule.kwargs, tokens or {}) for rule in wanted}
-    asset = None
+    source = asset = None
     try:
+        source = _data_source(dsn, os.getpid())
         with warnings.catch_warnings():
             # The schema changes from batch to batch, so it cannot be part of the connection as the warning asks.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -130,7 +130,7 @@ def validate(
     except Exception as error:  # noqa: BLE001 - it raises whatever its metrics raise
         raise _failure(dsn, schema, table, type(error).__name__) from None
     finally:
-        if asset is not None:
+        if source is not None and asset is not None:
             source.delete_asset(f"{schema}.{table}")
     unknown = [name for name, (success, _) in found.items() if success is None]
     if unknown:
@@ -329,12 +329,7 @@ def _stored_result(suite: str, subject: str, checked_at: Any, results: list[dict
             expectation_config=ExpectationConfiguration(
                 type=item["expectation"],
                 kwargs=item["kwargs"],
-                meta={
-                    "notes": {
-                        "format": "string",
-                        "content": [f"{item['rule']}, {item['severity']}: {item['description']}"],
-                    }
-                },
+                description=f"{item['rule']} ({item['severity']}): {item['description']} {_asked(item)}",
             ),
             result={"observed_value": item["observed"]["value"]} if item["observed"] else {},
         )
@@ -355,3 +350,9 @@ def _stored_result(suite: str, subject: str, checked_at: Any, results: list[dict
         batch_id=subject,
     )
     return key, result
+
+
+def _asked(item: dict[str, Any]) -> str:
+    """The expectation behind a rule, with its arguments, in one line."""
+    arguments = ", ".join(f"{name}={value!r}" for name, value in item["kwargs"].items())
+    return f"[{item['expectation']}: {arguments}]"

@@ -278,13 +278,15 @@ def _counts(connection: psycopg.Connection, batch: Batch) -> tuple[int, int]:
 
 
 def _recount(connection: psycopg.Connection, batch: Batch) -> tuple[int, int, int]:
-    held = connection.execute("select rows_held from ops.batch where batch_id = %s", [batch.batch_id]).fetchone()
-    kept = connection.execute(
-        "select count(*) from quarantine.record where feed = %s and batch_id = %s", [batch.feed, batch.batch_id]
-    ).fetchone()
-    clean = connection.execute(sql.SQL("select count(*) from {}").format(batch.intake)).fetchone()
-    assert held and kept and clean
-    return held[0], kept[0], held[0] - kept[0] - clean[0]
+    """Records of a held batch, those in quarantine, and those dropped as repeats: what is left is in the intake."""
+    ((held, kept, clean),) = connection.execute(
+        sql.SQL(
+            "select rows_held, (select count(*) from quarantine.record q where (q.feed, q.batch_id) = (b.feed, b.batch_id)),"
+            " (select count(*) from {}) from ops.batch b where batch_id = %s"
+        ).format(batch.intake),
+        [batch.batch_id],
+    ).fetchall()
+    return held, kept, held - kept - clean
 
 
 def _over_budget(contract: Contract, batch: Batch, rows: int, quarantined: int) -> Problem | None:

@@ -67,6 +67,7 @@ class Batch:
 
     @property
     def table(self) -> str:
+        """Name of its table, in the intake first and then in raw."""
         return f"{self.feed}__b{self.batch_id}"
 
 

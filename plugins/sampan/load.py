@@ -16,6 +16,7 @@ from psycopg import sql
 
 from sampan import failpoints, ledger, rules, warehouse
 from sampan.contract import Column, Contract, Source
+from sampan.contract import load as contract_of
 from sampan.errors import PermanentFailure, Problem
 from sampan.land import opener
 from sampan.ledger import Batch
@@ -23,6 +24,8 @@ from sampan.privacy import pseudonymiser
 from sampan.reading import Reader, Unusual, csv_blocks
 
 log = logging.getLogger(__name__)
+# Column of a replay that names the row in quarantine which each of its rows stands for.
+REPLAYED = Column("_quarantine_id", "_quarantine_id", "integer", "Row in quarantine.", personal="drop")
 # The table is made in the same transaction, so its rows may come in frozen: no later scan has to mark or rewrite them.
 COPY_OPTIONS = sql.SQL("format csv, freeze, force_null ({})")
 
@@ -32,10 +35,45 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
     return ledger.each(feed, "landed", business_date, _load)
 
 
+def again(feed: str, business_date: date | None = None) -> int:
+    """Take held batches back to where they were landed, to be judged by the contract as it is now. Returns how many.
+
+    Their rows in quarantine are judged anew with them. A batch of which a person has decided a row stays as it is.
+    """
+    taken = 0
+    contract = contract_of(feed)
+    with warehouse.connect() as connection:
+        for batch in ledger.pending(connection, feed, "held", business_date):
+            claimed = ledger.claim(connection, batch)
+            if claimed is None or _is_decided(connection, claimed):
+                continue
+            with ledger.transaction(connection):
+                connection.execute(
+                    "delete from quarantine.record where feed = %s and batch_id = %s", [feed, claimed.batch_id]
+                )
+                connection.execute(sql.SQL("drop table if exists {}, {}").format(claimed.intake, claimed.rejects))
+                ledger.write(
+                    connection, claimed, state="landed", contract_version=contract.version, problem=None, held_at=None,
+                    loaded_at=None, row_rules_at=None, rows_in=None, rows_quarantined=None, rows_duplicate=None,
+                    rows_held=None,
+                )  # fmt: skip
+            taken += 1
+    return taken
+
+
+def _is_decided(connection: psycopg.Connection, batch: Batch) -> bool:
+    row = connection.execute(
+        "select count(*) from quarantine.record q where feed = %s and batch_id = %s and (state <> 'open'"
+        " or exists (select from ops.replay_line l where l.feed = q.feed and l.quarantine_id = q.quarantine_id))",
+        [batch.feed, batch.batch_id],
+    ).fetchone()
+    return row is not None and row[0] > 0
+
+
 def reader_of(contract: Contract, batch: Batch) -> Reader:
     """The reader of a batch's landed bytes. A replay is always CSV with the contract's own names."""
     if batch.origin == "replay":
-        columns = tuple(replace(column, source_name=column.name) for column in contract.stored)
+        columns = (REPLAYED, *(replace(column, source_name=column.name) for column in contract.stored))
         contract = replace(contract, columns=columns, source=Source("s3", batch.landing_uri, "csv"))
     return Reader(contract, opener(batch.landing_uri), batch.business_date, batch.file, pseudonymiser())
 

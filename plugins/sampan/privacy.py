@@ -48,6 +48,7 @@ class Pseudonymiser:
     version: int
 
     def __call__(self, value: str) -> str:
+        """The pseudonym of a value."""
         digest = hmac.digest(self.key, value.encode(), "sha256").hex()
         return f"p{self.version}_{digest}"
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ from sampan.errors import PermanentFailure, Problem
 from sampan.settings import settings
 from sampan.warehouse import connect
 
-ID = "_quarantine_id"
+ID = load.REPLAYED.name
 RULES = "_broken_rules"
 
 
@@ -91,7 +92,7 @@ def counts() -> list[tuple[str, str, str, int]]:
 
 def export(contract: Contract, chosen: Sequence[Entry]) -> str:
     """Rows as CSV for correction: their id, what they broke, then the contract's columns."""
-    names = [column.name for column in contract.stored]
+    names = _names(contract, [entry.fields for entry in chosen])
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([ID, RULES, *names])
@@ -103,8 +104,15 @@ def export(contract: Contract, chosen: Sequence[Entry]) -> str:
     return out.getvalue()
 
 
+def _names(contract: Contract, rows: Iterable[Mapping[str, str | None] | None]) -> list[str]:
+    """The contract's stored columns, then those that partners added in these rows."""
+    names = [column.name for column in contract.stored]
+    added = {name for fields in rows for name in fields or ()} - set(names)
+    return names + sorted(added)
+
+
 def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) -> dict[str, int]:
-    """Send open rows through the gate again: as they are (the contract may have changed), or as corrected in a CSV file.
+    """Send open rows through the gate again: as they are, the contract having changed, or as corrected in a CSV file.
 
     The file has the columns of `export`; rows it does not name stay where they are. Returns counts of the replay:
     rows sent, rows published, rows quarantined again.
@@ -140,11 +148,11 @@ def discard(feed: str, ids: Iterable[int], reason: str, by: str) -> int:
 
 
 def _corrected(contract: Contract, path: Path, ids: set[int]) -> list[tuple[Entry, dict[str, str | None] | None]]:
-    names = {column.name for column in contract.stored}
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
             reader = csv.DictReader(handle)
-            unknown = set(reader.fieldnames or ()) - names - {ID, RULES}
+            names = {name for name in reader.fieldnames or () if name not in (ID, RULES)}
+            unknown = {name for name in names - {c.name for c in contract.stored} if not name.startswith("x_")}
             if ID not in (reader.fieldnames or ()) or unknown:
                 message = f"needs the columns {ID} and the contract's; unknown: {', '.join(sorted(unknown)) or 'none'}"
                 raise PermanentFailure(Problem("quarantine.columns", message, str(path), 1))
@@ -153,24 +161,31 @@ def _corrected(contract: Contract, path: Path, ids: set[int]) -> list[tuple[Entr
         raise PermanentFailure(Problem("quarantine.unreadable", str(error), str(path))) from error
     wanted: dict[int, dict[str, str | None]] = {}
     for number, row in given:
-        if not (row[ID] or "").isdigit():
+        if not re.fullmatch(r"[0-9]{1,18}", row[ID] or ""):
             raise PermanentFailure(Problem("quarantine.id", f"{row[ID]!r} is no id", str(path), number, ID))
+        if int(row[ID]) in wanted:
+            raise PermanentFailure(Problem("quarantine.id", f"{row[ID]} stands twice", str(path), number, ID))
         wanted[int(row[ID])] = {name: row.get(name) or None for name in names}
     found = {entry.quarantine_id: entry for entry in entries(contract.feed, wanted)} if wanted else {}
     missing = sorted(wanted.keys() - found.keys())
     if missing:
         raise PermanentFailure(Problem("quarantine.id", f"not open in {contract.feed}: {missing}", str(path)))
-    return [(found[key], fields) for key, fields in wanted.items() if not ids or key in ids]
+    return [(found[key], (found[key].fields or {}) | fields) for key, fields in wanted.items() if not ids or key in ids]
 
 
 def _land(contract: Contract, batch_id: int, chosen: list[tuple[Entry, dict[str, str | None] | None]]) -> int:
     """Land a replay of one batch's rows and enter it in the ledger. Returns its batch id."""
-    names = [column.name for column in contract.stored]
+    names = _names(contract, [fields for _, fields in chosen])
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(names)
-    for _, fields in chosen:
-        writer.writerow([(fields or {}).get(name) or "" for name in names])
+    # Their ids make two replays of the same values two deliveries: the contract may have changed between them.
+    writer.writerow([ID, *names])
+    line, lines = 2, []
+    for entry, fields in chosen:
+        values = [(fields or {}).get(name) or "" for name in names]
+        writer.writerow([entry.quarantine_id, *values])
+        lines.append((line, entry.quarantine_id))
+        line += 1 + sum(value.count("\n") for value in values)
     body = out.getvalue().encode()
     sha, day = hashlib.sha256(body).hexdigest(), chosen[0][0].business_date
     key = f"{contract.feed}/{day}/{sha}.csv"
@@ -181,21 +196,20 @@ def _land(contract: Contract, batch_id: int, chosen: list[tuple[Entry, dict[str,
         land.enter(
             connection, contract, day, sha, source, uri, len(body), ledger.now(), origin="replay", replays=batch_id
         )
-        row = connection.execute(
+        ((replay_batch,),) = connection.execute(
             "select batch_id from ops.batch where feed = %s and business_date = %s and content_sha256 = %s",
             [contract.feed, day, sha],
-        ).fetchone()
-        assert row is not None
-        _link(connection, row[0], contract.feed, [entry.quarantine_id for entry, _ in chosen])
-        return int(row[0])
+        ).fetchall()
+        _link(connection, replay_batch, contract.feed, lines)
+        return int(replay_batch)
 
 
-def _link(connection: psycopg.Connection, replay_batch: int, feed: str, ids: list[int]) -> None:
+def _link(connection: psycopg.Connection, replay_batch: int, feed: str, lines: list[tuple[int, int]]) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
             "insert into ops.replay_line (batch_id, line, feed, quarantine_id) values (%s, %s, %s, %s)"
             " on conflict do nothing",
-            [(replay_batch, line, feed, key) for line, key in enumerate(ids, 2)],
+            [(replay_batch, line, feed, key) for line, key in lines],
         )
 
 

@@ -30,6 +30,9 @@ MAX_RECORD_LINES = 50
 # A CSV of business data shrinks 5 to 50 times; a hundred times more is a bomb, not a delivery.
 BOMB_BYTES, BOMB_RATIO = 1 << 26, 200
 MAX_UNKNOWN = 100
+# The reader of workbooks holds the rectangle from the first to the last cell, however few of its cells are filled.
+MAX_CELLS = 20_000_000
+CELL = re.compile(rb"""(?i)\sr=["']([a-z]{1,3})([0-9]{1,7})["']""")
 
 # What the fast way must not let pass unseen. In the order of the groups: what may be an HKID number, bare and in brackets
 # (the byte sequences are brackets of full width); NUL; a word that PostgreSQL takes for a date.
@@ -64,6 +67,7 @@ class Layout:
 
     @property
     def stored(self) -> list[Column]:
+        """The stored columns, in the order of the delivery."""
         return [column for column in self.columns if column is not None]
 
     @property
@@ -244,7 +248,7 @@ class Reader:
             empty = empty and not line.strip()
             try:
                 item = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(item, dict):
                 seen.update(dict.fromkeys(item))
@@ -558,19 +562,38 @@ class Reader:
             raise self._problem("empty", "the delivery holds no byte of data")
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                size = sum(item.file_size for item in archive.infolist())
-            if size > BOMB_BYTES and size > BOMB_RATIO * len(data):
-                raise self._problem("too_large", f"unpacks to {size:,} bytes from {len(data):,}: refused")
+                self._refuse_monstrous(archive, len(data))
             book = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(data))
             names = book.sheet_names
             if self.source.sheet is not None and self.source.sheet not in names:
                 raise self._problem("sheet_missing", f"no sheet {self.source.sheet!r}; sheets: {', '.join(names)}")
             rows = book.get_sheet_by_name(self.source.sheet or names[0]).to_python(skip_empty_area=False)
-        except (zipfile.BadZipFile, python_calamine.CalamineError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, python_calamine.CalamineError, OSError, EOFError) as error:
             raise self._problem("corrupt", f"not readable as XLSX: {error}") from None
         for number, row in enumerate(rows, 1):
             if number >= self.source.header_row:
                 yield number, row
+
+    def _refuse_monstrous(self, archive: zipfile.ZipFile, size: int) -> None:
+        """Refuse a workbook that unpacks out of all proportion, or whose sheets span more cells than can be held."""
+        unpacked = sum(item.file_size for item in archive.infolist())
+        if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * size:
+            raise self._problem("too_large", f"unpacks to {unpacked:,} bytes from {size:,}: refused")
+        if "xl/workbook.xml" not in archive.namelist():
+            raise self._problem("corrupt", "not readable as XLSX: no workbook in it")
+        for name in archive.namelist():
+            if not name.startswith("xl/worksheets/"):
+                continue
+            columns, last, tail = set(), 0, b""
+            with archive.open(name) as sheet:
+                while block := sheet.read(BLOCK):
+                    for column, row in CELL.findall(tail + block):
+                        columns.add(column)
+                        last = max(last, int(row))
+                    tail = block[-64:]
+            width = max((_column_number(column) for column in columns), default=0)
+            if width * last > MAX_CELLS:
+                raise self._problem("too_large", f"a sheet of {last:,} rows by {width:,} columns: refused")
 
     def _xlsx_records(self) -> Iterator[Record]:
         width, rows = len(self.layout.columns), self._xlsx_rows()
@@ -611,6 +634,14 @@ def _may_be_hkid(column: Column, found: bytes) -> bool:
     return column.personal == "pseudonymise" or hkid_is_valid(found.decode())
 
 
+def _column_number(letters: bytes) -> int:
+    """Number of a workbook's column: A is 1, XFD 16,384."""
+    number = 0
+    for letter in letters.upper():
+        number = number * 26 + letter - 64
+    return number
+
+
 def _plain(chunks: Callable[[int], Iterator[bytes]]) -> Iterator[bytes]:
     return chunks(BLOCK)
 
@@ -619,17 +650,20 @@ def _gunzip(chunks: Callable[[int], Iterator[bytes]]) -> Iterator[bytes]:
     from isal import isal_zlib
 
     unpacker, started = isal_zlib.decompressobj(31), False
-    for chunk in chunks(BLOCK // 8):
-        while chunk:
-            if unpacker.eof:
-                if not chunk.strip(b"\0"):
-                    break
-                unpacker = isal_zlib.decompressobj(31)
-            started = True
-            block = unpacker.decompress(chunk, BLOCK * 4)
-            if block:
-                yield block
-            chunk = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+    try:
+        for chunk in chunks(BLOCK // 8):
+            while chunk:
+                if unpacker.eof:
+                    if not chunk.strip(b"\0"):
+                        break
+                    unpacker = isal_zlib.decompressobj(31)
+                started = True
+                block = unpacker.decompress(chunk, BLOCK * 4)
+                if block:
+                    yield block
+                chunk = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+    except isal_zlib.error as error:
+        raise ValueError(str(error)) from None
     if started and not unpacker.eof:
         raise EOFError
 

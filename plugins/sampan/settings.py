@@ -23,6 +23,7 @@ class Settings:
     values: dict[str, str] = field(repr=False)
 
     def get(self, key: str, default: str | None = None) -> str:
+        """A value. Raises PermanentFailure when it is set nowhere and has no default."""
         value = self.values.get(key, default)
         if value is None:
             file = self.state / "env"
@@ -44,10 +45,12 @@ class Settings:
 
     @property
     def drop_bucket(self) -> str:
+        """Bucket into which partners deliver."""
         return self.get("SAMPAN_DROP_BUCKET", "drop")
 
     @property
     def landing_bucket(self) -> str:
+        """Bucket of the deliveries, unchanged."""
         return self.get("SAMPAN_LANDING_BUCKET", "landing")
 
     @property
@@ -57,6 +60,7 @@ class Settings:
 
     @property
     def pseudonym_key_version(self) -> int:
+        """Number of the key, which every pseudonym carries."""
         return int(self.get("SAMPAN_PSEUDONYM_KEY_VERSION", "1"))
 
     def s3(self) -> Any:

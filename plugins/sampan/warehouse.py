@@ -42,13 +42,9 @@ def connect(role: str = "loader", **options: Any) -> Iterator[psycopg.Connection
         raise TransientFailure(f"warehouse: {str(error).strip()}") from error
 
 
-def quoted(name: str) -> sql.Identifier:
-    return sql.Identifier(name)
-
-
 def column_ddl(columns: Iterator[Column] | tuple[Column, ...] | list[Column]) -> sql.Composed:
     """`"name" type` of each column, joined by commas."""
-    parts = (sql.SQL("{} {}").format(quoted(c.name), sql.SQL(c.type)) for c in columns)
+    parts = (sql.SQL("{} {}").format(sql.Identifier(c.name), sql.SQL(c.type)) for c in columns)
     return sql.SQL(", ").join(parts)
 
 
@@ -70,17 +66,17 @@ def init() -> None:
 
 def _apply(admin: psycopg.Connection, script: str, role: str | None) -> None:
     if role:
-        admin.execute(sql.SQL("set local role {}").format(quoted(role)))
+        admin.execute(sql.SQL("set local role {}").format(sql.Identifier(role)))
     admin.execute((SCRIPTS / script).read_text().encode())
     admin.execute("reset role")
 
 
 def _ensure_role(admin: psycopg.Connection, name: str, password: str | None) -> None:
     if not admin.execute("select 1 from pg_roles where rolname = %s", [name]).fetchone():
-        admin.execute(sql.SQL("create role {}").format(quoted(name)))
+        admin.execute(sql.SQL("create role {}").format(sql.Identifier(name)))
     if password is not None:
-        admin.execute(sql.SQL("alter role {} login password {}").format(quoted(name), sql.Literal(password)))
-    admin.execute(sql.SQL("grant {} to current_user").format(quoted(name)))
+        admin.execute(sql.SQL("alter role {} login password {}").format(sql.Identifier(name), sql.Literal(password)))
+    admin.execute(sql.SQL("grant {} to current_user").format(sql.Identifier(name)))
 
 
 def _roles(admin: psycopg.Connection) -> None:
@@ -88,9 +84,9 @@ def _roles(admin: psycopg.Connection) -> None:
         _ensure_role(admin, name, settings().get(f"SAMPAN_{key.upper()}_PASSWORD"))
     for partner in {contract.partner for contract in load_all().values()}:
         _ensure_role(admin, f"steward_{partner}", None)
-    database = quoted(admin.info.dbname)
+    database = sql.Identifier(admin.info.dbname)
     admin.execute(sql.SQL("revoke all on database {} from public").format(database))
-    roles = sql.SQL(", ").join(quoted(name) for name in ROLES.values())
+    roles = sql.SQL(", ").join(sql.Identifier(name) for name in ROLES.values())
     admin.execute(sql.SQL("grant connect on database {} to {}").format(database, roles))
     builders = sql.SQL("sampan_builder, sampan_loader")
     admin.execute(sql.SQL("grant create, temporary on database {} to {}").format(database, builders))
@@ -99,15 +95,15 @@ def _roles(admin: psycopg.Connection) -> None:
 def _steward_grants(admin: psycopg.Connection) -> None:
     admin.execute("set local role sampan_loader")
     for contract in load_all().values():
-        steward = quoted(f"steward_{contract.partner}")
+        steward = sql.Identifier(f"steward_{contract.partner}")
         admin.execute(sql.SQL("grant usage on schema quarantine to {}").format(steward))
-        admin.execute(sql.SQL("grant select on quarantine.{} to {}").format(quoted(contract.feed), steward))
+        admin.execute(sql.SQL("grant select on quarantine.{} to {}").format(sql.Identifier(contract.feed), steward))
     admin.execute("reset role")
 
 
 def _feed_tables(connection: psycopg.Connection, contract: Contract) -> None:
     """raw.<feed> (partitioned by batch) and quarantine.<feed>; columns that a contract gained are added."""
-    feed = quoted(contract.feed)
+    feed = sql.Identifier(contract.feed)
     connection.execute(
         sql.SQL("create table if not exists raw.{} ({}, {}) partition by list (_batch_id)").format(
             feed, column_ddl(contract.stored), sql.SQL(", ").join(META)
@@ -123,10 +119,10 @@ def _feed_tables(connection: psycopg.Connection, contract: Contract) -> None:
     for column in contract.stored:
         if column.name not in have:
             connection.execute(sql.SQL("alter table raw.{} add column {}").format(feed, column_ddl([column])))
-    key = sql.SQL(", ").join(quoted(name) for name in contract.key)
+    key = sql.SQL(", ").join(sql.Identifier(name) for name in contract.key)
     connection.execute(
         sql.SQL("create unique index if not exists {} on raw.{} ({}, _batch_id)").format(
-            quoted(f"{contract.feed}_key"), feed, key
+            sql.Identifier(f"{contract.feed}_key"), feed, key
         )
     )
     _comments(connection, contract)
@@ -143,7 +139,7 @@ def _prove_rules(connection: psycopg.Connection, contract: Contract) -> None:
     for name, broken in rules.checks(contract, contract.stored, today()) + rules.advice(
         contract, contract.stored, today()
     ):
-        statement = sql.SQL("explain select from raw.{} where {}").format(quoted(contract.feed), broken)
+        statement = sql.SQL("explain select from raw.{} where {}").format(sql.Identifier(contract.feed), broken)
         try:
             connection.execute(statement)
         except psycopg.ProgrammingError as error:
@@ -152,13 +148,13 @@ def _prove_rules(connection: psycopg.Connection, contract: Contract) -> None:
 
 
 def _comments(connection: psycopg.Connection, contract: Contract) -> None:
-    table = sql.SQL("raw.{}").format(quoted(contract.feed))
+    table = sql.SQL("raw.{}").format(sql.Identifier(contract.feed))
     text = f"{contract.grain} {contract.description}"
     connection.execute(sql.SQL("comment on table {} is {}").format(table, sql.Literal(text)))
     for column in contract.stored:
         unit = f" Unit: {column.unit}." if column.unit else ""
         connection.execute(
             sql.SQL("comment on column {}.{} is {}").format(
-                table, quoted(column.name), sql.Literal(column.description + unit)
+                table, sql.Identifier(column.name), sql.Literal(column.description + unit)
             )
         )

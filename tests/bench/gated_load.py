@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
 
 import psycopg  # noqa: E402
+
 from infra.local.postgres import EmbeddedPostgres  # noqa: E402
 from infra.local.s3 import EmbeddedS3, make_buckets  # noqa: E402
 
@@ -106,7 +107,7 @@ def dlt_load(file: Path, form: str, work: Path) -> float:
     )
 
     @dlt.resource(name="lines", write_disposition="append")
-    def lines():  # noqa: ANN202
+    def lines():
         convert = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
         read = pyarrow.csv.ReadOptions(block_size=8 << 20)
         yield from pyarrow.csv.open_csv(file, read_options=read, convert_options=convert)

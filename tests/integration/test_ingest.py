@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
-from datetime import date, timedelta
+from datetime import timedelta
 
 import pytest
-
 from sampan.contract import load
+
 from tests import factory
 from tests.factory import DAY, FEEDS
 

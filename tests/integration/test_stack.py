@@ -21,6 +21,9 @@ from infra.local.config import HOST, PORTS, SECRETS, WEED_PORTS, Config, StackEr
 from infra.local.stack import Stack
 from infra.local.supervise import alive, leftovers
 
+# One worker runs them all: they share a stack.
+pytestmark = pytest.mark.xdist_group("stack")
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ["postgres", "s3", "watch"]
 

@@ -17,6 +17,9 @@ import yaml
 from infra.local import airflow
 from infra.local.config import load
 
+# One worker runs them all: they share a parse of the DAGs.
+pytestmark = pytest.mark.xdist_group("dags")
+
 ROOT = Path(__file__).resolve().parents[2]
 DAGS = ROOT / "dags"
 CONTRACTS = sorted((ROOT / "expectations" / "feeds").glob("*.yaml"))

@@ -1,5 +1,5 @@
 -- One row per published batch that the build under way or one before it took in.
-with batches as (
+with recursive batches as (
     select * from {{ source('ops', 'batch') }}
 ),
 
@@ -7,36 +7,51 @@ built as (
     select * from {{ source('ops', 'batches_built') }}
 ),
 
-ordered as (
+taken_in as (
     select
         batches.batch_id,
         batches.feed,
         batches.business_date,
         batches.received_at,
-        batches.origin,
-        row_number() over (
-            partition by batches.feed, batches.business_date, batches.origin
-            order by batches.received_at desc, batches.batch_id desc
-        ) as recency,
-        max(case when batches.origin = 'delivery' then batches.received_at end) over (
-            partition by batches.feed, batches.business_date
-        ) as newest_delivery_at
+        batches.origin
     from batches
     inner join built on batches.batch_id = built.batch_id
 ),
 
-final as (
+deliveries as (
     select
         batch_id,
-        feed,
-        business_date,
-        received_at,
-        origin,
-        case
-            when origin = 'delivery' then recency > 1
-            else coalesce(received_at < newest_delivery_at, false)
-        end as is_superseded
-    from ordered
+        row_number() over (partition by feed, business_date order by received_at desc, batch_id desc) as recency
+    from taken_in
+    where origin = 'delivery'
+),
+
+-- A replay brings back rows of the delivery at the start of its chain, and stands or falls with it.
+chains as (
+    select
+        batch_id,
+        batch_id as delivery_id
+    from batches
+    where origin = 'delivery'
+    union all
+    select
+        batches.batch_id,
+        chains.delivery_id
+    from batches
+    inner join chains on batches.replays = chains.batch_id
+),
+
+final as (
+    select
+        taken_in.batch_id,
+        taken_in.feed,
+        taken_in.business_date,
+        taken_in.received_at,
+        taken_in.origin,
+        coalesce(deliveries.recency > 1, false) as is_superseded
+    from taken_in
+    inner join chains on taken_in.batch_id = chains.batch_id
+    left join deliveries on chains.delivery_id = deliveries.batch_id
 )
 
 select * from final

@@ -1,0 +1,131 @@
+"""`make demo` on a stack of its own, smaller: deliveries to released marts through the real Airflow scheduler."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from rich.console import Console
+
+from infra.local import airflow
+from infra.local.config import PORTS, WEED_PORTS, free_port, load
+from infra.local.demo import REFRESH, Demo, Outcome
+from infra.local.stack import Stack
+
+SMES, DAYS = 300, 22  # into the festival of August
+API_FEED = "hkma_exchange_rates"
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    ports = {key: str(free_port(WEED_PORTS if key == "SAMPAN_S3_PORT" else 1)) for key in PORTS}
+    stack = Stack(load({"SAMPAN_STATE": str(tmp_path / "state"), **ports}))
+    try:
+        yield stack
+    finally:
+        stack.down()
+
+
+def run(stack: Stack) -> tuple[Outcome, str]:
+    """What the demo came to, and what it printed."""
+    out = io.StringIO()
+    outcome = Demo(Console(file=out, width=160), stack, SMES, DAYS).run()
+    return outcome, out.getvalue()
+
+
+def planted(stack: Stack) -> dict[str, Counter[str]]:
+    """What the simulator knows that it delivered, by feed; the same content delivered twice counts once."""
+    totals: dict[str, Counter[str]] = {}
+    seen = set()
+    for line in (stack.config.state / "truth" / "planted.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        content = (entry["feed"], entry["business_date"], entry.get("sha256"))
+        if entry["feed"] == API_FEED or "sha256" not in entry or content in seen:
+            continue
+        seen.add(content)
+        counts = totals.setdefault(entry["feed"], Counter())
+        counts["batches"] += 1
+        if entry["expected"] == "published":
+            for name in ("rows_published", "rows_quarantined", "rows_duplicate"):
+                counts[name] += entry[name]
+    return totals
+
+
+def assert_agrees_with_truth(stack: Stack, outcome: Outcome) -> None:
+    truth = planted(stack)
+    ledger = {
+        feed: {"batches": batches, "rows_published": rows, "rows_quarantined": bad, "rows_duplicate": twice}
+        for feed, batches, rows, bad, twice, _ in outcome.feeds
+    }
+    assert ledger.pop(API_FEED)["batches"] == 1
+    assert len(ledger) >= 9
+    names = ("batches", "rows_published", "rows_quarantined", "rows_duplicate")
+    assert ledger == {feed: {name: counts[name] for name in names} for feed, counts in truth.items()}
+
+
+def assert_marts_are_there(stack: Stack, outcome: Outcome) -> None:
+    assert len(outcome.marts) >= 5
+    with psycopg.connect(stack.dsn("bi_reader")) as connection:
+        for mart, rows in outcome.marts:
+            assert connection.execute(f"select count(*) from marts.{mart}").fetchone() == (rows,), mart
+            assert rows > 0, mart
+
+
+@pytest.mark.timeout(900)
+def test_demo_releases_what_the_partners_delivered_and_nothing_the_second_time(stack: Stack) -> None:
+    first, text = run(stack)
+    assert_agrees_with_truth(stack, first)
+    assert_marts_are_there(stack, first)
+    assert first.release == 1
+    assert "What came out: release 1" in text
+    assert all(feed in text for feed, *_ in first.feeds)
+    assert "Nothing was new" not in text
+
+    api = airflow.Api(stack.config)
+    runs = api.get("dags/~/dagRuns?limit=200")["dag_runs"]
+    states = {run["dag_id"]: run["state"] for run in runs}
+    with psycopg.connect(stack.dsn("sampan_loader")) as connection:
+        held = {feed for (feed,) in connection.execute("select feed from ops.batch where state = 'held'")}
+        told = {feed for (feed,) in connection.execute("select feed from ops.alert where kind = 'held'")}
+    assert told == held
+    assert states == {f"ingest__{feed}": "failed" if feed in held else "success" for feed, *_ in first.feeds} | {
+        REFRESH: "success"
+    }
+
+    second, text = run(stack)
+    assert second == first
+    assert "Nothing was new" in text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_demo_ends_the_same_when_every_program_is_killed_while_it_runs(stack: Stack) -> None:
+    """Each program is killed once, 15 seconds apart, from the moment that the first task runs."""
+    stack.up(report=lambda _: None)
+    killed: list[str] = []
+
+    def kill() -> None:
+        with psycopg.connect(airflow.database(stack.config), autocommit=True) as connection:
+            while connection.execute("select 1 from task_instance where state = 'running'").fetchone() is None:
+                time.sleep(0.5)
+        for name in ("postgres", "scheduler", "api-server", "s3", "dag-processor", "triggerer"):
+            time.sleep(15)
+            os.kill(stack.supervisor.states()[name]["pid"], signal.SIGKILL)
+            killed.append(name)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    outcome, _ = run(stack)
+    killer.join(120)
+    assert len(killed) == 6
+    assert_agrees_with_truth(stack, outcome)
+    assert_marts_are_there(stack, outcome)

@@ -1,0 +1,440 @@
+"""Builds on real dbt and a real database: what is taken in, in whatever order, and how a build survives trouble."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psycopg
+import pytest
+from sampan import build, release
+from sampan.errors import PermanentFailure, TransientFailure
+from sampan.settings import settings
+
+from tests.conftest import ROOT, Sampan
+from tests.integration.published import publish, publish_csv
+
+SPINE = ("staging", "identity", "intermediate")
+
+
+@pytest.fixture(scope="session")
+def dbt_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """dbt's own folder, shared so that the project is parsed as seldom as the database's name allows."""
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(autouse=True)
+def _shared_state(sampan: Sampan, dbt_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("SAMPAN_STATE", str(dbt_folder))
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def spine(full_refresh: bool = False) -> int:
+    """Build up to the intermediate tables and call it done; the build's number."""
+    for step in SPINE:
+        done = build.run(step, full_refresh=full_refresh and step == SPINE[0])
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute("update ops.build set state = 'released' where state in ('open', 'built')")
+    return done["build_no"]
+
+
+def full() -> int:
+    """Build, check and release everything; the release's number."""
+    build.run()
+    release.gate()
+    return release.run()["release_no"]
+
+
+# --- corrections ------------------------------------------------------------------------------------------------------
+
+# What was published, by name: feed, business date, time of receipt, the batch that it replays, rows.
+BATCHES: dict[str, tuple[str, str, str, str | None, list[dict[str, Any]]]] = {
+    "first": ("customs_declarations", "2026-07-06", "2026-07-07 08:00", None, [
+        {"declaration_no": "DDDDDDDD01", "line_no": 1, "value_hkd": 10},
+        {"declaration_no": "DDDDDDDD01", "line_no": 2, "value_hkd": 20},
+        {"declaration_no": "DDDDDDDD02", "value_hkd": 30, "trader_id": "90000002"},
+        {"declaration_no": "DDDDDDDD03", "value_hkd": 40},
+        {"declaration_no": "DDDDDDDD04", "line_no": 1, "value_hkd": 50},
+    ]),
+    # Declaration 1 is amended: into June, and with one line; declaration 3 too.
+    "amended": ("customs_declarations", "2026-07-07", "2026-07-08 08:00", None, [
+        {"declaration_no": "DDDDDDDD01", "version": 2, "value_hkd": 11, "movement_date": "2026-06-30"},
+        {"declaration_no": "DDDDDDDD03", "version": 2, "value_hkd": 41},
+    ]),
+    # The first day again with other content: declaration 2 has another value and another trader.
+    "again": ("customs_declarations", "2026-07-06", "2026-07-08 10:00", None, [
+        {"declaration_no": "DDDDDDDD02", "value_hkd": 33, "trader_id": "90000003"},
+    ]),
+    # Out of quarantine: line 2 of a declaration amended since, and of one that was not.
+    "replayed": ("customs_declarations", "2026-07-06", "2026-07-09 08:00", "first", [
+        {"declaration_no": "DDDDDDDD03", "line_no": 2, "value_hkd": 99},
+        {"declaration_no": "DDDDDDDD04", "line_no": 2, "value_hkd": 51},
+    ]),
+    "list": ("festival_participants", "2026-07-06", "2026-07-07 09:00", None, [
+        {"merchant_no": "M000001"}, {"merchant_no": "M000002", "brn": None}, {"merchant_no": "M000003"},
+    ]),
+    "next list": ("festival_participants", "2026-07-07", "2026-07-08 09:00", None, [
+        {"merchant_no": "M000001", "store_id": "200001"}, {"merchant_no": "M000004"},
+    ]),
+    # The first list again takes merchant 2 out; merchant 1 has since changed.
+    "list again": ("festival_participants", "2026-07-06", "2026-07-08 10:00", None, [
+        {"merchant_no": "M000001", "store_id": "300001"}, {"merchant_no": "M000003"},
+    ]),
+    "list replayed": ("festival_participants", "2026-07-06", "2026-07-09 08:00", "list again", [
+        {"merchant_no": "M000005"},
+    ]),
+    "list replayed in vain": ("festival_participants", "2026-07-06", "2026-07-09 09:00", "list", [
+        {"merchant_no": "M000006"},
+    ]),
+    "status": ("funding_applications", "2026-07-06", "2026-07-07 09:00", None, [
+        {"application_no": "BUD-2026-000001", "status_at": "2026-07-01 10:00", "amount_approved_hkd": 100},
+    ]),
+    "status again": ("funding_applications", "2026-07-07", "2026-07-08 09:00", None, [
+        {"application_no": "BUD-2026-000001", "status_at": "2026-07-01 10:00", "amount_approved_hkd": 150},
+        {"application_no": "BUD-2026-000001", "status_at": "2026-07-07 10:00", "status": "completed",
+         "amount_approved_hkd": 150},
+    ]),
+    "placed": ("platform_orders", "2026-07-06", "2026-07-07 04:00", None, [
+        {"oid": "1000000001", "tid": "1", "created_at": "2026-07-06 23:00", "modified_at": "2026-07-06 23:00"},
+    ]),
+    "paid": ("platform_orders", "2026-07-07", "2026-07-10 04:00", None, [
+        {"oid": "1000000001", "tid": "1", "created_at": "2026-07-06 23:00", "modified_at": "2026-07-07 01:00",
+         "paid_at": "2026-07-07 01:00", "status": "WAIT_SELLER_SEND_GOODS"},
+    ]),
+    "refunded": ("platform_orders", "2026-07-08", "2026-07-09 04:00", None, [
+        {"oid": "1000000001", "tid": "1", "created_at": "2026-07-06 23:00", "modified_at": "2026-07-08 12:00",
+         "paid_at": "2026-07-07 01:00", "status": "TRADE_CLOSED", "refund_status": "SUCCESS", "refund_fee_cny": 90},
+    ]),
+    "policies": ("hkecic_policies", "2026-07-06", "2026-07-07 08:00", None, [
+        {"policy_no": "SBP0000001"}, {"policy_no": "SBP0000002"},
+    ]),
+    "policies changed": ("hkecic_policies", "2026-07-07", "2026-07-08 08:00", None, [
+        {"policy_no": "SBP0000002", "status": "lapsed"},
+    ]),
+    # The change is taken back: the day is delivered again, empty.
+    "policies unchanged": ("hkecic_policies", "2026-07-07", "2026-07-09 08:00", None, []),
+}  # fmt: skip
+FORWARDS = list(BATCHES)
+ORDERS = {
+    "every other one": [FORWARDS[0::2], FORWARDS[1::2]],
+    "backwards": [FORWARDS[:8:-1], FORWARDS[8::-1]],
+}
+
+
+@pytest.mark.parametrize("groups", ORDERS.values(), ids=list(ORDERS))
+def test_current_rows_are_the_same_in_whatever_order_and_grouping_batches_come(sampan, groups):
+    assert sorted(name for group in groups for name in group) == sorted(BATCHES)
+    numbers: dict[str, int] = {}
+    for name, (feed, day, received_at, replays, rows) in BATCHES.items():
+        source = numbers[replays] if replays else None
+        numbers[name] = publish(feed, day, rows, received_at=received_at, replays=source, state="gated")
+    for group in groups:
+        taken = [numbers[name] for name in group]
+        sampan.rows("update ops.batch set state = 'published' where batch_id = any(%s) returning 1", taken)
+        spine()
+    _current_rows_are_right(sampan)
+    if groups == ORDERS["backwards"]:
+        spine(full_refresh=True)
+        _current_rows_are_right(sampan)
+
+
+def _current_rows_are_right(sampan: Sampan) -> None:
+    def rows(columns: str, table: str, condition: str = "true") -> list[tuple[Any, ...]]:
+        query = f"select {columns} from intermediate.{table} where {condition} order by {columns}"
+        return sampan.rows(query, role="builder")
+
+    lines = "declaration_no, version, line_no, value_hkd, trader_id"
+    assert rows(lines, "int_customs__lines_versioned", "is_current") == [
+        ("DDDDDDDD01", 2, 1, 11, "90000001"),
+        ("DDDDDDDD02", 1, 1, 33, "90000003"),
+        ("DDDDDDDD03", 2, 1, 41, "90000001"),
+        ("DDDDDDDD04", 1, 1, 50, "90000001"),
+        ("DDDDDDDD04", 1, 2, 51, "90000001"),
+    ]
+    assert len(rows(lines, "int_customs__lines_versioned")) == 10
+    assert rows("merchant_no, store_id", "int_festival__participants_versioned", "is_current") == [
+        ("M000001", "200001"),
+        ("M000003", "100001"),
+        ("M000004", "100001"),
+        ("M000005", "100001"),
+    ]
+    assert rows("status, amount_approved_hkd", "int_funding__statuses_versioned", "is_current") == [
+        ("approved", 150),
+        ("completed", 150),
+    ]
+    assert rows("policy_no, status", "int_insurance__policies_versioned", "is_current") == [
+        ("SBP0000001", "in_force"),
+        ("SBP0000002", "in_force"),
+    ]
+    counts = "line_count, declaration_count, amended_declaration_count"
+    assert rows(f"trader_id, month::text, value_hkd, {counts}", "int_trade__monthly") == [
+        ("90000001", "2026-06-01", 11, 1, 1, 1),
+        ("90000001", "2026-07-01", 142, 3, 2, 1),
+        ("90000003", "2026-07-01", 33, 1, 1, 0),
+    ]
+    assert rows("day::text, placed_cny, paid_cny, refunded_cny", "int_orders__daily") == [
+        ("2026-07-06", 100, 0, 0),
+        ("2026-07-07", 0, 90, 90),
+    ]
+
+
+# --- what a build takes in --------------------------------------------------------------------------------------------
+
+
+def test_a_build_takes_in_what_is_new_and_says_so_when_nothing_is(sampan):
+    assert build.run() == {"build_no": 0, "batches": 0, "nodes": 0}
+    assert build.run("marts__trade") == {"build_no": 0, "batches": 0, "nodes": 0}
+    publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01", "value_hkd": 5}])
+    first = build.run("staging")
+    assert (first["build_no"], first["batches"], first["nodes"] > 10) == (1, 1, True)
+    # What is done is left alone, until something new is published.
+    assert build.run("staging") == {"build_no": 1, "batches": 1, "nodes": 0}
+    publish("customs_declarations", "2026-07-07", [{"declaration_no": "DDDDDDDD02", "value_hkd": 6}])
+    assert build.run("staging") == {"build_no": 1, "batches": 2, "nodes": first["nodes"]}
+    with pytest.raises(PermanentFailure, match="comes after identity, intermediate"):
+        build.run("marts__trade")
+    with pytest.raises(PermanentFailure, match="no step 'nonsense'"):
+        build.run("nonsense")
+    assert spine() == 1
+    assert build.run() == {"build_no": 0, "batches": 0, "nodes": 0}
+    # A build that was given up leaves its batches to the next one, which opens no other partition than theirs.
+    third = publish("customs_declarations", "2026-07-08", [{"declaration_no": "DDDDDDDD03", "value_hkd": 7}])
+    build.run("staging")
+    build.run("identity")
+    compiled = list((settings().state / "dbt" / "identity").rglob("int_sme__numbered.sql"))
+    assert any(f"batch_id in ({third})" in path.read_text() for path in compiled)
+    sampan.rows("update ops.build set state = 'failed', problem = '{}' where state = 'open' returning 1")
+    publish("customs_declarations", "2026-07-09", [{"declaration_no": "DDDDDDDD04", "value_hkd": 8}])
+    assert spine() == 3
+    assert sampan.one("select count(*) from ops.build_batch where build_no = 3") == 2
+    assert sampan.one("select sum(value_hkd) from intermediate.int_trade__monthly", role="builder") == 26
+
+
+# --- trouble ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_builder_is_turned_away(sampan):
+    publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01"}])
+    with build.lock(), pytest.raises(TransientFailure, match="another builder is at work"):
+        build.run("staging")
+    assert build.run("staging")["batches"] == 1
+
+
+def test_a_builder_that_lost_its_claim_writes_nothing(sampan):
+    publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01"}])
+    build.run("staging")
+    with build.lock() as connection:
+        current = build.current(connection)
+        assert current is not None
+        sampan.rows("insert into ops.build_step (build_no, step, token) values (1, 'identity', 2) returning 1")
+        results, _ = build._Session().invoke(current, "identity", 1, again=False)
+        broken = [row for row in results if row["status"] == "error"]
+        assert broken
+        assert all("is in other hands" in row["message"] for row in broken)
+        with pytest.raises(TransientFailure, match="in other hands"):
+            build._finish(connection, current, "identity", 1, results, "")
+    assert sampan.one("select to_regclass('intermediate.int_sme__numbered') is null", role="builder")
+    assert build.run("identity")["nodes"] > 0
+    assert sampan.one("select token from ops.build_step where step = 'identity'") == 3
+
+
+def test_a_build_whose_process_was_killed_is_taken_up_again(sampan):
+    publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01", "value_hkd": 5}])
+    code = f"from sampan import build; [build.run(s) for s in {SPINE!r}]"
+    environment = os.environ | {"SAMPAN_FAILPOINT": "build.after_intermediate", "PYTHONPATH": str(ROOT / "plugins")}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=300, check=False)
+    assert ended.returncode == -9, ended.stderr.decode()
+    assert sampan.one("select state from ops.build_step where step = 'intermediate'") == "running"
+    publish("customs_declarations", "2026-07-07", [{"declaration_no": "DDDDDDDD01", "version": 2, "value_hkd": 7}])
+    assert spine() == 1
+    assert sampan.rows(
+        "select value_hkd, amended_declaration_count from intermediate.int_trade__monthly", role="builder"
+    ) == [(7, 1)]
+
+
+def test_a_failing_test_stops_the_build_names_the_node_and_is_retried(sampan):
+    publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01", "value_hkd": -5}])
+    with pytest.raises(PermanentFailure, match="not_negative_mart_sme_360_export_value_12m_hkd"):
+        build.run()
+    assert sampan.one("select state from ops.build_step where step = 'marts__sme'") == "failed"
+    assert sampan.one("select count(*) from ops.build_node where status = 'fail'") == 1
+    with pytest.raises(PermanentFailure, match="build 1 is not complete"):
+        release.run()
+    # What failed is run again, and only that.
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute("update build.mart_sme_360 set export_value_12m_hkd = 5")
+    assert build.run("marts__sme")["nodes"] < 5
+    assert sampan.one("select state from ops.build_step where step = 'marts__sme'") == "done"
+    # The cause, in raw: a later version mends it, and everything is done again.
+    publish("customs_declarations", "2026-07-07", [{"declaration_no": "DDDDDDDD01", "version": 2, "value_hkd": 5}])
+    assert full() == 1
+    assert sampan.rows("select value_hkd from marts.mart_sme_trade_monthly", role="bi") == [(Decimal("5.00"),)]
+
+
+# --- the whole way, on a simulated window -----------------------------------------------------------------------------
+
+
+def _deliveries(folder: Path) -> list[tuple[str, date, datetime, list[str], pl.DataFrame]]:
+    """What the simulator says is published of a window within a festival, per delivery, in order of receipt."""
+    from infra.simulator import deliver
+
+    deliver.run(folder / "drop", seed=7, smes=250, start=date(2026, 8, 3), days=9, truth=folder / "truth")
+    found = []
+    for path in sorted((folder / "truth" / "published").glob("*.parquet")):
+        table = pl.read_parquet(path)
+        columns = [name for name in table.columns if not name.startswith("_")]
+        if "trader_id" in columns:
+            individual = ~pl.col("trader_id").str.contains(r"^([0-9]{8}|p[0-9]+_[0-9a-f]{64})$")
+            pseudonym = pl.lit("p1_") + pl.col("trader_id").hash(1).cast(pl.String).str.zfill(64)
+            table = table.with_columns(pl.when(individual).then(pseudonym).otherwise("trader_id").alias("trader_id"))
+        for position, part in enumerate(table.partition_by("_business_date", "_sha256", maintain_order=True)):
+            day = part["_business_date"][0]
+            received = datetime(day.year, day.month, day.day, 8) + timedelta(days=1, seconds=position)  # noqa: DTZ001
+            found.append((path.stem, day, received, columns, part))
+    return found
+
+
+def _publish(deliveries: list[tuple[str, date, datetime, list[str], pl.DataFrame]]) -> None:
+    for feed, day, received, columns, part in deliveries:
+        publish_csv(feed, columns, day, part.select(columns).write_csv(include_header=False), received)
+
+
+def _marts(sampan: Sampan, number: int) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every mart of a release, but for the release's number."""
+    found = {}
+    tables = sampan.rows("select tablename from pg_tables where schemaname = %s", f"release_{number}")
+    for (mart,) in tables:
+        rows = sampan.rows(f"select to_jsonb(m) - 'release_no' from release_{number}.{mart} m", role="bi")
+        found[mart] = sorted(str(sorted(row[0].items())) for row in rows)
+    return found
+
+
+def test_marts_agree_with_the_truth_and_with_themselves_in_any_order(sampan, tmp_path):
+    deliveries = _deliveries(tmp_path)
+    days = sorted({day for _, day, *_ in deliveries})
+    publish("hkma_exchange_rates", days[-1], [{"end_of_day": day, "cny": f"1.1{i}"} for i, day in enumerate(days[:4])])
+    # Out of order: the last days first.
+    for part in (days[5:], days[:5]):
+        _publish([delivery for delivery in deliveries if delivery[1] in part])
+        number = full()
+    out_of_order = _marts(sampan, number)
+    assert len(out_of_order) >= 8
+    assert all(len(rows) > 10 for rows in out_of_order.values())
+    _trade_agrees(sampan, deliveries)
+    _festival_agrees(sampan, deliveries, days)
+    _grants_agree(sampan, deliveries)
+    _insured_value_agrees(sampan, deliveries)
+
+    build.run(full_refresh=True)
+    release.gate()
+    assert _marts(sampan, release.run()["release_no"]) == out_of_order
+
+    _unit_tests_pass()
+
+
+def _all(deliveries: list[tuple[str, date, datetime, list[str], pl.DataFrame]], feed: str) -> pl.DataFrame:
+    """All rows of a feed with `_order`, which grows with business date and receipt."""
+    ordered = sorted((item for item in deliveries if item[0] == feed), key=lambda item: (item[1], item[2]))
+    assert ordered, feed
+    parts = [part.with_columns(pl.lit(i).alias("_order")) for i, (*_, part) in enumerate(ordered)]
+    return pl.concat(parts, how="vertical_relaxed")
+
+
+def _trade_agrees(sampan: Sampan, deliveries: list[Any]) -> None:
+    lines = _all(deliveries, "customs_declarations").sort("_order").with_columns(pl.col("value_hkd").cast(pl.Float64))
+    newest = lines.filter(pl.col("version") == pl.col("version").max().over("declaration_no")).unique(
+        ["declaration_no", "line_no"], keep="last"
+    )
+    assert lines["version"].max() > 1
+    ((value, line_count, declarations),) = sampan.rows(
+        "select sum(value_hkd), sum(line_count), sum(declaration_count) from marts.mart_sme_trade_monthly", role="bi"
+    )
+    assert float(value) == pytest.approx(newest["value_hkd"].sum(), abs=0.01)
+    assert line_count == len(newest)
+    assert declarations == newest["declaration_no"].n_unique()
+
+
+def _festival_agrees(sampan: Sampan, deliveries: list[Any], days: list[date]) -> None:
+    orders = _all(deliveries, "platform_orders").sort("modified_at", "_order").unique(["platform", "oid"], keep="last")
+    listed = _all(deliveries, "festival_participants").sort("_order")
+    listed = listed.unique(["event_id", "merchant_no", "platform"], keep="last").filter(
+        (pl.col("event_id") == "HKSF-2026") & (pl.col("status") == "joined")
+    )
+    sold = orders.join(listed.select("platform", "store_id"), on=["platform", "store_id"], how="semi")
+    money = [pl.col(name).cast(pl.Float64) for name in ("total_fee_cny", "payment_cny", "refund_fee_cny")]
+    sold = sold.with_columns(*money)
+    first, last = "2026-08-01", "2026-09-01"
+    placed = sold.filter(pl.col("created_at").is_between(pl.lit(first), pl.lit(last)))["total_fee_cny"].sum()
+    paid = sold.filter(pl.col("paid_at").is_between(pl.lit(first), pl.lit(last)))
+    refunded = paid.filter(pl.col("refund_status") == "SUCCESS")["refund_fee_cny"].sum()
+    assert placed > paid["payment_cny"].sum() > refunded > 0
+    ((placed_cny, paid_cny, refunded_cny, net_cny),) = sampan.rows(
+        "select sum(placed_cny), sum(paid_cny), sum(refunded_cny), sum(net_cny) from marts.mart_festival_performance",
+        role="bi",
+    )
+    assert float(placed_cny) == pytest.approx(placed, abs=0.01)
+    assert float(paid_cny) == pytest.approx(paid["payment_cny"].sum(), abs=0.01)
+    assert float(refunded_cny) == pytest.approx(refunded, abs=0.01)
+    assert net_cny == paid_cny - refunded_cny
+    # Rates are known for the first four business days; each later day has the last of them, and says so.
+    rates = dict(
+        sampan.rows(
+            "select distinct day, rate_date from marts.mart_festival_performance where day >= %s", days[0], role="bi"
+        )
+    )
+    assert rates[days[1]] == days[1]
+    assert rates[days[-1]] == days[3]
+    wrong = "select count(*) from marts.mart_festival_performance where paid_hkd <> round(paid_cny * hkd_per_cny, 2)"
+    assert sampan.one(wrong, role="bi") == 0
+
+
+def _grants_agree(sampan: Sampan, deliveries: list[Any]) -> None:
+    statuses = (
+        _all(deliveries, "funding_applications").sort("status_at", "_order").unique("application_no", keep="last")
+    )
+    granted = statuses.filter(pl.col("status").is_in(["approved", "in_progress", "completed"]))
+    in_force = statuses.filter(pl.col("status").is_in(["approved", "in_progress"]))
+    assert len(in_force) > 5
+    ((total, under_way),) = sampan.rows(
+        "select sum(granted_hkd), sum(in_force_hkd) from marts.mart_funding_headroom where is_current", role="bi"
+    )
+    paid = _all(deliveries, "funding_payments")
+    ended = statuses.filter(pl.col("status") == "terminated").join(paid, on="application_no")["amount_hkd"]
+    assert float(total) == pytest.approx(
+        granted["amount_approved_hkd"].cast(pl.Float64).sum() + ended.cast(pl.Float64).sum()
+    )
+    assert float(under_way) == pytest.approx(in_force["amount_approved_hkd"].cast(pl.Float64).sum())
+
+
+def _insured_value_agrees(sampan: Sampan, deliveries: list[Any]) -> None:
+    shipments = _all(deliveries, "hkecic_shipments").sort("_order").unique(["policy_no", "shipment_no"], keep="last")
+    policies = _all(deliveries, "hkecic_policies")
+    known = shipments.join(policies.select("policy_no").unique(), on="policy_no", how="semi")
+    value = sampan.one("select sum(insured_value_hkd) from marts.mart_insurance_coverage", role="bi")
+    assert float(value) == pytest.approx(known["invoice_value_hkd"].cast(pl.Float64).sum(), abs=0.01)
+
+
+def _unit_tests_pass() -> None:
+    """dbt's own unit tests, which need the tables that models read to exist."""
+    from dbt.cli.main import dbtRunner
+
+    folder, project = str(settings().state / "unit"), str(build.PROJECT)
+    with build._environment(""):
+        outcome = dbtRunner().invoke(
+            ["test", "--select", "test_type:unit", "--project-dir", project, "--profiles-dir", project, "--quiet"],
+            target_path=folder,
+            log_path=folder,
+            send_anonymous_usage_stats=False,
+        )
+    failed = [result.node.name for result in outcome.result.results if str(result.status) != "pass"]
+    assert (outcome.success, failed) == (True, [])
+    assert len(outcome.result.results) >= 13

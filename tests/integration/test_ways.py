@@ -1,0 +1,242 @@
+"""The fast and the exact way through a delivery give a record the same verdict and the same values."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, datetime
+from decimal import Decimal
+
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, assume, given, settings, target
+from hypothesis import strategies as st
+from sampan import load, reading, warehouse
+from sampan.contract import load as contract_of
+from sampan.ledger import Batch
+from sampan.privacy import pseudonymiser
+
+from tests.factory import DAY, feeds, hkid, rows
+
+CUSTOMS = contract_of("customs_declarations")
+NASTY = [
+    "",
+    " ",
+    "  x ",
+    '"',
+    '""',
+    '"""',
+    ",",
+    "\t",
+    "\r",
+    "\\",
+    "\\.",
+    "\\N",
+    "null",
+    "NULL",
+    "NaN",
+    "Infinity",
+    "-infinity",
+    "0x1F",
+    "1_000",
+    " 12 ",
+    "1e3",
+    "+5",
+    ".5",
+    "5.",
+    "00012",
+    "1,234.50",
+    "９",
+    "today",
+    "today 10:00",
+    "10:00 tomorrow",
+    "Yesterday's bread",
+    "now",
+    "know-how",
+    "epoch",
+    "2026-07-05",
+    "20260705",
+    "2026-7-5",
+    "J2461227",
+    "July 5 2026",
+    "2026-07-05T09:00:00Z",
+    "2026-07-05 09:00:00+09",
+    "2026-186",
+    "26-07-05",
+    "infinity",
+    "allballs",
+    'TV 15" screen',
+    'TV 15" and 17" screens',
+    '15"',
+    '"quoted" tail',
+    'head "quoted"',
+    "'single'",
+    hkid("A", "123456"),
+    hkid("A", "123456", brackets=False),
+    hkid("AB", "987654"),
+    hkid("C", "123456", brackets=False),
+    "A123456(0)",
+    "a1234560",
+    "A123456 (3)",
+    "A-123456(3)",
+    f"of {hkid('K', '555555')}, by hand",
+    "AB1234567",
+    "Z1234567",
+    f"x {hkid('K', '555555', brackets=False)} y",
+    "香港K555555（1）",
+    "\u2028",
+    "\ufeff",
+    "é",
+    "𠮷",
+    "\x7f",
+    "\x1b[0m",
+]
+FIELD = st.one_of(
+    st.sampled_from(NASTY),
+    st.text(st.sampled_from('"", \\\r\tA1()3xé香0.-:'), max_size=8),
+    st.text(st.characters(codec="utf-8", exclude_characters="\n\x00"), max_size=6),
+)
+
+
+@pytest.fixture
+def connection(sampan) -> Iterator[psycopg.Connection]:
+    with warehouse.connect() as connection:
+        yield connection
+
+
+def batch_of(feed: str) -> Batch:
+    uri = f"s3://landing/{feed}/x"
+    return Batch(
+        1, feed, DAY, "0" * 64, "delivery", uri, uri, 0, datetime.now().astimezone(), "landed", 1, None, None, None, None
+    )  # fmt: skip
+
+
+def both_ways(connection: psycopg.Connection, contract, body: bytes):
+    """Rows of the fast way, None when it leaves the delivery to the other; rows and rejects of the exact way."""
+    batch = batch_of(contract.feed)
+    reader = reading.Reader(contract, lambda: io.BytesIO(body), DAY, "x", pseudonymiser())
+    columns = reader.layout.stored
+    names = ", ".join(f'"{column.name}"::text' for column in columns)
+    content = f'select _line, {names} from intake."{batch.table}" order by _line'
+    fast = None
+    try:
+        with connection.transaction(force_rollback=True):
+            load._create_intake(connection, contract, batch, reader.layout.first_line)
+            load._copy_typed(connection, batch, reader, columns)
+            fast = connection.execute(content).fetchall()
+    except (reading.Unusual, psycopg.DataError):
+        pass
+    with connection.transaction(force_rollback=True):
+        load._create_intake(connection, contract, batch, 1)
+        _, rejects = load._copy_exact(connection, batch, reader, columns)
+        return fast, connection.execute(content).fetchall(), rejects
+
+
+def contract_without_compression(contract):
+    return replace(contract, source=replace(contract.source, compression="none"))
+
+
+def line_of(values: list[str], raw: list[bool]) -> str:
+    """A CSV line in which the fields marked raw stand as they are, quotes and all."""
+    fields = []
+    for value, bare in zip(values, raw, strict=True):
+        out = io.StringIO()
+        csv.writer(out, lineterminator="").writerow([value, ""])
+        fields.append(value if bare else out.getvalue()[:-1])
+    return ",".join(fields)
+
+
+@settings(
+    max_examples=250,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    changes=st.lists(st.tuples(st.integers(0, len(CUSTOMS.columns) - 1), FIELD, st.booleans()), min_size=1, max_size=5),
+    end=st.sampled_from(["\n", "\r\n"]),
+)
+def test_load_gives_a_record_the_same_values_when_its_delivery_goes_the_fast_or_the_exact_way(changes, end, connection):
+    good, other = rows(CUSTOMS.feed, 2)
+    values = [good[c.name] or "" for c in CUSTOMS.columns]
+    raw = [False] * len(values)
+    for place, text, bare in changes:
+        values[place], raw[place] = text, bare
+    header = ",".join(c.source_name for c in CUSTOMS.columns)
+    plain = line_of([other[c.name] or "" for c in CUSTOMS.columns], [False] * len(values))
+    text = end.join([header, plain, line_of(values, raw), plain]) + end
+    contract = contract_without_compression(CUSTOMS)
+    fast, exact, rejects = both_ways(connection, contract, text.encode())
+    assume(fast is not None)
+    target(float(sum(raw)))
+    assert (exact, rejects) == (fast, 0)
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["escaped", "bare"])
+def test_load_gives_a_column_of_every_type_the_same_value_when_it_is_nasty(bare, connection):
+    contract, good = contract_without_compression(CUSTOMS), rows(CUSTOMS.feed, 1)[0]
+    header = ",".join(c.source_name for c in contract.columns)
+    kinds = {(c.type, c.personal): place for place, c in enumerate(contract.columns)}
+    assert len(kinds) >= 6
+    compared, different = set(), []
+    for value in NASTY:
+        for place in kinds.values():
+            values = [good[c.name] or "" for c in contract.columns]
+            values[place] = value
+            raw = [bare and number == place for number in range(len(values))]
+            fast, exact, rejects = both_ways(connection, contract, f"{header}\n{line_of(values, raw)}\n".encode())
+            if fast is not None:
+                compared.add(value)
+                if (exact, rejects) != (fast, 0):
+                    different.append((value, contract.columns[place].name, fast, exact))
+    assert not different
+    assert len(compared) > len(NASTY) * 0.7
+
+
+PARQUET = feeds(lambda c: c.source.format == "parquet")[0]
+TYPES = {
+    "float32": pa.array([0.1, 1.5, None, 1e20, float("nan")], pa.float32()),
+    "float64": pa.array([0.1, 100.0, None, 1e-7, 12345678.9]),
+    "float16": pa.array([0.5, 1.0, None, 2.0, 4.0], pa.float16()),
+    "decimal": pa.array([Decimal("10.50"), Decimal("0.00"), None, Decimal("-1.00"), Decimal("99.99")]),
+    "int8": pa.array([1, 2, None, -3, 4], pa.int8()),
+    "uint64": pa.array([2**64 - 1, 2, None, 3, 4], pa.uint64()),
+    "boolean": pa.array([True, False, None, True, False]),
+    "date64": pa.array([date(2026, 7, 5)] * 5, pa.date64()),
+    "timestamp": pa.array([datetime(2026, 7, 5, 9)] * 5, pa.timestamp("ns")),  # noqa: DTZ001
+    "timestamp_zone": pa.array([datetime(2026, 7, 5, 9)] * 5, pa.timestamp("us", "Asia/Hong_Kong")),  # noqa: DTZ001
+    "dictionary": pa.array(["a", "b", None, "a", 'quo"te']).dictionary_encode(),
+    "large_string": pa.array(["a", "", None, " b ", "A123456(3)"], pa.large_string()),
+    "binary": pa.array([b"a", b"b", None, b"c", b"d"], pa.binary()),
+    "list": pa.array([[1], [2], None, [], [3]]),
+    "struct": pa.array([{"a": 1}] * 5),
+    "null": pa.nulls(5),
+    "newline": pa.array(["a\nb", "c", None, "d", "e"]),
+    "nul": pa.array(["a\0b", "c", None, "d", "e"]),
+}
+
+
+def test_load_gives_parquet_values_the_same_text_when_their_type_is_not_the_contracts(connection):
+    contract, good = contract_of(PARQUET), rows(PARQUET, 5)
+    kinds = {c.type: c for c in contract.columns}
+    assert len(kinds) >= 5
+    compared, different = set(), []
+    for kind, values in TYPES.items():
+        for changed in kinds.values():
+            columns = {
+                c.source_name: values if c is changed else pa.array([row[c.name] for row in good], pa.string())
+                for c in contract.columns
+            }
+            out = io.BytesIO()
+            pq.write_table(pa.table(columns), out)
+            fast, exact, rejects = both_ways(connection, contract, out.getvalue())
+            if fast is not None:
+                compared.add(kind)
+                if (exact, rejects) != (fast, 0):
+                    different.append((kind, changed.name, fast, exact))
+    assert not different
+    assert set(TYPES) - compared <= {"binary", "list", "struct", "newline", "nul"}
