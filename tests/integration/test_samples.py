@@ -36,3 +36,20 @@ def test_sample_is_published_whole_when_ingested(feed: str, sampan: Sampan, monk
         "select line, broken_rules, record from quarantine.record"
     )
     assert sampan.one(f"select count(*) from raw.{feed}") == batch["rows_published"]
+
+
+def test_every_staging_model_reads_its_sample(sampan: Sampan, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sampan import build, fetch, gate, land, load, publish
+    from sampan.derive import staging_model
+
+    monkeypatch.setattr(fetch, "_ask", lambda *_: None)
+    for feed in load_all():
+        (file,) = (SAMPLES / feed).iterdir()
+        sampan.deliver(feed, file.name.split(".")[0], f"sample_{file.name}", file.read_bytes())
+        for step in (fetch, land, load, gate, publish):
+            step.run(feed)
+    build.run("staging")
+    for contract in load_all().values():
+        # Every column is read, so that each cast meets every value.
+        rows = sampan.rows(f"select * from staging.{staging_model(contract)}", role="builder")
+        assert len(rows) == sampan.one(f"select count(*) from raw.{contract.feed}") > 0, contract.feed
