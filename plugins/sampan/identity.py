@@ -122,6 +122,7 @@ def _take_in(connection: psycopg.Connection[Any], whole: bool) -> int:
         " batch_id, business_date, received_at",
         [batches],
     )
+    connection.execute("analyze seen")
     _drop_wrong_operators(connection)
     connection.execute(
         "create temporary table changed (source text, source_key text, number_before text, merchant_before text,"
@@ -187,6 +188,7 @@ def _new_names(connection: psycopg.Connection[Any]) -> int:
         for source, source_key, name in added:
             for key in {key for parsed in names.parse(name) for key in parsed.keys}:
                 copy.write_row((key, source, source_key))
+    connection.execute("analyze new_key")
     connection.execute(
         "insert into changed select distinct source, source_key, entity.number, entity.merchant"
         " from new_key join ops.identity_entity as entity using (source, source_key) on conflict do nothing"
@@ -247,6 +249,7 @@ def _touched(connection: psycopg.Connection[Any], whole: bool, last_decision_id:
         "delete from touched where source = 'number' and not exists (select from ops.identity_entity as entity"
         f" where entity.source = touched.source and entity.source_key = touched.source_key and {UNSURE_NUMBER})"
     )
+    connection.execute("analyze touched")
     rows = connection.execute(
         "with word as (select source, source_key,"
         " (array_agg(number order by decision_id desc) filter (where verdict = 'same'))[1] as same,"

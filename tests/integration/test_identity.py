@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -20,6 +24,7 @@ from infra.simulator import names as written
 from infra.simulator.partners import platforms
 from infra.simulator.population import make
 from infra.simulator.world import World, periods
+from tests.conftest import ROOT
 
 START = date(2026, 7, 6)
 TABLE = """
@@ -451,6 +456,25 @@ def test_daily_run_looks_only_at_what_may_have_changed(known):
     done = known.register("90000031", "恒輝國際行").batch(2).build()
     assert (done["entities"], done["review"]) == (1, 1), "only the shop whose name is now that of two"
     assert known.build()["entities"] == 0
+
+
+def test_killed_run_leaves_nothing_behind_and_the_next_does_its_work(known):
+    known.register("90000001", "恒豐貿易有限公司").shop("jd:1", "恒丰贸易旗舰店").batch()
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute("insert into ops.build (as_of_date) values ('2026-08-14')")
+        connection.execute("insert into ops.build_batch select 1, batch_id from ops.batch")
+    killed = subprocess.run(
+        [sys.executable, "-c", "from sampan import identity; identity.run()"],
+        env=os.environ | {"SAMPAN_FAILPOINT": "identity.before_commit", "PYTHONPATH": str(ROOT / "plugins")},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert known.links() == {}
+    assert identity.run()["linked"] == 1
+    before = known.all_state()
+    identity.run()
+    assert known.all_state() == before, "a run that is done changes nothing"
+    assert known.link("jd:1") == ("linked", "90000001", "name")
 
 
 def test_run_of_a_builder_that_lost_its_claim_is_refused(known):

@@ -11,9 +11,11 @@ import polars as pl
 from infra.simulator import names as coined
 from infra.simulator import vocabulary as words
 from infra.simulator.partners.platforms import shops
-from infra.simulator.population import persons, phones
+from infra.simulator.population import persons, phones, usccs
 from infra.simulator.world import World, dates, digits, joined, number, only, pick
 
+# Share of merchants whose shops an agency runs, and how many agencies there are.
+SERVED_BY_AGENCIES, AGENCIES = 0.3, 6
 EVENTS = (("HKSF-2025", date(2025, 5, 5), date(2025, 7, 25)), ("HKSF-2026", date(2026, 5, 4), date(2026, 7, 28)))
 
 
@@ -39,7 +41,7 @@ def participants(world: World) -> pl.DataFrame:
         joined("M", digits(merchant + 1, 6)).alias("merchant_no"),
         known.join(registers, on="sme_no", maintain_order="left")["merchant_name"],
         only(tells_brn[merchant], known["brn"]).alias("brn"),
-        only(has_operator[merchant], known["operator_uscc"]).alias("operator_uscc"),
+        only(has_operator[merchant], _operators(world, known, merchant)).alias("operator_uscc"),
         only(
             different & pl.Series(generator.random(count) < 0.25),
             joined(known["category"], ";", extra),
@@ -61,6 +63,15 @@ def participants(world: World) -> pl.DataFrame:
         parts.append(part if event == EVENTS[-1][0] else part.filter(pl.Series(repeats[merchant])))
     world.kept["participants"] = pl.concat(parts).sort("event_id", "merchant_no", "platform")
     return world.kept["participants"]
+
+
+def _operators(world: World, known: pl.DataFrame, merchant: np.ndarray) -> pl.Series:
+    """Who runs each shop on the Mainland: a company of the merchant's own, or one that serves many merchants."""
+    generator = world.rng("operators")
+    merchants = int(merchant.max()) + 1 if len(merchant) else 0
+    served = generator.random(merchants) < SERVED_BY_AGENCIES
+    agencies = usccs(generator, AGENCIES).gather(pl.Series(generator.integers(0, AGENCIES, merchants)))
+    return only(served[merchant], agencies.gather(pl.Series(merchant)), known["operator_uscc"])
 
 
 def _merchant_names(world: World, merchants: pl.DataFrame) -> pl.DataFrame:

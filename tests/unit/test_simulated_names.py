@@ -1,0 +1,73 @@
+"""Simulated names: every way in which the field writes them occurs, and the truth says which was done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date
+
+import polars as pl
+import pytest
+from sampan.names import parse
+
+from infra.simulator import names
+from infra.simulator.partners import hktdc, platforms
+from infra.simulator.population import make
+from infra.simulator.world import World, periods, rng
+
+SEED = 20260706
+
+
+@pytest.fixture(scope="module")
+def population():
+    return make(SEED, 6000)
+
+
+def test_same_seed_writes_the_same_names(population):
+    smes = population.smes.head(300)
+    assert names.benchmark(SEED, smes).equals(names.benchmark(SEED, smes))
+    assert not names.benchmark(SEED + 1, smes).equals(names.benchmark(SEED, smes))
+
+
+def test_every_corruption_occurs_and_is_told(population):
+    written = names.benchmark(SEED, population.smes)
+    shops = platforms.shops(World(SEED, population, periods(date(2026, 7, 6), 1)))
+    told = Counter(
+        (script, kind)
+        for table, column in ((written, "corruption"), (shops, "name_corruption"))
+        for script, kinds in table.select(pl.col("script" if column == "corruption" else "name_script"), column).rows()
+        for kind in kinds.split(";")
+    )
+    kinds = {kind for _, kind in told}
+    assert kinds >= {
+        "abbreviation", "legal_form", "case", "brand_only", "branch", "typing_error", "simplified", "variant", "hk",
+        "traditional", "legal_name", "latin_brand", "another_trade", "own_brand", "",
+    }  # fmt: skip
+    assert told["en", "typing_error"] > 20
+    assert told["zh", "typing_error"] > 20
+    assert 0.01 < sum("own_brand" in kinds for kinds in shops["name_corruption"]) / len(shops) < 0.06
+
+
+def test_one_typing_error_is_one(population):
+    generator = rng(SEED, "test")
+    for text in ("恒丰贸易旗舰店", "Ternquay Trading Ltd"):
+        for _ in range(50):
+            wrong = names.mistyped(generator, text)
+            assert wrong != text or "rr" in text
+            assert abs(len(wrong) - len(text)) <= 1
+
+
+def test_some_firms_differ_in_one_character_and_no_two_companies_have_one_name(population):
+    smes = population.smes.filter(pl.col("name_zh").is_not_null())
+    called = smes.select("brand_zh", "trade_word_no").unique().rows()
+    brands = Counter((brand[:at] + "_" + brand[at + 1 :], trade) for brand, trade in called for at in range(len(brand)))
+    assert sum(count > 1 for count in brands.values()) > 30
+    companies = population.smes.filter(pl.col("legal_form") == "company")
+    for column in ("name_en", "name_zh"):
+        same = Counter(parse(name)[0].same_name for name in companies[column].drop_nulls())
+        assert sum(count - 1 for count in same.values()) < 0.005 * len(companies)
+
+
+def test_agencies_run_shops_of_several_merchants(population):
+    listed = hktdc.participants(World(SEED, population, periods(date(2026, 7, 6), 1)))
+    served = listed.filter(pl.col("operator_uscc").is_not_null()).group_by("operator_uscc")
+    assert (served.agg(pl.col("sme_no").n_unique())["sme_no"] > 5).sum() >= 3
