@@ -25,6 +25,8 @@ HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
 # A branch is named by its place, "尖沙咀分店" or "Kwun Tong Branch", in brackets or not.
 BRACKETS = re.compile(r"[(\[{【]([^)\]}】]*)[)\]}】]")
 READINGS = 4
+# Characters of the longest ending in Chinese.
+LONGEST = 8
 
 Script = Literal["en", "zh"]
 
@@ -264,8 +266,7 @@ def _chinese_parts(text: str) -> tuple[str, tuple[str, ...], str]:
             if kept.startswith(place) and len(kept) > len(place) + 1:
                 kept = kept[len(place) :]
     trades: set[str] = set()
-    while ends := [word for word in table["trade"] if kept.endswith(word)]:
-        word = max(ends, key=len)
+    while word := _ending(kept, table["trade"]):
         trades.add(table["trade"][word])
         kept = _cut(kept[: -len(word)], places)
     brand = "" if kept in ending or kept in places else kept
@@ -288,11 +289,14 @@ def _chinese(brand: str, trades: tuple[str, ...], legal: str) -> Name:
 
 def _cut(text: str, endings: dict[str, str]) -> str:
     """The text without the endings, longest first, as often as they follow each other; never all of it."""
-    while True:
-        found = [word for word in endings if text.endswith(word) and len(text) > len(word) + (len(word) == 1)]
-        if not found:
-            return text
-        text = text[: -len(max(found, key=len))]
+    while (word := _ending(text, endings)) and len(text) > len(word) + (len(word) == 1):
+        text = text[: -len(word)]
+    return text
+
+
+def _ending(text: str, endings: dict[str, str]) -> str:
+    """The longest of the endings that the text has, or nothing."""
+    return next((text[-n:] for n in range(min(LONGEST, len(text)), 0, -1) if text[-n:] in endings), "")
 
 
 @lru_cache(maxsize=20_000)
@@ -313,6 +317,7 @@ def _pinyin(brand: str) -> str:
     return "".join(lazy_pinyin(brand))
 
 
+@lru_cache(maxsize=100_000)
 def sounds_like(spelled: str) -> str:
     """A spelling without the differences that romanisations of one syllable have: Yick and Yik, Loong and Lung."""
     text = spelled.lower().replace(" ", "")
