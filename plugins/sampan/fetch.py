@@ -138,7 +138,7 @@ def _get(client: httpx.Client, url: str, parameters: dict[str, str]) -> Any:
         raise TransientFailure(f"{url}: {type(error).__name__}: {error}") from error
     if response.status_code >= 500 or response.status_code in (408, 425, 429):
         raise TransientFailure(f"{url}: HTTP {response.status_code}")
-    if response.status_code >= 400:
+    if response.status_code >= 300:
         raise PermanentFailure(Problem("api.refused", f"HTTP {response.status_code}", url))
     try:
         return json.loads(response.content.removeprefix(b"\xef\xbb\xbf"))
