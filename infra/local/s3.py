@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from infra.local.config import HOST, WEED_PORTS, StackError, free_port
 
 BUCKETS = ("drop", "landing")
 VERSIONED = ("landing",)
+PROBE = "probe"
 REGION = "us-east-1"
 
 
@@ -131,14 +133,20 @@ def client(endpoint: str | None, access_key: str, secret_key: str, region: str =
 
 
 def answers(s3: Any) -> bool:
-    """Whether the service lists its buckets for these keys."""
+    """Whether the service gives back what is stored in it: right after a restart it lists, but cannot read yet."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        s3.list_buckets()
+        try:
+            body = s3.get_object(Bucket=PROBE, Key=PROBE)["Body"].read()
+        except (s3.exceptions.NoSuchBucket, s3.exceptions.NoSuchKey):
+            with suppress(ClientError):
+                s3.create_bucket(Bucket=PROBE)
+            s3.put_object(Bucket=PROBE, Key=PROBE, Body=PROBE.encode())
+            return True
     except (BotoCoreError, ClientError):
         return False
-    return True
+    return bool(body == PROBE.encode())
 
 
 def make_buckets(s3: Any, buckets: Iterable[str] = BUCKETS, versioned: Iterable[str] = VERSIONED) -> None:

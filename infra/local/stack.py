@@ -171,7 +171,7 @@ class Stack:
         if set(names) & set(airflow.commands(self.config)):
             airflow.migrate(self.config, self.environment(), report)
         for name in names:
-            if self.supervisor.states()[name]["statename"] != "RUNNING":
+            if self.supervisor.states()[name]["statename"] not in RUNNING:
                 report(f"starting {name}")
                 self.supervisor.run(name)
                 started.append(name)

@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import Fault, ServerProxy
+from xmlrpc.client import Fault, ProtocolError, ServerProxy
 
 from infra.local.config import HOME, Config, StackError
 
@@ -56,12 +57,15 @@ class Supervisor:
 
     def states(self) -> dict[str, dict[str, Any]]:
         """State of every program by name; empty when supervisord is down."""
-        if self.pid() is None:
-            return {}
-        try:
-            return {info["name"]: info for info in self._rpc().getAllProcessInfo()}
-        except OSError:
-            return {}
+        deadline = time.monotonic() + 5
+        while self.pid() is not None:
+            try:
+                return {info["name"]: info for info in self._rpc().getAllProcessInfo()}
+            except (OSError, HTTPException, ProtocolError):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.1)
+        return {}
 
     def configure(self, programs: Iterable[Program]) -> None:
         """Write the configuration: mode 600, secrets are not in it (`exec` reads them from the env file)."""
@@ -124,7 +128,7 @@ class Supervisor:
         if pid is not None:
             try:
                 self._rpc().shutdown()
-                _wait(lambda: self.pid() is None, timeout, "supervisord does not stop")
+                _wait(lambda: not alive(pid), timeout, "supervisord does not stop")
             except (OSError, StackError):
                 _signal(pid, signal.SIGKILL)
         self.clear()

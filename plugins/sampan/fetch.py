@@ -30,12 +30,6 @@ from sampan.warehouse import connect
 log = logging.getLogger(__name__)
 MAX_PAGES = 10_000
 MAX_STEPS_BACK = 12
-AGAIN = Retrying(
-    retry=retry_if_exception_type(TransientFailure),
-    stop=stop_after_attempt(4),
-    wait=wait_exponential(multiplier=0.2, max=5),
-    reraise=True,
-)
 
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
@@ -92,12 +86,20 @@ def _ask(contract: Contract, day: date) -> None:
             records = [record for request in source.requests for record in _records(client, request, day)]
             body = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
         else:
-            body = AGAIN.copy()(
-                _get, client, source.requests[0], _filled(source.requests[0].parameters, day), day
-            ).content
+            body = _again()(_get, client, source.requests[0], _filled(source.requests[0].parameters, day), day).content
     name = f"{contract.feed}_{hashlib.sha256(body).hexdigest()[:16]}.{source.extension}"
     with s3_errors():
         settings().s3().put_object(Bucket=settings().drop_bucket, Key=f"{contract.drop_prefix}{day}/{name}", Body=body)
+
+
+def _again() -> Retrying:
+    """Tries a few times while what goes wrong may pass."""
+    return Retrying(
+        retry=retry_if_exception_type(TransientFailure),
+        stop=stop_after_attempt(4),
+        wait=wait_exponential(multiplier=0.2, max=5),
+        reraise=True,
+    )
 
 
 def _records(client: httpx.Client, request: Request, day: date) -> Iterator[dict[str, Any]]:
@@ -139,7 +141,7 @@ def _settled(
     for _ in range(MAX_STEPS_BACK + len(values) + 1):
         batch = {request.batch["parameter"]: ",".join(values)} if values else {}
         try:
-            return AGAIN.copy()(_all_pages, client, request, parameters | batch, as_of), as_of
+            return _again()(_all_pages, client, request, parameters | batch, as_of), as_of
         except RefusedError as refusal:
             log.warning("%s: %s: %s", request.name, refusal.action, refusal)
             if refusal.action == "empty":
@@ -178,6 +180,8 @@ def _all_pages(client: httpx.Client, request: Request, parameters: dict[str, str
         records += batch
         # Some APIs count the page, some the whole; a count other than the page's is of the whole and must stay.
         total = jmespath.search(request.total, answer) if request.total else None
+        if total is not None and not isinstance(total, int):
+            raise PermanentFailure(Problem("api.shape", f"no number at {request.total}", url))
         if total is not None and total != len(batch):
             totals.add(total)
         if len(totals) > 1:
@@ -186,6 +190,8 @@ def _all_pages(client: httpx.Client, request: Request, parameters: dict[str, str
             break
         if not totals and len(batch) < int(paging["size"]):
             break
+    else:
+        raise PermanentFailure(Problem("api.shape", f"more than {MAX_PAGES} pages", url))
     if totals and len(records) != next(iter(totals)):
         raise TransientFailure(f"{url}: {len(records)} records came, {next(iter(totals))} were promised")
     return records
@@ -211,7 +217,7 @@ def _get(client: httpx.Client, request: Request, parameters: dict[str, str], day
     except httpx.HTTPError as error:
         raise TransientFailure(f"{url}: {type(error).__name__}: {error}") from error
     status = response.status_code
-    if status < 400 and _succeeded(request, response):
+    if status < 300 and _succeeded(request, response):
         return response
     message = _message(request, response)
     for failure in request.failures:
@@ -224,8 +230,11 @@ def _get(client: httpx.Client, request: Request, parameters: dict[str, str], day
             named = [code.strip() for text in found for code in re.split("[,;]", text)]
             raise RefusedError(failure["action"], message, named)
     else:
-        if 400 <= status < 500 and status not in (408, 425, 429):
+        if 300 <= status < 500 and status not in (408, 425, 429):
             raise PermanentFailure(Problem("api.refused", f"HTTP {status}: {message}", url))
+    if status < 300:
+        trouble = "the answer is not JSON" if _answer(response) is None else "the API answered but did not succeed"
+        raise TransientFailure(f"{url}: {trouble}: {message}")
     raise TransientFailure(f"{url}: HTTP {status}: {message}")
 
 

@@ -151,7 +151,17 @@ def _attempt(
         # The server's own message quotes values, which may be personal data.
         name = type(error).__name__
         return Problem("batch.unprocessable", f"the database refuses what the delivery holds: {name}", batch.file)
+    except (psycopg.ProgrammingError, psycopg.IntegrityError):
+        # Whoever has lost a batch may find its tables gone; what counts is that it was lost.
+        if not _is_claimed(connection, batch):
+            raise StaleClaim(f"{batch.feed} batch {batch.batch_id}: claimed by another worker") from None
+        raise
     return None
+
+
+def _is_claimed(connection: psycopg.Connection, batch: Batch) -> bool:
+    query = "select 1 from ops.batch where batch_id = %s and token = %s and state = %s"
+    return connection.execute(query, [batch.batch_id, batch.token, batch.state]).fetchone() is not None
 
 
 def _held(connection: psycopg.Connection, batch: Batch) -> bool:

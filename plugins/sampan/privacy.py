@@ -3,8 +3,8 @@
 A pseudonym is `p<key version>_` and the HMAC-SHA-256 of the value in hex. An HKID number is recognised by its shape (one or
 two letters, six digits, a check digit, brackets or not). In brackets it is replaced wherever it stands; without them its
 shape is that of many a part number, so it is replaced where the contract expects one, and elsewhere when its check digit is
-right and its column's own pattern does not ask for such a value. One whose check digit is wrong becomes `invalid_p...`,
-which no identifier column accepts, so that it is quarantined without being shown.
+right. One whose check digit is wrong becomes `invalid_p...`, which no identifier column accepts, so that it is quarantined
+without being shown.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Pseudonymiser:
 
     def clean(self, column: Column | None, value: str) -> str:
         """A field as it may be stored: by its column's own handling, and with no HKID number wherever it stands."""
-        if column is not None and column.personal == "pseudonymise" and not PSEUDONYM.fullmatch(value):
+        guarded = column is not None and column.personal == "pseudonymise"
+        if guarded and not PSEUDONYM.fullmatch(value):
             if column.personal_pattern != "hkid":
                 return self(value)
             stripped = value.strip()
@@ -67,10 +68,10 @@ class Pseudonymiser:
                 return self.hkid(stripped)
 
         def replaced(match: re.Match[str]) -> str:
+            if guarded and _may_be_ubi(column, match.group()):
+                return match.group()
             bare = match.group(1)
-            if bare is None or (hkid_is_valid(bare) and not _accepts(column, value.strip())):
-                return self.hkid(match.group())
-            return bare
+            return bare if bare is not None and not hkid_is_valid(bare) else self.hkid(match.group())
 
         return IN_TEXT.sub(replaced, value)
 
@@ -79,15 +80,9 @@ class Pseudonymiser:
         return HKID.sub(lambda match: self.hkid(match.group()), text)
 
 
-def _accepts(column: Column | None, value: str) -> bool:
-    """Whether a column's own pattern asks for values such as this one."""
-    pattern = column.options.get("pattern") if column is not None else None
-    return bool(pattern and re.search(pattern, value))
-
-
 def _may_be_ubi(column: Column, value: str) -> bool:
-    prefix = re.match(r"[A-Za-z]*", value)
-    return bool(prefix and prefix.group() in UBI_PREFIXES and _accepts(column, value))
+    prefix, pattern = re.match(r"[A-Za-z]*", value), column.options.get("pattern")
+    return bool(pattern and prefix and prefix.group() in UBI_PREFIXES and re.search(pattern, value))
 
 
 def pseudonymiser() -> Pseudonymiser:

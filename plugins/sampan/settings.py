@@ -65,23 +65,31 @@ class Settings:
 
     def s3(self) -> Any:
         """A boto3 S3 client for the configured endpoint (AWS itself when none is set)."""
-        import boto3
-        from botocore.config import Config
+        names = ("SAMPAN_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        region = self.get("AWS_DEFAULT_REGION", "us-east-1")
+        return _s3_client(*(self.values.get(name) for name in names), region, os.getpid())
 
-        return boto3.client(
-            "s3",
-            endpoint_url=self.values.get("SAMPAN_S3_ENDPOINT"),
-            aws_access_key_id=self.values.get("AWS_ACCESS_KEY_ID"),
-            aws_secret_access_key=self.values.get("AWS_SECRET_ACCESS_KEY"),
-            region_name=self.get("AWS_DEFAULT_REGION", "us-east-1"),
-            # SeaweedFS and newer default checksums disagree on multipart uploads; content is checked by SHA-256 here.
-            config=Config(
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                retries={"mode": "standard", "max_attempts": 5},
-                s3={"addressing_style": "path"},
-            ),
-        )
+
+@cache
+def _s3_client(endpoint: str | None, key: str | None, secret: str | None, region: str, process: int) -> Any:
+    """One client for each process: to make one takes longer than to move a small delivery, and a fork may not share it."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        region_name=region,
+        # SeaweedFS and newer default checksums disagree on multipart uploads; content is checked by SHA-256 here.
+        config=Config(
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"mode": "standard", "max_attempts": 5},
+            s3={"addressing_style": "path"},
+        ),
+    )
 
 
 def read_env_file(path: Path) -> dict[str, str]:
@@ -97,4 +105,9 @@ def read_env_file(path: Path) -> dict[str, str]:
 def settings() -> Settings:
     """The settings of this process, read once. Tests call `settings.cache_clear()` after changing the environment."""
     state = Path(os.environ.get("SAMPAN_STATE", HOME / ".sampan")).resolve()
-    return Settings(HOME, state, read_env_file(state / "env") | dict(os.environ))
+    stored = read_env_file(state / "env")
+    values = stored | dict(os.environ)
+    if "SAMPAN_S3_ENDPOINT" not in os.environ:
+        # Keys belong to an endpoint: a person's own for AWS, in their shell, are not those of the stored endpoint.
+        values |= {key: value for key, value in stored.items() if key.startswith("AWS_")}
+    return Settings(HOME, state, values)

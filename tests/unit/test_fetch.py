@@ -15,7 +15,7 @@ import pytest
 from sampan import fetch
 from sampan.contract import Request, load, load_all
 from sampan.errors import PermanentFailure, TransientFailure
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_none
+from tenacity import wait_none
 
 DAY = date(2026, 8, 14)
 Answer = tuple[int, dict[str, str], bytes]
@@ -65,10 +65,7 @@ def partner(monkeypatch: pytest.MonkeyPatch) -> Iterator[Partner]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     known.url = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    attempts = Retrying(
-        retry=retry_if_exception_type(TransientFailure), stop=stop_after_attempt(3), wait=wait_none(), reraise=True
-    )
-    monkeypatch.setattr(fetch, "AGAIN", attempts)
+    monkeypatch.setattr(fetch, "wait_exponential", lambda **_: wait_none())
     yield known
     server.shutdown()
     server.server_close()
@@ -149,7 +146,7 @@ def test_failure_with_http_200_that_the_contract_does_not_know_is_transient(part
     partner.turn = lambda *_: fail("Something else", "and more")
     with pytest.raises(TransientFailure, match="Something else; and more"):
         asked(request_of("csd_insured_exports", "web_table", partner))
-    assert len(partner.asked) == 3
+    assert len(partner.asked) == 4
 
 
 def test_session_cookie_of_a_redirect_is_kept(partner):

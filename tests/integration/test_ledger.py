@@ -1,0 +1,289 @@
+"""The ledger: identity, addition, fencing, order, and steps that may be run again."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import psycopg
+import pytest
+from sampan import fetch, gate, land, ledger, load, publish, warehouse
+from sampan.contract import load as contract_of
+from sampan.errors import PermanentFailure, Problem, TransientFailure
+from sampan.settings import settings
+
+from tests.factory import DAY, FEEDS, adds_up, encode, rows, stored
+
+FEED = "customs_declarations"
+STEPS = (land, load, gate, publish)
+TABLES = ("ops.batch", "ops.delivery", "ops.drift", "quarantine.record", "ops.replay_line")
+
+
+def snapshot(sampan, *ignored: str) -> dict[str, list]:
+    """All of the ledger and of raw, less columns that only say when."""
+    drop = "".join(f" - '{name}'" for name in ("checked_at", *ignored))
+    tables = [*TABLES, "ops.gate_result", *(f'raw."{feed}"' for feed in FEEDS)]
+    return {table: sorted(map(str, sampan.rows(f"select to_jsonb(t) {drop} from {table} t"))) for table in tables}
+
+
+@pytest.mark.parametrize("feed", FEEDS)
+def test_every_step_changes_nothing_when_it_is_run_again(feed, partner):
+    given = rows(feed, 60)
+    given[3][contract_of(feed).key[0]] = None
+    partner.hands_over(feed, DAY, given)
+    for step in STEPS:
+        first = step.run(feed)
+        before = snapshot(partner.sampan)
+        again = step.run(feed)
+        assert snapshot(partner.sampan) == before, step.__name__
+        assert sum(first.values()) > 0
+        assert sum(again.values()) == 0, step.__name__
+
+
+def test_fetch_notes_nothing_new_when_it_is_run_again(partner):
+    partner.hands_over(FEED, DAY, rows(FEED, 3))
+    before = snapshot(partner.sampan)
+    assert fetch.run(FEED) == {"seen": 0}
+    assert snapshot(partner.sampan) == before
+
+
+def test_ingest_gives_the_same_raw_when_deliveries_come_out_of_order(partner):
+    days = [DAY + timedelta(days=n) for n in range(4)]
+    by_day = {day: rows(FEED, 6, day) for day in days}
+    for day in (days[2], days[0], days[3], days[1]):
+        partner.hands_over(FEED, day, by_day[day])
+        partner.ingest(FEED)
+    assert partner.raw(FEED) == stored(contract_of(FEED), [row for day in days for row in by_day[day]])
+    adds_up(partner.sampan)
+
+
+def test_steps_take_batches_in_order_of_date_when_several_wait(partner, caplog):
+    caplog.set_level("INFO", "sampan.load")
+    days = [DAY + timedelta(days=n) for n in (2, 0, 1)]
+    for day in days:
+        partner.hands_over(FEED, day, rows(FEED, 2, day))
+    partner.ingest(FEED)
+    order = partner.sampan.rows("select business_date from ops.batch order by loaded_at")
+    assert [day for (day,) in order] == sorted(days)
+
+
+def test_steps_leave_other_dates_alone_when_one_is_named(partner):
+    for day in (DAY, DAY + timedelta(days=1)):
+        partner.hands_over(FEED, day, rows(FEED, 2, day))
+    partner.ingest(FEED, DAY)
+    states = partner.sampan.rows("select business_date, state from ops.batch order by 1")
+    assert states == [(DAY, "published")]
+    assert partner.sampan.one("select count(*) from ops.delivery where batch_id is null") == 1
+
+
+# --- the database itself ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "constraint"),
+    [
+        ("rows_published = rows_published + 1", "rows_add_up"),
+        ("rows_duplicate = 1", "rows_add_up"),
+        ("rows_in = null", "published_is_counted"),
+        ("state = 'held', problem = null", "held_has_a_reason"),
+        ("state = 'lost'", "batch_state_check"),
+        ("content_sha256 = 'x'", "batch_content_sha256_check"),
+        ("origin = 'replay'", "replay_has_a_source"),
+    ],
+)
+def test_the_database_refuses_a_ledger_row_when_it_does_not_add_up(change, constraint, partner):
+    partner.hands_over(FEED, DAY, rows(FEED, 3))
+    partner.ingest(FEED)
+    with pytest.raises(psycopg.errors.CheckViolation) as refused, warehouse.connect() as connection:
+        connection.execute(f"update ops.batch set {change}")
+    assert refused.value.diag.constraint_name == constraint
+
+
+# --- fencing ----------------------------------------------------------------------------------------------------------
+
+
+def waiting(partner, state: str) -> ledger.Batch:
+    partner.hands_over(FEED, DAY, rows(FEED, 3))
+    for step, after in zip(STEPS, ("landed", "loaded", "gated"), strict=False):
+        step.run(FEED)
+        if after == state:
+            break
+    with warehouse.connect() as connection:
+        (batch,) = ledger.pending(connection, FEED, state, None)
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("state", "work"),
+    [
+        ("landed", load._load),
+        ("loaded", gate._gate),
+        ("gated", publish._publish),
+    ],
+)
+def test_a_stale_worker_is_refused_and_changes_nothing_when_another_has_claimed_its_batch(state, work, partner):
+    batch = waiting(partner, state)
+    with warehouse.connect() as connection:
+        stale = ledger.claim(connection, batch)
+        fresh = ledger.claim(connection, batch)
+        assert stale.token + 1 == fresh.token
+        before = snapshot(partner.sampan)
+        with pytest.raises(ledger.StaleClaim):
+            work(connection, contract_of(FEED), stale)
+        assert snapshot(partner.sampan) == before
+        with pytest.raises(ledger.StaleClaim):
+            ledger.hold(connection, stale, Problem("x", "x"))
+        assert snapshot(partner.sampan) == before
+        work(connection, contract_of(FEED), fresh)
+    for step in STEPS:
+        step.run(FEED)
+    assert partner.sampan.batch(FEED)["rows_published"] == 3
+    adds_up(partner.sampan)
+
+
+def test_claim_gives_nothing_when_the_batch_has_moved_on(partner):
+    batch = waiting(partner, "landed")
+    load.run(FEED)
+    with warehouse.connect() as connection:
+        assert ledger.claim(connection, batch) is None
+
+
+@pytest.mark.parametrize("state", ["landed", "loaded", "gated"])
+def test_a_batch_is_done_once_when_two_workers_take_it_at_the_same_time(state, partner):
+    waiting(partner, state)
+    step = STEPS[("landed", "loaded", "gated").index(state) + 1]
+    outcomes, gun = [], threading.Barrier(4)
+
+    def work() -> None:
+        gun.wait()
+        try:
+            outcomes.append(step.run(FEED)["batches"])
+        except TransientFailure:
+            outcomes.append(0)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for later in STEPS:
+        later.run(FEED)
+    assert len(outcomes) == 4
+    assert sum(outcomes) <= 1
+    assert partner.raw(FEED) == stored(contract_of(FEED), rows(FEED, 3))
+    adds_up(partner.sampan)
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_next_batch_has_its_turn_when_one_fails_for_good(partner):
+    partner.puts(FEED, DAY, "bad.csv.gz", b"this is no gzip at all")
+    partner.hands_over(FEED, DAY + timedelta(days=1), rows(FEED, 3))
+    partner.ingest(FEED)
+    states = partner.sampan.rows("select state from ops.batch order by business_date")
+    assert states == [("held",), ("published",)]
+
+
+def test_tell_owner_names_every_held_and_refused_delivery_when_asked(partner):
+    since = ledger.now()
+    ledger.tell_owner(FEED, since)
+    partner.puts(FEED, DAY, "bad.csv.gz", b"this is no gzip at all")
+    partner.puts(FEED, "latest", "lost.csv.gz", b"x")
+    partner.ingest(FEED)
+    with pytest.raises(PermanentFailure) as told:
+        ledger.tell_owner(FEED, since)
+    for part in (
+        "bad.csv.gz",
+        "delivery.corrupt",
+        "lost.csv.gz",
+        "delivery.no_business_date",
+        contract_of(FEED).contact,
+    ):
+        assert part in str(told.value)
+    ((message,),) = partner.sampan.rows("select message from ops.alert")
+    assert message in str(told.value)
+    ledger.tell_owner(FEED, ledger.now())
+
+
+def test_a_step_fails_for_now_and_leaves_the_batch_when_the_object_store_is_away(partner, monkeypatch):
+    partner.hands_over(FEED, DAY, rows(FEED, 3))
+    away = {"SAMPAN_S3_ENDPOINT": "http://127.0.0.1:9"}
+    for step, state in ((land, None), (load, "landed"), (gate, "loaded"), (publish, "gated")):
+        with monkeypatch.context() as patch:
+            for key, value in away.items():
+                patch.setenv(key, value)
+            settings.cache_clear()
+            if step in (land, load):
+                with pytest.raises(TransientFailure, match="object store"):
+                    step.run(FEED)
+        settings.cache_clear()
+        if state:
+            assert partner.sampan.batch(FEED)["state"] == state
+        step.run(FEED)
+    assert partner.sampan.batch(FEED)["rows_published"] == 3
+
+
+def test_a_step_fails_for_now_when_the_warehouse_is_away(sampan, monkeypatch):
+    monkeypatch.setenv("SAMPAN_WAREHOUSE_DSN", "postgresql://nobody@127.0.0.1:9/nothing")
+    settings.cache_clear()
+    for step in (fetch, *STEPS):
+        with pytest.raises(TransientFailure, match=r"warehouse|connection"):
+            step.run(FEED)
+
+
+def test_load_fails_for_now_when_what_was_landed_has_changed(partner):
+    partner.hands_over(FEED, DAY, rows(FEED, 3))
+    land.run(FEED)
+    bucket, key = land.split(partner.sampan.batch(FEED)["landing_uri"])
+    partner.sampan.s3.put_object(Bucket=bucket, Key=key, Body=encode(contract_of(FEED), rows(FEED, 3, seed=9)))
+    with pytest.raises(TransientFailure, match="not what was landed"):
+        load.run(FEED)
+    assert partner.sampan.batch(FEED)["state"] == "landed"
+    assert partner.raw(FEED) == []
+
+
+def test_publish_fails_for_now_when_a_reader_is_in_the_way(partner, monkeypatch):
+    waiting(partner, "gated")
+    original = ledger.transaction
+
+    def impatient(connection):
+        manager = original(connection)
+
+        class Impatient:
+            def __enter__(self):
+                manager.__enter__()
+                connection.execute("set local lock_timeout to '200ms'")
+
+            def __exit__(self, *error):
+                return manager.__exit__(*error)
+
+        return Impatient()
+
+    monkeypatch.setattr(ledger, "transaction", impatient)
+    with psycopg.connect(settings().dsn("loader")) as reader:
+        reader.execute(f"lock table raw.{FEED} in access exclusive mode")
+        with pytest.raises(TransientFailure, match="lock timeout"):
+            publish.run(FEED)
+    assert publish.run(FEED)["rows"] == 3
+
+
+def test_publish_waits_for_nobody_when_a_reader_only_reads(partner):
+    waiting(partner, "gated")
+    with psycopg.connect(settings().dsn("builder")) as reader:
+        reader.execute(f"select * from raw.{FEED}").fetchall()
+        assert publish.run(FEED)["rows"] == 3
+
+
+def test_each_batch_of_raw_knows_its_file_and_line_when_it_is_published(partner):
+    for seed in (1, 2):
+        partner.hands_over(FEED, DAY, rows(FEED, 5, seed=seed), name=f"part{seed}")
+    partner.ingest(FEED)
+    found = partner.sampan.rows(
+        f"select source_uri, array_agg(_line order by _line) from raw.{FEED} join ops.batch b on b.batch_id = _batch_id"
+        " group by 1 order by 1"
+    )
+    assert [(uri.rsplit("/", 1)[-1], lines) for uri, lines in found] == [
+        ("part1.csv.gz", [2, 3, 4, 5, 6]),
+        ("part2.csv.gz", [2, 3, 4, 5, 6]),
+    ]

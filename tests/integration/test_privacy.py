@@ -1,0 +1,267 @@
+"""Personal data is planted in every column of every feed and then looked for wherever the platform writes."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import secrets
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+from sampan import gate, ledger, quarantine
+from sampan.contract import load as contract_of
+from sampan.contract import load_all
+from sampan.settings import settings
+
+from tests import factory
+from tests.conftest import EXTERNAL_DSN
+from tests.factory import DAY, FEEDS, compress, feeds, hkid, rows
+
+FORMS = {
+    "brackets": lambda letters, digits: hkid(letters, digits),
+    "bare": lambda letters, digits: hkid(letters, digits, brackets=False),
+    "lower case": lambda letters, digits: hkid(letters, digits).lower(),
+    "full width": lambda letters, digits: hkid(letters, digits).replace("(", "\uff08").replace(")", "\uff09"),
+    "in a sentence": lambda letters, digits: f"of {hkid(letters, digits)} by hand",
+    "bare in a sentence": lambda letters, digits: f"of {hkid(letters, digits, brackets=False)} by hand",
+    "wrong check digit": lambda letters, digits: f"{letters}{digits}({(int(hkid(letters, digits)[-2], 16) + 1) % 10})",
+}
+
+
+class Planter:
+    """Gives out values that stand nowhere else, and remembers them."""
+
+    def __init__(self, seed: int) -> None:
+        self.next, self.needles = seed * 3000 + 300_000, []
+
+    def hkid(self, form: str) -> str:
+        self.next += 1
+        self.needles.append(f"Q{self.next}")
+        return FORMS[form]("Q", str(self.next))
+
+    def secret(self, name: str) -> str:
+        self.next += 1
+        self.needles.append(f"ZQ{self.next}")
+        return f"Chan {name} ZQ{self.next}"
+
+
+def planted(feed: str, planter: Planter) -> list[dict[str, str | None]]:
+    """A row for each column and form, and secrets in every column that is dropped."""
+    contract = contract_of(feed)
+    wanted = [(column, form) for column in contract.stored for form in FORMS]
+    given = rows(feed, len(wanted) + 5)
+    for row, (column, form) in zip(given, wanted, strict=False):
+        row[column.name] = planter.hkid(form)
+    for row in given:
+        for column in contract.columns:
+            if column.personal == "drop":
+                row[column.name] = planter.secret(column.name)
+    return given
+
+
+def as_text(feed: str, given: list[dict[str, str | None]], planter: Planter) -> bytes:
+    """The delivery with every value as text, so that anything can stand anywhere, and with lines that cannot be split."""
+    contract = contract_of(feed)
+    headings = [column.source_name for column in contract.columns]
+    records = [[row[column.name] for column in contract.columns] for row in given]
+    kinds = ["text"] * len(headings)
+    if contract.source.format == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        out = io.BytesIO()
+        arrays = [pa.array([record[place] for record in records], pa.string()) for place in range(len(headings))]
+        pq.write_table(pa.table(arrays, names=headings), out)
+        return out.getvalue()
+    if contract.source.format == "xlsx":
+        surplus = [[*record, *[None] * 3, planter.hkid("bare")] for record in records[:1]]
+        return factory._xlsx(contract, headings, [*kinds, *["text"] * 4], [r + [None] * 4 for r in records] + surplus)
+    if contract.source.format == "jsonl":
+        lines = [factory.json_line(headings, kinds, record) for record in records]
+        lines.append(
+            lines[0][:-1] + f', "mobile": "{planter.secret("unknown key")}"}}' if contract.drift == "ignore" else ""
+        )
+        lines += [f'{{"cut": "{planter.hkid("bare")}', json.dumps([planter.hkid("brackets")])]
+    else:
+        import csv
+
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([headings, *records])
+        lines = out.getvalue().splitlines()
+        lines += [
+            f"{lines[1]},{planter.hkid('bare')}",
+            f'"never closed {planter.hkid("bare")},{planter.hkid("brackets")}',
+        ]
+    encoding = contract.source.encoding
+    return compress(contract, "".join(line + "\n" for line in lines).encode(encoding, "replace"))
+
+
+def everything(dsn: str) -> str:
+    """Every row of every table and view of every schema, as text."""
+    found = []
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for role in ("sampan_loader", "sampan_builder"):
+            connection.execute(sql.SQL("grant {} to current_user").format(sql.Identifier(role)))
+        tables = connection.execute(
+            "select nspname, relname from pg_class join pg_namespace n on n.oid = relnamespace"
+            " where relkind in ('r', 'p', 'v', 'm') and nspname !~ '^(pg_|information_schema)' order by 1, 2"
+        ).fetchall()
+        assert len(tables) > 30
+        for schema, table in tables:
+            name = sql.SQL("{}.{}").format(sql.Identifier(schema), sql.Identifier(table))
+            found += [row for (row,) in connection.execute(sql.SQL("select t::text from {} t").format(name))]
+        found += [row for (row,) in connection.execute("select s::text from pg_stats s")]
+    return "\n".join(found)
+
+
+def found_in(text: str | bytes, needles: list[str]) -> set[str]:
+    """Which of the planted values stand in a text; all of them begin with a letter Q before six digits."""
+    import re2
+
+    body = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    seen = {match.group().decode().upper() for match in re2.compile(rb"(?i)z?q[0-9]{6}", options).finditer(body)}
+    return seen & set(needles)
+
+
+@pytest.mark.parametrize("feed", FEEDS)
+def test_no_personal_data_is_kept_anywhere_when_it_stands_in_any_column(feed, partner, caplog, capfd, monkeypatch):
+    caplog.set_level("DEBUG")
+    contract, planter = contract_of(feed), Planter(FEEDS.index(feed))
+    monkeypatch.setattr(ledger, "load", lambda name: replace(contract_of(name), budget=1.0))
+    body = as_text(feed, planted(feed, planter), planter)
+    partner.puts(feed, DAY, f"delivery.{contract.source.extension}", body)
+    batch = partner.ingest(feed)
+    assert batch["state"] == "published", batch["problem"]
+    assert len(planter.needles) >= len(FORMS) * len(contract.stored)
+    assert found_in(everything(settings().dsn("admin")), planter.needles) == set()
+    shown = "".join(str(entry) for entry in quarantine.entries(feed)) + quarantine.export(
+        contract, quarantine.entries(feed)
+    )
+    output = capfd.readouterr()
+    assert found_in("\n".join([shown, caplog.text, output.out, output.err]), planter.needles) == set()
+    if EXTERNAL_DSN is None:
+        assert found_in(_files_of_the_server(), planter.needles) == set()
+
+
+def _files_of_the_server() -> bytes:
+    """Content of the server's data folder, its logs included, once all of it is on disk."""
+    dsn = settings().dsn("admin")
+    port = str(conninfo_to_dict(dsn)["port"])
+    folders = [
+        file.parent
+        for file in Path(tempfile.gettempdir()).glob("sampan-postgres-*/data/postmaster.pid")
+        if port in file.read_text().split("\n")
+    ]
+    assert len(folders) == 1
+    name = sql.Identifier(f"checkpoint_{secrets.token_hex(4)}")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        # Copying a database file by file makes the server write out all that it holds.
+        connection.execute(sql.SQL("create database {} strategy file_copy").format(name))
+        connection.execute(sql.SQL("drop database {}").format(name))
+        (database,) = connection.execute("select oid from pg_database where datname = current_database()").fetchone()
+    folder = folders[0]
+    files = [*(folder / "base" / str(database)).iterdir(), *(folder / "pg_wal").iterdir(), folder / "server.log"]
+    assert len(files) > 300
+    return b"".join(file.read_bytes() for file in [*files, *folder.glob("base/pgsql_tmp/*")] if file.is_file())
+
+
+@pytest.mark.parametrize("feed", feeds(lambda c: any(col.personal_pattern == "hkid" for col in c.columns), least=5))
+def test_an_hkid_becomes_one_pseudonym_when_it_is_written_in_either_form(feed, partner, monkeypatch):
+    contract, given = contract_of(feed), rows(feed, 4)
+    column = next(c for c in contract.columns if c.personal_pattern == "hkid")
+    given[0][column.name], given[1][column.name] = hkid("Q", "123456"), hkid("Q", "123456", brackets=False)
+    given[2][column.name] = f" {hkid('Q', '123456').lower()} "
+    monkeypatch.setattr(ledger, "load", lambda name: replace(contract_of(name), budget=1.0))
+    partner.hands_over(feed, DAY, given)
+    partner.ingest(feed)
+    values = partner.sampan.rows(
+        f'select "{column.name}" from raw."{feed}" where "{column.name}" like \'p1%%\''
+        f" union all select fields ->> '{column.name}' from quarantine.record where fields ->> '{column.name}' like 'p1%%'"
+    )
+    assert len(values) == 3
+    assert len(set(values)) == 1
+
+
+def test_an_hkid_does_not_hold_a_row_back_when_its_column_may_hold_one(partner):
+    feed = "customs_declarations"
+    given = rows(feed, 2)
+    given[0] |= {"trader_id": hkid("Q", "123456"), "trader_name": "INDIVIDUAL"}
+    given[1] |= {"trader_id": "Q1234560", "trader_name": "INDIVIDUAL"}
+    assert hkid("Q", "123456") != "Q123456(0)"
+    partner.hands_over(feed, DAY, given)
+    partner.ingest(feed)
+    assert gate.run(feed) == {"batches": 0, "held": 0}
+    ((value,),) = partner.sampan.rows(
+        "select q.fields ->> 'trader_id' from quarantine.record q where 'trader_id.pattern' = any(broken_rules)"
+    )
+    assert re.fullmatch(r"invalid_p1_[0-9a-f]{64}", value)
+
+
+@pytest.mark.parametrize(
+    "feed", feeds(lambda c: c.drift == "add_nullable" and any(col.personal == "drop" for col in c.columns))
+)
+def test_load_holds_the_batch_when_a_personal_column_may_have_come_under_another_name(feed, partner):
+    contract, given = contract_of(feed), rows(feed, 3)
+    column = next(c for c in contract.columns if c.personal == "drop")
+    partner.hands_over(feed, DAY, given, renamed={column.name: "Mobile"})
+    batch = partner.ingest(feed)
+    assert (batch["state"], batch["problem"]["rule"]) == ("held", "delivery.header_personal_data")
+    columns = partner.sampan.rows("select attname from pg_attribute where attrelid = 'raw.hkecic_policies'::regclass")
+    assert not any(name.startswith("x_") for (name,) in columns)
+
+
+# --- roles ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_steward_reads_the_quarantine_of_its_own_feeds_only_when_it_is_connected(partner):
+    with psycopg.connect(settings().dsn("admin"), autocommit=True) as connection:
+        checked = 0
+        for contract in load_all().values():
+            connection.execute(sql.SQL("set role {}").format(sql.Identifier(f"steward_{contract.partner}")))
+            for other in load_all().values():
+                query = sql.SQL("select * from quarantine.{}").format(sql.Identifier(other.feed))
+                if other.partner == contract.partner:
+                    connection.execute(query)
+                else:
+                    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                        connection.execute(query)
+                checked += 1
+            for query in (
+                "select * from quarantine.record",
+                "select * from ops.batch",
+                f"select * from raw.{other.feed}",
+            ):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(query)
+            connection.execute("reset role")
+        assert checked >= 100
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select * from raw.customs_declarations",
+        "select * from quarantine.record",
+        "select * from ops.batch",
+        "select * from staging.x",
+        "create table marts.x (a int)",
+        "create table public.x (a int)",
+        "create schema x",
+        "create temporary table x (a int)",
+        "set role sampan_loader",
+        "select pg_read_file('postgresql.conf')",
+        "copy (select 1) to program 'true'",
+    ],
+)
+def test_the_bi_role_is_refused_when_it_leaves_the_marts(query, sampan):
+    with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable)) as refused:
+        sampan.rows(query, role="bi")
+    assert "staging.x" in query or isinstance(refused.value, psycopg.errors.InsufficientPrivilege)

@@ -1,0 +1,263 @@
+"""Quarantine: what is kept of a bad row, and the way back for it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+from sampan import ledger, load, quarantine
+from sampan.contract import load as contract_of
+from sampan.errors import PermanentFailure
+
+from tests.factory import DAY, FEEDS, adds_up, feeds, rows, stored
+
+FEED = "customs_declarations"
+CONTRACT = contract_of(FEED)
+MANY = 100
+
+
+def spoilt(feed: str, count: int = 1) -> tuple[list[dict], list[dict]]:
+    """(rows as delivered, the first `count` of them with a bad value; the same rows as they should be)."""
+    given, contract = rows(feed, MANY), contract_of(feed)
+    others = [c for c in contract.stored if not c.primary_key and not c.enum]
+    needed = next((c.name for c in others if c.required), None)
+    bad = {needed: None} if needed else {next(c.name for c in others if "exclusiveMinimum" in c.options): "-1"}
+    return [row | bad if n < count else row for n, row in enumerate(given)], given
+
+
+def corrected(feed: str, given: list[dict], ids=()) -> str:
+    """The export of a feed's open rows with every value put right."""
+    contract = contract_of(feed)
+    by_key = {tuple(row[name] for name in contract.key): row for row in given}
+    reader = csv.DictReader(io.StringIO(quarantine.export(contract, quarantine.entries(feed, ids))))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, reader.fieldnames or [])
+    writer.writeheader()
+    for row in reader:
+        right = by_key[tuple(row[name] for name in contract.key)]
+        writer.writerow(row | {c.name: right[c.name] or "" for c in contract.stored})
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("feed", feeds(lambda c: c.budget >= 0.01, least=10))
+def test_replay_publishes_the_row_once_when_it_has_been_corrected(feed, partner, tmp_path):
+    delivered, right = spoilt(feed)
+    partner.hands_over(feed, DAY, delivered)
+    batch = partner.ingest(feed)
+    assert (batch["rows_published"], batch["rows_quarantined"]) == (MANY - 1, 1), batch["problem"]
+    file = tmp_path / "corrected.csv"
+    file.write_text(corrected(feed, right))
+    assert quarantine.replay(feed, corrected=file) == {"rows": 1, "published": 1, "quarantined": 0}
+    assert partner.raw(feed) == stored(contract_of(feed), right)
+    states = partner.sampan.rows("select state, resolved_by_batch_id from quarantine.record")
+    assert states == [("resolved", partner.sampan.batch(feed)["batch_id"])]
+    replays = partner.sampan.rows("select origin, replays, business_date from ops.batch order by batch_id")
+    assert replays == [("delivery", None, DAY), ("replay", batch["batch_id"], DAY)]
+    adds_up(partner.sampan)
+    with pytest.raises(PermanentFailure, match="not open"):
+        quarantine.replay(feed, corrected=file)
+    assert partner.raw(feed) == stored(contract_of(feed), right)
+
+
+def test_replay_keeps_the_row_when_it_is_still_broken(partner):
+    delivered, _ = spoilt(FEED, 2)
+    partner.hands_over(FEED, DAY, delivered)
+    partner.ingest(FEED)
+    assert quarantine.replay(FEED) == {"rows": 2, "published": 0, "quarantined": 2}
+    opened, resolved = quarantine.entries(FEED), quarantine.entries(FEED, state="resolved")
+    assert [entry.fields for entry in opened] == [entry.fields for entry in resolved]
+    assert len(opened) == 2
+    assert len(partner.raw(FEED)) == MANY - 2
+    adds_up(partner.sampan)
+
+
+def test_replay_as_it_is_publishes_the_row_when_the_contract_has_changed_since(partner, monkeypatch):
+    given = rows(FEED, MANY)
+    given[4]["unit_code"] = "99"
+    partner.hands_over(FEED, DAY, given)
+    partner.ingest(FEED)
+    for _ in range(2):
+        assert quarantine.replay(FEED) == {"rows": 1, "published": 0, "quarantined": 1}
+    columns = tuple(replace(c, enum=(*c.enum, "99")) if c.name == "unit_code" else c for c in CONTRACT.columns)
+    monkeypatch.setattr(ledger, "load", lambda feed: replace(CONTRACT, columns=columns))
+    assert quarantine.replay(FEED) == {"rows": 1, "published": 1, "quarantined": 0}
+    assert partner.raw(FEED) == stored(CONTRACT, given)
+    assert quarantine.entries(FEED) == []
+
+
+def test_replay_finishes_when_it_was_interrupted(partner, monkeypatch, tmp_path):
+    delivered, right = spoilt(FEED)
+    partner.hands_over(FEED, DAY, delivered)
+    partner.ingest(FEED)
+    file = tmp_path / "corrected.csv"
+    file.write_text(corrected(FEED, right))
+    for module in (load, quarantine.gate, quarantine.publish):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                quarantine.replay(FEED, corrected=file)
+    assert quarantine.replay(FEED, corrected=file)["published"] == 1
+    assert partner.raw(FEED) == stored(CONTRACT, right)
+    adds_up(partner.sampan)
+
+
+def test_replay_brings_back_what_could_not_be_split_when_it_has_been_typed_in(partner, tmp_path):
+    from tests.factory import encode
+
+    given = rows(FEED, MANY)
+    import gzip
+
+    body = gzip.decompress(encode(CONTRACT, given)).splitlines()
+    body[5] = body[5].rsplit(b",", 3)[0]
+    partner.puts(FEED, DAY, "x.csv.gz", gzip.compress(b"\n".join(body)))
+    partner.ingest(FEED)
+    (entry,) = quarantine.entries(FEED)
+    assert (entry.fields, entry.line) == (None, 6)
+    with pytest.raises(PermanentFailure, match="no open row"):
+        quarantine.replay(FEED)
+    file = tmp_path / "typed.csv"
+    names = [c.name for c in CONTRACT.stored]
+    out = io.StringIO()
+    csv.writer(out).writerows([["_quarantine_id", *names], [entry.quarantine_id, *(given[4][n] or "" for n in names)]])
+    file.write_text("\ufeff" + out.getvalue(), encoding="utf-8")
+    assert quarantine.replay(FEED, corrected=file)["published"] == 1
+    assert partner.raw(FEED) == stored(CONTRACT, given)
+
+
+def test_replay_keeps_what_the_file_does_not_name_when_columns_are_left_out(partner, tmp_path):
+    given = rows(FEED, MANY)
+    delivered = [row | ({"value_hkd": "-1"} if n == 0 else {}) for n, row in enumerate(given)]
+    partner.hands_over(FEED, DAY, delivered)
+    partner.ingest(FEED)
+    (entry,) = quarantine.entries(FEED)
+    file = tmp_path / "short.csv"
+    file.write_text(f"_quarantine_id,value_hkd\n{entry.quarantine_id},{given[0]['value_hkd']}\n")
+    assert quarantine.replay(FEED, corrected=file)["published"] == 1
+    assert partner.raw(FEED) == stored(CONTRACT, given)
+
+
+def test_replay_links_each_line_to_its_row_when_a_value_spans_lines(partner):
+    given = rows(FEED, MANY)
+    for n in range(3):
+        given[n] |= {"goods_description": f"first {n}\nsecond {n}", "hkhs_code": "1"}
+    partner.hands_over(FEED, DAY, given)
+    partner.ingest(FEED)
+    quarantine.replay(FEED)
+    linked = partner.sampan.rows(
+        "select old.fields ->> 'goods_description', new.fields ->> 'goods_description' from ops.replay_line l"
+        " join quarantine.record old on old.quarantine_id = l.quarantine_id"
+        " join quarantine.record new on new.batch_id = l.batch_id and new.line = l.line"
+    )
+    assert len(linked) == 3
+    assert all(old == new for old, new in linked)
+
+
+@pytest.mark.parametrize("feed", feeds(lambda c: c.corrections == "replace_period", least=2))
+def test_replay_leaves_the_batch_it_comes_from_when_the_feed_replaces_periods(feed, partner, tmp_path):
+    delivered, right = spoilt(feed)
+    partner.hands_over(feed, DAY, delivered)
+    first = partner.ingest(feed)
+    file = tmp_path / "corrected.csv"
+    file.write_text(corrected(feed, right))
+    quarantine.replay(feed, corrected=file)
+    assert partner.raw(feed) == stored(contract_of(feed), right)
+    assert partner.sampan.one("select state from ops.batch where batch_id = %s", first["batch_id"]) == "published"
+
+
+@pytest.mark.parametrize("feed", feeds(lambda c: c.drift == "add_nullable" and c.source.kind == "s3", least=3))
+def test_replay_keeps_the_value_of_an_added_column_when_the_row_comes_back(feed, partner, tmp_path):
+    delivered, right = spoilt(feed)
+    partner.hands_over(feed, DAY, delivered, added={"Colour": [f"red {n}" for n in range(MANY)]})
+    partner.ingest(feed)
+    file = tmp_path / "corrected.csv"
+    text = corrected(feed, right)
+    assert "x_colour" in text.splitlines()[0]
+    file.write_text(text)
+    quarantine.replay(feed, corrected=file)
+    assert partner.sampan.one(f'select count(distinct x_colour) from raw."{feed}"') == MANY
+    assert (
+        partner.sampan.rows(
+            f"select attname from pg_attribute where attrelid = 'raw.{feed}'::regclass and attname like 'x_x_%%'"
+        )
+        == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("declaration_no\nTD1\n", "quarantine.columns"),
+        ("_quarantine_id,no_such\n1,2\n", "quarantine.columns"),
+        ("_quarantine_id,version\nx,2\n", "quarantine.id"),
+        ("_quarantine_id,version\n²,2\n", "quarantine.id"),
+        ("_quarantine_id,version\n99999999999999999999,2\n", "quarantine.id"),
+        ("_quarantine_id,version\n{id},2\n{id},3\n", "quarantine.id"),
+        ("_quarantine_id,version\n999999,2\n", "quarantine.id"),
+        ("_quarantine_id,version\n", "quarantine.nothing_to_replay"),
+        ("", "quarantine.columns"),
+        ("_quarantine_id,version\n\udcff,2\n", "quarantine.unreadable"),
+    ],
+)
+def test_replay_is_refused_with_its_reason_when_the_file_is_wrong(text, rule, partner, tmp_path):
+    delivered, _ = spoilt(FEED)
+    partner.hands_over(FEED, DAY, delivered)
+    partner.ingest(FEED)
+    (entry,) = quarantine.entries(FEED)
+    file = tmp_path / "wrong.csv"
+    file.write_text(text.replace("{id}", str(entry.quarantine_id)), errors="surrogateescape")
+    with pytest.raises(PermanentFailure) as refused:
+        quarantine.replay(FEED, corrected=file)
+    assert refused.value.problem.rule == rule
+    assert partner.sampan.one("select count(*) from ops.batch") == 1
+
+
+def test_discard_gives_rows_up_for_good_when_a_reason_is_given(partner):
+    delivered, _ = spoilt(FEED, 2)
+    partner.hands_over(FEED, DAY, delivered)
+    partner.ingest(FEED)
+    first, second = quarantine.entries(FEED)
+    assert quarantine.discard(FEED, [first.quarantine_id], "sent twice", "a steward") == 1
+    assert quarantine.discard(FEED, [first.quarantine_id], "sent twice", "a steward") == 0
+    assert [entry.quarantine_id for entry in quarantine.entries(FEED)] == [second.quarantine_id]
+    kept = partner.sampan.rows("select state, reason, decided_by from quarantine.record order by quarantine_id")
+    assert kept == [("discarded", "sent twice", "a steward"), ("open", None, None)]
+    assert quarantine.replay(FEED)["rows"] == 1
+    for ids, reason in (([], "why"), ([second.quarantine_id], " ")):
+        with pytest.raises(PermanentFailure):
+            quarantine.discard(FEED, ids, reason, "a steward")
+
+
+@pytest.mark.parametrize("feed", FEEDS)
+def test_gate_keeps_one_of_identical_rows_and_none_of_contradicting_ones_when_keys_repeat(feed, partner):
+    contract, given = contract_of(feed), rows(feed, 300)
+    other = next((c for c in contract.stored if not c.primary_key and not c.enum and c.type == "text"
+                  and "pattern" not in c.options), None) or next(
+        c for c in contract.stored if c.type == "numeric" and given[0][c.name])  # fmt: skip
+    text = "Another synthetic value" if other.type == "text" else "0.07"
+    twice = [given[10], given[10], given[11]]
+    against = given[20] | {other.name: text}
+    partner.hands_over(feed, DAY, [*given, *twice, against])
+    batch = partner.ingest(feed)
+    counted = (batch["rows_in"], batch["rows_published"], batch["rows_quarantined"], batch["rows_duplicate"])
+    assert counted == (304, 299, 2, 3), batch["problem"]
+    rules = [broken for _, broken in partner.quarantined(feed)]
+    assert rules == [["primary_key.contradicting_rows"]] * 2
+    assert partner.raw(feed) == stored(contract, given[:20] + given[21:])
+    adds_up(partner.sampan)
+
+
+def test_counts_and_entries_agree_when_rows_broke_several_rules(partner):
+    given = rows(FEED, MANY)
+    given[0] |= {"value_hkd": "-1.005"}
+    given[1] |= {"value_hkd": "-1"}
+    partner.hands_over(FEED, DAY, given)
+    partner.ingest(FEED)
+    assert quarantine.counts() == [
+        (FEED, "open", "value_hkd.minimum", 2),
+        (FEED, "open", "value_hkd.scale", 1),
+    ]
+    assert len(quarantine.entries(FEED, limit=1)) == 1
+    with pytest.raises(PermanentFailure, match="no feed"):
+        quarantine.entries("no_such_feed")
