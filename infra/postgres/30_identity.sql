@@ -48,7 +48,7 @@ create table if not exists ops.identity_key (
     primary key (source, source_key, key)
 );
 create index if not exists identity_key_by_key on ops.identity_key (key, number);
-comment on table ops.identity_key is 'Under which keys the names of an entity are looked up; number as in identity_entity.';
+comment on table ops.identity_key is 'Under which keys the names of an entity are looked up, and the number that a person or its source gives it.';
 
 create table if not exists ops.identity_link (
     source text not null,

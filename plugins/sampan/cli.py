@@ -458,5 +458,20 @@ def identity_review_reject(review_id: Proposal, reason: Reason) -> None:
     out.print(f"Proposal {review_id} rejected; `sampan build --force` or the next refresh takes it in.")
 
 
+@identity_app.command("decide")
+def identity_decide(
+    source: Annotated[str, typer.Argument(help="Kind of identifier: shop, certificate, mission or number.")],
+    key: Annotated[str, typer.Argument(help="The identifier, as in ops.identity_link.")],
+    number: Annotated[str, typer.Argument(help="Registration number of the enterprise.")],
+    verdict: Annotated[str, typer.Argument(help="same or different.")],
+    reason: Reason,
+) -> None:
+    """Say who an entity is or is not, proposed or not: undoes a wrong link, makes two numbers one enterprise."""
+    from sampan import identity
+
+    identity.decide(source, key, number, verdict, reason, getpass.getuser())
+    out.print("Decided; `sampan build --force` or the next refresh takes it in.")
+
+
 if __name__ == "__main__":
     main()

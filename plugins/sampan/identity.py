@@ -73,8 +73,8 @@ def run(claim: str | None = None) -> dict[str, int]:
         whole = bool(build[1]) or last is None or last[0] != _model()
         # A decision that is made while this runs is left to the next run.
         newest = connection.execute("select coalesce(max(decision_id), 0) from ops.identity_decision").fetchone()
-        new_names = _take_in(connection, whole)
-        entities = _touched(connection, whole, 0 if last is None else last[1])
+        new_names = _take_in(connection, whole, 0 if last is None else last[1])
+        entities = _touched(connection, whole)
         counts = _settle(connection, build[0], entities)
         _survivorship(connection, build[0])
         done = {"names": new_names, "entities": len(entities), **counts}
@@ -101,7 +101,7 @@ def _model() -> str:
 # --- taking in --------------------------------------------------------------------------------------------------------
 
 
-def _take_in(connection: psycopg.Connection[Any], whole: bool) -> int:
+def _take_in(connection: psycopg.Connection[Any], whole: bool, last_decision_id: int) -> int:
     """Bring entities, names and keys up to date; temporary table `changed` holds the entities that are new or other."""
     if whole:
         for table in ("identity_key", "identity_name", "identity_link", "identity_entity"):
@@ -129,6 +129,13 @@ def _take_in(connection: psycopg.Connection[Any], whole: bool) -> int:
         " primary key (source, source_key)) on commit drop"
     )
     connection.execute(
+        "insert into changed select entity.source, entity.source_key, (select max(number) from ops.identity_key"
+        " where identity_key.source = entity.source and identity_key.source_key = entity.source_key), entity.merchant"
+        " from ops.identity_entity as entity where (entity.source, entity.source_key) in"
+        " (select source, source_key from ops.identity_decision where decision_id > %s)",
+        [last_decision_id],
+    )
+    connection.execute(
         "insert into ops.identity_entity (source, source_key, number, number_basis)"
         " select distinct source, source_key, case when source = 'number' then source_key end,"
         " case when source = 'number' then 'registration_number' end from seen on conflict do nothing"
@@ -150,7 +157,7 @@ def _take_in(connection: psycopg.Connection[Any], whole: bool) -> int:
         " from stated join ops.identity_entity as entity using (source, source_key)"
         " where entity.stated_batch_id is null or (entity.number, entity.registry_number, entity.merchant,"
         " entity.operator_uscc) is distinct from (stated.number, stated.registry_number, stated.merchant,"
-        " stated.operator_uscc)"
+        " stated.operator_uscc) on conflict do nothing"
     )
     connection.execute(
         "update ops.identity_entity as entity set number = stated.number,"
@@ -207,10 +214,17 @@ def _new_names(connection: psycopg.Connection[Any]) -> int:
         " select distinct key, source, source_key, entity.number"
         " from new_key join ops.identity_entity as entity using (source, source_key) on conflict do nothing"
     )
+    # The names of an entity are those of the enterprise that a person or its source says it is.
     connection.execute(
-        "update ops.identity_key set number = entity.number from ops.identity_entity as entity join changed"
-        " using (source, source_key) where identity_key.source = entity.source"
-        " and identity_key.source_key = entity.source_key and identity_key.number is distinct from entity.number"
+        "update ops.identity_key set number = holder.number from (select source, source_key, case"
+        " when source = 'number' then entity.number"
+        " else coalesce((array_agg(verdict.number order by decision_id desc) filter (where verdict = 'same'))[1], case"
+        " when not coalesce(bool_or(verdict = 'different' and verdict.number = entity.number), false)"
+        " then entity.number end) end as number"
+        " from changed join ops.identity_entity as entity using (source, source_key)"
+        " left join ops.identity_verdict as verdict using (source, source_key)"
+        " group by source, source_key, entity.number) as holder where identity_key.source = holder.source"
+        " and identity_key.source_key = holder.source_key and identity_key.number is distinct from holder.number"
     )
     return len(added)
 
@@ -218,7 +232,7 @@ def _new_names(connection: psycopg.Connection[Any]) -> int:
 # --- what to look at --------------------------------------------------------------------------------------------------
 
 
-def _touched(connection: psycopg.Connection[Any], whole: bool, last_decision_id: int) -> list[Entity]:
+def _touched(connection: psycopg.Connection[Any], whole: bool) -> list[Entity]:
     """The entities whose link may be another than before, with all that decides on it."""
     connection.execute(
         "create temporary table touched (source text, source_key text, primary key (source, source_key)) on commit drop"
@@ -229,21 +243,15 @@ def _touched(connection: psycopg.Connection[Any], whole: bool, last_decision_id:
         connection.execute("insert into touched select source, source_key from changed")
         connection.execute(
             "insert into touched select distinct other.source, other.source_key from changed"
-            " join ops.identity_entity as entity using (source, source_key)"
             " join ops.identity_key as own using (source, source_key)"
             " join ops.identity_key as other on other.key = own.key"
-            " where entity.number is not null or changed.number_before is not null on conflict do nothing"
+            " where own.number is not null or changed.number_before is not null on conflict do nothing"
         )
         connection.execute(
             "insert into touched select distinct other.source, other.source_key from changed"
             " join ops.identity_entity as entity using (source, source_key) join ops.identity_entity as other"
             " on other.source = entity.source and other.merchant in (entity.merchant, changed.merchant_before)"
             " on conflict do nothing"
-        )
-        connection.execute(
-            "insert into touched select distinct source, source_key from ops.identity_decision"
-            " join ops.identity_entity using (source, source_key) where decision_id > %s on conflict do nothing",
-            [last_decision_id],
         )
     connection.execute(
         "delete from touched where source = 'number' and not exists (select from ops.identity_entity as entity"
@@ -372,8 +380,8 @@ def _with_operator(record: Record) -> Record:
 def _enterprises(connection: psycopg.Connection[Any], keys: Sequence[str]) -> tuple[list[Record], set[str]]:
     """Every name of the enterprises that have one of the keys, and which of them the register knows by a BRN."""
     rows = connection.execute(
-        "select distinct entity.number, name, coalesce(operator_uscc, '') from"
-        " (select distinct source, source_key from ops.identity_key where key = any(%s) and number is not null) as k"
+        "select distinct k.number, name, coalesce(operator_uscc, '') from (select distinct source, source_key, number"
+        " from ops.identity_key where key = any(%s) and number is not null) as k"
         " join ops.identity_entity as entity using (source, source_key)"
         " join ops.identity_name using (source, source_key) order by 1, 2, 3",
         [keys],
@@ -541,34 +549,50 @@ def review(review_id: int) -> dict[str, Any]:
 
 def accept(review_id: int, reason: str, by: str) -> None:
     """Say that the entity is the enterprise proposed; its other open proposals fall. Holds from the next build on."""
-    _decided(review_id, "same", reason, by)
+    found = _proposed(review_id, reason)
+    decide(*found, "same", reason, by)
 
 
 def reject(review_id: int, reason: str, by: str) -> None:
     """Say that the entity is not the enterprise proposed, which is never proposed again."""
-    _decided(review_id, "different", reason, by)
+    found = _proposed(review_id, reason)
+    decide(*found, "different", reason, by)
 
 
-def _decided(review_id: int, verdict: str, reason: str, by: str) -> None:
+def _proposed(review_id: int, reason: str) -> tuple[str, str, str]:
+    _check(reason)
+    found = review(review_id)
+    return found["source"], found["source_key"], found["number"]
+
+
+def _check(reason: str) -> None:
     if not reason.strip():
         raise PermanentFailure(Problem("identity.reason", "a decision needs a reason"))
-    state = "accepted" if verdict == "same" else "rejected"
+
+
+def decide(source: str, source_key: str, number: str, verdict: str, reason: str, by: str) -> None:
+    """A person's word on any entity and enterprise, proposed or not: `same` or `different`. The newest word holds."""
+    _check(reason)
+    if verdict not in ("same", "different"):
+        raise PermanentFailure(Problem("identity.verdict", f"{verdict!r} is neither same nor different"))
     with connect("builder", autocommit=False) as connection:
-        row = connection.execute(
-            "update ops.identity_review set state = %s where review_id = %s returning source, source_key, number",
-            [state, review_id],
-        ).fetchone()
-        if row is None:
-            raise PermanentFailure(Problem("identity.review", f"no proposal {review_id}"))
-        if verdict == "same":
-            connection.execute(
-                "update ops.identity_review set state = 'withdrawn' where source = %s and source_key = %s"
-                " and review_id <> %s and state in ('open', 'accepted')",
-                [*row[:2], review_id],
-            )
+        for what in ((source, source_key), ("number", number)):
+            known = "select 1 from ops.identity_entity where source = %s and source_key = %s"
+            if connection.execute(known, what).fetchone() is None:
+                raise PermanentFailure(Problem("identity.unknown", f"no feed has shown {what[0]} {what[1]}"))
         connection.execute(
             "insert into ops.identity_decision (source, source_key, number, verdict, reason, decided_by)"
             " values (%s, %s, %s, %s, %s, %s)",
-            [*row, verdict, reason, by],
+            [source, source_key, number, verdict, reason, by],
         )
+        connection.execute(
+            "update ops.identity_review set state = %s where source = %s and source_key = %s and number = %s",
+            ["accepted" if verdict == "same" else "rejected", source, source_key, number],
+        )
+        if verdict == "same":
+            connection.execute(
+                "update ops.identity_review set state = 'withdrawn' where source = %s and source_key = %s"
+                " and number <> %s and state in ('open', 'accepted')",
+                [source, source_key, number],
+            )
         connection.commit()

@@ -335,6 +335,20 @@ def test_rejected_link_is_not_made_or_proposed_again(known):
     assert known.link("jd:1") == ("linked", "90000001", "decision")
 
 
+def test_names_of_an_entity_count_for_the_enterprise_that_a_person_says_it_is(known):
+    known.register("90000001", "Quill Moss Toys Limited").shop("jd:1", "睿卫穗旗舰店").batch().build()
+    assert known.link("jd:1") == ("unlinked", None, None)
+    identity.decide("shop", "jd:1", "90000001", "same", "its page names the company", "analyst")
+    known.shop("tmall:1", "睿卫穗海外专营店").batch(1).build()
+    assert known.link("tmall:1") == ("linked", "90000001", "name")
+    before = known.all_state()
+    known.build(full_refresh=True)
+    assert known.all_state() == before
+    identity.decide("shop", "jd:1", "90000001", "different", "the page was copied", "analyst")
+    known.build()
+    assert known.link("jd:1") == known.link("tmall:1") == ("unlinked", None, None)
+
+
 def test_review_commands_show_and_decide(known):
     known.register("90000001", "恒豐貿易有限公司").shop("jd:1", "恒丰旗舰店").batch().build()
     ((_, review_id),) = known.proposals().items()
@@ -350,6 +364,20 @@ def test_review_commands_show_and_decide(known):
     assert known.link("jd:1") == ("linked", "90000001", "decision")
     assert known.sampan.one("select reason from ops.identity_decision") == "seen the licence"
     assert known.sampan.cli("identity", "review", "show", "99999").returncode == 1
+
+
+def test_link_that_was_made_wrongly_is_undone_by_a_person(known):
+    known.register("90000001", "恒豐貿易有限公司").register("90000002", "睿衞穗國際有限公司")
+    known.shop("jd:1", "恒丰贸易旗舰店").shop("jd:2", "恒丰旗舰店", number="90000002", merchant="M1").batch().build()
+    identity.decide("shop", "jd:1", "90000001", "different", "another firm, by its licence", "analyst")
+    identity.decide("shop", "jd:2", "90000001", "same", "the organiser copied the wrong number", "analyst")
+    known.build()
+    assert known.link("jd:1") == ("unlinked", None, None)
+    assert known.link("jd:2") == ("linked", "90000001", "decision")
+    with pytest.raises(PermanentFailure, match="no feed has shown shop jd:9"):
+        identity.decide("shop", "jd:9", "90000001", "same", "because", "analyst")
+    with pytest.raises(PermanentFailure, match="neither"):
+        identity.decide("shop", "jd:1", "90000001", "perhaps", "because", "analyst")
 
 
 def test_decision_needs_a_reason_and_a_proposal(known):
