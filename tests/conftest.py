@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -127,6 +128,13 @@ def secrets_of_session() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def template(server: str, secrets_of_session: dict[str, str]) -> Iterator[str]:
     """A database with the platform's schemas, from which each test's is copied."""
+    with template_on(server, secrets_of_session) as name:
+        yield name
+
+
+@contextmanager
+def template_on(server: str, secrets_of_session: dict[str, str]) -> Iterator[str]:
+    """Name of a database with the platform's schemas on a server."""
     name = f"sampan_template_{secrets.token_hex(4)}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))

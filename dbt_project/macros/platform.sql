@@ -26,3 +26,14 @@
 {% macro postgres__hong_kong_date(column) -%}
     cast(timezone('Asia/Hong_Kong', {{ column }}) as date)
 {%- endmacro %}
+
+{#- The primary key of a mart, put in place when the rows are there: one sorted pass, not a look-up for each row. -#}
+{% macro add_primary_key() -%}
+    {%- if model.config.meta.primary_key -%}
+        {{ return(adapter.dispatch('add_primary_key', 'sampan')(model.config.meta.primary_key)) }}
+    {%- endif -%}
+{%- endmacro %}
+{% macro default__add_primary_key(columns) %}{% endmacro %}
+{% macro postgres__add_primary_key(columns) -%}
+    alter table {{ this }} add primary key ({{ columns | join(', ') }})
+{%- endmacro %}

@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 import yaml
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 
@@ -29,6 +30,8 @@ PROJECT = HOME / "dbt_project"
 MARTS = "marts"
 # Before the models of this step run, the linkage says who the named are.
 IDENTITY = "identity"
+# Share of all published rows from which on a build derives its persistent tables anew instead of merging into them.
+MOSTLY = 0.5
 # What a database says when it is away or busy rather than at odds with a model.
 AWAY = ("could not connect", "connection to server", "server closed the connection", "terminating connection",
         "deadlock detected", "lock timeout", "the database system is", "is in other hands")  # fmt: skip
@@ -119,12 +122,29 @@ def _begin(connection: psycopg.Connection[Any], force: bool, full_refresh: bool)
                 [build_no],
             )
             connection.execute("delete from ops.build_step where build_no = %s", [build_no])
+            _clear(connection)
             connection.execute(
                 "update ops.build set state = 'open', built_at = null, full_refresh = full_refresh or %s,"
                 " as_of_date = (select max(business_date) from ops.batches_built) where build_no = %s",
-                [full_refresh, build_no],
+                [full_refresh or _mostly_new(connection), build_no],
             )
         return current(connection)
+
+
+def _clear(connection: psycopg.Connection[Any]) -> None:
+    """Drop what an unfinished build left in the schema that the next release is made of."""
+    tables = connection.execute("select tablename from pg_tables where schemaname = 'build'").fetchall()
+    for (table,) in tables:
+        connection.execute(sql.SQL("drop table {}").format(sql.Identifier("build", table)))
+
+
+def _mostly_new(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the build takes in so much of all there is that deriving it all anew costs less than merging it."""
+    share = (
+        "select coalesce(sum(rows_published) filter (where batch_id in (select batch_id from ops.batches_to_build)), 0)"
+        " >= %s * coalesce(sum(rows_published), 0) from ops.batch join ops.batches_built using (batch_id)"
+    )
+    return bool(connection.execute(share, [MOSTLY]).fetchone()[0])  # type: ignore[index]
 
 
 def fail(connection: psycopg.Connection[Any], build_no: int, problem: Problem) -> None:
@@ -193,6 +213,8 @@ def _finish(
     """Store what the nodes said and how the step ended, unless another builder has claimed it since."""
     good = not error and all(row["status"] in ("success", "pass", "warn", "no-op") for row in results)
     with connection.transaction():
+        # Families that end at the same time: the later one has to see the earlier one as done.
+        connection.execute("select from ops.build where build_no = %s for update", [build.build_no])
         changed = connection.execute(
             "update ops.build_step set state = %s, ended_at = clock_timestamp()"
             " where build_no = %s and step = %s and token = %s",

@@ -10,6 +10,7 @@ from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zoneinfo import available_timezones
 
 import yaml
 
@@ -398,6 +399,8 @@ def check(path: Path) -> list[Problem]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         return [Problem("contract.yaml", str(error.problem), str(path), line)]
+    except OSError as error:
+        return [Problem("contract.unreadable", error.strerror or str(error), str(path))]
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         return [Problem("contract.yaml", str(error), str(path), 1)]
     if not isinstance(document, dict):
@@ -406,7 +409,7 @@ def check(path: Path) -> list[Problem]:
         (list(error.absolute_path), "contract.standard", _deepest(error)) for error in _standard().iter_errors(document)
     ]
     if not found:
-        found = list(_semantic(document, path))
+        found = list(_meaning(document, path))
     problems = (Problem(rule, message, str(path), _line(root, where)) for where, rule, message in found)
     return sorted(set(problems), key=lambda problem: (problem.line or 0, problem.message))
 
@@ -429,8 +432,21 @@ def _deepest(error: Any) -> str:
 Finding = tuple[list[Any], str, str]
 
 
+def _meaning(document: dict[str, Any], path: Path) -> Iterator[Finding]:
+    """What Sampan needs beyond the standard; a shape that nobody thought of is a finding too."""
+    sound = True
+    try:
+        for finding in _semantic(document, path):
+            sound = False
+            yield finding
+        if sound:
+            _contract(document, path)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        yield [], "contract.shape", f"something is not of the expected shape: {type(error).__name__}: {error}"
+
+
 def _semantic(document: dict[str, Any], path: Path) -> Iterator[Finding]:
-    """What Sampan needs beyond the standard."""
+    """What Sampan needs, part by part."""
     if document["id"] != path.stem:
         yield ["id"], "contract.id", f"id {document['id']!r} differs from the file's name {path.stem!r}"
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", str(document["id"])):
@@ -482,6 +498,13 @@ def _check_column(item: dict[str, Any], before: list[Any]) -> Iterator[tuple[str
         yield "contract.missing", f"{name}: description is missing"
     if item.get("primaryKey") and not item.get("primaryKeyPosition"):
         yield "contract.key", f"{name}: primaryKeyPosition is missing"
+    options = item.get("logicalTypeOptions") or {}
+    bounded = item["logicalType"] != "string" or item.get("enum") or {"pattern", "maxLength"} & options.keys()
+    if item.get("primaryKey") and not bounded:
+        yield (
+            "contract.key",
+            f"{name}: a text of the key needs a pattern, codes or a maxLength: an index holds short ones",
+        )
     if item.get("primaryKey") and not item.get("required"):
         yield "contract.key", f"{name}: a key column is required"
     custom = _custom(item.get("customProperties"))
@@ -489,7 +512,6 @@ def _check_column(item: dict[str, Any], before: list[Any]) -> Iterator[tuple[str
         yield "contract.unknown_property", f"{name}: unknown property {unknown!r}"
     if custom.get("personalData", "none") not in PERSONAL:
         yield "contract.personal_data", f"{name}: personalData is one of {', '.join(PERSONAL)}"
-    options = item.get("logicalTypeOptions") or {}
     for unknown in options.keys() - OPTIONS[item["logicalType"]]:
         yield "contract.option", f"{name}: {unknown!r} means nothing for {item['logicalType']}"
     if "pattern" in options:
@@ -499,9 +521,7 @@ def _check_column(item: dict[str, Any], before: list[Any]) -> Iterator[tuple[str
             yield "contract.pattern", f"{name}: pattern does not compile: {error}"
     if item["logicalType"] in ("date", "timestamp"):
         for bound in {"minimum", "maximum"} & options.keys():
-            try:
-                date.fromisoformat(str(options[bound])[:10])
-            except ValueError:
+            if not _is_date(str(options[bound])[:10]):
                 yield "contract.option", f"{name}: {bound} {options[bound]!r} is not a date"
 
 
@@ -538,6 +558,8 @@ def _check_predicate(name: str, predicate: str, names: set[str]) -> Iterator[tup
         return
     if tree.find(exp.Subquery, exp.From) or not isinstance(tree, exp.Select):
         yield "contract.predicate", f"{name}: a row rule looks at its own row only"
+    for function in tree.find_all(exp.Anonymous):
+        yield "contract.predicate", f"{name}: {function.name} is no function of portable SQL"
     for column in tree.find_all(exp.Column):
         if column.name not in names | {"business_date"}:
             yield "contract.predicate", f"{name}: no column {column.name!r}"
@@ -675,16 +697,17 @@ def _check_failure(failure: dict[str, Any], batch: dict[str, Any] | None) -> Ite
 
 
 def _check_custom(document: dict[str, Any], names: list[Any]) -> Iterator[Finding]:
-    where: list[Any] = ["customProperties"]
     custom = _custom(document["customProperties"])
+    lines = [item["property"] for item in document["customProperties"]]
+    where: list[Any] = ["customProperties"]
     for unknown in custom.keys() - CONTRACT_PROPERTIES:
-        yield where, "contract.unknown_property", f"unknown property {unknown!r}"
+        yield [*where, lines.index(unknown)], "contract.unknown_property", f"unknown property {unknown!r}"
     absent = CONTRACT_PROPERTIES - custom.keys()
     for key in sorted(absent):
         yield where, "contract.missing", f"{key} is missing"
     if absent:
         return
-    calendar = custom["calendar"]
+    calendar, where = custom["calendar"], ["customProperties", lines.index("calendar")]
     for key in ("days", "due", "timezone", "missing", "empty"):
         if key not in calendar:
             yield where, "contract.calendar", f"calendar.{key} is missing"
@@ -695,19 +718,22 @@ def _check_custom(document: dict[str, Any], names: list[Any]) -> Iterator[Findin
         yield where, "contract.calendar", "calendar.day is 1 to 7 with weekly, 1 to 28 with monthly, and not otherwise"
     if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", str(calendar.get("due"))):
         yield where, "contract.calendar", "calendar.due is HH:MM, in quotes"
+    if calendar.get("timezone") not in available_timezones():
+        yield where, "contract.calendar", f"calendar.timezone {calendar.get('timezone')!r} is none"
     if calendar.get("missing") not in ("late", "accept"):
         yield where, "contract.calendar", "calendar.missing is late or accept"
     if calendar.get("empty") not in ("hold", "accept"):
         yield where, "contract.calendar", "calendar.empty is hold or accept"
-    budget = custom["rejectionBudget"]
-    if not isinstance(budget, int | float) or not 0 <= budget <= 1:
+    budget, where = custom["rejectionBudget"], ["customProperties", lines.index("rejectionBudget")]
+    if not isinstance(budget, int | float) or isinstance(budget, bool) or not 0 <= budget <= 1:
         yield where, "contract.budget", "rejectionBudget is a share from 0 to 1"
+    where = ["customProperties", lines.index("schemaDrift")]
     if custom["schemaDrift"].get("policy") not in DRIFT:
         yield where, "contract.drift", f"schemaDrift.policy is one of {', '.join(DRIFT)}"
     for alias in custom["schemaDrift"].get("aliases", ()):
-        if {"from", "to", "since"} - alias.keys() or alias["to"] not in names:
-            yield where, "contract.drift", "an alias has from, to (a column) and since (a date)"
-    corrections = custom["corrections"]
+        if {"from", "to", "since"} - alias.keys() or alias["to"] not in names or not _is_date(alias["since"]):
+            yield where, "contract.drift", "an alias has from, to (a column) and since (a date, in quotes)"
+    corrections, where = custom["corrections"], ["customProperties", lines.index("corrections")]
     if corrections.get("policy") not in CORRECTIONS:
         yield where, "contract.corrections", f"corrections.policy is one of {', '.join(CORRECTIONS)}"
     if (corrections.get("policy") == "versioned") != ("versionColumn" in corrections):
@@ -715,5 +741,13 @@ def _check_custom(document: dict[str, Any], names: list[Any]) -> Iterator[Findin
     if "versionColumn" in corrections and corrections["versionColumn"] not in names:
         yield where, "contract.corrections", f"no column {corrections['versionColumn']!r}"
     retention = [item for item in document["slaProperties"] if item.get("property") == "retention"]
-    if len(retention) != 1 or retention[0].get("unit") not in ("d", "m", "y"):
+    if len(retention) != 1 or retention[0].get("unit") not in ("d", "m", "y") or type(retention[0]["value"]) is not int:
         yield ["slaProperties"], "contract.retention", "slaProperties needs one retention in d, m or y"
+
+
+def _is_date(text: Any) -> bool:
+    try:
+        date.fromisoformat(text)
+    except (TypeError, ValueError):
+        return False
+    return True

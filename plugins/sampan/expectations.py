@@ -36,6 +36,8 @@ COUNTED = frozenset(
         "expect_column_unique_value_count_to_be_between",
     }
 )
+# Names of errors that a restart of the server, a lost connection or a lock in the way leaves behind.
+PASSING = r"OperationalError|InterfaceError|Shutdown|CannotConnectNow|QueryCanceled|LockNotAvailable|Deadlock|Serialization"
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def validate(
     except PermanentFailure:
         raise
     except Exception as error:  # noqa: BLE001 - it raises whatever its metrics raise
-        raise _failure(dsn, schema, table, type(error).__name__) from None
+        raise _failure(dsn, schema, table, _chain(error)) from None
     finally:
         if source is not None and asset is not None:
             source.delete_asset(f"{schema}.{table}")
@@ -187,6 +189,15 @@ def _error_name(info: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _chain(error: BaseException | None) -> str:
+    """Names of an error and of those behind it, without their texts, which may quote a value."""
+    names: list[str] = []
+    while error is not None:
+        names.append(type(error).__name__)
+        error = error.__cause__ or error.__context__
+    return ", ".join(dict.fromkeys(names))
+
+
 def _failure(dsn: str, schema: str, table: str, what: str) -> Exception:
     """Why a gate could not decide: the database is away (transient), or table or rule are amiss (permanent)."""
     import psycopg
@@ -196,6 +207,9 @@ def _failure(dsn: str, schema: str, table: str, what: str) -> Exception:
             connection.execute("select 1")
     except OperationalError:
         return TransientFailure(f"the warehouse cannot be reached to check {schema}.{table}")
+    # A server that was away may be back by the time it is asked.
+    if re.search(PASSING, what):
+        return TransientFailure(f"the warehouse went away while {schema}.{table} was checked ({what})")
     return PermanentFailure(Problem("gate.cannot_evaluate", f"{schema}.{table} could not be checked ({what})"))
 
 

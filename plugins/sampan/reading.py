@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from sampan.contract import Column, Contract
 from sampan.errors import PermanentFailure, Problem
-from sampan.privacy import PSEUDONYM, Pseudonymiser, hkid_is_valid
+from sampan.privacy import Pseudonymiser, hkid_is_valid
 
 BLOCK = 1 << 18
 MAX_RECORD_BYTES = 1 << 20
@@ -449,7 +449,7 @@ class Reader:
         fields, changed = [], text is None
         for column, value in zip(self.layout.columns, values, strict=True):
             if column is None:
-                changed = True
+                changed = changed or bool(value)
                 continue
             cleaned = None if value is None or value == "" else self.private.clean(column, value)
             if cleaned is not None and "\0" in cleaned:
@@ -745,8 +745,3 @@ def csv_blocks(records: Iterator[Record]) -> Iterator[bytes]:
             buffer.seek(0)
             buffer.truncate()
     yield buffer.getvalue().encode("utf-8", "surrogateescape")
-
-
-def is_pseudonym(value: str) -> bool:
-    """Whether a value already is a pseudonym."""
-    return PSEUDONYM.fullmatch(value) is not None

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -33,6 +34,8 @@ def dbt_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _shared_state(sampan: Sampan, dbt_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SAMPAN_STATE", str(dbt_folder))
+    # So little data is always mostly new: merge all the same, unless a test asks for a full refresh.
+    monkeypatch.setattr(build, "MOSTLY", 2)
     settings.cache_clear()
     yield
     settings.cache_clear()
@@ -438,3 +441,36 @@ def _unit_tests_pass() -> None:
     failed = [result.node.name for result in outcome.result.results if str(result.status) != "pass"]
     assert (outcome.success, failed) == (True, [])
     assert len(outcome.result.results) >= 13
+
+
+def test_a_build_begins_without_what_an_unfinished_one_left(sampan):
+    publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01"}])
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute("create schema build")
+        connection.execute("create table build.mart_of_before (id int)")
+    build.run("staging")
+    assert sampan.rows("select tablename from pg_tables where schemaname = 'build'") == []
+
+
+def test_families_of_marts_that_end_together_complete_the_build(sampan):
+    publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01"}])
+    with build.lock() as connection:
+        assert build._begin(connection, force=False, full_refresh=False) is not None
+    for step in build.steps():
+        sampan.rows("insert into ops.build_step (build_no, step) values (1, %s) returning 1", step)
+    *before, one, other = build.steps()
+    sampan.rows("update ops.build_step set state = 'done' where step = any(%s) returning 1", before)
+    with (
+        psycopg.connect(settings().dsn("builder"), autocommit=True) as first,
+        psycopg.connect(settings().dsn("builder"), autocommit=True) as second,
+        ThreadPoolExecutor() as pool,
+    ):
+        current = build.current(first)
+        assert current is not None
+        with first.transaction():
+            build._finish(first, current, one, 1, [], "")
+            waiting = pool.submit(build._finish, second, current, other, 1, [], "")
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.5)
+        waiting.result(timeout=10)
+    assert sampan.one("select state from ops.build") == "built"

@@ -1,5 +1,13 @@
 -- One row per enterprise that any feed has shown. Whether it is an SME is known only where the register knows its size.
-{{ config(schema='build', materialized='table', contract={'enforced': true}, indexes=[{'columns': ['brn']}]) }}
+{{
+    config(
+        schema='build',
+        materialized='table',
+        contract={'enforced': true},
+        indexes=[{'columns': ['brn']}],
+        post_hook='{{ add_primary_key() }}'
+    )
+}}
 
 with survivors as (
     select * from {{ ref('stg_ops__identity_survivors') }}

@@ -4,7 +4,7 @@
         incremental_strategy='replace_touched',
         touched='int_insurance__touched',
         touched_key=['policy_no', 'month'],
-        indexes=[{'columns': ['policy_no', 'month']}]
+        indexes=[{'columns': ['policy_no', 'month', 'buyer_country_code', 'hs_chapter'], 'unique': true}]
     )
 }}
 

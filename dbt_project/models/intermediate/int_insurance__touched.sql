@@ -14,7 +14,7 @@ final as (
         shipments.policy_no,
         {{ month_of('shipments.shipped_on') }} as month
     from shipments
-    inner join open_build on shipments.build_no = open_build.build_no
+    where shipments.build_no = (select open_build.build_no from open_build)
 )
 
 select * from final

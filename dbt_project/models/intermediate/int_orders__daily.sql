@@ -5,12 +5,16 @@
         incremental_strategy='replace_touched',
         touched='int_orders__touched',
         touched_key=['platform', 'store_id', 'day'],
-        indexes=[{'columns': ['platform', 'store_id', 'day']}]
+        indexes=[{'columns': ['platform', 'store_id', 'day', 'category', 'customs_regime'], 'unique': true}]
     )
 }}
 
-with lines as (
+with placed_lines as (
     select * from {{ ref('int_orders__lines_versioned') }} where is_current
+),
+
+paid_lines as (
+    select * from {{ ref('int_orders__lines_versioned') }} where is_current and paid_at is not null
 ),
 
 touched as (
@@ -19,21 +23,20 @@ touched as (
 
 placed as (
     select
-        lines.*,
-        {{ hong_kong_date('lines.created_at') }} as day,
+        placed_lines.*,
+        {{ hong_kong_date('placed_lines.created_at') }} as day,
         1 as is_placed,
         0 as is_paid
-    from lines
+    from placed_lines
 ),
 
 paid as (
     select
-        lines.*,
-        {{ hong_kong_date('lines.paid_at') }} as day,
+        paid_lines.*,
+        {{ hong_kong_date('paid_lines.paid_at') }} as day,
         0 as is_placed,
         1 as is_paid
-    from lines
-    where lines.paid_at is not null
+    from paid_lines
 ),
 
 events as (

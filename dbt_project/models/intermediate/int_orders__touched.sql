@@ -12,7 +12,7 @@ open_build as (
 touched_lines as (
     select lines.*
     from lines
-    inner join open_build on lines.build_no = open_build.build_no
+    where lines.build_no = (select open_build.build_no from open_build)
 ),
 
 final as (

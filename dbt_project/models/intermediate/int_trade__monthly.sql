@@ -4,11 +4,17 @@
         incremental_strategy='replace_touched',
         touched='int_trade__touched',
         touched_key=['trader_id', 'month'],
-        indexes=[{'columns': ['trader_id', 'month']}]
+        indexes=[
+            {'columns': ['trader_id', 'month', 'flow', 'counterparty_country_code', 'hs_chapter'], 'unique': true}
+        ]
     )
 }}
 
-with versions as (
+with current_versions as (
+    select * from {{ ref('int_customs__lines_versioned') }} where is_current
+),
+
+all_versions as (
     select * from {{ ref('int_customs__lines_versioned') }}
 ),
 
@@ -18,14 +24,12 @@ touched as (
 
 lines as (
     select
-        versions.*,
-        {{ month_of('versions.movement_date') }} as month
-    from versions
-    where
-        versions.is_current
-        {%- if is_incremental() %}
-            and versions.movement_date >= (select min(touched.month) from touched)
-        {%- endif %}
+        current_versions.*,
+        {{ month_of('current_versions.movement_date') }} as month
+    from current_versions
+    {%- if is_incremental() %}
+        where current_versions.movement_date >= (select min(touched.month) from touched)
+    {%- endif %}
 ),
 
 touched_lines as (
@@ -55,11 +59,11 @@ amended_declarations as (
 -- Whether a declaration was late is a matter of its first version.
 first_lodgements as (
     select
-        versions.declaration_no,
-        min(versions.lodged_at) as lodged_at
-    from versions
-    inner join amended_declarations on versions.declaration_no = amended_declarations.declaration_no
-    group by versions.declaration_no
+        all_versions.declaration_no,
+        min(all_versions.lodged_at) as lodged_at
+    from all_versions
+    inner join amended_declarations on all_versions.declaration_no = amended_declarations.declaration_no
+    group by all_versions.declaration_no
 ),
 
 marked as (

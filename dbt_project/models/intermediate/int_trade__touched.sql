@@ -14,7 +14,7 @@ final as (
         lines.trader_id,
         {{ month_of('lines.movement_date') }} as month
     from lines
-    inner join open_build on lines.build_no = open_build.build_no
+    where lines.build_no = (select open_build.build_no from open_build)
 )
 
 select * from final

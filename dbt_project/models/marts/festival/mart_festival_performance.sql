@@ -90,7 +90,7 @@ final as (
             open_build.last_complete_date < {{ dbt.dateadd('day', 15, 'sales.day') }} or rates.valid_from < sales.day, true
         ) as is_provisional,
         open_build.last_complete_date,
-        cast('Shops on Mainland platforms that share their data; refunds follow for weeks' as text) as coverage_note,
+        cast('shops that share their data' as text) as coverage_note,
         open_build.build_no as release_no
     from sales
     cross join open_build

@@ -1,8 +1,6 @@
 -- One row per SME, scheme and period in which neither its grants nor a rule changed: what it was granted, and what one more
 -- application received in that period could be granted under the rules then in force. Drafts and applications not yet
 -- decided are not counted against it; an SME that never applied has the period of the release day only.
-{{ config(indexes=[{'columns': ['sme_id', 'scheme', 'valid_from'], 'unique': true}]) }}
-
 with headroom as (
     select * from {{ ref('int_funding__headroom') }}
 ),

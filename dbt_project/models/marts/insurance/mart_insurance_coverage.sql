@@ -1,7 +1,5 @@
 -- One row per SME that ever held a policy, month of shipment, market and HKHS chapter: what it declared to HKECIC beside
 -- what it exported. Holders may declare monthly and claims follow months later, so recent months are provisional.
-{{ config(indexes=[{'columns': ['sme_id', 'month']}]) }}
-
 with insured as (
     select * from {{ ref('int_insurance__monthly') }}
 ),
@@ -150,8 +148,7 @@ final as (
             true
         ) as is_provisional,
         open_build.last_complete_date,
-        cast('Declared shipments of policyholders; limits on single buyers are confidential and absent' as text)
-            as coverage_note,
+        cast('policyholders' as text) as coverage_note,
         open_build.build_no as release_no
     from totals
     cross join open_build

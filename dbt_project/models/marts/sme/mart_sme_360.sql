@@ -1,6 +1,6 @@
 -- One row per enterprise: who it is, what it traded, sold online, insured and was granted. The last 12 months end with the
 -- release day. An enterprise that a feed does not show has zero there, which says nothing about what is outside the feed.
-{{ config(indexes=[{'columns': ['sme_id'], 'unique': true}, {'columns': ['brn']}]) }}
+{{ config(indexes=[{'columns': ['brn']}]) }}
 
 with smes as (
     select * from {{ ref('dim_sme') }}
@@ -22,32 +22,22 @@ open_build as (
     from {{ ref('stg_ops__open_build') }}
 ),
 
-trade_months as (
-    select
-        links.sme_id,
-        monthly.flow,
-        monthly.month,
-        sum(monthly.value_hkd) as value_hkd
-    from {{ ref('int_trade__monthly') }} as monthly
-    inner join links on links.source = 'number' and monthly.trader_id = links.source_key
-    group by links.sme_id, monthly.flow, monthly.month
-),
-
 trade as (
     select
-        trade_months.sme_id,
+        links.sme_id,
         sum(
-            case when trade_months.flow <> 'import' and trade_months.month >= open_build.first_month then trade_months.value_hkd else 0 end
+            case when monthly.flow <> 'import' and monthly.month >= open_build.first_month then monthly.value_hkd else 0 end
         ) as export_value_12m_hkd,
         sum(
-            case when trade_months.flow = 'import' and trade_months.month >= open_build.first_month then trade_months.value_hkd else 0 end
+            case when monthly.flow = 'import' and monthly.month >= open_build.first_month then monthly.value_hkd else 0 end
         ) as import_value_12m_hkd,
-        min(case when trade_months.flow <> 'import' then trade_months.month end) as first_export_month,
-        max(case when trade_months.flow <> 'import' then trade_months.month end) as last_export_month,
-        max(trade_months.month) as last_trade_month
-    from trade_months
+        min(case when monthly.flow <> 'import' then monthly.month end) as first_export_month,
+        max(case when monthly.flow <> 'import' then monthly.month end) as last_export_month,
+        max(monthly.month) as last_trade_month
+    from {{ ref('int_trade__monthly') }} as monthly
+    inner join links on links.source = 'number' and monthly.trader_id = links.source_key
     cross join open_build
-    group by trade_months.sme_id
+    group by links.sme_id
 ),
 
 funding as (
@@ -156,7 +146,7 @@ final as (
         festivals.sme_id is not null as has_festival,
         open_build.as_of_date,
         open_build.last_complete_date,
-        cast('Only what the feeds show of it; online sales only of shops linked to the enterprise' as text) as coverage_note,
+        cast('what the feeds show' as text) as coverage_note,
         open_build.build_no as release_no
     from smes
     cross join open_build

@@ -1,6 +1,6 @@
 -- One row per SME, month of movement, flow, market and HKHS chapter. Parcels under HK$4,000, transhipment and samples need
 -- no declaration and are absent; a month is provisional until declarations for its last day are due (14 days after it).
-{{ config(indexes=[{'columns': ['sme_id', 'month']}, {'columns': ['month']}]) }}
+{{ config(indexes=[{'columns': ['month']}]) }}
 
 with monthly as (
     select * from {{ ref('int_trade__monthly') }}
@@ -61,7 +61,7 @@ final as (
             true
         ) as is_provisional,
         open_build.last_complete_date,
-        cast('Declared trade only: no parcels under HK$4,000, transhipment or samples' as text) as coverage_note,
+        cast('declared trade' as text) as coverage_note,
         open_build.build_no as release_no
     from by_sme
     cross join open_build

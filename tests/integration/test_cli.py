@@ -1,0 +1,239 @@
+"""The `sampan` command: what it prints, what it returns, and that it never ends in a stack trace of a person's mistake."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+import sys
+from typing import Any
+
+import pytest
+from sampan import cli, quarantine
+from sampan.contract import FEEDS as FOLDER
+from sampan.contract import load as contract_of
+from sampan.settings import settings
+
+from tests.factory import DAY, FEEDS, encode, rows, stored
+
+FEED = "customs_declarations"
+CONTRACT = contract_of(FEED)
+
+
+class Run:
+    """Runs the command in this process."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, capsys: Any) -> None:
+        self.patch, self.capsys = patch, capsys
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        self.patch.setattr(sys, "argv", ["sampan", *arguments])
+        self.patch.setattr(cli.out, "_width", 200)
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        output = self.capsys.readouterr()
+        return code, output.out, output.err
+
+
+@pytest.fixture
+def run(monkeypatch, capsys) -> Run:
+    return Run(monkeypatch, capsys)
+
+
+def delivered(sampan, *changes: dict, count: int = 40) -> list[dict]:
+    given = rows(FEED, count)
+    body = encode(CONTRACT, [row | (changes[n] if n < len(changes) else {}) for n, row in enumerate(given)])
+    sampan.deliver(FEED, DAY, "delivery.csv.gz", body)
+    return given
+
+
+# --- as a person runs it ----------------------------------------------------------------------------------------------
+
+
+def test_ingest_says_file_and_rule_and_returns_1_when_a_delivery_is_truncated(sampan):
+    body = encode(CONTRACT, rows(FEED, 40))
+    sampan.deliver(FEED, DAY, "cut.csv.gz", body[: len(body) // 2])
+    done = sampan.cli("ingest", FEED)
+    assert done.returncode == 1
+    assert re.search(r"cut\.csv\.gz.*ends too early.*\[delivery\.truncated\]", done.stderr)
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "load customs_declarations: 0 batches, 1 held" in done.stdout
+
+
+def test_a_step_says_to_try_again_and_returns_75_when_the_object_store_is_away(sampan):
+    done = sampan.cli("fetch", FEED, SAMPAN_S3_ENDPOINT="http://127.0.0.1:9")
+    assert done.returncode == 75
+    assert re.fullmatch(r"sampan: object store: .*; try again\n", done.stderr)
+
+
+def test_status_says_what_to_do_and_returns_1_when_the_warehouse_is_not_made_ready(sampan, server):
+    done = sampan.cli("status", SAMPAN_WAREHOUSE_DSN=re.sub(r"dbname=\S+", "dbname=postgres", _dsn(sampan, server)))
+    assert done.returncode in (1, 75)
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("sampan: ")
+
+
+def _dsn(sampan, server: str) -> str:
+    from psycopg.conninfo import make_conninfo
+
+    return make_conninfo(server, dbname="postgres")
+
+
+# --- in this process --------------------------------------------------------------------------------------------------
+
+
+def test_each_step_says_what_it_did_when_it_is_run_by_hand(sampan, run):
+    delivered(sampan, {"value_hkd": "-1"})
+    expected = {
+        "fetch": "1 seen",
+        "land": "1 landed, 0 repeated, 0 refused",
+        "load": "1 batches, 0 held",
+        "gate": "1 batches, 0 held",
+        "publish": "1 batches, 0 held, 39 rows",
+    }
+    for step, said in expected.items():
+        code, out, _ = run(step, FEED, "--date", str(DAY)) if step != "fetch" else run(step, FEED)
+        assert (code, out) == (0, f"{step} {FEED}: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("fetch", "no_such_feed"), 1, "no feed 'no_such_feed'; feeds: "),
+        (("ingest", "no_such_feed"), 1, "no feed 'no_such_feed'; feeds: "),
+        (("quarantine", "list", "no_such_feed"), 1, "no feed"),
+        (("land", FEED, "--date", "06/07/2026"), 2, "does not match the format"),
+        (("land",), 2, "Missing argument"),
+        (("gate", FEED, "--accept", "because"), 1, "--accept goes with --date"),
+        (("quarantine", "discard", FEED, "--reason", " ", "1"), 1, "name the rows"),
+        (("quarantine", "replay", FEED), 1, "no open row"),
+        (("quarantine", "replay", FEED, "--file", "no/such/file.csv"), 1, "No such file"),
+        (("nonsense",), 2, "No such command"),
+    ],
+)
+def test_a_mistake_gets_one_message_when_it_is_made(arguments, code, said, sampan, run):
+    returned, out, err = run(*arguments)
+    assert returned == code
+    assert said in " ".join((out + err).replace("│", " ").split())
+    assert "Traceback" not in err
+
+
+def test_settings_say_which_is_missing_when_nothing_is_set_up(run, monkeypatch, tmp_path):
+    for name in ("SAMPAN_WAREHOUSE_DSN", "SAMPAN_LOADER_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SAMPAN_STATE", str(tmp_path))
+    settings.cache_clear()
+    code, _, err = run("status")
+    settings.cache_clear()
+    assert code == 1
+    assert "SAMPAN_WAREHOUSE_DSN is not set; `make up` writes it" in err
+
+
+def test_status_shows_every_feed_and_what_is_broken_when_something_is(sampan, run):
+    delivered(sampan, {"value_hkd": "-1"})
+    sampan.deliver(FEED, DAY, "odd [bold] [red] name.csv.gz", b"this is no gzip at all")
+    sampan.deliver(FEED, "latest", "lost.csv.gz", b"x")
+    code, _, _ = run("ingest", FEED)
+    assert code == 1
+    code, out, _ = run("status")
+    assert code == 0
+    text = " ".join(out.replace("│", " ").replace("┃", " ").split())
+    assert re.search(rf"{FEED} 2 1 1 0 39 1 0 0 {DAY}", text)
+    for rule in ("[delivery.corrupt]", "[delivery.no_business_date]", "odd [bold] [red] name.csv.gz: "):
+        assert rule in text
+    assert "\x1b" not in out
+
+
+def test_status_says_that_nothing_is_held_when_all_went_well(sampan, run):
+    delivered(sampan)
+    assert run("ingest", FEED)[0] == 0
+    assert "Nothing is held." in run("status")[1]
+
+
+def test_quarantine_show_names_file_line_column_value_and_every_rule(sampan, run):
+    given = delivered(sampan, {}, {"value_hkd": "-1.005", "goods_description": "x [/bold] \x1b[31m red"})
+    run("ingest", FEED)
+    (entry,) = quarantine.entries(FEED)
+    code, out, _ = run("quarantine", "show", FEED)
+    assert code == 0
+    assert f"{entry.quarantine_id} delivery.csv.gz:3 ({DAY})" in out
+    assert "value_hkd = '-1.005': value_hkd.minimum" in out
+    assert "value_hkd = '-1.005': value_hkd.scale" in out
+    assert given[1]["declaration_no"] in out
+    assert "[/bold]" in out
+    assert "\x1b" not in out
+    assert "1 rows shown." in out
+    assert "0 rows shown." in run("quarantine", "show", FEED, "--date", "2020-01-01")[1]
+
+
+def test_quarantine_goes_round_when_rows_are_shown_corrected_replayed_and_discarded(sampan, run, tmp_path):
+    given = delivered(sampan, {"value_hkd": "-1"}, {"value_hkd": "-2"})
+    run("ingest", FEED)
+    code, out, _ = run("quarantine", "list", FEED)
+    assert code == 0
+    assert re.search(rf"{FEED}\W+open\W+value_hkd.minimum\W+2", out)
+    _, exported, _ = run("quarantine", "show", FEED, "--csv")
+    lines = list(csv.DictReader(io.StringIO(exported)))
+    lines[0]["value_hkd"] = given[0]["value_hkd"]
+    file = tmp_path / "corrected.csv"
+    with file.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, list(lines[0]))
+        writer.writeheader()
+        writer.writerow(lines[0])
+    assert run("quarantine", "replay", FEED, "--file", str(file)) == (0, "1 rows, 1 published, 0 quarantined\n", "")
+    reason = ("--reason", "sent twice")
+    assert run("quarantine", "discard", FEED, lines[1]["_quarantine_id"], *reason)[1] == "1 rows discarded.\n"
+    assert sampan.rows("select state from quarantine.record order by quarantine_id") == [("resolved",), ("discarded",)]
+    assert sampan.one(f"select count(*) from raw.{FEED}") == 39
+
+
+def test_gate_accept_publishes_a_held_batch_with_name_and_reason_when_a_person_decides(sampan, run, partner):
+    given = delivered(sampan, *[{"value_hkd": "-1"}] * 10)
+    code, _, _ = run("ingest", FEED)
+    assert code == 1
+    assert sampan.batch(FEED)["problem"]["rule"] == "batch.rejection_budget"
+    assert sampan.batch(FEED)["rows_held"] == 40
+    assert sampan.one(f"select count(*) from raw.{FEED}") == 0
+    code, out, _ = run("gate", FEED, "--date", str(DAY), "--accept", "known fault, agreed by phone")
+    assert (code, out) == (0, f"gate {FEED}: 1 held batches accepted\n")
+    assert run("publish", FEED)[0] == 0
+    batch = sampan.batch(FEED)
+    assert (batch["state"], batch["rows_published"], batch["rows_quarantined"]) == ("published", 30, 10)
+    assert batch["problem"]["accepted_because"] == "known fault, agreed by phone"
+    assert batch["problem"]["accepted_by"]
+    assert partner.raw(FEED) == stored(CONTRACT, given[10:])
+
+
+def test_load_again_takes_held_batches_up_when_asked(sampan, run):
+    delivered(sampan, *[{"value_hkd": "-1"}] * 10)
+    run("ingest", FEED)
+    code, out, _ = run("load", FEED, "--again")
+    assert code == 0
+    assert "1 held batches taken up again" in out
+    assert sampan.batch(FEED)["state"] == "loaded"
+    assert run("gate", FEED)[0] == 1
+
+
+def test_contracts_check_counts_them_when_they_are_in_order(run):
+    code, out, _ = run("contracts", "check")
+    assert (code, out) == (0, f"{len(FEEDS)} contracts are in order.\n")
+    assert len(FEEDS) >= 10
+    assert run("contracts", "list")[0] == 0
+
+
+def test_contracts_check_returns_1_with_file_and_line_when_one_is_wrong(run, tmp_path):
+    file = tmp_path / f"{FEED}.yaml"
+    shutil.copy(FOLDER / f"{FEED}.yaml", file)
+    file.write_text(file.read_text().replace("name: hkhs_code", "name: HKHS Code", 1))
+    code, out, err = run("contracts", "check", str(file))
+    assert code == 1
+    (line,) = [n for n, text in enumerate(file.read_text().splitlines(), 1) if "HKHS Code" in text]
+    assert f"{file}:{line}: " in out
+    assert "Traceback" not in err
+    code, out, err = run("contracts", "check", str(tmp_path / "no_such.yaml"))
+    assert code == 1
+    assert "Traceback" not in err

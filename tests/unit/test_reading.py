@@ -1,0 +1,316 @@
+"""A delivery as records, without a database: bytes, lines, fields, layouts."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import random
+from contextlib import suppress
+from dataclasses import replace
+from datetime import date
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sampan import reading
+from sampan.contract import Alias, Column, Contract, Source, load
+from sampan.errors import PermanentFailure
+from sampan.privacy import Pseudonymiser
+
+from tests.factory import DAY
+
+PRIVATE = Pseudonymiser(b"k" * 32, 1)
+
+
+def column(name: str, kind: str = "string", **more) -> Column:
+    return Column(name, more.pop("source_name", name), kind, f"Column {name}.", **more)
+
+
+def contract_of(source: Source, columns: list[Column], **more) -> Contract:
+    return replace(load("customs_declarations"), source=source, columns=tuple(columns), aliases=(), **more)
+
+
+def csv_contract(columns: list[Column] | None = None, delimiter: str = ",", **more) -> Contract:
+    columns = columns or [column("a", required=True), column("b"), column("c")]
+    return contract_of(Source("s3", "s3://drop/x", "csv", delimiter=delimiter), columns, **more)
+
+
+def reader(contract: Contract, body: bytes) -> reading.Reader:
+    return reading.Reader(contract, lambda: io.BytesIO(body), DAY, "file", PRIVATE)
+
+
+def records(contract: Contract, text: str | bytes) -> list[reading.Record]:
+    return list(reader(contract, text.encode() if isinstance(text, str) else text).records())
+
+
+def refused(contract: Contract, text: str | bytes) -> str:
+    with pytest.raises(PermanentFailure) as failure:
+        records(contract, text)
+    return failure.value.problem.rule
+
+
+# --- bytes ------------------------------------------------------------------------------------------------------------
+
+
+class Trickle(io.BytesIO):
+    """Gives fewer bytes than it is asked for, as a network does."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(min(size, 777) if size and size > 0 else size)
+
+
+def unpacked(contract: Contract, body: bytes, stream: type[io.BytesIO] = io.BytesIO) -> bytes:
+    return b"".join(reading.Reader(contract, lambda: stream(body), DAY, "file", PRIVATE)._bytes())
+
+
+def packed(compression: str) -> Contract:
+    return contract_of(Source("s3", "s3://drop/x", "csv", compression=compression), [column("a")])
+
+
+PACK = {"gzip": lambda data: gzip.compress(data, 1), "zstd": zstandard.ZstdCompressor(level=1).compress, "none": bytes}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.integers(0, 4 * reading.BLOCK + 5),
+    grain=st.sampled_from([1, 3, 1000, 100_000]),
+    kind=st.sampled_from(sorted(PACK)),
+    stream=st.sampled_from([io.BytesIO, Trickle]),
+)
+def test_bytes_come_back_whole_when_they_were_compressed(size, grain, kind, stream):
+    data = (random.Random(size).randbytes(grain) * (size // grain + 1))[:size]
+    assert unpacked(packed(kind), PACK[kind](data), stream) == data
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+@pytest.mark.parametrize("size", [0, 1, reading.BLOCK * 4, reading.BLOCK * 4 + 1, 5_000_000])
+def test_bytes_come_back_whole_when_they_shrink_a_thousandfold(kind, size):
+    assert unpacked(packed(kind), PACK[kind](b"\n" * size)) == b"\n" * size
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_bytes_come_back_whole_when_a_file_has_several_members(kind):
+    parts = [b"one\n" * 1000, b"", b"two\n" * 1000]
+    assert unpacked(packed(kind), b"".join(map(PACK[kind], parts))) == b"".join(parts)
+
+
+def test_bytes_come_back_whole_when_a_gzip_is_padded_with_zeros():
+    assert unpacked(packed("gzip"), gzip.compress(b"one\n") + b"\0" * 1000) == b"one\n"
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_bytes_are_refused_when_any_of_the_end_is_missing(kind):
+    body = PACK[kind](random.Random(1).randbytes(3000))
+    for cut in range(1, len(body), 97):
+        with pytest.raises(PermanentFailure) as failure:
+            unpacked(packed(kind), body[:-cut])
+        assert failure.value.problem.rule in ("delivery.truncated", "delivery.corrupt")
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_bytes_are_refused_or_right_when_a_bit_is_flipped(kind):
+    data = random.Random(2).randbytes(2000) * 3
+    body, chance = bytearray(PACK[kind](data)), random.Random(3)
+    for _ in range(200):
+        place, bit = chance.randrange(len(body)), 1 << chance.randrange(8)
+        body[place] ^= bit
+        # A frame of zstd need not carry a checksum; one of gzip always does.
+        with suppress(PermanentFailure):
+            assert unpacked(packed(kind), bytes(body)) == data or kind == "zstd"
+        body[place] ^= bit
+
+
+def test_bytes_are_refused_when_they_are_more_than_the_contract_allows():
+    contract = replace(packed("none"), source=Source("s3", "x", "csv", max_bytes=1000))
+    with pytest.raises(PermanentFailure) as failure:
+        unpacked(contract, b"a\n" * 600)
+    assert failure.value.problem.rule == "delivery.too_large"
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a,b,c\n1,2,3\n", [(2, ["1", "2", "3"], [])]),
+        ("a,b,c\n1,,\n\n  \n4,5,6", [(2, ["1", None, None], []), (5, ["4", "5", "6"], [])]),
+        ("c,a\n3,1\n", [(2, ["3", "1"], [])]),
+        ('a,b,c\n"1","2 ""x""","3,3"\n', [(2, ["1", '2 "x"', "3,3"], [])]),
+        ('a,b,c\n"one\ntwo",2,3\n4,5,6\n', [(2, ["one\ntwo", "2", "3"], []), (4, ["4", "5", "6"], [])]),
+        ('a,b,c\n5" pipe,7" pipe,x\n', [(2, ['5" pipe', '7" pipe', "x"], [])]),
+        ('a,b,c\n"1,2,3\n4,5,6\n7,8,9\n', [(2, [None] * 3, ["record.unclosed_quote"]), (3, ["4", "5", "6"], []),
+                                        (4, ["7", "8", "9"], [])]),
+        ('a,b,c\n1,2,"3', [(2, [None] * 3, ["record.unclosed_quote"])]),
+        ('a,b,c\n"1"x,2,3\n', [(2, [None] * 3, ["record.bad_quote"])]),
+        ("a,b,c\n1,2\n1,2,3,4\n", [(2, [None] * 3, ["record.too_few_fields"]), (3, [None] * 3, ["record.too_many_fields"])]),
+        ("\ufeffa,b,c\r\n1,2,3\r\n", [(2, ["1", "2", "3"], [])]),
+        (" a , b ,c\n 1 ,2,3\n", [(2, [" 1 ", "2", "3"], [])]),
+    ],
+)  # fmt: skip
+def test_records_have_their_line_fields_and_flaws_when_a_csv_is_read(text, expected):
+    assert [(record.line, record.fields, record.broken) for record in records(csv_contract(), text)] == expected
+
+
+def test_records_keep_the_flaws_of_every_line_when_one_spans_several():
+    body = b'a,b,c\n"one\ntwo \xff\nthree \x00",2,3\n'
+    (record,) = records(csv_contract(), body)
+    assert record.line == 2
+    assert set(record.broken) == {"record.encoding", "record.nul"}
+
+
+def test_records_are_all_found_when_a_quote_is_not_closed_on_many_lines():
+    text = "a,b,c\n" + ('"1,2,3\n' + "1,2,3\n" * 60) * 30
+    found = records(csv_contract(), text)
+    assert [record.line for record in found] == list(range(2, 61 * 30 + 2))
+    assert sum(record.broken == ["record.unclosed_quote"] for record in found) == 30
+
+
+def test_records_split_at_the_contracts_delimiter_when_it_is_another():
+    contract = csv_contract(delimiter=";")
+    assert [record.fields for record in records(contract, 'a;b;c\n1,5;"x;y";3\n')] == [["1,5", "x;y", "3"]]
+    assert not reader(contract, b"a;b;c\n").fast
+
+
+def test_pick_gives_the_wanted_lines_when_some_span_several():
+    text = 'a,b,c\n1,2,3\n"x\ny",2,3\n4,5,6\n7,8,9\n'
+    assert [record.fields[0] for record in reader(csv_contract(), text.encode()).pick({3, 5})] == ["x\ny", "4"]
+
+
+def test_text_of_a_record_is_verbatim_unless_something_was_taken_out():
+    drop = csv_contract([column("a", required=True), column("b", personal="drop"), column("c")])
+    assert records(csv_contract(), 'a,b,c\n"1", 2,3\n')[0].text == '"1", 2,3'
+    assert records(drop, 'a,b,c\n"1", 2,3\n')[0].text == "1,3"
+    assert "secret" not in records(drop, "a,b,c\n1,secret\n")[0].text
+    assert records(csv_contract(), "a,b,c\n1,A123456(3),3\n")[0].text.startswith("1,p1_")
+    assert "A123456" not in records(csv_contract(), "a,b,c\n1,A123456(3)\n")[0].text
+
+
+@pytest.mark.parametrize(
+    ("personal", "pattern", "fast"),
+    [("none", None, True), ("drop", None, False), ("pseudonymise", None, False), ("pseudonymise", "hkid", True)],
+)
+def test_the_fast_way_is_taken_only_when_no_value_must_be_touched(personal, pattern, fast):
+    columns = [column("a", required=True), column("b", personal=personal, personal_pattern=pattern)]
+    assert reader(csv_contract(columns), b"a,b\n1,2\n").fast is fast
+
+
+def test_whole_columns_are_withheld_from_a_broken_record_when_they_are_pseudonymised():
+    columns = [column("a", required=True), column("b", personal="pseudonymise")]
+    (record,) = records(csv_contract(columns), "a,b\nsecret\n")
+    assert "secret" not in record.text
+
+
+@pytest.mark.parametrize(
+    ("body", "rule"),
+    [
+        (b"", "empty"),
+        (b"\n", "empty"),
+        (b"x,y\n1,2\n", "header_unrecognised"),
+        (b"b,c\n1,2\n", "header_missing_column"),
+        (b"a,b,b\n1,2,3\n", "header_repeated"),
+        (b"a,b,z,z\n1,2,3,4\n", "header_repeated"),
+        (b"a\rb,c\n", "header_unreadable"),
+        (b"a,b,c\n" + b"x" * (reading.MAX_RECORD_BYTES + 2 * reading.BLOCK), "record_too_long"),
+        (b"x" * (reading.MAX_RECORD_BYTES + 2 * reading.BLOCK), "record_too_long"),
+    ],
+    ids=range(9),
+)
+def test_records_are_refused_when_the_headings_or_a_line_make_no_sense(body, rule):
+    assert refused(csv_contract(), body) == f"delivery.{rule}"
+
+
+def test_the_fast_way_refuses_a_line_without_end_too():
+    with pytest.raises(PermanentFailure) as failure:
+        list(reader(csv_contract(), b"a,b,c\n" + b"x" * (reading.MAX_RECORD_BYTES + 2 * reading.BLOCK)).blocks())
+    assert failure.value.problem.rule == "delivery.record_too_long"
+
+
+@pytest.mark.parametrize("size", [53, 1000, reading.BLOCK - 1, reading.BLOCK, reading.BLOCK + 1])
+def test_blocks_end_with_a_line_and_lose_none_when_the_stream_is_cut_anywhere(size):
+    lines = [f"{number},{'x' * (number % 50)},\n" for number in range(3 * reading.BLOCK // 40)]
+    body = ("a,b,c\n" + "".join(lines)).encode()
+
+    class Pieces(io.BytesIO):
+        def read(self, wanted: int | None = -1) -> bytes:
+            return super().read(min(size, wanted or size))
+
+    blocks = list(reading.Reader(csv_contract(), lambda: Pieces(body), DAY, "file", PRIVATE).blocks())
+    assert all(block.endswith(b"\n") for block in blocks)
+    assert b"".join(blocks) == "".join(lines).encode()
+
+
+# --- layouts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("day", "found"), [(date(2026, 7, 5), "header_missing_column"), (date(2026, 7, 6), None)])
+def test_layout_knows_an_alias_from_its_day_on(day, found):
+    contract = replace(csv_contract(drift="ignore"), aliases=(Alias("A", "a", date(2026, 7, 6)),))
+    one = reading.Reader(contract, lambda: io.BytesIO(b"A,b,c\n1,2,3\n"), day, "file", PRIVATE)
+    if found:
+        with pytest.raises(PermanentFailure, match=found):
+            _ = one.layout
+    else:
+        assert [c.name for c in one.layout.stored] == ["a", "b", "c"]
+        assert one.layout.drift == [("renamed", "a", "A")]
+
+
+@pytest.mark.parametrize(
+    ("drift", "names", "kinds"),
+    [("add_nullable", ["a", "x_new_one"], {"added", "missing"}), ("ignore", ["a"], {"ignored", "missing"})],
+)
+def test_layout_does_as_the_policy_says_when_a_heading_is_unknown(drift, names, kinds):
+    layout = reader(csv_contract(drift=drift), b"a,New One!\n1,2\n").layout
+    assert [c.name for c in layout.stored] == names
+    assert {kind for kind, _, _ in layout.drift} == kinds
+
+
+@pytest.mark.parametrize(
+    "heading",
+    ["a\x1b[31mb", "x" * 500, "A123456(3)", "雲\u202e", "<script>"],
+    ids=["esc", "long", "hkid", "rtl", "tag"],
+)
+def test_layout_shows_a_hostile_heading_only_when_it_is_harmless(heading):
+    layout = reader(csv_contract(drift="add_nullable"), f"a,{heading}\n1,2\n".encode()).layout
+    (shown,) = [detail for kind, _, detail in layout.drift if kind == "added"]
+    assert len(shown) <= 200
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert "A123456" not in (shown + layout.stored[1].name).upper()
+
+
+# --- JSON Lines, fixed width ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ('"x"', "x"), ("1.10", "1.10"), ("12345678901234567890", "12345678901234567890"), ("true", "true"), ("null", None),
+        ('""', None), ("1e400", "1e400"), ("NaN", "NaN"), ('{"k": ["é"]}', '{"k": ["é"]}'), ("[]", "[]"),
+        ("7.8245000000000005", "7.8245000000000005"),
+    ],
+)  # fmt: skip
+def test_a_json_value_is_kept_as_it_was_written(value, text):
+    contract = contract_of(Source("s3", "x", "jsonl"), [column("a", required=True), column("b")])
+    (record,) = records(contract, f'{{"a": "1", "b": {value}}}\n')
+    assert record.fields == ["1", text]
+
+
+def test_text_of_a_json_record_holds_nothing_that_is_not_stored():
+    columns = [column("a", required=True), column("b", personal="drop")]
+    contract = contract_of(Source("s3", "x", "jsonl"), columns, drift="ignore")
+    lines = ['{"a": "1"}', '{"a": "1", "b": "secret"}', '{"a": "1", "renamed_b": "secret"}']
+    assert [record.text for record in records(contract, "\n".join(lines))] == ['{"a": "1"}', "1", "1"]
+
+
+def test_fixed_width_records_are_cut_at_their_places():
+    columns = [column("a", start=1, length=3, required=True), column("b", "integer", start=4, length=4)]
+    contract = contract_of(Source("s3", "x", "fixed"), columns)
+    found = records(contract, "abc  12\r\nx     3\n\nabcd\nabc  123\n")
+    assert [(r.line, r.fields, r.broken) for r in found] == [
+        (1, ["abc", "12"], []),
+        (2, ["x", "3"], []),
+        (4, [None, None], ["record.too_short"]),
+        (5, [None, None], ["record.too_long"]),
+    ]
