@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from infra.simulator.population import Population
 
 EPOCH = date(1970, 1, 1)
-FESTIVAL = (date(2026, 8, 1), date(2026, 8, 31))
+# The shopping festivals: event, first and last day.
+FESTIVALS = (
+    ("HKSF-2024", date(2024, 8, 1), date(2024, 8, 31)),
+    ("HKSF-2025", date(2025, 8, 1), date(2025, 8, 31)),
+    ("HKSF-2026", date(2026, 8, 1), date(2026, 8, 31)),
+)
+
+
+def festival_on(day: date) -> str | None:
+    """The festival under way on a day."""
+    return next((event for event, first, last in FESTIVALS if first <= day <= last), None)
 
 
 def rng(seed: int, *labels: str | int | date) -> np.random.Generator:
