@@ -112,4 +112,35 @@ end $$;
 revoke all on function ops.consent_is_live(text, text, text) from public;
 grant execute on function ops.consent_is_live(text, text, text) to sampan_builder;
 
+-- Puts a mart under forced row-level security: each bank that a consent names has a policy with its own identifier as a
+-- constant, and the consent is checked when the row is read. The planner gets no statistics, and no index may begin with
+-- anything but the bank: neither an estimate nor what a scan passes over tells a bank of another's rows.
+create or replace function ops.read_under_consent(mart regclass) returns void
+language plpgsql set search_path = pg_catalog as $$
+declare
+    item record;
+begin
+    for item in
+        select i.indexrelid::regclass as name from pg_index i
+        join pg_attribute a on a.attrelid = mart and a.attnum = i.indkey[0]
+        where i.indrelid = mart and a.attname <> 'bank_id'
+    loop
+        raise exception 'index % of % does not begin with bank_id', item.name, mart;
+    end loop;
+    for item in select attname from pg_attribute where attrelid = mart and attnum > 0 and not attisdropped loop
+        execute format('alter table %s alter column %I set statistics 0', mart, item.attname);
+    end loop;
+    execute format('alter table %s enable row level security, force row level security', mart);
+    execute format('create policy builder on %s to %I using (true) with check (true)', mart, current_user);
+    for item in
+        select distinct c.bank_id, r.rolname
+        from ops.consent c join pg_roles r on r.rolname = 'bank_' || lower(c.bank_id) order by 1
+    loop
+        execute format(
+            'create policy %I on %s for select to %I using (bank_id = %L and ops.consent_is_live(consent_id, bank_id, scope))',
+            item.rolname, mart, item.rolname, item.bank_id
+        );
+    end loop;
+end $$;
+
 grant select on ops.consent, ops.consent_revocation, ops.consent_purpose to sampan_builder;

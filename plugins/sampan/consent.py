@@ -45,7 +45,17 @@ def revoke(consent_id: str, reason: str, person: str) -> bool:
 
 def standing(consent_id: str) -> dict[str, Any]:
     """One consent: to whom, for what, until when, and per scope whether it is live now. Raises when it is unknown."""
-    columns = ("bank_id", "provider", "purpose", "scopes", "valid_from", "valid_to", "status", "status_at", "is_revoked")
+    columns = (
+        "bank_id",
+        "provider",
+        "purpose",
+        "scopes",
+        "valid_from",
+        "valid_to",
+        "status",
+        "status_at",
+        "is_revoked",
+    )
     with connect() as connection:
         row = connection.execute(
             f"select {', '.join(columns)} from ops.consent where consent_id = %s", [consent_id]
