@@ -582,7 +582,7 @@ def _write_world(folder: Path, world: World, feeds: list[str]) -> None:
         "orders_funded_ecommerce_easy": platforms.FUNDED_EFFECT,
         "orders_festival": platforms.FESTIVAL_UPLIFT,
         "orders_festival_other_shops": platforms.FESTIVAL_SPILL,
-        "orders_retained": platforms.RETAINED_UPLIFT,
+        "orders_retained_by_days": platforms.RETAINED_UPLIFT,
         "gallery_festival": gallery.FESTIVAL_UPLIFT,
         "marks_claimed_expired": marks.CLAIMED_EXPIRED,
         "marks_claimed_unknown": marks.CLAIMED_UNKNOWN,

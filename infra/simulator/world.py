@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from infra.simulator.population import Population
 
 EPOCH = date(1970, 1, 1)
-FESTIVAL = (date(2026, 8, 1), date(2026, 8, 31))
+# The shopping festivals: event, first and last day.
+FESTIVALS = (
+    ("HKSF-2024", date(2024, 8, 1), date(2024, 8, 31)),
+    ("HKSF-2025", date(2025, 8, 1), date(2025, 8, 31)),
+    ("HKSF-2026", date(2026, 8, 1), date(2026, 8, 31)),
+)
+
+
+def festival_on(day: date) -> str | None:
+    """The festival under way on a day."""
+    return next((event for event, first, last in FESTIVALS if first <= day <= last), None)
 
 
 def rng(seed: int, *labels: str | int | date) -> np.random.Generator:
@@ -94,13 +104,31 @@ def periods(start: date, count: int) -> list[Period]:
     ]
 
 
+def monthly(first: date, last: date) -> list[Period]:
+    """Periods that end with the last business date of each month, from the month of `first` to that of `last`."""
+    found, start = [], first.replace(day=1)
+    while start <= last:
+        after = (start + timedelta(days=31)).replace(day=1)
+        end = after - timedelta(days=1)
+        while not is_business_day(end):
+            end -= timedelta(days=1)
+        begin = found[-1].business_date + timedelta(days=1) if found else start
+        found.append(Period(end, begin))
+        start = after
+    return found
+
+
 @dataclass
 class World:
-    """One simulation: what all partners share. `kept` holds tables that two feeds of one partner are made from."""
+    """One simulation: what all partners share. `kept` holds tables that two feeds of one partner are made from.
+
+    `volume` scales how much is traded, ordered and insured, so that a long window of few enterprises stays small.
+    """
 
     seed: int
     population: Population
     periods: list[Period]
+    volume: float = 1.0
     kept: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -182,7 +182,7 @@ def test_population_is_synthetic_and_its_numbers_are_sound():
 
 def test_festival_lifts_the_orders_of_those_who_take_part():
     world = World(SEED, make(SEED, 4000), periods(START, 30))
-    part = platforms.shops(world)["in_festival"].to_numpy()
+    part = platforms.takes_part(world, "HKSF-2026")
     before = sum(platforms.demand(world, date(2026, 7, day)) for day in range(6, 27))
     during = sum(platforms.demand(world, date(2026, 8, day)) for day in range(3, 24))
     ratio = during / before

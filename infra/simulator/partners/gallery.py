@@ -11,7 +11,7 @@ import polars as pl
 from infra.simulator import names
 from infra.simulator import vocabulary as words
 from infra.simulator.population import persons
-from infra.simulator.world import FESTIVAL, World, dates, digits, joined, number, only, take
+from infra.simulator.world import World, dates, digits, festival_on, joined, number, only, take
 
 STORES = (("taobao", 0.5), ("jd_international", 0.3), ("jd_cross_border", 0.2))
 FESTIVAL_UPLIFT = 1.35  # planted: what the festival does to the sales of Design Gallery
@@ -60,7 +60,7 @@ def design_gallery_sales(world: World) -> Iterator[tuple[date, pl.DataFrame | No
 
 def _sales(world: World, day: date) -> pl.DataFrame:
     known, generator = items(world), world.rng("gallery-sales", day)
-    uplift = FESTIVAL_UPLIFT if FESTIVAL[0] <= day <= FESTIVAL[1] else 1.0
+    uplift = FESTIVAL_UPLIFT if festival_on(day) else 1.0
     parts = []
     for store, share in STORES:
         count = len(known)

@@ -16,11 +16,18 @@ from infra.simulator.world import World, dates, digits, joined, number, only, pi
 
 # Share of merchants whose shops an agency runs, and how many agencies there are.
 SERVED_BY_AGENCIES, AGENCIES = 0.3, 6
-EVENTS = (("HKSF-2025", date(2025, 5, 5), date(2025, 7, 25)), ("HKSF-2026", date(2026, 5, 4), date(2026, 7, 28)))
+# Event, days on which its registration opens and closes, share of the merchants of all events that take part in it.
+EVENTS = (
+    ("HKSF-2024", date(2024, 5, 6), date(2024, 7, 26), 0.35),
+    ("HKSF-2025", date(2025, 5, 5), date(2025, 7, 25), 0.45),
+    ("HKSF-2026", date(2026, 5, 4), date(2026, 7, 28), 1.0),
+)
+# The day on which a merchant withdraws that does not.
+STAYS = 10**7
 
 
 def participants(world: World) -> pl.DataFrame:
-    """One row per event, merchant and platform; part of the merchants took part the year before."""
+    """One row per event, merchant and platform; part of the merchants took part in the years before."""
     if "participants" in world.kept:
         return world.kept["participants"]
     generator = world.rng("participants")
@@ -33,7 +40,6 @@ def participants(world: World) -> pl.DataFrame:
     merchant = known["sme_no"].rank("dense").to_numpy() - 1
     merchants = int(merchant.max()) + 1 if count else 0
     tells_brn, has_operator = generator.random(merchants) < 0.68, generator.random(merchants) < 0.5
-    repeats = generator.random(merchants) < 0.45
     registers = _merchant_names(world, known.unique("sme_no", keep="first", maintain_order=True))
     extra = pick(generator, words.CATEGORIES, count)
     different = extra != known["category"]
@@ -51,16 +57,17 @@ def participants(world: World) -> pl.DataFrame:
         phones(generator, merchants).gather(pl.Series(merchant)).alias("contact_phone"),
     )
     parts = []
-    for event, opens, closes in EVENTS:
-        span = number(closes) - number(opens)
+    for event, opens, closes, share in EVENTS:
+        generator, span = world.rng("participants", event), number(closes) - number(opens)
         joins = number(opens) + (span * generator.beta(1.6, 2.2, merchants)).astype(int)
-        leaves = np.where(generator.random(merchants) < 0.04, joins + 20, 10**7)
+        leaves = np.where(generator.random(merchants) < 0.04, joins + 20, STAYS)
+        comes = generator.random(merchants) < share
         part = base.with_columns(
             pl.lit(event).alias("event_id"),
             dates(joins[merchant]).alias("joined_on"),
             pl.Series(leaves[merchant]).alias("leaves"),
         )
-        parts.append(part if event == EVENTS[-1][0] else part.filter(pl.Series(repeats[merchant])))
+        parts.append(part.filter(pl.Series(comes[merchant])))
     world.kept["participants"] = pl.concat(parts).sort("event_id", "merchant_no", "platform")
     return world.kept["participants"]
 

@@ -24,6 +24,8 @@ SCHEMES = (
 # Planted: of the marks that enterprises claim, the share whose certificate has ended and that of which none exists.
 CLAIMED_EXPIRED, CLAIMED_UNKNOWN = 0.15, 0.08
 KNOWS_BRN = 0.7
+# Share of the certificates that are renewed, under the same number, each time that they end.
+RENEWS = 0.85
 ORDER = (
     "scheme", "certificate_no", "status_at", "status", "issuer", "scope", "subject", "platform", "store_id",
     "holder_brn", "holder_name", "valid_from", "valid_to",
@@ -31,7 +33,7 @@ ORDER = (
 
 
 def certificates(world: World) -> pl.DataFrame:
-    """One row per certificate, or claim of one, with its truth: `exists`, and the days of its life."""
+    """One row per certificate, or claim of one, with its truth: `exists`, its first term, how often that is renewed."""
     if "certificates" in world.kept:
         return world.kept["certificates"]
     generator = world.rng("marks")
@@ -77,6 +79,8 @@ def certificates(world: World) -> pl.DataFrame:
         .alias("subject")
     )["subject"]
     stopped = ~ended & (years > 0) & (generator.random(count) < 0.06)
+    renews = ~ended & ~stopped & (years > 0) & (world.rng("renewals").random(count) < RENEWS)
+    more = np.where(renews, -(-np.maximum(number(world.last) + 1 - until, 0) // np.maximum(365 * years, 1)), 0)
     world.kept["certificates"] = pl.DataFrame(
         {
             "sme_no": held["sme_no"],
@@ -92,6 +96,8 @@ def certificates(world: World) -> pl.DataFrame:
             "holder_name": coined.in_forms(generator, held),
             "valid_from": dates(since),
             "valid_to": only(years > 0, dates(until)),
+            "days": 365 * years,
+            "renewals": more,
             "exists": fate >= CLAIMED_UNKNOWN,
             "is_claimed": is_claim,
             "stopped_on": only(stopped, dates(number(world.first) + generator.integers(-30, 60, count))),
@@ -101,15 +107,23 @@ def certificates(world: World) -> pl.DataFrame:
     return world.kept["certificates"]
 
 
+def terms(world: World) -> pl.DataFrame:
+    """One row per certificate that exists and term of it, the first one and each renewal, with the days of the term."""
+    known = certificates(world).filter("exists").with_columns(pl.int_ranges(0, pl.col("renewals") + 1).alias("term"))
+    known = known.explode("term")
+    later = pl.duration(days=pl.col("term") * pl.col("days"))
+    return known.with_columns(pl.col("valid_from") + later, pl.col("valid_to") + later)
+
+
 def quality_marks(world: World) -> Iterator[tuple[date, pl.DataFrame | None]]:
     """The whole register on the first business date, then every change of status; no delivery where there is none."""
-    known = certificates(world).filter("exists")
-    everyone = pl.lit(True)
-    # A certificate in force is entered on its first day, ends on the day after its last, and may be stopped in between.
+    known = terms(world)
+    # A term is entered on its first day; the last one ends on the day after, and may be stopped before.
+    last = pl.col("term") == pl.col("renewals")
     steps = (
-        ("valid", pl.col("valid_from"), everyone),
+        ("valid", pl.col("valid_from"), pl.lit(True)),
         ("withdrawn", pl.col("stopped_on"), pl.col("stopped_on").is_between("valid_from", "valid_to")),
-        ("expired", pl.col("valid_to") + pl.duration(days=1), pl.col("stopped_on").is_null()),
+        ("expired", pl.col("valid_to") + pl.duration(days=1), last & pl.col("stopped_on").is_null()),
     )
     changes = pl.concat(
         [

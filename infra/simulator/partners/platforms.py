@@ -12,10 +12,12 @@ import polars as pl
 from infra.simulator import names
 from infra.simulator import vocabulary as words
 from infra.simulator.population import persons
-from infra.simulator.world import FESTIVAL, World, digits, joined, number, pick, take
+from infra.simulator.world import FESTIVALS, World, digits, joined, number, pick, take
 
-# Planted: what the festival does to the orders of a shop that takes part, and to any other, while it lasts and after.
-FESTIVAL_UPLIFT, FESTIVAL_SPILL, RETAINED_UPLIFT = 1.60, 1.04, 1.12
+# Planted: what a festival does to the orders of a shop that takes part, and to any other, while it lasts, and what of it
+# stays with those who took part, up to so many days after the last one.
+FESTIVAL_UPLIFT, FESTIVAL_SPILL = 1.60, 1.04
+RETAINED_UPLIFT = ((30, 1.12), (90, 1.06))
 FUNDED_EFFECT = 1.15
 WEEKDAYS = (0.96, 0.95, 0.97, 0.98, 1.02, 1.08, 1.06)
 # Bounds of what consumers pay for an item, in yuan.
@@ -73,7 +75,7 @@ def shops(world: World) -> pl.DataFrame:
             "name_corruption": called["name_corruption"],
             "good": good,
             "category": take([entry[4] for entry in words.GOODS], good),
-            "orders_a_day": owners["orders_a_day"].to_numpy()[row] * np.where(second, 0.4, 1.0),
+            "orders_a_day": owners["orders_a_day"].to_numpy()[row] * np.where(second, 0.4, 1.0) * world.volume,
             "in_festival": owners["in_festival"].gather(pl.Series(row)),
         }
     )
@@ -83,14 +85,28 @@ def shops(world: World) -> pl.DataFrame:
 def demand(world: World, day: date) -> np.ndarray:
     """Orders that each shop may expect on a day, the planted effects included."""
     known = shops(world)
-    takes_part = known["in_festival"].to_numpy()
     effect = np.ones(len(known))
-    if FESTIVAL[0] <= day <= FESTIVAL[1]:
-        effect = np.where(takes_part, FESTIVAL_UPLIFT, FESTIVAL_SPILL)
-    elif day > FESTIVAL[1]:
-        effect = np.where(takes_part, RETAINED_UPLIFT, 1.0)
+    for event, first, last in FESTIVALS:
+        after = (day - last).days
+        if first <= day <= last:
+            effect = np.where(takes_part(world, event), FESTIVAL_UPLIFT, FESTIVAL_SPILL)
+        elif 0 < after <= RETAINED_UPLIFT[-1][0]:
+            stays = next(factor for days, factor in RETAINED_UPLIFT if after <= days)
+            effect = np.where(takes_part(world, event), stays, 1.0)
     funded = np.where(_funded_from(world) <= number(day), FUNDED_EFFECT, 1.0)
     return known["orders_a_day"].to_numpy() * effect * funded * WEEKDAYS[day.weekday()]
+
+
+def takes_part(world: World, event: str) -> np.ndarray:
+    """Whether each shop takes part in a festival to its end."""
+    if f"takes_part_{event}" not in world.kept:
+        from infra.simulator.partners.hktdc import STAYS, participants
+
+        there = participants(world).filter((pl.col("event_id") == event) & (pl.col("leaves") == STAYS))
+        there = there.select("platform", "store_id", pl.lit(True).alias("there"))
+        found = shops(world).join(there, on=["platform", "store_id"], how="left", maintain_order="left")
+        world.kept[f"takes_part_{event}"] = found["there"].fill_null(False).to_numpy()
+    return world.kept[f"takes_part_{event}"]
 
 
 def _funded_from(world: World) -> np.ndarray:

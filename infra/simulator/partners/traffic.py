@@ -8,8 +8,8 @@ from datetime import date
 import numpy as np
 import polars as pl
 
-from infra.simulator.partners.platforms import demand, shops
-from infra.simulator.world import FESTIVAL, World, only
+from infra.simulator.partners.platforms import demand, shops, takes_part
+from infra.simulator.world import World, festival_on, only
 
 # Planted: orders per visit lie between these by shop; live streams come more often in the festival.
 CONVERSION = (0.012, 0.05)
@@ -33,7 +33,8 @@ def _counted(world: World, day: date) -> pl.DataFrame:
     count = len(known)
     visits = generator.poisson(demand(world, day) / conversion(world) + 3)
     visitors = np.minimum(visits, 1 + generator.binomial(visits, 0.55))
-    in_festival = known["in_festival"].to_numpy() & (FESTIVAL[0] <= day <= FESTIVAL[1])
+    event = festival_on(day)
+    in_festival = takes_part(world, event) if event else np.zeros(count, dtype=bool)
     sessions = generator.poisson(np.where(in_festival, SESSIONS_A_FESTIVAL_DAY, SESSIONS_A_DAY))
     viewers = np.where(sessions > 0, generator.poisson(40 + visits * 0.6), 0)
     paid = np.where(sessions > 0, np.round(viewers * generator.uniform(0.2, 4.0, count), 2), 0.0)
