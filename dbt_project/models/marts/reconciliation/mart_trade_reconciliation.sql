@@ -116,30 +116,53 @@ publications as (
     from published
 ),
 
-compared as (
+-- What a source leaves out in a month for which it is out is nil.
+publication_months as (
+    select distinct
+        published_source,
+        month
+    from published
+),
+
+expected as (
     select
         declared.month,
         declared.flow,
         declared.goods,
-        publications.published_source,
         declared.declared_hkd,
         declared.declared_exempt_hkd,
-        published.published_unit,
-        published.published_hkd,
-        published.rounding_hkd,
-        published.is_marked_provisional,
-        coverage.last_complete_date,
-        declared.declared_hkd - published.published_hkd as gap_hkd,
-        coalesce(
-            coverage.last_complete_date < {{ dbt.dateadd('day', 14, dbt.last_day('declared.month', 'month')) }}, true
-        ) as is_due,
-        coverage.first_date > declared.month as is_before_first
+        publications.published_source,
+        publication_months.month is not null as is_out
     from declared
     inner join publications on declared.flow = publications.flow and declared.goods = publications.goods
+    left join publication_months
+        on declared.month = publication_months.month and publications.published_source = publication_months.published_source
+),
+
+matched as (
+    select
+        expected.*,
+        published.published_unit,
+        case when expected.is_out then coalesce(published.published_hkd, 0) end as published_hkd,
+        case when expected.is_out then coalesce(published.rounding_hkd, 0) end as rounding_hkd,
+        case when expected.is_out then coalesce(published.is_marked_provisional, false) else true end as is_marked_provisional
+    from expected
     left join published
         on
-            declared.month = published.month and declared.flow = published.flow and declared.goods = published.goods
-            and publications.published_source = published.published_source
+            expected.month = published.month and expected.flow = published.flow and expected.goods = published.goods
+            and expected.published_source = published.published_source
+),
+
+compared as (
+    select
+        matched.*,
+        coverage.last_complete_date,
+        matched.declared_hkd - matched.published_hkd as gap_hkd,
+        coalesce(
+            coverage.last_complete_date < {{ dbt.dateadd('day', 14, dbt.last_day('matched.month', 'month')) }}, true
+        ) as is_due,
+        coalesce(coverage.first_date > matched.month, true) as is_before_first
+    from matched
     cross join coverage
 ),
 
@@ -192,7 +215,7 @@ final as (
             end as text
         ) as band,
         cast(banded.comparability as text) as comparability,
-        coalesce(banded.is_marked_provisional, true) or banded.is_due as is_provisional,
+        banded.is_marked_provisional or banded.is_due as is_provisional,
         banded.last_complete_date,
         cast(
             'declared as lodged and amended: no parcels under HK$4,000, transhipment or samples' as text
