@@ -31,6 +31,13 @@ open_build as (
     from {{ ref('stg_ops__open_build') }}
 ),
 
+coverage as (
+    select max(first_date) as first_date
+    from {{ ref('int_feeds__covered') }}
+    where feed in ('hkecic_shipments', 'customs_declarations')
+    having count(first_date) = 2
+),
+
 holders as (
     select distinct links.sme_id
     from policies
@@ -79,35 +86,51 @@ totals as (
     group by measures.month, measures.market_code, coalesce(products.product_code, 'OTHER')
 ),
 
+dated as (
+    select
+        totals.*,
+        coalesce(
+            open_build.last_complete_date < {{ dbt.dateadd('day', 31, dbt.last_day('totals.month', 'month')) }}, true
+        ) as is_due
+    from totals
+    cross join open_build
+),
+
 final as (
     select
-        totals.month,
-        cast(totals.market_code as text) as market_code,
-        cast(totals.product_code as text) as product_code,
-        cast(totals.insured_value_hkd as numeric(20, 2)) as insured_value_hkd,
-        cast(totals.ecommerce_insured_value_hkd as numeric(20, 2)) as ecommerce_insured_value_hkd,
-        cast(totals.export_value_hkd as numeric(20, 2)) as export_value_hkd,
-        cast(totals.policyholder_export_value_hkd as numeric(20, 2)) as policyholder_export_value_hkd,
+        dated.month,
+        cast(dated.market_code as text) as market_code,
+        cast(dated.product_code as text) as product_code,
+        cast(dated.insured_value_hkd as numeric(20, 2)) as insured_value_hkd,
+        cast(dated.ecommerce_insured_value_hkd as numeric(20, 2)) as ecommerce_insured_value_hkd,
+        cast(dated.export_value_hkd as numeric(20, 2)) as export_value_hkd,
+        cast(dated.policyholder_export_value_hkd as numeric(20, 2)) as policyholder_export_value_hkd,
         cast(
-            case when totals.export_value_hkd > 0 then totals.insured_value_hkd / totals.export_value_hkd end
+            case when dated.export_value_hkd > 0 then dated.insured_value_hkd / dated.export_value_hkd end
             as numeric(20, 4)
         ) as coverage_ratio,
         cast(
             case
-                when totals.policyholder_export_value_hkd > 0
-                    then totals.insured_value_hkd / totals.policyholder_export_value_hkd
+                when dated.policyholder_export_value_hkd > 0
+                    then dated.insured_value_hkd / dated.policyholder_export_value_hkd
             end as numeric(20, 4)
         ) as policyholder_coverage_ratio,
-        cast(totals.shipment_count as bigint) as shipment_count,
-        coalesce(
-            open_build.last_complete_date < {{ dbt.dateadd('day', 31, dbt.last_day('totals.month', 'month')) }}, true
-        ) as is_provisional,
+        cast(dated.shipment_count as bigint) as shipment_count,
+        cast(
+            case
+                when coalesce(coverage.first_date > dated.month, true) then 'before_first_deliveries'
+                when dated.is_due then 'shipments_still_due'
+                else 'comparable'
+            end as text
+        ) as comparability,
+        dated.is_due as is_provisional,
         open_build.last_complete_date,
         cast('insured: gross invoice value as declared to HKECIC; exports: FOB value as declared to customs' as text)
             as coverage_note,
         open_build.build_no as release_no
-    from totals
+    from dated
     cross join open_build
+    left join coverage on coverage.first_date is not null
 )
 
 select * from final

@@ -18,8 +18,16 @@ bands as (
     select * from {{ ref('reconciliation_bands') }} where reconciliation = 'insured_exports'
 ),
 
+-- Days as numbers such as 20260331.
 coverage as (
-    select * from {{ ref('int_feeds__covered') }} where feed = 'hkecic_shipments'
+    select
+        last_complete_date,
+        10000 * extract(year from first_date) + 100 * extract(month from first_date) + extract(day from first_date)
+            as first_day,
+        10000 * extract(year from last_complete_date) + 100 * extract(month from last_complete_date)
+        + extract(day from last_complete_date) as last_complete_day
+    from {{ ref('int_feeds__covered') }}
+    where feed = 'hkecic_shipments'
 ),
 
 open_build as (
@@ -68,16 +76,10 @@ compared as (
         coalesce(declared.insured_value_hkd, 0) - published.value_hkd as gap_hkd,
         coverage.last_complete_date,
         case
-            when coalesce(
-                coverage.first_date
-                > cast({{ dbt.concat(["cast(published.financial_year - 1 as " ~ dbt.type_string() ~ ")", "'-04-01'"]) }} as date),
-                true
-            ) then 'before_first_shipments'
-            when coalesce(
-                coverage.last_complete_date
-                < cast({{ dbt.concat(["cast(published.financial_year as " ~ dbt.type_string() ~ ")", "'-04-30'"]) }} as date),
-                true
-            ) then 'shipments_still_due'
+            when coalesce(coverage.first_day > 10000 * (published.financial_year - 1) + 401, true)
+                then 'before_first_shipments'
+            when coalesce(coverage.last_complete_day < 10000 * published.financial_year + 430, true)
+                then 'shipments_still_due'
             else 'comparable'
         end as comparability
     from published
