@@ -34,17 +34,25 @@ open_build as (
     select * from {{ ref('stg_ops__open_build') }}
 ),
 
-by_product as (
+by_year as (
     select
         cast(
             extract(year from insured_by_policy.month)
             + case when extract(month from insured_by_policy.month) >= 4 then 1 else 0 end as integer
         ) as financial_year,
         coalesce(products.product_code, 'OTHER') as product_code,
-        sum(insured_by_policy.insured_value_hkd) as insured_value_hkd
+        insured_by_policy.insured_value_hkd
     from insured_by_policy
     left join products on insured_by_policy.hs_chapter = products.hs_chapter
-    group by 1, 2
+),
+
+by_product as (
+    select
+        financial_year,
+        product_code,
+        sum(insured_value_hkd) as insured_value_hkd
+    from by_year
+    group by financial_year, product_code
 ),
 
 declared as (
