@@ -24,3 +24,8 @@ def concat(fields: list[str]) -> str:
 def hash(field: str) -> str:  # noqa: A001 - dbt's name
     """A digest in hexadecimal."""
     return f"md5({field})"
+
+
+def datediff(first_date: str, second_date: str, datepart: str) -> str:
+    """How many days, months, ... the second date is after the first."""
+    return f"date_diff({first_date}, {second_date}, '{datepart}')"
