@@ -162,9 +162,10 @@ final as (
         rates.is_during_complete,
         rates.is_after_30_complete,
         rates.is_after_90_complete,
-        not (
-            rates.is_before_complete and rates.is_during_complete and rates.is_after_30_complete and rates.is_after_90_complete
-        ) as is_provisional,
+        not rates.is_before_complete
+        or not rates.is_during_complete
+        or not rates.is_after_30_complete
+        or not rates.is_after_90_complete as is_provisional,
         open_build.last_complete_date,
         cast('shops that share their data' as text) as coverage_note,
         open_build.build_no as release_no
