@@ -2,12 +2,6 @@
 -- Yuan, so that the exchange rate plays no part. A window that is not complete has no figure.
 {{ config(indexes=[{'columns': ['sme_id']}]) }}
 
-{#- Window, and its first and last day as days from the first or the last day of the event. -#}
-{%- set windows = [
-    ('before', 'first_day', -28, -1), ('during', None, 0, 0), ('after_30', 'last_day', 1, 30), ('after_90', 'last_day', 1, 90)
-] -%}
-{%- set measures = ['placed', 'paid', 'net'] -%}
-
 with participants as (
     select
         merchants.*,
@@ -34,24 +28,43 @@ beginning as (
     select min(day) as first_order_day from daily
 ),
 
+-- What was paid may be refunded for two weeks: net of refund is complete that much later.
+measures as (
+    select 'placed' as measure, 0 as days_to_settle
+    union all
+    select 'paid' as measure, 0 as days_to_settle
+    union all
+    select 'net' as measure, 15 as days_to_settle
+),
+
 windows as (
-    {%- for window, edge, first, last in windows %}
     select
-        participants.event_id,
-        participants.merchant_no,
-        participants.platform,
-        participants.store_id,
-        '{{ window }}' as time_window,
-        {%- if edge is none %}
+        participants.*,
+        'before' as time_window,
+        cast({{ dbt.dateadd('day', -28, 'participants.first_day') }} as date) as window_first_day,
+        cast({{ dbt.dateadd('day', -1, 'participants.first_day') }} as date) as window_last_day
+    from participants
+    union all
+    select
+        participants.*,
+        'during' as time_window,
         participants.first_day as window_first_day,
         participants.last_day as window_last_day
-        {%- else %}
-        cast({{ dbt.dateadd('day', first, 'participants.' ~ edge) }} as date) as window_first_day,
-        cast({{ dbt.dateadd('day', last, 'participants.' ~ edge) }} as date) as window_last_day
-        {%- endif %}
     from participants
-    {{ 'union all' if not loop.last }}
-    {%- endfor %}
+    union all
+    select
+        participants.*,
+        'after_30' as time_window,
+        cast({{ dbt.dateadd('day', 1, 'participants.last_day') }} as date) as window_first_day,
+        cast({{ dbt.dateadd('day', 30, 'participants.last_day') }} as date) as window_last_day
+    from participants
+    union all
+    select
+        participants.*,
+        'after_90' as time_window,
+        cast({{ dbt.dateadd('day', 1, 'participants.last_day') }} as date) as window_first_day,
+        cast({{ dbt.dateadd('day', 90, 'participants.last_day') }} as date) as window_last_day
+    from participants
 ),
 
 sales as (
@@ -64,7 +77,7 @@ sales as (
         windows.window_last_day,
         coalesce(sum(daily.placed_cny), 0) as placed_cny,
         coalesce(sum(daily.paid_cny), 0) as paid_cny,
-        coalesce(sum(daily.paid_cny - daily.refunded_cny), 0) as net_cny
+        coalesce(sum(daily.refunded_cny), 0) as refunded_cny
     from windows
     left join daily
         on
@@ -81,26 +94,26 @@ sales as (
 ),
 
 measured as (
-    {%- for measure in measures %}
     select
         sales.event_id,
         sales.merchant_no,
         sales.platform,
         sales.time_window,
-        '{{ measure }}' as measure,
-        sales.{{ measure }}_cny as value_cny,
-        -- What was paid may be refunded for two weeks: net of refund is complete that much later.
+        measures.measure,
+        case measures.measure
+            when 'placed' then sales.placed_cny
+            when 'paid' then sales.paid_cny
+            else sales.paid_cny - sales.refunded_cny
+        end as value_cny,
         coalesce(
             beginning.first_order_day <= sales.window_first_day
-            and open_build.last_complete_date
-            >= {{ dbt.dateadd('day', 15, 'sales.window_last_day') if measure == 'net' else 'sales.window_last_day' }},
+            and open_build.last_complete_date >= {{ dbt.dateadd('day', 'measures.days_to_settle', 'sales.window_last_day') }},
             false
         ) as is_complete
     from sales
+    cross join measures
     cross join open_build
     cross join beginning
-    {{ 'union all' if not loop.last }}
-    {%- endfor %}
 ),
 
 wide as (
@@ -108,11 +121,15 @@ wide as (
         event_id,
         merchant_no,
         platform,
-        measure
-        {%- for window, _, _, _ in windows %},
-        sum(case when time_window = '{{ window }}' and is_complete then value_cny end) as {{ window }}_cny,
-        max(case when time_window = '{{ window }}' and is_complete then 1 else 0 end) = 1 as is_{{ window }}_complete
-        {%- endfor %}
+        measure,
+        max(case when is_complete and time_window = 'before' then value_cny end) as before_cny,
+        max(case when is_complete and time_window = 'during' then value_cny end) as during_cny,
+        max(case when is_complete and time_window = 'after_30' then value_cny end) as after_30_cny,
+        max(case when is_complete and time_window = 'after_90' then value_cny end) as after_90_cny,
+        max(case when is_complete and time_window = 'before' then 1 else 0 end) = 1 as is_before_complete,
+        max(case when is_complete and time_window = 'during' then 1 else 0 end) = 1 as is_during_complete,
+        max(case when is_complete and time_window = 'after_30' then 1 else 0 end) = 1 as is_after_30_complete,
+        max(case when is_complete and time_window = 'after_90' then 1 else 0 end) = 1 as is_after_90_complete
     from measured
     group by event_id, merchant_no, platform, measure
 ),
