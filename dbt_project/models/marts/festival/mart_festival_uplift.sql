@@ -30,11 +30,17 @@ beginning as (
 
 -- What was paid may be refunded for two weeks: net of refund is complete that much later.
 measures as (
-    select 'placed' as measure, 0 as days_to_settle
+    select
+        'placed' as measure,
+        0 as days_to_settle
     union all
-    select 'paid' as measure, 0 as days_to_settle
+    select
+        'paid' as measure,
+        0 as days_to_settle
     union all
-    select 'net' as measure, 15 as days_to_settle
+    select
+        'net' as measure,
+        15 as days_to_settle
 ),
 
 windows as (
