@@ -27,5 +27,5 @@ def hash(field: str) -> str:  # noqa: A001 - dbt's name
 
 
 def datediff(first_date: str, second_date: str, datepart: str) -> str:
-    """How many days, months, ... the second date is after the first."""
-    return f"date_diff({first_date}, {second_date}, '{datepart}')"
+    """How many days, months, ... lie between two dates."""
+    return f"datediff('{datepart}', {first_date}, {second_date})"
