@@ -37,7 +37,9 @@ COUNTED = frozenset(
     }
 )
 # Names of errors that a restart of the server, a lost connection or a lock in the way leaves behind.
-PASSING = r"OperationalError|InterfaceError|Shutdown|CannotConnectNow|QueryCanceled|LockNotAvailable|Deadlock|Serialization"
+PASSING = (
+    r"OperationalError|InterfaceError|Shutdown|CannotConnectNow|QueryCanceled|LockNotAvailable|Deadlock|Serialization"
+)
 
 
 @dataclass(frozen=True)
