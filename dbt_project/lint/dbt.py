@@ -6,6 +6,11 @@ def dateadd(datepart: str, interval: int, from_date_or_timestamp: str) -> str:
     return f"date_add({from_date_or_timestamp}, {interval}, '{datepart}')"
 
 
+def datediff(first_date: str, second_date: str, datepart: str) -> str:
+    """Days, months, ... from one date to another."""
+    return f"date_diff('{datepart}', {first_date}, {second_date})"
+
+
 def date_trunc(datepart: str, date: str) -> str:
     """A date cut down to the start of its month, year, ..."""
     return f"date_trunc('{datepart}', {date})"

@@ -104,6 +104,15 @@ def periods(start: date, count: int) -> list[Period]:
     ]
 
 
+@dataclass(frozen=True)
+class Effects:
+    """What funding does, as factors: to the exports of an enterprise from the start of its first project on, and to the
+    orders of its shops from the start of its first E-commerce Easy project on."""
+
+    exports_funded: float = 1.12
+    orders_funded: float = 1.15
+
+
 @dataclass
 class World:
     """One simulation: what all partners share. `kept` holds tables that two feeds of one partner are made from."""
@@ -111,6 +120,7 @@ class World:
     seed: int
     population: Population
     periods: list[Period]
+    effects: Effects = field(default_factory=Effects)
     kept: dict[str, Any] = field(default_factory=dict)
 
     @property
