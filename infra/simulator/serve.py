@@ -48,11 +48,14 @@ class Behaviour:
 
 
 class Server:
-    """The server on a loopback port (0 takes a free one). A context manager; `url` is the base of HKMA's API."""
+    """The server on a loopback port (0 takes a free one). A context manager; `url` is the base of HKMA's API.
 
-    def __init__(self, behaviour: Behaviour, port: int = 0) -> None:
+    With `world` the answers are about that world, not about one made as `behaviour` says.
+    """
+
+    def __init__(self, behaviour: Behaviour, port: int = 0, world: World | None = None) -> None:
         self.behaviour = behaviour
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(behaviour))
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(behaviour, world))
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/public"
 
     def __enter__(self) -> Self:
@@ -133,7 +136,7 @@ def other_answer(behaviour: Behaviour, servers: OpenData, request: str, cookie: 
     return found or (404, {}, b'{"message":"no such resource"}')
 
 
-def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
+def _handler(behaviour: Behaviour, known: World | None) -> type[BaseHTTPRequestHandler]:
     lock = threading.Lock()
     window = periods(behaviour.start, behaviour.days)
     servers: list[OpenData] = []
@@ -142,7 +145,7 @@ def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
         # The world is made when it is first asked for, and reckons as it goes.
         with lock:
             if not servers:
-                world = World(behaviour.seed, make(behaviour.seed, behaviour.smes), window)
+                world = known or World(behaviour.seed, make(behaviour.seed, behaviour.smes), window)
                 servers.append(OpenData(world, behaviour.publication))
             return other_answer(behaviour, servers[0], request, cookie, asked)
 

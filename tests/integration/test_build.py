@@ -331,7 +331,7 @@ def test_marts_agree_with_the_truth_and_with_themselves_in_any_order(sampan, tmp
         number = full()
     out_of_order = _marts(sampan, number)
     assert len(out_of_order) >= 8
-    assert all(len(rows) > 10 for rows in out_of_order.values())
+    assert {name: len(rows) for name, rows in out_of_order.items() if len(rows) < 3} == {}
     _trade_agrees(sampan, deliveries)
     _festival_agrees(sampan, deliveries, days)
     _grants_agree(sampan, deliveries)

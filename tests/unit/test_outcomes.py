@@ -52,9 +52,7 @@ def panel(
 
 
 def estimate(rows: pd.DataFrame, programme: str = "all") -> dict:
-    (found,) = [
-        row for row in outcomes.estimates(rows) if (row["measure"], row["programme"]) == ("exports", programme)
-    ]
+    (found,) = [row for row in outcomes.estimates(rows) if (row["measure"], row["programme"]) == ("exports", programme)]
     return found
 
 
