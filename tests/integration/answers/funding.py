@@ -203,7 +203,7 @@ def _online(world: Any) -> pl.DataFrame:
 
 def _matched(world: Any, sales: pl.DataFrame) -> pl.DataFrame:
     """Enterprises by month in which funding began, with sales in the year before, and what they are matched by."""
-    began = _applications(world).filter((pl.col("outcome") == "approved")).with_columns(
+    began = _applications(world).filter(pl.col("outcome") == "approved").with_columns(
         start=_month("project_start_on")
     ).sort("project_start_on", "application_no").unique("brn", keep="first").select("brn", "programme", "start")  # fmt: skip
     # Complete are the months after the first delivery, up to the last that ended 14 days before the last one.
