@@ -28,8 +28,10 @@ GROUPS = {
     "bud_ecommerce_easy": ("bud_ecommerce_easy",),
     "emf": ("emf",),
 }
-# With fewer enterprises on either side an interval promises more than it keeps, and a mean tells of single ones.
+# With fewer enterprises on either side (or fewer that matter) an interval promises more than it keeps, and a mean tells of
+# single ones.
 FEWEST = 20
+FEWEST_EFFECTIVE = 3
 CONFIDENCE = 0.95
 STRATUM = ["start_month", "industry_section", "sme_class", "size_of_sales"]
 PANEL = [
@@ -135,14 +137,19 @@ def ratio(rows: pd.DataFrame, before: str, after: str) -> Ratio | None:
     """How much more the funded grew than the unfunded, as a ratio of ratios of totals, with its interval.
 
     A Poisson regression of sales on group, period and both, two observations per row, with standard errors clustered by
-    enterprise and quantiles of Student's t. None where a side sold nothing in a period.
+    enterprise. Where few enterprises sell most, the interval is as wide as so few make it. None where a side sold
+    nothing in a period, or one enterprise sold nearly all.
     """
     import numpy as np
     import pandas as pd
     import statsmodels.api as sm
+    from scipy import stats
 
     totals = rows.groupby("funded")[[before, after]].sum()
     if len(totals) < 2 or (totals <= 0).to_numpy().any():
+        return None
+    enterprises = effective(rows, rows[before] + rows[after])
+    if enterprises < FEWEST_EFFECTIVE:
         return None
     # What was refunded may exceed what was paid in a period; less than nothing is sold by nobody.
     sold = np.maximum(np.concatenate([rows[before], rows[after]]), 0.0)
@@ -157,6 +164,13 @@ def ratio(rows: pd.DataFrame, before: str, after: str) -> Ratio | None:
     # unit is of no matter to a ratio; near 1 the iteration is at its steadiest.
     weights = np.tile(rows["weight"].to_numpy(float), 2)
     model = sm.GLM(weights * sold / sold.mean(), regressors, family=sm.families.Poisson(), exposure=weights)
-    fitted = model.fit(cov_type="cluster", cov_kwds={"groups": clusters}, use_t=True)
-    low, high = fitted.conf_int(alpha=1 - CONFIDENCE).loc["funded_after"]
-    return Ratio(*(float(np.exp(value)) for value in (fitted.params["funded_after"], low, high)))
+    fitted = model.fit(cov_type="cluster", cov_kwds={"groups": clusters})
+    effect, error = fitted.params["funded_after"], fitted.bse["funded_after"]
+    error *= np.sqrt(enterprises / (enterprises - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, enterprises - 1)
+    return Ratio(*(float(np.exp(value)) for value in (effect, effect - error, effect + error)))
+
+
+def effective(rows: pd.DataFrame, sold: pd.Series) -> float:
+    """How many enterprises of equal size would say as much as those of the side that says least."""
+    parts = (rows["weight"] * sold).groupby([rows["funded"], rows["sme_id"]]).sum()
+    return float(min(side.sum() ** 2 / (side**2).sum() for _, side in parts.groupby(level=0)))
