@@ -6,11 +6,6 @@ def dateadd(datepart: str, interval: int, from_date_or_timestamp: str) -> str:
     return f"date_add({from_date_or_timestamp}, {interval}, '{datepart}')"
 
 
-def datediff(first_date: str, second_date: str, datepart: str) -> str:
-    """Days, months, ... from one date to another."""
-    return f"date_diff('{datepart}', {first_date}, {second_date})"
-
-
 def date_trunc(datepart: str, date: str) -> str:
     """A date cut down to the start of its month, year, ..."""
     return f"date_trunc('{datepart}', {date})"
@@ -29,3 +24,8 @@ def concat(fields: list[str]) -> str:
 def hash(field: str) -> str:  # noqa: A001 - dbt's name
     """A digest in hexadecimal."""
     return f"md5({field})"
+
+
+def datediff(first_date: str, second_date: str, datepart: str) -> str:
+    """How many days, months, ... lie between two dates."""
+    return f"datediff('{datepart}', {first_date}, {second_date})"
