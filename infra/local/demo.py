@@ -22,7 +22,7 @@ from rich.table import Table
 
 from infra.local import airflow
 from infra.local.config import HOME, StackError
-from infra.local.stack import Stack
+from infra.local.stack import OPEN_DATA, Stack
 
 SMES, DAYS, START = 2000, 30, date(2026, 7, 6)
 REFRESH = "refresh_marts"
@@ -77,9 +77,8 @@ class Demo:
 
     def _bring_up(self) -> None:
         """The stack; the partners deliver while Airflow starts, since they need only the object store."""
-        self.stack.up(
-            ["postgres", "s3", "hkma"] if not self.stack.config.external_s3 else ["postgres", "hkma"], self._say
-        )
+        stores = ["postgres"] if self.stack.config.external_s3 else ["postgres", "s3"]
+        self.stack.up([*stores, OPEN_DATA], self._say)
         command = [sys.executable, "-m", "infra.simulator", "deliver"]
         command += ["--smes", str(self.smes), "--days", str(self.days), "--start", str(START)]
         self._say(f"simulated partners deliver {self.days} business days for {self.smes} SMEs")
@@ -111,12 +110,16 @@ class Demo:
         from sampan.contract import load_all
 
         last = max(islice(business_days(START), self.days))
-        # A partner's API answers as of a date; drop prefixes are listed whole.
-        runs = {
-            f"ingest__{contract.feed}": {"date": str(last)} if contract.source.kind == "api" else {}
-            for contract in load_all().values()
-        }
-        self._run_dags(api, runs, "ingest of every feed")
+        contracts = load_all().values()
+        # What is asked of an API about another feed's rows can be asked once they are there.
+        after = {contract.feed for contract in contracts if contract.source.asks_about}
+        for title, chosen in (
+            ("ingest of the feeds", [contract for contract in contracts if contract.feed not in after]),
+            ("ingest of what is asked about them", [contract for contract in contracts if contract.feed in after]),
+        ):
+            # A partner's API answers as of a date; drop prefixes are listed whole.
+            runs = {f"ingest__{c.feed}": {"as_of": str(last)} if c.source.kind == "api" else {} for c in chosen}
+            self._run_dags(api, runs, title)
 
     def _run_dags(self, api: airflow.Api, runs: dict[str, dict[str, str]], title: str) -> None:
         """Trigger a run of each DAG with its configuration and wait for all of them.
