@@ -58,11 +58,14 @@ class Behaviour:
 
 
 class Server:
-    """The server on a loopback port (0 takes a free one). A context manager; `url` is the base of HKMA's API."""
+    """The server on a loopback port (0 takes a free one). A context manager; `url` is the base of HKMA's API.
 
-    def __init__(self, behaviour: Behaviour, port: int = 0) -> None:
+    With `world` the answers are about that world, not about one made as `behaviour` says.
+    """
+
+    def __init__(self, behaviour: Behaviour, port: int = 0, world: World | None = None) -> None:
         self.behaviour = behaviour
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(behaviour))
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(behaviour, world))
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/public"
 
     def __enter__(self) -> Self:
@@ -143,7 +146,7 @@ def other_answer(behaviour: Behaviour, servers: OpenData, request: str, cookie: 
     return found or (404, {}, b'{"message":"no such resource"}')
 
 
-def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
+def _handler(behaviour: Behaviour, known: World | None) -> type[BaseHTTPRequestHandler]:
     lock = threading.Lock()
     servers: dict[tuple[int, int, date, int], OpenData] = {}
 
@@ -154,7 +157,8 @@ def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
             if wanted not in servers:
                 seed, smes, start, days = wanted
                 servers.clear()
-                servers[wanted] = OpenData(World(seed, make(seed, smes), periods(start, days)), behaviour.publication)
+                world = known or World(seed, make(seed, smes), periods(start, days))
+                servers[wanted] = OpenData(world, behaviour.publication)
             return other_answer(behaviour, servers[wanted], request, cookie, asked)
 
     class Handler(BaseHTTPRequestHandler):

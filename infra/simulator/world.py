@@ -104,13 +104,31 @@ def periods(start: date, count: int) -> list[Period]:
     ]
 
 
+def monthly(first: date, last: date) -> list[Period]:
+    """Periods that end with the last business date of each month, from the month of `first` to that of `last`."""
+    found, start = [], first.replace(day=1)
+    while start <= last:
+        after = (start + timedelta(days=31)).replace(day=1)
+        end = after - timedelta(days=1)
+        while not is_business_day(end):
+            end -= timedelta(days=1)
+        begin = found[-1].business_date + timedelta(days=1) if found else start
+        found.append(Period(end, begin))
+        start = after
+    return found
+
+
 @dataclass
 class World:
-    """One simulation: what all partners share. `kept` holds tables that two feeds of one partner are made from."""
+    """One simulation: what all partners share. `kept` holds tables that two feeds of one partner are made from.
+
+    `volume` scales how much is traded, ordered and insured, so that a long window of few enterprises stays small.
+    """
 
     seed: int
     population: Population
     periods: list[Period]
+    volume: float = 1.0
     kept: dict[str, Any] = field(default_factory=dict)
 
     @property

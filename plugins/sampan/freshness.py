@@ -27,13 +27,13 @@ STATES = {
 BROKEN = ("held", "late_here", "late_at_partner")
 
 
-def looked(feed: str, problem: Problem | None = None) -> None:
-    """Note that the platform looked for deliveries of a feed just now, and what its partner's API said if it gave none."""
+def looked(feed: str, problem: Problem | None = None, at: datetime | None = None) -> None:
+    """Note that the platform looked for deliveries of a feed (now), and what its partner's API said if it gave none."""
     with connect() as connection:
         connection.execute(
-            "insert into ops.look (feed, looked_at, problem) values (%s, clock_timestamp(), %s)"
+            "insert into ops.look (feed, looked_at, problem) values (%s, coalesce(%s, clock_timestamp()), %s)"
             " on conflict (feed) do update set looked_at = excluded.looked_at, problem = excluded.problem",
-            [feed, Jsonb(problem.as_dict()) if problem else None],
+            [feed, at, Jsonb(problem.as_dict()) if problem else None],
         )
 
 

@@ -1,3 +1,4 @@
 from tests.factory import partner
+from tests.integration.world import world
 
-__all__ = ["partner"]
+__all__ = ["partner", "world"]

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import Any
 
+import polars as pl
 import psycopg
 from psycopg import sql
 from sampan.contract import load
+from sampan.privacy import pseudonymiser
 from sampan.settings import settings
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -123,3 +125,23 @@ def publish_csv(
         with connection.cursor().copy(sql.SQL("copy {} ({}) from stdin (format csv)").format(table, names)) as copy:
             copy.write(content)
     return int(batch_id)
+
+
+def stored(feed: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """What a delivery of a simulated partner is once it is read: columns and privacy as the contract says."""
+    contract = load(feed)
+    names = {column.source_name: column.name for column in contract.columns}
+    frame = frame.rename({old: new for old, new in names.items() if old in frame.columns and old != new})
+    frame = frame.select(column.name for column in contract.stored)
+    clean = pseudonymiser().clean
+    for column in contract.stored:
+        if column.personal == "pseudonymise":
+            values = frame[column.name].drop_nulls().unique()
+            hidden = {value: clean(column, value) for value in values}
+            frame = frame.with_columns(pl.col(column.name).replace(hidden))
+    return frame
+
+
+def publish_frame(feed: str, day: date, frame: pl.DataFrame, received_at: datetime) -> int:
+    """Make a batch of the rows of `stored`; its number."""
+    return publish_csv(feed, frame.columns, day, frame.write_csv(include_header=False), received_at)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 
 import pytest
 from sampan import build, fetch, freshness, release
-from sampan.calendar import HONG_KONG, is_business_day
+from sampan.calendar import HONG_KONG
 from sampan.contract import load, load_all
 from sampan.errors import PermanentFailure, TransientFailure
 from sampan.settings import settings
 
 from infra.simulator.serve import Behaviour, Server
-from tests.integration.published import publish
+from tests.integration.answers.quality import owed_by
+from tests.integration.published import publish, publish_csv
 
 FEED = "customs_declarations"  # due at 07:30 on the next business day, published an hour later
 MONDAY, TUESDAY = date(2026, 7, 6), date(2026, 7, 7)
@@ -38,21 +39,20 @@ def owed(at: str, feed: str = FEED) -> dict[date, dict]:
 def begun(sampan):
     """A feed whose first delivery, of Monday, arrived in time; the platform looked for the next one when it was told to."""
     number = publish(FEED, MONDAY, [ROW], received_at="2026-07-07 07:10+08")
-    looks(sampan, "2026-07-07 07:30")
+    looks("2026-07-07 07:30")
     sampan.rows("update ops.batch set landed_at = '2026-07-07 07:30+08' where batch_id = %s returning 1", number)
     return sampan
 
 
-def looks(sampan, at: str) -> None:
-    freshness.looked(FEED)
-    sampan.rows("update ops.look set looked_at = %s returning 1", hkt(at))
+def looks(at: str) -> None:
+    freshness.looked(FEED, at=hkt(at))
 
 
 # --- the four states --------------------------------------------------------------------------------------------------
 
 
 def test_a_delivery_is_late_at_the_partner_when_it_was_looked_for_in_vain(begun):
-    looks(begun, "2026-07-08 07:30")
+    looks("2026-07-08 07:30")
     assert state("2026-07-08 07:29") == "not_yet_due"
     assert state("2026-07-08 07:31") == "late_at_partner"
     assert state("2026-07-09 12:00") == "late_at_partner"
@@ -64,7 +64,7 @@ def test_a_delivery_is_late_here_when_nobody_looked_until_the_deadline(begun):
 
 
 def test_a_delivery_is_late_here_when_it_came_and_is_not_published_by_its_deadline(begun):
-    looks(begun, "2026-07-08 07:30")
+    looks("2026-07-08 07:30")
     begun.deliver(FEED, TUESDAY, "delivery.csv.gz", b"waits")
     fetch.run(FEED)
     assert state("2026-07-08 08:29") == "not_yet_due"
@@ -87,7 +87,7 @@ def test_a_delivery_is_held_when_it_was_refused_at_the_door(begun):
 
 
 def test_a_late_delivery_arrives_afterwards_and_its_rows_count_as_late_but_those_of_its_correction_do_not(begun):
-    looks(begun, "2026-07-08 07:30")
+    looks("2026-07-08 07:30")
     assert state("2026-07-08 11:00") == "late_at_partner"
     publish(FEED, TUESDAY, [ROW, ROW | {"line_no": 2}], received_at="2026-07-08 11:30+08")
     publish(FEED, TUESDAY, [ROW | {"line_no": n} for n in range(3, 9)], received_at="2026-07-09 11:30+08")
@@ -147,8 +147,6 @@ def test_the_holidays_that_the_government_lists_have_the_word_on_the_years_they_
 
 
 def publish_holidays(events: list[dict[str, str]]) -> None:
-    from tests.integration.published import publish_csv
-
     columns = [column.name for column in load("hk_public_holidays").stored]
     lines = [",".join(str(({"language": "en"} | event).get(name, "")) for name in columns) for event in events]
     publish_csv("hk_public_holidays", columns, MONDAY, "\n".join(lines) + "\n", None)
@@ -178,33 +176,6 @@ def test_a_day_is_closed_for_one_feed_only_when_its_partner_was_shut(sampan):
         freshness.close(TUESDAY, "why", "an operator", "no_such_feed")
 
 
-def due_of(feed: str, first: date, until: date) -> dict[date, tuple[date, datetime]]:
-    """What a feed owes by its contract, reckoned day by day: first day to (last day, due)."""
-    calendar, api = load(feed).calendar, load(feed).source.kind == "api"
-
-    def is_release_day(day: date) -> bool:
-        if calendar.days == "business":
-            return is_business_day(day)
-        return calendar.day == (day.isoweekday() if calendar.days == "weekly" else day.day)
-
-    def following(day: date) -> date:
-        while not is_release_day(day := day + timedelta(days=1)):
-            pass
-        return day
-
-    found, day = {}, first
-    while not is_release_day(day):
-        day -= timedelta(days=1 if calendar.days != "business" else -1)
-    while day <= until:
-        due_on = day if api else following(day)
-        while not is_business_day(due_on):
-            due_on += timedelta(days=1)
-        last = day if calendar.days == "business" else following(day) - timedelta(days=1)
-        found[day] = (last, datetime.combine(due_on, time.fromisoformat(calendar.due), HONG_KONG))
-        day = following(day)
-    return found
-
-
 def test_every_feed_owes_what_its_contract_says_over_two_years(sampan):
     first, until = date(2025, 1, 2), date(2026, 12, 31)
     sampan.rows("update ops.feed set added_at = %s returning 1", hkt(f"{first} 12:00"))
@@ -218,7 +189,7 @@ def test_every_feed_owes_what_its_contract_says_over_two_years(sampan):
     assert len(found) == len(load_all()) >= 28
     assert len(rows) > 5000
     for feed, owed_by_it in found.items():
-        assert owed_by_it == due_of(feed, first, until), feed
+        assert owed_by_it == owed_by(feed, first, until), feed
 
 
 # --- what readers and operators see -----------------------------------------------------------------------------------
@@ -310,7 +281,7 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
 
 
 def test_status_says_what_is_missing_and_where_at_the_time_that_is_asked_for(begun):
-    looks(begun, "2026-07-10 07:30")
+    looks("2026-07-10 07:30")
     text = begun.cli("status", "--now", "2026-07-10 08:00").stdout
     assert "Deliveries owed until 2026-07-10 08:00" in text
     line = next(line for line in text.splitlines() if "2026-07-07 to 2026-07-09" in line)

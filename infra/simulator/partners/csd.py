@@ -47,9 +47,10 @@ def end_of(month: str) -> date:
 
 
 def months(world: World) -> list[str]:
-    """The months that statistics exist of, the month of the window's last day being the last."""
-    last = world.last.year * 12 + world.last.month - 1
-    return [f"{number // 12}{number % 12 + 1:02}" for number in range(last - MONTHS_KEPT + 1, last + 1)]
+    """The months that statistics exist of: those of the window, at least MONTHS_KEPT."""
+    first, last = (day.year * 12 + day.month - 1 for day in (world.first, world.last))
+    first = min(first, last - MONTHS_KEPT + 1)
+    return [f"{number // 12}{number % 12 + 1:02}" for number in range(first, last + 1)]
 
 
 def trade(world: World) -> pl.DataFrame:

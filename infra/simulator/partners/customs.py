@@ -27,7 +27,7 @@ ORDER = (
 
 @dataclass(frozen=True)
 class Traders:
-    """Who lodges, as arrays over traders: declarations a year, and positions of goods and markets in the vocabulary."""
+    """Who lodges, as arrays over traders: declarations a year, positions of goods and markets in the vocabulary."""
 
     name: pl.Series
     identity: pl.Series
@@ -37,6 +37,7 @@ class Traders:
     goods: np.ndarray
     markets: np.ndarray
     supplier: np.ndarray
+    since: np.ndarray  # day on which business begins
 
 
 def traders(world: World) -> Traders:
@@ -52,13 +53,14 @@ def traders(world: World) -> Traders:
         ),
         identity=pl.concat([firms["brn"], persons["hkid"]]),
         agent=pl.concat([firms["agent_brn"], pl.Series([None] * count, dtype=pl.String)]),
-        exports=np.concatenate([firms["exports_a_year"].to_numpy(), none + 1.0]),
-        imports=np.concatenate([firms["imports_a_year"].to_numpy(), none + 5.0]),
+        exports=np.concatenate([firms["exports_a_year"].to_numpy(), none + 1.0]) * world.volume,
+        imports=np.concatenate([firms["imports_a_year"].to_numpy(), none + 5.0]) * world.volume,
         goods=np.concatenate(
             [firms.select("good_1", "good_2", "good_3").to_numpy().T, np.stack([goods, goods, goods])], axis=1
         ),
         markets=np.concatenate([firms.select("market_1", "market_2").to_numpy().T, np.stack([none, none + 1])], axis=1),
         supplier=np.concatenate([firms["supplier"].to_numpy(), none]),
+        since=np.concatenate([firms["commenced_on"].cast(pl.Int32).to_numpy(), none]),
     )
 
 
@@ -88,8 +90,9 @@ def lodged(world: World, day: date) -> pl.DataFrame:
     who, funded_from = world.kept["traders"]
     generator = world.rng("customs", day)
     effect = np.where(funded_from <= number(day), FUNDED_EFFECT, 1.0)
-    exports = generator.poisson(who.exports * effect * activity(day) / 365)
-    imports = generator.poisson(who.imports * activity(day) / 365)
+    begun = who.since <= number(day)
+    exports = generator.poisson(begun * who.exports * effect * activity(day) / 365)
+    imports = generator.poisson(begun * who.imports * activity(day) / 365)
     trader = np.concatenate([np.repeat(np.arange(len(exports)), exports), np.repeat(np.arange(len(imports)), imports)])
     return lines(generator, who, trader, np.arange(len(trader)) < exports.sum(), day)
 

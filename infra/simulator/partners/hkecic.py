@@ -87,7 +87,8 @@ def shipments(world: World) -> pl.DataFrame:
     book = policies(world)
     begin, end = number(world.first) - 300, number(world.last)
     # Policyholders declare about half of their exports.
-    each = generator.poisson(np.minimum(book["exports_a_year"].to_numpy(), 600) * 0.5 * (end - begin) / 365)
+    exports = np.minimum(book["exports_a_year"].to_numpy(), 600) * world.volume
+    each = generator.poisson(exports * 0.5 * (end - begin) / 365)
     owner = np.repeat(np.arange(len(book)), each)
     count = len(owner)
     shipped = begin + generator.integers(0, end - begin, count)

@@ -75,7 +75,7 @@ def shops(world: World) -> pl.DataFrame:
             "name_corruption": called["name_corruption"],
             "good": good,
             "category": take([entry[4] for entry in words.GOODS], good),
-            "orders_a_day": owners["orders_a_day"].to_numpy()[row] * np.where(second, 0.4, 1.0),
+            "orders_a_day": owners["orders_a_day"].to_numpy()[row] * np.where(second, 0.4, 1.0) * world.volume,
             "in_festival": owners["in_festival"].gather(pl.Series(row)),
         }
     )

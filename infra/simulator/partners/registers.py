@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
@@ -57,6 +57,7 @@ def business_register(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
 
 def _register(world: World) -> pl.DataFrame:
     """Every row that the register has or will have by the end of the window."""
+    day_before = world.first - timedelta(days=1)
     generator = world.rng("register")
     smes = world.population.smes
     count = len(smes)
@@ -79,8 +80,8 @@ def _register(world: World) -> pl.DataFrame:
         only(ceased, dates(cessation)).alias("cessation_date"),
         status.alias("status"),
         only(known, smes["persons_engaged"]).alias("persons_engaged"),
-        only(known, dates(np.full(count, number(date(2026, 3, 31))))).alias("size_as_of"),
-        only(late, begun, pl.Series([date(2026, 6, 30)] * count)).alias("changed_on"),
+        only(known, dates(np.full(count, number(min(date(2026, 3, 31), day_before))))).alias("size_as_of"),
+        only(late, begun, pl.Series([min(date(2026, 6, 30), day_before)] * count)).alias("changed_on"),
     ).select(ORDER)
     branched = frame.filter(pl.Series(~late & ~ceased & (generator.random(count) < 0.06)))
     branches = pl.concat(

@@ -1,0 +1,86 @@
+"""Each query of docs/questions.md, run as an analyst would run it, against the answer of the simulated world."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.integration.answers import answer_to
+from tests.integration.world import Simulated
+
+PAGE = ROOT / "docs" / "questions.md"
+RELATIVE, ABSOLUTE = 1e-6, 0.006
+SMALL = 500
+
+pytestmark = pytest.mark.xdist_group("world")
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question of the page."""
+
+    number: int
+    title: str
+    text: str
+
+    @property
+    def mart(self) -> str:
+        """The mart that the section names."""
+        (name,) = re.findall(r"^Mart: `(\w+)`$", self.text, re.MULTILINE)
+        return name
+
+    @property
+    def query(self) -> str:
+        """The section's query."""
+        (query,) = re.findall(r"^```sql\n(.*?)^```$", self.text, re.MULTILINE | re.DOTALL)
+        return query
+
+
+def sections() -> list[Section]:
+    """The sections of the page, in order."""
+    parts = re.split(r"^## (\d+)\. (.+)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    return [Section(int(n), title, text) for n, title, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True)]
+
+
+QUESTIONS = sections()
+
+
+def same(found: Any, wanted: Any) -> bool:
+    """Whether two values agree; numbers may differ by rounding."""
+    if isinstance(found, int | float | Decimal) and isinstance(wanted, int | float | Decimal):
+        return float(found) == pytest.approx(float(wanted), rel=RELATIVE, abs=ABSOLUTE)
+    return bool(found == wanted)
+
+
+def test_the_page_has_every_question():
+    assert [section.number for section in QUESTIONS] == list(range(1, 24))
+
+
+@pytest.mark.parametrize("section", QUESTIONS, ids=[str(section.number) for section in QUESTIONS])
+def test_a_section_says_where_the_answer_is(section):
+    assert section.title.endswith("?")
+    assert section.mart.startswith(("mart_", "dim_"))
+    # The mart may be one of several that the query reads, and all of it is what analysts see.
+    relations = set(re.findall(r"\b(?:from|join)\s+(\w+\.\w+)", section.query))
+    assert f"marts.{section.mart}" in relations
+    assert all(relation.startswith("marts.") for relation in relations)
+    assert re.search(r"\border by\b[^)]*$", section.query), "the order of the rows is left to chance"
+
+
+@pytest.mark.parametrize("section", QUESTIONS, ids=[str(section.number) for section in QUESTIONS])
+def test_a_query_gives_the_answer_of_the_simulated_world(section: Section, world: Simulated):
+    found = world.read(section.query)
+    wanted = [tuple(row) for row in answer_to(section.number)(world)]
+    assert wanted, "an empty answer proves nothing"
+    assert len(wanted) <= SMALL, "an example has a small result"
+    broken = [
+        (position, row, other)
+        for position, (row, other) in enumerate(zip(found, wanted, strict=False))
+        if len(row) != len(other) or not all(map(same, row, other))
+    ]
+    assert (len(found), broken[:5]) == (len(wanted), [])
