@@ -288,4 +288,21 @@ left join ops.feed_day as day using (feed)
 group by feed.feed, feed.partner;
 comment on view ops.feed_now is 'One row per feed: the worst of its open states now, and how many days are in each.';
 
+create or replace view ops.waiting as
+select feed, business_date, batch_id, received_at, rows_held, problem
+from ops.batch as held
+where
+    state = 'held'
+    and not exists (
+        select from ops.batch as later
+        where
+            later.feed = held.feed and later.business_date = held.business_date and later.state = 'published'
+            and later.received_at > held.received_at
+    )
+union all
+select feed, business_date, null, received_at, null, problem
+from ops.delivery
+where problem is not null;
+comment on view ops.waiting is 'What is held by the gate or was refused at the door, and that no later delivery took the place of.';
+
 grant select on all tables in schema ops to sampan_builder;

@@ -199,9 +199,7 @@ def status(
             " max(business_date) filter (where state = 'published') from ops.batch group by feed order by feed"
         ).fetchall()
         broken = connection.execute(
-            "select feed, business_date, batch_id, problem from ops.batch where state = 'held'"
-            " union all select feed, business_date, null, problem from ops.delivery where problem is not null"
-            " order by 1, 2"
+            "select feed, business_date, batch_id, problem from ops.waiting order by feed, business_date, batch_id"
         ).fetchall()
     headings = ["feed", "batches", "published", "held", "on the way"]
     headings += ["rows published", "rows quarantined", "rows duplicate", "rows held", "latest date"]

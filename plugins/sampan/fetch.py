@@ -184,10 +184,10 @@ def _all_pages(client: httpx.Client, request: Request, parameters: dict[str, str
         batch = jmespath.search(request.records, answer)
         if not isinstance(batch, list) or not all(isinstance(record, dict) for record in batch):
             raise PermanentFailure(Problem("api.shape", f"no list of records at {request.records}", url))
-        if not paging or not batch:
-            return records + batch
+        if not paging:
+            return batch
         digest = hashlib.sha256(json.dumps(batch, sort_keys=True).encode()).hexdigest()
-        if digest in digests:
+        if batch and digest in digests:
             raise TransientFailure(f"{url}: the page at offset {len(records)} repeats an earlier one")
         digests.add(digest)
         records += batch
@@ -199,7 +199,7 @@ def _all_pages(client: httpx.Client, request: Request, parameters: dict[str, str
             totals.add(total)
         if len(totals) > 1:
             raise TransientFailure(f"{url}: the total changed between pages: {sorted(totals)}")
-        if totals and len(records) >= next(iter(totals)):
+        if not batch or (totals and len(records) >= next(iter(totals))):
             break
         if not totals and len(batch) < int(paging["size"]):
             break

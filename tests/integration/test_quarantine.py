@@ -25,6 +25,8 @@ def spoilt(feed: str, count: int = 1) -> tuple[list[dict], list[dict]]:
     needed = next((c.name for c in others if c.required), None)
     if needed:
         bad = {needed: None}
+    elif above := next((c.name for c in others if "exclusiveMinimum" in c.options), None):
+        bad = {above: "-1"}
     else:
         short = next(c for c in others if "maxLength" in c.options)
         bad = {short.name: "x" * (short.options["maxLength"] + 1)}

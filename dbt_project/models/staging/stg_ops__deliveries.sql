@@ -11,8 +11,7 @@ with final as (
         rows_in,
         rows_published,
         rows_quarantined,
-        rows_duplicate,
-        rows_held
+        rows_duplicate
     from {{ source('ops', 'batch') }}
 )
 

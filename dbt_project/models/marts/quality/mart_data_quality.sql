@@ -34,13 +34,20 @@ by_feed as (
         max(published_at) as last_loaded_at,
         max(case when state = 'published' then business_date end) as last_loaded_date,
         count(case when state = 'published' then 1 end) as published_batch_count,
-        count(case when state = 'held' then 1 end) as held_batch_count,
         sum(rows_in) as rows_in,
         sum(rows_published) as rows_published,
         sum(rows_quarantined) as rows_quarantined,
-        sum(rows_duplicate) as rows_duplicate,
-        sum(rows_held) as rows_held
+        sum(rows_duplicate) as rows_duplicate
     from batches
+    group by feed
+),
+
+waiting as (
+    select
+        feed,
+        count(*) as waiting_count,
+        sum(rows_held) as rows_held
+    from {{ ref('stg_ops__waiting') }}
     group by feed
 ),
 
@@ -86,7 +93,7 @@ final as (
         cast(feeds.title as text) as feed_title,
         cast(
             case
-                when coalesce(owed.held_count, 0) + coalesce(by_feed.held_batch_count, 0) > 0 then 'held'
+                when coalesce(owed.held_count, 0) + coalesce(waiting.waiting_count, 0) > 0 then 'held'
                 when owed.late_here_count > 0 then 'late_here'
                 when owed.late_at_partner_count > 0 then 'late_at_partner'
                 when by_feed.feed is null then 'nothing'
@@ -94,7 +101,7 @@ final as (
             end as text
         ) as state,
         coalesce(owed.held_count + owed.late_here_count + owed.late_at_partner_count, 0)
-        + coalesce(by_feed.held_batch_count, 0) > 0 as is_broken,
+        + coalesce(waiting.waiting_count, 0) > 0 as is_broken,
         owed.broken_since,
         by_feed.last_loaded_at,
         by_feed.last_loaded_date,
@@ -103,7 +110,7 @@ final as (
         cast(coalesce(owed.late_at_partner_count, 0) as integer) as late_at_partner_count,
         cast(coalesce(owed.late_here_count, 0) as integer) as late_here_count,
         cast(coalesce(owed.held_count, 0) as integer) as held_count,
-        cast(coalesce(by_feed.held_batch_count, 0) as integer) as held_batch_count,
+        cast(coalesce(waiting.waiting_count, 0) as integer) as waiting_count,
         cast(coalesce(by_feed.published_batch_count, 0) as integer) as published_batch_count,
         cast(coalesce(owed.arrived_count, 0) as integer) as arrived_count,
         cast(coalesce(owed.arrived_late_count, 0) as integer) as arrived_late_count,
@@ -111,7 +118,7 @@ final as (
         cast(coalesce(by_feed.rows_published, 0) as bigint) as rows_published,
         cast(coalesce(by_feed.rows_quarantined, 0) as bigint) as rows_quarantined,
         cast(coalesce(by_feed.rows_duplicate, 0) as bigint) as rows_duplicate,
-        cast(coalesce(by_feed.rows_held, 0) as bigint) as rows_held,
+        cast(coalesce(waiting.rows_held, 0) as bigint) as rows_held,
         cast(coalesce(owed.rows_late, 0) as bigint) as rows_late,
         cast(coalesce(quarantined.open_count, 0) as bigint) as quarantine_open_count,
         cast(coalesce(rules.rule_count, 0) as integer) as expectation_count,
@@ -127,6 +134,7 @@ final as (
     left join covered on feeds.feed = covered.feed
     left join owed on feeds.feed = owed.feed
     left join by_feed on feeds.feed = by_feed.feed
+    left join waiting on feeds.feed = waiting.feed
     left join quarantined on feeds.feed = quarantined.feed
     left join rules on feeds.feed = rules.feed and rules.recency = 1
     left join names on feeds.feed = names.feed
