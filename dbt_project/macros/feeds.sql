@@ -37,15 +37,20 @@
     replace_period  as append, but only the newest delivery of a business date counts, and replays made after it
 
     A run takes in the rows of its batches and ranks anew every document that they touch, together with the versions
-    already held, so the order and the number of runs do not matter. `build_no` is the build that last touched a row. -#}
-{% macro versions(feed, staged, columns) -%}
+    already held, so the order and the number of runs do not matter. `build_no` is the build that last touched a row.
+    `renamed` gives the staged names of key columns that staging calls otherwise; with `by_date` the business date is part
+    of the key, for feeds whose deliveries do not say which period they cover. -#}
+{% macro versions(feed, staged, columns, renamed={}, by_date=false) -%}
     {%- set to_build, batches = source('ops', 'batches_to_build'), ref('stg_ops__batches') -%}
     {%- set meta = feed_meta(feed) -%}
-    {%- set key = meta.key -%}
+    {%- set key = ['business_date'] if by_date else [] -%}
+    {%- for column in meta.key -%}
+        {%- do key.append(renamed.get(column, column)) -%}
+    {%- endfor -%}
     {%- set version = meta.version_column -%}
     {%- set document = key[:key.index(version)] if version else key -%}
     {%- set row_key = key | reject('equalto', version) | list -%}
-    {%- set carried = key + columns + ['batch_id', 'business_date', 'received_at'] -%}
+    {%- set carried = (key + columns + ['batch_id', 'business_date', 'received_at']) | unique | list -%}
 
 with new_rows as (
     select {{ carried | join(', ') }}

@@ -22,6 +22,7 @@ from sampan.contract import Contract, load_all
 
 from infra.simulator import faults as fault
 from infra.simulator import shapes
+from infra.simulator import vocabulary as words
 from infra.simulator.faults import Faults, Spoiler
 from infra.simulator.partners import (
     cdi,
@@ -563,7 +564,7 @@ def _write_world(folder: Path, world: World, feeds: list[str]) -> None:
         "financing_requests": cdi.requests(world),
         "gallery_items": gallery.items(world),
         "missions": gallery.missions(world),
-        "hkhs_changes": pl.DataFrame(csd.CHANGES, schema=["code_before", "code_since", "share"], orient="row"),
+        "hkhs_changes": pl.DataFrame(words.HKHS_CHANGES, schema=["code_before", "code_since", "share"], orient="row"),
         "personal": _personal(world),
     }
     # Reckoned from the declarations of more than a year: only when they are wanted.

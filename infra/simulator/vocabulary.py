@@ -344,6 +344,16 @@ GOODS = (
     ("49019900", "Printed books", "22", 57, "trade", "图书"),
     ("71081210", "Gold, of 995 fineness or more, unwrought", "21", 640, "trade", "黄金"),
 )
+# Planted: what the HKHS edition of 2026 changed. Code before, code since, share of the trade of the code before that the
+# code since takes. Goods are declared under the codes of the edition of their year; GOODS has those of the newest.
+HKHS_CHANGES = (
+    ("95030010", "95030000", 1.0),
+    ("95030090", "95030000", 1.0),
+    ("85171200", "85171300", 1.0),
+    ("33049900", "33049900", 0.9),
+    ("33049900", "33049910", 0.1),
+)
+HKHS_CHANGED_IN = 2026
 FOOD_CHAPTERS = ("02", "03", "04", "08", "09", "18", "19", "21", "22")
 CLOTHING_CHAPTERS = ("61", "62")
 GOLD = "71081210"

@@ -22,6 +22,10 @@ touched as (
     select * from {{ ref('int_trade__touched') }}
 ),
 
+gold_codes as (
+    select * from {{ ref('gold_codes') }}
+),
+
 lines as (
     select
         current_versions.*,
@@ -75,12 +79,14 @@ marked as (
             else 're_export'
         end as flow,
         substring(touched_lines.hkhs_code, 1, 2) as hs_chapter,
+        gold_codes.hkhs_code is not null as is_gold,
         case when touched_lines.line_no = coalesce(declarations_without_line_1.line_no, 1) then 1 else 0 end as declarations,
         {{ hong_kong_date('coalesce(first_lodgements.lodged_at, touched_lines.lodged_at)') }} as first_lodged_on
     from touched_lines
     left join declarations_without_line_1
         on touched_lines.declaration_no = declarations_without_line_1.declaration_no
     left join first_lodgements on touched_lines.declaration_no = first_lodgements.declaration_no
+    left join gold_codes on touched_lines.hkhs_code = gold_codes.hkhs_code
 ),
 
 final as (
@@ -92,6 +98,8 @@ final as (
         hs_chapter,
         sum(value_hkd) as value_hkd,
         sum(case when form_type in ('1B', '2B') then value_hkd else 0 end) as exempt_value_hkd,
+        sum(case when is_gold then value_hkd else 0 end) as gold_value_hkd,
+        sum(case when is_gold and form_type in ('1B', '2B') then value_hkd else 0 end) as exempt_gold_value_hkd,
         count(*) as line_count,
         sum(declarations) as declaration_count,
         sum(

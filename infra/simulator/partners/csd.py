@@ -145,20 +145,29 @@ def mirror(world: World) -> pl.DataFrame:
 
 
 def insured(world: World) -> pl.DataFrame:
-    """Export value insured by financial year (ended 31 March) and product, in HK$ million."""
-    from infra.simulator.partners.hkecic import HISTORY_DAYS, shipments
+    """Export value insured by financial year (ended 31 March) and product, in HK$ million.
 
-    known = shipments(world)
+    A year that declared shipments cover from end to end is their sum; others are reckoned from the average year.
+    """
+    from infra.simulator.partners.hkecic import HISTORY_DAYS, SHIPMENT_DAYS_BEFORE, shipments
+
     names = {chapter: code for code, _, chapters in PRODUCTS for chapter in chapters}
-    product = pl.col("hs_code").str.slice(0, 2).replace_strict(names, default="OTHER").alias("product_code")
-    span = (world.last - world.first).days + 300
-    yearly = known.group_by(product).agg((pl.col("invoice_value_hkd").sum() * 365 / span / 1e6).alias("declared"))
+    month = pl.col("shipped_on").dt.month()
+    known = shipments(world).select(
+        pl.col("hs_code").str.slice(0, 2).replace_strict(names, default="OTHER").alias("product_code"),
+        (pl.col("shipped_on").dt.year() + pl.when(month > 3).then(1).otherwise(0)).alias("year"),
+        pl.col("invoice_value_hkd").alias("value"),
+    )
+    begin = world.first - timedelta(days=SHIPMENT_DAYS_BEFORE)
+    span = (world.last - begin).days
     latest = world.last.year if world.last.month > 3 else world.last.year - 1
     rows = []
     for year in range(latest - HISTORY_DAYS // 100, latest + 1):
-        factor = (1 + INSURED_GROWTH_A_YEAR) ** (year - latest)
+        is_covered = begin <= date(year - 1, 4, 1) and date(year, 3, 31) <= world.last
+        factor = 1.0 if is_covered else (1 + INSURED_GROWTH_A_YEAR) ** (year - latest) * 365 / span
+        of_year = known.filter(pl.col("year") == year) if is_covered else known
         for code, name, _ in PRODUCTS:
-            declared = sum(yearly.filter(product_code=code)["declared"]) * factor
+            declared = of_year.filter(product_code=code)["value"].sum() / 1e6 * factor
             figure = round(declared * (1 + INSURED_ON_TOP), 1)
             rows.append({"year": str(year), "product_code": code, "product": name, "figure": figure})
     return pl.DataFrame(rows)
@@ -221,15 +230,6 @@ def _bulk(
 
 # --- editions of the Hong Kong Harmonized System ----------------------------------------------------------------------
 
-# Planted: what the edition of 2026 changed. Code before, code since, share of the trade of the code before.
-CHANGES = (
-    ("95030010", "95030000", 1.0),
-    ("95030090", "95030000", 1.0),
-    ("85171200", "85171300", 1.0),
-    ("33049900", "33049900", 0.9),
-    ("33049900", "33049910", 0.1),
-)
-CHANGED_IN = 2026
 UNITS = {
     "11": ("個", "NO."), "13": ("對", "PR"), "21": ("克", "G"), "22": ("千克", "KG"), "24": ("克拉", "CM"),
     "32": ("升", "L"), "41": ("米", "M"),
@@ -243,9 +243,9 @@ def edition(year: int) -> list[dict[str, str]]:
         f"{code[:6]}90": (f"{v[0]}, other", f"其他{v[1]}", v[2]) for code, v in list(known.items()) if code[6:] == "00"
     }
     known["33049910"] = ("Preparations for suntan", "防曬製劑", "22")
-    before, since = ({change[side] for change in CHANGES} for side in (0, 1))
-    known |= {old: known[new] for old, new, _ in CHANGES if old not in known}
-    gone = before - since if year >= CHANGED_IN else since - before
+    before, since = ({change[side] for change in words.HKHS_CHANGES} for side in (0, 1))
+    known |= {old: known[new] for old, new, _ in words.HKHS_CHANGES if old not in known}
+    gone = before - since if year >= words.HKHS_CHANGED_IN else since - before
     known = {code: value for code, value in known.items() if code not in gone}
     rows = []
     for code, (english, chinese, unit) in sorted(known.items()):

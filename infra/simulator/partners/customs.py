@@ -176,7 +176,7 @@ def lines(
     goods_table = pl.DataFrame(
         {
             "line_no": line_no,
-            "hkhs_code": take(codes, good_of_line),
+            "hkhs_code": _of_edition(codes[good_of_line], (today - lag)[owner]),
             "goods_description": take([entry[1] for entry in words.GOODS], good_of_line),
             "origin_country": take(
                 [entry[0] for entry in words.MARKETS] + ["690"], np.where(origin < 0, len(words.MARKETS), origin)
@@ -188,6 +188,25 @@ def lines(
         }
     )
     return pl.concat([header[owner], goods_table], how="horizontal").select(ORDER)
+
+
+def _of_edition(codes: np.ndarray, movement: np.ndarray) -> pl.Series:
+    """The newest edition's codes as the edition of each movement's year has them; split ones by turns."""
+    found, turn = codes.copy(), np.arange(len(codes)) % 10
+    is_before = movement < number(date(words.HKHS_CHANGED_IN, 1, 1))
+    since = {entry[1] for entry in words.HKHS_CHANGES}
+    for code in since & set(codes):
+        merged = [entry[0] for entry in words.HKHS_CHANGES if entry[1] == code]
+        split = [entry for entry in words.HKHS_CHANGES if entry[0] == code]
+        mine = codes == code
+        for position, old in enumerate(merged):
+            found[mine & is_before & (turn % len(merged) == position)] = old
+        first = 0
+        for _, new, share in split:
+            last = first + round(10 * share)
+            found[mine & ~is_before & (turn >= first) & (turn < last)] = new
+            first = last
+    return pl.Series(found)
 
 
 def _amendments(world: World, new: pl.DataFrame, day: date) -> Iterator[tuple[int, pl.DataFrame]]:

@@ -21,6 +21,7 @@ TYPES = (
     ("services", "SVP", 0.06, (80, 90), (1e6, 1e7)),
 )
 HISTORY_DAYS = 720
+SHIPMENT_DAYS_BEFORE = 300
 
 
 def policies(world: World) -> pl.DataFrame:
@@ -80,12 +81,12 @@ def hkecic_policies(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
 
 
 def shipments(world: World) -> pl.DataFrame:
-    """One row per declared shipment of the last 300 days and the window."""
+    """One row per declared shipment of the days before the window and the window itself."""
     if "shipments" in world.kept:
         return world.kept["shipments"]
     generator = world.rng("shipments")
     book = policies(world)
-    begin, end = number(world.first) - 300, number(world.last)
+    begin, end = number(world.first) - SHIPMENT_DAYS_BEFORE, number(world.last)
     # Policyholders declare about half of their exports.
     exports = np.minimum(book["exports_a_year"].to_numpy(), 600) * world.volume
     each = generator.poisson(exports * 0.5 * (end - begin) / 365)

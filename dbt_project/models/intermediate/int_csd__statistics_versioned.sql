@@ -1,0 +1,17 @@
+-- One row per source, month, measure, flow, code, origin, partner and batch: every version of a published figure, the current
+-- one marked. Flows are never to be added up: total_export is domestic_export and re_export together.
+{{
+    config(
+        unique_key=['source', 'frequency', 'month_start', 'measure', 'flow', 'code_class', 'code', 'origin_iso2_code', 'partner_iso2_code'],
+        incremental_strategy='delete+insert',
+        indexes=[{'columns': ['month_start']}]
+    )
+}}
+
+{{
+    versions(
+        'csd_trade_statistics', ref('stg_csd__trade_statistics'),
+        ['figure_status', 'value_hkd', 'unit_published', 'maturity'],
+        renamed={'period': 'month_start', 'origin': 'origin_iso2_code', 'partner': 'partner_iso2_code'}
+    )
+}}

@@ -1,0 +1,136 @@
+-- One row per month of shipment, market and product of C&SD table 645-95008: exports insured with HKECIC beside the exports of
+-- all who declare. Shipments may be declared a month later; services and goods shipped from elsewhere have no declaration.
+with insured_by_policy as (
+    select * from {{ ref('int_insurance__monthly') }}
+),
+
+exports_by_trader as (
+    select * from {{ ref('int_trade__monthly') }} where flow <> 'import'
+),
+
+policies as (
+    select * from {{ ref('int_insurance__policies_versioned') }} where is_current
+),
+
+products as (
+    select * from {{ ref('insured_products') }}
+),
+
+countries as (
+    select * from {{ ref('csd_countries') }}
+),
+
+links as (
+    select * from {{ ref('int_sme__linked') }} where source = 'number'
+),
+
+open_build as (
+    select
+        build_no,
+        {{ last_complete_date(['hkecic_policies', 'hkecic_shipments', 'customs_declarations']) }} as last_complete_date
+    from {{ ref('stg_ops__open_build') }}
+),
+
+coverage as (
+    select max(first_date) as first_date
+    from {{ ref('int_feeds__covered') }}
+    where feed in ('hkecic_shipments', 'customs_declarations')
+    having count(first_date) = 2
+),
+
+holders as (
+    select distinct links.sme_id
+    from policies
+    inner join links on policies.brn = links.source_key
+),
+
+measures as (
+    select
+        insured_by_policy.month,
+        insured_by_policy.buyer_country_code as market_code,
+        insured_by_policy.hs_chapter,
+        insured_by_policy.insured_value_hkd,
+        insured_by_policy.ecommerce_insured_value_hkd,
+        insured_by_policy.shipment_count,
+        0 as export_value_hkd,
+        0 as policyholder_export_value_hkd
+    from insured_by_policy
+    union all
+    select
+        exports_by_trader.month,
+        coalesce(countries.iso2_code, exports_by_trader.counterparty_country_code) as market_code,
+        exports_by_trader.hs_chapter,
+        0 as insured_value_hkd,
+        0 as ecommerce_insured_value_hkd,
+        0 as shipment_count,
+        exports_by_trader.value_hkd as export_value_hkd,
+        case when holders.sme_id is not null then exports_by_trader.value_hkd else 0 end as policyholder_export_value_hkd
+    from exports_by_trader
+    left join countries on exports_by_trader.counterparty_country_code = countries.csd_code
+    left join links on exports_by_trader.trader_id = links.source_key
+    left join holders on links.sme_id = holders.sme_id
+),
+
+totals as (
+    select
+        measures.month,
+        measures.market_code,
+        coalesce(products.product_code, 'OTHER') as product_code,
+        sum(measures.insured_value_hkd) as insured_value_hkd,
+        sum(measures.ecommerce_insured_value_hkd) as ecommerce_insured_value_hkd,
+        sum(measures.shipment_count) as shipment_count,
+        sum(measures.export_value_hkd) as export_value_hkd,
+        sum(measures.policyholder_export_value_hkd) as policyholder_export_value_hkd
+    from measures
+    left join products on measures.hs_chapter = products.hs_chapter
+    group by measures.month, measures.market_code, coalesce(products.product_code, 'OTHER')
+),
+
+dated as (
+    select
+        totals.*,
+        coalesce(
+            open_build.last_complete_date < {{ dbt.dateadd('day', 31, dbt.last_day('totals.month', 'month')) }}, true
+        ) as is_due
+    from totals
+    cross join open_build
+),
+
+final as (
+    select
+        dated.month,
+        cast(dated.market_code as text) as market_code,
+        cast(dated.product_code as text) as product_code,
+        cast(dated.insured_value_hkd as numeric(20, 2)) as insured_value_hkd,
+        cast(dated.ecommerce_insured_value_hkd as numeric(20, 2)) as ecommerce_insured_value_hkd,
+        cast(dated.export_value_hkd as numeric(20, 2)) as export_value_hkd,
+        cast(dated.policyholder_export_value_hkd as numeric(20, 2)) as policyholder_export_value_hkd,
+        cast(
+            case when dated.export_value_hkd > 0 then dated.insured_value_hkd / dated.export_value_hkd end
+            as numeric(20, 4)
+        ) as coverage_ratio,
+        cast(
+            case
+                when dated.policyholder_export_value_hkd > 0
+                    then dated.insured_value_hkd / dated.policyholder_export_value_hkd
+            end as numeric(20, 4)
+        ) as policyholder_coverage_ratio,
+        cast(dated.shipment_count as bigint) as shipment_count,
+        cast(
+            case
+                when coalesce(coverage.first_date > dated.month, true) then 'before_first_deliveries'
+                when dated.is_due then 'shipments_still_due'
+                else 'comparable'
+            end as text
+        ) as comparability,
+        dated.is_due as is_provisional,
+        open_build.last_complete_date,
+        cast('insured: gross invoice value as declared to HKECIC; exports: FOB value as declared to customs' as text)
+            as coverage_note,
+        open_build.build_no as release_no
+    from dated
+    cross join open_build
+    left join coverage on coverage.first_date is not null
+)
+
+select * from final
