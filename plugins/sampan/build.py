@@ -21,7 +21,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 
-from sampan import consent, failpoints, identity
+from sampan import consent, disclosure, failpoints, identity
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.settings import HOME, settings
 from sampan.warehouse import connect
@@ -125,7 +125,8 @@ def _begin(connection: psycopg.Connection[Any], force: bool, full_refresh: bool)
             connection.execute("delete from ops.build_step where build_no = %s", [build_no])
             _clear(connection)
             connection.execute(
-                "update ops.build set state = 'open', built_at = null, full_refresh = full_refresh or %s,"
+                "update ops.build set state = 'open', built_at = null, judged_at = ops.now(),"
+                " full_refresh = full_refresh or %s,"
                 " as_of_date = (select max(business_date) from ops.batches_built) where build_no = %s",
                 [full_refresh or _mostly_new(connection) or _keeps_deleted(connection), build_no],
             )
@@ -209,6 +210,8 @@ def _step(connection: psycopg.Connection[Any], build: Build, step: str, session:
     again = states.get(step) == "failed"
     if step == IDENTITY:
         identity.run(f"{build.build_no}/{step}/{token}")
+    if step == disclosure.STEP:
+        disclosure.run(connection)
     results, error = session.invoke(build, step, token, again)
     failpoints.hit(f"build.after_{step}")
     _finish(connection, build, step, token, results, error)
