@@ -21,15 +21,20 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 
-from sampan import consent, failpoints, identity, outcomes
+from sampan import consent, disclosure, failpoints, identity, outcomes
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.settings import HOME, settings
 from sampan.warehouse import connect
 
 PROJECT = HOME / "dbt_project"
 MARTS = "marts"
-# What is reckoned outside the database before the models of a step run. Each is handed the step's claim.
-BEFORE: dict[str, Callable[[str], object]] = {"identity": identity.run, f"{MARTS}__funding": outcomes.run}
+# What is reckoned outside the database before the models of a step run. Each is handed the builder's connection and the
+# step's claim.
+BEFORE: dict[str, Callable[[psycopg.Connection[Any], str], object]] = {
+    "identity": lambda _, claim: identity.run(claim),
+    f"{MARTS}__funding": lambda _, claim: outcomes.run(claim),
+    disclosure.STEP: lambda connection, _: disclosure.run(connection),
+}
 # Share of all published rows from which on a build derives its persistent tables anew instead of merging into them.
 MOSTLY = 0.5
 # What a database says when it is away or busy rather than at odds with a model.
@@ -125,9 +130,10 @@ def _begin(connection: psycopg.Connection[Any], force: bool, full_refresh: bool)
             connection.execute("delete from ops.build_step where build_no = %s", [build_no])
             _clear(connection)
             connection.execute(
-                "update ops.build set state = 'open', built_at = null, full_refresh = full_refresh or %s,"
+                "update ops.build set state = 'open', built_at = null, judged_at = ops.now(),"
+                " full_refresh = full_refresh or %s,"
                 " as_of_date = (select max(business_date) from ops.batches_built) where build_no = %s",
-                [full_refresh or _mostly_new(connection), build_no],
+                [full_refresh or _mostly_new(connection) or _keeps_deleted(connection), build_no],
             )
         return current(connection)
 
@@ -151,6 +157,16 @@ def _mostly_new(connection: psycopg.Connection[Any]) -> bool:
         " >= %s * coalesce(sum(rows_published), 0) from ops.batch join ops.batches_built using (batch_id)"
     )
     return bool(connection.execute(share, [MOSTLY]).fetchone()[0])  # type: ignore[index]
+
+
+def _keeps_deleted(connection: psycopg.Connection[Any]) -> bool:
+    """Whether sums may still hold what a retention took away in an earlier month: deriving all anew lets go of it."""
+    query = (
+        "select exists (select from ops.deletion join ops.build_batch using (batch_id)"
+        " where verified_at < date_trunc('month', now()) and verified_at > coalesce((select max(opened_at) from ops.build"
+        " where full_refresh and state = 'released'), '-infinity'))"
+    )
+    return bool(connection.execute(query).fetchone()[0])  # type: ignore[index]
 
 
 def fail(connection: psycopg.Connection[Any], build_no: int, problem: Problem) -> None:
@@ -203,7 +219,7 @@ def _step(connection: psycopg.Connection[Any], build: Build, step: str, session:
     ).fetchone()[0]  # type: ignore[index]
     again = states.get(step) == "failed"
     if step in BEFORE:
-        BEFORE[step](f"{build.build_no}/{step}/{token}")
+        BEFORE[step](connection, f"{build.build_no}/{step}/{token}")
     results, error = session.invoke(build, step, token, again)
     failpoints.hit(f"build.after_{step}")
     _finish(connection, build, step, token, results, error)

@@ -7,6 +7,8 @@ from typing import Any
 
 import polars as pl
 
+from tests.integration.answers.who import linked, shop_key
+
 BUD = ("bud_general", "bud_easy", "bud_ecommerce_easy")
 APPROVED = ("approved", "in_progress", "completed", "terminated")
 GROUPS = {"all": (*BUD, "emf"), "bud": BUD, **{programme: (programme,) for programme in (*BUD, "emf")}}
@@ -29,7 +31,7 @@ def _register(world: Any) -> pl.DataFrame:
     rows = world.frames["business_register"].sort("business_date", maintain_order=True)
     rows = rows.unique(["brn", "branch_no"], keep="last", maintain_order=True)
     main = rows.sort(pl.col("status") != "live", "branch_no").unique("brn", keep="first", maintain_order=True)
-    persons = pl.col("persons_engaged_count" if "persons_engaged_count" in main.columns else "persons_engaged")
+    persons = pl.col("persons_engaged")
     manufacturing = pl.col("industry_section") == "C"
     size = (
         pl.when(persons < 10)
@@ -188,17 +190,17 @@ def _exports(world: Any) -> pl.DataFrame:
 
 
 def _online(world: Any) -> pl.DataFrame:
-    """What shops were paid less what was refunded, in yuan: the rate moves no enterprise from one stratum to another."""
-    from infra.simulator.partners.platforms import shops
-
+    """What linked shops were paid less what was refunded, in yuan: one rate for all moves nobody to another stratum."""
     lines = world.frames["platform_orders"].sort("modified_at", maintain_order=True)
     lines = lines.unique(["platform", "oid"], keep="last").filter(pl.col("paid_at").is_not_null())
-    owners = shops(world.truth).select("platform", "store_id", "brn")
+    numbers = linked(world, "number").rename({"source_key": "brn"})
+    owners = linked(world, "shop").join(numbers, on="sme_id").select("source_key", "brn")
     refunded = (
         pl.when(pl.col("refund_status") == "SUCCESS").then(pl.col("refund_fee_cny").cast(pl.Float64)).otherwise(0)
     )
     net = (pl.col("payment_cny").cast(pl.Float64) - refunded).sum().alias("value")
-    return lines.join(owners, on=["platform", "store_id"]).group_by("brn", _month("paid_at").alias("month")).agg(net)
+    sold = lines.with_columns(shop_key()).join(owners, on="source_key")
+    return sold.group_by("brn", _month("paid_at").alias("month")).agg(net)
 
 
 def _matched(world: Any, sales: pl.DataFrame) -> pl.DataFrame:
