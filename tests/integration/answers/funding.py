@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from tests.integration.answers.festival import day_of, rates
 from tests.integration.answers.who import linked, shop_key
 
 BUD = ("bud_general", "bud_easy", "bud_ecommerce_easy")
@@ -190,7 +191,7 @@ def _exports(world: Any) -> pl.DataFrame:
 
 
 def _online(world: Any) -> pl.DataFrame:
-    """What linked shops were paid less what was refunded, in yuan: one rate for all moves nobody to another stratum."""
+    """What linked shops were paid less what was refunded, at the last rate known on the day; before the first, at that."""
     lines = world.frames["platform_orders"].sort("modified_at", maintain_order=True)
     lines = lines.unique(["platform", "oid"], keep="last").filter(pl.col("paid_at").is_not_null())
     numbers = linked(world, "number").rename({"source_key": "brn"})
@@ -198,9 +199,11 @@ def _online(world: Any) -> pl.DataFrame:
     refunded = (
         pl.when(pl.col("refund_status") == "SUCCESS").then(pl.col("refund_fee_cny").cast(pl.Float64)).otherwise(0)
     )
-    net = (pl.col("payment_cny").cast(pl.Float64) - refunded).sum().alias("value")
-    sold = lines.with_columns(shop_key()).join(owners, on="source_key")
-    return sold.group_by("brn", _month("paid_at").alias("month")).agg(net)
+    known = rates(world).with_columns(rate=pl.col("rate") / 1e6)
+    rate = pl.col("rate").fill_null(known["rate"].first())
+    net = ((pl.col("payment_cny").cast(pl.Float64) - refunded) * rate).sum().alias("value")
+    sold = lines.with_columns(shop_key(), day=day_of("paid_at")).sort("day").join_asof(known, on="day")
+    return sold.join(owners, on="source_key").group_by("brn", _month("paid_at").alias("month")).agg(net)
 
 
 def _matched(world: Any, sales: pl.DataFrame) -> pl.DataFrame:
