@@ -27,17 +27,21 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 contracts_app = typer.Typer(no_args_is_help=True, help="The contracts of the feeds, and what is derived from them.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that broke a rule: look, correct, replay, discard.")
 release_app = typer.Typer(no_args_is_help=True, help="Releases of the marts: make, list, show, roll back.")
+calendar_app = typer.Typer(no_args_is_help=True, help="What is due when: days off, and the clock of the freshness.")
 identity_app = typer.Typer(no_args_is_help=True, help="Who is who: links that wait for a person.")
 consent_app = typer.Typer(no_args_is_help=True, help="Consents that let banks read: show, revoke.")
 retention_app = typer.Typer(no_args_is_help=True, help="Deleting what is past its retention, and the proof of it.")
+transfer_app = typer.Typer(no_args_is_help=True, help="What leaves the platform: contracts, and the register.")
 review_app = typer.Typer(no_args_is_help=True, help="Likely links: list, look, accept, reject.")
 identity_app.add_typer(review_app, name="review")
 app.add_typer(consent_app, name="consent")
 app.add_typer(contracts_app, name="contracts")
+app.add_typer(calendar_app, name="calendar")
 app.add_typer(identity_app, name="identity")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(release_app, name="release")
 app.add_typer(retention_app, name="retention")
+app.add_typer(transfer_app, name="transfer")
 out = Console()
 
 Feed = Annotated[str, typer.Argument(help="A feed, by the name of its contract.")]
@@ -179,10 +183,18 @@ def init() -> None:
 
 
 @app.command()
-def status() -> None:
-    """What each feed has delivered and what became of it, and what is broken now."""
+def status(
+    at: Annotated[
+        datetime | None, typer.Option("--now", help="Judge lateness at this time, in Hong Kong, instead of now.")
+    ] = None,
+) -> None:
+    """What each feed has delivered, what became of it, which deliveries are late and where, and what is broken now."""
+    from sampan import freshness
+    from sampan.calendar import HONG_KONG
     from sampan.warehouse import connect
 
+    moment = at.replace(tzinfo=HONG_KONG) if at else freshness.now()
+    owed = freshness.days(at=moment)
     with connect() as connection:
         rows = connection.execute(
             "select feed, count(*)::int, count(*) filter (where state = 'published')::int,"
@@ -193,13 +205,25 @@ def status() -> None:
             " max(business_date) filter (where state = 'published') from ops.batch group by feed order by feed"
         ).fetchall()
         broken = connection.execute(
-            "select feed, business_date, batch_id, problem from ops.batch where state = 'held'"
-            " union all select feed, business_date, null, problem from ops.delivery where problem is not null"
-            " order by 1, 2"
+            "select feed, business_date, batch_id, problem from ops.waiting order by feed, business_date, batch_id"
         ).fetchall()
     headings = ["feed", "batches", "published", "held", "on the way"]
     headings += ["rows published", "rows quarantined", "rows duplicate", "rows held", "latest date"]
     _table("Feeds", headings, rows)
+    tallies: dict[str, dict[str, int]] = {}
+    for row in owed:
+        tally = tallies.setdefault(row["feed"], dict.fromkeys(freshness.STATES, 0))
+        tally[row["state"]] += 1
+    counts = [(feed, *tally.values()) for feed, tally in tallies.items()]
+    _table(f"Deliveries owed until {moment:%F %R}, Hong Kong time", ["feed", *freshness.STATES.values()], counts)
+    late = [
+        (feed, str(first) if count == 1 else f"{first} to {last}", count, freshness.STATES[state])
+        for feed, state, first, last, count in freshness.spans(owed)
+    ]
+    if late:
+        _table("Missing now", ["feed", "dates", "deliveries", "where"], late)
+    else:
+        out.print("Nothing is late.")
     if broken:
         lines = [(feed, day, batch, str(Problem(**problem_of(problem)))) for feed, day, batch, problem in broken]
         _table("Broken now", ["feed", "date", "batch", "problem"], lines)
@@ -336,6 +360,61 @@ def contracts_derive() -> None:
 
     for path in derive.write():
         out.print(f"wrote {path}")
+
+
+# --- calendar ---------------------------------------------------------------------------------------------------------
+
+ForFeed = Annotated[str | None, typer.Option("--feed", help="Of this feed only; of all without it.")]
+OfDay = Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], help="The business date.")]
+
+
+@calendar_app.command("show")
+def calendar_show(feed: Feed, last: Annotated[int, typer.Option(help="So many of the latest.")] = 15) -> None:
+    """The deliveries that a feed owes: when each is due, when it came, its state now."""
+    from sampan import freshness
+
+    contracts_of.load(feed)
+    rows = [
+        (row["business_date"], f"{row['due_at']:%F %R}", f"{came:%F %R}" if (came := row["first_received_at"]) else "",
+         freshness.STATES[row["state"]], row["rows_published"])
+        for row in freshness.days(feed)[-last:]
+    ]  # fmt: skip
+    _table(feed, ["date", "due", "came", "state", "rows"], rows)
+
+
+@calendar_app.command("close")
+def calendar_close(
+    day: OfDay,
+    reason: Annotated[str, typer.Option(help="Why nothing is due, kept with the closure.")],
+    feed: ForFeed = None,
+) -> None:
+    """Nothing is due of a day: a typhoon, or a partner that was shut."""
+    from sampan import freshness
+
+    freshness.close(day.date(), reason, getpass.getuser(), feed)
+    out.print(f"{day.date()}: nothing is due of {feed or 'any feed'}; `sampan calendar reopen` takes it back.")
+
+
+@calendar_app.command("reopen")
+def calendar_reopen(day: OfDay, feed: ForFeed = None) -> None:
+    """Take a closure back."""
+    from sampan import freshness
+
+    if not freshness.reopen(day.date(), feed):
+        raise PermanentFailure(Problem("calendar.closure", f"{day.date()} is not closed for {feed or 'all feeds'}"))
+    out.print(f"{day.date()} counts again.")
+
+
+@calendar_app.command("clock")
+def calendar_clock(
+    at: Annotated[datetime | None, typer.Argument(help="A time in Hong Kong; back to now without it.")] = None,
+) -> None:
+    """Judge freshness at a time instead of now, for a simulated window or to look back. The ledger stays as it is."""
+    from sampan import freshness
+    from sampan.calendar import HONG_KONG
+
+    freshness.set_clock(at.replace(tzinfo=HONG_KONG) if at else None)
+    out.print(f"Freshness is judged at {freshness.now():%F %R}, Hong Kong time.")
 
 
 # --- quarantine -------------------------------------------------------------------------------------------------------
@@ -531,6 +610,59 @@ def retention_list(limit: Annotated[int, typer.Option(help="At most so many.")] 
 
     headings = ["kind", "of", "why", "SHA-256", "objects", "rows", "found absent at"]
     _table("Deletions", headings, retention.proofs(limit))
+
+
+# --- transfers --------------------------------------------------------------------------------------------------------
+
+
+@transfer_app.command("contract")
+def transfer_contract(
+    contract_no: Annotated[str, typer.Argument(help="Number of the standard contract.")],
+    recipient: Annotated[str, typer.Option(help="With whom.")],
+    city: Annotated[str, typer.Option(help="Where the recipient is, by its English name.")],
+    purpose: Annotated[str, typer.Option(help="What for.")],
+    mart: Annotated[list[str], typer.Option(help="A mart that it covers; once for each.")],
+    start: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="Day on which it takes effect.")],
+    end: Annotated[datetime, typer.Option("--until", formats=["%Y-%m-%d"], help="Last day.")],
+    assessment: Annotated[str | None, typer.Option(help="Number of the impact assessment.")] = None,
+    assessed_on: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Its day.")] = None,
+    filed_on: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="When it was filed.")] = None,
+    bank: Annotated[str | None, typer.Option(help="The bank whose consents count, if the recipient is one.")] = None,
+) -> None:
+    """Enter a contract under which data may leave. It is not changed afterwards: what changes is a new contract."""
+    from sampan import transfer
+
+    contract = transfer.Contract(
+        contract_no, recipient, city, bank, purpose, mart, start.date(), end.date(), assessment, _day(assessed_on),
+        _day(filed_on),
+    )  # fmt: skip
+    transfer.enter(contract, getpass.getuser())
+    out.print(f"Contract {contract_no} entered.")
+
+
+@transfer_app.command("list")
+def transfer_list(limit: Annotated[int, typer.Option(help="At most so many.")] = 50) -> None:
+    """The register: what left, to whom, under which contract."""
+    from sampan import transfer
+
+    headings = ["id", "mart", "release", "recipient", "city", "contract", "rows", "SHA-256", "at"]
+    _table("Transfers", headings, transfer.register(limit))
+
+
+@app.command()
+def share(
+    mart: Annotated[str, typer.Argument(help="A published table, or mart_credit_features.")],
+    to: Annotated[str, typer.Option(help="The recipient, as the contract names it.")],
+    contract: Annotated[str, typer.Option(help="Number of the contract.")],
+    into: Annotated[str, typer.Option(help="A new file, or s3://bucket/key.")],
+) -> None:
+    """Write a mart as CSV for a recipient, if a valid contract covers it, and enter it into the register."""
+    from sampan import transfer
+
+    done = transfer.share(mart, to, contract, into, getpass.getuser())
+    out.print(
+        f"transfer {done['transfer_id']}: {done['rows']:,} rows, SHA-256 {done['content_sha256']}", soft_wrap=True
+    )
 
 
 if __name__ == "__main__":
