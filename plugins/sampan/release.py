@@ -32,7 +32,7 @@ def _schema(release_no: int) -> sql.Identifier:
     return sql.Identifier(f"release_{release_no}")
 
 
-def _relations(connection: Connection, schema: str) -> list[str]:
+def relations(connection: Connection, schema: str) -> list[str]:
     """Tables and views of a schema, in order of name."""
     query = f"select relname from pg_class where relnamespace = to_regnamespace(%s) and {READABLE} order by 1"
     return [row[0] for row in connection.execute(query, [schema])]
@@ -52,7 +52,7 @@ def gate() -> dict[str, int]:
         waiting = _built(connection)
         if waiting is None:
             return {"build_no": 0, "rules": 0, "broken": 0}
-        built = _relations(connection, "build")
+        built = relations(connection, "build")
         unchecked, unknown = sorted(set(built) - set(rules)), sorted(set(rules) - set(built))
         if unchecked or unknown:
             what = [f"no expectations for {name}" for name in unchecked] + [f"{name} was not built" for name in unknown]
@@ -157,7 +157,7 @@ def _release(connection: Connection, release_no: int) -> None:
             mart: connection.execute(
                 sql.SQL("select count(*) from {}").format(sql.Identifier("build", mart))
             ).fetchone()[0]  # type: ignore[index]
-            for mart in _relations(connection, "build")
+            for mart in relations(connection, "build")
         }
         connection.execute(
             "insert into ops.release (release_no, as_of_date, rows)"
@@ -189,7 +189,7 @@ def _swap(connection: Connection, release_no: int, kind: str) -> None:
         "insert into ops.release_switch (release_no, kind) values (%s, %s) returning switch_no", [release_no, kind]
     ).fetchone()[0]  # type: ignore[index]
     connection.execute("create schema marts_next")
-    for mart in _relations(connection, f"release_{release_no}"):
+    for mart in relations(connection, f"release_{release_no}"):
         _view(connection, release_no, mart)
     for schema in (f"release_{release_no}", "marts_next"):
         grant(connection, schema)

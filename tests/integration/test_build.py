@@ -239,7 +239,7 @@ def test_a_builder_that_lost_its_claim_writes_nothing(sampan):
         current = build.current(connection)
         assert current is not None
         sampan.rows("insert into ops.build_step (build_no, step, token) values (1, 'identity', 2) returning 1")
-        results, _ = build._Session().invoke(current, "identity", 1, again=False)
+        results, _ = build.Session().invoke(current, "identity", 1, again=False)
         broken = [row for row in results if row["status"] == "error"]
         assert broken
         assert all("is in other hands" in row["message"] for row in broken)
