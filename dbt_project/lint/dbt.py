@@ -24,3 +24,8 @@ def concat(fields: list[str]) -> str:
 def hash(field: str) -> str:  # noqa: A001 - dbt's name
     """A digest in hexadecimal."""
     return f"md5({field})"
+
+
+def datediff(first_date: str, second_date: str, datepart: str) -> str:
+    """How many days, months, ... lie between two dates."""
+    return f"datediff('{datepart}', {first_date}, {second_date})"

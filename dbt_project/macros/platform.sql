@@ -7,9 +7,9 @@
 {% macro default__assert_step_claimed() %}{% endmacro %}
 {% macro postgres__assert_step_claimed() %}select ops.assert_step_claimed(){% endmacro %}
 
-{#- Gives the planner the statistics of a table just written. -#}
+{#- Gives the planner the statistics of a table just written, unless they would tell banks of rows they may not see. -#}
 {% macro analyze() -%}
-    {%- if model.config.materialized in ('table', 'incremental') -%}
+    {%- if model.config.materialized in ('table', 'incremental') and not model.config.meta.read_under_consent -%}
         {{ return(adapter.dispatch('analyze', 'sampan')()) }}
     {%- endif -%}
 {%- endmacro %}

@@ -133,6 +133,9 @@ def _gate(schema: str) -> None:
 def _show(connection: Connection, build_no: int, schema: str) -> dict[str, int]:
     """Drop what the marts were made from, let the readers in, and note it."""
     with connection.transaction():
+        # What banks read under consents has no past: consents are checked now.
+        for mart in release.under_row_security(connection, schema):
+            connection.execute(sql.SQL("drop table {}").format(sql.Identifier(schema, mart)))
         marts = release.relations(connection, schema)
         _drop_working(connection, schema)
         if release.relations(connection, schema) != marts:
@@ -143,7 +146,7 @@ def _show(connection: Connection, build_no: int, schema: str) -> dict[str, int]:
             ).fetchone()[0]  # type: ignore[index]
             for mart in marts
         }
-        release.grant(connection, schema)
+        release.grant(connection, schema, schema)
         connection.execute(
             "update ops.as_known set rows = %s, made_at = clock_timestamp() where build_no = %s",
             [Jsonb(rows), build_no],

@@ -21,7 +21,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 
-from sampan import failpoints, identity
+from sampan import consent, failpoints, identity
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.settings import HOME, settings
 from sampan.warehouse import connect
@@ -97,6 +97,7 @@ def _begin(connection: psycopg.Connection[Any], force: bool, full_refresh: bool)
     What was done of the build under way is done again when it takes in more, or when `force` or `full_refresh` asks so.
     """
     with connection.transaction():
+        consent.take_in(connection)
         build = current(connection)
         waiting = connection.execute(
             "select count(*) from ops.batch where state = 'published'"

@@ -29,9 +29,11 @@ quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that broke a rule:
 release_app = typer.Typer(no_args_is_help=True, help="Releases of the marts: make, list, show, roll back.")
 as_known_app = typer.Typer(no_args_is_help=True, help="Marts as known on an earlier date: make, list, drop.")
 identity_app = typer.Typer(no_args_is_help=True, help="Who is who: links that wait for a person.")
+consent_app = typer.Typer(no_args_is_help=True, help="Consents that let banks read: show, revoke.")
 review_app = typer.Typer(no_args_is_help=True, help="Likely links: list, look, accept, reject.")
 identity_app.add_typer(review_app, name="review")
 app.add_typer(as_known_app, name="as-known-on")
+app.add_typer(consent_app, name="consent")
 app.add_typer(contracts_app, name="contracts")
 app.add_typer(identity_app, name="identity")
 app.add_typer(quarantine_app, name="quarantine")
@@ -530,6 +532,33 @@ def identity_decide(
 
     identity.decide(source, key, number, verdict, reason, getpass.getuser())
     out.print("Decided; `sampan build --force` or the next refresh takes it in.")
+
+
+# --- consents ---------------------------------------------------------------------------------------------------------
+
+Consent = Annotated[str, typer.Argument(help="A consent: CS and ten digits.")]
+
+
+@consent_app.command("show")
+def consent_show(consent_id: Consent) -> None:
+    """One consent: to which bank, for what, until when, and for which kinds of data it is live now."""
+    from sampan import consent
+
+    for key, value in consent.standing(consent_id).items():
+        text = ", ".join(value) or "none" if isinstance(value, list) else value
+        out.print(f"{key}: {text}", markup=False, highlight=False)
+
+
+@consent_app.command("revoke")
+def consent_revoke(
+    consent_id: Consent,
+    reason: Annotated[str, typer.Option(help="Who asked for it, and how; kept with the revocation.")],
+) -> None:
+    """Revoke a consent now: the bank's next query shows nothing of it. Nothing brings it back but a new consent."""
+    from sampan import consent
+
+    new = consent.revoke(consent_id, reason, getpass.getuser())
+    out.print(f"Revoked {consent_id}." if new else f"{consent_id} was revoked before.")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from datetime import date
 import psycopg
 from psycopg import sql
 
-from sampan import failpoints, ledger
+from sampan import consent, failpoints, ledger
 from sampan.contract import Contract
 from sampan.ledger import Batch
 
@@ -38,6 +38,8 @@ def _publish(connection: psycopg.Connection, contract: Contract, batch: Batch) -
             [batch.batch_id, batch.batch_id, batch.feed],
         )
         ledger.write(connection, batch, state="published", rows_published=rows, published_at=ledger.now())
+        if batch.feed == consent.FEED:
+            consent.take_in(connection)
     failpoints.hit("publish.after_commit")
     return rows
 

@@ -189,10 +189,11 @@ def _swap(connection: Connection, release_no: int, kind: str) -> None:
         "insert into ops.release_switch (release_no, kind) values (%s, %s) returning switch_no", [release_no, kind]
     ).fetchone()[0]  # type: ignore[index]
     connection.execute("create schema marts_next")
+    restricted = under_row_security(connection, f"release_{release_no}")
     for mart in relations(connection, f"release_{release_no}"):
-        _view(connection, release_no, mart)
+        _view(connection, release_no, mart, of_invoker=mart in restricted)
     for schema in (f"release_{release_no}", "marts_next"):
-        grant(connection, schema)
+        grant(connection, schema, f"release_{release_no}")
     failpoints.hit("release.before_swap")
     old = sql.Identifier(f"marts_before_{switch_no}")
     if _exists(connection, "marts"):
@@ -201,12 +202,18 @@ def _swap(connection: Connection, release_no: int, kind: str) -> None:
     failpoints.hit("release.after_swap")
 
 
-def _view(connection: Connection, release_no: int, mart: str) -> None:
-    """A view with the mart's columns and comments, which refuses a snapshot older than the release."""
+def _view(connection: Connection, release_no: int, mart: str, of_invoker: bool) -> None:
+    """A view with the mart's columns and comments, which refuses a snapshot older than the release.
+
+    A mart under row-level security is read with the rights of who reads, so that the policies see that role.
+    """
     view, table = sql.Identifier("marts_next", mart), sql.Identifier(f"release_{release_no}", mart)
     connection.execute(
-        sql.SQL("create view {} as select * from {} where ops.assert_release_visible({})").format(
-            view, table, sql.Literal(release_no)
+        sql.SQL("create view {} {} as select * from {} where ops.assert_release_visible({})").format(
+            view,
+            sql.SQL("with (security_invoker = true)" if of_invoker else ""),
+            table,
+            sql.Literal(release_no),
         )
     )
     comments = connection.execute(
@@ -221,20 +228,45 @@ def _view(connection: Connection, release_no: int, mart: str) -> None:
         connection.execute(sql.SQL("comment on {} is {}").format(target, sql.Literal(text)))
 
 
-def grant(connection: Connection, schema: str) -> None:
-    """Let the readers read a schema, and make sure that they can: the only place that gives them anything."""
-    name = sql.Identifier(schema)
-    connection.execute(sql.SQL("grant usage on schema {} to {}").format(name, sql.Identifier(READER)))
-    connection.execute(sql.SQL("grant select on all tables in schema {} to {}").format(name, sql.Identifier(READER)))
-    missing = connection.execute(
-        f"select relname from pg_class where relnamespace = to_regnamespace(%s) and {READABLE}"
-        " and not (has_table_privilege(%s, oid, 'select') and has_schema_privilege(%s, relnamespace, 'usage'))",
-        [schema, READER, READER],
+def grant(connection: Connection, schema: str, tables: str) -> None:
+    """Let the readers read a schema, and make sure that they can: the only place that gives them anything.
+
+    `tables` is the schema of the tables that it shows, which may be itself. Marts under row-level security are for the roles that their policies name, and for nobody else.
+    """
+    restricted = under_row_security(connection, tables)
+    name, reader = sql.Identifier(schema), sql.Identifier(READER)
+    grant_usage = sql.SQL("grant usage on schema {} to {}")
+    grant_select = sql.SQL("grant select on {} to {}")
+    connection.execute(grant_usage.format(name, reader))
+    for mart in relations(connection, schema):
+        for role in restricted.get(mart, [READER]):
+            connection.execute(grant_usage.format(name, sql.Identifier(role)))
+            connection.execute(grant_select.format(sql.Identifier(schema, mart), sql.Identifier(role)))
+    wrong = connection.execute(
+        "select relname from pg_class, lateral (select has_table_privilege(%(reader)s, oid, 'select') and"
+        " has_schema_privilege(%(reader)s, relnamespace, 'usage') as can) of_reader"
+        f" where relnamespace = to_regnamespace(%(schema)s) and {READABLE} and can = (relname = any(%(restricted)s))",
+        {"reader": READER, "schema": schema, "restricted": list(restricted)},
     ).fetchall()
-    if missing:
-        raise PermanentFailure(
-            Problem("release.grants", f"{READER} cannot read {', '.join(f'{schema}.{row[0]}' for row in missing)}")
-        )
+    if wrong:
+        names = ", ".join(f"{schema}.{row[0]}" for row in wrong)
+        raise PermanentFailure(Problem("release.grants", f"{READER} has not the rights that it should have on {names}"))
+
+
+def under_row_security(connection: Connection, schema: str) -> dict[str, list[str]]:
+    """The marts of a schema that are under row-level security, with the roles that may read what policies let through."""
+    rows = connection.execute(
+        "select relname, relforcerowsecurity, coalesce(array_agg(distinct role order by role)"
+        " filter (where role <> current_user), '{}') from pg_class"
+        " left join pg_policies on schemaname = %s and tablename = relname left join unnest(roles) role on true"
+        " where relnamespace = to_regnamespace(%s) and relrowsecurity group by relname, relforcerowsecurity",
+        [schema] * 2,
+    ).fetchall()
+    open_ones = [mart for mart, forced, _ in rows if not forced]
+    if open_ones:
+        message = f"row-level security is not forced on {', '.join(open_ones)}"
+        raise PermanentFailure(Problem("release.row_security", message))
+    return {mart: roles for mart, _, roles in rows}
 
 
 def _exists(connection: Connection, schema: str) -> bool:

@@ -312,11 +312,11 @@ def _publish(deliveries: list[tuple[str, date, datetime, list[str], pl.DataFrame
 
 
 def _marts(sampan: Sampan, number: int) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every mart of a release, but for the release's number."""
+    """Every row of every mart of a release, but for the release's number; as its maker, who reads what banks read too."""
     found = {}
     tables = sampan.rows("select tablename from pg_tables where schemaname = %s", f"release_{number}")
     for (mart,) in tables:
-        rows = sampan.rows(f"select to_jsonb(m) - 'release_no' from release_{number}.{mart} m", role="bi")
+        rows = sampan.rows(f"select to_jsonb(m) - 'release_no' from release_{number}.{mart} m", role="builder")
         found[mart] = sorted(str(sorted(row[0].items())) for row in rows)
     return found
 

@@ -17,6 +17,8 @@ with seen as (
     union distinct
     select brn as number from {{ ref('stg_hktdc__trade_missions') }} where {{ in_build('trade_missions') }}
     union distinct
+    select supplier_brn as number from {{ ref('stg_hktdc__design_gallery_sales') }} where {{ in_build('design_gallery_sales') }}
+    union distinct
     select holder_brn as number from {{ ref('stg_marks__quality_marks') }} where {{ in_build('quality_marks') }}
 ),
 

@@ -2,24 +2,12 @@
 -- were never declared are left out.
 {{ config(materialized='view') }}
 
-with statuses as (
-    select * from {{ ref('int_insurance__claims_versioned') }} where is_current
+with claims as (
+    select * from {{ ref('int_insurance__claims_current') }}
 ),
 
 shipments as (
     select * from {{ ref('int_insurance__shipments_versioned') }} where is_current
-),
-
-claims as (
-    select
-        claim_no,
-        policy_no,
-        shipment_no,
-        max(amount_claimed_hkd) as claimed_hkd,
-        max(amount_paid_hkd) as paid_hkd,
-        max(amount_recovered_hkd) as recovered_hkd
-    from statuses
-    group by claim_no, policy_no, shipment_no
 ),
 
 final as (
@@ -30,8 +18,8 @@ final as (
         substring(shipments.hs_code, 1, 2) as hs_chapter,
         count(*) as claim_count,
         sum(claims.claimed_hkd) as claimed_hkd,
-        sum(coalesce(claims.paid_hkd, 0)) as claims_paid_hkd,
-        sum(coalesce(claims.recovered_hkd, 0)) as recovered_hkd
+        sum(claims.paid_hkd) as claims_paid_hkd,
+        sum(claims.recovered_hkd) as recovered_hkd
     from claims
     inner join shipments on claims.policy_no = shipments.policy_no and claims.shipment_no = shipments.shipment_no
     group by

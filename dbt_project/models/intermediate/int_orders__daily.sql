@@ -1,5 +1,5 @@
 -- One row per shop, day, category and customs regime: placed on the day (GMV), and paid on the day with what of it was
--- refunded since. An order with lines in several categories counts in each.
+-- refunded since. An order counts at its first line, so that counts add up over categories and regimes.
 {{
     config(
         incremental_strategy='replace_touched',
@@ -54,6 +54,15 @@ touched_events as (
     {%- endif %}
 ),
 
+counted as (
+    select
+        touched_events.*,
+        case
+            when row_number() over (partition by platform, tid, store_id, is_placed, day order by oid) = 1 then 1 else 0
+        end as is_first_line
+    from touched_events
+),
+
 final as (
     select
         platform,
@@ -63,14 +72,14 @@ final as (
         customs_regime,
         sum(is_placed * total_fee_cny) as placed_cny,
         sum(is_placed) as placed_line_count,
-        count(distinct case when is_placed = 1 then tid end) as placed_order_count,
+        sum(is_placed * is_first_line) as placed_order_count,
         sum(is_placed * item_count) as placed_item_count,
         sum(is_paid * payment_cny) as paid_cny,
         sum(is_paid) as paid_line_count,
-        count(distinct case when is_paid = 1 then tid end) as paid_order_count,
+        sum(is_paid * is_first_line) as paid_order_count,
         sum(case when is_paid = 1 and refund_status = 'SUCCESS' then refund_fee_cny else 0 end) as refunded_cny,
         sum(case when is_paid = 1 and refund_status = 'SUCCESS' then 1 else 0 end) as refunded_line_count
-    from touched_events
+    from counted
     group by platform, store_id, day, category, customs_regime
 )
 

@@ -11,6 +11,10 @@ links as (
     select * from {{ ref('int_sme__linked') }} where source = 'shop'
 ),
 
+joined as (
+    select * from {{ ref('int_festival__participants') }}
+),
+
 open_build as (
     select * from {{ ref('stg_ops__open_build') }}
 ),
@@ -31,12 +35,18 @@ final as (
         participants.mark_codes,
         participants.joined_on,
         participants.status,
+        joined.is_new_merchant,
         links.sme_id,
         coalesce(links.link_basis, 'none') as link_basis,
         open_build.build_no as release_no
     from participants
     cross join open_build
     left join events on participants.event_id = events.event_id
+    left join joined
+        on
+            participants.event_id = joined.event_id
+            and participants.merchant_no = joined.merchant_no
+            and participants.platform = joined.platform
     left join links on links.source_key = {{ dbt.concat(["participants.platform", "':'", "participants.store_id"]) }}
 )
 

@@ -4,11 +4,7 @@
 {{ config(indexes=[{'columns': ['event_id', 'day']}, {'columns': ['sme_id']}]) }}
 
 with participants as (
-    select * from {{ ref('int_festival__participants_versioned') }} where is_current and status = 'joined'
-),
-
-events as (
-    select * from {{ ref('festival_events') }}
+    select * from {{ ref('int_festival__participants') }}
 ),
 
 daily as (
@@ -36,6 +32,7 @@ sales as (
         participants.merchant_no,
         participants.platform,
         participants.store_id,
+        participants.is_new_merchant,
         daily.category,
         daily.day,
         sum(daily.placed_cny) as placed_cny,
@@ -47,17 +44,17 @@ sales as (
         sum(daily.paid_line_count) as paid_line_count,
         sum(daily.refunded_line_count) as refunded_line_count
     from participants
-    inner join events on participants.event_id = events.event_id
     inner join daily
         on
             participants.platform = daily.platform
             and participants.store_id = daily.store_id
-            and daily.day between events.first_day and events.last_day
+            and daily.day between participants.first_day and participants.last_day
     group by
         participants.event_id,
         participants.merchant_no,
         participants.platform,
         participants.store_id,
+        participants.is_new_merchant,
         daily.category,
         daily.day
 ),
@@ -71,6 +68,7 @@ final as (
         sales.category,
         sales.day,
         links.sme_id,
+        sales.is_new_merchant,
         cast(sales.placed_cny as numeric(20, 2)) as placed_cny,
         cast(sales.paid_cny as numeric(20, 2)) as paid_cny,
         cast(sales.refunded_cny as numeric(20, 2)) as refunded_cny,

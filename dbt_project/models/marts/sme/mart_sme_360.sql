@@ -1,5 +1,5 @@
--- One row per enterprise: who it is, what it traded, sold online, insured and was granted. The last 12 months end with the
--- release day. An enterprise that a feed does not show has zero there, which says nothing about what is outside the feed.
+-- One row per enterprise: who it is, what it traded, sold online, insured and was granted, where it took part. The last 12
+-- months end with the release day. An enterprise that a feed does not show has zero there, which says nothing about what is outside the feed.
 {{ config(indexes=[{'columns': ['brn']}]) }}
 
 with smes as (
@@ -17,7 +17,8 @@ open_build as (
         {{ month_of(dbt.dateadd('month', -11, 'as_of_date')) }} as first_month,
         {{ last_complete_date([
             'business_register', 'customs_declarations', 'funding_applications', 'funding_payments', 'hkecic_policies',
-            'hkecic_shipments', 'platform_orders', 'festival_participants'
+            'hkecic_shipments', 'platform_orders', 'festival_participants', 'trade_missions', 'design_gallery_sales',
+            'quality_marks'
         ]) }} as last_complete_date
     from {{ ref('stg_ops__open_build') }}
 ),
@@ -104,14 +105,22 @@ online as (
     group by links.sme_id
 ),
 
-festivals as (
+gallery as (
     select
         links.sme_id,
-        count(distinct participants.event_id) as festival_count
-    from {{ ref('int_festival__participants_versioned') }} as participants
-    inner join links on links.source = 'number' and participants.brn = links.source_key
-    where participants.is_current and participants.status = 'joined'
+        sum(
+            coalesce(daily.sales_hkd, daily.sales_cny * rates.hkd_per_cny)
+            - coalesce(daily.returns_hkd, daily.returns_cny * rates.hkd_per_cny)
+        ) as gallery_net_sales_12m_hkd
+    from {{ ref('int_gallery__daily') }} as daily
+    inner join links on links.source = 'number' and daily.supplier_brn = links.source_key
+    inner join open_build on daily.day >= open_build.first_month
+    left join {{ ref('int_rates__periods') }} as rates on {{ in_force_on('rates', 'daily.day') }}
     group by links.sme_id
+),
+
+programmes as (
+    select * from {{ ref('int_sme__programmes') }}
 ),
 
 final as (
@@ -139,11 +148,14 @@ final as (
         cast(coalesce(policies.max_liability_hkd, 0) as numeric(20, 2)) as max_liability_hkd,
         cast(coalesce(insured.insured_value_12m_hkd, 0) as numeric(20, 2)) as insured_value_12m_hkd,
         cast(coalesce(online.online_net_sales_12m_hkd, 0) as numeric(20, 2)) as online_net_sales_12m_hkd,
-        cast(coalesce(festivals.festival_count, 0) as integer) as festival_count,
+        cast(coalesce(programmes.festival_count, 0) as integer) as festival_count,
+        cast(coalesce(programmes.mission_count, 0) as integer) as mission_count,
+        cast(coalesce(gallery.gallery_net_sales_12m_hkd, 0) as numeric(20, 2)) as gallery_net_sales_12m_hkd,
+        cast(coalesce(programmes.valid_mark_count, 0) as integer) as valid_mark_count,
         trade.sme_id is not null as has_traded,
         coalesce(funding.funding_project_count, 0) > 0 as has_funding,
         policies.sme_id is not null as has_insurance,
-        festivals.sme_id is not null as has_festival,
+        coalesce(programmes.festival_count, 0) > 0 as has_festival,
         open_build.as_of_date,
         open_build.last_complete_date,
         cast('what the feeds show' as text) as coverage_note,
@@ -155,7 +167,8 @@ final as (
     left join policies on smes.sme_id = policies.sme_id
     left join insured on smes.sme_id = insured.sme_id
     left join online on smes.sme_id = online.sme_id
-    left join festivals on smes.sme_id = festivals.sme_id
+    left join gallery on smes.sme_id = gallery.sme_id
+    left join programmes on smes.sme_id = programmes.sme_id
 )
 
 select * from final

@@ -1,0 +1,56 @@
+-- One row per policy, month of shipment and year of cover: what was declared under that year of cover. Shipments outside of
+-- every year of cover that HKECIC reported have none.
+{{
+    config(
+        incremental_strategy='replace_touched',
+        touched='int_insurance__cover_touched',
+        touched_key=['policy_no', 'month'],
+        indexes=[{'columns': ['policy_no', 'month']}]
+    )
+}}
+
+with shipments as (
+    select
+        versions.*,
+        {{ month_of('versions.shipped_on') }} as month
+    from {{ ref('int_insurance__shipments_versioned') }} as versions
+    where versions.is_current
+),
+
+covers as (
+    select * from {{ ref('int_insurance__covers') }}
+),
+
+touched as (
+    select * from {{ ref('int_insurance__cover_touched') }}
+),
+
+touched_shipments as (
+    select shipments.*
+    from shipments
+    {%- if is_incremental() %}
+    inner join touched on shipments.policy_no = touched.policy_no and shipments.month = touched.month
+    where shipments.shipped_on >= (select min(all_touched.month) from touched as all_touched)
+    {%- endif %}
+),
+
+final as (
+    select
+        shipments.policy_no,
+        shipments.month,
+        covers.cover_start_on,
+        sum(shipments.invoice_value_hkd) as declared_value_hkd,
+        sum(case when shipments.is_ecommerce then shipments.invoice_value_hkd else 0 end) as ecommerce_declared_value_hkd,
+        count(*) as shipment_count,
+        sum(case when shipments.overdue_reported_on is not null then 1 else 0 end) as overdue_shipment_count,
+        sum(case when shipments.overdue_reported_on is not null then shipments.invoice_value_hkd else 0 end)
+            as overdue_value_hkd
+    from touched_shipments as shipments
+    left join covers
+        on
+            shipments.policy_no = covers.policy_no
+            and shipments.shipped_on between covers.cover_start_on and covers.cover_end_on
+    group by shipments.policy_no, shipments.month, covers.cover_start_on
+)
+
+select * from final

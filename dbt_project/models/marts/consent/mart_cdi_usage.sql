@@ -1,0 +1,95 @@
+-- One row per month, trade declarations among the data or not: consents given, renewed, revoked and expired in the month, and
+-- what became of the financing requests made in it. Recent requests are still open, so their outcomes are provisional.
+with changes as (
+    select * from {{ ref('int_consents__versioned') }} where is_current
+),
+
+requests as (
+    select * from {{ ref('int_financing__decided') }}
+),
+
+open_build as (
+    select
+        build_no,
+        as_of_date,
+        {{ last_complete_date(['cdi_consents', 'cdi_financing_requests']) }} as last_complete_date
+    from {{ ref('stg_ops__open_build') }}
+),
+
+consents_monthly as (
+    select
+        {{ month_of(hong_kong_date('status_at')) }} as month,
+        scopes like '%trade_declaration%' as with_trade_declarations,
+        sum(case when status = 'granted' then 1 else 0 end) as consents_given_count,
+        sum(case when status = 'renewed' then 1 else 0 end) as consents_renewed_count,
+        sum(case when status = 'revoked' then 1 else 0 end) as consents_revoked_count,
+        sum(case when status = 'expired' then 1 else 0 end) as consents_expired_count
+    from changes
+    group by {{ month_of(hong_kong_date('status_at')) }}, scopes like '%trade_declaration%'
+),
+
+requests_monthly as (
+    select
+        {{ month_of('requested_on') }} as month,
+        uses_trade_declarations as with_trade_declarations,
+        count(*) as request_count,
+        sum(case when status = 'approved' then 1 else 0 end) as approved_count,
+        sum(case when status = 'rejected' then 1 else 0 end) as rejected_count,
+        sum(case when status = 'withdrawn' then 1 else 0 end) as withdrawn_count,
+        sum(case when status = 'submitted' then 1 else 0 end) as open_count,
+        sum(amount_requested_hkd) as amount_requested_hkd,
+        sum(amount_approved_hkd) as amount_approved_hkd,
+        count(days_to_decision) as decided_count,
+        sum(days_to_decision) as decision_days,
+        percentile_cont(0.5) within group (order by days_to_decision) as median_decision_days
+    from requests
+    group by {{ month_of('requested_on') }}, uses_trade_declarations
+),
+
+months as (
+    select
+        month,
+        with_trade_declarations
+    from consents_monthly
+    union distinct
+    select
+        month,
+        with_trade_declarations
+    from requests_monthly
+),
+
+final as (
+    select
+        months.month,
+        months.with_trade_declarations,
+        cast(coalesce(consents_monthly.consents_given_count, 0) as bigint) as consents_given_count,
+        cast(coalesce(consents_monthly.consents_renewed_count, 0) as bigint) as consents_renewed_count,
+        cast(coalesce(consents_monthly.consents_revoked_count, 0) as bigint) as consents_revoked_count,
+        cast(coalesce(consents_monthly.consents_expired_count, 0) as bigint) as consents_expired_count,
+        cast(coalesce(requests_monthly.request_count, 0) as bigint) as request_count,
+        cast(coalesce(requests_monthly.approved_count, 0) as bigint) as approved_count,
+        cast(coalesce(requests_monthly.rejected_count, 0) as bigint) as rejected_count,
+        cast(coalesce(requests_monthly.withdrawn_count, 0) as bigint) as withdrawn_count,
+        cast(coalesce(requests_monthly.open_count, 0) as bigint) as open_count,
+        cast(coalesce(requests_monthly.amount_requested_hkd, 0) as numeric(20, 2)) as amount_requested_hkd,
+        cast(coalesce(requests_monthly.amount_approved_hkd, 0) as numeric(20, 2)) as amount_approved_hkd,
+        cast(coalesce(requests_monthly.decided_count, 0) as bigint) as decided_count,
+        cast(coalesce(requests_monthly.decision_days, 0) as bigint) as decision_days,
+        cast(requests_monthly.median_decision_days as numeric(10, 1)) as median_decision_days,
+        coalesce(requests_monthly.open_count, 0) > 0 as is_provisional,
+        open_build.last_complete_date,
+        cast('consents and requests that banks report through CDI' as text) as coverage_note,
+        open_build.build_no as release_no
+    from months
+    cross join open_build
+    left join consents_monthly
+        on
+            months.month = consents_monthly.month
+            and months.with_trade_declarations = consents_monthly.with_trade_declarations
+    left join requests_monthly
+        on
+            months.month = requests_monthly.month
+            and months.with_trade_declarations = requests_monthly.with_trade_declarations
+)
+
+select * from final

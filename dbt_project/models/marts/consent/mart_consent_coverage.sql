@@ -1,0 +1,70 @@
+-- One row per kind of data: how many rows of mart_credit_features rest on it, how many of them without a live consent on the
+-- release day (must be 0), and how many enterprises and banks they are about.
+with features as (
+    select * from {{ ref('mart_credit_features') }}
+),
+
+scopes as (
+    {{ credit_scopes() }}
+),
+
+consents as (
+    select * from {{ ref('int_consents__current') }} where is_live
+),
+
+purposes as (
+    select * from {{ ref('stg_ops__consent_purposes') }}
+),
+
+open_build as (
+    select
+        build_no,
+        as_of_date,
+        {{ last_complete_date(['cdi_consents']) }} as last_complete_date
+    from {{ ref('stg_ops__open_build') }}
+),
+
+covered as (
+    select
+        consents.consent_id,
+        consents.bank_id,
+        consents.scopes,
+        consents.sme_id
+    from consents
+    inner join purposes on consents.purpose = purposes.purpose
+),
+
+checked as (
+    select
+        features.scope,
+        features.sme_id,
+        features.bank_id,
+        covered.consent_id is not null as is_covered
+    from features
+    left join covered
+        on
+            features.consent_id = covered.consent_id
+            and features.bank_id = covered.bank_id
+            and features.sme_id = covered.sme_id
+            and {{ among('features.scope', 'covered.scopes') }}
+),
+
+final as (
+    select
+        scopes.scope,
+        count(checked.scope) as row_count,
+        sum(case when checked.is_covered then 0 when checked.scope is null then 0 else 1 end)
+            as row_without_consent_count,
+        count(distinct checked.sme_id) as sme_count,
+        count(distinct checked.bank_id) as bank_count,
+        open_build.as_of_date,
+        open_build.last_complete_date,
+        cast('rows of mart_credit_features' as text) as coverage_note,
+        open_build.build_no as release_no
+    from scopes
+    cross join open_build
+    left join checked on scopes.scope = checked.scope
+    group by scopes.scope, open_build.as_of_date, open_build.last_complete_date, open_build.build_no
+)
+
+select * from final

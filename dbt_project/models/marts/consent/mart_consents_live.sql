@@ -1,0 +1,34 @@
+-- One row per consent that is live on the release day: whose, to which bank, for what, and how long it still holds. What a
+-- bank may read now is decided when it reads, so a consent revoked since is still here and no longer read.
+with consents as (
+    select * from {{ ref('int_consents__current') }} where is_live
+),
+
+open_build as (
+    select
+        build_no,
+        as_of_date,
+        {{ last_complete_date(['cdi_consents']) }} as last_complete_date
+    from {{ ref('stg_ops__open_build') }}
+),
+
+final as (
+    select
+        consents.consent_id,
+        consents.sme_id,
+        consents.bank_id,
+        consents.provider,
+        consents.purpose,
+        consents.scopes,
+        consents.valid_from,
+        consents.valid_to,
+        cast({{ dbt.datediff('open_build.as_of_date', 'consents.valid_to', 'day') }} as integer) as days_left,
+        open_build.as_of_date,
+        open_build.last_complete_date,
+        cast('consents that banks report through CDI' as text) as coverage_note,
+        open_build.build_no as release_no
+    from consents
+    cross join open_build
+)
+
+select * from final

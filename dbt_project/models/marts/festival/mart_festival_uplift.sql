@@ -1,0 +1,200 @@
+-- One row per event, shop that took part and measure: sales in the 28 days before, the event, the 30 and the 90 days after.
+-- Yuan, so that the exchange rate plays no part. A window that is not complete has no figure.
+{{ config(indexes=[{'columns': ['sme_id']}]) }}
+
+with participants as (
+    select
+        merchants.*,
+        {{ dbt.datediff('merchants.first_day', 'merchants.last_day', 'day') }} + 1 as during_days
+    from {{ ref('int_festival__participants') }} as merchants
+),
+
+daily as (
+    select * from {{ ref('int_orders__daily') }}
+),
+
+links as (
+    select * from {{ ref('int_sme__linked') }} where source = 'shop'
+),
+
+open_build as (
+    select
+        build_no,
+        {{ last_complete_date(['platform_orders', 'festival_participants']) }} as last_complete_date
+    from {{ ref('stg_ops__open_build') }}
+),
+
+beginning as (
+    select min(day) as first_order_day from daily
+),
+
+-- What was paid may be refunded for two weeks: net of refund is complete that much later.
+measures as (
+    select
+        'placed' as measure,
+        0 as days_to_settle
+    union all
+    select
+        'paid' as measure,
+        0 as days_to_settle
+    union all
+    select
+        'net' as measure,
+        15 as days_to_settle
+),
+
+windows as (
+    select
+        participants.*,
+        'before' as time_window,
+        cast({{ dbt.dateadd('day', -28, 'participants.first_day') }} as date) as window_first_day,
+        cast({{ dbt.dateadd('day', -1, 'participants.first_day') }} as date) as window_last_day
+    from participants
+    union all
+    select
+        participants.*,
+        'during' as time_window,
+        participants.first_day as window_first_day,
+        participants.last_day as window_last_day
+    from participants
+    union all
+    select
+        participants.*,
+        'after_30' as time_window,
+        cast({{ dbt.dateadd('day', 1, 'participants.last_day') }} as date) as window_first_day,
+        cast({{ dbt.dateadd('day', 30, 'participants.last_day') }} as date) as window_last_day
+    from participants
+    union all
+    select
+        participants.*,
+        'after_90' as time_window,
+        cast({{ dbt.dateadd('day', 1, 'participants.last_day') }} as date) as window_first_day,
+        cast({{ dbt.dateadd('day', 90, 'participants.last_day') }} as date) as window_last_day
+    from participants
+),
+
+sales as (
+    select
+        windows.event_id,
+        windows.merchant_no,
+        windows.platform,
+        windows.time_window,
+        windows.window_first_day,
+        windows.window_last_day,
+        coalesce(sum(daily.placed_cny), 0) as placed_cny,
+        coalesce(sum(daily.paid_cny), 0) as paid_cny,
+        coalesce(sum(daily.refunded_cny), 0) as refunded_cny
+    from windows
+    left join daily
+        on
+            windows.platform = daily.platform
+            and windows.store_id = daily.store_id
+            and daily.day between windows.window_first_day and windows.window_last_day
+    group by
+        windows.event_id,
+        windows.merchant_no,
+        windows.platform,
+        windows.time_window,
+        windows.window_first_day,
+        windows.window_last_day
+),
+
+measured as (
+    select
+        sales.event_id,
+        sales.merchant_no,
+        sales.platform,
+        sales.time_window,
+        measures.measure,
+        case measures.measure
+            when 'placed' then sales.placed_cny
+            when 'paid' then sales.paid_cny
+            else sales.paid_cny - sales.refunded_cny
+        end as value_cny,
+        coalesce(
+            beginning.first_order_day <= sales.window_first_day
+            and open_build.last_complete_date >= {{ dbt.dateadd('day', 'measures.days_to_settle', 'sales.window_last_day') }},
+            false
+        ) as is_complete
+    from sales
+    cross join measures
+    cross join open_build
+    cross join beginning
+),
+
+wide as (
+    select
+        event_id,
+        merchant_no,
+        platform,
+        measure,
+        max(case when is_complete and time_window = 'before' then value_cny end) as before_cny,
+        max(case when is_complete and time_window = 'during' then value_cny end) as during_cny,
+        max(case when is_complete and time_window = 'after_30' then value_cny end) as after_30_cny,
+        max(case when is_complete and time_window = 'after_90' then value_cny end) as after_90_cny,
+        max(case when is_complete and time_window = 'before' then 1 else 0 end) = 1 as is_before_complete,
+        max(case when is_complete and time_window = 'during' then 1 else 0 end) = 1 as is_during_complete,
+        max(case when is_complete and time_window = 'after_30' then 1 else 0 end) = 1 as is_after_30_complete,
+        max(case when is_complete and time_window = 'after_90' then 1 else 0 end) = 1 as is_after_90_complete
+    from measured
+    group by event_id, merchant_no, platform, measure
+),
+
+rates as (
+    select
+        wide.*,
+        participants.store_id,
+        participants.is_new_merchant,
+        participants.during_days,
+        wide.before_cny / 28 as before_daily_cny,
+        wide.during_cny / participants.during_days as during_daily_cny,
+        wide.after_30_cny / 30 as after_30_daily_cny,
+        wide.after_90_cny / 90 as after_90_daily_cny
+    from wide
+    inner join participants
+        on
+            wide.event_id = participants.event_id
+            and wide.merchant_no = participants.merchant_no
+            and wide.platform = participants.platform
+),
+
+final as (
+    select
+        rates.event_id,
+        rates.merchant_no,
+        rates.platform,
+        rates.measure,
+        rates.store_id,
+        links.sme_id,
+        rates.is_new_merchant,
+        cast(rates.before_cny as numeric(20, 2)) as before_cny,
+        cast(rates.during_cny as numeric(20, 2)) as during_cny,
+        cast(rates.after_30_cny as numeric(20, 2)) as after_30_cny,
+        cast(rates.after_90_cny as numeric(20, 2)) as after_90_cny,
+        cast(rates.before_daily_cny as numeric(20, 2)) as before_daily_cny,
+        cast(rates.during_daily_cny as numeric(20, 2)) as during_daily_cny,
+        cast(rates.after_30_daily_cny as numeric(20, 2)) as after_30_daily_cny,
+        cast(rates.after_90_daily_cny as numeric(20, 2)) as after_90_daily_cny,
+        cast(case when rates.before_cny > 0 then rates.during_daily_cny / rates.before_daily_cny end as numeric(20, 4))
+            as uplift_ratio,
+        cast(case when rates.before_cny > 0 then rates.after_30_daily_cny / rates.before_daily_cny end as numeric(20, 4))
+            as retained_30_ratio,
+        cast(case when rates.before_cny > 0 then rates.after_90_daily_cny / rates.before_daily_cny end as numeric(20, 4))
+            as retained_90_ratio,
+        rates.is_before_complete,
+        rates.is_during_complete,
+        rates.is_after_30_complete,
+        rates.is_after_90_complete,
+        not rates.is_before_complete
+        or not rates.is_during_complete
+        or not rates.is_after_30_complete
+        or not rates.is_after_90_complete as is_provisional,
+        open_build.last_complete_date,
+        cast('shops that share their data' as text) as coverage_note,
+        open_build.build_no as release_no
+    from rates
+    cross join open_build
+    left join links on links.source_key = {{ dbt.concat(["rates.platform", "':'", "rates.store_id"]) }}
+)
+
+select * from final

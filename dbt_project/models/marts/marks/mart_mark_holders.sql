@@ -1,0 +1,97 @@
+-- One row per enterprise that exported, or sold at a linked shop, in the 12 months to the release day: which marks it holds
+-- then, and how it sells and refunds. Certificates and shops of unknown enterprises count for nobody.
+with links as (
+    select * from {{ ref('int_sme__linked') }}
+),
+
+certificates as (
+    select * from {{ ref('int_marks__current') }} where is_valid and sme_id is not null
+),
+
+smes as (
+    select * from {{ ref('dim_sme') }}
+),
+
+rates as (
+    select * from {{ ref('int_rates__periods') }}
+),
+
+open_build as (
+    select
+        build_no,
+        as_of_date,
+        {{ month_of(dbt.dateadd('month', -11, 'as_of_date')) }} as first_month,
+        {{ last_complete_date(['quality_marks', 'customs_declarations', 'platform_orders']) }} as last_complete_date
+    from {{ ref('stg_ops__open_build') }}
+),
+
+marks as (
+    select
+        sme_id,
+        max(case when scope = 'company' then 1 else 0 end) = 1 as has_company_mark,
+        max(case when scope = 'brand' then 1 else 0 end) = 1 as has_brand_mark,
+        max(case when scope = 'product' then 1 else 0 end) = 1 as has_product_mark,
+        max(case when scope = 'shop' then 1 else 0 end) = 1 as has_shop_mark,
+        count(*) as valid_mark_count
+    from certificates
+    group by sme_id
+),
+
+exports as (
+    select
+        links.sme_id,
+        sum(monthly.value_hkd) as export_value_12m_hkd
+    from {{ ref('int_trade__monthly') }} as monthly
+    inner join links on links.source = 'number' and monthly.trader_id = links.source_key
+    inner join open_build on monthly.month >= open_build.first_month
+    where monthly.flow <> 'import'
+    group by links.sme_id
+),
+
+online as (
+    select
+        links.sme_id,
+        sum(daily.placed_cny * rates.hkd_per_cny) as placed_12m_hkd,
+        sum(daily.paid_cny * rates.hkd_per_cny) as paid_12m_hkd,
+        sum(daily.refunded_cny * rates.hkd_per_cny) as refunded_12m_hkd,
+        sum(daily.paid_line_count) as paid_line_count,
+        sum(daily.refunded_line_count) as refunded_line_count
+    from {{ ref('int_orders__daily') }} as daily
+    inner join links
+        on links.source = 'shop' and links.source_key = {{ dbt.concat(["daily.platform", "':'", "daily.store_id"]) }}
+    inner join open_build on daily.day >= open_build.first_month
+    left join rates on {{ in_force_on('rates', 'daily.day') }}
+    group by links.sme_id
+),
+
+final as (
+    select
+        smes.sme_id,
+        smes.sme_class,
+        exports.sme_id is not null as is_exporter,
+        online.sme_id is not null as is_merchant,
+        coalesce(marks.has_company_mark, false) as has_company_mark,
+        coalesce(marks.has_brand_mark, false) as has_brand_mark,
+        coalesce(marks.has_product_mark, false) as has_product_mark,
+        coalesce(marks.has_shop_mark, false) as has_shop_mark,
+        marks.sme_id is not null as has_any_mark,
+        cast(coalesce(marks.valid_mark_count, 0) as integer) as valid_mark_count,
+        cast(coalesce(exports.export_value_12m_hkd, 0) as numeric(20, 2)) as export_value_12m_hkd,
+        cast(coalesce(online.placed_12m_hkd, 0) as numeric(20, 2)) as placed_12m_hkd,
+        cast(coalesce(online.paid_12m_hkd, 0) as numeric(20, 2)) as paid_12m_hkd,
+        cast(coalesce(online.refunded_12m_hkd, 0) as numeric(20, 2)) as refunded_12m_hkd,
+        cast(coalesce(online.paid_line_count, 0) as bigint) as paid_line_count,
+        cast(coalesce(online.refunded_line_count, 0) as bigint) as refunded_line_count,
+        open_build.as_of_date,
+        open_build.last_complete_date,
+        cast('enterprises known by number or linked by name' as text) as coverage_note,
+        open_build.build_no as release_no
+    from smes
+    cross join open_build
+    left join exports on smes.sme_id = exports.sme_id
+    left join online on smes.sme_id = online.sme_id
+    left join marks on smes.sme_id = marks.sme_id
+    where exports.sme_id is not null or online.sme_id is not null
+)
+
+select * from final

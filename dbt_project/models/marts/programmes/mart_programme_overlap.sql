@@ -1,0 +1,97 @@
+-- One row per enterprise: which programmes reached it by the release day, and whether it exports. Reached means: ever granted
+-- BUD or EMF funding, ever held a policy of HKECIC, took part in a festival; missions and Design Gallery stand beside them.
+{{ config(indexes=[{'columns': ['programme_group']}]) }}
+
+with smes as (
+    select * from {{ ref('dim_sme') }}
+),
+
+programmes as (
+    select * from {{ ref('int_sme__programmes') }}
+),
+
+links as (
+    select * from {{ ref('int_sme__linked') }} where source = 'number'
+),
+
+open_build as (
+    select
+        build_no,
+        as_of_date,
+        {{ month_of(dbt.dateadd('month', -11, 'as_of_date')) }} as first_month,
+        {{ last_complete_date([
+            'business_register', 'customs_declarations', 'funding_applications', 'hkecic_policies', 'festival_participants'
+        ]) }} as last_complete_date
+    from {{ ref('stg_ops__open_build') }}
+),
+
+exports as (
+    select
+        links.sme_id,
+        sum(monthly.value_hkd) as export_value_12m_hkd
+    from {{ ref('int_trade__monthly') }} as monthly
+    inner join links on monthly.trader_id = links.source_key
+    inner join open_build on monthly.month >= open_build.first_month
+    where monthly.flow <> 'import'
+    group by links.sme_id
+),
+
+reached as (
+    select
+        smes.sme_id,
+        smes.sme_class,
+        smes.is_sme,
+        smes.industry_section,
+        coalesce(programmes.bud_project_count, 0) > 0 as has_bud,
+        coalesce(programmes.emf_project_count, 0) > 0 as has_emf,
+        coalesce(programmes.policy_count, 0) > 0 as has_hkecic,
+        coalesce(programmes.festival_count, 0) > 0 as has_festival,
+        coalesce(programmes.mission_count, 0) > 0 as has_mission,
+        coalesce(programmes.gallery_sale_day_count, 0) > 0 as has_design_gallery,
+        coalesce(exports.export_value_12m_hkd, 0) as export_value_12m_hkd
+    from smes
+    left join programmes on smes.sme_id = programmes.sme_id
+    left join exports on smes.sme_id = exports.sme_id
+),
+
+counted as (
+    select
+        reached.*,
+        case when has_bud then 1 else 0 end + case when has_emf then 1 else 0 end
+        + case when has_hkecic then 1 else 0 end + case when has_festival then 1 else 0 end as programme_count
+    from reached
+),
+
+final as (
+    select
+        counted.sme_id,
+        counted.sme_class,
+        counted.is_sme,
+        counted.industry_section,
+        counted.has_bud,
+        counted.has_emf,
+        counted.has_hkecic,
+        counted.has_festival,
+        counted.has_mission,
+        counted.has_design_gallery,
+        cast(counted.programme_count as integer) as programme_count,
+        case
+            when counted.programme_count = 0 then 'none'
+            when counted.programme_count > 1 then 'several'
+            when counted.has_bud then 'bud_only'
+            when counted.has_emf then 'emf_only'
+            when counted.has_hkecic then 'hkecic_only'
+            else 'festival_only'
+        end as programme_group,
+        counted.export_value_12m_hkd > 0 as is_exporter,
+        counted.export_value_12m_hkd > 0 and counted.programme_count = 0 as is_unserved_exporter,
+        cast(counted.export_value_12m_hkd as numeric(20, 2)) as export_value_12m_hkd,
+        open_build.as_of_date,
+        open_build.last_complete_date,
+        cast('merchants without a known number count for nobody' as text) as coverage_note,
+        open_build.build_no as release_no
+    from counted
+    cross join open_build
+)
+
+select * from final

@@ -1,0 +1,46 @@
+-- One row per event and participant of a trade mission. Meetings and expected orders are what participants answered after the
+-- event; half do not answer.
+{{ config(indexes=[{'columns': ['sme_id']}]) }}
+
+with missions as (
+    select * from {{ ref('int_missions__versioned') }} where is_current
+),
+
+links as (
+    select * from {{ ref('int_sme__linked') }} where source = 'mission'
+),
+
+countries as (
+    select * from {{ ref('csd_countries') }}
+),
+
+open_build as (
+    select
+        build_no,
+        {{ last_complete_date(['trade_missions']) }} as last_complete_date
+    from {{ ref('stg_ops__open_build') }}
+),
+
+final as (
+    select
+        missions.event_id,
+        missions.participant_no,
+        missions.event_name,
+        coalesce(countries.iso2_code, missions.market_code) as market_code,
+        missions.starts_on,
+        missions.ends_on,
+        missions.enterprise_name,
+        links.sme_id,
+        coalesce(links.link_basis, 'none') as link_basis,
+        missions.status,
+        cast(missions.meetings as integer) as meeting_count,
+        cast(missions.expected_orders_hkd as numeric(20, 2)) as expected_orders_hkd,
+        open_build.last_complete_date,
+        open_build.build_no as release_no
+    from missions
+    cross join open_build
+    left join links on links.source_key = {{ dbt.concat(["missions.event_id", "':'", "missions.participant_no"]) }}
+    left join countries on missions.market_code = countries.csd_code
+)
+
+select * from final

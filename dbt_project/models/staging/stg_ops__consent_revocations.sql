@@ -1,0 +1,9 @@
+-- One row per consent that a person revoked here, before or without the feed.
+with final as (
+    select
+        consent_id,
+        revoked_at
+    from {{ source('ops', 'consent_revocation') }}
+)
+
+select * from final

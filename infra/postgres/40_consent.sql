@@ -1,0 +1,146 @@
+-- Consents as they stand, read by the policies of what banks see. Applied as sampan_loader after 20_build; safe to apply again.
+create table if not exists ops.consent (
+    consent_id text primary key,
+    brn text not null,
+    bank_id text not null check (bank_id ~ '^B[0-9]{3}$'),
+    provider text not null,
+    purpose text not null,
+    scopes text[] not null,
+    valid_from date not null,
+    valid_to date not null,
+    status text not null,
+    status_at timestamptz not null,
+    is_revoked boolean not null,
+    taken_in_at timestamptz not null default clock_timestamp()
+);
+create index if not exists consent_by_bank on ops.consent (bank_id);
+comment on table ops.consent is 'One row per consent as the feed cdi_consents leaves it, brought up to date when a batch is published.';
+comment on column ops.consent.status is 'Last status that the feed gives.';
+comment on column ops.consent.is_revoked is 'Whether any change that the feed stands by is a revocation: nothing after it revives the consent.';
+
+create table if not exists ops.consent_revocation (
+    consent_id text primary key,
+    revoked_at timestamptz not null default clock_timestamp(),
+    revoked_by text not null,
+    reason text not null
+);
+comment on table ops.consent_revocation is 'Consents that a person revoked here, before or without the feed; the feed cannot revive them.';
+
+create table if not exists ops.consent_batch (
+    batch_id bigint primary key references ops.batch
+);
+comment on table ops.consent_batch is 'Batches of cdi_consents that ops.consent has taken in.';
+
+create table if not exists ops.consent_purpose (
+    purpose text primary key
+);
+comment on table ops.consent_purpose is 'Purposes of a consent for which a bank may read credit features.';
+insert into ops.consent_purpose (purpose) values ('loan_application'), ('loan_review') on conflict do nothing;
+
+-- Takes every published batch of the feed into ops.consent that is not in it yet. Publish calls it in its own transaction, so
+-- a revocation counts from the moment it is published; a build calls it for batches that were published in another way.
+create or replace function ops.take_in_consents() returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    new_batches bigint[];
+    changed bigint;
+    new_bank text;
+begin
+    perform pg_advisory_xact_lock(hashtext('sampan.consent'));
+    select array_agg(batch_id) into new_batches from ops.batch
+    where feed = 'cdi_consents' and state = 'published' and deleted_at is null
+        and batch_id not in (select batch_id from ops.consent_batch);
+    if new_batches is null then
+        return 0;
+    end if;
+    with changes as (
+        select c.*, row_number() over (
+            partition by c.consent_id, c.status_at order by b.business_date desc, b.received_at desc, b.batch_id desc
+        ) as recency
+        from raw.cdi_consents c
+        join ops.batch b on b.batch_id = c._batch_id
+        where c.consent_id in (select consent_id from raw.cdi_consents where _batch_id = any(new_batches))
+    ),
+    stands as (
+        select consent_id, bool_or(status = 'revoked') as is_revoked,
+            (array_agg(status order by status_at desc))[1] as status, max(status_at) as status_at
+        from changes where recency = 1 group by consent_id
+    ),
+    terms as (
+        select distinct on (consent_id) * from changes where recency = 1
+        order by consent_id, (status in ('granted', 'renewed')) desc, status_at desc
+    )
+    insert into ops.consent as held
+        (consent_id, brn, bank_id, provider, purpose, scopes, valid_from, valid_to, status, status_at, is_revoked)
+    select t.consent_id, t.brn, t.bank_id, t.provider, t.purpose, string_to_array(t.scopes, ';'), t.valid_from,
+        t.valid_to, s.status, s.status_at, s.is_revoked
+    from terms t join stands s using (consent_id)
+    on conflict (consent_id) do update set brn = excluded.brn, bank_id = excluded.bank_id, provider = excluded.provider,
+        purpose = excluded.purpose, scopes = excluded.scopes, valid_from = excluded.valid_from,
+        valid_to = excluded.valid_to, status = excluded.status, status_at = excluded.status_at,
+        is_revoked = excluded.is_revoked, taken_in_at = clock_timestamp();
+    get diagnostics changed = row_count;
+    insert into ops.consent_batch select unnest(new_batches);
+    for new_bank in select distinct bank_id from ops.consent order by 1 loop
+        perform ops.ensure_bank_role(new_bank);
+        if not has_function_privilege('bank_' || lower(new_bank), 'ops.consent_is_live(text, text, text)', 'execute') then
+            execute format('grant execute on function ops.consent_is_live(text, text, text) to %I', 'bank_' || lower(new_bank));
+        end if;
+    end loop;
+    return changed;
+end $$;
+revoke all on function ops.take_in_consents() from public;
+grant execute on function ops.take_in_consents() to sampan_builder;
+
+-- Whether a bank may read a row of a scope at this moment. Volatile, so that it looks anew for every row that is fetched: a
+-- revocation counts in a cursor that is already open, too. A snapshot kept by REPEATABLE READ would keep what was revoked.
+create or replace function ops.consent_is_live(consent text, bank text, data_scope text) returns boolean
+language plpgsql volatile security definer parallel unsafe set search_path = pg_catalog, pg_temp as $$
+begin
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        raise exception 'consents are checked when read: use READ COMMITTED' using errcode = 'invalid_transaction_state';
+    end if;
+    return exists (
+        select from ops.consent c
+        where c.consent_id = consent and c.bank_id = bank and data_scope = any(c.scopes)
+            and c.purpose in (select p.purpose from ops.consent_purpose p)
+            and not c.is_revoked and c.status in ('granted', 'renewed')
+            and timezone('Asia/Hong_Kong', clock_timestamp())::date between c.valid_from and c.valid_to
+            and not exists (select from ops.consent_revocation r where r.consent_id = c.consent_id)
+    );
+end $$;
+revoke all on function ops.consent_is_live(text, text, text) from public;
+grant execute on function ops.consent_is_live(text, text, text) to sampan_builder;
+
+-- Puts a mart under forced row-level security: each bank that a consent names has a policy with its own identifier as a
+-- constant, and the consent is checked when the row is read. The planner gets no statistics, and no index may begin with
+-- anything but the bank: neither an estimate nor what a scan passes over tells a bank of another's rows.
+create or replace function ops.read_under_consent(mart regclass) returns void
+language plpgsql set search_path = pg_catalog as $$
+declare
+    item record;
+begin
+    for item in
+        select i.indexrelid::regclass as name from pg_index i
+        join pg_attribute a on a.attrelid = mart and a.attnum = i.indkey[0]
+        where i.indrelid = mart and a.attname <> 'bank_id'
+    loop
+        raise exception 'index % of % does not begin with bank_id', item.name, mart;
+    end loop;
+    for item in select attname from pg_attribute where attrelid = mart and attnum > 0 and not attisdropped loop
+        execute format('alter table %s alter column %I set statistics 0', mart, item.attname);
+    end loop;
+    execute format('alter table %s enable row level security, force row level security', mart);
+    execute format('create policy builder on %s to %I using (true) with check (true)', mart, current_user);
+    for item in
+        select distinct c.bank_id, r.rolname
+        from ops.consent c join pg_roles r on r.rolname = 'bank_' || lower(c.bank_id) order by 1
+    loop
+        execute format(
+            'create policy %I on %s for select to %I using (bank_id = %L and ops.consent_is_live(consent_id, bank_id, scope))',
+            item.rolname, mart, item.rolname, item.bank_id
+        );
+    end loop;
+end $$;
+
+grant select on ops.consent, ops.consent_revocation, ops.consent_purpose to sampan_builder;

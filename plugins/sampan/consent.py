@@ -1,0 +1,76 @@
+"""Consents: what lets a bank read credit features, taken from the feed when it is published, and revoked by command.
+
+The policies on what banks read ask `ops.consent_is_live` for every row at the moment it is read (see ADR 0023).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import psycopg
+
+from sampan.errors import PermanentFailure, Problem
+from sampan.warehouse import connect
+
+FEED = "cdi_consents"
+CONSENT = re.compile(r"CS[0-9]{10}")
+
+
+def take_in(connection: psycopg.Connection[Any]) -> int:
+    """Bring ops.consent up to date with the published batches that it lacks. Returns how many consents changed.
+
+    Belongs into the transaction that publishes: from its commit on, a revocation counts.
+    """
+    return int(connection.execute("select ops.take_in_consents()").fetchone()[0])  # type: ignore[index]
+
+
+def revoke(consent_id: str, reason: str, person: str) -> bool:
+    """Revoke a consent now, whatever the feed says of it later. Returns False when it was revoked here before.
+
+    A consent that no delivery has shown yet may be revoked too: it is dead when it comes.
+    """
+    if not CONSENT.fullmatch(consent_id):
+        raise PermanentFailure(Problem("consent.unknown", f"{consent_id!r} is no consent; one is CS and ten digits"))
+    if not reason.strip():
+        raise PermanentFailure(Problem("consent.reason", "say why: the reason is kept with the revocation"))
+    with connect() as connection:
+        cursor = connection.execute(
+            "insert into ops.consent_revocation (consent_id, revoked_by, reason) values (%s, %s, %s)"
+            " on conflict do nothing",
+            [consent_id, person, reason],
+        )
+        return cursor.rowcount == 1
+
+
+def standing(consent_id: str) -> dict[str, Any]:
+    """One consent: to whom, for what, until when, and per scope whether it is live now. Raises when it is unknown."""
+    columns = (
+        "bank_id",
+        "provider",
+        "purpose",
+        "scopes",
+        "valid_from",
+        "valid_to",
+        "status",
+        "status_at",
+        "is_revoked",
+    )
+    with connect() as connection:
+        row = connection.execute(
+            f"select {', '.join(columns)} from ops.consent where consent_id = %s", [consent_id]
+        ).fetchone()
+        if row is None:
+            raise PermanentFailure(Problem("consent.unknown", f"no delivery has shown consent {consent_id!r}"))
+        found = dict(zip(columns, row, strict=True))
+        revoked = connection.execute(
+            "select revoked_by, revoked_at, reason from ops.consent_revocation where consent_id = %s", [consent_id]
+        ).fetchone()
+        live = connection.execute(
+            "select scope from unnest(%s::text[]) scope where ops.consent_is_live(%s, %s, scope)",
+            [found["scopes"], consent_id, found["bank_id"]],
+        ).fetchall()
+    found["live_scopes"] = [scope for (scope,) in live]
+    if revoked:
+        found["revoked_here"] = f"by {revoked[0]} at {revoked[1]:%Y-%m-%d %H:%M:%S}: {revoked[2]}"
+    return found

@@ -1,0 +1,70 @@
+"""Consents and the use of the Commercial Data Interchange."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from tests.integration.world import Simulated
+
+
+def _current(world: Simulated, feed: str, key: list[str]) -> pl.DataFrame:
+    """The newest delivery of each key, with the day of its status."""
+    frame = world.frames[feed].unique(key, keep="last", maintain_order=True)
+    return frame.with_columns(pl.col("status_at").cast(pl.String).str.slice(0, 10).str.to_date().alias("day"))
+
+
+def question_17(world: Simulated) -> list[tuple[Any, ...]]:
+    changes = _current(world, "cdi_consents", ["consent_id", "status_at"])
+    statuses = _current(world, "cdi_financing_requests", ["request_no", "status_at"]).sort("request_no", "status_at")
+    requests = statuses.group_by("request_no").agg(
+        pl.col("day").filter(pl.col("status") == "submitted").min().alias("asked"),
+        pl.col("day").min().alias("first_seen"),
+        pl.col("day").last().alias("ended"),
+        pl.col("status").last(),
+        pl.col("data_used").last(),
+        pl.col("amount_requested_hkd").last().cast(pl.Float64),
+        pl.col("amount_approved_hkd").last().cast(pl.Float64).fill_null(0),
+    )
+    requests = requests.with_columns(pl.coalesce("asked", "first_seen").dt.year().alias("year"))
+    years = sorted(set(changes["day"].dt.year()) | set(requests["year"]))
+    found = []
+    for year in years:
+        counts = dict(changes.filter(pl.col("day").dt.year() == year)["status"].value_counts().iter_rows())
+        made = requests.filter(pl.col("year") == year)
+        decided = made.filter(pl.col("status").is_in(["approved", "rejected"]))
+        days = (decided["ended"] - decided["asked"]).dt.total_days()
+        using = made.filter(pl.col("data_used").str.contains("trade_declaration"))
+        found.append(
+            (
+                year,
+                *(counts.get(status, 0) for status in ("granted", "renewed", "revoked", "expired")),
+                len(made),
+                len(made.filter(pl.col("status") == "approved")),
+                made["amount_requested_hkd"].sum(),
+                made["amount_approved_hkd"].sum(),
+                days.mean(),
+                len(using) / len(made) if len(using) else None,
+            )
+        )
+    assert sum(row[6] for row in found) > 10
+    return found
+
+
+def question_18(world: Simulated) -> list[tuple[Any, ...]]:
+    changes = _current(world, "cdi_consents", ["consent_id", "status_at"]).sort("status_at")
+    revoked = changes.filter(pl.col("status") == "revoked")["consent_id"]
+    last = changes.group_by("consent_id", maintain_order=True).last()
+    live = last.filter(
+        ~pl.col("consent_id").is_in(revoked.implode()) & pl.col("status").is_in(["granted", "renewed"])
+    ).with_columns(pl.col("valid_to").cast(pl.String).str.to_date())
+    ending = live.with_columns((pl.col("valid_to") - pl.lit(world.last)).dt.total_days().alias("days_left")).filter(
+        pl.col("days_left").is_between(0, 30)
+    )
+    rows = [
+        ("consent that ends", *row, 1)
+        for row in ending.sort("consent_id").select("consent_id", "brn", "bank_id", "days_left").iter_rows()
+    ]
+    assert rows
+    return [*rows, ("shared rows without a live consent", None, None, None, None, 0)]

@@ -1,0 +1,117 @@
+"""Programmes: who is in which (10), and the holders of quality marks (15)."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import polars as pl
+
+from tests.integration.answers.festival import in_hkd, order_lines, taking_part
+from tests.integration.answers.insurance import amount, as_date
+from tests.integration.answers.who import linked, shop_key
+from tests.integration.world import Simulated
+
+GRANTED = ("approved", "in_progress", "completed", "terminated")
+SCOPES = ("any", "brand", "company", "product", "shop")
+
+
+def first_month(world: Simulated) -> date:
+    """The first of the 12 months that end with the last day."""
+    last = world.last
+    return date(last.year - (last.month < 12), last.month % 12 + 1, 1)
+
+
+def exports(world: Simulated) -> pl.DataFrame:
+    """FOB value of what each enterprise exported in the last 12 months: `sme_id`, `exports`."""
+    lines = world.frames["customs_declarations"].sort("business_date").with_columns(as_date("movement_date"))
+    newest = pl.col("version") == pl.col("version").max().over("declaration_no")
+    lines = lines.filter(newest).unique(["declaration_no", "version", "line_no"], keep="last")
+    lines = lines.filter(pl.col("form_type").is_in(["2", "2A", "2B"]), pl.col("movement_date") >= first_month(world))
+    owned = lines.join(linked(world, "number"), left_on="trader_id", right_on="source_key")
+    return owned.group_by("sme_id").agg(amount("value_hkd").sum().alias("exports"))
+
+
+def reached(world: Simulated) -> dict[str, set[str]]:
+    """By programme the enterprises that it reached."""
+    numbers = dict(linked(world, "number").iter_rows())
+    statuses = world.frames["funding_applications"].sort("status_at", "business_date").unique(
+        "application_no", keep="last"
+    )  # fmt: skip
+    granted = statuses.filter(pl.col("status").is_in(GRANTED))
+    emf = pl.col("programme") == "emf"
+    shops = taking_part(world).with_columns(shop_key()).join(linked(world, "shop"), on="source_key")
+    by_number = {
+        "bud": granted.filter(~emf)["brn"], "emf": granted.filter(emf)["brn"],
+        "hkecic": world.frames["hkecic_policies"]["brn"],
+    }  # fmt: skip
+    found = {programme: {numbers[number] for number in brns} for programme, brns in by_number.items()}
+    return found | {"festival": set(shops["sme_id"])}
+
+
+def question_10(world: Simulated) -> list[tuple[Any, ...]]:
+    """By group of programmes: enterprises, those of them that export, and what they exported."""
+    programmes, exported = reached(world), dict(exports(world).iter_rows())
+    groups: dict[str, list[str]] = {}
+    for sme in set(linked(world, "number")["sme_id"]):
+        among = [name for name, members in programmes.items() if sme in members]
+        group = "none" if not among else "several" if len(among) > 1 else f"{among[0]}_only"
+        groups.setdefault(group, []).append(sme)
+    return [
+        (group, len(smes), sum(sme in exported for sme in smes), round(sum(exported.get(sme, 0) for sme in smes), 2))
+        for group, smes in sorted(groups.items())
+    ]
+
+
+def holders(world: Simulated) -> dict[str, set[str]]:
+    """By scope the enterprises that hold a mark which is valid on the last day; `any` for whatever scope."""
+    entries = world.frames["quality_marks"].sort("status_at").with_columns(as_date("valid_from", "valid_to"))
+    entries = entries.filter(pl.col("valid_from") <= world.last)
+    newest = entries.unique(["scheme", "certificate_no"], keep="last", maintain_order=True)
+    valid = newest.filter(pl.col("status") == "valid", pl.col("valid_to").fill_null(world.last) >= world.last)
+    key = pl.concat_str("scheme", pl.lit(":"), "certificate_no").alias("source_key")
+    valid = valid.with_columns(key).join(linked(world, "certificate"), on="source_key")
+    found: dict[str, set[str]] = {}
+    for scope, sme in valid.select("scope", "sme_id").iter_rows():
+        found.setdefault(scope, set()).add(sme)
+    return found | {"any": set(valid["sme_id"])}
+
+
+def online_sales(world: Simulated) -> pl.DataFrame:
+    """What the linked shops of each enterprise were paid in the last 12 months, in HKD: `sme_id`, `paid`, `refunded`."""
+    lines, start = order_lines(world), first_month(world)
+    either = (pl.col("placed_on") >= start) | (pl.col("paid_on") >= start)
+    lines = lines.filter(either).with_columns(shop_key()).join(linked(world, "shop"), on="source_key")
+    paid = in_hkd(
+        lines.filter(pl.col("paid_on") >= start).with_columns(
+            pl.col("paid_on").alias("day"), pl.col("payment", "refund") * 10**6
+        ),
+        world,
+        "payment",
+        "refund",
+    )
+    sums = paid.group_by("sme_id").agg(pl.col("payment", "refund").sum() / 1e8)
+    return lines.select("sme_id").unique().join(sums, on="sme_id", how="left").fill_null(0)
+
+
+def question_15(world: Simulated) -> list[tuple[Any, ...]]:
+    """Exporters and merchants, by scope of the mark: how many hold one; sales of holders and others, and refunds."""
+    marks, shops = holders(world), online_sales(world)
+    populations = {
+        "exporters": exports(world).select("sme_id", pl.col("exports").alias("sales"), pl.lit(None).alias("refunds")),
+        "merchants": shops.select("sme_id", pl.col("payment").alias("sales"), pl.col("refund").alias("refunds")),
+    }
+    answers = []
+    for name, members in populations.items():
+        for scope in SCOPES:
+            holds = pl.col("sme_id").is_in(list(marks.get(scope, ())))
+            row: list[Any] = [name, scope, len(members), members.select(holds.sum()).item()]
+            row.append(round(row[3] / row[2], 4))
+            parts = [members.filter(holds), members.filter(~holds)]
+            row += [round(part["sales"].sum() / len(part)) if len(part) else None for part in parts]
+            for part in parts:
+                sold = part["sales"].sum()
+                known = name == "merchants" and sold > 0
+                row.append(round(part["refunds"].sum() / sold, 4) if known else None)
+            answers.append(tuple(row))
+    return answers

@@ -1,0 +1,479 @@
+"""What banks read under consents: each role, every state of a consent, every way in, across releases.
+
+All values are synthetic.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from itertools import product
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from sampan import build, consent, expectations, release
+from sampan.calendar import today
+from sampan.errors import PermanentFailure
+from sampan.settings import settings
+
+from tests.conftest import Sampan
+
+BANKS = ("B001", "B002")
+SCOPES = ("trade_declaration", "payment", "ecommerce")
+YESTERDAY, TODAY, TOMORROW = (today() + timedelta(days=days) for days in (-1, 0, 1))
+LONG_AGO, FAR = TODAY - timedelta(days=60), TODAY + timedelta(days=60)
+
+
+def change(number: int, status: str = "granted", day: date = LONG_AGO, **values: Any) -> dict[str, Any]:
+    """A change of a consent as the feed gives it."""
+    usual = {
+        "consentId": f"CS{number:010}", "statusTime": f"{day} 10:00:00", "status": status,
+        "dataOwnerBrn": f"{90000000 + number}", "dataConsumerId": "B001", "dataProviderId": "DP01",
+        "scope": "trade_declaration;payment", "purpose": "loan_application", "validFrom": str(LONG_AGO),
+        "validTo": str(FAR), "signatoryName": "Chan Tai Man", "channel": "branch",
+    }  # fmt: skip
+    return usual | values
+
+
+# What each consent is like, and for which scopes B001 may read what rests on it.
+STATES: dict[str, tuple[list[dict[str, Any]], set[str]]] = {
+    "live": ([{}], {"trade_declaration", "payment"}),
+    "of one kind of data": ([{"scope": "ecommerce"}], {"ecommerce"}),
+    "of a kind whose name begins alike": ([{"scope": "supply_chain;credit_reference"}], set()),
+    "for a review": ([{"purpose": "loan_review"}], {"trade_declaration", "payment"}),
+    "on its first day": ([{"validFrom": str(TODAY)}], {"trade_declaration", "payment"}),
+    "on its last day": ([{"validTo": str(TODAY)}], {"trade_declaration", "payment"}),
+    "not yet valid": ([{"validFrom": str(TOMORROW)}], set()),
+    "ended": ([{"validTo": str(YESTERDAY)}], set()),
+    "said to be expired": ([{}, {"status": "expired", "day": YESTERDAY}], set()),
+    "revoked": ([{}, {"status": "revoked", "day": YESTERDAY}], set()),
+    "revoked and renewed": (
+        [{}, {"status": "revoked", "day": YESTERDAY}, {"status": "renewed", "day": TODAY}],
+        set(),
+    ),
+    "expired and renewed": (
+        [
+            {"validTo": str(YESTERDAY - timedelta(days=3))},
+            {"status": "expired", "day": YESTERDAY, "validTo": str(YESTERDAY - timedelta(days=3))},
+            {"status": "renewed", "day": TODAY},
+        ],
+        {"trade_declaration", "payment"},
+    ),
+    "narrowed when it was renewed": (
+        [{}, {"status": "renewed", "day": YESTERDAY, "scope": "payment"}],
+        {"payment"},
+    ),
+    "for another purpose": ([{"purpose": "account_opening"}], set()),
+    "given to another bank": ([{"dataConsumerId": "B002"}], set()),
+}
+NUMBERS = {name: number for number, name in enumerate(STATES, start=1)}
+UNKNOWN = 999
+
+
+def changes() -> list[dict[str, Any]]:
+    """Every change of every consent."""
+    return [change(NUMBERS[name], **values) for name, (steps, _) in STATES.items() for values in steps]
+
+
+def deliver(sampan: Sampan, records: list[dict[str, Any]], day: date = TODAY) -> None:
+    """Hand over changes and take them through every step of the ingest."""
+    body = "".join(json.dumps(record) + "\n" for record in records).encode()
+    sampan.deliver("cdi_consents", day, f"{secrets.token_hex(4)}.jsonl", body)
+    sampan.ingest("cdi_consents")
+    assert sampan.batch("cdi_consents")["state"] == "published"
+
+
+def make_release() -> int:
+    """Release a mart in which every consent has a row for each bank and scope, whoever it is for, and an open one."""
+    numbers = [*NUMBERS.values(), UNKNOWN]
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        ((number,),) = connection.execute(
+            "insert into ops.build (state, as_of_date, built_at) values ('built', %s, clock_timestamp())"
+            " returning build_no",
+            [TODAY],
+        ).fetchall()
+        connection.execute("create schema build")
+        connection.execute("create table build.mart_open as select 1 as id, %s::bigint as release_no", [number])
+        connection.execute(
+            "create table build.mart_credit_features (bank_id text, consent_id text, scope text, sme_id text,"
+            " export_value_12m_hkd numeric(20, 2), release_no bigint, primary key (bank_id, consent_id, scope))"
+        )
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "insert into build.mart_credit_features values (%s, %s, %s, %s, %s, %s)",
+                [
+                    (bank, f"CS{no:010}", scope, f"sme_{no}", 1000 + no, number)
+                    for bank, no, scope in product(BANKS, numbers, SCOPES)
+                ],
+            )
+        connection.execute("select ops.read_under_consent('build.mart_credit_features')")
+        verdict = expectations.Outcome("ok", "Holds.", "x", None, "critical", True, {})
+        expectations.store(connection, "mart_open", [verdict], build_no=number)
+    assert release.run()["release_no"] == number
+    return number
+
+
+@contextmanager
+def bank(role: str = "bank_b001", **options: Any) -> Iterator[psycopg.Connection]:
+    """A session of a person at a bank: a login of its own that has the bank's role, as an administrator gives it."""
+    login, password = f"teller_{secrets.token_hex(4)}", secrets.token_hex(16)
+    name = sql.Identifier(login)
+    with psycopg.connect(settings().dsn("admin"), autocommit=True) as admin:
+        admin.execute(sql.SQL("create role {} login password {}").format(name, sql.Literal(password)))
+        admin.execute(sql.SQL("grant {} to {}").format(sql.Identifier(role), name))
+    dsn = make_conninfo(settings().dsn("admin"), user=login, password=password)
+    try:
+        with psycopg.connect(dsn, autocommit=True, **options) as connection:
+            yield connection
+    finally:
+        with psycopg.connect(settings().dsn("admin"), autocommit=True) as admin:
+            admin.execute(sql.SQL("drop role {}").format(name))
+
+
+def seen(connection: psycopg.Connection, relation: str = "marts.mart_credit_features") -> set[tuple[str, str, str]]:
+    rows = connection.execute(f"select bank_id, consent_id, scope from {relation}").fetchall()
+    assert len(rows) == len(set(rows))
+    return set(rows)
+
+
+def allowed(to: str) -> set[tuple[str, str, str]]:
+    """What a bank may read, by the table above."""
+    found = set()
+    for name, (steps, scopes) in STATES.items():
+        owner = steps[0].get("dataConsumerId", "B001")
+        live = {"trade_declaration", "payment"} if name == "given to another bank" else scopes
+        found |= {(to, f"CS{NUMBERS[name]:010}", scope) for scope in live if owner == to}
+    return found
+
+
+def test_a_bank_reads_the_rows_of_its_live_consents_and_no_other_in_every_state(sampan):
+    deliver(sampan, changes())
+    number = make_release()
+    assert len(allowed("B001")) == 12
+    assert len(allowed("B002")) == 2
+    for bank_id in BANKS:
+        with bank(f"bank_{bank_id.lower()}") as connection:
+            for relation in ("marts.mart_credit_features", f"release_{number}.mart_credit_features"):
+                assert seen(connection, relation) == allowed(bank_id)
+                ((count,),) = connection.execute(f"select count(*) from {relation}").fetchall()
+                assert count == len(allowed(bank_id))
+
+
+def test_a_revocation_counts_on_the_next_query_when_a_person_makes_it(sampan):
+    deliver(sampan, changes())
+    make_release()
+    gone = f"CS{NUMBERS['live']:010}"
+    with bank() as connection:
+        assert gone in {row[1] for row in seen(connection)}
+        assert consent.revoke(gone, "the owner rang", "steward")
+        assert gone not in {row[1] for row in seen(connection)}
+        assert not consent.revoke(gone, "the owner rang", "steward")
+        # The feed cannot bring it back.
+        deliver(sampan, [change(NUMBERS["live"], "renewed", TODAY)])
+        assert gone not in {row[1] for row in seen(connection)}
+    with pytest.raises(PermanentFailure, match="say why"):
+        consent.revoke(gone, " ", "steward")
+    with pytest.raises(PermanentFailure, match="is no consent"):
+        consent.revoke("live", "x", "steward")
+
+
+def test_a_revocation_counts_on_the_next_query_when_the_feed_publishes_it_and_nothing_is_released(sampan):
+    deliver(sampan, changes())
+    number = make_release()
+    gone = f"CS{NUMBERS['live']:010}"
+    with bank() as connection:
+        before = seen(connection)
+        with connection.transaction():
+            # Within one transaction, and in a cursor that is open already.
+            cursor = connection.cursor("rows")
+            cursor.itersize = 1
+            cursor.execute(f"select consent_id from marts.mart_credit_features where consent_id >= '{gone}'")
+            deliver(sampan, [change(NUMBERS["live"], "revoked", TODAY)])
+            assert gone not in {row[0] for row in cursor.fetchall()}
+            assert gone not in {row[1] for row in seen(connection)}
+        assert before - seen(connection) == {row for row in before if row[1] == gone}
+    assert [item["release_no"] for item in release.kept()] == [number]
+
+
+def test_a_correction_of_the_feed_counts_by_its_newest_delivery(sampan):
+    deliver(sampan, [change(1), change(1, "revoked", YESTERDAY)], YESTERDAY)
+    deliver(sampan, [change(1, "renewed", YESTERDAY)])
+    ((revoked, status),) = sampan.rows("select is_revoked, status from ops.consent")
+    assert (revoked, status) == (False, "renewed")
+
+
+def test_consents_are_taken_in_with_the_batch_or_not_at_all(sampan, monkeypatch):
+    def fails(*_: Any) -> None:
+        raise psycopg.errors.InternalError("dies")
+
+    take_in = consent.take_in
+    monkeypatch.setattr(consent, "take_in", fails)
+    sampan.deliver("cdi_consents", TODAY, "a.jsonl", (json.dumps(change(1)) + "\n").encode())
+    with pytest.raises(psycopg.errors.InternalError):
+        sampan.ingest("cdi_consents")
+    assert sampan.batch("cdi_consents")["state"] == "gated"
+    monkeypatch.setattr(consent, "take_in", take_in)
+    sampan.ingest("cdi_consents")
+    assert sampan.one("select count(*) from ops.consent") == 1
+
+
+def test_policies_hold_across_releases_and_a_rollback(sampan):
+    deliver(sampan, changes())
+    first = make_release()
+    consent.revoke(f"CS{NUMBERS['live']:010}", "asked", "steward")
+    second = make_release()
+    wanted = {row for row in allowed("B001") if row[1] != f"CS{NUMBERS['live']:010}"}
+    with bank() as connection:
+        for relation in ("marts.mart_credit_features", *(f"release_{n}.mart_credit_features" for n in (first, second))):
+            assert seen(connection, relation) == wanted
+        assert release.rollback() == {"release_no": first, "before": second}
+        assert connection.execute("select distinct release_no from marts.mart_credit_features").fetchall() == [(first,)]
+        assert seen(connection) == wanted
+        third = make_release()
+        assert connection.execute("select distinct release_no from marts.mart_credit_features").fetchall() == [(third,)]
+        assert seen(connection) == wanted
+
+
+def test_a_bank_that_is_new_gets_its_role_when_it_is_published_and_rows_with_the_next_release(sampan):
+    deliver(sampan, changes())
+    make_release()
+    deliver(sampan, [change(77, dataConsumerId="B777")])
+    with bank("bank_b777") as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        seen(connection)
+    make_release()
+    with bank("bank_b777") as connection:
+        assert seen(connection) == set()
+
+
+def test_no_role_of_the_platform_may_pass_over_policies(sampan):
+    deliver(sampan, changes())
+    roles = sampan.rows(
+        "select rolname, rolsuper, rolbypassrls, rolcreaterole, rolcanlogin and rolname ~ '^bank_' from pg_roles"
+        " where rolname ~ '^(sampan_(loader|builder)|bi_reader|steward_|bank_)'",
+    )
+    assert len(roles) > 10
+    assert {row[1:] for row in roles} == {(False, False, False, False)}
+    ((creates,),) = sampan.rows(
+        "select count(*) from pg_roles where rolname ~ '^bank_b' and (has_database_privilege(rolname,"
+        " current_database(), 'create') or has_database_privilege(rolname, current_database(), 'temporary'))"
+    )
+    assert creates == 0
+
+
+def test_every_relation_under_consent_is_forced_and_its_views_are_the_invokers(sampan):
+    deliver(sampan, changes())
+    make_release()
+    make_release()
+    tables = sampan.rows(
+        "select relforcerowsecurity, (select count(*) from pg_policy where polrelid = c.oid) from pg_class c"
+        " where relname = 'mart_credit_features' and relkind = 'r'"
+    )
+    assert tables == [(True, 3), (True, 3)]
+    views = sampan.rows("select reloptions from pg_class where relname = 'mart_credit_features' and relkind = 'v'")
+    assert views
+    assert all(options == ["security_invoker=true"] for (options,) in views)
+    # No view with its owner's rights stands on one of them.
+    around = sampan.rows(
+        "select distinct v.oid::regclass::text from pg_depend d join pg_rewrite r on r.oid = d.objid"
+        " join pg_class v on v.oid = r.ev_class join pg_class t on t.oid = d.refobjid"
+        " where t.relrowsecurity and v.oid <> t.oid and not ('security_invoker=true' = any(coalesce(v.reloptions, '{}')))"
+    )
+    assert around == []
+
+
+def test_a_mart_is_not_released_when_its_policies_are_not_forced(sampan):
+    deliver(sampan, changes())
+    make_release()
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        ((live,),) = connection.execute("select max(release_no) from ops.release").fetchall()
+        connection.execute(f"alter table release_{live}.mart_credit_features no force row level security")
+        with pytest.raises(PermanentFailure, match="not forced on mart_credit_features"):
+            release.grant(connection, f"release_{live}", f"release_{live}")
+
+
+def test_an_index_that_could_tell_of_other_banks_is_refused(sampan):
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute("create schema build")
+        connection.execute("create table build.x (bank_id text, consent_id text, scope text, sme_id text)")
+        connection.execute("create index on build.x (sme_id)")
+        with pytest.raises(psycopg.errors.RaiseException, match="does not begin with bank_id"):
+            connection.execute("select ops.read_under_consent('build.x')")
+
+
+# --- tricks -----------------------------------------------------------------------------------------------------------
+
+REFUSED = (
+    "set role bank_b002",
+    "set role sampan_builder",
+    "set session authorization bank_b002",
+    "set row_security = off; select * from marts.mart_credit_features",
+    "select * from marts.mart_open",
+    "select * from {release}.mart_open",
+    "select * from ops.consent",
+    "select * from ops.release",
+    "select ops.consent_is_live('CS0000000001', 'B002', 'payment')",
+    "select ops.take_in_consents()",
+    "select ops.ensure_bank_role('B003')",
+    "select * from raw.cdi_consents",
+    "select * from intermediate.int_consents__current",
+    "select * from quarantine.record",
+    "insert into {release}.mart_credit_features values ('B001', 'CS0000000001', 'x')",
+    "update {release}.mart_credit_features set bank_id = 'B001'",
+    "delete from {release}.mart_credit_features",
+    "truncate {release}.mart_credit_features",
+    "alter table {release}.mart_credit_features disable row level security",
+    "create policy mine on {release}.mart_credit_features using (true)",
+    "create function pg_temp.leak(text) returns boolean language plpgsql cost 0.0001 as 'begin raise notice ''%'', $1;"
+    " return true; end'",
+    "create function public.leak(text) returns boolean language sql as 'select true'",
+    "create view public.mine as select * from marts.mart_credit_features",
+    "create table marts.mine (id int)",
+    "create temporary table mine (id int)",
+    "create schema mine",
+    "create trigger t after insert on {release}.mart_credit_features execute function suppress_redundant_updates_trigger()",
+    "create statistics mine on bank_id, sme_id from {release}.mart_credit_features",
+    "copy {release}.mart_credit_features to program 'cat'",
+    "select lo_import('/etc/passwd')",
+    "select pg_read_file('postgresql.conf')",
+    "begin isolation level repeatable read; select * from marts.mart_credit_features",
+    "begin isolation level serializable; select * from marts.mart_credit_features",
+    "begin; lock table {release}.mart_credit_features in access exclusive mode",
+)
+
+
+@pytest.fixture
+def released(sampan: Sampan) -> int:
+    """Everything delivered and one release of it."""
+    deliver(sampan, changes())
+    return make_release()
+
+
+def test_a_bank_is_refused_when_it_leaves_what_it_may_read(released):
+    for statement in REFUSED:
+        with bank() as connection, pytest.raises(psycopg.Error) as refused:
+            connection.execute(statement.format(release=f"release_{released}"))
+        state = refused.value.sqlstate
+        # For want of the right, or of a snapshot that is new enough; not for being a wrong statement.
+        assert state in ("42501", "25000"), (statement, str(refused.value))
+
+
+def test_other_readers_are_refused_when_they_want_credit_features(released, sampan):
+    for role in ("bi", "loader"):
+        for schema in ("marts", f"release_{released}"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                sampan.rows(f"select * from {schema}.mart_credit_features", role=role)
+    assert sampan.rows("select id from marts.mart_open", role="bi") == [(1,)]
+    # An administrator has no policy of its own.
+    with psycopg.connect(settings().dsn("admin"), autocommit=True) as connection:
+        connection.execute("create role nobodys_bank")
+        try:
+            connection.execute(f"set role sampan_builder; grant usage on schema release_{released} to nobodys_bank")
+            connection.execute(f"grant select on release_{released}.mart_credit_features to nobodys_bank; reset role")
+            connection.execute("grant nobodys_bank to current_user; set role nobodys_bank")
+            assert connection.execute(f"select * from release_{released}.mart_credit_features").fetchall() == []
+        finally:
+            connection.execute("reset role; set role sampan_builder")
+            connection.execute(f"revoke all on release_{released}.mart_credit_features from nobodys_bank")
+            connection.execute(f"revoke all on schema release_{released} from nobodys_bank; reset role")
+            connection.execute("drop role nobodys_bank")
+
+
+# Each would fail, or say something, if it came to a row that the bank may not see.
+PROBES = (
+    "select * from {m} where 1 / (export_value_12m_hkd - {hidden}) > 0",
+    "select * from {m} where sme_id::int > 0 and bank_id = 'B002'",
+    "select * from {m} where case when bank_id = 'B002' then 1 / (length(bank_id) - 4) else 1 end = 1",
+    "select count(*) from {m} where (select 1 / (case when m.bank_id = 'B002' then 0 else 1 end)) = 1",
+    "select 1 / (case when bool_or(bank_id = 'B002') then 0 else 1 end) from {m}",
+    "select * from {m} m join lateral (select 1 / (case when m.bank_id = 'B002' then 0 else 1 end)) x on true",
+    "do $$ declare r record; begin for r in select * from {m} loop if r.bank_id = 'B002' then raise exception 'seen %', r;"
+    " end if; end loop; end $$",
+    "select * from {m} tablesample system (100) where 1 / (export_value_12m_hkd - {hidden}) > 0",
+    "select query_to_xml('select * from {m} where bank_id = ''B002''', false, false, '')",
+    "select * from {m} where ctid = '(0,1)' and 1 / (export_value_12m_hkd - {hidden}) > 0",
+)
+
+
+def test_no_predicate_of_a_bank_comes_to_a_row_that_it_may_not_see(released):
+    hidden = 1000 + NUMBERS["given to another bank"]
+    with bank() as connection:
+        for probe in PROBES:
+            for mart in ("marts.mart_credit_features", f"release_{released}.mart_credit_features"):
+                if ("tablesample" in probe or "ctid" in probe) and mart.startswith("marts"):
+                    continue
+                query = probe.format(
+                    m=f"{mart} m" if "m.bank_id" in probe and " m join" not in probe else mart, hidden=hidden
+                )
+                result = connection.execute(query)
+                rows = result.fetchall() if result.description else []
+                assert "B002" not in str(rows).replace("bank_id = ''B002''", "")
+
+
+def plan_of(connection: psycopg.Connection, query: str) -> str:
+    """A plan with its counts, without its times."""
+    rows = connection.execute(f"explain (analyze, timing off, summary off, buffers off) {query}").fetchall()
+    return "\n".join(re.sub(r"'[^']*'", "?", line) for (line,) in rows)
+
+
+def test_plans_tell_no_more_of_another_banks_rows_than_of_rows_that_are_not_there(released):
+    there, nowhere = f"sme_{NUMBERS['given to another bank']}", "sme_nowhere"
+    mart = f"release_{released}.mart_credit_features"
+    with bank() as connection:
+        assert connection.execute("select * from pg_stats where tablename = 'mart_credit_features'").fetchall() == []
+        for settings_ in ("set enable_seqscan = on", "set enable_seqscan = off"):
+            connection.execute(settings_)
+            for query in (
+                "select * from {m} where sme_id = '{x}'",
+                "select * from {m} where bank_id = 'B002' and sme_id = '{x}'",
+                "select count(*) from {m} where sme_id = '{x}' group by scope",
+                "select * from {m} join (values ('{x}')) v (x) on sme_id = v.x",
+            ):
+                plans = {plan_of(connection, query.format(m=mart, x=value)) for value in (there, nowhere)}
+                assert len(plans) == 1, plans
+            other = plan_of(connection, f"select * from {mart} where bank_id = 'B002' and consent_id = 'CS0000000015'")
+            none = plan_of(connection, f"select * from {mart} where bank_id = 'B009' and consent_id = 'CS0000000015'")
+            assert other == none
+
+
+def test_statistics_are_not_gathered_when_the_server_analyses_the_mart(released, sampan):
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute(f"analyze release_{released}.mart_credit_features")
+    # pg_stats hides what policies hide, the owner's own tables among it: ask for the effect, an estimate that knows nothing.
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        estimates = [
+            connection.execute(
+                f"explain (format json) select from release_{released}.mart_credit_features where sme_id = '{value}'"
+            ).fetchall()[0][0][0]["Plan"]["Plan Rows"]
+            for value in ("sme_1", "sme_nowhere")
+        ]
+    assert estimates[0] == estimates[1]
+
+
+def test_a_build_takes_in_consents_that_were_published_in_another_way(sampan):
+    deliver(sampan, changes())
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
+        connection.execute("delete from ops.consent")
+        connection.execute("delete from ops.consent_batch")
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        build._begin(connection, False, False)
+    assert sampan.one("select count(*) from ops.consent") == len(STATES)
+
+
+def test_the_command_revokes_and_shows_a_consent(sampan):
+    deliver(sampan, changes())
+    number = f"CS{NUMBERS['live']:010}"
+    shown = sampan.cli("consent", "show", number)
+    assert "live_scopes: trade_declaration, payment" in shown.stdout, shown.stderr
+    assert "Revoked" in sampan.cli("consent", "revoke", number, "--reason", "the owner rang").stdout
+    shown = sampan.cli("consent", "show", number).stdout
+    assert "live_scopes: none" in shown
+    assert "the owner rang" in shown
+    refused = sampan.cli("consent", "show", "CS9999999999")
+    assert (refused.returncode, "no delivery has shown" in refused.stderr) == (1, True)

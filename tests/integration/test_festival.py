@@ -1,0 +1,95 @@
+"""What festivals did in the simulated world, and that the mart finds it."""
+
+from __future__ import annotations
+
+import pytest
+
+from infra.simulator.partners import platforms, traffic
+from infra.simulator.world import FESTIVALS
+from tests.integration.world import Simulated
+
+pytestmark = pytest.mark.xdist_group("world")
+
+# With the orders of all festivals together; half of it is about the standard error of a ratio of sales.
+TOLERANCE = 0.10
+
+
+def _kept(days: int) -> float:
+    """Planted: sales a day over the first days after a festival, over those before it."""
+    steps = [next(factor for last, factor in platforms.RETAINED_UPLIFT if day <= last) for day in range(1, days + 1)]
+    return sum(steps) / days
+
+
+@pytest.mark.parametrize("measure", ["placed", "paid", "net"])
+def test_uplift_and_what_is_retained_are_what_was_planted(world: Simulated, measure: str):
+    columns = ("during", "after_30", "after_90")
+    ratios = ", ".join(
+        f"sum({name}_daily_cny) / sum(case when {name}_daily_cny is not null then before_daily_cny end)"
+        for name in columns
+    )
+    ((uplift, after_30, after_90, events),) = world.read(
+        f"select {ratios}, count(distinct event_id) from marts.mart_festival_uplift where measure = %s", measure
+    )
+    assert events == len(FESTIVALS)
+    assert float(uplift) == pytest.approx(platforms.FESTIVAL_UPLIFT, rel=TOLERANCE)
+    assert float(after_30) == pytest.approx(_kept(30), rel=TOLERANCE)
+    assert float(after_90) == pytest.approx(_kept(90), rel=TOLERANCE)
+    # Told apart from no effect, and from each other.
+    assert float(uplift) > 1.3 > float(after_30) > 1
+
+
+def test_a_window_that_is_not_over_says_so_and_has_no_figure(world: Simulated):
+    rows = world.read(
+        "select event_id, measure, min(is_after_30_complete::int), max(is_after_90_complete::int), count(after_30_cny),"
+        " count(after_90_cny), count(retained_90_ratio), count(*) from marts.mart_festival_uplift"
+        " where event_id = 'HKSF-2026' group by 1, 2 order by 1, 2"
+    )
+    # The world ends 90 days after the festival, and refunds follow for 15 more.
+    assert [(measure, *rest[:2]) for _, measure, *rest in rows] == [("net", 1, 0), ("paid", 1, 1), ("placed", 1, 1)]
+    net, paid, _ = rows
+    assert net[4] == net[-1] > 5
+    assert net[5] == net[6] == 0
+    assert paid[5] == paid[-1]
+
+
+def test_visits_turn_into_orders_as_planted_and_live_streams_come_with_the_festival(world: Simulated):
+    found = {
+        phase: (float(conversion), float(sessions))
+        for phase, conversion, sessions in world.read(
+            "select phase, sum(paid_order_count) * 1.0 / sum(visit_count), sum(live_session_count) * 1.0 / count(*)"
+            " from marts.mart_festival_traffic group by phase"
+        )
+    }
+    low, high = traffic.CONVERSION
+    assert set(found) == {"before", "during"}
+    for conversion, _ in found.values():
+        assert low < conversion < high
+    assert found["during"][1] == pytest.approx(traffic.SESSIONS_A_FESTIVAL_DAY, rel=0.2)
+    assert found["before"][1] == pytest.approx(traffic.SESSIONS_A_DAY, rel=0.3)
+
+
+def test_merchants_are_new_at_their_first_festival_only(world: Simulated):
+    counts = dict(
+        world.read(
+            "select event_id, count(distinct merchant_no) filter (where not is_new_merchant)"
+            " from marts.dim_festival_participant where status = 'joined' group by 1"
+        )
+    )
+    assert counts["HKSF-2024"] == 0 < counts["HKSF-2026"]
+    more_than_once = world.read(
+        "select merchant_no from marts.dim_festival_participant where is_new_merchant"
+        " group by 1 having count(distinct event_id) > 1"
+    )
+    assert more_than_once == []
+
+
+def test_design_gallery_and_missions_are_whole(world: Simulated):
+    sales = world.frames["design_gallery_sales"]
+    ((units, returned),) = world.read(
+        "select sum(units_sold), sum(units_returned) from marts.mart_design_gallery_sales"
+    )
+    assert (units, returned) == (sales["units_sold"].sum(), sales["units_returned"].sum())
+    listed = world.frames["trade_missions"].select("event_id", "participant_no").unique()
+    ((participants, known),) = world.read("select count(*), count(sme_id) from marts.mart_trade_missions")
+    assert participants == len(listed) > 100
+    assert known > 0.8 * participants
