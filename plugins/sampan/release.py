@@ -231,7 +231,8 @@ def _view(connection: Connection, release_no: int, mart: str, of_invoker: bool) 
 def grant(connection: Connection, schema: str, tables: str) -> None:
     """Let the readers read a schema, and make sure that they can: the only place that gives them anything.
 
-    `tables` is the schema of the tables that it shows, which may be itself. Marts under row-level security are for the roles that their policies name, and for nobody else.
+    `tables` is the schema of the tables that it shows, which may be itself. Marts under row-level security are for the
+    roles that their policies name, and for nobody else.
     """
     restricted = under_row_security(connection, tables)
     name, reader = sql.Identifier(schema), sql.Identifier(READER)
