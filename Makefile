@@ -39,8 +39,8 @@ lint: $(STAMP) ## check Python, SQL and contracts
 	@.venv/bin/sampan contracts check
 	@.venv/bin/sqlfluff lint dbt_project/models
 
-bench: $(STAMP) ## measure the gated load against plain COPY and dlt
-	@$(RUN) tests.bench.gated_load
+bench: $(STAMP) ## measure the gated load against plain COPY and dlt, into docs/benchmarks.md
+	@$(RUN) tests.bench.gated_load --write docs/benchmarks.md
 
 faults: $(STAMP) ## kill and break everything on purpose: the long suite
 	@$(RUN) pytest -m slow $(TESTS)

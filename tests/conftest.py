@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -146,8 +146,19 @@ def template_on(server: str, secrets_of_session: dict[str, str]) -> Iterator[str
         warehouse_module.init()
     settings.cache_clear()
     yield name
+    drop_database(server, name)
+
+
+def drop_database(server: str, name: str) -> None:
+    """Drop a database with whoever is in it. A server's own worker cannot be sent away and is waited for."""
+    statement = sql.SQL("drop database {} with (force)").format(sql.Identifier(name))
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+        for _ in range(50):
+            with suppress(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+                return
+            time.sleep(0.2)
+        connection.execute(statement)
 
 
 @pytest.fixture(scope="session")
@@ -203,17 +214,4 @@ def sampan(
     settings.cache_clear()
     for bucket in buckets:
         _empty(s3, bucket)
-    _drop_database(server, database)
-
-
-def _drop_database(server: str, name: str) -> None:
-    """Drop a database whoever is connected; a vacuum of the server's own goes away by itself."""
-    statement = sql.SQL("drop database {} with (force)").format(sql.Identifier(name))
-    with psycopg.connect(server, autocommit=True) as connection:
-        for _ in range(100):
-            try:
-                connection.execute(statement)
-                return
-            except psycopg.errors.InsufficientPrivilege:
-                time.sleep(0.1)
-        connection.execute(statement)
+    drop_database(server, database)

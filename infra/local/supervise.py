@@ -196,9 +196,14 @@ def end_leftovers(config: Config, program: str | None = None, grace: float = 8.0
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; one that ended and waits to be collected does not."""
+    """Whether the process runs; one that ended and waits to be collected does not.
+
+    Its first thread may have ended before the others, which still hold its ports.
+    """
+    process = Path(f"/proc/{pid}")
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        ended = process.joinpath("stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        return not ended or len(list(process.joinpath("task").iterdir())) > 1
     except OSError:
         return False
 

@@ -127,7 +127,7 @@ def _begin(connection: psycopg.Connection[Any], force: bool, full_refresh: bool)
             connection.execute(
                 "update ops.build set state = 'open', built_at = null, full_refresh = full_refresh or %s,"
                 " as_of_date = (select max(business_date) from ops.batches_built) where build_no = %s",
-                [full_refresh or _mostly_new(connection), build_no],
+                [full_refresh or _mostly_new(connection) or _keeps_deleted(connection), build_no],
             )
         return current(connection)
 
@@ -146,6 +146,16 @@ def _mostly_new(connection: psycopg.Connection[Any]) -> bool:
         " >= %s * coalesce(sum(rows_published), 0) from ops.batch join ops.batches_built using (batch_id)"
     )
     return bool(connection.execute(share, [MOSTLY]).fetchone()[0])  # type: ignore[index]
+
+
+def _keeps_deleted(connection: psycopg.Connection[Any]) -> bool:
+    """Whether sums may still hold what a retention took away in an earlier month: deriving all anew lets go of it."""
+    query = (
+        "select exists (select from ops.deletion join ops.build_batch using (batch_id)"
+        " where verified_at < date_trunc('month', now()) and verified_at > coalesce((select max(opened_at) from ops.build"
+        " where full_refresh and state = 'released'), '-infinity'))"
+    )
+    return bool(connection.execute(query).fetchone()[0])  # type: ignore[index]
 
 
 def fail(connection: psycopg.Connection[Any], build_no: int, problem: Problem) -> None:

@@ -30,6 +30,7 @@ release_app = typer.Typer(no_args_is_help=True, help="Releases of the marts: mak
 as_known_app = typer.Typer(no_args_is_help=True, help="Marts as known on an earlier date: make, list, drop.")
 identity_app = typer.Typer(no_args_is_help=True, help="Who is who: links that wait for a person.")
 consent_app = typer.Typer(no_args_is_help=True, help="Consents that let banks read: show, revoke.")
+retention_app = typer.Typer(no_args_is_help=True, help="Deleting what is past its retention, and the proof of it.")
 review_app = typer.Typer(no_args_is_help=True, help="Likely links: list, look, accept, reject.")
 identity_app.add_typer(review_app, name="review")
 app.add_typer(as_known_app, name="as-known-on")
@@ -38,6 +39,7 @@ app.add_typer(contracts_app, name="contracts")
 app.add_typer(identity_app, name="identity")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(release_app, name="release")
+app.add_typer(retention_app, name="retention")
 out = Console()
 
 Feed = Annotated[str, typer.Argument(help="A feed, by the name of its contract.")]
@@ -559,6 +561,35 @@ def consent_revoke(
 
     new = consent.revoke(consent_id, reason, getpass.getuser())
     out.print(f"Revoked {consent_id}." if new else f"{consent_id} was revoked before.")
+
+
+# --- retention --------------------------------------------------------------------------------------------------------
+
+
+@retention_app.command("run")
+def retention_run() -> None:
+    """Delete what is past its contract's retention: landing, drop, raw, quarantine, what dbt keeps, old releases."""
+    from sampan import retention
+
+    out.print("deleted: " + ", ".join(f"{count} {what}" for what, count in retention.run().items()))
+
+
+@retention_app.command("merge")
+def retention_merge() -> None:
+    """Merge the leaves of raw of every closed month into one each; nothing that reads notices."""
+    from sampan import retention
+
+    done = retention.merge()
+    out.print(f"{done['before']} leaves of closed months are {done['after']} now.")
+
+
+@retention_app.command("list")
+def retention_list(limit: Annotated[int, typer.Option(help="At most so many.")] = 50) -> None:
+    """The newest deletions: what, why, when it was found to be gone."""
+    from sampan import retention
+
+    headings = ["kind", "of", "why", "SHA-256", "objects", "rows", "found absent at"]
+    _table("Deletions", headings, retention.proofs(limit))
 
 
 if __name__ == "__main__":

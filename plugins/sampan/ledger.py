@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 STATES = ("landed", "loaded", "gated", "published", "held")
 COLUMNS = (
     "batch_id, feed, business_date, content_sha256, origin, source_uri, landing_uri, bytes, received_at, state, token, "
-    "rows_in, rows_quarantined, rows_duplicate, row_rules_at"
+    "rows_in, rows_quarantined, rows_duplicate, row_rules_at, shape"
 )
 
 
@@ -49,6 +49,7 @@ class Batch:
     rows_quarantined: int | None
     rows_duplicate: int | None
     row_rules_at: datetime | None
+    shape: str | None
 
     @property
     def intake(self) -> sql.Composed:

@@ -14,7 +14,7 @@ from datetime import date
 import psycopg
 from psycopg import sql
 
-from sampan import failpoints, ledger, rules, warehouse
+from sampan import failpoints, ledger, rules, shape, warehouse
 from sampan.contract import Column, Contract, Source
 from sampan.contract import load as contract_of
 from sampan.errors import PermanentFailure, Problem
@@ -88,7 +88,7 @@ def _load(connection: psycopg.Connection, contract: Contract, batch: Batch) -> N
             failpoints.hit("load.before_copy")
             _create_intake(connection, contract, batch, reader.layout.first_line)
             rows, rejects = _copy_typed(connection, batch, reader, columns), 0
-            _finish(connection, contract, batch, rows)
+            _finish(connection, contract, batch, rows, shape.digest(contract) if reader.in_shape else None)
     except (Unusual, psycopg.DataError) as reason:
         log.info("%s batch %s goes the exact way: %s", batch.feed, batch.batch_id, type(reason).__name__)
         with ledger.transaction(connection):
@@ -99,10 +99,12 @@ def _load(connection: psycopg.Connection, contract: Contract, batch: Batch) -> N
     log.info("%s batch %s loaded: %s records, %s do not parse", batch.feed, batch.batch_id, rows, rejects)
 
 
-def _finish(connection: psycopg.Connection, contract: Contract, batch: Batch, rows: int) -> None:
+def _finish(
+    connection: psycopg.Connection, contract: Contract, batch: Batch, rows: int, shape: str | None = None
+) -> None:
     if not rows and contract.calendar.empty == "hold":
         raise PermanentFailure(Problem("delivery.no_rows", "the delivery holds no record", batch.file))
-    ledger.write(connection, batch, state="loaded", rows_in=rows, loaded_at=ledger.now())
+    ledger.write(connection, batch, state="loaded", rows_in=rows, shape=shape, loaded_at=ledger.now())
     failpoints.hit("load.before_commit")
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import IO, Any
 
+from sampan import shape
 from sampan.contract import Column, Contract
 from sampan.errors import PermanentFailure, Problem
 from sampan.privacy import Pseudonymiser, hkid_is_valid
@@ -104,6 +105,8 @@ class Reader:
         self.source = contract.source
         self.withhold = any(map(_wholly_personal, contract.columns))
         self._layout: Layout | None = None
+        # Whether every line that `blocks` gave so far has the shape that the contract's columns have.
+        self.in_shape = False
 
     # --- bytes ---
 
@@ -293,11 +296,17 @@ class Reader:
 
         options = re2.Options()
         options.encoding = re2.Options.Encoding.LATIN1
-        suspect, plain = re2.compile(SUSPECT, options), re2.compile(PLAIN_LINES, options)
+        suspect = re2.compile(SUSPECT, options)
+        options.never_capture = True
+        plain, fit = re2.compile(PLAIN_LINES, options), re2.compile(shape.of_lines(self.layout.stored), options)
+        self.in_shape = True
         for block in self._parquet_blocks() if self.source.format == "parquet" else self._csv_blocks():
-            if b'"' in block and not plain.fullmatch(block):
+            cleaned = self._cleaned(block, suspect)
+            self.in_shape = self.in_shape and bool(fit.fullmatch(cleaned))
+            # A line in shape is a plain one, unless cleaning made it so.
+            if not (self.in_shape and cleaned is block) and b'"' in block and not plain.fullmatch(block):
                 raise Unusual
-            yield self._cleaned(block, suspect)
+            yield cleaned
 
     def _csv_blocks(self) -> Iterator[bytes]:
         transcode = self.source.encoding not in ("utf-8", "utf-8-sig")

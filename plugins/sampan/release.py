@@ -287,7 +287,7 @@ def _drop_old(connection: Connection) -> None:
     live = live_release(connection)
     for item in _kept(connection)[KEEP:]:
         if item["release_no"] != live:
-            _drop_schema(connection, f"release_{item['release_no']}", item["release_no"])
+            drop_release(connection, item["release_no"])
 
 
 def _drop_views(connection: Connection) -> None:
@@ -295,6 +295,11 @@ def _drop_views(connection: Connection) -> None:
     query = "select nspname from pg_namespace where nspname ~ '^marts_before_[0-9]+$' order by nspname"
     for (schema,) in connection.execute(query).fetchall():
         _drop_schema(connection, schema, None)
+
+
+def drop_release(connection: Connection, release_no: int) -> None:
+    """Drop a release, unless a reader still uses it: then it stays until it is dropped again."""
+    _drop_schema(connection, f"release_{release_no}", release_no)
 
 
 def _drop_schema(connection: Connection, schema: str, release_no: int | None) -> None:

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, assume, given, settings, target
 from hypothesis import strategies as st
-from sampan import load, reading, warehouse
+from psycopg import sql
+from sampan import gate, land, ledger, load, reading, rules, shape, warehouse
 from sampan.contract import load as contract_of
 from sampan.ledger import Batch
 from sampan.privacy import pseudonymiser
@@ -111,7 +112,8 @@ def connection(sampan) -> Iterator[psycopg.Connection]:
 def batch_of(feed: str) -> Batch:
     uri = f"s3://landing/{feed}/x"
     return Batch(
-        1, feed, DAY, "0" * 64, "delivery", uri, uri, 0, datetime.now().astimezone(), "landed", 1, None, None, None, None
+        1, feed, DAY, "0" * 64, "delivery", uri, uri, 0, datetime.now().astimezone(), "landed", 1, None, None, None, None,
+        None,
     )  # fmt: skip
 
 
@@ -128,12 +130,22 @@ def both_ways(connection: psycopg.Connection, contract, body: bytes):
             load._create_intake(connection, contract, batch, reader.layout.first_line)
             load._copy_typed(connection, batch, reader, columns)
             fast = connection.execute(content).fetchall()
+            if reader.in_shape:
+                assert _broken_in_shape(connection, contract, batch) == 0
     except (reading.Unusual, psycopg.DataError):
         pass
     with connection.transaction(force_rollback=True):
         load._create_intake(connection, contract, batch, 1)
         _, rejects = load._copy_exact(connection, batch, reader, columns)
         return fast, connection.execute(content).fetchall(), rejects
+
+
+def _broken_in_shape(connection: psycopg.Connection, contract, batch: Batch) -> int:
+    """Rows that break a rule which the shape of their lines is said to prove."""
+    proved = [check for check in rules.checks(contract, contract.stored, DAY) if check[0] in shape.rules(contract)]
+    assert proved
+    query = sql.SQL("select count(*) from {} where {}").format(batch.intake, rules.any_of(proved))
+    return connection.execute(query).fetchone()[0]
 
 
 def contract_without_compression(contract):
@@ -240,3 +252,17 @@ def test_load_gives_parquet_values_the_same_text_when_their_type_is_not_the_cont
                     different.append((kind, changed.name, fast, exact))
     assert not different
     assert set(TYPES) - compared <= {"binary", "list", "struct", "newline", "nul"}
+
+
+def test_gate_asks_every_rule_when_the_contract_has_become_stricter_since_load(partner, sampan, monkeypatch):
+    partner.hands_over(CUSTOMS.feed, DAY, rows(CUSTOMS.feed, 25))
+    land.run(CUSTOMS.feed)
+    load.run(CUSTOMS.feed)
+    assert sampan.batch(CUSTOMS.feed)["shape"] == shape.digest(CUSTOMS)
+    form = CUSTOMS.column("form_type")
+    columns = tuple(replace(c, enum=("1",)) if c is form else c for c in CUSTOMS.columns)
+    stricter = replace(CUSTOMS, columns=columns, budget=1.0)
+    monkeypatch.setattr(ledger, "load", lambda feed: stricter)
+    gate.run(CUSTOMS.feed)
+    broken = sampan.rows("select distinct broken_rules from quarantine.record")
+    assert broken == [(["form_type.enum"],)]

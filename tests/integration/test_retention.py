@@ -1,0 +1,220 @@
+"""The end of a retention: what goes, what stays, the proof, and deaths in between. All values are synthetic."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import date, timedelta
+
+import psycopg
+import pytest
+from sampan import failpoints, land, load, publish, retention
+from sampan.contract import load as contract_of
+from sampan.errors import TransientFailure
+from sampan.settings import settings
+
+from tests.conftest import ROOT
+from tests.factory import rows
+from tests.integration.published import publish as published
+from tests.integration.test_release import make_build, release_one, shown
+
+FEED = "customs_declarations"
+OLD, YOUNG = date(2026, 7, 6), date(2026, 7, 7)
+KEPT = contract_of(FEED).retention_days
+LAST_DAY, AFTER = OLD + timedelta(days=KEPT), OLD + timedelta(days=KEPT + 1)
+PLACES = (
+    "retention.after_note",
+    "retention.before_commit",
+    "retention.after_rows",
+    "retention.after_object",
+    "retention.before_verified",
+)
+
+
+@pytest.fixture
+def two_days(partner):
+    """Two deliveries of the feed, each with a row in quarantine; the landed objects have versions and a mark of deletion."""
+    s3, bucket = partner.sampan.s3, settings().landing_bucket
+    for day in (OLD, YOUNG):
+        given = rows(FEED, 80, day)
+        given[0]["hkhs_code"] = "none"
+        partner.hands_over(FEED, day, given)
+        batch = partner.ingest(FEED, day)
+        assert (batch["state"], batch["rows_quarantined"]) == ("published", 1)
+        key = batch["landing_uri"].removeprefix(f"s3://{bucket}/")
+        s3.put_object(Bucket=bucket, Key=key, Body=b"another version")
+        s3.delete_object(Bucket=bucket, Key=key)
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute(
+            "create table intermediate.kept as select _batch_id as batch_id from raw.customs_declarations"
+        )
+    return partner.sampan
+
+
+def counts(sampan) -> dict[str, list[tuple]]:
+    """Rows of each batch in each place."""
+    return {
+        "raw": sampan.rows("select _batch_id, count(*) from raw.customs_declarations group by 1 order by 1"),
+        "quarantine": sampan.rows("select batch_id, count(*) from quarantine.record group by 1 order by 1"),
+        "derived": sampan.rows(
+            "select batch_id, count(*) from intermediate.kept group by 1 order by 1", role="builder"
+        ),
+    }
+
+
+def versions(sampan) -> set[tuple[str, str]]:
+    """Bucket and key of every version of every object."""
+    found = set()
+    for bucket in (settings().drop_bucket, settings().landing_bucket):
+        page = sampan.s3.list_object_versions(Bucket=bucket)
+        found |= {(bucket, item["Key"]) for item in page.get("Versions", []) + page.get("DeleteMarkers", [])}
+    return found
+
+
+def everything_old_is_gone(sampan) -> None:
+    found = counts(sampan)
+    assert [[number for number, _ in place] for place in found.values()] == [[2], [2], [2]]
+    assert versions(sampan)
+    assert not any(str(OLD) in key for _, key in versions(sampan))
+    ((sha, objects, raw, quarantined, derived, in_time, deleted),) = sampan.rows(
+        "select content_sha256, objects, rows_raw, rows_quarantined, rows_derived, begun_at <= database_at"
+        " and database_at <= verified_at, (select deleted_at from ops.batch where batch_id = 1) is not null"
+        " from ops.deletion"
+    )
+    assert sha == sampan.one("select content_sha256 from ops.batch where batch_id = 1")
+    assert (raw, quarantined, derived, in_time, deleted) == (79, 1, 79, True, True)
+    assert {item["bucket"] for item in objects} == {settings().drop_bucket, settings().landing_bucket}
+    assert all(item["version"] and item["bytes"] >= 0 for item in objects)
+
+
+def test_retention_deletes_every_copy_and_proves_it_when_the_last_day_is_over(two_days):
+    before = counts(two_days)
+    assert retention.run(LAST_DAY) == dict.fromkeys(("batches", "rows", "objects", "releases", "consents"), 0)
+    assert counts(two_days) == before
+    done = retention.run(AFTER)
+    assert (done["batches"], done["rows"]) == (1, 159)
+    assert done["objects"] == 4
+    everything_old_is_gone(two_days)
+    assert retention.run(AFTER)["batches"] == 0
+    everything_old_is_gone(two_days)
+    # The ledger still says what there was, and nothing of it is taken up again.
+    assert two_days.one("select rows_in from ops.batch where batch_id = 1") == 80
+    two_days.ingest(FEED)
+    everything_old_is_gone(two_days)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_retention_finishes_when_it_died_in_between(place, two_days):
+    code = f"import datetime, sampan.retention as r; r.run(datetime.date.fromisoformat('{AFTER}'))"
+    environment = os.environ | {"SAMPAN_FAILPOINT": place, "PYTHONPATH": str(ROOT / "plugins")}
+    died = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=120, check=False)
+    assert died.returncode == -9, died.stderr.decode()
+    assert two_days.one("select count(*) from ops.deletion where verified_at is not null") == 0
+    # On a day on which nothing new is due: what was begun is finished all the same.
+    assert retention.run(OLD)["batches"] == 1
+    everything_old_is_gone(two_days)
+
+
+def test_retention_does_not_call_it_done_when_something_is_still_there(two_days, monkeypatch):
+    monkeypatch.setattr(retention, "_delete_derived", lambda *_: 0)
+    with pytest.raises(TransientFailure, match=r"still in intermediate\.kept"):
+        retention.run(AFTER)
+    assert two_days.one("select count(*) from ops.deletion where verified_at is not null") == 0
+
+
+def test_retention_gives_way_to_another_run(two_days):
+    with retention._alone(), pytest.raises(TransientFailure, match="another run"):
+        retention.run(AFTER)
+
+
+def test_a_batch_that_was_never_published_is_deleted_and_cannot_go_on(partner):
+    partner.hands_over(FEED, OLD, rows(FEED, 5, OLD))
+    for step in (land, load):
+        step.run(FEED)
+    assert retention.run(AFTER)["batches"] == 1
+    batch = partner.sampan.batch(FEED)
+    assert (batch["state"], batch["problem"]["rule"]) == ("held", "retention.ended")
+    assert publish.run(FEED)["batches"] == 0
+    assert partner.sampan.rows("select relname from pg_class where relname like 'customs_declarations__b%%'") == []
+
+
+def test_old_releases_go_and_the_live_one_stays(sampan):
+    first, second = release_one(), release_one()
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute("update ops.release set released_at = released_at - interval '91 days'")
+    assert retention.run()["releases"] == 1
+    assert shown() == {second}
+    assert sampan.rows("select release_no, verified_at is not null from ops.deletion") == [(first, True)]
+    assert sampan.one("select to_regnamespace(%s) is null", f"release_{first}")
+
+
+def test_a_release_that_is_being_read_goes_later(sampan):
+    first = release_one()
+    release_one()
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute("update ops.release set released_at = released_at - interval '91 days'")
+    with psycopg.connect(settings().dsn("bi")) as reader:
+        reader.execute(f"select * from release_{first}.mart_one")
+        assert retention.run()["releases"] == 0
+    assert retention.run()["releases"] == 1
+    assert make_build()
+
+
+# --- closed months ----------------------------------------------------------------------------------------------------
+
+
+def leaves(sampan) -> list[str]:
+    return [
+        name
+        for (name,) in sampan.rows(
+            "select c.relname from pg_inherits join pg_class c on c.oid = inhrelid"
+            " where inhparent = 'raw.customs_declarations'::regclass order by 1"
+        )
+    ]
+
+
+def test_merge_makes_one_leaf_of_a_closed_month_and_changes_no_row(sampan):
+    for day in ("2026-05-04", "2026-05-05", "2026-06-01", "2026-06-02", "2026-07-01"):
+        published(FEED, day, [{"declaration_no": f"D{day}", "line_no": line} for line in (1, 2)])
+    content = "select r::text from raw.customs_declarations r order by 1"
+    before = sampan.rows(content)
+    assert len(before) == 10
+    assert retention.merge(date(2026, 7, 20)) == {"before": 2, "after": 1}
+    assert leaves(sampan)[-1] == "customs_declarations__m202605_2"
+    assert len(leaves(sampan)) == 4
+    assert retention.merge(date(2026, 7, 20)) == {"before": 0, "after": 0}
+    assert sampan.rows(content) == before
+    # One that comes for the month later is merged in, too, and the key still holds.
+    late = published(FEED, "2026-05-05", [{"declaration_no": "Dlate"}])
+    assert retention.merge(date(2026, 8, 20)) == {"before": 4, "after": 2}
+    assert len(leaves(sampan)) == 3
+    assert len(sampan.rows(content)) == 11
+    twice = (
+        "insert into raw.customs_declarations select * from raw.customs_declarations where _batch_id = %s returning 1"
+    )
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        sampan.rows(twice, late)
+    # Retention takes a batch out of a leaf, and the leaf with the last of them.
+    for batch, name in ((late, 3), (1, 3), (2, 2)):
+        with psycopg.connect(settings().dsn("loader")) as connection:
+            assert retention._drop_from_raw(connection, FEED, batch) > 0
+            connection.execute("update ops.batch set deleted_at = now() where batch_id = %s", [batch])
+        assert len(leaves(sampan)) == name
+
+
+def test_merge_leaves_all_as_it_was_when_it_died(sampan, monkeypatch):
+    for day in ("2026-05-04", "2026-05-05"):
+        published(FEED, day, [{"declaration_no": f"D{day}"}])
+    before = leaves(sampan)
+
+    def dies(place: str) -> None:
+        if place == "retention.before_merge_commit":
+            raise psycopg.errors.AdminShutdown("dies")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(failpoints, "hit", dies)
+        with pytest.raises(TransientFailure):
+            retention.merge(date(2026, 7, 20))
+    assert leaves(sampan) == before
+    assert len(before) == 2

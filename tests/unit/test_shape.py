@@ -1,0 +1,102 @@
+"""The pattern of a line whose fields keep their contract: a sound line fits it, one that breaks a proven rule does not."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+from dataclasses import replace
+
+import pytest
+import re2
+from sampan import shape
+from sampan.contract import Column, load
+
+from tests.factory import feeds, rows
+
+CSV = feeds(lambda contract: contract.source.format in ("csv", "parquet"), least=3)
+LINE = (
+    Column("code", "code", "string", "Code.", required=True, enum=("a", "b.c")),
+    Column("number", "number", "string", "Number.", options={"pattern": "^([0-9]{2}|x[a-f]+)$"}),
+    Column("name", "name", "string", "Name.", required=True, options={"maxLength": 6}),
+    Column("value", "value", "number", "Value.", required=True),
+    Column("note", "note", "string", "Note."),
+)
+
+
+def fits(columns: tuple[Column, ...], line: str) -> bool:
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    return bool(re2.compile(shape.of_lines(columns), options).fullmatch(line.encode()))
+
+
+def as_line(columns: tuple[Column, ...], row: dict[str, str | None], quoting: int) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n", quoting=quoting).writerow([row[column.name] or "" for column in columns])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL], ids=["bare", "quoted"])
+@pytest.mark.parametrize("feed", CSV)
+def test_a_line_is_in_shape_when_it_is_sound(feed, quoting):
+    columns = tuple(load(feed).stored)
+    assert all(fits(columns, as_line(columns, row, quoting)) for row in rows(feed, 20))
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL], ids=["bare", "quoted"])
+@pytest.mark.parametrize("feed", CSV)
+def test_a_line_is_out_of_shape_when_it_breaks_any_rule_that_shapes_prove(feed, quoting):
+    contract, row = load(feed), rows(feed, 1)[0]
+    broken = {"required": None, "enum": "no such code", "pattern": "\u3000no such pattern\u3000"}
+    proves = shape.rules(contract)
+    assert proves
+    for rule in proves:
+        name, kind = rule.split(".")
+        column = contract.column(name)
+        wrong = broken[kind] if kind in broken else "x" * (column.options["maxLength"] + 1)
+        assert not fits(tuple(contract.stored), as_line(tuple(contract.stored), row | {name: wrong}, quoting)), rule
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("a,12,name,1,note\n", True),
+        ("b.c,xaf,name,1,\r\n", True),
+        ("a,,name,1,\na,12,name,2,x\n", True),
+        ('"a","12","name","1","a, b"\n', True),
+        ("bxc,12,name,1,\n", False),
+        ("a,123,name,1,\n", False),
+        ("a,12,names of,1,\n", False),
+        ('a,12,"na,me",1,\n', True),
+        ('a,12,"na,me of",1,\n', False),
+        ('a,12,"",1,\n', False),
+        ("a,12,name,,\n", False),
+        ("a,12,name,1\n", False),
+        ("a,12,name,1,,\n", False),
+        ('a,12,na"me,1,\n', False),
+        ('a,12,"na""me",1,\n', False),
+        ('a,12,name,1,"two\nlines"\n', False),
+        ("a,12,name,1,note", False),
+        ("a,12,name,1,no\rte\n", False),
+        ("a,12,\u540d\u540d,1,\u8a3b\n", True),
+        ("a,12,\u540d\u540d\u540d,1,\u8a3b\n", False),
+    ],
+)
+def test_a_line_is_in_shape_only_when_every_field_shows_what_it_is(line, expected):
+    assert fits(LINE, line) is expected
+
+
+@pytest.mark.parametrize("pattern", ["^[^0-9]+$", "^.{3}$", "^[a,b]+$", "[0-9]+", r"^\d{8}$", '^["]$'])
+def test_a_pattern_is_left_to_the_gate_when_it_could_mean_something_else(pattern):
+    contract = replace(load(CSV[0]), columns=(Column("a", "a", "string", "A.", options={"pattern": pattern}),))
+    assert not shape.rules(contract)
+    assert fits(contract.columns, "anything\n")
+
+
+def test_the_digest_changes_when_a_contract_asks_for_more():
+    contract = load("customs_declarations")
+    chance = random.Random(1)
+    for column in chance.sample([c for c in contract.columns if c.enum or "maxLength" in c.options], 5):
+        stricter = replace(column, enum=column.enum[:-1], options=column.options | {"maxLength": 1})
+        columns = tuple(stricter if c is column else c for c in contract.columns)
+        assert shape.digest(replace(contract, columns=columns)) != shape.digest(contract)
