@@ -98,6 +98,7 @@ create table if not exists ops.as_known (
     known_until timestamptz not null,
     basis text not null check (basis in ('published', 'delivered')),
     schema_name text not null,
+    deleted_batches bigint not null,
     rows jsonb,
     made_at timestamptz,
     dropped_at timestamptz
@@ -106,6 +107,7 @@ create unique index if not exists as_known_by_schema on ops.as_known (schema_nam
 comment on table ops.as_known is 'Marts as known on an earlier date, each a schema of its own; see ADR 0021.';
 comment on column ops.as_known.known_until is 'What a person or the linkage decided later does not count; infinity when it all counts.';
 comment on column ops.as_known.basis is 'published: batches published by then; delivered: batches of business dates until then.';
+comment on column ops.as_known.deleted_batches is 'Batches known then that retention has deleted since: they are not in the marts.';
 comment on column ops.as_known.rows is 'Rows per mart; null while they are being made.';
 
 -- A session that makes marts as known on an earlier date names their build in the setting sampan.as_known; to all others the

@@ -38,8 +38,9 @@ def schema_of(known_on: date | datetime, basis: str = "published") -> str:
 def run(known_on: date | datetime, basis: str = "published") -> dict[str, Any]:
     """Make the marts as known at the end of a day in Hong Kong, or at a time, in the place of those made before.
 
-    Returns schema, batches, marts and rows. Raises PermanentFailure when nothing was known then, when batches known then
-    have been deleted since, or when a model, a test or a critical rule of the gate fails; nothing is left behind then.
+    Returns schema, batches, marts and rows, and how many batches that were known then retention has deleted since. Raises
+    PermanentFailure when nothing was known then, or when a model, a test or a critical rule of the gate fails; nothing is
+    left behind then.
     """
     if basis not in BASES:
         raise PermanentFailure(Problem("as_known.basis", f"no basis {basis!r}; bases: {', '.join(BASES)}"))
@@ -47,7 +48,7 @@ def run(known_on: date | datetime, basis: str = "published") -> dict[str, Any]:
     with connect("builder") as connection, _alone(connection, schema):
         _forget(connection, schema)
         with connection.transaction():
-            build_no, batches = _begin(connection, known_on, basis, schema)
+            build_no, batches, deleted = _begin(connection, known_on, basis, schema)
         try:
             _build(connection, build_no, batches, schema)
             _gate(schema)
@@ -55,7 +56,7 @@ def run(known_on: date | datetime, basis: str = "published") -> dict[str, Any]:
         except BaseException:
             _drop_schemas(connection, build_no, schema)
             raise
-        return {"schema": schema, "batches": batches} | shown
+        return {"schema": schema, "batches": batches, "deleted": deleted} | shown
 
 
 @contextmanager
@@ -70,8 +71,8 @@ def _alone(connection: Connection, schema: str) -> Iterator[None]:
         connection.execute("select pg_advisory_unlock(hashtext(%s))", [key])
 
 
-def _begin(connection: Connection, known_on: date | datetime, basis: str, schema: str) -> tuple[int, int]:
-    """A build with the batches that were known; its number and how many they are."""
+def _begin(connection: Connection, known_on: date | datetime, basis: str, schema: str) -> tuple[int, int, int]:
+    """A build with the batches that were known: its number, how many they are, and how many more were deleted since."""
     if isinstance(known_on, datetime):
         day, until = known_on.date(), known_on if known_on.tzinfo else known_on.replace(tzinfo=HONG_KONG)
     else:
@@ -83,28 +84,27 @@ def _begin(connection: Connection, known_on: date | datetime, basis: str, schema
     }[basis]
     values = {"until": until, "day": day}
     found = connection.execute(
-        f"select max(business_date), count(*), count(deleted_at) from ops.batch where state = 'published' and {known}",
+        "select max(business_date) filter (where deleted_at is null), count(*) - count(deleted_at), count(deleted_at)"
+        f" from ops.batch where state = 'published' and {known}",
         values,
     ).fetchone()
     as_of_date, batches, deleted = found  # type: ignore[misc]
     if not batches:
-        raise PermanentFailure(Problem("as_known.nothing", f"no batch was {basis} by {known_on}"))
-    if deleted:
-        message = f"{deleted} of the batches {basis} by {known_on} were deleted since, as their retention asks"
-        raise PermanentFailure(Problem("as_known.deleted", message))
+        raise PermanentFailure(Problem("as_known.nothing", f"no batch that is there was {basis} by {known_on}"))
     build_no = connection.execute(
         "insert into ops.build (state, as_of_date) values ('as_known', %s) returning build_no", [as_of_date]
     ).fetchone()[0]  # type: ignore[index]
     connection.execute(
         f"insert into ops.build_batch (build_no, batch_id) select {build_no}, batch_id from ops.batch"
-        f" where state = 'published' and {known}",
+        f" where state = 'published' and deleted_at is null and {known}",
         values,
     )
     connection.execute(
-        "insert into ops.as_known (build_no, known_on, known_until, basis, schema_name) values (%s, %s, %s, %s, %s)",
-        [build_no, day, until if basis == "published" else "infinity", basis, schema],
+        "insert into ops.as_known (build_no, known_on, known_until, basis, schema_name, deleted_batches)"
+        " values (%s, %s, %s, %s, %s, %s)",
+        [build_no, day, until if basis == "published" else "infinity", basis, schema, deleted],
     )
-    return build_no, batches
+    return build_no, batches, deleted
 
 
 def _build(connection: Connection, build_no: int, batches: int, schema: str) -> None:

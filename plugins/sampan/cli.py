@@ -315,6 +315,10 @@ def as_known_run(day: KnownOn, delivered: Delivered = False) -> None:
 
     done = as_known.run(*_known_on(day, delivered))
     out.print(f"{done['schema']}: {done['marts']} marts, {done['rows']:,} rows, from {done['batches']} batches")
+    if done["deleted"]:
+        out.print(
+            f"{done['deleted']} batches known then were deleted since, as their retention asks, and are not in it."
+        )
 
 
 @as_known_app.command("list")
