@@ -17,3 +17,13 @@
         where coverage.feed in ('{{ feeds | join("', '") }}')
     )
 {%- endmacro %}
+
+{#- The first day of the last month that is over on a day. -#}
+{% macro last_whole_month(day) -%}
+    {{ month_of(dbt.dateadd('month', -1, dbt.dateadd('day', 1, day))) }}
+{%- endmacro %}
+
+{#- Size class of whoever declares, a person who lodges with an HKID number apart; `smes` is the alias of dim_sme. -#}
+{% macro declarant_class(smes) -%}
+    case when {{ smes }}.number_scheme = 'hkid_pseudonym' then 'individual' else {{ smes }}.sme_class end
+{%- endmacro %}

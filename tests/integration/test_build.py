@@ -338,10 +338,10 @@ def test_marts_agree_with_the_truth_and_with_themselves_in_any_order(sampan, tmp
     _insured_value_agrees(sampan, deliveries)
 
     build.run(full_refresh=True)
+    # Now, as the release takes the marts that others read away from where dbt looks for them.
+    _unit_tests_pass()
     release.gate()
     assert _marts(sampan, release.run()["release_no"]) == out_of_order
-
-    _unit_tests_pass()
 
 
 def _all(deliveries: list[tuple[str, date, datetime, list[str], pl.DataFrame]], feed: str) -> pl.DataFrame:

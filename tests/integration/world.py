@@ -1,7 +1,8 @@
 """A simulated world on a warehouse of its own: 29 months of a few hundred enterprises, every feed of them published without
 a fault, built and released once. All values are synthetic.
 
-`python -m tests.integration.world --keep FOLDER` leaves a server with that world behind, for work on models.
+`python -m tests.integration.world --keep FOLDER` leaves a server with that world behind, for work on models; tests use it
+instead of making one when SAMPAN_TEST_WORLD names the folder.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from sampan import build, fetch, gate, land, load, publish, release, warehouse
 from sampan.contract import load_all
-from sampan.settings import settings
+from sampan.settings import read_env_file, settings
 
 from infra.local.postgres import EmbeddedPostgres
 from infra.local.s3 import EmbeddedS3
@@ -42,6 +43,7 @@ FIRST, LAST = date(2024, 7, 1), date(2026, 11, 30)
 # Open data goes back 14 months or to the year's edition: to be asked once a year, and when everything begins.
 ASKED = ("2024-07", "2024-12", "2025-11", "2026-11")
 RECEIVED = time_of_day(7, 0)
+KEPT = os.environ.get("SAMPAN_TEST_WORLD")
 
 
 @dataclass
@@ -85,13 +87,17 @@ class Simulated:
 
 def make_world(environment: Mapping[str, str]) -> Simulated:
     """Publish everything to an empty warehouse with its schemas, build and release it."""
-    made = Simulated(World(SEED, make(SEED, SMES), monthly(FIRST, LAST), VOLUME), dict(environment))
+    made = Simulated(_simulation(), dict(environment))
     with made.installed():
         _publish(made)
         build.run()
         release.gate()
         release.run()
     return made
+
+
+def _simulation() -> World:
+    return World(SEED, make(SEED, SMES), monthly(FIRST, LAST), VOLUME)
 
 
 def _publish(world: Simulated) -> None:
@@ -194,6 +200,9 @@ def world(
     server: str, secrets_of_session: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Simulated]:
     """The simulated world, released. Its tests belong to the group `world`, so that it is made once."""
+    if KEPT:
+        yield kept(Path(KEPT))
+        return
     folder, name = tmp_path_factory.mktemp("world"), f"sampan_world_{secrets.token_hex(4)}"
     with (
         EmbeddedS3(folder / "s3") as s3,
@@ -202,6 +211,12 @@ def world(
         yield make_world(environment)
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def kept(folder: Path) -> Simulated:
+    """The world that was left in a folder."""
+    frames = {path.stem: pl.read_parquet(path) for path in (folder / "frames").iterdir()}
+    return Simulated(_simulation(), read_env_file(folder / "state" / "env"), frames)
 
 
 def keep(folder: Path) -> None:
@@ -222,6 +237,9 @@ def keep(folder: Path) -> None:
         except BaseException:
             postgres.stop()
             raise
+    (folder / "frames").mkdir()
+    for feed, frame in made.frames.items():
+        frame.write_parquet(folder / "frames" / f"{feed}.parquet")
     rows = sum(len(frame) for frame in made.frames.values())
     print(f"{rows} rows, published, built and released in {time.monotonic() - started:.0f} s")
     print(f"export SAMPAN_STATE={state}")

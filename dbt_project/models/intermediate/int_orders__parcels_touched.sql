@@ -1,0 +1,49 @@
+-- One row per shop and day whose orders the build under way changed, or whose rate of exchange it brought or changed.
+{{ config(materialized='view') }}
+
+with rates as (
+    select * from {{ ref('int_rates__versioned') }}
+),
+
+open_build as (
+    select * from {{ ref('stg_ops__open_build') }}
+),
+
+-- Rates are delivered again every day: only those are new that no earlier build had alike.
+changed_rates as (
+    select rates.end_of_day
+    from rates
+    left join {{ source('ops', 'batches_to_build') }} as to_build on rates.batch_id = to_build.batch_id
+    group by rates.end_of_day
+    having max(rates.build_no) = (select open_build.build_no from open_build)
+        and (count(*) = count(to_build.batch_id) or min(rates.hkd_per_cny) < max(rates.hkd_per_cny))
+),
+
+changed_days as (
+    select
+        periods.valid_from,
+        periods.valid_to
+    from {{ ref('int_rates__periods') }} as periods
+    inner join changed_rates on periods.valid_from = changed_rates.end_of_day
+),
+
+daily as (
+    select * from {{ ref('int_orders__daily') }}
+),
+
+final as (
+    select
+        platform,
+        store_id,
+        day
+    from {{ ref('int_orders__touched') }}
+    union distinct
+    select
+        daily.platform,
+        daily.store_id,
+        daily.day
+    from daily
+    inner join changed_days on {{ in_force_on('changed_days', 'daily.day') }}
+)
+
+select * from final

@@ -1,0 +1,44 @@
+-- One row per month of movement, industry and size class: how many enterprises made at least one declaration. Counts add up
+-- over industries and sizes, never over months. Industry and size are those on the register now, not those of the month.
+
+with declared as (
+    select * from {{ ref('mart_sme_trade_monthly') }}
+),
+
+smes as (
+    select * from {{ ref('dim_sme') }}
+),
+
+by_sme as (
+    select
+        sme_id,
+        month,
+        max(case when flow = 'import' then 1 else 0 end) as imports,
+        max(case when flow <> 'import' then 1 else 0 end) as exports,
+        sum(declaration_count) as declaration_count,
+        max(case when is_provisional then 1 else 0 end) as provisional,
+        max(last_complete_date) as last_complete_date,
+        max(release_no) as release_no
+    from declared
+    group by sme_id, month
+),
+
+final as (
+    select
+        by_sme.month,
+        coalesce(smes.industry_section, 'unknown') as industry_section,
+        {{ declarant_class('smes') }} as sme_class,
+        cast(count(*) as bigint) as declarant_count,
+        cast(sum(by_sme.imports) as bigint) as importer_count,
+        cast(sum(by_sme.exports) as bigint) as exporter_count,
+        cast(sum(by_sme.declaration_count) as bigint) as declaration_count,
+        max(by_sme.provisional) = 1 as is_provisional,
+        max(by_sme.last_complete_date) as last_complete_date,
+        cast('declared trade' as text) as coverage_note,
+        max(by_sme.release_no) as release_no
+    from by_sme
+    inner join smes on by_sme.sme_id = smes.sme_id
+    group by by_sme.month, coalesce(smes.industry_section, 'unknown'), {{ declarant_class('smes') }}
+)
+
+select * from final

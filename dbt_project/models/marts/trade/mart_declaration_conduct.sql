@@ -1,0 +1,55 @@
+-- One row per month of movement, direction, industry and size class: declarations, and how many of them were first lodged
+-- more than 14 days after the movement, amended since, or lodged by an agent. The late and the amended still grow for weeks.
+
+with declared as (
+    select * from {{ ref('mart_sme_trade_monthly') }}
+),
+
+smes as (
+    select * from {{ ref('dim_sme') }}
+),
+
+sums as (
+    select
+        declared.month,
+        case when declared.flow = 'import' then 'import' else 'export' end as direction,
+        coalesce(smes.industry_section, 'unknown') as industry_section,
+        {{ declarant_class('smes') }} as sme_class,
+        sum(declared.declaration_count) as declaration_count,
+        sum(declared.late_declaration_count) as late_declaration_count,
+        sum(declared.amended_declaration_count) as amended_declaration_count,
+        sum(declared.agent_declaration_count) as agent_declaration_count,
+        max(case when declared.is_provisional then 1 else 0 end) as provisional,
+        max(declared.last_complete_date) as last_complete_date,
+        max(declared.release_no) as release_no
+    from declared
+    inner join smes on declared.sme_id = smes.sme_id
+    group by
+        declared.month,
+        case when declared.flow = 'import' then 'import' else 'export' end,
+        coalesce(smes.industry_section, 'unknown'),
+        {{ declarant_class('smes') }}
+),
+
+final as (
+    select
+        month,
+        direction,
+        industry_section,
+        sme_class,
+        cast(declaration_count as bigint) as declaration_count,
+        cast(late_declaration_count as bigint) as late_declaration_count,
+        cast(amended_declaration_count as bigint) as amended_declaration_count,
+        cast(agent_declaration_count as bigint) as agent_declaration_count,
+        cast(declaration_count - agent_declaration_count as bigint) as self_declaration_count,
+        cast(1.0 * late_declaration_count / nullif(declaration_count, 0) as numeric(9, 6)) as late_share,
+        cast(1.0 * amended_declaration_count / nullif(declaration_count, 0) as numeric(9, 6)) as amended_share,
+        cast(1.0 * agent_declaration_count / nullif(declaration_count, 0) as numeric(9, 6)) as agent_share,
+        provisional = 1 as is_provisional,
+        last_complete_date,
+        cast('declared trade' as text) as coverage_note,
+        release_no
+    from sums
+)
+
+select * from final

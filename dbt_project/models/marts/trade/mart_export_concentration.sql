@@ -1,0 +1,157 @@
+-- One row per exporting enterprise and period (each calendar year, and the 12 months up to the last whole one): how its
+-- exports spread over markets and HKHS chapters. The Herfindahl-Hirschman index is the sum of squared shares: 1 is all in one.
+{{ config(indexes=[{'columns': ['period_kind', 'period_end']}]) }}
+
+with exports as (
+    select * from {{ ref('mart_sme_trade_monthly') }} where flow <> 'import'
+),
+
+known_until as (
+    select
+        {{ last_whole_month('coalesce(' ~ last_complete_date(['customs_declarations']) ~ ', as_of_date)') }} as month
+    from {{ ref('stg_ops__open_build') }}
+),
+
+periods as (
+    select distinct
+        'calendar_year' as period_kind,
+        cast({{ dbt.date_trunc('year', 'exports.month') }} as date) as period_start,
+        cast({{ dbt.dateadd('month', 11, dbt.date_trunc('year', 'exports.month')) }} as date) as last_month
+    from exports
+    union all
+    select
+        'last_12_months' as period_kind,
+        cast({{ dbt.dateadd('month', -11, 'known_until.month') }} as date) as period_start,
+        known_until.month as last_month
+    from known_until
+),
+
+cells as (
+    select
+        exports.sme_id,
+        periods.period_kind,
+        periods.period_start,
+        periods.last_month,
+        exports.market_csd_code,
+        exports.market_iso2_code,
+        exports.hs_chapter,
+        sum(exports.value_hkd) as value_hkd,
+        max(case when exports.is_provisional then 1 else 0 end) as provisional,
+        max(exports.last_complete_date) as last_complete_date,
+        max(exports.release_no) as release_no
+    from exports
+    inner join periods on exports.month between periods.period_start and periods.last_month
+    group by
+        exports.sme_id,
+        periods.period_kind,
+        periods.period_start,
+        periods.last_month,
+        exports.market_csd_code,
+        exports.market_iso2_code,
+        exports.hs_chapter
+),
+
+totals as (
+    select
+        sme_id,
+        period_kind,
+        period_start,
+        last_month,
+        sum(value_hkd) as value_hkd,
+        max(provisional) as provisional,
+        max(last_complete_date) as last_complete_date,
+        max(release_no) as release_no
+    from cells
+    group by sme_id, period_kind, period_start, last_month
+    having sum(value_hkd) > 0
+),
+
+markets as (
+    select
+        sme_id,
+        period_kind,
+        period_start,
+        market_csd_code,
+        market_iso2_code,
+        sum(value_hkd) as value_hkd,
+        row_number() over (
+            partition by sme_id, period_kind, period_start order by sum(value_hkd) desc, market_csd_code
+        ) as position
+    from cells
+    group by sme_id, period_kind, period_start, market_csd_code, market_iso2_code
+),
+
+by_market as (
+    select
+        sme_id,
+        period_kind,
+        period_start,
+        count(*) as market_count,
+        sum(value_hkd * value_hkd) as squares,
+        max(case when position = 1 then market_csd_code end) as top_market_csd_code,
+        max(case when position = 1 then market_iso2_code end) as top_market_iso2_code,
+        max(case when position = 1 then value_hkd end) as top_value_hkd,
+        sum(case when market_iso2_code = 'CN' then value_hkd else 0 end) as mainland_value_hkd,
+        sum(case when market_iso2_code = 'US' then value_hkd else 0 end) as us_value_hkd
+    from markets
+    group by sme_id, period_kind, period_start
+),
+
+chapters as (
+    select
+        sme_id,
+        period_kind,
+        period_start,
+        hs_chapter,
+        sum(value_hkd) as value_hkd
+    from cells
+    group by sme_id, period_kind, period_start, hs_chapter
+),
+
+by_chapter as (
+    select
+        sme_id,
+        period_kind,
+        period_start,
+        count(*) as chapter_count,
+        sum(value_hkd * value_hkd) as squares
+    from chapters
+    group by sme_id, period_kind, period_start
+),
+
+final as (
+    select
+        totals.sme_id,
+        totals.period_kind,
+        totals.period_start,
+        cast({{ dbt.last_day('totals.last_month', 'month') }} as date) as period_end,
+        cast(totals.value_hkd as numeric(20, 2)) as value_hkd,
+        cast(by_market.market_count as bigint) as market_count,
+        cast(by_chapter.chapter_count as bigint) as chapter_count,
+        cast(by_market.squares / (totals.value_hkd * totals.value_hkd) as numeric(9, 6)) as market_hhi,
+        cast(by_chapter.squares / (totals.value_hkd * totals.value_hkd) as numeric(9, 6)) as chapter_hhi,
+        by_market.top_market_csd_code,
+        by_market.top_market_iso2_code,
+        cast(by_market.top_value_hkd / totals.value_hkd as numeric(9, 6)) as top_market_share,
+        cast(by_market.mainland_value_hkd / totals.value_hkd as numeric(9, 6)) as mainland_share,
+        cast(by_market.us_value_hkd / totals.value_hkd as numeric(9, 6)) as us_share,
+        totals.last_month > known_until.month as is_partial,
+        totals.provisional = 1 as is_provisional,
+        totals.last_complete_date,
+        cast('declared trade' as text) as coverage_note,
+        totals.release_no
+    from totals
+    cross join known_until
+    inner join by_market
+        on
+            totals.sme_id = by_market.sme_id
+            and totals.period_kind = by_market.period_kind
+            and totals.period_start = by_market.period_start
+    inner join by_chapter
+        on
+            totals.sme_id = by_chapter.sme_id
+            and totals.period_kind = by_chapter.period_kind
+            and totals.period_start = by_chapter.period_start
+)
+
+select * from final

@@ -1,0 +1,101 @@
+-- One row per enterprise that ever declared an export: since when, until when, and whether it came back in the first and in
+-- the second year after its first month. What came before the platform's history is not known: see is_first_month_certain.
+
+with exports as (
+    select distinct
+        sme_id,
+        month,
+        is_provisional,
+        last_complete_date,
+        release_no
+    from {{ ref('mart_sme_trade_monthly') }}
+    where flow <> 'import'
+),
+
+smes as (
+    select * from {{ ref('dim_sme') }}
+),
+
+history as (
+    select {{ month_of('first_date') }} as first_month
+    from {{ ref('int_feeds__covered') }}
+    where feed = 'customs_declarations'
+),
+
+known_until as (
+    select
+        {{ last_whole_month('coalesce(' ~ last_complete_date(['customs_declarations']) ~ ', as_of_date)') }} as month
+    from {{ ref('stg_ops__open_build') }}
+),
+
+first_months as (
+    select
+        sme_id,
+        min(month) as first_month
+    from exports
+    group by sme_id
+),
+
+spans as (
+    select
+        exports.sme_id,
+        first_months.first_month,
+        max(exports.month) as last_month,
+        count(*) as month_count,
+        max(
+            case
+                when exports.month > first_months.first_month
+                    and exports.month <= {{ dbt.dateadd('month', 12, 'first_months.first_month') }}
+                    then 1
+                else 0
+            end
+        ) as back_in_12,
+        max(
+            case
+                when exports.month > {{ dbt.dateadd('month', 12, 'first_months.first_month') }}
+                    and exports.month <= {{ dbt.dateadd('month', 24, 'first_months.first_month') }}
+                    then 1
+                else 0
+            end
+        ) as back_in_24,
+        max(case when exports.is_provisional then 1 else 0 end) as provisional,
+        max(exports.last_complete_date) as last_complete_date,
+        max(exports.release_no) as release_no
+    from exports
+    inner join first_months on exports.sme_id = first_months.sme_id
+    group by exports.sme_id, first_months.first_month
+),
+
+final as (
+    select
+        spans.sme_id,
+        coalesce(smes.industry_section, 'unknown') as industry_section,
+        {{ declarant_class('smes') }} as sme_class,
+        spans.first_month as first_export_month,
+        coalesce(
+            spans.first_month >= {{ dbt.dateadd('month', 12, 'history.first_month') }}, false
+        ) as is_first_month_certain,
+        spans.last_month as last_export_month,
+        cast(spans.month_count as bigint) as exporting_month_count,
+        spans.last_month > {{ dbt.dateadd('month', -12, 'known_until.month') }} as is_active,
+        case
+            when {{ dbt.dateadd('month', 12, 'spans.last_month') }} <= known_until.month
+                then cast({{ dbt.dateadd('month', 12, 'spans.last_month') }} as date)
+        end as lapsed_month,
+        case
+            when {{ dbt.dateadd('month', 12, 'spans.first_month') }} <= known_until.month then spans.back_in_12 = 1
+        end as survived_12_months,
+        case
+            when {{ dbt.dateadd('month', 24, 'spans.first_month') }} <= known_until.month then spans.back_in_24 = 1
+        end as survived_24_months,
+        spans.provisional = 1 as is_provisional,
+        spans.last_complete_date,
+        cast('declared trade since the history begins' as text) as coverage_note,
+        spans.release_no
+    from spans
+    inner join smes on spans.sme_id = smes.sme_id
+    cross join known_until
+    cross join history
+)
+
+select * from final

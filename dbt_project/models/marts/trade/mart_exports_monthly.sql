@@ -1,0 +1,91 @@
+-- One row per month of movement, size class, flow, market and HKHS chapter: exports in the month and in the year up to it. A
+-- cell has a row in every month of the year from its first export on, so that the year to date of any month adds up.
+{{ config(indexes=[{'columns': ['month']}]) }}
+
+with exports as (
+    select * from {{ ref('mart_sme_trade_monthly') }} where flow <> 'import'
+),
+
+smes as (
+    select * from {{ ref('dim_sme') }}
+),
+
+monthly as (
+    select
+        exports.month,
+        cast({{ dbt.date_trunc('year', 'exports.month') }} as date) as year_start,
+        {{ declarant_class('smes') }} as sme_class,
+        exports.flow,
+        exports.market_csd_code,
+        exports.market_iso2_code,
+        exports.hs_chapter,
+        sum(exports.value_hkd) as value_hkd,
+        count(distinct exports.sme_id) as exporter_count
+    from exports
+    inner join smes on exports.sme_id = smes.sme_id
+    group by
+        exports.month,
+        {{ declarant_class('smes') }},
+        exports.flow,
+        exports.market_csd_code,
+        exports.market_iso2_code,
+        exports.hs_chapter
+),
+
+months as (
+    select
+        month,
+        cast({{ dbt.date_trunc('year', 'month') }} as date) as year_start,
+        max(case when is_provisional then 1 else 0 end) as provisional,
+        max(last_complete_date) as last_complete_date,
+        max(release_no) as release_no
+    from exports
+    group by month
+),
+
+cells as (
+    select
+        year_start,
+        sme_class,
+        flow,
+        market_csd_code,
+        market_iso2_code,
+        hs_chapter,
+        min(month) as first_month
+    from monthly
+    group by year_start, sme_class, flow, market_csd_code, market_iso2_code, hs_chapter
+),
+
+final as (
+    select
+        months.month,
+        cells.sme_class,
+        cells.flow,
+        cells.market_csd_code,
+        cells.market_iso2_code,
+        cells.hs_chapter,
+        cast(coalesce(monthly.value_hkd, 0) as numeric(20, 2)) as value_hkd,
+        cast(
+            sum(coalesce(monthly.value_hkd, 0)) over (
+                partition by cells.year_start, cells.sme_class, cells.flow, cells.market_csd_code, cells.hs_chapter
+                order by months.month
+                rows between unbounded preceding and current row
+            ) as numeric(20, 2)
+        ) as value_ytd_hkd,
+        cast(coalesce(monthly.exporter_count, 0) as bigint) as exporter_count,
+        months.provisional = 1 as is_provisional,
+        months.last_complete_date,
+        cast('declared trade' as text) as coverage_note,
+        months.release_no
+    from cells
+    inner join months on cells.year_start = months.year_start and cells.first_month <= months.month
+    left join monthly
+        on
+            months.month = monthly.month
+            and cells.sme_class = monthly.sme_class
+            and cells.flow = monthly.flow
+            and cells.market_csd_code = monthly.market_csd_code
+            and cells.hs_chapter = monthly.hs_chapter
+)
+
+select * from final

@@ -1,0 +1,40 @@
+-- One row per month of payment and platform: orders sent as parcels of their own, and which of them are under the value from
+-- which on a postal packet needs a declaration. What is under it is seen by platforms and absent from declared trade.
+
+with parcels as (
+    select * from {{ ref('int_orders__parcels') }}
+),
+
+open_build as (
+    select
+        build_no,
+        {{ last_complete_date(['platform_orders']) }} as last_complete_date
+    from {{ ref('stg_ops__open_build') }}
+),
+
+final as (
+    select
+        {{ month_of('parcels.day') }} as month,
+        parcels.platform,
+        cast(min(parcels.limit_hkd) as numeric(12, 2)) as exemption_limit_hkd,
+        cast(sum(parcels.parcel_count) as bigint) as parcel_count,
+        cast(sum(parcels.parcel_cny) as numeric(20, 2)) as parcel_value_cny,
+        cast(sum(parcels.parcel_cny * parcels.hkd_per_cny) as numeric(20, 2)) as parcel_value_hkd,
+        cast(sum(parcels.below_count) as bigint) as below_count,
+        cast(sum(parcels.below_cny) as numeric(20, 2)) as below_value_cny,
+        cast(sum(parcels.below_cny * parcels.hkd_per_cny) as numeric(20, 2)) as below_value_hkd,
+        coalesce(
+            max(open_build.last_complete_date)
+            < {{ dbt.dateadd('day', 15, dbt.last_day(month_of('parcels.day'), 'month')) }},
+            true
+        )
+        or count(parcels.hkd_per_cny) < count(*) as is_provisional,
+        max(open_build.last_complete_date) as last_complete_date,
+        cast('shops that share their data' as text) as coverage_note,
+        max(open_build.build_no) as release_no
+    from parcels
+    cross join open_build
+    group by {{ month_of('parcels.day') }}, parcels.platform
+)
+
+select * from final

@@ -1,0 +1,80 @@
+-- One row per month, customs regime, platform and category of orders on Mainland platforms, before and after refunds. Placed
+-- is by day of order (GMV), paid by day of payment; yuan turns into Hong Kong dollars at the HKMA rate of that day.
+
+with daily as (
+    select * from {{ ref('int_orders__daily') }}
+),
+
+regimes as (
+    select * from {{ ref('customs_regimes') }}
+),
+
+rates as (
+    select * from {{ ref('int_rates__periods') }}
+),
+
+open_build as (
+    select
+        build_no,
+        {{ last_complete_date(['platform_orders']) }} as last_complete_date
+    from {{ ref('stg_ops__open_build') }}
+),
+
+by_day as (
+    select
+        day,
+        customs_regime,
+        platform,
+        category,
+        sum(placed_cny) as placed_cny,
+        sum(paid_cny) as paid_cny,
+        sum(refunded_cny) as refunded_cny,
+        sum(placed_order_count) as placed_order_count,
+        sum(paid_order_count) as paid_order_count
+    from daily
+    group by day, customs_regime, platform, category
+),
+
+priced as (
+    select
+        by_day.*,
+        {{ month_of('by_day.day') }} as month,
+        rates.hkd_per_cny,
+        case when rates.valid_to is null and coalesce(rates.valid_from, by_day.day) < by_day.day then 1 else 0 end as awaits_rate
+    from by_day
+    left join rates on {{ in_force_on('rates', 'by_day.day') }}
+),
+
+final as (
+    select
+        priced.month,
+        priced.customs_regime,
+        priced.platform,
+        priced.category,
+        max(regimes.name_en) as regime_name_en,
+        max(regimes.direction) as direction,
+        cast(sum(priced.placed_cny) as numeric(20, 2)) as placed_cny,
+        cast(sum(priced.paid_cny) as numeric(20, 2)) as paid_cny,
+        cast(sum(priced.refunded_cny) as numeric(20, 2)) as refunded_cny,
+        cast(sum(priced.paid_cny - priced.refunded_cny) as numeric(20, 2)) as net_cny,
+        cast(sum(priced.placed_cny * priced.hkd_per_cny) as numeric(20, 2)) as placed_hkd,
+        cast(sum(priced.paid_cny * priced.hkd_per_cny) as numeric(20, 2)) as paid_hkd,
+        cast(sum(priced.refunded_cny * priced.hkd_per_cny) as numeric(20, 2)) as refunded_hkd,
+        cast(sum((priced.paid_cny - priced.refunded_cny) * priced.hkd_per_cny) as numeric(20, 2)) as net_hkd,
+        cast(sum(priced.placed_order_count) as bigint) as placed_order_count,
+        cast(sum(priced.paid_order_count) as bigint) as paid_order_count,
+        coalesce(
+            max(open_build.last_complete_date) < {{ dbt.dateadd('day', 15, dbt.last_day('priced.month', 'month')) }}, true
+        )
+        or max(priced.awaits_rate) = 1
+        or count(priced.hkd_per_cny) < count(*) as is_provisional,
+        max(open_build.last_complete_date) as last_complete_date,
+        cast('shops that share their data' as text) as coverage_note,
+        max(open_build.build_no) as release_no
+    from priced
+    cross join open_build
+    left join regimes on priced.customs_regime = regimes.customs_regime
+    group by priced.month, priced.customs_regime, priced.platform, priced.category
+)
+
+select * from final
