@@ -53,7 +53,9 @@ def steps() -> tuple[str, ...]:
     project = yaml.safe_load((PROJECT / "dbt_project.yml").read_text(encoding="utf-8"))
     folders = [name for name in project["models"]["sampan"] if not name.startswith("+")]
     families = sorted(path.name for path in (PROJECT / "models" / MARTS).iterdir() if path.is_dir())
-    return (*(name for name in folders if name != MARTS), *(f"{MARTS}__{family}" for family in families))
+    of_families = tuple(f"{MARTS}__{family}" for family in families)
+    at = folders.index(MARTS)
+    return (*folders[:at], *of_families, *folders[at + 1 :])
 
 
 def _selection(step: str) -> list[str]:
@@ -195,7 +197,8 @@ def _step(connection: psycopg.Connection[Any], build: Build, step: str, session:
     if states.get(step) == "done":
         return {"nodes": 0}
     before = steps()[: steps().index(step)]
-    missing = [name for name in before if not _alongside(name) and states.get(name) != "done"]
+    beside = set(filter(_alongside, before)) if _alongside(step) else set()
+    missing = [name for name in before if name not in beside and states.get(name) != "done"]
     if missing:
         raise PermanentFailure(
             Problem("build.order", f"step {step} of build {build.build_no} comes after {', '.join(missing)}")
