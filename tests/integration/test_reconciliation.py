@@ -75,7 +75,7 @@ def test_editions_concord_both_ways_as_was_planted(world: Simulated):
     for code, other, share in words.HKHS_CHANGES:
         relation, weight = found[("forward", code, other)]
         assert relation in {"renumbered", "split", "merged"}
-        assert weight == pytest.approx(share, abs=0.05), (code, other)
+        assert weight == pytest.approx(share, abs=0.1), (code, other)
     # Of the code that toys are under now, each of the two before it has the part that it had of the trade.
     sums = world.frames["csd_bulk_hsccit"].filter(
         (pl.col("record_type") == "1")

@@ -8,11 +8,15 @@
     )
 }}
 
-with lines as (
+with open_build as (
+    select * from {{ ref('stg_ops__open_build') }}
+),
+
+lines as (
     select *
     from {{ ref('int_customs__lines_versioned') }}
     {%- if is_incremental() %}
-        where build_no = (select open_build.build_no from {{ ref('stg_ops__open_build') }} as open_build)
+        where build_no = (select open_build.build_no from open_build)
     {%- endif %}
 ),
 
