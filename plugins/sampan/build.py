@@ -21,7 +21,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 
-from sampan import consent, failpoints, identity
+from sampan import consent, disclosure, failpoints, identity
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.settings import HOME, settings
 from sampan.warehouse import connect
@@ -212,6 +212,8 @@ def _step(connection: psycopg.Connection[Any], build: Build, step: str, session:
     again = states.get(step) == "failed"
     if step == IDENTITY:
         identity.run(f"{build.build_no}/{step}/{token}")
+    if step == disclosure.STEP:
+        disclosure.run(connection)
     results, error = session.invoke(build, step, token, again)
     failpoints.hit(f"build.after_{step}")
     _finish(connection, build, step, token, results, error)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from infra.simulator.partners import platforms, traffic
+from infra.simulator.partners import marks, platforms, traffic
 from infra.simulator.world import FESTIVALS
+from tests.integration.answers.programmes import valid_marks
 from tests.integration.world import Simulated
 
 pytestmark = pytest.mark.xdist_group("world")
@@ -81,6 +82,20 @@ def test_merchants_are_new_at_their_first_festival_only(world: Simulated):
         " group by 1 having count(distinct event_id) > 1"
     )
     assert more_than_once == []
+
+
+def test_marks_claimed_are_worth_what_issuers_say(world: Simulated):
+    claims = dict(
+        world.read(
+            "select mark_codes, max(valid_claimed_mark_count) from marts.dim_festival_participant"
+            " where claimed_mark_count = 1 group by 1"
+        )
+    )
+    valid = set(valid_marks(world)["certificate_no"])
+    assert {code: int(code in valid) for code in claims} == claims
+    # Some of what is claimed has ended or never existed.
+    assert marks.CLAIMED_EXPIRED + marks.CLAIMED_UNKNOWN > 0
+    assert 0 < sum(claims.values()) < len(claims)
 
 
 def test_design_gallery_and_missions_are_whole(world: Simulated):

@@ -63,14 +63,18 @@ def question_10(world: Simulated) -> list[tuple[Any, ...]]:
     ]
 
 
-def holders(world: Simulated) -> dict[str, set[str]]:
-    """By scope the enterprises that hold a mark which is valid on the last day; `any` for whatever scope."""
+def valid_marks(world: Simulated) -> pl.DataFrame:
+    """The certificates that are valid on the last day."""
     entries = world.frames["quality_marks"].sort("status_at").with_columns(as_date("valid_from", "valid_to"))
     entries = entries.filter(pl.col("valid_from") <= world.last)
     newest = entries.unique(["scheme", "certificate_no"], keep="last", maintain_order=True)
-    valid = newest.filter(pl.col("status") == "valid", pl.col("valid_to").fill_null(world.last) >= world.last)
+    return newest.filter(pl.col("status") == "valid", pl.col("valid_to").fill_null(world.last) >= world.last)
+
+
+def holders(world: Simulated) -> dict[str, set[str]]:
+    """By scope the enterprises that hold a mark which is valid on the last day; `any` for whatever scope."""
     key = pl.concat_str("scheme", pl.lit(":"), "certificate_no").alias("source_key")
-    valid = valid.with_columns(key).join(linked(world, "certificate"), on="source_key")
+    valid = valid_marks(world).with_columns(key).join(linked(world, "certificate"), on="source_key")
     found: dict[str, set[str]] = {}
     for scope, sme in valid.select("scope", "sme_id").iter_rows():
         found.setdefault(scope, set()).add(sme)

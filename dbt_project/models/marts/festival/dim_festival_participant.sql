@@ -1,4 +1,5 @@
 -- One row per event, merchant and platform: who took part, with or without sales, and which SME it is where that is known.
+-- Marks are what the merchant claims; how many of them their issuers confirm is as of the release day, not of the event.
 with participants as (
     select * from {{ ref('int_festival__participants_versioned') }} where is_current
 ),
@@ -11,12 +12,30 @@ links as (
     select * from {{ ref('int_sme__linked') }} where source = 'shop'
 ),
 
+marks as (
+    select * from {{ ref('int_marks__current') }} where is_valid
+),
+
 joined as (
     select * from {{ ref('int_festival__participants') }}
 ),
 
 open_build as (
     select * from {{ ref('stg_ops__open_build') }}
+),
+
+confirmed as (
+    select
+        participants.event_id,
+        participants.merchant_no,
+        participants.platform,
+        count(*) as valid_mark_count
+    from participants
+    inner join marks
+        on
+            {{ dbt.concat(["';'", "participants.mark_codes", "';'"]) }}
+            like {{ dbt.concat(["'%;'", "marks.certificate_no", "';%'"]) }}
+    group by participants.event_id, participants.merchant_no, participants.platform
 ),
 
 final as (
@@ -33,6 +52,10 @@ final as (
         participants.shop_name,
         participants.categories,
         participants.mark_codes,
+        cast(
+            coalesce(length(participants.mark_codes) - length(replace(participants.mark_codes, ';', '')) + 1, 0) as integer
+        ) as claimed_mark_count,
+        cast(coalesce(confirmed.valid_mark_count, 0) as integer) as valid_claimed_mark_count,
         participants.joined_on,
         participants.status,
         joined.is_new_merchant,
@@ -47,6 +70,11 @@ final as (
             participants.event_id = joined.event_id
             and participants.merchant_no = joined.merchant_no
             and participants.platform = joined.platform
+    left join confirmed
+        on
+            participants.event_id = confirmed.event_id
+            and participants.merchant_no = confirmed.merchant_no
+            and participants.platform = confirmed.platform
     left join links on links.source_key = {{ dbt.concat(["participants.platform", "':'", "participants.store_id"]) }}
 )
 

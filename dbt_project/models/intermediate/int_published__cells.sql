@@ -1,0 +1,90 @@
+-- One row per cell and sum of a published table, before any is left out: value, enterprises behind it and the greatest of
+-- their shares. `*` stands for all rows or columns. The last 24 months; nothing over flows or months is summed, so each series
+-- and month is a table by itself.
+{{ config(materialized='table') }}
+
+with smes as (
+    select * from {{ ref('dim_sme') }}
+),
+
+links as (
+    select * from {{ ref('int_sme__linked') }} where source = 'number'
+),
+
+monthly as (
+    select * from {{ ref('int_trade__monthly') }}
+),
+
+open_build as (
+    select {{ month_of(dbt.dateadd('month', -23, 'as_of_date')) }} as first_month
+    from {{ ref('stg_ops__open_build') }}
+),
+
+trade as (
+    select
+        monthly.month,
+        monthly.flow,
+        monthly.counterparty_country_code as market_code,
+        monthly.hs_chapter,
+        monthly.value_hkd,
+        smes.sme_id,
+        coalesce(smes.industry_section, 'unknown') as industry_section,
+        smes.sme_class
+    from monthly
+    inner join open_build on monthly.month >= open_build.first_month
+    inner join links on monthly.trader_id = links.source_key
+    inner join smes on links.sme_id = smes.sme_id
+),
+
+contributions as (
+    select distinct
+        'traders' as table_name,
+        'all' as series,
+        month as period,
+        industry_section as row_key,
+        sme_class as column_key,
+        sme_id,
+        1 as value
+    from trade
+    union all
+    select
+        'exports' as table_name,
+        flow as series,
+        month as period,
+        hs_chapter as row_key,
+        market_code as column_key,
+        sme_id,
+        sum(value_hkd) as value
+    from trade
+    where flow <> 'import'
+    group by flow, month, hs_chapter, market_code, sme_id
+),
+
+with_sums as (
+    select
+        table_name,
+        series,
+        period,
+        coalesce(row_key, '*') as row_key,
+        coalesce(column_key, '*') as column_key,
+        sme_id,
+        sum(value) as value
+    from contributions
+    group by table_name, series, period, sme_id, cube (row_key, column_key)
+),
+
+final as (
+    select
+        table_name,
+        series,
+        period,
+        row_key,
+        column_key,
+        sum(value) as value,
+        count(*) as contributor_count,
+        max(value) as largest_value
+    from with_sums
+    group by table_name, series, period, row_key, column_key
+)
+
+select * from final

@@ -1,0 +1,66 @@
+"""The published tables of the simulated world, attacked with nothing but what is published."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import psycopg
+import pytest
+from sampan.disclosure import Cell, Key, Rule
+from sampan.settings import settings
+
+from tests.integration.world import Simulated
+from tests.unit.test_disclosure import intervals
+
+pytestmark = pytest.mark.xdist_group("world")
+
+TABLES = {
+    "traders": ("mart_published_traders", "'all'", "industry_section", "sme_class", "enterprise_count"),
+    "exports": ("mart_published_exports", "flow", "hs_chapter", "market_csd_code", "export_value_hkd"),
+}
+# Cells of one table that are attacked; each costs two linear programmes.
+ATTACKED = 25
+
+
+def truth(world: Simulated, table: str) -> tuple[Rule, dict[tuple, dict[Key, Cell]]]:
+    """What the cells of a table are, by series and month, and what protects them."""
+    with world.installed(), psycopg.connect(settings().dsn("builder")) as connection:
+        rule = connection.execute(
+            "select min_contributors, max_share, protected_share, protected_least from intermediate.disclosure_rules"
+            " where table_name = %s",
+            [table],
+        ).fetchone()
+        found: dict[tuple, dict[Key, Cell]] = defaultdict(dict)
+        for series, period, row, column, value, contributors, largest in connection.execute(
+            "select series, period, row_key, column_key, value, contributor_count, largest_value"
+            " from intermediate.int_published__cells where table_name = %s and value > 0",
+            [table],
+        ):
+            found[series, period][row, column] = Cell(float(value), contributors, float(largest))
+    return Rule(rule[0], *map(float, rule[1:])), found
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_no_cell_left_out_can_be_reckoned_from_the_published_tables(table: str, world: Simulated):
+    mart, series, row, column, measure = TABLES[table]
+    rule, cells = truth(world, table)
+    published: dict[tuple, dict[Key, float | None]] = defaultdict(dict)
+    for of, month, *key, value in world.read(f"select {series}, month, {row}, {column}, {measure} from marts.{mart}"):
+        published[of, month][tuple(key)] = value
+    assert published.keys() == cells.keys()
+    kinds: Counter[str] = Counter()
+    for where, shown in published.items():
+        out = {key for key, value in shown.items() if value is None}
+        small = {key for key, cell in cells[where].items() if rule.is_primary(cell)}
+        assert small <= out
+        assert all(float(value) == pytest.approx(cells[where][key].value) for key, value in shown.items() if value)
+        kinds += Counter({"shown": len(shown) - len(out), "small": len(small), "others": len(out - small)})
+    assert min(kinds.values()) > 50, kinds
+    # The newest whole months, and the greatest tables among them.
+    chosen = sorted(published, key=lambda where: (where[1], len(published[where])))[-6:-2]
+    for where in chosen:
+        out = {key for key, value in published[where].items() if value is None}
+        small = sorted(key for key in out if rule.is_primary(cells[where][key]))
+        attacked = set(small[:: max(1, len(small) // ATTACKED)])
+        for key, low, high in intervals(cells[where], out, wanted=attacked):
+            assert high - low >= rule.protection(cells[where][key]) * 0.999, (where, key, low, high)
