@@ -1,8 +1,19 @@
 -- One row per year of movement and HKHS code that a declaration ever named, with the first and last business date of one.
 {{ config(unique_key=['edition_year', 'hkhs_code'], incremental_strategy='delete+insert') }}
 
-with lines as (
-    select * from {{ ref('stg_customs__declarations') }} where {{ in_build('customs_declarations') }}
+with open_build as (
+    select * from {{ ref('stg_ops__open_build') }}
+),
+
+-- Whatever a build takes in, it has touched: the number of the build finds it without a look at the rest.
+lines as (
+    select *
+    from {{ ref('int_customs__lines_versioned') }}
+    where
+        {{ in_build('customs_declarations') }}
+        {%- if is_incremental() %}
+            and build_no = (select open_build.build_no from open_build)
+        {%- endif %}
 ),
 
 seen as (
