@@ -41,6 +41,16 @@ def documentation_of(contract: Contract) -> str:
     return f"{contract.description}\n\n| | |\n|---|---|\n{table}\n\n{contract.limitations}\n"
 
 
+def params_of(contract: Contract) -> dict[str, Param]:
+    """What a person may ask of one run."""
+    wanted = {"date": "One business date only."}
+    if contract.source.kind == "api":
+        wanted["as_of"] = "Ask the API as of this date, today without it, and take in whatever waits."
+    return {
+        name: Param(None, type=["null", "string"], format="date", description=text) for name, text in wanted.items()
+    }
+
+
 def build_dag(contract: Contract) -> DAG:
     """The DAG of one feed: fetch, land, load, gate, publish, and word to the owner whatever came of them."""
     feed, minutes = contract.feed, contract.calendar.deadline_minutes
@@ -58,7 +68,7 @@ def build_dag(contract: Contract) -> DAG:
         max_active_runs=1,
         tags={"ingest", contract.partner},
         default_args=DEFAULTS | {"owner": contract.owner},
-        params={"date": Param(None, type=["null", "string"], format="date", description="One business date only.")},
+        params=params_of(contract),
     ) as dag:
         fetch, land = step("fetch", feed), step("land", feed)
         load, gate = step("load", feed, pool=POOL), step("gate", feed, pool=POOL)
@@ -114,7 +124,7 @@ def tell_owner_step(feed: str) -> Any:
 
 def run_step(name: str, feed: str, params: dict[str, Any]) -> dict[str, int]:
     """Call a step of the library, for one business date when the run asks for one."""
-    day = params.get("date")
+    day = params.get("date") or (params.get("as_of") if name == "fetch" else None)
     return import_module(f"sampan.{name}").run(feed, date.fromisoformat(day) if day else None)
 
 

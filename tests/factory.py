@@ -100,7 +100,8 @@ def value(column: Column, day: date, chance: random.Random, span: int = 60) -> s
     if column.type == "boolean":
         return chance.choice(("true", "false"))
     if column.type in ("date", "timestamptz"):
-        moment = (day - timedelta(days=chance.randrange(span))).isoformat()
+        earliest = date.fromisoformat(str(options.get("minimum", date.min))[:10])
+        moment = max(day - timedelta(days=chance.randrange(span)), earliest).isoformat()
         clock = f" {chance.randrange(9, 18):02}:{chance.randrange(60):02}:{chance.randrange(60):02}"
         return moment if column.type == "date" else moment + clock
     if column.type in ("bigint", "numeric"):

@@ -17,7 +17,12 @@ HOME = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 WEED_PORTS = 10
 
-PORTS = {"SAMPAN_PG_PORT": 15432, "SAMPAN_S3_PORT": 18330, "SAMPAN_AIRFLOW_PORT": 18080, "SAMPAN_HKMA_PORT": 18090}
+PORTS = {
+    "SAMPAN_PG_PORT": 15432,
+    "SAMPAN_S3_PORT": 18330,
+    "SAMPAN_AIRFLOW_PORT": 18080,
+    "SAMPAN_OPEN_DATA_PORT": 18090,
+}
 EXTERNAL = ("SAMPAN_WAREHOUSE_DSN", "SAMPAN_S3_ENDPOINT")
 SECRETS = {
     "SAMPAN_PG_SUPERUSER_PASSWORD": lambda: secrets.token_hex(24),
@@ -65,6 +70,11 @@ class Config:
     def logs(self) -> Path:
         """Folder with one log per program."""
         return self.state / "log"
+
+    @property
+    def truth(self) -> Path:
+        """Folder of what the simulated partners delivered; their servers answer about the same world."""
+        return self.state / "truth"
 
     @property
     def fingerprint(self) -> str:
@@ -115,7 +125,9 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
     values["AWS_DEFAULT_REGION"] = aws.get("AWS_DEFAULT_REGION", "us-east-1")
     values["SAMPAN_PSEUDONYM_KEY_VERSION"] = saved.get("SAMPAN_PSEUDONYM_KEY_VERSION", "1")
     for variable, base in api_bases().items():
-        values[variable] = environ.get(variable) or f"http://{HOST}:{values['SAMPAN_HKMA_PORT']}{urlsplit(base).path}"
+        values[variable] = (
+            environ.get(variable) or f"http://{HOST}:{values['SAMPAN_OPEN_DATA_PORT']}{urlsplit(base).path}"
+        )
     return Config(state, values, external["SAMPAN_WAREHOUSE_DSN"], external["SAMPAN_S3_ENDPOINT"])
 
 

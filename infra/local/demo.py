@@ -9,20 +9,22 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
+from datetime import time as time_of_day
 from decimal import Decimal
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from sampan.calendar import HONG_KONG, business_days
 
 from infra.local import airflow
 from infra.local.config import HOME, StackError
-from infra.local.stack import Stack
+from infra.local.stack import OPEN_DATA, Stack
 
 SMES, DAYS, START = 2000, 30, date(2026, 7, 6)
 REFRESH = "refresh_marts"
@@ -31,6 +33,11 @@ COUNTS = ("rows_published", "rows_quarantined", "rows_duplicate", "rows_held")
 EXAMPLE = (
     "select market_iso2_code as market, count(distinct sme_id) as exporters, sum(value_hkd) as value_hkd "
     "from marts.mart_sme_trade_monthly where flow <> 'import' group by 1 order by 3 desc limit 5"
+)
+
+BROKEN = (
+    "select feed, state, late_at_partner_count as late_at_partner, late_here_count as late_here, waiting_count as held, "
+    "broken_since from marts.mart_data_quality where is_broken order by feed"
 )
 
 
@@ -67,6 +74,7 @@ class Demo:
             self._ingest(api)
         finally:
             api.call("PATCH", f"dags/{REFRESH}", {"is_paused": False})
+        self._set_clock()
         self._run_dags(api, {REFRESH: {}}, "refresh of the marts")
         after = self.outcome()
         self._show(after)
@@ -77,9 +85,8 @@ class Demo:
 
     def _bring_up(self) -> None:
         """The stack; the partners deliver while Airflow starts, since they need only the object store."""
-        self.stack.up(
-            ["postgres", "s3", "hkma"] if not self.stack.config.external_s3 else ["postgres", "hkma"], self._say
-        )
+        stores = ["postgres"] if self.stack.config.external_s3 else ["postgres", "s3"]
+        self.stack.up([*stores, OPEN_DATA], self._say)
         command = [sys.executable, "-m", "infra.simulator", "deliver"]
         command += ["--smes", str(self.smes), "--days", str(self.days), "--start", str(START)]
         self._say(f"simulated partners deliver {self.days} business days for {self.smes} SMEs")
@@ -107,16 +114,27 @@ class Demo:
         return api
 
     def _ingest(self, api: airflow.Api) -> None:
-        from sampan.calendar import business_days
         from sampan.contract import load_all
 
         last = max(islice(business_days(START), self.days))
-        # A partner's API answers as of a date; drop prefixes are listed whole.
-        runs = {
-            f"ingest__{contract.feed}": {"date": str(last)} if contract.source.kind == "api" else {}
-            for contract in load_all().values()
-        }
-        self._run_dags(api, runs, "ingest of every feed")
+        contracts = load_all().values()
+        # What is asked of an API about another feed's rows can be asked once they are there.
+        after = {contract.feed for contract in contracts if contract.source.asks_about}
+        for title, chosen in (
+            ("ingest of the feeds", [contract for contract in contracts if contract.feed not in after]),
+            ("ingest of what is asked about them", [contract for contract in contracts if contract.feed in after]),
+        ):
+            # A partner's API answers as of a date; drop prefixes are listed whole.
+            runs = {f"ingest__{c.feed}": {"as_of": str(last)} if c.source.kind == "api" else {} for c in chosen}
+            self._run_dags(api, runs, title)
+
+    def _set_clock(self) -> None:
+        """Freshness is judged on the business day after the window, at noon: nobody delivers later than that."""
+        noon = datetime.combine(next(islice(business_days(START), self.days, None)), time_of_day(12), HONG_KONG)
+        with psycopg.connect(self.stack.dsn("sampan_loader")) as connection:
+            connection.execute("delete from ops.clock")
+            connection.execute("insert into ops.clock (stands_at) values (%s)", [noon])
+        self._say(f"freshness is judged at {noon:%F %R}; `sampan calendar clock` turns it back to now")
 
     def _run_dags(self, api: airflow.Api, runs: dict[str, dict[str, str]], title: str) -> None:
         """Trigger a run of each DAG with its configuration and wait for all of them.
@@ -182,28 +200,32 @@ class Demo:
             feeds.add_row(feed, *(f"{count:,}" for count in counts))
         feeds.add_section()
         feeds.add_row("all", *(f"{sum(row[place] for row in outcome.feeds):,}" for place in range(1, 6)))
-        marts = Table("mart", title=f"What came out: release {outcome.release}")
+        marts = Table("family", "mart", title=f"What came out: release {outcome.release}")
         marts.add_column("rows", justify="right")
-        for mart, rows in outcome.marts:
-            marts.add_row(mart, f"{rows:,}")
+        families = {path.stem: path.parent.name for path in (HOME / "dbt_project" / "models").rglob("*.sql")}
+        for family, members in groupby(
+            sorted(outcome.marts, key=lambda row: families[row[0]]), lambda row: families[row[0]]
+        ):
+            marts.add_section()
+            for place, (mart, rows) in enumerate(members):
+                marts.add_row("" if place else family, mart, f"{rows:,}")
         where = Table.grid(padding=(0, 2))
         where.add_row("Airflow", f"{airflow.address(self.stack.config)}  user {airflow.USER}")
         where.add_row("its password", str(self.stack.config.env_file))
         where.add_row("BI tools", "make dsn")
         where.add_row("broken now", ".venv/bin/sampan status")
         where.add_row("stop", "make down")
-        for part in (feeds, marts, self._example(), where):
+        for part in (feeds, marts, self._answer(EXAMPLE, "Where small exporters sell most"),
+                     self._answer(BROKEN, "What is broken"), where):  # fmt: skip
             self.console.print()
             self.console.print(part)
         self.console.print(f'\nthe example again:\npsql "$(make dsn)" -c "{EXAMPLE}"', soft_wrap=True, highlight=False)
 
-    def _example(self) -> Table:
-        """The answer to the example, as the readers' role gets it."""
+    def _answer(self, query: LiteralString, title: str) -> Table:
+        """The answer to a query, as the readers' role gets it."""
         with psycopg.connect(self.stack.dsn("bi_reader")) as connection:
-            cursor = connection.execute(EXAMPLE)
-            table = Table(
-                *(column.name for column in cursor.description or ()), title="Where small exporters sell most"
-            )
+            cursor = connection.execute(query)
+            table = Table(*(column.name for column in cursor.description or ()), title=title)
             for row in cursor:
                 table.add_row(*(f"{value:,}" if isinstance(value, int | Decimal) else str(value) for value in row))
         return table

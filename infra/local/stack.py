@@ -26,6 +26,7 @@ PASSWORDS = {
     "sampan_builder": "SAMPAN_BUILDER_PASSWORD",
 }
 WATCH = "watch"
+OPEN_DATA = "open-data"
 HKMA_PATH = "/public/market-data-and-statistics/monthly-statistical-bulletin/er-ir/er-eeri-daily"
 Report = Callable[[str], None]
 
@@ -63,8 +64,9 @@ class Stack:
             stop_seconds=60,
             environment={"SAMPAN_FINGERPRINT": self.postgres.fingerprint},
         )
-        hkma = (sys.executable, "-m", "infra.simulator", "serve", "--port", self.config["SAMPAN_HKMA_PORT"])
-        programs = [postgres, self._program("hkma", hkma, 20, ports=("SAMPAN_HKMA_PORT",))]
+        serve = (sys.executable, "-m", "infra.simulator", "serve", "--port", self.config["SAMPAN_OPEN_DATA_PORT"])
+        serve += ("--delivered", str(self.config.truth))
+        programs = [postgres, self._program(OPEN_DATA, serve, 20, ports=("SAMPAN_OPEN_DATA_PORT",))]
         if not self.config.external_s3:
             programs.insert(1, self._program("s3", self.s3.command, 10, ports=("SAMPAN_S3_PORT",), stop_seconds=8))
         for name, command in airflow.commands(self.config).items():
@@ -97,7 +99,7 @@ class Stack:
             self.supervisor.configure(programs.values())
             self.supervisor.start()
             started: list[str] = []
-            for wave in ({"postgres", "s3"}, {"hkma"}, set(airflow.commands(self.config)), {WATCH}):
+            for wave in ({"postgres", "s3"}, {OPEN_DATA}, set(airflow.commands(self.config)), {WATCH}):
                 names = [name for name in wanted if name in wave]
                 if names:
                     self._start(names, started, report)
@@ -142,8 +144,8 @@ class Stack:
             return self.postgres.answers()
         if name == "s3":
             return s3.answers(self.s3.client())
-        if name == "hkma":
-            return _answers(f"http://{HOST}:{self.config['SAMPAN_HKMA_PORT']}{HKMA_PATH}?pagesize=1")
+        if name == OPEN_DATA:
+            return _answers(f"http://{HOST}:{self.config['SAMPAN_OPEN_DATA_PORT']}{HKMA_PATH}?pagesize=1")
         return airflow.health(self.config).get(name, False)
 
     def dsn(self, role: str) -> str:

@@ -40,6 +40,14 @@ create table if not exists ops.identity_name (
 );
 comment on table ops.identity_name is 'Every name under which a feed has shown an entity.';
 
+create table if not exists ops.identity_seen (
+    feed text not null,
+    source text not null,
+    source_key text not null,
+    primary key (feed, source, source_key)
+);
+comment on table ops.identity_seen is 'Which feeds have named an entity.';
+
 create table if not exists ops.identity_key (
     key text not null,
     source text not null,
@@ -175,6 +183,7 @@ order by source, source_key, number, decision_id desc;
 comment on view ops.identity_verdict is 'What holds of each pair that a person has decided on.';
 
 grant select on all tables in schema ops to sampan_builder;
-grant insert, update, delete on ops.identity_entity, ops.identity_name, ops.identity_key, ops.identity_link to sampan_builder;
+grant insert, update, delete on ops.identity_entity, ops.identity_name, ops.identity_seen, ops.identity_key,
+    ops.identity_link to sampan_builder;
 grant insert, update on ops.identity_review, ops.identity_survivorship to sampan_builder;
 grant insert on ops.identity_run, ops.identity_decision to sampan_builder;

@@ -74,13 +74,25 @@ def serve(
     max_pagesize: Annotated[int, typer.Option(help="Largest page the server gives.")] = 1000,
     datasize: Annotated[str, typer.Option(help="page or whole: what result.datasize counts.")] = "page",
     publication: Annotated[str, typer.Option(help="daily, or monthly as in reality.")] = "daily",
+    delivered: Annotated[
+        Path | None, typer.Option(help="Folder truth of the deliveries whose world the answers are about.")
+    ] = None,
 ) -> None:
     """Answer as the open-data APIs do that feeds are asked from."""
     if fault_mode not in FAULTS or datasize not in ("page", "whole") or publication not in ("daily", "monthly"):
         raise typer.BadParameter("unknown fault, datasize or publication")
     server = Server(
         Behaviour(
-            seed, fault_mode, times, max_pagesize, datasize, publication, smes=smes, start=start.date(), days=days
+            seed,
+            fault_mode,
+            times,
+            max_pagesize,
+            datasize,
+            publication,
+            smes=smes,
+            start=start.date(),
+            days=days,
+            delivered=delivered,
         ),
         port,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from http.cookies import SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -31,7 +32,7 @@ class Behaviour:
     `fault` (one of FAULTS) holds for the first `times` requests, or for all when `times` is 0. `datasize` counts the
     page (as HKMA does) or the whole. `publication` monthly leaves out the days after the month before that of `to`, and
     lets statistics come out as late as they do. What is answered is about the world of `smes` enterprises and the
-    window of `days` business dates from `start`.
+    window of `days` business dates from `start`, or what `delivered` (a folder of truth) says was delivered last.
     """
 
     seed: int
@@ -44,7 +45,16 @@ class Behaviour:
     smes: int = 2000
     start: date = date(2026, 7, 6)
     days: int = 30
+    delivered: Path | None = None
     asked: list[str] = field(default_factory=list)
+
+    def world(self) -> tuple[int, int, date, int]:
+        """Seed, enterprises, first business date and number of dates of the world that answers are about."""
+        order = self.delivered / "order.json" if self.delivered else None
+        if order is None or not order.exists():
+            return self.seed, self.smes, self.start, self.days
+        given = json.loads(order.read_text())
+        return given["seed"], given["smes"], date.fromisoformat(given["start"]), given["days"]
 
 
 class Server:
@@ -138,16 +148,18 @@ def other_answer(behaviour: Behaviour, servers: OpenData, request: str, cookie: 
 
 def _handler(behaviour: Behaviour, known: World | None) -> type[BaseHTTPRequestHandler]:
     lock = threading.Lock()
-    window = periods(behaviour.start, behaviour.days)
-    servers: list[OpenData] = []
+    servers: dict[tuple[int, int, date, int], OpenData] = {}
 
     def others(request: str, cookie: str, asked: int) -> Answer:
-        # The world is made when it is first asked for, and reckons as it goes.
+        # A world is made when it is first asked for, and reckons as it goes.
         with lock:
-            if not servers:
-                world = known or World(behaviour.seed, make(behaviour.seed, behaviour.smes), window)
-                servers.append(OpenData(world, behaviour.publication))
-            return other_answer(behaviour, servers[0], request, cookie, asked)
+            wanted = behaviour.world()
+            if wanted not in servers:
+                seed, smes, start, days = wanted
+                servers.clear()
+                world = known or World(seed, make(seed, smes), periods(start, days))
+                servers[wanted] = OpenData(world, behaviour.publication)
+            return other_answer(behaviour, servers[wanted], request, cookie, asked)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

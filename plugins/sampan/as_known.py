@@ -92,7 +92,9 @@ def _begin(connection: Connection, known_on: date | datetime, basis: str, schema
     if not batches:
         raise PermanentFailure(Problem("as_known.nothing", f"no batch that is there was {basis} by {known_on}"))
     build_no = connection.execute(
-        "insert into ops.build (state, as_of_date) values ('as_known', %s) returning build_no", [as_of_date]
+        "insert into ops.build (state, as_of_date, judged_at) values ('as_known', %s, least(%s, ops.now()))"
+        " returning build_no",
+        [as_of_date, until],
     ).fetchone()[0]  # type: ignore[index]
     connection.execute(
         f"insert into ops.build_batch (build_no, batch_id) select {build_no}, batch_id from ops.batch"

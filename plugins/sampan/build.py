@@ -127,7 +127,8 @@ def _begin(connection: psycopg.Connection[Any], force: bool, full_refresh: bool)
             connection.execute("delete from ops.build_step where build_no = %s", [build_no])
             _clear(connection)
             connection.execute(
-                "update ops.build set state = 'open', built_at = null, full_refresh = full_refresh or %s,"
+                "update ops.build set state = 'open', built_at = null, judged_at = ops.now(),"
+                " full_refresh = full_refresh or %s,"
                 " as_of_date = (select max(business_date) from ops.batches_built) where build_no = %s",
                 [full_refresh or _mostly_new(connection) or _keeps_deleted(connection), build_no],
             )

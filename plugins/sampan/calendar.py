@@ -11,16 +11,18 @@ HONG_KONG = ZoneInfo("Asia/Hong_Kong")
 
 
 @cache
-def _holidays(year: int) -> frozenset[date]:
-    import holidays
+def holidays(year: int) -> dict[date, str]:
+    """General holidays of Hong Kong in a year, with their English names."""
+    from holidays import country_holidays
 
     # General holidays are the statutory ones and those that the library calls optional, Good Friday among them.
-    return frozenset(holidays.country_holidays("HK", years=year, categories=("public", "optional")))
+    found = country_holidays("HK", years=year, categories=("public", "optional"), language="en_US")
+    return dict(found.items())
 
 
 def is_business_day(day: date) -> bool:
     """Monday to Friday and no general holiday of Hong Kong."""
-    return day.weekday() < 5 and day not in _holidays(day.year)
+    return day.weekday() < 5 and day not in holidays(day.year)
 
 
 def business_days(start: date) -> Iterator[date]:

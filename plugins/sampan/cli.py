@@ -28,6 +28,7 @@ contracts_app = typer.Typer(no_args_is_help=True, help="The contracts of the fee
 quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that broke a rule: look, correct, replay, discard.")
 release_app = typer.Typer(no_args_is_help=True, help="Releases of the marts: make, list, show, roll back.")
 as_known_app = typer.Typer(no_args_is_help=True, help="Marts as known on an earlier date: make, list, drop.")
+calendar_app = typer.Typer(no_args_is_help=True, help="What is due when: days off, and the clock of the freshness.")
 identity_app = typer.Typer(no_args_is_help=True, help="Who is who: links that wait for a person.")
 consent_app = typer.Typer(no_args_is_help=True, help="Consents that let banks read: show, revoke.")
 retention_app = typer.Typer(no_args_is_help=True, help="Deleting what is past its retention, and the proof of it.")
@@ -36,6 +37,7 @@ identity_app.add_typer(review_app, name="review")
 app.add_typer(as_known_app, name="as-known-on")
 app.add_typer(consent_app, name="consent")
 app.add_typer(contracts_app, name="contracts")
+app.add_typer(calendar_app, name="calendar")
 app.add_typer(identity_app, name="identity")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(release_app, name="release")
@@ -181,10 +183,18 @@ def init() -> None:
 
 
 @app.command()
-def status() -> None:
-    """What each feed has delivered and what became of it, and what is broken now."""
+def status(
+    at: Annotated[
+        datetime | None, typer.Option("--now", help="Judge lateness at this time, in Hong Kong, instead of now.")
+    ] = None,
+) -> None:
+    """What each feed has delivered, what became of it, which deliveries are late and where, and what is broken now."""
+    from sampan import freshness
+    from sampan.calendar import HONG_KONG
     from sampan.warehouse import connect
 
+    moment = at.replace(tzinfo=HONG_KONG) if at else freshness.now()
+    owed = freshness.days(at=moment)
     with connect() as connection:
         rows = connection.execute(
             "select feed, count(*)::int, count(*) filter (where state = 'published')::int,"
@@ -195,13 +205,25 @@ def status() -> None:
             " max(business_date) filter (where state = 'published') from ops.batch group by feed order by feed"
         ).fetchall()
         broken = connection.execute(
-            "select feed, business_date, batch_id, problem from ops.batch where state = 'held'"
-            " union all select feed, business_date, null, problem from ops.delivery where problem is not null"
-            " order by 1, 2"
+            "select feed, business_date, batch_id, problem from ops.waiting order by feed, business_date, batch_id"
         ).fetchall()
     headings = ["feed", "batches", "published", "held", "on the way"]
     headings += ["rows published", "rows quarantined", "rows duplicate", "rows held", "latest date"]
     _table("Feeds", headings, rows)
+    tallies: dict[str, dict[str, int]] = {}
+    for row in owed:
+        tally = tallies.setdefault(row["feed"], dict.fromkeys(freshness.STATES, 0))
+        tally[row["state"]] += 1
+    counts = [(feed, *tally.values()) for feed, tally in tallies.items()]
+    _table(f"Deliveries owed until {moment:%F %R}, Hong Kong time", ["feed", *freshness.STATES.values()], counts)
+    late = [
+        (feed, str(first) if count == 1 else f"{first} to {last}", count, freshness.STATES[state])
+        for feed, state, first, last, count in freshness.spans(owed)
+    ]
+    if late:
+        _table("Missing now", ["feed", "dates", "deliveries", "where"], late)
+    else:
+        out.print("Nothing is late.")
     if broken:
         lines = [(feed, day, batch, str(Problem(**problem_of(problem)))) for feed, day, batch, problem in broken]
         _table("Broken now", ["feed", "date", "batch", "problem"], lines)
@@ -399,6 +421,61 @@ def contracts_derive() -> None:
 
     for path in derive.write():
         out.print(f"wrote {path}")
+
+
+# --- calendar ---------------------------------------------------------------------------------------------------------
+
+ForFeed = Annotated[str | None, typer.Option("--feed", help="Of this feed only; of all without it.")]
+OfDay = Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], help="The business date.")]
+
+
+@calendar_app.command("show")
+def calendar_show(feed: Feed, last: Annotated[int, typer.Option(help="So many of the latest.")] = 15) -> None:
+    """The deliveries that a feed owes: when each is due, when it came, its state now."""
+    from sampan import freshness
+
+    contracts_of.load(feed)
+    rows = [
+        (row["business_date"], f"{row['due_at']:%F %R}", f"{came:%F %R}" if (came := row["first_received_at"]) else "",
+         freshness.STATES[row["state"]], row["rows_published"])
+        for row in freshness.days(feed)[-last:]
+    ]  # fmt: skip
+    _table(feed, ["date", "due", "came", "state", "rows"], rows)
+
+
+@calendar_app.command("close")
+def calendar_close(
+    day: OfDay,
+    reason: Annotated[str, typer.Option(help="Why nothing is due, kept with the closure.")],
+    feed: ForFeed = None,
+) -> None:
+    """Nothing is due of a day: a typhoon, or a partner that was shut."""
+    from sampan import freshness
+
+    freshness.close(day.date(), reason, getpass.getuser(), feed)
+    out.print(f"{day.date()}: nothing is due of {feed or 'any feed'}; `sampan calendar reopen` takes it back.")
+
+
+@calendar_app.command("reopen")
+def calendar_reopen(day: OfDay, feed: ForFeed = None) -> None:
+    """Take a closure back."""
+    from sampan import freshness
+
+    if not freshness.reopen(day.date(), feed):
+        raise PermanentFailure(Problem("calendar.closure", f"{day.date()} is not closed for {feed or 'all feeds'}"))
+    out.print(f"{day.date()} counts again.")
+
+
+@calendar_app.command("clock")
+def calendar_clock(
+    at: Annotated[datetime | None, typer.Argument(help="A time in Hong Kong; back to now without it.")] = None,
+) -> None:
+    """Judge freshness at a time instead of now, for a simulated window or to look back. The ledger stays as it is."""
+    from sampan import freshness
+    from sampan.calendar import HONG_KONG
+
+    freshness.set_clock(at.replace(tzinfo=HONG_KONG) if at else None)
+    out.print(f"Freshness is judged at {freshness.now():%F %R}, Hong Kong time.")
 
 
 # --- quarantine -------------------------------------------------------------------------------------------------------

@@ -139,6 +139,12 @@ class Source:
         """Ending of a landed file: csv.gz, jsonl.zst, ..."""
         return self.format + {"none": "", "gzip": ".gz", "zstd": ".zst"}[self.compression]
 
+    @property
+    def asks_about(self) -> frozenset[str]:
+        """Feeds whose published rows say what the API is asked for."""
+        entries = (entry for request in self.requests for entry in request.each)
+        return frozenset(entry["feed"] for entry in entries if isinstance(entry, dict))
+
 
 @dataclass(frozen=True)
 class Calendar:

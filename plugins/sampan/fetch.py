@@ -19,10 +19,10 @@ import jmespath
 from psycopg import sql
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from sampan import rules
+from sampan import freshness, rules
 from sampan.calendar import today
 from sampan.contract import Contract, Request, load
-from sampan.errors import PermanentFailure, Problem, TransientFailure
+from sampan.errors import PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.land import listed, s3_errors
 from sampan.settings import settings
 from sampan.warehouse import connect
@@ -55,6 +55,7 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
                 " or delivery.problem ->> 'rule' = 'delivery.future_date' and delivery.business_date <= %s",
                 [uri, item["ETag"], feed, _date_of(contract, item["Key"]), item["LastModified"], item["Size"], today()],
             ).rowcount
+    freshness.looked(feed)
     return {"seen": seen}
 
 
@@ -81,15 +82,27 @@ class RefusedError(Exception):
 def _ask(contract: Contract, day: date) -> None:
     """Ask for everything as of a day, and put it into the drop prefix, named by its content."""
     source = contract.source
-    with httpx.Client(timeout=30, follow_redirects=True, headers={"User-Agent": "sampan"}) as client:
-        if source.format == "jsonl":
-            records = [record for request in source.requests for record in _records(client, request, day)]
-            body = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
-        else:
-            body = _again()(_get, client, source.requests[0], _filled(source.requests[0].parameters, day), day).content
+    try:
+        body = _answered(contract, day)
+    except SampanError as error:
+        # The partner was asked and gave nothing: whoever asks what is late should know that it was not for want of asking.
+        problem = error.problem if isinstance(error, PermanentFailure) else Problem("api.away", str(error))
+        freshness.looked(contract.feed, problem)
+        raise
     name = f"{contract.feed}_{hashlib.sha256(body).hexdigest()[:16]}.{source.extension}"
     with s3_errors():
         settings().s3().put_object(Bucket=settings().drop_bucket, Key=f"{contract.drop_prefix}{day}/{name}", Body=body)
+
+
+def _answered(contract: Contract, day: date) -> bytes:
+    """Everything that the API says as of a day, as one file."""
+    source = contract.source
+    with httpx.Client(timeout=30, follow_redirects=True, headers={"User-Agent": "sampan"}) as client:
+        if source.format == "jsonl":
+            records = [record for request in source.requests for record in _records(client, request, day)]
+            return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+        first = source.requests[0]
+        return _again()(_get, client, first, _filled(first.parameters, day), day).content
 
 
 def _again() -> Retrying:
@@ -171,10 +184,10 @@ def _all_pages(client: httpx.Client, request: Request, parameters: dict[str, str
         batch = jmespath.search(request.records, answer)
         if not isinstance(batch, list) or not all(isinstance(record, dict) for record in batch):
             raise PermanentFailure(Problem("api.shape", f"no list of records at {request.records}", url))
-        if not paging or not batch:
-            return records + batch
+        if not paging:
+            return batch
         digest = hashlib.sha256(json.dumps(batch, sort_keys=True).encode()).hexdigest()
-        if digest in digests:
+        if batch and digest in digests:
             raise TransientFailure(f"{url}: the page at offset {len(records)} repeats an earlier one")
         digests.add(digest)
         records += batch
@@ -186,7 +199,7 @@ def _all_pages(client: httpx.Client, request: Request, parameters: dict[str, str
             totals.add(total)
         if len(totals) > 1:
             raise TransientFailure(f"{url}: the total changed between pages: {sorted(totals)}")
-        if totals and len(records) >= next(iter(totals)):
+        if not batch or (totals and len(records) >= next(iter(totals))):
             break
         if not totals and len(batch) < int(paging["size"]):
             break

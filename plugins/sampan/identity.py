@@ -104,7 +104,7 @@ def _model() -> str:
 def _take_in(connection: psycopg.Connection[Any], whole: bool, last_decision_id: int) -> int:
     """Bring entities, names and keys up to date; temporary table `changed` holds the entities that are new or other."""
     if whole:
-        for table in ("identity_key", "identity_name", "identity_link", "identity_entity"):
+        for table in ("identity_key", "identity_name", "identity_link", "identity_seen", "identity_entity"):
             connection.execute(f"delete from ops.{table}")
     batches = [
         row[0]
@@ -123,6 +123,10 @@ def _take_in(connection: psycopg.Connection[Any], whole: bool, last_decision_id:
         [batches],
     )
     connection.execute("analyze seen")
+    connection.execute(
+        "insert into ops.identity_seen (feed, source, source_key) select distinct feed, source, source_key"
+        " from seen join ops.batch using (batch_id) on conflict do nothing"
+    )
     _drop_wrong_operators(connection)
     connection.execute(
         "create temporary table changed (source text, source_key text, number_before text, merchant_before text,"

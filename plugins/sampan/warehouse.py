@@ -10,13 +10,15 @@ import psycopg
 from psycopg import sql
 
 from sampan import rules
-from sampan.calendar import today
+from sampan.calendar import holidays, today
 from sampan.contract import Column, Contract, load_all
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.settings import HOME, ROLES, settings
 
 SCRIPTS = HOME / "infra" / "postgres"
 META = (sql.SQL("_batch_id bigint not null"), sql.SQL("_line bigint not null"))
+# No feed reaches further back.
+FIRST_YEAR = 2010
 # Errors that say "not now" rather than "never": the server is away or restarting, or a lock was not had in time.
 TRANSIENT = (
     psycopg.OperationalError,
@@ -54,12 +56,18 @@ def init() -> None:
         admin.execute("select pg_advisory_xact_lock(hashtext('sampan.init'))")
         _roles(admin)
         _apply(admin, "00_schemas.sql", None)
-        for script in sorted(SCRIPTS.glob("[1-9]?_*.sql")):
+        for script in sorted(SCRIPTS.glob("[1-8]?_*.sql")):
             first = script.read_text().splitlines()[0]
             _apply(admin, script.name, "sampan_builder" if "sampan_builder" in first else "sampan_loader")
         admin.execute("set local role sampan_loader")
         for contract in load_all().values():
             _feed_tables(admin, contract)
+        admin.execute("reset role")
+        # Reads feeds' tables, which are there now.
+        for script in sorted(SCRIPTS.glob("9?_*.sql")):
+            _apply(admin, script.name, "sampan_loader")
+        admin.execute("set local role sampan_loader")
+        _calendars(admin)
         admin.execute("reset role")
         _steward_grants(admin)
 
@@ -99,6 +107,28 @@ def _steward_grants(admin: psycopg.Connection) -> None:
         admin.execute(sql.SQL("grant usage on schema quarantine to {}").format(steward))
         admin.execute(sql.SQL("grant select on quarantine.{} to {}").format(sql.Identifier(contract.feed), steward))
     admin.execute("reset role")
+
+
+def _calendars(connection: psycopg.Connection) -> None:
+    """The release calendars of the contracts, and the holidays of the years that the platform has to do with."""
+    contracts = load_all()
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into ops.feed (feed, partner, title, source_kind, calendar_days, calendar_day, due_at, timezone,"
+            " missing, deadline_minutes) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (feed) do update"
+            " set partner = excluded.partner, title = excluded.title, source_kind = excluded.source_kind,"
+            " calendar_days = excluded.calendar_days, calendar_day = excluded.calendar_day, due_at = excluded.due_at,"
+            " timezone = excluded.timezone, missing = excluded.missing, deadline_minutes = excluded.deadline_minutes",
+            [
+                (c.feed, c.partner, c.title, c.source.kind, c.calendar.days, c.calendar.day, c.calendar.due,
+                 c.calendar.timezone, c.calendar.missing, c.calendar.deadline_minutes)
+                for c in contracts.values()
+            ],
+        )  # fmt: skip
+        cursor.execute("delete from ops.feed where feed <> all(%s)", [list(contracts)])
+        known = [(day, name) for year in range(FIRST_YEAR, today().year + 3) for day, name in holidays(year).items()]
+        cursor.execute("delete from ops.holiday")
+        cursor.executemany("insert into ops.holiday (day, name) values (%s, %s)", known)
 
 
 def _feed_tables(connection: psycopg.Connection, contract: Contract) -> None:

@@ -375,7 +375,7 @@ def test_gate_quarantines_what_cannot_be_split_and_publishes_all_else_when_some_
     contract = contract_of(feed)
     given = [
         {name: (text or "").replace(",", " ").replace('"', "") or None for name, text in row.items()}
-        for row in rows(feed, 400)
+        for row in rows(feed, 800)
     ]
     lines = lines_of(feed, given)
     spoilt = {
@@ -385,12 +385,12 @@ def test_gate_quarantines_what_cannot_be_split_and_publishes_all_else_when_some_
         52: ("only one field", "record.too_few_fields"),
         200: ('"x"y,' + lines[200].split(",", 1)[1], "record.bad_quote"),
         300: ('"' + lines[300], "record.unclosed_quote"),
-        400: ('"' + lines[400], "record.unclosed_quote"),
+        800: ('"' + lines[800], "record.unclosed_quote"),
     }
     for place, (line, _) in spoilt.items():
         lines[place] = line
     batch = ingested(partner, feed, body_of(feed, lines))
-    assert (batch["rows_published"], batch["rows_quarantined"]) == (393, 7), batch["problem"]
+    assert (batch["rows_published"], batch["rows_quarantined"]) == (793, 7), batch["problem"]
     assert partner.quarantined(feed) == [(place + 1, [rule]) for place, (_, rule) in spoilt.items()]
     assert partner.raw(feed) == stored(contract, [row for place, row in enumerate(given, 1) if place not in spoilt])
 

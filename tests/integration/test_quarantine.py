@@ -23,7 +23,13 @@ def spoilt(feed: str, count: int = 1) -> tuple[list[dict], list[dict]]:
     given, contract = rows(feed, MANY), contract_of(feed)
     others = [c for c in contract.stored if not c.primary_key and not c.enum]
     needed = next((c.name for c in others if c.required), None)
-    bad = {needed: None} if needed else {next(c.name for c in others if "exclusiveMinimum" in c.options): "-1"}
+    if needed:
+        bad = {needed: None}
+    elif above := next((c.name for c in others if "exclusiveMinimum" in c.options), None):
+        bad = {above: "-1"}
+    else:
+        short = next(c for c in others if "maxLength" in c.options)
+        bad = {short.name: "x" * (short.options["maxLength"] + 1)}
     return [row | bad if n < count else row for n, row in enumerate(given)], given
 
 

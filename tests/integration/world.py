@@ -25,7 +25,8 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from sampan import build, fetch, gate, land, load, publish, release, warehouse
+from sampan import build, fetch, freshness, gate, land, load, publish, release, warehouse
+from sampan.calendar import HONG_KONG
 from sampan.contract import load_all
 from sampan.settings import read_env_file, settings
 
@@ -50,13 +51,15 @@ KEPT = os.environ.get("SAMPAN_TEST_WORLD")
 class Simulated:
     """A world and the warehouse that it was released in.
 
-    `frames` has by feed what was published, in order of receipt: the columns of raw and `business_date`. `population` is
+    `frames` has by feed what was published, in order of receipt: the columns of raw and `business_date`;
+    `delivered` the business dates of its deliveries, empty ones included. `population` is
     the truth about the enterprises, one row each; `truth` the simulation with everything that was planted.
     """
 
     truth: World
     environment: dict[str, str]
     frames: dict[str, pl.DataFrame] = field(default_factory=dict)
+    delivered: dict[str, list[date]] = field(default_factory=dict)
 
     @property
     def population(self) -> pl.DataFrame:
@@ -67,6 +70,11 @@ class Simulated:
     def last(self) -> date:
         """The business date as of which everything is known."""
         return self.truth.last
+
+    @property
+    def judged_at(self) -> datetime:
+        """Time at which the freshness of the feeds is judged."""
+        return datetime.combine(self.last + timedelta(days=1), time_of_day(12), HONG_KONG)
 
     def read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a query as the role of BI tools."""
@@ -90,6 +98,9 @@ def make_world(environment: Mapping[str, str]) -> Simulated:
     made = Simulated(_simulation(), dict(environment))
     with made.installed():
         _publish(made)
+        freshness.set_clock(made.judged_at)
+        for feed in load_all():
+            freshness.looked(feed, at=made.judged_at)
         build.run()
         release.gate()
         release.run()
@@ -109,6 +120,7 @@ def _publish(world: Simulated) -> None:
 
     def receive(feed: str, day: date, rows: pl.DataFrame) -> None:
         publish_frame(feed, day, rows, datetime.combine(day + timedelta(days=1), RECEIVED))
+        world.delivered.setdefault(feed, []).append(day)
         parts.setdefault(feed, []).append(rows.with_columns(pl.lit(day).alias("business_date")))
 
     with _served(world) as feeds:
@@ -128,6 +140,7 @@ def _publish(world: Simulated) -> None:
                     fetch.run(feed, day)
                     for step in (land, load, gate, publish):
                         step.run(feed)
+                    world.delivered.setdefault(feed, []).append(day)
     world.frames = {feed: pl.concat(frames, how="vertical_relaxed") for feed, frames in parts.items()}
     _keep_served(world, feeds)
 

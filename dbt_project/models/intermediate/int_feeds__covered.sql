@@ -1,5 +1,5 @@
 -- One row per feed: how far it has come. A day on which another feed of the same calendar delivered and this one did not
--- (late, or held by its gate) ends what is complete, unless the contract accepts that nothing comes.
+-- ends what is complete, unless the contract accepts that nothing comes; so does any delivery that is held, or late here.
 {{ config(materialized='view') }}
 
 with feeds as (
@@ -42,12 +42,32 @@ expected as (
     left join batches on feeds.feed = batches.feed and due_dates.business_date = batches.business_date
 ),
 
+stuck as (
+    select
+        feed,
+        business_date
+    from {{ ref('stg_ops__feed_days') }}
+    where state in ('held', 'late_here')
+),
+
+missed as (
+    select
+        feed,
+        business_date
+    from expected
+    where not is_there
+    union all
+    select
+        feed,
+        business_date
+    from stuck
+),
+
 gaps as (
     select
         feed,
         min(business_date) as first_gap
-    from expected
-    where not is_there
+    from missed
     group by feed
 ),
 

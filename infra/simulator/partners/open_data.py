@@ -383,9 +383,10 @@ def holidays(world: World, language: str) -> list[tuple[date, str]]:
     """General holidays of the year before to the year after the window's, with their names."""
     import holidays as library
 
+    kinds = ("public", "optional")
     years = range(world.first.year - 1, world.first.year + 2)
     names = {"en": "en_HK", "tc": "zh_HK", "sc": "zh_CN"}
-    return sorted(library.country_holidays("HK", years=years, language=names[language]).items())
+    return sorted(library.country_holidays("HK", years=years, categories=kinds, language=names[language]).items())
 
 
 def packages(world: World) -> list[dict[str, Any]]:

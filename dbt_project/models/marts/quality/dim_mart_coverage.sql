@@ -1,0 +1,77 @@
+-- One row per mart and feed that it is made from: up to which day the feed is complete in this release, and whether it lags
+-- behind the others, so that nobody reads a stale feed beside a fresh one without knowing.
+with made_from as (
+    {{ marts_and_feeds() }}
+),
+
+feeds as (
+    select * from {{ ref('feeds') }}
+),
+
+covered as (
+    select * from {{ ref('int_feeds__covered') }}
+),
+
+owed as (
+    select
+        feed,
+        count(case when state = 'late_at_partner' then 1 end) as late_at_partner_count,
+        count(case when state = 'late_here' then 1 end) as late_here_count,
+        count(case when state = 'held' then 1 end) as held_count
+    from {{ ref('stg_ops__feed_days') }}
+    group by feed
+),
+
+open_build as (
+    select build_no from {{ ref('stg_ops__open_build') }}
+),
+
+by_feed as (
+    select
+        made_from.mart,
+        made_from.feed,
+        feeds.title,
+        feeds.calendar_days,
+        covered.first_date,
+        covered.last_date,
+        covered.last_complete_date,
+        case
+            when covered.first_date is null then 'nothing'
+            when owed.held_count > 0 then 'held'
+            when owed.late_here_count > 0 then 'late_here'
+            when owed.late_at_partner_count > 0 then 'late_at_partner'
+            else 'complete'
+        end as state,
+        coalesce(owed.held_count + owed.late_here_count + owed.late_at_partner_count, 0) as missing_delivery_count
+    from made_from
+    inner join feeds on made_from.feed = feeds.feed
+    left join covered on made_from.feed = covered.feed
+    left join owed on made_from.feed = owed.feed
+),
+
+final as (
+    select
+        by_feed.mart,
+        by_feed.feed,
+        cast(by_feed.title as text) as feed_title,
+        by_feed.first_date,
+        by_feed.last_date,
+        by_feed.last_complete_date,
+        cast(by_feed.state as text) as state,
+        cast(by_feed.missing_delivery_count as integer) as missing_delivery_count,
+        coalesce(
+            by_feed.last_complete_date
+            < max(by_feed.last_complete_date) over (partition by by_feed.mart, by_feed.calendar_days),
+            true
+        ) as is_behind,
+        case
+            when count(by_feed.last_complete_date) over (partition by by_feed.mart)
+                = count(*) over (partition by by_feed.mart)
+                then min(by_feed.last_complete_date) over (partition by by_feed.mart)
+        end as mart_complete_date,
+        open_build.build_no as release_no
+    from by_feed
+    cross join open_build
+)
+
+select * from final

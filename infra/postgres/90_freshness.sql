@@ -1,0 +1,333 @@
+-- Which delivery is due when, and what became of it. Applied as sampan_loader after the feeds' tables; safe to apply again.
+create table if not exists ops.feed (
+    feed text primary key,
+    partner text not null,
+    title text not null,
+    source_kind text not null check (source_kind in ('s3', 'api')),
+    calendar_days text not null check (calendar_days in ('business', 'daily', 'weekly', 'monthly', 'event')),
+    calendar_day integer,
+    due_at time not null,
+    timezone text not null,
+    missing text not null check (missing in ('late', 'accept')),
+    deadline_minutes integer not null,
+    added_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.feed is 'Release calendar of each feed, from its contract; written by `sampan init`.';
+comment on column ops.feed.calendar_day is 'Day of the week (1 Monday) of a weekly delivery, day of the month of a monthly one.';
+
+create table if not exists ops.holiday (
+    day date primary key,
+    name text not null
+);
+comment on table ops.holiday is 'General holidays of Hong Kong as the software knows them; the feed hk_public_holidays has the word on its years.';
+
+create table if not exists ops.closure (
+    day date not null,
+    feed text,
+    reason text not null check (reason <> ''),
+    decided_by text not null,
+    decided_at timestamptz not null default clock_timestamp(),
+    unique nulls not distinct (day, feed)
+);
+comment on table ops.closure is 'Days on which nothing is due, of one feed or of all: a typhoon, a partner that was shut.';
+
+create table if not exists ops.look (
+    feed text primary key,
+    looked_at timestamptz not null,
+    problem jsonb
+);
+comment on table ops.look is 'When the platform last looked for deliveries of a feed, and what the partner''s API said if it gave none.';
+
+create table if not exists ops.clock (
+    stands_at timestamptz not null
+);
+create unique index if not exists clock_is_one on ops.clock ((true));
+comment on table ops.clock is 'The time at which freshness is judged, where that is not now: for simulated windows and for looking back.';
+
+create or replace function ops.now() returns timestamptz
+language sql stable as $$
+    select coalesce((select stands_at from ops.clock), clock_timestamp())
+$$;
+comment on function ops.now is 'The time at which freshness is judged.';
+
+alter table ops.build add column if not exists judged_at timestamptz not null default clock_timestamp();
+comment on column ops.build.judged_at is 'Time at which the freshness of its feeds was judged.';
+
+create or replace view ops.general_holiday as
+with listed as (
+    select
+        extract(year from starts_on)::integer as year,
+        generate_series(starts_on, ends_on - 1, interval '1 day')::date as day,
+        summary,
+        business_date,
+        received_at,
+        batch_id
+    from raw.hk_public_holidays
+    inner join ops.batch on batch_id = _batch_id
+    where language = 'en'
+),
+newest as (
+    select distinct on (year) year, batch_id from listed order by year, business_date desc, received_at desc, batch_id desc
+)
+select distinct day, summary as name, 'hk_public_holidays' as source
+from listed
+inner join newest using (year, batch_id)
+union all
+select day, name, 'software' as source
+from ops.holiday
+where extract(year from day)::integer not in (select year from newest);
+comment on view ops.general_holiday is 'General holidays: of a year that hk_public_holidays covers, as it lists them.';
+
+-- A slot is a delivery that a feed owes: of one business date, or of the days between two dates of a weekly or monthly
+-- calendar. A partner hands over on the morning of the next business day, or next date of its calendar; an API is asked
+-- on the day itself. Deadline: when the platform has to have published what came in time.
+create or replace function ops.feed_days(as_of timestamptz, only_built boolean default false)
+returns table (
+    feed text, business_date date, last_date date, due_at timestamptz, deadline_at timestamptz, state text, deliveries
+    bigint, held_deliveries bigint, first_received_at timestamptz, published_at timestamptz, rows_published bigint,
+    rows_late bigint
+)
+language sql stable set search_path = pg_catalog as $$
+with feeds as (
+    select
+        feed.*,
+        least(firsts.day, cast(timezone(feed.timezone, feed.added_at) as date)) as first_date,
+        cast(timezone(feed.timezone, as_of) as date) as today,
+        greatest(look.looked_at, firsts.landed_at) as looked_at
+    from ops.feed
+    left join (
+        select batch.feed, min(batch.business_date) as day, max(batch.landed_at) as landed_at
+        from ops.batch group by batch.feed
+    ) as firsts using (feed)
+    left join ops.look using (feed)
+),
+
+days as (
+    select
+        cast(day as date) as day,
+        extract(isodow from day) < 6
+        and day not in (select holiday.day from ops.general_holiday as holiday)
+        and day not in (select closure.day from ops.closure where closure.feed is null) as is_business
+    from generate_series(
+        (select min(first_date) - 62 from feeds), (select max(today) + 62 from feeds), interval '1 day'
+    ) as day
+),
+
+business as (
+    select day, lead(day) over (order by day) as next_day from days where is_business
+),
+
+scheduled as (
+    select feeds.feed, days.day, lead(days.day) over (partition by feeds.feed order by days.day) as next_day
+    from feeds
+    inner join days
+        on case feeds.calendar_days
+            when 'daily' then true
+            when 'weekly' then extract(isodow from days.day) = feeds.calendar_day
+            when 'monthly' then extract(day from days.day) = feeds.calendar_day
+            else false
+        end
+),
+
+slots as (
+    select
+        feeds.feed,
+        business.day as business_date,
+        business.day as last_date,
+        case feeds.source_kind when 'api' then business.day else business.next_day end as due_on
+    from feeds
+    inner join business on business.day between feeds.first_date and feeds.today
+    where feeds.calendar_days = 'business'
+    union all
+    select
+        feeds.feed,
+        scheduled.day,
+        scheduled.next_day - 1,
+        case
+            when feeds.calendar_days = 'daily' then case feeds.source_kind when 'api' then scheduled.day else scheduled.next_day end
+            else (
+                select min(business.day) from business
+                where business.day >= case feeds.source_kind when 'api' then scheduled.day else scheduled.next_day end
+            )
+        end
+    from feeds
+    inner join scheduled on feeds.feed = scheduled.feed
+    where scheduled.next_day > feeds.first_date and scheduled.day <= feeds.today
+),
+
+items as (
+    select
+        batch.feed,
+        batch.business_date,
+        case
+            when batch.state = 'held' then 'held'
+            when batch.state <> 'published' or (only_built and built.batch_id is null) then 'on_the_way'
+            else 'published'
+        end as state,
+        batch.received_at,
+        batch.published_at,
+        batch.rows_published
+    from ops.batch
+    left join ops.batches_built as built on only_built and batch.batch_id = built.batch_id
+    where batch.origin = 'delivery' and batch.received_at <= ops.known_until()
+    union all
+    select
+        delivery.feed,
+        delivery.business_date,
+        case when delivery.problem is null then 'on_the_way' else 'held' end,
+        delivery.received_at,
+        null,
+        null
+    from ops.delivery
+    where delivery.batch_id is null and delivery.business_date is not null and delivery.received_at <= ops.known_until()
+),
+
+by_slot as (
+    select
+        slots.feed,
+        slots.business_date,
+        count(*) as deliveries,
+        count(*) filter (where items.state = 'held') as held_deliveries,
+        count(*) filter (where items.state = 'on_the_way') as deliveries_on_the_way,
+        min(items.received_at) filter (where items.state = 'published') as first_received_at,
+        min(items.published_at) filter (where items.state = 'published') as published_at,
+        sum(items.rows_published) filter (where items.state = 'published') as rows_published,
+        (array_agg(items.rows_published order by items.received_at) filter (where items.state = 'published'))[1] as first_rows
+    from slots
+    cross join lateral generate_series(slots.business_date, slots.last_date, interval '1 day') as of_slot (day)
+    inner join items on slots.feed = items.feed and items.business_date = cast(of_slot.day as date)
+    group by slots.feed, slots.business_date
+),
+
+-- An API is asked as of a day and tells of those before as well: what a later answer covers is not missing.
+answered as (
+    select items.feed, max(items.business_date) as through
+    from items
+    inner join feeds on items.feed = feeds.feed
+    where feeds.source_kind = 'api' and items.state = 'published'
+    group by items.feed
+),
+
+timed as (
+    select
+        slots.*,
+        feeds.missing,
+        feeds.looked_at,
+        timezone(feeds.timezone, slots.due_on + feeds.due_at) as due_at,
+        timezone(feeds.timezone, slots.due_on + feeds.due_at) + make_interval(mins => feeds.deadline_minutes) as deadline_at,
+        coalesce(answered.through >= slots.business_date, false) as is_answered
+    from slots
+    inner join feeds on slots.feed = feeds.feed
+    left join answered on slots.feed = answered.feed
+    where not exists (
+        select from ops.closure where closure.day = slots.business_date and closure.feed = slots.feed
+    )
+)
+
+select
+    timed.feed,
+    timed.business_date,
+    timed.last_date,
+    timed.due_at,
+    timed.deadline_at,
+    case
+        when by_slot.first_received_at is not null or timed.is_answered then 'arrived'
+        when by_slot.held_deliveries > 0 then 'held'
+        when as_of < case when by_slot.deliveries_on_the_way > 0 then timed.deadline_at else timed.due_at end then 'not_yet_due'
+        when by_slot.deliveries_on_the_way > 0 then 'late_here'
+        when timed.looked_at is null or timed.looked_at < timed.due_at
+            then case when as_of < timed.deadline_at then 'not_yet_due' else 'late_here' end
+        when timed.missing = 'accept' then 'accepted'
+        else 'late_at_partner'
+    end,
+    coalesce(by_slot.deliveries, 0),
+    coalesce(by_slot.held_deliveries, 0),
+    by_slot.first_received_at,
+    by_slot.published_at,
+    coalesce(by_slot.rows_published, 0)::bigint,
+    case when by_slot.first_received_at > timed.due_at then coalesce(by_slot.first_rows, 0) else 0 end
+from timed
+left join by_slot on timed.feed = by_slot.feed and timed.business_date = by_slot.business_date
+$$;
+comment on function ops.feed_days is
+'One row per feed and delivery that it owes, from its first to now, in one of these states: arrived; not_yet_due;
+late_at_partner; late_here (delivered and not published by its deadline, or nobody looked); held (by the gate, or refused at
+the door); accepted (nothing came, and the contract is content with that). `as_of` moves the clock, not the ledger;
+`only_built` takes for arrived what the build under way took in.';
+
+create or replace view ops.feed_day as
+select * from ops.feed_days(ops.now());
+comment on view ops.feed_day is 'One row per feed and delivery that it owes, with its state now.';
+
+create or replace view ops.feed_day_built as
+select days.*, build.build_no, build.judged_at
+from ops.build
+inner join ops.open_build using (build_no)
+cross join lateral ops.feed_days(build.judged_at, true) as days;
+comment on view ops.feed_day_built is 'ops.feed_day as the build under way sees it: at the time at which it was begun.';
+
+create or replace view ops.feed_now as
+select
+    feed.feed,
+    feed.partner,
+    case
+        when count(*) filter (where day.state = 'held') > 0 then 'held'
+        when count(*) filter (where day.state = 'late_here') > 0 then 'late_here'
+        when count(*) filter (where day.state = 'late_at_partner') > 0 then 'late_at_partner'
+        when count(*) filter (where day.state = 'arrived') > 0 then 'arrived'
+        else 'not_yet_due'
+    end as state,
+    count(*) filter (where day.state = 'late_at_partner') as days_late_at_partner,
+    count(*) filter (where day.state = 'late_here') as days_late_here,
+    count(*) filter (where day.state = 'held') as days_held,
+    min(day.business_date) filter (where day.state in ('held', 'late_here', 'late_at_partner')) as broken_since,
+    max(day.business_date) filter (where day.state = 'arrived') as last_arrived,
+    min(day.due_at) filter (where day.state = 'not_yet_due') as next_due_at
+from ops.feed
+left join ops.feed_day as day using (feed)
+group by feed.feed, feed.partner;
+comment on view ops.feed_now is 'One row per feed: the worst of its open states now, and how many days are in each.';
+
+create or replace view ops.waiting as
+select feed, business_date, batch_id, received_at, rows_held, problem
+from ops.batch as held
+where
+    state = 'held' and received_at <= ops.known_until()
+    and not exists (
+        select from ops.batch as later
+        where
+            later.feed = held.feed and later.business_date = held.business_date and later.state = 'published'
+            and later.received_at > held.received_at
+    )
+union all
+select feed, business_date, null, received_at, null, problem
+from ops.delivery
+where problem is not null and received_at <= ops.known_until();
+comment on view ops.waiting is 'What is held by the gate or was refused at the door, and that no later delivery took the place of.';
+
+create or replace view ops.batch_seen as
+select
+    batch_id,
+    feed,
+    business_date,
+    origin,
+    case
+        when ops.as_known_no() is null or state <> 'published' then state
+        when batch_id in (select batch_id from ops.build_batch where build_no = ops.as_known_no()) then state
+        else 'gated'
+    end as state,
+    received_at,
+    case when published_at < ops.known_until() then published_at end as published_at,
+    rows_in,
+    rows_published,
+    rows_quarantined,
+    rows_duplicate
+from ops.batch
+where received_at <= ops.known_until();
+comment on view ops.batch_seen is 'The ledger, without what came after the time that a session looks back to.';
+
+create or replace view ops.gate_result_seen as
+select * from ops.gate_result where checked_at <= ops.known_until();
+comment on view ops.gate_result_seen is 'What was asked, without what was asked after the time that a session looks back to.';
+
+grant select on all tables in schema ops to sampan_builder;

@@ -1,0 +1,95 @@
+"""Freshness and quality of the feeds, reckoned from the contracts' calendars and from what was published."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+import polars as pl
+import psycopg
+from sampan.calendar import HONG_KONG, is_business_day
+from sampan.contract import load, load_all
+from sampan.settings import settings
+
+from tests.integration.world import RECEIVED, Simulated
+
+# What each feed that names somebody knows them by: kind of identifier, columns of the identifier.
+NAMING = {
+    "business_register": ("number", ["brn"]),
+    "companies_registry": ("number", ["brn"]),
+    "festival_participants": ("shop", ["platform", "store_id"]),
+    "funding_applications": ("number", ["brn"]),
+    "hkecic_policies": ("number", ["brn"]),
+    "platform_orders": ("shop", ["platform", "store_id"]),
+    "quality_marks": ("certificate", ["scheme", "certificate_no"]),
+    "trade_missions": ("mission", ["event_id", "participant_no"]),
+}
+
+
+def owed_by(feed: str, first: date, until: date) -> dict[date, tuple[date, datetime]]:
+    """What a feed owes by its contract, reckoned day by day: first day to (last day, due)."""
+    calendar, api = load(feed).calendar, load(feed).source.kind == "api"
+
+    def is_release_day(day: date) -> bool:
+        if calendar.days == "business":
+            return is_business_day(day)
+        return calendar.day == (day.isoweekday() if calendar.days == "weekly" else day.day)
+
+    def following(day: date) -> date:
+        while not is_release_day(day := day + timedelta(days=1)):
+            pass
+        return day
+
+    found, day = {}, first
+    while not is_release_day(day):
+        day -= timedelta(days=1 if calendar.days != "business" else -1)
+    while day <= until:
+        due_on = day if api else following(day)
+        while not is_business_day(due_on):
+            due_on += timedelta(days=1)
+        last = day if calendar.days == "business" else following(day) - timedelta(days=1)
+        found[day] = (last, datetime.combine(due_on, time.fromisoformat(calendar.due), HONG_KONG))
+        day = following(day)
+    return found
+
+
+def question_23(world: Simulated) -> list[tuple[Any, ...]]:
+    """Feed, state, last business date, deliveries missing, late rows, failed expectations, share of unmatched names."""
+    linked = _linked(world)
+    rows = []
+    for feed in sorted(load_all()):
+        frame = world.frames[feed]
+        missing, late = _missing_and_late(world, feed, frame)
+        unmatched = None
+        if feed in NAMING:
+            source, columns = NAMING[feed]
+            named = set(frame.select(pl.concat_str(columns, separator=":")).to_series().drop_nulls())
+            unmatched = 100 * sum((source, key) not in linked for key in named) / len(named)
+        state = "late_at_partner" if missing else "well"
+        # Nothing in this world breaks a rule.
+        rows.append((feed, state, frame["business_date"].max(), missing, late, 0, unmatched))
+    return rows
+
+
+def _missing_and_late(world: Simulated, feed: str, frame: pl.DataFrame) -> tuple[int, int]:
+    """Deliveries owed by now that did not come, and rows of those that came after they were due."""
+    contract = load(feed)
+    rows_of = dict(frame.group_by("business_date").len().iter_rows())
+    came = world.delivered[feed]
+    missing = late = 0
+    for first, (last, due) in owed_by(feed, min(came), world.judged_at.date()).items():
+        within = [day for day in came if first <= day <= last]
+        covered = contract.source.kind == "api" and max(came) >= first
+        if within:
+            received = datetime.combine(min(within) + timedelta(days=1), RECEIVED, HONG_KONG)
+            late += rows_of.get(min(within), 0) if received > due else 0
+        elif not covered and contract.calendar.missing == "late" and due <= world.judged_at:
+            missing += 1
+    return missing, late
+
+
+def _linked(world: Simulated) -> set[tuple[str, str]]:
+    """The entities that the linkage knows; how well it does is measured elsewhere."""
+    with world.installed(), psycopg.connect(settings().dsn("loader")) as connection:
+        query = "select source, source_key from ops.identity_link where state = 'linked'"
+        return set(connection.execute(query).fetchall())

@@ -1,0 +1,321 @@
+"""What is due when, and where it is stuck: the same function is behind the marts, `sampan status` and these tests."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime, timedelta
+
+import pytest
+from sampan import build, fetch, freshness, release
+from sampan.calendar import HONG_KONG
+from sampan.contract import load, load_all
+from sampan.errors import PermanentFailure, TransientFailure
+from sampan.settings import settings
+
+from infra.simulator.serve import Behaviour, Server
+from tests.integration.answers.quality import owed_by
+from tests.integration.published import publish, publish_csv
+
+FEED = "customs_declarations"  # due at 07:30 on the next business day, published an hour later
+MONDAY, TUESDAY = date(2026, 7, 6), date(2026, 7, 7)
+ROW = {"declaration_no": "D000000001"}
+
+
+def hkt(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=HONG_KONG)
+
+
+def state(at: str, day: date = TUESDAY, feed: str = FEED) -> str | None:
+    """State of one delivery at a time, None where none is owed."""
+    found = {row["business_date"]: row["state"] for row in freshness.days(feed, hkt(at))}
+    return found.get(day)
+
+
+def owed(at: str, feed: str = FEED) -> dict[date, dict]:
+    return {row["business_date"]: row for row in freshness.days(feed, hkt(at))}
+
+
+@pytest.fixture
+def begun(sampan):
+    """A feed whose first delivery, of Monday, arrived in time; the platform looked for the next one when it was told to."""
+    number = publish(FEED, MONDAY, [ROW], received_at="2026-07-07 07:10+08")
+    looks("2026-07-07 07:30")
+    sampan.rows("update ops.batch set landed_at = '2026-07-07 07:30+08' where batch_id = %s returning 1", number)
+    return sampan
+
+
+def looks(at: str) -> None:
+    freshness.looked(FEED, at=hkt(at))
+
+
+# --- the four states --------------------------------------------------------------------------------------------------
+
+
+def test_a_delivery_is_late_at_the_partner_when_it_was_looked_for_in_vain(begun):
+    looks("2026-07-08 07:30")
+    assert state("2026-07-08 07:29") == "not_yet_due"
+    assert state("2026-07-08 07:31") == "late_at_partner"
+    assert state("2026-07-09 12:00") == "late_at_partner"
+
+
+def test_a_delivery_is_late_here_when_nobody_looked_until_the_deadline(begun):
+    assert state("2026-07-08 08:29") == "not_yet_due"
+    assert state("2026-07-08 08:31") == "late_here"
+
+
+def test_a_delivery_is_late_here_when_it_came_and_is_not_published_by_its_deadline(begun):
+    looks("2026-07-08 07:30")
+    begun.deliver(FEED, TUESDAY, "delivery.csv.gz", b"waits")
+    fetch.run(FEED)
+    assert state("2026-07-08 08:29") == "not_yet_due"
+    assert state("2026-07-08 08:31") == "late_here"
+
+
+def test_a_delivery_is_held_until_another_of_the_day_arrives_when_the_gate_holds_it(begun):
+    begun.deliver(FEED, TUESDAY, "delivery.csv.gz", b"this is no gzip at all")
+    begun.ingest(FEED)
+    assert state("2026-07-07 22:00") == "held"
+    publish(FEED, TUESDAY, [ROW], received_at="2026-07-08 07:00+08")
+    (row,) = [row for row in freshness.days(FEED, hkt("2026-07-08 12:00")) if row["business_date"] == TUESDAY]
+    assert (row["state"], row["deliveries"], row["held_deliveries"], row["rows_late"]) == ("arrived", 2, 1, 0)
+
+
+def test_a_delivery_is_held_when_it_was_refused_at_the_door(begun):
+    begun.deliver(FEED, TUESDAY, "delivery.csv.gz", b"")
+    begun.ingest(FEED)
+    assert state("2026-07-08 12:00") == "held"
+
+
+def test_a_late_delivery_arrives_afterwards_and_its_rows_count_as_late_but_those_of_its_correction_do_not(begun):
+    looks("2026-07-08 07:30")
+    assert state("2026-07-08 11:00") == "late_at_partner"
+    publish(FEED, TUESDAY, [ROW, ROW | {"line_no": 2}], received_at="2026-07-08 11:30+08")
+    publish(FEED, TUESDAY, [ROW | {"line_no": n} for n in range(3, 9)], received_at="2026-07-09 11:30+08")
+    row = owed("2026-07-08 12:00")[TUESDAY]
+    assert (row["state"], row["rows_published"], row["rows_late"]) == ("arrived", 8, 2)
+    assert owed("2026-07-08 12:00")[MONDAY]["rows_late"] == 0
+
+
+def test_nothing_is_missed_when_the_contract_is_content_with_nothing(sampan):
+    feed = "funding_payments"
+    publish(feed, MONDAY, [{"payment_no": "P1", "application_no": "A1"}])
+    assert state("2026-07-08 08:00", feed=feed) == "not_yet_due"
+    assert state("2026-07-08 12:00", feed=feed) == "accepted"
+
+
+def test_an_earlier_day_of_an_api_is_not_missing_when_a_later_answer_covers_it(sampan):
+    feed = "hkma_exchange_rates"
+    publish(feed, MONDAY, [{"end_of_day": MONDAY}])
+    assert [row["state"] for row in freshness.days(feed, hkt("2026-07-09 20:00"))] == ["arrived"] + [
+        "late_at_partner"
+    ] * 3
+    publish(feed, date(2026, 7, 9), [{"end_of_day": TUESDAY}])
+    assert [row["state"] for row in freshness.days(feed, hkt("2026-07-09 20:00"))] == ["arrived"] * 4
+
+
+def test_an_api_that_gives_nothing_is_late_itself_and_what_it_said_is_kept(sampan, monkeypatch):
+    feed = "hkma_exchange_rates"
+    with Server(Behaviour(1, "failure")) as server:
+        monkeypatch.setenv("SAMPAN_HKMA_URL", server.url)
+        settings.cache_clear()
+        with pytest.raises(TransientFailure):
+            fetch.run(feed, MONDAY)
+    publish(feed, MONDAY, [{"end_of_day": MONDAY}])
+    assert state("2026-07-07 20:00", feed=feed) == "late_at_partner"
+    ((problem,),) = sampan.rows("select problem from ops.look where feed = %s", feed)
+    assert problem["rule"] == "api.away"
+
+
+# --- days off ---------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_due_of_a_holiday_and_the_day_before_is_due_after_it(sampan):
+    publish(FEED, date(2026, 6, 30), [ROW])
+    found = owed("2026-07-03 12:00")
+    assert date(2026, 7, 1) not in found
+    assert found[date(2026, 6, 30)]["due_at"] == hkt("2026-07-02 07:30")
+
+
+def test_the_holidays_that_the_government_lists_have_the_word_on_the_years_they_cover(sampan):
+    publish(FEED, MONDAY, [ROW])
+    extra = {"uid": "20260708@1823.gov.hk", "starts_on": "2026-07-08", "ends_on": "2026-07-09", "summary": "A day more"}
+    publish_holidays([extra])
+    assert set(owed("2026-07-10 12:00")) == {MONDAY, TUESDAY, date(2026, 7, 9), date(2026, 7, 10)}
+    assert owed("2026-07-10 12:00")[TUESDAY]["due_at"] == hkt("2026-07-09 07:30")
+    # Of 2027 nothing was listed: what the software knows holds.
+    assert date(2027, 1, 1) not in owed("2027-01-10 12:00")
+
+
+def publish_holidays(events: list[dict[str, str]]) -> None:
+    columns = [column.name for column in load("hk_public_holidays").stored]
+    lines = [",".join(str(({"language": "en"} | event).get(name, "")) for name in columns) for event in events]
+    publish_csv("hk_public_holidays", columns, MONDAY, "\n".join(lines) + "\n", None)
+
+
+def test_a_typhoon_day_is_missing_until_it_is_closed_and_again_once_it_is_reopened(sampan):
+    publish(FEED, MONDAY, [ROW])
+    at = "2026-07-08 12:00"
+    assert state(at) == "late_at_partner"
+    freshness.close(TUESDAY, "Typhoon signal No. 10", "an operator")
+    assert state(at) is None
+    assert owed(at)[MONDAY]["due_at"] == hkt("2026-07-08 07:30")
+    assert freshness.reopen(TUESDAY)
+    assert not freshness.reopen(TUESDAY)
+    assert state(at) == "late_at_partner"
+
+
+def test_a_day_is_closed_for_one_feed_only_when_its_partner_was_shut(sampan):
+    publish(FEED, MONDAY, [ROW])
+    publish("platform_orders", MONDAY, [{"tid": "1", "oid": "1", "created_at": MONDAY, "modified_at": MONDAY}])
+    freshness.close(TUESDAY, "office moved", "an operator", FEED)
+    assert state("2026-07-08 12:00") is None
+    assert state("2026-07-08 12:00", feed="platform_orders") == "late_at_partner"
+    with pytest.raises(PermanentFailure):
+        freshness.close(TUESDAY, " ", "an operator")
+    with pytest.raises(PermanentFailure):
+        freshness.close(TUESDAY, "why", "an operator", "no_such_feed")
+
+
+def test_every_feed_owes_what_its_contract_says_over_two_years(sampan):
+    first, until = date(2025, 1, 2), date(2026, 12, 31)
+    sampan.rows("update ops.feed set added_at = %s returning 1", hkt(f"{first} 12:00"))
+    rows = freshness.days(at=hkt(f"{until} 23:59"))
+    found: dict[str, dict] = {}
+    for row in rows:
+        found.setdefault(row["feed"], {})[row["business_date"]] = (
+            row["last_date"],
+            row["due_at"].astimezone(HONG_KONG),
+        )
+    assert len(found) == len(load_all()) >= 28
+    assert len(rows) > 5000
+    for feed, owed_by_it in found.items():
+        assert owed_by_it == owed_by(feed, first, until), feed
+
+
+# --- what readers and operators see -----------------------------------------------------------------------------------
+
+
+def released(at: str) -> int:
+    freshness.set_clock(hkt(at))
+    build.run(force=True)
+    release.gate()
+    return release.run()["release_no"]
+
+
+def ancestors(mart: str, nodes: dict, sources: dict, seen: set[str] | None = None) -> set[str]:
+    """Feeds under a mart, by dbt's own manifest; links of names stand for the feeds that name somebody."""
+    seen = set() if seen is None else seen
+    found: set[str] = set()
+    for node in nodes[mart]["depends_on"].get("nodes", ()):
+        if node in seen:
+            continue
+        seen.add(node)
+        if node in nodes:
+            found |= ancestors(node, nodes, sources, seen)
+        elif sources[node]["source_name"] == "raw":
+            found.add(sources[node]["name"])
+        elif sources[node]["name"] == "identity_link":
+            found |= ancestors("model.sampan.stg_ops__identity_names", nodes, sources, seen)
+    return found
+
+
+def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
+    for day in (MONDAY, TUESDAY, date(2026, 7, 8)):
+        publish(FEED, day, [ROW | {"declaration_no": f"D{day}"}], received_at=f"{day + timedelta(days=1)} 07:00+08")
+        if day != TUESDAY:
+            publish("funding_applications", day, [{"application_no": f"A{day}", "status_on": day}],
+                    received_at=f"{day + timedelta(days=1)} 11:00+08")  # fmt: skip
+    freshness.looked(FEED)
+    freshness.looked("funding_applications")
+    number = released("2026-07-09 12:00")
+
+    mart = sampan.rows("select feed, business_date, state, rows_late from marts.fct_feed_day order by 1, 2", role="bi")
+    live = sampan.rows("select feed, business_date, state, rows_late from ops.feed_day order by 1, 2")
+    assert mart == live
+    assert len({feed for feed, *_ in mart}) >= 2
+    quality = {
+        row[0]: row[1:]
+        for row in sampan.rows(
+            "select feed, state, is_broken, broken_since, last_loaded_date, last_complete_date, late_at_partner_count,"
+            " rows_published, rows_late, arrived_late_count from marts.mart_data_quality",
+            role="bi",
+        )
+    }
+    assert quality.keys() == load_all().keys()
+    assert quality[FEED] == ("well", False, None, date(2026, 7, 8), date(2026, 7, 8), 0, 3, 0, 0)
+    assert quality["funding_applications"] == (
+        "late_at_partner", True, TUESDAY, date(2026, 7, 8), MONDAY, 1, 2, 2, 2,
+    )  # fmt: skip
+    assert quality["platform_orders"][:2] == ("nothing", False)
+
+    manifest = json.loads((settings().state / "dbt" / "staging" / "manifest.json").read_text())
+    marts = {
+        name: node["name"]
+        for name, node in manifest["nodes"].items()
+        if node["resource_type"] == "model" and node["config"]["schema"] == "build"
+    }
+    wanted = {
+        (mart, feed)
+        for name, mart in marts.items()
+        for feed in ancestors(name, manifest["nodes"], manifest["sources"])
+        if mart != "dim_mart_coverage"
+    }
+    coverage = sampan.rows(
+        "select mart, feed, state, is_behind, last_complete_date, mart_complete_date from marts.dim_mart_coverage",
+        role="bi",
+    )
+    assert {row[:2] for row in coverage} == wanted
+    assert len(wanted) > 30
+    shown = {(mart, feed): tuple(rest) for mart, feed, *rest in coverage}
+    assert shown["mart_sme_trade_monthly", FEED][:3] == ("complete", False, date(2026, 7, 8))
+    assert shown["mart_funding_headroom", "funding_applications"][:3] == ("late_at_partner", True, MONDAY)
+    assert shown["mart_sme_360", "funding_applications"][3] is None, "a mart is complete when all its feeds are"
+
+    # The late one arrives: the next release says so.
+    publish("funding_applications", TUESDAY, [{"application_no": "A", "status_on": TUESDAY}])
+    assert released("2026-07-09 13:00") == number + 1
+    ((state_now, complete),) = sampan.rows(
+        "select state, last_complete_date from marts.mart_data_quality where feed = 'funding_applications'", role="bi"
+    )
+    assert (state_now, complete) == ("well", date(2026, 7, 8))
+
+
+def test_status_says_what_is_missing_and_where_at_the_time_that_is_asked_for(begun):
+    looks("2026-07-10 07:30")
+    text = begun.cli("status", "--now", "2026-07-10 08:00").stdout
+    assert "Deliveries owed until 2026-07-10 08:00" in text
+    line = next(line for line in text.splitlines() if "2026-07-07 to 2026-07-09" in line)
+    assert [part.strip() for part in line.split("│")][1:-1] == [
+        FEED, "2026-07-07 to 2026-07-09", "3", "late at the partner",
+    ]  # fmt: skip
+    assert "Nothing is late." in begun.cli("status", "--now", "2026-07-07 12:00").stdout
+
+
+def test_the_clock_and_days_off_are_set_by_command(begun):
+    assert begun.cli("calendar", "clock", "2026-07-08 12:00").returncode == 0
+    assert freshness.now() == hkt("2026-07-08 12:00")
+    assert begun.cli("calendar", "close", "2026-07-07", "--reason", "black rainstorm").returncode == 0
+    shown = begun.cli("calendar", "show", FEED).stdout
+    assert "2026-07-06" in shown
+    assert "2026-07-07 " not in shown.replace("2026-07-07 07", "")
+    assert begun.cli("calendar", "reopen", "2026-07-07").returncode == 0
+    assert begun.cli("calendar", "reopen", "2026-07-07").returncode == 1
+    assert begun.cli("calendar", "clock").returncode == 0
+    assert abs(freshness.now() - datetime.now(HONG_KONG)) < timedelta(minutes=1)
+
+
+def test_spans_take_neighbours_in_one_state_together():
+    rows = [
+        {"feed": feed, "state": state, "business_date": date(2026, 7, day), "last_date": date(2026, 7, day)}
+        for feed, state, day in [
+            ("a", "held", 1),
+            ("a", "held", 2),
+            ("a", "arrived", 3),
+            ("a", "held", 6),
+            ("b", "held", 7),
+            ("b", "late_here", 8),
+        ]
+    ]
+    assert [(feed, state, a.day, b.day, n) for feed, state, a, b, n in freshness.spans(rows)] == [
+        ("a", "held", 1, 2, 2), ("a", "held", 6, 6, 1), ("b", "held", 7, 7, 1), ("b", "late_here", 8, 8, 1),
+    ]  # fmt: skip
