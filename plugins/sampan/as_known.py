@@ -5,7 +5,7 @@ Nothing that readers of `marts` or a build under way use is touched. See ADR 002
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -15,18 +15,22 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from sampan import build, expectations, release
+from sampan import build, disclosure, expectations, outcomes, release
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.settings import settings
 from sampan.warehouse import connect
 
+Connection = psycopg.Connection[Any]
 HONG_KONG = ZoneInfo("Asia/Hong_Kong")
 # By what a batch counts as known: that the platform had published it, or that it is of a business date until then.
 BASES = ("published", "delivered")
 # Persistent schemas of the models, which look-backs have their own of for as long as they are made.
 WORKING = ("staging", "intermediate")
-
-Connection = psycopg.Connection[Any]
+# What build.BEFORE reckons, but for the linkage, whose history is kept: from the schema with the look-back's own tables.
+BEFORE: dict[str, Callable[[Connection, str, int], object]] = {
+    f"{build.MARTS}__funding": lambda _, schema, __: outcomes.run(schema=schema),
+    disclosure.STEP: disclosure.run,
+}
 
 
 def schema_of(known_on: date | datetime, basis: str = "published") -> str:
@@ -113,6 +117,9 @@ def _build(connection: Connection, build_no: int, batches: int, schema: str) -> 
     looking_back = build.Build(build_no, "as_known", full_refresh=False, batches=batches)
     session = build.Session(schema)
     for step in build.steps():
+        if step in BEFORE:
+            with build.environment("", schema, build_no):
+                BEFORE[step](connection, f"{schema}_intermediate", build_no)
         results, error = session.invoke(looking_back, step, 0, again=False)
         broken = [row for row in results if row["status"] in ("error", "fail", "runtime error")]
         if error or broken:
@@ -148,6 +155,7 @@ def _show(connection: Connection, build_no: int, schema: str) -> dict[str, int]:
             ).fetchone()[0]  # type: ignore[index]
             for mart in marts
         }
+        connection.execute("delete from ops.suppression where build_no = %s", [build_no])
         release.grant(connection, schema, schema)
         connection.execute(
             "update ops.as_known set rows = %s, made_at = clock_timestamp() where build_no = %s",

@@ -134,6 +134,11 @@ def test_nothing_is_left_behind_when_nothing_was_known_or_a_model_fails(sampan, 
         as_known.run(date(2026, 7, 6))
 
 
+def test_a_look_back_reckons_what_a_build_does():
+    assert set(as_known.BEFORE) == set(build.BEFORE) - {"identity"}
+    assert set(as_known.BEFORE) <= set(build.steps())
+
+
 def test_links_are_those_of_the_date(sampan):
     def linked(at: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(settings().dsn("builder")) as connection:

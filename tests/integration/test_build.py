@@ -433,7 +433,7 @@ def _unit_tests_pass() -> None:
     from dbt.cli.main import dbtRunner
 
     folder, project = str(settings().state / "unit"), str(build.PROJECT)
-    with build._environment(""):
+    with build.environment(""):
         outcome = dbtRunner().invoke(
             ["test", "--select", "test_type:unit", "--project-dir", project, "--profiles-dir", project, "--quiet"],
             target_path=folder,
