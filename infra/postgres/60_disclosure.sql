@@ -9,6 +9,7 @@ create table if not exists ops.suppression (
     reason text not null check (reason in ('primary', 'secondary')),
     primary key (build_no, table_name, series, period, row_key, column_key)
 );
+alter table ops.suppression add column if not exists build_no bigint not null default 0;
 comment on table ops.suppression is 'Cells of published tables that the build under way, or the last one, leaves out; * is a sum.';
 comment on column ops.suppression.build_no is 'Look-back that leaves the cell out; 0 for the build under way, or the last one.';
 comment on column ops.suppression.reason is 'primary: too few enterprises or one that dominates; secondary: would give a primary away. Not published.';
