@@ -37,3 +37,14 @@
 {% macro postgres__add_primary_key(columns) -%}
     alter table {{ this }} add primary key ({{ columns | join(', ') }})
 {%- endmacro %}
+
+{#- The median of the values that are there, between the two in the middle when their number is even. -#}
+{% macro median(column) -%}
+    {{ return(adapter.dispatch('median', 'sampan')(column)) }}
+{%- endmacro %}
+{% macro default__median(column) -%}
+    percentile({{ column }}, 0.5)
+{%- endmacro %}
+{% macro postgres__median(column) -%}
+    percentile_cont(0.5) within group (order by {{ column }})
+{%- endmacro %}

@@ -579,8 +579,8 @@ def _write_world(folder: Path, world: World, feeds: list[str]) -> None:
         table.write_parquet(folder / f"{name}.parquet")
     effects = {
         "exports_growth_a_year": customs.GROWTH_A_YEAR,
-        "exports_funded": customs.FUNDED_EFFECT,
-        "orders_funded_ecommerce_easy": platforms.FUNDED_EFFECT,
+        "exports_funded": world.effects.exports_funded,
+        "orders_funded_ecommerce_easy": world.effects.orders_funded,
         "orders_festival": platforms.FESTIVAL_UPLIFT,
         "orders_festival_other_shops": platforms.FESTIVAL_SPILL,
         "orders_retained_by_days": platforms.RETAINED_UPLIFT,

@@ -104,6 +104,15 @@ def periods(start: date, count: int) -> list[Period]:
     ]
 
 
+@dataclass(frozen=True)
+class Effects:
+    """What funding does, as factors: to the exports of an enterprise from the start of its first project on, and to the
+    orders of its shops from the start of its first E-commerce Easy project on."""
+
+    exports_funded: float = 1.12
+    orders_funded: float = 1.15
+
+
 def monthly(first: date, last: date) -> list[Period]:
     """Periods that end with the last business date of each month, from the month of `first` to that of `last`."""
     found, start = [], first.replace(day=1)
@@ -129,6 +138,7 @@ class World:
     population: Population
     periods: list[Period]
     volume: float = 1.0
+    effects: Effects = field(default_factory=Effects)
     kept: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -21,15 +21,20 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 
-from sampan import consent, disclosure, failpoints, identity
+from sampan import consent, disclosure, failpoints, identity, outcomes
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.settings import HOME, settings
 from sampan.warehouse import connect
 
 PROJECT = HOME / "dbt_project"
 MARTS = "marts"
-# Before the models of this step run, the linkage says who the named are.
-IDENTITY = "identity"
+# What is reckoned outside the database before the models of a step run. Each is handed the builder's connection and the
+# step's claim.
+BEFORE: dict[str, Callable[[psycopg.Connection[Any], str], object]] = {
+    "identity": lambda _, claim: identity.run(claim),
+    f"{MARTS}__funding": lambda _, claim: outcomes.run(claim),
+    disclosure.STEP: lambda connection, _: disclosure.run(connection),
+}
 # Share of all published rows from which on a build derives its persistent tables anew instead of merging into them.
 MOSTLY = 0.5
 # What a database says when it is away or busy rather than at odds with a model.
@@ -135,9 +140,14 @@ def _begin(connection: psycopg.Connection[Any], force: bool, full_refresh: bool)
 
 def _clear(connection: psycopg.Connection[Any]) -> None:
     """Drop what an unfinished build left in the schema that the next release is made of."""
-    tables = connection.execute("select tablename from pg_tables where schemaname = 'build'").fetchall()
-    for (table,) in tables:
-        connection.execute(sql.SQL("drop table {}").format(sql.Identifier("build", table)))
+    # The newest first: a view goes before what it reads.
+    relations = connection.execute(
+        "select relname, relkind = 'v' from pg_class where relnamespace = to_regnamespace('build')"
+        " and relkind in ('r', 'p', 'v') order by oid desc"
+    ).fetchall()
+    for name, is_view in relations:
+        statement = sql.SQL("drop view {}" if is_view else "drop table {}")
+        connection.execute(statement.format(sql.Identifier("build", name)))
 
 
 def _mostly_new(connection: psycopg.Connection[Any]) -> bool:
@@ -208,10 +218,8 @@ def _step(connection: psycopg.Connection[Any], build: Build, step: str, session:
         [build.build_no, step],
     ).fetchone()[0]  # type: ignore[index]
     again = states.get(step) == "failed"
-    if step == IDENTITY:
-        identity.run(f"{build.build_no}/{step}/{token}")
-    if step == disclosure.STEP:
-        disclosure.run(connection)
+    if step in BEFORE:
+        BEFORE[step](connection, f"{build.build_no}/{step}/{token}")
     results, error = session.invoke(build, step, token, again)
     failpoints.hit(f"build.after_{step}")
     _finish(connection, build, step, token, results, error)

@@ -305,8 +305,10 @@ def _drop_schema(connection: Connection, schema: str, release_no: int | None) ->
     try:
         with connection.transaction():
             connection.execute(sql.SQL("set local lock_timeout = {}").format(LOCK_TIMEOUT))
+            # The newest first: a view goes before what it reads.
             for name, kind in connection.execute(
-                f"select relname, relkind = 'v' from pg_class where relnamespace = to_regnamespace(%s) and {READABLE}",
+                f"select relname, relkind = 'v' from pg_class where relnamespace = to_regnamespace(%s) and {READABLE}"
+                " order by oid desc",
                 [schema],
             ).fetchall():
                 what = sql.SQL("drop view {}" if kind else "drop table {}")

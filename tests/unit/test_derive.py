@@ -76,6 +76,7 @@ def test_every_model_is_run_by_one_step():
     assert build.steps()[:3] == ("staging", "identity", "intermediate")
     folders = {f"{derive.PROJECT}/models/{step.replace('__', '/')}" for step in build.steps()}
     assert {str(path.parent) for path in MODELS} == folders
+    assert set(build.BEFORE) <= set(build.steps())
 
 
 def test_every_mart_is_described_and_something_is_expected_of_it():

@@ -6,9 +6,10 @@ import io
 import json
 import urllib.request
 from collections import Counter
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from sampan.calendar import is_business_day
@@ -18,10 +19,10 @@ from sampan.reading import Reader
 from stdnum.cn import uscc
 
 from infra.simulator import deliver, faults, shapes
-from infra.simulator.partners import customs, hkma, platforms
+from infra.simulator.partners import customs, hkma, marks, platforms
 from infra.simulator.population import hkids, make
 from infra.simulator.serve import FAULTS, PATH, Behaviour, Server
-from infra.simulator.world import World, periods, rng
+from infra.simulator.world import World, monthly, periods, rng
 
 SEED, START = 20260706, date(2026, 7, 6)
 CONTRACTS = load_all()
@@ -188,6 +189,35 @@ def test_festival_lifts_the_orders_of_those_who_take_part():
     ratio = during / before
     assert ratio[part].mean() == pytest.approx(platforms.FESTIVAL_UPLIFT, rel=0.03)
     assert ratio[~part].mean() == pytest.approx(platforms.FESTIVAL_SPILL, rel=0.03)
+
+
+def test_what_a_festival_brought_stays_with_those_who_took_part_and_fades():
+    world = World(SEED, make(SEED, 3000), monthly(date(2025, 7, 1), date(2026, 1, 31)))
+    part, last = platforms.takes_part(world, "HKSF-2025"), date(2025, 8, 31)
+    assert 0.3 * world.population.smes["in_festival"].sum() < part.sum() < part.size
+
+    def a_day(first: int, days: int) -> np.ndarray:
+        orders = [platforms.demand(world, last + timedelta(days=first + step)) for step in range(days)]
+        return np.mean(orders, axis=0)[part].mean()
+
+    before = a_day(-58, 28)
+    factors = [factor for _, factor in platforms.RETAINED_UPLIFT]
+    stays = [a_day(1, 28) / before, a_day(31, 56) / before, a_day(91, 28) / before]
+    assert stays == pytest.approx([*factors, 1.0], rel=0.02)
+
+
+def test_marks_are_renewed_until_the_end_of_the_window_or_end():
+    world = World(SEED, make(SEED, 2000), monthly(date(2024, 7, 1), date(2026, 11, 30)))
+    terms = marks.terms(world).sort("certificate_no", "term")
+    following = pl.col("valid_from").shift(-1).over("certificate_no")
+    assert terms.filter(following <= pl.col("valid_to")).is_empty()
+    last = terms.group_by("certificate_no").agg(pl.col("valid_to").last(), pl.col("renewals").last())
+    renewed = last.filter(pl.col("renewals") > 0)
+    assert (renewed["valid_to"] > world.last).all()
+    valid = last.filter(pl.col("valid_to").is_null() | (pl.col("valid_to") >= world.last))
+    assert 0.5 < len(valid) / len(last) < 0.95
+    register = pl.concat([frame for _, frame in marks.quality_marks(world) if frame is not None])
+    assert register.select("scheme", "certificate_no", "status_at").is_duplicated().sum() == 0
 
 
 def test_amendments_raise_the_version_and_keep_the_lines():

@@ -173,6 +173,7 @@ running as (
 ruled as (
     select
         running.*,
+        applicants.sme_id is not null as has_applied,
         rule_periods.scheme is not null as is_open,
         rule_periods.government_share_pct,
         rule_periods.cumulative_ceiling_hkd,
@@ -185,6 +186,7 @@ ruled as (
         rule_periods.bud_ecommerce_easy_application_cap_hkd,
         rule_periods.emf_application_cap_hkd
     from running
+    left join applicants on running.sme_id = applicants.sme_id and running.scheme = applicants.scheme
     left join rule_periods
         on running.scheme = rule_periods.scheme and {{ in_force_on('rule_periods', 'running.valid_from') }}
 ),

@@ -14,7 +14,6 @@ from infra.simulator import vocabulary as words
 from infra.simulator.world import World, dates, digits, joined, number, pick, rng, take
 
 GROWTH_A_YEAR = 0.06
-FUNDED_EFFECT = 1.12  # planted: exports of an enterprise once its first approved project has begun
 MONTHS = (0.97, 0.78, 1.02, 0.97, 1.0, 0.99, 1.03, 1.06, 1.08, 1.04, 1.06, 1.0)
 WEEKDAYS = (1.14, 1.12, 1.1, 1.12, 1.16, 0.9, 0.46)
 LATE_SHARE, AMENDED_SHARE, AMENDED_AGAIN_SHARE = 0.045, 0.03, 0.15
@@ -89,7 +88,7 @@ def lodged(world: World, day: date) -> pl.DataFrame:
         world.kept["traders"] = who, _funded_from(world, who)
     who, funded_from = world.kept["traders"]
     generator = world.rng("customs", day)
-    effect = np.where(funded_from <= number(day), FUNDED_EFFECT, 1.0)
+    effect = np.where(funded_from <= number(day), world.effects.exports_funded, 1.0)
     begun = who.since <= number(day)
     exports = generator.poisson(begun * who.exports * effect * activity(day) / 365)
     imports = generator.poisson(begun * who.imports * activity(day) / 365)

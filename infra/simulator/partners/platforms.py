@@ -18,7 +18,6 @@ from infra.simulator.world import FESTIVALS, World, digits, joined, number, pick
 # stays with those who took part, up to so many days after the last one.
 FESTIVAL_UPLIFT, FESTIVAL_SPILL = 1.60, 1.04
 RETAINED_UPLIFT = ((30, 1.12), (90, 1.06))
-FUNDED_EFFECT = 1.15
 WEEKDAYS = (0.96, 0.95, 0.97, 0.98, 1.02, 1.08, 1.06)
 # Bounds of what consumers pay for an item, in yuan.
 LOWEST_PRICE, HIGHEST_PRICE = 25.0, 1800.0
@@ -93,7 +92,7 @@ def demand(world: World, day: date) -> np.ndarray:
         elif 0 < after <= RETAINED_UPLIFT[-1][0]:
             stays = next(factor for days, factor in RETAINED_UPLIFT if after <= days)
             effect = np.where(takes_part(world, event), stays, 1.0)
-    funded = np.where(_funded_from(world) <= number(day), FUNDED_EFFECT, 1.0)
+    funded = np.where(_funded_from(world) <= number(day), world.effects.orders_funded, 1.0)
     return known["orders_a_day"].to_numpy() * effect * funded * WEEKDAYS[day.weekday()]
 
 

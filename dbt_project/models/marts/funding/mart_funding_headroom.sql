@@ -1,6 +1,7 @@
 -- One row per SME, scheme and period in which neither its grants nor a rule changed: what it was granted, and what one more
 -- application received in that period could be granted under the rules then in force. Drafts and applications not yet
--- decided are not counted against it; an SME that never applied has the period of the release day only.
+-- decided are not counted against it; an SME that never applied has the period of the release day only: any other day is in
+-- mart_funding_headroom_any_day.
 with headroom as (
     select * from {{ ref('int_funding__headroom') }}
 ),
@@ -20,6 +21,7 @@ final as (
         headroom.valid_from,
         headroom.valid_to,
         {{ in_force_on('headroom', 'open_build.as_of_date') }} as is_current,
+        headroom.has_applied,
         headroom.is_open,
         cast(headroom.government_share_pct as numeric(5, 2)) as government_share_pct,
         cast(headroom.cumulative_ceiling_hkd as numeric(20, 2)) as cumulative_ceiling_hkd,

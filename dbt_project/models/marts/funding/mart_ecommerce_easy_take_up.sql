@@ -1,0 +1,66 @@
+-- One row per month of receipt, market and platform of E-commerce Easy: applications, amounts and who was new. Everything
+-- adds up over rows, enterprises too, since each is counted where it came first.
+with applications as (
+    select * from {{ ref('mart_funding_applications') }} where programme = 'bud_ecommerce_easy'
+),
+
+every_application as (
+    select * from {{ ref('mart_funding_applications') }}
+),
+
+open_build as (
+    select
+        build_no,
+        {{ last_complete_date(['funding_applications', 'funding_payments']) }} as last_complete_date
+    from {{ ref('stg_ops__open_build') }}
+),
+
+history as (
+    select min(received_on) as history_from from every_application
+),
+
+counted as (
+    select
+        {{ month_of('received_on') }} as received_month,
+        market_code,
+        platform,
+        count(*) as application_count,
+        sum(case when outcome = 'approved' then 1 else 0 end) as approved_count,
+        sum(case when outcome = 'rejected' then 1 else 0 end) as rejected_count,
+        sum(case when outcome = 'withdrawn' then 1 else 0 end) as withdrawn_count,
+        sum(case when outcome = 'pending' then 1 else 0 end) as pending_count,
+        sum(case when is_first_of_programme then 1 else 0 end) as enterprise_count,
+        sum(case when is_first_of_enterprise then 1 else 0 end) as first_time_applicant_count,
+        sum(amount_applied_hkd) as amount_applied_hkd,
+        sum(coalesce(amount_approved_hkd, 0)) as amount_approved_hkd,
+        sum(paid_hkd) as paid_hkd
+    from applications
+    group by {{ month_of('received_on') }}, market_code, platform
+),
+
+final as (
+    select
+        counted.received_month,
+        counted.market_code,
+        case when counted.market_code = 'CN' then 'mainland' else 'asean' end as market_region,
+        counted.platform,
+        cast(counted.application_count as bigint) as application_count,
+        cast(counted.approved_count as bigint) as approved_count,
+        cast(counted.rejected_count as bigint) as rejected_count,
+        cast(counted.withdrawn_count as bigint) as withdrawn_count,
+        cast(counted.pending_count as bigint) as pending_count,
+        cast(counted.enterprise_count as bigint) as enterprise_count,
+        cast(counted.first_time_applicant_count as bigint) as first_time_applicant_count,
+        cast(counted.amount_applied_hkd as numeric(20, 2)) as amount_applied_hkd,
+        cast(counted.amount_approved_hkd as numeric(20, 2)) as amount_approved_hkd,
+        cast(counted.paid_hkd as numeric(20, 2)) as paid_hkd,
+        history.history_from,
+        counted.pending_count > 0 as is_provisional,
+        open_build.last_complete_date,
+        open_build.build_no as release_no
+    from counted
+    cross join history
+    cross join open_build
+)
+
+select * from final

@@ -1,0 +1,51 @@
+-- One row per application to the BUD Fund or EMF: how it ended, how long it took, and who applied. Industry and size are
+-- those on the register now, not on the day of the application.
+{{ config(indexes=[{'columns': ['sme_id']}]) }}
+
+with applications as (
+    select * from {{ ref('int_funding__applications') }}
+),
+
+smes as (
+    select * from {{ ref('dim_sme') }}
+),
+
+open_build as (
+    select
+        build_no,
+        {{ last_complete_date(['funding_applications', 'funding_payments']) }} as last_complete_date
+    from {{ ref('stg_ops__open_build') }}
+),
+
+final as (
+    select
+        applications.application_no,
+        applications.sme_id,
+        applications.scheme,
+        applications.programme,
+        applications.received_on,
+        applications.market_code,
+        applications.purpose,
+        applications.platform,
+        coalesce(smes.industry_section, 'unknown') as industry_section,
+        coalesce(smes.sme_class, 'unknown') as sme_class,
+        applications.status,
+        applications.outcome,
+        applications.decided_on,
+        cast(applications.processing_days as integer) as processing_days,
+        cast(applications.amount_applied_hkd as numeric(20, 2)) as amount_applied_hkd,
+        cast(applications.amount_approved_hkd as numeric(20, 2)) as amount_approved_hkd,
+        cast(applications.paid_hkd as numeric(20, 2)) as paid_hkd,
+        applications.project_start_on,
+        applications.project_end_on,
+        applications.is_first_of_enterprise,
+        applications.is_first_of_programme,
+        applications.outcome = 'pending' as is_provisional,
+        open_build.last_complete_date,
+        open_build.build_no as release_no
+    from applications
+    cross join open_build
+    left join smes on applications.sme_id = smes.sme_id
+)
+
+select * from final

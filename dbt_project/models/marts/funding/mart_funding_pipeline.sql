@@ -1,0 +1,100 @@
+-- One row per year of receipt, programme (each, bud: its three, all) and value of one dimension: applications and how they
+-- ended. Rows overlap: add up only within one programme and one dimension. A median cannot be added up at all.
+with applications as (
+    select * from {{ ref('mart_funding_applications') }}
+),
+
+open_build as (
+    select
+        build_no,
+        {{ last_complete_date(['funding_applications']) }} as last_complete_date
+    from {{ ref('stg_ops__open_build') }}
+),
+
+dimensions as (
+    select 'total' as dimension
+    union all
+    select 'market_code' as dimension
+    union all
+    select 'industry_section' as dimension
+    union all
+    select 'sme_class' as dimension
+),
+
+sliced as (
+    select
+        applications.*,
+        dimensions.dimension,
+        case dimensions.dimension
+            when 'total' then 'all'
+            when 'market_code' then applications.market_code
+            when 'industry_section' then applications.industry_section
+            else applications.sme_class
+        end as dimension_value
+    from applications
+    cross join dimensions
+),
+
+grouped as (
+    select
+        sliced.*,
+        programme as programme_group
+    from sliced
+    union all
+    select
+        sliced.*,
+        'bud' as programme_group
+    from sliced
+    where scheme = 'bud'
+    union all
+    select
+        sliced.*,
+        'all' as programme_group
+    from sliced
+),
+
+counted as (
+    select
+        cast(extract(year from received_on) as integer) as received_year,
+        programme_group as programme,
+        dimension,
+        dimension_value,
+        count(*) as application_count,
+        sum(case when outcome = 'approved' then 1 else 0 end) as approved_count,
+        sum(case when outcome = 'rejected' then 1 else 0 end) as rejected_count,
+        sum(case when outcome = 'withdrawn' then 1 else 0 end) as withdrawn_count,
+        sum(case when outcome = 'pending' then 1 else 0 end) as pending_count,
+        {{ median('processing_days') }} as median_processing_days,
+        sum(amount_applied_hkd) as amount_applied_hkd,
+        sum(coalesce(amount_approved_hkd, 0)) as amount_approved_hkd
+    from grouped
+    group by extract(year from received_on), programme_group, dimension, dimension_value
+),
+
+final as (
+    select
+        counted.received_year,
+        counted.programme,
+        counted.dimension,
+        counted.dimension_value,
+        cast(counted.application_count as bigint) as application_count,
+        cast(counted.approved_count as bigint) as approved_count,
+        cast(counted.rejected_count as bigint) as rejected_count,
+        cast(counted.withdrawn_count as bigint) as withdrawn_count,
+        cast(counted.pending_count as bigint) as pending_count,
+        cast(
+            counted.approved_count * 1.0 / nullif(counted.approved_count + counted.rejected_count, 0) as numeric(7, 4)
+        ) as approval_rate,
+        cast(counted.median_processing_days as numeric(7, 1)) as median_processing_days,
+        cast(counted.amount_applied_hkd as numeric(20, 2)) as amount_applied_hkd,
+        cast(counted.amount_approved_hkd as numeric(20, 2)) as amount_approved_hkd,
+        counted.pending_count > 0
+        or counted.received_year >= extract(year from coalesce(open_build.last_complete_date, cast('1900-01-01' as date)))
+            as is_provisional,
+        open_build.last_complete_date,
+        open_build.build_no as release_no
+    from counted
+    cross join open_build
+)
+
+select * from final

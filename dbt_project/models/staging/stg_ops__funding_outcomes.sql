@@ -1,0 +1,16 @@
+-- One row per measure and group of programmes: what the build under way estimated of funded enterprises.
+with outcomes as (
+    select * from {{ source('ops', 'funding_outcome') }}
+),
+
+open_build as (
+    select * from {{ source('ops', 'open_build') }}
+),
+
+final as (
+    select outcomes.*
+    from outcomes
+    inner join open_build on outcomes.build_no = open_build.build_no
+)
+
+select * from final

@@ -1,0 +1,231 @@
+"""Funding, reckoned from the changes of status, the payments and the register as they were published."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import polars as pl
+
+from tests.integration.answers.festival import day_of, rates
+from tests.integration.answers.who import linked, shop_key
+
+BUD = ("bud_general", "bud_easy", "bud_ecommerce_easy")
+APPROVED = ("approved", "in_progress", "completed", "terminated")
+GROUPS = {"all": (*BUD, "emf"), "bud": BUD, **{programme: (programme,) for programme in (*BUD, "emf")}}
+
+
+def _statuses(world: Any) -> pl.DataFrame:
+    """Changes of status as last delivered, with the day in Hong Kong."""
+    rows = world.frames["funding_applications"].unique(
+        ["application_no", "status_at"], keep="last", maintain_order=True
+    )
+    return rows.sort("status_at").with_columns(
+        pl.col("status_at").cast(pl.String).str.slice(0, 10).str.to_date().alias("on"),
+        pl.col("received_on").cast(pl.String).str.to_date(),
+        *(pl.col(name).cast(pl.Float64) for name in ("amount_applied_hkd", "amount_approved_hkd")),
+    )
+
+
+def _register(world: Any) -> pl.DataFrame:
+    """Main business of each number as the register has it at the end, with its size class."""
+    rows = world.frames["business_register"].sort("business_date", maintain_order=True)
+    rows = rows.unique(["brn", "branch_no"], keep="last", maintain_order=True)
+    main = rows.sort(pl.col("status") != "live", "branch_no").unique("brn", keep="first", maintain_order=True)
+    persons = pl.col("persons_engaged")
+    manufacturing = pl.col("industry_section") == "C"
+    size = (
+        pl.when(persons < 10)
+        .then(pl.lit("micro"))
+        .when(persons < 50)
+        .then(pl.lit("small"))
+        .when(manufacturing & (persons < 100))
+        .then(pl.lit("medium"))
+        .when(persons.is_not_null())
+        .then(pl.lit("large"))
+        .otherwise(pl.lit("unknown"))
+    )
+    return main.select("brn", "industry_section", size.alias("sme_class"))
+
+
+def _applications(world: Any) -> pl.DataFrame:
+    """One row per application: outcome, days until it was decided, industry and size of the applicant."""
+    statuses = _statuses(world)
+    last = statuses.group_by("application_no", maintain_order=True).last()
+    outcome = (
+        pl.when(pl.col("status").is_in(APPROVED))
+        .then(pl.lit("approved"))
+        .when(pl.col("status") == "received")
+        .then(pl.lit("pending"))
+        .otherwise("status")
+    )
+    decided = statuses.group_by("application_no", "status").agg(pl.col("on").min().alias("decided_on"))
+    last = last.with_columns(outcome=outcome).join(
+        decided.rename({"status": "outcome"}), on=["application_no", "outcome"], how="left"
+    )
+    days = (pl.col("decided_on") - pl.col("received_on")).dt.total_days()
+    return last.with_columns(
+        days=pl.when(pl.col("outcome").is_in(["approved", "rejected"])).then(days),
+        granted=pl.when(pl.col("outcome") == "approved").then("amount_approved_hkd").otherwise(0.0),
+    ).join(_register(world), on="brn", how="left").with_columns(
+        pl.col("industry_section", "sme_class").fill_null("unknown")
+    )  # fmt: skip
+
+
+def question_6(world: Any) -> list[tuple[Any, ...]]:
+    applications = _applications(world).with_columns(year=pl.col("received_on").dt.year(), total=pl.lit("all"))
+    rows = []
+    for programme, members in GROUPS.items():
+        chosen = applications.filter(pl.col("programme").is_in(members))
+        for dimension, column in (
+            ("industry_section", "industry_section"), ("market_code", "market"), ("sme_class", "sme_class"),
+            ("total", "total"),
+        ):  # fmt: skip
+            if programme != "all" and dimension in ("industry_section", "market_code"):
+                continue
+            for (year, value), part in chosen.partition_by("year", column, as_dict=True).items():
+                count = {outcome: part.filter(pl.col("outcome") == outcome).height
+                         for outcome in ("approved", "rejected", "withdrawn", "pending")}  # fmt: skip
+                decided = count["approved"] + count["rejected"]
+                rows.append((
+                    year, programme, dimension, value, part.height, *count.values(),
+                    round(count["approved"] / decided, 4) if decided else None, part["days"].median(),
+                    count["pending"] > 0 or year >= world.last.year,
+                ))  # fmt: skip
+    return sorted(rows, key=lambda row: row[:4])
+
+
+# Around the change of the rules in March 2025 and the end of EMF in June 2026.
+DAYS = (date(2025, 3, 13), date(2025, 3, 14), date(2026, 6, 30), date(2026, 7, 1))
+INDUSTRY = "C"
+
+
+def question_7(world: Any) -> list[tuple[Any, ...]]:
+    statuses = _statuses(world)
+    paid = world.frames["funding_payments"].unique("payment_no", keep="last")
+    paid = dict(paid.group_by("application_no").agg(pl.col("amount_hkd").cast(pl.Float64).sum()).iter_rows())
+    rows = []
+    for brn in _register(world).filter(pl.col("industry_section") == INDUSTRY)["brn"].sort():
+        for day in DAYS:
+            standing = statuses.filter((pl.col("brn") == brn) & (pl.col("on") <= day))
+            for scheme in ("bud", "emf"):
+                latest = standing.filter((pl.col("programme") == "emf") == (scheme == "emf"))
+                latest = latest.group_by("application_no", maintain_order=True).last()
+                granted, under_way = _granted(latest, paid)
+                rows.append((brn, day, scheme, granted, under_way, _headroom(scheme, day, granted, under_way)))
+    return rows
+
+
+def _granted(latest: pl.DataFrame, paid: dict[str, float]) -> tuple[float, float]:
+    """What was granted so far, and what of it is under way."""
+    granted = under_way = 0.0
+    for row in latest.iter_rows(named=True):
+        if row["status"] in ("approved", "in_progress"):
+            under_way += row["amount_approved_hkd"]
+        if row["status"] == "terminated":
+            granted += paid.get(row["application_no"], 0.0)
+        elif row["status"] in APPROVED:
+            granted += row["amount_approved_hkd"]
+    return granted, under_way
+
+
+def _headroom(scheme: str, day: date, granted: float, under_way: float) -> float:
+    if scheme == "emf":
+        return max(1_000_000 - granted, 0.0) if day <= date(2026, 6, 30) else 0.0
+    room = 7_000_000 - granted
+    return max(room if day < date(2025, 3, 14) else min(room, 800_000 - under_way), 0.0)
+
+
+def question_8(world: Any) -> list[tuple[Any, ...]]:
+    applications = _applications(world).sort("received_on", "application_no")
+    paid = world.frames["funding_payments"].unique("payment_no", keep="last")
+    paid = paid.group_by("application_no").agg(pl.col("amount_hkd").cast(pl.Float64).sum().alias("paid"))
+    easy = applications.with_columns(
+        first_ever=pl.int_range(pl.len()).over("brn") == 0,
+        first_easy=pl.int_range(pl.len()).over("brn", "programme") == 0,
+    ).filter(pl.col("programme") == "bud_ecommerce_easy")
+    easy = easy.join(paid, on="application_no", how="left").with_columns(
+        pl.col("paid").fill_null(0.0),
+        region=pl.when(pl.col("market") == "CN").then(pl.lit("mainland")).otherwise(pl.lit("asean")),
+    )
+    totals = easy.group_by("region", "platform").agg(
+        pl.len(),
+        (pl.col("outcome") == "approved").sum().alias("approved"),
+        pl.col("first_easy").sum(),
+        pl.col("first_ever").sum(),
+        pl.col("amount_applied_hkd", "granted", "paid").sum(),
+    )
+    return totals.sort("region", "platform").rows()
+
+
+def question_9(world: Any) -> list[tuple[Any, ...]]:
+    rows = []
+    for measure, sales in (("exports", _exports(world)), ("online_net_sales", _online(world))):
+        panel = _matched(world, sales)
+        for group, members in GROUPS.items():
+            funded = panel.filter(pl.col("is_funded") & pl.col("programme").is_in(members))
+            alike = panel.filter(~pl.col("is_funded")).join(funded, on=STRATUM, how="semi")
+            matched = funded.join(alike, on=STRATUM, how="semi")
+            # So few of this world have 12 months on both sides that it can only say so; effects are planted elsewhere.
+            assert min(matched.height, alike["brn"].n_unique()) < 20
+            rows.append((measure, group, "too_few", funded.height, matched.height, alike["brn"].n_unique(),
+                         None, None, None, None))  # fmt: skip
+    return sorted(rows, key=lambda row: row[:2])
+
+
+STRATUM = ["start", "industry_section", "sme_class", "size_of_sales"]
+
+
+def _month(column: str) -> pl.Expr:
+    """Months since year 0 of a date written first in a text."""
+    day = pl.col(column).cast(pl.String).str.slice(0, 10).str.to_date()
+    return day.dt.year() * 12 + day.dt.month() - 1
+
+
+def _exports(world: Any) -> pl.DataFrame:
+    lines = world.frames["customs_declarations"].filter(~pl.col("form_type").is_in(["1", "1A", "1B"]))
+    lines = lines.filter(pl.col("version") == pl.col("version").max().over("declaration_no"))
+    lines = lines.unique(["declaration_no", "line_no"], keep="last")
+    value = pl.col("value_hkd").cast(pl.Float64).sum().alias("value")
+    return lines.group_by(pl.col("trader_id").alias("brn"), _month("movement_date").alias("month")).agg(value)
+
+
+def _online(world: Any) -> pl.DataFrame:
+    """What linked shops were paid less what was refunded, at the last rate known on the day; before the first, at that."""
+    lines = world.frames["platform_orders"].sort("modified_at", maintain_order=True)
+    lines = lines.unique(["platform", "oid"], keep="last").filter(pl.col("paid_at").is_not_null())
+    numbers = linked(world, "number").rename({"source_key": "brn"})
+    owners = linked(world, "shop").join(numbers, on="sme_id").select("source_key", "brn")
+    refunded = (
+        pl.when(pl.col("refund_status") == "SUCCESS").then(pl.col("refund_fee_cny").cast(pl.Float64)).otherwise(0)
+    )
+    known = rates(world).with_columns(rate=pl.col("rate") / 1e6)
+    rate = pl.col("rate").fill_null(known["rate"].first())
+    net = ((pl.col("payment_cny").cast(pl.Float64) - refunded) * rate).sum().alias("value")
+    sold = lines.with_columns(shop_key(), day=day_of("paid_at")).sort("day").join_asof(known, on="day")
+    return sold.join(owners, on="source_key").group_by("brn", _month("paid_at").alias("month")).agg(net)
+
+
+def _matched(world: Any, sales: pl.DataFrame) -> pl.DataFrame:
+    """Enterprises by month in which funding began, with sales in the year before, and what they are matched by."""
+    began = _applications(world).filter(pl.col("outcome") == "approved").with_columns(
+        start=_month("project_start_on")
+    ).sort("project_start_on", "application_no").unique("brn", keep="first").select("brn", "programme", "start")  # fmt: skip
+    # Complete are the months after the first delivery, up to the last that ended 14 days before the last one.
+    first, last = world.truth.periods[0].business_date, world.last
+    first_month, last_month = first.year * 12 + first.month, last.year * 12 + last.month - 2
+    parts = []
+    for (start,) in began.select("start").unique().sort("start").iter_rows():
+        if start - 12 < first_month or start + 12 > last_month:
+            continue
+        before = (
+            sales.filter(pl.col("month").is_between(start - 12, start - 1)).group_by("brn").agg(pl.col("value").sum())
+        )
+        before = before.filter(pl.col("value") > 0).join(began, on="brn", how="left")
+        kept = pl.col("start").is_null() | (pl.col("start") == start) | (pl.col("start") > start + 12)
+        before = before.filter(kept).with_columns(is_funded=(pl.col("start") == start).fill_null(False))
+        parts.append(before.with_columns(start=pl.lit(start), size_of_sales=pl.col("value").log(2).floor()))
+    found = pl.concat(parts).join(_register(world), on="brn", how="left")
+    return found.filter(pl.col("sme_class") != "large").with_columns(
+        pl.col("industry_section", "sme_class").fill_null("unknown")
+    )

@@ -1,0 +1,133 @@
+"""Outcomes of funding on real dbt and a real database: the interval covers the effect that the simulator planted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta
+
+import numpy as np
+import polars as pl
+import psycopg
+import pytest
+from sampan import build, outcomes
+from sampan.errors import TransientFailure
+from sampan.settings import settings
+
+from infra.simulator.partners import customs, platforms, registers, tid
+from infra.simulator.population import Population, make
+from infra.simulator.world import Effects, World, monthly
+from tests.conftest import Sampan
+from tests.integration.published import publish, publish_frame, stored
+
+FIRST, LAST = date(2024, 6, 1), date(2027, 6, 30)
+ENTERPRISES = 560
+SPINE, FAMILY = ("staging", "identity", "intermediate"), "marts__funding"
+
+
+@pytest.fixture(autouse=True)
+def _shared_state(sampan: Sampan, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMPAN_STATE", str(tmp_path_factory.getbasetemp() / "state"))
+    settings.cache_clear()
+
+
+def small_exporters(seed: int) -> Population:
+    """Enterprises of one industry and class that all export and sell online; every second one applies for funding."""
+    known = make(seed, 5 * ENTERPRISES)
+    smes = known.smes.filter(
+        (pl.col("industry_section") == "G")
+        & (pl.col("persons_engaged") < 10)
+        & pl.col("brn").str.contains("^[0-9]{8}$")
+    ).head(ENTERPRISES)
+    assert len(smes) == ENTERPRISES
+    generator = np.random.default_rng(seed)
+    smes = smes.with_columns(
+        sme_no=pl.Series(np.arange(ENTERPRISES, dtype=np.int64)),
+        exports_a_year=pl.Series(generator.uniform(30, 110, ENTERPRISES)),
+        imports_a_year=pl.lit(0.0),
+        has_shop=pl.lit(True),
+        shops=pl.lit(1),
+        in_festival=pl.lit(False),
+        orders_a_day=pl.Series(generator.uniform(0.1, 0.3, ENTERPRISES)),
+        commenced_on=pl.lit(date(2010, 1, 1)),
+        size_basis=pl.lit("declared"),
+    )
+    return Population(seed, smes.with_columns(is_applicant=pl.col("sme_no") % 2 == 0), known.individuals.head(0))
+
+
+def send(feed: str, deliveries: Iterator[tuple[date, pl.DataFrame | None]]) -> None:
+    """Publish what a simulated partner delivers."""
+    for day, frame in deliveries:
+        if frame is not None:
+            publish_frame(feed, day, stored(feed, frame), datetime.combine(day + timedelta(days=1), time(8)))
+
+
+@pytest.mark.parametrize(
+    ("seed", "effects"),
+    [(30, Effects(exports_funded=1.30, orders_funded=1.40)), (45, Effects(1.0, 1.0))],
+    ids=["an effect", "none"],
+)
+def test_the_interval_covers_what_the_simulator_planted(sampan, seed, effects):
+    world = World(seed, small_exporters(seed), monthly(FIRST, LAST), effects=effects)
+    send("business_register", registers.business_register(world))
+    send("funding_applications", tid.funding_applications(world))
+    send("customs_declarations", customs.declarations(world))
+    send("platform_orders", platforms.platform_orders(world))
+    publish("hkma_exchange_rates", FIRST, [{"end_of_day": FIRST, "cny": "1.1"}])
+    shops = platforms.shops(world).select("platform", "store_id", "shop_name", "brn")
+    registered = shops.with_columns(merchant_no=pl.format("M{}", pl.int_range(100_000, 100_000 + pl.len())))
+    publish("festival_participants", FIRST, registered.to_dicts())
+    for step in (*SPINE, FAMILY):
+        build.run(step)
+
+    found = {(row["measure"], row["programme"]): row for row in _estimated()}
+    assert len(found) == 12
+    # Exports are planted from the first project of any programme on, orders from the first E-commerce Easy project on.
+    for key, effect in ((("exports", "all"), effects.exports_funded), (("exports", "bud"), effects.exports_funded),
+                        (("online_net_sales", "bud_ecommerce_easy"), effects.orders_funded)):  # fmt: skip
+        row, planted = found[key], (effect - 1) * 100
+        assert row["status"] == "estimated", row
+        assert row["effect_low_pct"] <= planted <= row["effect_high_pct"], row
+        assert (row["effect_low_pct"] <= 0 <= row["effect_high_pct"]) == (effect == 1), row
+        assert row["matched_funded_count"] >= outcomes.FEWEST
+        assert row["unfunded_count"] > row["matched_funded_count"]
+    assert found["exports", "all"]["trends_are_parallel"]
+    _windows_are_right(sampan, world)
+    _is_fenced_and_repeatable(sampan)
+
+
+def _estimated() -> list[dict]:
+    with psycopg.connect(settings().dsn("builder"), row_factory=psycopg.rows.dict_row) as connection:
+        return connection.execute("select * from build.mart_funding_outcomes").fetchall()
+
+
+def _windows_are_right(sampan: Sampan, world: World) -> None:
+    """What the panel says of one funded enterprise, from the declarations that the simulator lodged."""
+    start, brn, *sold = sampan.rows(
+        "select start_month, number, before_early_hkd, before_late_hkd, after_hkd"
+        " from intermediate.int_funding__outcome_panel join intermediate.int_sme__numbered using (sme_id)"
+        " where measure = 'exports' and is_funded order by start_month desc, sme_id limit 1",
+        role="builder",
+    )[0]
+    first = tid.applications(world).filter(pl.col("brn") == brn)["project_start_on"].min()
+    assert first.replace(day=1) == start
+    lines = pl.concat(frame for _, frame in customs.declarations(world)).filter(pl.col("trader_id") == brn)
+    lines = lines.filter(pl.col("version") == pl.col("version").max().over("declaration_no")).with_columns(
+        (
+            pl.col("movement_date").str.to_date().dt.month_start().dt.year().cast(pl.Int32) * 12
+            + pl.col("movement_date").str.to_date().dt.month()
+            - (start.year * 12 + start.month)
+        ).alias("step")
+    )
+    expected = [
+        lines.filter(pl.col("step").is_between(low, high))["value_hkd"].sum()
+        for low, high in ((-12, -7), (-6, -1), (1, 12))
+    ]
+    assert [float(value) for value in sold] == pytest.approx(expected, abs=0.05)
+
+
+def _is_fenced_and_repeatable(sampan: Sampan) -> None:
+    kept = sampan.rows("select * from ops.funding_outcome order by measure, programme")
+    assert outcomes.run("1/marts__funding/1")["rows"] == 12
+    assert sampan.rows("select * from ops.funding_outcome order by measure, programme") == kept
+    with pytest.raises(TransientFailure, match="in other hands"):
+        outcomes.run("1/marts__funding/0")
