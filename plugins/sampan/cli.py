@@ -31,6 +31,7 @@ calendar_app = typer.Typer(no_args_is_help=True, help="What is due when: days of
 identity_app = typer.Typer(no_args_is_help=True, help="Who is who: links that wait for a person.")
 consent_app = typer.Typer(no_args_is_help=True, help="Consents that let banks read: show, revoke.")
 retention_app = typer.Typer(no_args_is_help=True, help="Deleting what is past its retention, and the proof of it.")
+transfer_app = typer.Typer(no_args_is_help=True, help="What leaves the platform: contracts, and the register.")
 review_app = typer.Typer(no_args_is_help=True, help="Likely links: list, look, accept, reject.")
 identity_app.add_typer(review_app, name="review")
 app.add_typer(consent_app, name="consent")
@@ -40,6 +41,7 @@ app.add_typer(identity_app, name="identity")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(release_app, name="release")
 app.add_typer(retention_app, name="retention")
+app.add_typer(transfer_app, name="transfer")
 out = Console()
 
 Feed = Annotated[str, typer.Argument(help="A feed, by the name of its contract.")]
@@ -608,6 +610,59 @@ def retention_list(limit: Annotated[int, typer.Option(help="At most so many.")] 
 
     headings = ["kind", "of", "why", "SHA-256", "objects", "rows", "found absent at"]
     _table("Deletions", headings, retention.proofs(limit))
+
+
+# --- transfers --------------------------------------------------------------------------------------------------------
+
+
+@transfer_app.command("contract")
+def transfer_contract(
+    contract_no: Annotated[str, typer.Argument(help="Number of the standard contract.")],
+    recipient: Annotated[str, typer.Option(help="With whom.")],
+    city: Annotated[str, typer.Option(help="Where the recipient is, by its English name.")],
+    purpose: Annotated[str, typer.Option(help="What for.")],
+    mart: Annotated[list[str], typer.Option(help="A mart that it covers; once for each.")],
+    start: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="Day on which it takes effect.")],
+    end: Annotated[datetime, typer.Option("--until", formats=["%Y-%m-%d"], help="Last day.")],
+    assessment: Annotated[str | None, typer.Option(help="Number of the impact assessment.")] = None,
+    assessed_on: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Its day.")] = None,
+    filed_on: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="When it was filed.")] = None,
+    bank: Annotated[str | None, typer.Option(help="The bank whose consents count, if the recipient is one.")] = None,
+) -> None:
+    """Enter a contract under which data may leave. It is not changed afterwards: what changes is a new contract."""
+    from sampan import transfer
+
+    contract = transfer.Contract(
+        contract_no, recipient, city, bank, purpose, mart, start.date(), end.date(), assessment, _day(assessed_on),
+        _day(filed_on),
+    )  # fmt: skip
+    transfer.enter(contract, getpass.getuser())
+    out.print(f"Contract {contract_no} entered.")
+
+
+@transfer_app.command("list")
+def transfer_list(limit: Annotated[int, typer.Option(help="At most so many.")] = 50) -> None:
+    """The register: what left, to whom, under which contract."""
+    from sampan import transfer
+
+    headings = ["id", "mart", "release", "recipient", "city", "contract", "rows", "SHA-256", "at"]
+    _table("Transfers", headings, transfer.register(limit))
+
+
+@app.command()
+def share(
+    mart: Annotated[str, typer.Argument(help="A published table, or mart_credit_features.")],
+    to: Annotated[str, typer.Option(help="The recipient, as the contract names it.")],
+    contract: Annotated[str, typer.Option(help="Number of the contract.")],
+    into: Annotated[str, typer.Option(help="A new file, or s3://bucket/key.")],
+) -> None:
+    """Write a mart as CSV for a recipient, if a valid contract covers it, and enter it into the register."""
+    from sampan import transfer
+
+    done = transfer.share(mart, to, contract, into, getpass.getuser())
+    out.print(
+        f"transfer {done['transfer_id']}: {done['rows']:,} rows, SHA-256 {done['content_sha256']}", soft_wrap=True
+    )
 
 
 if __name__ == "__main__":

@@ -369,6 +369,17 @@ def test_the_last_five_releases_stay_and_older_ones_are_dropped(sampan):
         release.rollback(numbers[0])
 
 
+def test_a_mart_that_is_a_view_on_others_is_shown_and_dropped_with_them(sampan):
+    number = make_build()
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute("create view build.mart_a_view as select * from build.mart_one where id > 1")
+    assert release.run()["marts"] == len(COLUMNS) + 1
+    assert read("select count(*) from marts.mart_a_view") == read("select count(*) - 1 from marts.mart_one")
+    for _ in range(release.KEEP):
+        release_one()
+    assert sampan.one("select to_regnamespace(%s) is null", f"release_{number}")
+
+
 def test_rollback_shows_the_release_before_and_the_next_release_goes_live(sampan):
     first, second, third = (release_one() for _ in range(3))
     assert release.rollback() == {"release_no": second, "before": third}

@@ -1,0 +1,178 @@
+"""transfer: share a mart under a contract of the GBA Standard Contract, and keep the register of what left.
+
+Two kinds of mart may leave: published tables, in which no cell tells of one enterprise, and credit features for the bank that
+live consents name. A share needs a contract that covers it; the register has its row before a byte leaves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+
+from sampan import failpoints, release
+from sampan.calendar import business_days, today
+from sampan.errors import PermanentFailure, Problem
+from sampan.land import s3_errors, split
+from sampan.settings import settings
+from sampan.warehouse import connect
+
+PUBLISHED, CONSENTED = "mart_published_", "mart_credit_features"
+FILING_DAYS = 10
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A standard contract as it was entered."""
+
+    contract_no: str
+    recipient: str
+    recipient_city: str
+    bank_id: str | None
+    purpose: str
+    marts: list[str]
+    valid_from: date
+    valid_to: date
+    assessment_no: str | None
+    assessed_on: date | None
+    filed_on: date | None
+
+
+def enter(contract: Contract, person: str) -> None:
+    """Enter a contract. Raises PermanentFailure when its number is taken: what changes is a new contract."""
+    values = vars(contract) | {"entered_by": person}
+    names = sql.SQL(", ").join(map(sql.Identifier, values))
+    marks = sql.SQL(", ").join(map(sql.Placeholder, values))
+    with connect() as connection:
+        try:
+            connection.execute(
+                sql.SQL("insert into ops.transfer_contract ({}) values ({})").format(names, marks), values
+            )
+        except psycopg.errors.UniqueViolation:
+            message = f"contract {contract.contract_no} is there; what changes is a new contract"
+            raise PermanentFailure(Problem("transfer.contract_taken", message)) from None
+        except psycopg.errors.CheckViolation as error:
+            raise PermanentFailure(Problem("transfer.contract", f"refused by {error.diag.constraint_name}")) from None
+
+
+def share(mart: str, recipient: str, contract_no: str, target: str, person: str) -> dict[str, Any]:
+    """Write a mart of the live release as CSV to a new file or `s3://bucket/key`, and into the register.
+
+    Returns transfer_id, rows and content_sha256. Raises PermanentFailure, which says everything that is missing, when no
+    valid contract covers the share or the mart is not one that may leave.
+    """
+    with connect() as connection, tempfile.TemporaryDirectory() as folder:
+        contract = _contract(connection, contract_no)
+        cities = {row[0] for row in connection.execute("select city from ops.gba_city")}
+        missing = objections(contract, mart, recipient, cities, today())
+        if missing:
+            raise PermanentFailure(Problem("transfer.refused", f"{mart} to {recipient}: {'; '.join(missing)}"))
+        if not target.startswith("s3://") and Path(target).exists():
+            raise PermanentFailure(Problem("transfer.target", "is there already", target))
+        file = Path(folder) / "data.csv"
+        release_no, rows, consents = _export(contract, mart, file)
+        sha, size = hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_size
+        values = {
+            "contract_no": contract_no, "mart": mart, "release_no": release_no, "recipient": recipient,
+            "recipient_city": contract.recipient_city, "purpose": contract.purpose, "consent_ids": consents, "rows": rows,
+            "bytes": size, "content_sha256": sha, "target": target, "shared_by": person,
+        }  # fmt: skip
+        insert = sql.SQL("insert into ops.transfer ({}) values ({}) returning transfer_id").format(
+            sql.SQL(", ").join(map(sql.Identifier, values)), sql.SQL(", ").join(map(sql.Placeholder, values))
+        )
+        transfer_id = connection.execute(insert, values).fetchone()[0]  # type: ignore[index]
+        failpoints.hit("transfer.before_leaving")
+        _place(file, target, sha)
+        connection.execute("update ops.transfer set done_at = clock_timestamp() where transfer_id = %s", [transfer_id])
+        return {"transfer_id": transfer_id, "rows": rows, "content_sha256": sha}
+
+
+def objections(contract: Contract | None, mart: str, recipient: str, cities: set[str], day: date) -> list[str]:
+    """Everything that speaks against a share on a day; nothing when it may go ahead."""
+    if not (mart.startswith(PUBLISHED) or mart == CONSENTED):
+        return ["neither a published table nor under consents, so it does not leave under any contract"]
+    if contract is None:
+        return ["no such contract is in the register"]
+    due = contract.filed_on or next(
+        islice(business_days(contract.valid_from + timedelta(days=1)), FILING_DAYS - 1, None)
+    )
+    found = {
+        f"the contract is with {contract.recipient}": contract.recipient != recipient,
+        f"the contract covers {', '.join(contract.marts)}": mart not in contract.marts,
+        f"{contract.recipient_city} is neither Hong Kong nor a Mainland city of the Greater Bay Area": (
+            contract.recipient_city not in cities
+        ),
+        f"the contract takes effect on {contract.valid_from}": day < contract.valid_from,
+        f"the contract ended on {contract.valid_to}": day > contract.valid_to,
+        "no impact assessment was made": contract.assessed_on is None or contract.assessed_on > day,
+        f"the contract was to be filed by {due}": contract.filed_on is None and day > due,
+        "the contract names no bank whose consents would let credit features through": (
+            mart == CONSENTED and contract.bank_id is None
+        ),
+    }
+    return [text for text, applies in found.items() if applies]
+
+
+def _contract(connection: psycopg.Connection[Any], contract_no: str) -> Contract | None:
+    names = ", ".join(Contract.__dataclass_fields__)
+    with connection.cursor(row_factory=class_row(Contract)) as cursor:
+        return cursor.execute(
+            f"select {names} from ops.transfer_contract where contract_no = %s", [contract_no]
+        ).fetchone()
+
+
+def _export(contract: Contract, mart: str, file: Path) -> tuple[int, int, list[str] | None]:
+    """Write the rows that may leave; the release, how many rows, and the consents that they rest on."""
+    with connect("builder") as connection:
+        release_no = release.live_release(connection)
+        table = sql.Identifier(f"release_{release_no}", mart)
+        if release_no is None or not connection.execute("select to_regclass(%s)", [table.as_string()]).fetchone()[0]:  # type: ignore[index]
+            raise PermanentFailure(Problem("transfer.no_mart", f"the live release has no {mart}"))
+        allowed = sql.SQL("true")
+        if mart == CONSENTED:
+            # What the bank's own policy says, at this moment.
+            allowed = sql.SQL("bank_id = {} and ops.consent_is_live(consent_id, bank_id, scope)").format(
+                sql.Literal(contract.bank_id)
+            )
+        query = sql.SQL("copy (select * from {} where {} order by 1, 2, 3, 4) to stdout (format csv, header)")
+        with file.open("wb") as out, connection.cursor() as cursor:
+            with cursor.copy(query.format(table, allowed)) as copy:
+                for block in copy:
+                    out.write(block)
+            rows = cursor.rowcount
+    if mart != CONSENTED:
+        return release_no, rows, None
+    import polars as pl
+
+    consents = pl.read_csv(file, columns=["consent_id"], infer_schema=False)["consent_id"].unique().sort().to_list()
+    return release_no, rows, consents
+
+
+def _place(file: Path, target: str, sha: str) -> None:
+    if target.startswith("s3://"):
+        bucket, key = split(target)
+        with s3_errors():
+            settings().s3().upload_file(str(file), bucket, key, ExtraArgs={"Metadata": {"sha256": sha}})
+        return
+    # A name that appears when all of it is there.
+    part = Path(f"{target}.part")
+    part.write_bytes(file.read_bytes())
+    part.rename(target)
+
+
+def register(limit: int = 50) -> list[tuple[Any, ...]]:
+    """The newest transfers: number, mart, release, recipient, city, contract, rows, SHA-256, when."""
+    with connect() as connection:
+        return connection.execute(
+            "select transfer_id, mart, release_no, recipient, recipient_city, contract_no, rows, content_sha256,"
+            " coalesce(done_at, begun_at) from ops.transfer order by transfer_id desc limit %s",
+            [limit],
+        ).fetchall()

@@ -1,0 +1,170 @@
+"""What leaves the platform and what does not, and the register of it. All values are synthetic."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from sampan import consent, failpoints, transfer
+from sampan.calendar import today
+from sampan.errors import PermanentFailure
+from sampan.settings import settings
+
+from tests.integration.test_consent import NUMBERS, allowed, changes, deliver, make_release
+from tests.integration.test_release import release_one
+
+TODAY = today()
+CITIES = {
+    "Hong Kong", "Guangzhou", "Shenzhen", "Zhuhai", "Foshan", "Huizhou", "Dongguan", "Zhongshan", "Jiangmen", "Zhaoqing",
+}  # fmt: skip
+RECIPIENT, TABLE, FEATURES = "Shenzhen Credit Service", "mart_published_traders", "mart_credit_features"
+SOUND = transfer.Contract(
+    "GBASC-2026-001", RECIPIENT, "Shenzhen", "B001", "credit assessment", [TABLE, FEATURES],
+    TODAY - timedelta(days=30), TODAY + timedelta(days=300), "PIA-7", TODAY - timedelta(days=40), TODAY - timedelta(days=25),
+)  # fmt: skip
+WRONG = {
+    "another recipient": ({"recipient": "Another"}, "the contract is with Another"),
+    "a mart that is not covered": ({"marts": ["mart_published_exports"]}, "the contract covers mart_published_exports"),
+    "a city outside": ({"recipient_city": "Shanghai"}, "Shanghai is neither Hong Kong nor"),
+    "Macao, which is no party": ({"recipient_city": "Macao"}, "Macao is neither Hong Kong nor"),
+    "not yet in effect": ({"valid_from": TODAY + timedelta(days=1)}, "takes effect on"),
+    "ended": ({"valid_to": TODAY - timedelta(days=1)}, "the contract ended on"),
+    "no assessment": ({"assessment_no": None, "assessed_on": None}, "no impact assessment was made"),
+    "an assessment to come": ({"assessed_on": TODAY + timedelta(days=1)}, "no impact assessment was made"),
+    "not filed in time": ({"filed_on": None}, "was to be filed by"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_share_is_refused_when_its_contract_is_not_valid(case, sampan, tmp_path):
+    changed, why = WRONG[case]
+    release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
+    transfer.enter(replace(SOUND, **changed), "officer")
+    with pytest.raises(PermanentFailure, match=why):
+        transfer.share(TABLE, RECIPIENT, SOUND.contract_no, str(tmp_path / "out.csv"), "officer")
+    assert list(tmp_path.glob("*.csv*")) == []
+    assert transfer.register() == []
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    wrong = replace(SOUND, recipient_city="Macao", assessed_on=None, valid_to=TODAY - timedelta(days=1))
+    assert len(transfer.objections(wrong, TABLE, "Another", CITIES, TODAY)) == 4
+    assert transfer.objections(SOUND, TABLE, RECIPIENT, CITIES, TODAY) == []
+
+
+def test_a_contract_has_ten_business_days_to_be_filed():
+    unfiled = replace(SOUND, filed_on=None)
+    days = [SOUND.valid_from + timedelta(days=number) for number in range(40)]
+    last = max(day for day in days if not transfer.objections(unfiled, TABLE, RECIPIENT, CITIES, day))
+    assert timedelta(days=12) <= last - SOUND.valid_from <= timedelta(days=20)
+
+
+def test_the_cities_are_hong_kong_and_the_nine_of_the_mainland(sampan):
+    assert {row[0] for row in sampan.rows("select city from ops.gba_city")} == CITIES
+
+
+@pytest.mark.parametrize("mart", ["mart_open", "mart_sme_360", "dim_sme", "nothing"])
+def test_a_mart_of_enterprises_does_not_leave_under_any_contract(mart, sampan, tmp_path):
+    release_one()
+    transfer.enter(replace(SOUND, marts=[mart]), "officer")
+    with pytest.raises(PermanentFailure, match="neither a published table nor under consents"):
+        transfer.share(mart, RECIPIENT, SOUND.contract_no, str(tmp_path / "out.csv"), "officer")
+
+
+def test_a_share_without_a_contract_is_refused(sampan, tmp_path):
+    with pytest.raises(PermanentFailure, match="no such contract"):
+        transfer.share(TABLE, RECIPIENT, "none", str(tmp_path / "out.csv"), "officer")
+    transfer.enter(SOUND, "officer")
+    with pytest.raises(PermanentFailure, match="has no mart_published_traders"):
+        transfer.share(TABLE, RECIPIENT, SOUND.contract_no, str(tmp_path / "out.csv"), "officer")
+    with pytest.raises(PermanentFailure, match="what changes is a new contract"):
+        transfer.enter(replace(SOUND, purpose="another"), "officer")
+
+
+def rows_of(body: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(body.decode().splitlines()))
+
+
+def test_credit_features_leave_for_the_consents_that_are_live_now(sampan, tmp_path):
+    deliver(sampan, changes())
+    number = make_release()
+    transfer.enter(SOUND, "officer")
+    gone = f"CS{NUMBERS['live']:010}"
+    consent.revoke(gone, "asked", "steward")
+    file = tmp_path / "out.csv"
+    done = transfer.share(FEATURES, RECIPIENT, SOUND.contract_no, str(file), "officer")
+    wanted = {row for row in allowed("B001") if row[1] != gone}
+    assert {(row["bank_id"], row["consent_id"], row["scope"]) for row in rows_of(file.read_bytes())} == wanted
+    ((rows, sha, consents, release_no, city, in_full),) = sampan.rows(
+        "select rows, content_sha256, consent_ids, release_no, recipient_city, done_at is not null from ops.transfer"
+    )
+    assert (rows, sha) == (len(wanted), hashlib.sha256(file.read_bytes()).hexdigest())
+    assert (done["rows"], done["content_sha256"]) == (rows, sha)
+    assert consents == sorted({row[1] for row in wanted})
+    assert (release_no, city, in_full) == (number, "Shenzhen", True)
+    with pytest.raises(PermanentFailure, match="is there already"):
+        transfer.share(FEATURES, RECIPIENT, SOUND.contract_no, str(file), "officer")
+
+
+def test_credit_features_do_not_leave_under_a_contract_without_a_bank(sampan, tmp_path):
+    transfer.enter(replace(SOUND, bank_id=None), "officer")
+    with pytest.raises(PermanentFailure, match="names no bank"):
+        transfer.share(FEATURES, RECIPIENT, SOUND.contract_no, str(tmp_path / "out.csv"), "officer")
+
+
+def test_a_published_table_goes_to_an_object_that_carries_its_hash(sampan):
+    release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
+    transfer.enter(SOUND, "officer")
+    target = f"s3://{settings().drop_bucket}/shared/traders.csv"
+    done = transfer.share(TABLE, RECIPIENT, SOUND.contract_no, target, "officer")
+    found = sampan.s3.get_object(Bucket=settings().drop_bucket, Key="shared/traders.csv")
+    body = found["Body"].read()
+    assert hashlib.sha256(body).hexdigest() == done["content_sha256"] == found["Metadata"]["sha256"]
+    assert len(rows_of(body)) == done["rows"] == 50
+
+
+def test_what_may_have_left_is_in_the_register_when_the_share_died(sampan, tmp_path, monkeypatch):
+    release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
+    transfer.enter(SOUND, "officer")
+
+    def dies(place: str) -> None:
+        if place == "transfer.before_leaving":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(failpoints, "hit", dies)
+        with pytest.raises(KeyboardInterrupt):
+            transfer.share(TABLE, RECIPIENT, SOUND.contract_no, str(tmp_path / "out.csv"), "officer")
+    assert sampan.rows("select rows, done_at from ops.transfer") == [(50, None)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["delete from ops.transfer", "update ops.transfer set rows = 0", "update ops.transfer set done_at = null"],
+)
+def test_the_register_is_not_changed(statement, sampan, tmp_path):
+    release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
+    transfer.enter(SOUND, "officer")
+    transfer.share(TABLE, RECIPIENT, SOUND.contract_no, str(tmp_path / "out.csv"), "officer")
+    with pytest.raises(psycopg.errors.IntegrityConstraintViolation):
+        sampan.rows(statement + " returning 1")
+
+
+def test_the_command_enters_a_contract_shares_and_lists(sampan, tmp_path):
+    release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
+    options = ("--recipient", RECIPIENT, "--city", "Shenzhen", "--purpose", "statistics", "--mart", TABLE)
+    days = ("--from", str(SOUND.valid_from), "--until", str(SOUND.valid_to), "--filed-on", str(SOUND.filed_on))
+    assessment = ("--assessment", "PIA-7", "--assessed-on", str(SOUND.assessed_on))
+    entered = sampan.cli("transfer", "contract", "GBASC-9", *options, *days, *assessment)
+    assert "GBASC-9 entered" in entered.stdout, entered.stderr
+    file = Path(tmp_path) / "out.csv"
+    command = ("share", TABLE, "--contract", "GBASC-9", "--into", str(file), "--to")
+    refused = sampan.cli(*command, "Another")
+    assert (refused.returncode, f"the contract is with {RECIPIENT}" in refused.stderr) == (1, True)
+    assert "50 rows" in sampan.cli(*command, RECIPIENT).stdout
+    assert "GBASC-9" in sampan.cli("transfer", "list").stdout
