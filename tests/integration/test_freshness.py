@@ -229,7 +229,7 @@ def ancestors(mart: str, nodes: dict, sources: dict, seen: set[str] | None = Non
             found |= ancestors(node, nodes, sources, seen)
         elif sources[node]["source_name"] == "raw":
             found.add(sources[node]["name"])
-        elif sources[node]["name"] == "identity_link":
+        elif sources[node]["name"] == "identity_link_known":
             found |= ancestors("model.sampan.stg_ops__identity_names", nodes, sources, seen)
     return found
 
