@@ -57,6 +57,7 @@ with DAG(
     tags={"marts"},
     default_args=DEFAULTS | {"owner": "Sampan"},
 ) as dag:
-    spine = [name for name in build.steps() if not name.startswith(f"{build.MARTS}__")]
-    families = [name for name in build.steps() if name not in spine]
-    chain(*map(build_step, spine), [build_step(name) for name in families], gate(), release())
+    families = [name for name in build.steps() if name.startswith(f"{build.MARTS}__")]
+    at = build.steps().index(families[0])
+    before, after = build.steps()[:at], build.steps()[at + len(families) :]
+    chain(*map(build_step, before), [build_step(name) for name in families], *map(build_step, after), gate(), release())

@@ -19,7 +19,7 @@
                         {%- do waiting.extend(graph.nodes[node_id].depends_on.nodes | list) -%}
                     {%- elif graph.sources[node_id].source_name == 'raw' -%}
                         {%- do found.append((mart.name, graph.sources[node_id].name)) -%}
-                    {%- elif graph.sources[node_id].name == 'identity_link' -%}
+                    {%- elif graph.sources[node_id].name == 'identity_link_known' -%}
                         {%- do waiting.extend(naming) -%}
                     {%- endif -%}
                 {%- endif -%}

@@ -1,7 +1,7 @@
 -- Builds, releases and what their gates said. Applied as sampan_loader after 10_ledger; safe to apply again.
 create table if not exists ops.build (
     build_no bigint generated always as identity primary key,
-    state text not null default 'open' check (state in ('open', 'built', 'released', 'failed')),
+    state text not null default 'open' check (state in ('open', 'built', 'released', 'failed', 'as_known')),
     full_refresh boolean not null default false,
     as_of_date date not null,
     opened_at timestamptz not null default clock_timestamp(),
@@ -10,8 +10,12 @@ create table if not exists ops.build (
     problem jsonb,
     constraint failed_has_a_reason check (state <> 'failed' or problem is not null)
 );
+alter table ops.build drop constraint if exists build_state_check;
+alter table ops.build add constraint build_state_check
+    check (state in ('open', 'built', 'released', 'failed', 'as_known'));
 create unique index if not exists build_one_at_a_time on ops.build ((true)) where state in ('open', 'built');
 comment on table ops.build is 'One row per dbt run that derives marts; its number becomes the number of the release made from it.';
+comment on column ops.build.state is 'as_known: the marts of an earlier knowledge date, beside the builds that become releases.';
 comment on column ops.build.as_of_date is 'Greatest business date among the batches that this build and those before it took in.';
 comment on column ops.build.full_refresh is 'Whether the persistent tables are derived anew from all published batches.';
 
@@ -88,8 +92,40 @@ create index if not exists gate_result_by_time on ops.gate_result (suite, checke
 comment on table ops.gate_result is 'What each expectation said of a batch or of a build of the marts.';
 comment on column ops.gate_result.observed is 'Counts, sums and shares that were seen; never a value of a row.';
 
+create table if not exists ops.as_known (
+    build_no bigint primary key references ops.build,
+    known_on date not null,
+    known_until timestamptz not null,
+    basis text not null check (basis in ('published', 'delivered')),
+    schema_name text not null,
+    deleted_batches bigint not null,
+    rows jsonb,
+    made_at timestamptz,
+    dropped_at timestamptz
+);
+create unique index if not exists as_known_by_schema on ops.as_known (schema_name) where dropped_at is null;
+comment on table ops.as_known is 'Marts as known on an earlier date, each a schema of its own; see ADR 0021.';
+comment on column ops.as_known.known_until is 'What a person or the linkage decided later does not count; infinity when it all counts.';
+comment on column ops.as_known.basis is 'published: batches published by then; delivered: batches of business dates until then.';
+comment on column ops.as_known.deleted_batches is 'Batches known then that retention has deleted since: they are not in the marts.';
+comment on column ops.as_known.rows is 'Rows per mart; null while they are being made.';
+
+-- A session that makes marts as known on an earlier date names their build in the setting sampan.as_known; to all others the
+-- views below show the build under way.
+create or replace function ops.as_known_no() returns bigint
+language sql stable as $$
+    select nullif(current_setting('sampan.as_known', true), '')::bigint
+$$;
+
+create or replace function ops.known_until() returns timestamptz
+language sql stable as $$
+    select coalesce((select known_until from ops.as_known where build_no = ops.as_known_no()), 'infinity')
+$$;
+comment on function ops.known_until is 'Until when what was decided counts in this session: infinity unless it looks back.';
+
 create or replace view ops.open_build as
-select build_no, as_of_date, full_refresh, opened_at from ops.build where state in ('open', 'built');
+select build_no, as_of_date, full_refresh, opened_at from ops.build
+where case when ops.as_known_no() is null then state in ('open', 'built') else build_no = ops.as_known_no() end;
 comment on view ops.open_build is 'The build under way: one row or none.';
 
 create or replace view ops.batches_to_build as
@@ -104,7 +140,7 @@ select build_batch.batch_id, batch.feed, batch.business_date, min(build_batch.bu
 from ops.build_batch
 join ops.build using (build_no)
 join ops.batch using (batch_id)
-where build.state <> 'failed'
+where case when ops.as_known_no() is null then build.state not in ('failed', 'as_known') else build.build_no = ops.as_known_no() end
 group by build_batch.batch_id, batch.feed, batch.business_date;
 comment on view ops.batches_built is 'Every batch that the persistent tables hold once the build under way is done.';
 
@@ -141,5 +177,5 @@ end $$;
 
 grant select on all tables in schema ops to sampan_builder;
 grant insert, update on ops.build, ops.build_batch, ops.build_step, ops.build_node, ops.release, ops.release_switch,
-    ops.gate_result to sampan_builder;
+    ops.as_known, ops.gate_result to sampan_builder;
 grant delete on ops.gate_result, ops.build_step to sampan_builder;

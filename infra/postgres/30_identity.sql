@@ -73,6 +73,56 @@ create table if not exists ops.identity_link (
 );
 comment on table ops.identity_link is 'Which enterprise each entity is, on what basis; or that a person has to say, or that nothing is like it.';
 
+create table if not exists ops.identity_link_version (
+    version_id bigint generated always as identity primary key,
+    source text not null,
+    source_key text not null,
+    number text,
+    state text not null,
+    basis text,
+    probability double precision,
+    evidence text,
+    valid_from timestamptz not null default now(),
+    valid_to timestamptz
+);
+create index if not exists identity_link_version_now on ops.identity_link_version (source, source_key) where valid_to is null;
+comment on table ops.identity_link_version is 'What each link said from when until when; the newest row of an entity is its link.';
+
+create or replace function ops.keep_identity_link() returns trigger
+language plpgsql security definer set search_path = pg_catalog as $$
+begin
+    if tg_op in ('UPDATE', 'DELETE') then
+        update ops.identity_link_version as version set valid_to = now() from before
+        where version.source = before.source and version.source_key = before.source_key and version.valid_to is null;
+    end if;
+    if tg_op in ('INSERT', 'UPDATE') then
+        insert into ops.identity_link_version (source, source_key, number, state, basis, probability, evidence)
+        select source, source_key, number, state, basis, probability, evidence from after;
+    end if;
+    return null;
+end $$;
+create or replace trigger keep_inserted after insert on ops.identity_link
+    referencing new table as after for each statement execute function ops.keep_identity_link();
+create or replace trigger keep_updated after update on ops.identity_link
+    referencing old table as before new table as after for each statement execute function ops.keep_identity_link();
+create or replace trigger keep_deleted after delete on ops.identity_link
+    referencing old table as before for each statement execute function ops.keep_identity_link();
+insert into ops.identity_link_version (source, source_key, number, state, basis, probability, evidence, valid_from)
+select source, source_key, number, state, basis, probability, evidence, decided_at from ops.identity_link as link
+where not exists (
+    select from ops.identity_link_version as version
+    where version.source = link.source and version.source_key = link.source_key and version.valid_to is null
+);
+
+create or replace view ops.identity_link_known as
+select source, source_key, number, state, basis, probability, evidence from ops.identity_link
+where ops.as_known_no() is null
+union all
+select source, source_key, number, state, basis, probability, evidence from ops.identity_link_version
+where ops.as_known_no() is not null and valid_from <= ops.known_until()
+    and (valid_to is null or valid_to > ops.known_until());
+comment on view ops.identity_link_known is 'The links as they are, or as they were when a session looks back.';
+
 create table if not exists ops.identity_review (
     review_id bigint generated always as identity primary key,
     source text not null,
@@ -123,8 +173,8 @@ comment on table ops.identity_survivorship is 'Which sme_id stands for another s
 create or replace view ops.identity_survivor as
 select sme_id, number, survives_as, survivor_number, basis, valid_from
 from ops.identity_survivorship
-where valid_to is null;
-comment on view ops.identity_survivor is 'The sme_ids that stand for another now.';
+where valid_from <= ops.known_until() and (valid_to is null or valid_to > ops.known_until());
+comment on view ops.identity_survivor is 'The sme_ids that stand for another now, or when a session looks back, then.';
 
 create or replace view ops.identity_verdict as
 select distinct on (source, source_key, number) source, source_key, number, verdict, decision_id

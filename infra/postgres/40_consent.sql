@@ -143,4 +143,8 @@ begin
     end loop;
 end $$;
 
-grant select on ops.consent, ops.consent_revocation, ops.consent_purpose to sampan_builder;
+create or replace view ops.consent_revocation_known as
+select consent_id, revoked_at from ops.consent_revocation where revoked_at <= ops.known_until();
+comment on view ops.consent_revocation_known is 'What persons revoked, or had by the time that a session looks back to.';
+
+grant select on ops.consent, ops.consent_revocation, ops.consent_revocation_known, ops.consent_purpose to sampan_builder;

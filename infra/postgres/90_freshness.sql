@@ -169,7 +169,7 @@ items as (
         batch.rows_published
     from ops.batch
     left join ops.batches_built as built on only_built and batch.batch_id = built.batch_id
-    where batch.origin = 'delivery'
+    where batch.origin = 'delivery' and batch.received_at <= ops.known_until()
     union all
     select
         delivery.feed,
@@ -179,7 +179,7 @@ items as (
         null,
         null
     from ops.delivery
-    where delivery.batch_id is null and delivery.business_date is not null
+    where delivery.batch_id is null and delivery.business_date is not null and delivery.received_at <= ops.known_until()
 ),
 
 by_slot as (
@@ -262,8 +262,8 @@ comment on view ops.feed_day is 'One row per feed and delivery that it owes, wit
 create or replace view ops.feed_day_built as
 select days.*, build.build_no, build.judged_at
 from ops.build
-cross join lateral ops.feed_days(build.judged_at, true) as days
-where build.state in ('open', 'built');
+inner join ops.open_build using (build_no)
+cross join lateral ops.feed_days(build.judged_at, true) as days;
 comment on view ops.feed_day_built is 'ops.feed_day as the build under way sees it: at the time at which it was begun.';
 
 create or replace view ops.feed_now as
@@ -292,7 +292,7 @@ create or replace view ops.waiting as
 select feed, business_date, batch_id, received_at, rows_held, problem
 from ops.batch as held
 where
-    state = 'held'
+    state = 'held' and received_at <= ops.known_until()
     and not exists (
         select from ops.batch as later
         where
@@ -302,7 +302,32 @@ where
 union all
 select feed, business_date, null, received_at, null, problem
 from ops.delivery
-where problem is not null;
+where problem is not null and received_at <= ops.known_until();
 comment on view ops.waiting is 'What is held by the gate or was refused at the door, and that no later delivery took the place of.';
+
+create or replace view ops.batch_seen as
+select
+    batch_id,
+    feed,
+    business_date,
+    origin,
+    case
+        when ops.as_known_no() is null or state <> 'published' then state
+        when batch_id in (select batch_id from ops.build_batch where build_no = ops.as_known_no()) then state
+        else 'gated'
+    end as state,
+    received_at,
+    case when published_at < ops.known_until() then published_at end as published_at,
+    rows_in,
+    rows_published,
+    rows_quarantined,
+    rows_duplicate
+from ops.batch
+where received_at <= ops.known_until();
+comment on view ops.batch_seen is 'The ledger, without what came after the time that a session looks back to.';
+
+create or replace view ops.gate_result_seen as
+select * from ops.gate_result where checked_at <= ops.known_until();
+comment on view ops.gate_result_seen is 'What was asked, without what was asked after the time that a session looks back to.';
 
 grant select on all tables in schema ops to sampan_builder;

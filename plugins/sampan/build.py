@@ -58,7 +58,9 @@ def steps() -> tuple[str, ...]:
     project = yaml.safe_load((PROJECT / "dbt_project.yml").read_text(encoding="utf-8"))
     folders = [name for name in project["models"]["sampan"] if not name.startswith("+")]
     families = sorted(path.name for path in (PROJECT / "models" / MARTS).iterdir() if path.is_dir())
-    return (*(name for name in folders if name != MARTS), *(f"{MARTS}__{family}" for family in families))
+    of_families = tuple(f"{MARTS}__{family}" for family in families)
+    at = folders.index(MARTS)
+    return (*folders[:at], *of_families, *folders[at + 1 :])
 
 
 def _selection(step: str) -> list[str]:
@@ -187,7 +189,7 @@ def run(step: str | None = None, *, force: bool = False, full_refresh: bool = Fa
     """
     if step is not None and step not in steps():
         raise PermanentFailure(Problem("build.unknown_step", f"no step {step!r}; steps: {', '.join(steps())}"))
-    first, session = steps()[0], _Session()
+    first, session = steps()[0], Session()
     total = {"build_no": 0, "batches": 0, "nodes": 0}
     for name in [step] if step else steps():
         with lock(name) as connection:
@@ -199,14 +201,15 @@ def run(step: str | None = None, *, force: bool = False, full_refresh: bool = Fa
     return total
 
 
-def _step(connection: psycopg.Connection[Any], build: Build, step: str, session: _Session) -> dict[str, int]:
+def _step(connection: psycopg.Connection[Any], build: Build, step: str, session: Session) -> dict[str, int]:
     states = dict(
         connection.execute("select step, state from ops.build_step where build_no = %s", [build.build_no]).fetchall()
     )
     if states.get(step) == "done":
         return {"nodes": 0}
     before = steps()[: steps().index(step)]
-    missing = [name for name in before if not _alongside(name) and states.get(name) != "done"]
+    beside = set(filter(_alongside, before)) if _alongside(step) else set()
+    missing = [name for name in before if name not in beside and states.get(name) != "done"]
     if missing:
         raise PermanentFailure(
             Problem("build.order", f"step {step} of build {build.build_no} comes after {', '.join(missing)}")
@@ -225,7 +228,7 @@ def _step(connection: psycopg.Connection[Any], build: Build, step: str, session:
     _finish(connection, build, step, token, results, error)
     broken = [row for row in results if row["status"] in ("error", "fail", "runtime error")]
     if error or broken:
-        raise _failure(build, step, broken, error)
+        raise failure(build, step, broken, error)
     return {"nodes": len(results)}
 
 
@@ -261,7 +264,8 @@ def _finish(
         )
 
 
-def _failure(build: Build, step: str, broken: list[dict[str, Any]], error: str) -> Exception:
+def failure(build: Build, step: str, broken: list[dict[str, Any]], error: str) -> Exception:
+    """What is raised when a step fails: transient when the database was away, permanent when a model or a test broke."""
     texts = [error, *(row["message"] or "" for row in broken)]
     what = "; ".join(f"{row['node'].split('.')[2]}: {row['message'] or row['status']}" for row in broken) or error
     message = f"step {step} of build {build.build_no} failed: {what}"
@@ -282,12 +286,16 @@ def _safe(message: str | None) -> str | None:
     return " ".join(lines)
 
 
-class _Session:
-    """dbt in this process. The project is read once for all steps that one call runs."""
+class Session:
+    """dbt in this process. The project is read once for all steps that one call runs.
 
-    def __init__(self) -> None:
+    With `schema` the marts go there instead of `build`, and the session looks back as ops.as_known says of its build.
+    """
+
+    def __init__(self, schema: str | None = None) -> None:
         self._manifest: Any = None
-        self._folder = settings().state / "dbt"
+        self._schema = schema
+        self._folder = settings().state / ("dbt" if schema is None else "dbt_as_known")
 
     def invoke(self, build: Build, step: str, token: int, again: bool) -> tuple[list[dict[str, Any]], str]:
         """Run a step, or what failed of it when that is known; the node results and, when dbt itself failed, why."""
@@ -310,7 +318,11 @@ class _Session:
             arguments = ["build", "--select", *_selection(step), *common]
             arguments += ["--indirect-selection", "buildable", "--exclude-resource-type", "unit_test"]
             arguments += ["--full-refresh"] if build.full_refresh else []
-        with _environment(f"{build.build_no}/{step}/{token}"):
+        if self._schema is None:
+            opened = environment(f"{build.build_no}/{step}/{token}")
+        else:
+            opened = environment("", self._schema, build.build_no)
+        with opened:
             if self._manifest is None and not retry:
                 parsed = dbtRunner().invoke(["parse", *common])
                 if not parsed.success:
@@ -341,8 +353,8 @@ class _Session:
 
 
 @contextmanager
-def _environment(claim: str) -> Iterator[None]:
-    """The warehouse's address for profiles.yml, and the claim for every session that dbt opens."""
+def environment(claim: str, schema: str = "build", as_known: int | None = None) -> Iterator[None]:
+    """The warehouse's address for profiles.yml, and for every session opened the claim, or the build it looks back as."""
     parts = conninfo_to_dict(settings().dsn("builder"))
     values = {
         "SAMPAN_DBT_HOST": parts.get("host", "localhost"),
@@ -351,7 +363,8 @@ def _environment(claim: str) -> Iterator[None]:
         "SAMPAN_DBT_DATABASE": parts["dbname"],
         "SAMPAN_DBT_SSLMODE": parts.get("sslmode", "prefer"),
         "DBT_ENV_SECRET_SAMPAN_PASSWORD": parts.get("password", ""),
-        "PGOPTIONS": f"-c sampan.claim={claim} -c timezone=Asia/Hong_Kong",
+        "SAMPAN_DBT_SCHEMA": schema,
+        "PGOPTIONS": f"-c sampan.claim={claim} -c sampan.as_known={as_known or ''} -c timezone=Asia/Hong_Kong",
         "DO_NOT_TRACK": "1",
     }
     before = {key: os.environ.get(key) for key in values}

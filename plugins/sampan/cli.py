@@ -27,6 +27,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 contracts_app = typer.Typer(no_args_is_help=True, help="The contracts of the feeds, and what is derived from them.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that broke a rule: look, correct, replay, discard.")
 release_app = typer.Typer(no_args_is_help=True, help="Releases of the marts: make, list, show, roll back.")
+as_known_app = typer.Typer(no_args_is_help=True, help="Marts as known on an earlier date: make, list, drop.")
 calendar_app = typer.Typer(no_args_is_help=True, help="What is due when: days off, and the clock of the freshness.")
 identity_app = typer.Typer(no_args_is_help=True, help="Who is who: links that wait for a person.")
 consent_app = typer.Typer(no_args_is_help=True, help="Consents that let banks read: show, revoke.")
@@ -34,6 +35,7 @@ retention_app = typer.Typer(no_args_is_help=True, help="Deleting what is past it
 transfer_app = typer.Typer(no_args_is_help=True, help="What leaves the platform: contracts, and the register.")
 review_app = typer.Typer(no_args_is_help=True, help="Likely links: list, look, accept, reject.")
 identity_app.add_typer(review_app, name="review")
+app.add_typer(as_known_app, name="as-known-on")
 app.add_typer(consent_app, name="consent")
 app.add_typer(contracts_app, name="contracts")
 app.add_typer(calendar_app, name="calendar")
@@ -308,6 +310,67 @@ def release_rollback(
     from sampan import release
 
     out.print(f"Readers see release {release.rollback(release_no)['release_no']} now.")
+
+
+KnownOn = Annotated[
+    str, typer.Option("--date", metavar="YYYY-MM-DD[ HH:MM:SS]", help="A day, or a time of it, in Hong Kong.")
+]
+Delivered = Annotated[
+    bool,
+    typer.Option("--delivered", help="By business date, whenever the platform published it: for history loaded late."),
+]
+
+
+def _known_on(text: str, delivered: bool) -> tuple[date | datetime, str]:
+    """The day or time that was given, and the basis."""
+    try:
+        known_on = date.fromisoformat(text) if len(text) == 10 else datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a day such as 2026-07-31, or a time such as '2026-07-31 18:00:00'"
+        ) from None
+    return known_on, "delivered" if delivered else "published"
+
+
+@as_known_app.command("run")
+def as_known_run(day: KnownOn, delivered: Delivered = False) -> None:
+    """Make all marts as known on a date, in a schema of their own; the release that is up is not touched."""
+    from sampan import as_known
+
+    done = as_known.run(*_known_on(day, delivered))
+    out.print(f"{done['schema']}: {done['marts']} marts, {done['rows']:,} rows, from {done['batches']} batches")
+    if done["deleted"]:
+        out.print(
+            f"{done['deleted']} batches known then were deleted since, as their retention asks, and are not in it."
+        )
+
+
+@as_known_app.command("list")
+def as_known_list() -> None:
+    """The knowledge dates for which there are marts, the newest first."""
+    from sampan import as_known
+
+    rows = [
+        (
+            n["schema"],
+            n["known_on"],
+            n["basis"],
+            f"{n['made_at']:%F %R}" if n["made_at"] else "being made",
+            sum(n["rows"].values()),
+        )
+        for n in as_known.kept()
+    ]
+    _table("As known on", ["schema", "known on", "basis", "made", "rows"], rows)
+
+
+@as_known_app.command("drop")
+def as_known_drop(day: KnownOn, delivered: Delivered = False) -> None:
+    """Drop the marts as known on a date."""
+    from sampan import as_known
+
+    schema = as_known.schema_of(*_known_on(day, delivered))
+    as_known.drop(schema)
+    out.print(f"dropped {schema}")
 
 
 @app.command("data-docs")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from sampan.errors import PermanentFailure, Problem
 
@@ -131,30 +132,36 @@ def _way(
     return None
 
 
-def run(connection: psycopg.Connection[Any]) -> int:
-    """Decide what is left out of each published table of the build under way. Returns how many cells are."""
+def run(connection: psycopg.Connection[Any], schema: str = "intermediate", build_no: int = 0) -> int:
+    """Decide what is left out of each published table of the build under way. Returns how many cells are.
+
+    A look-back names itself by `build_no`, and the schema that its cells are in.
+    """
     rules = {
         row[0]: Rule(row[1], *map(float, row[2:]))
         for row in connection.execute(
-            "select table_name, min_contributors, max_share, protected_share, protected_least"
-            " from intermediate.disclosure_rules"
+            sql.SQL("select table_name, min_contributors, max_share, protected_share, protected_least from {}").format(
+                sql.Identifier(schema, "disclosure_rules")
+            )
         )
     }
     tables: dict[tuple[Any, ...], dict[Key, Cell]] = defaultdict(dict)
     for table, series, period, row, column, value, contributors, largest in connection.execute(
-        "select table_name, series, period, row_key, column_key, value, contributor_count, largest_value"
-        " from intermediate.int_published__cells where value > 0"
+        sql.SQL(
+            "select table_name, series, period, row_key, column_key, value, contributor_count, largest_value"
+            " from {} where value > 0"
+        ).format(sql.Identifier(schema, "int_published__cells"))
     ):
         tables[table, series, period][row, column] = Cell(float(value), contributors, float(largest))
     found = [
-        (*table, *key, reason)
+        (build_no, *table, *key, reason)
         for table, cells in tables.items()
         for key, reason in suppressed(cells, rules[table[0]]).items()
     ]
     with connection.transaction():
-        connection.execute("delete from ops.suppression")
+        connection.execute("delete from ops.suppression where build_no = %s", [build_no])
         with connection.cursor().copy(
-            "copy ops.suppression (table_name, series, period, row_key, column_key, reason) from stdin"
+            "copy ops.suppression (build_no, table_name, series, period, row_key, column_key, reason) from stdin"
         ) as copy:
             for line in found:
                 copy.write_row(line)

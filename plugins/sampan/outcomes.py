@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from psycopg import sql
+
 from sampan import failpoints
 from sampan.warehouse import connect
 
@@ -48,11 +50,11 @@ class Ratio:
     high: float
 
 
-def run(claim: str | None = None) -> dict[str, int]:
+def run(claim: str | None = None, schema: str = "intermediate") -> dict[str, int]:
     """Estimate from the panel of the build under way and keep what comes out; what an earlier attempt kept is replaced.
 
-    `claim` is the build's hold on the step (`build_no/step/token`); who lost it is refused. Returns rows kept, and how
-    many of them could be estimated.
+    `claim` is the build's hold on the step (`build_no/step/token`); who lost it is refused. `schema` is where the panel
+    is. Returns rows kept, and how many of them could be estimated.
     """
     import pandas as pd
 
@@ -62,7 +64,10 @@ def run(claim: str | None = None) -> dict[str, int]:
         build = connection.execute("select build_no from ops.open_build").fetchone()
         if build is None:
             return {"rows": 0, "estimated": 0}
-        rows = connection.execute(f"select {', '.join(PANEL)} from intermediate.int_funding__outcome_panel").fetchall()
+        panel = sql.SQL("select {} from {}").format(
+            sql.SQL(", ").join(map(sql.Identifier, PANEL)), sql.Identifier(schema, "int_funding__outcome_panel")
+        )
+        rows = connection.execute(panel).fetchall()
         found = list(estimates(pd.DataFrame(rows, columns=PANEL)))
         connection.execute("delete from ops.funding_outcome where build_no = %s", [build[0]])
         with connection.cursor() as cursor:

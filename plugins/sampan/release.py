@@ -32,7 +32,7 @@ def _schema(release_no: int) -> sql.Identifier:
     return sql.Identifier(f"release_{release_no}")
 
 
-def _relations(connection: Connection, schema: str) -> list[str]:
+def relations(connection: Connection, schema: str) -> list[str]:
     """Tables and views of a schema, in order of name."""
     query = f"select relname from pg_class where relnamespace = to_regnamespace(%s) and {READABLE} order by 1"
     return [row[0] for row in connection.execute(query, [schema])]
@@ -52,7 +52,7 @@ def gate() -> dict[str, int]:
         waiting = _built(connection)
         if waiting is None:
             return {"build_no": 0, "rules": 0, "broken": 0}
-        built = _relations(connection, "build")
+        built = relations(connection, "build")
         unchecked, unknown = sorted(set(built) - set(rules)), sorted(set(rules) - set(built))
         if unchecked or unknown:
             what = [f"no expectations for {name}" for name in unchecked] + [f"{name} was not built" for name in unknown]
@@ -157,7 +157,7 @@ def _release(connection: Connection, release_no: int) -> None:
             mart: connection.execute(
                 sql.SQL("select count(*) from {}").format(sql.Identifier("build", mart))
             ).fetchone()[0]  # type: ignore[index]
-            for mart in _relations(connection, "build")
+            for mart in relations(connection, "build")
         }
         connection.execute(
             "insert into ops.release (release_no, as_of_date, rows)"
@@ -189,11 +189,11 @@ def _swap(connection: Connection, release_no: int, kind: str) -> None:
         "insert into ops.release_switch (release_no, kind) values (%s, %s) returning switch_no", [release_no, kind]
     ).fetchone()[0]  # type: ignore[index]
     connection.execute("create schema marts_next")
-    restricted = _restricted(connection, release_no)
-    for mart in _relations(connection, f"release_{release_no}"):
+    restricted = under_row_security(connection, f"release_{release_no}")
+    for mart in relations(connection, f"release_{release_no}"):
         _view(connection, release_no, mart, of_invoker=mart in restricted)
     for schema in (f"release_{release_no}", "marts_next"):
-        grant(connection, schema, release_no)
+        grant(connection, schema, f"release_{release_no}")
     failpoints.hit("release.before_swap")
     old = sql.Identifier(f"marts_before_{switch_no}")
     if _exists(connection, "marts"):
@@ -228,17 +228,18 @@ def _view(connection: Connection, release_no: int, mart: str, of_invoker: bool) 
         connection.execute(sql.SQL("comment on {} is {}").format(target, sql.Literal(text)))
 
 
-def grant(connection: Connection, schema: str, release_no: int) -> None:
-    """Let the readers read a schema of a release, and make sure that they can: the only place that gives them anything.
+def grant(connection: Connection, schema: str, tables: str) -> None:
+    """Let the readers read a schema, and make sure that they can: the only place that gives them anything.
 
-    Marts under row-level security are for the roles that their policies name, and for nobody else.
+    `tables` is the schema of the tables that it shows, which may be itself. Marts under row-level security are for the
+    roles that their policies name, and for nobody else.
     """
-    restricted = _restricted(connection, release_no)
+    restricted = under_row_security(connection, tables)
     name, reader = sql.Identifier(schema), sql.Identifier(READER)
     grant_usage = sql.SQL("grant usage on schema {} to {}")
     grant_select = sql.SQL("grant select on {} to {}")
     connection.execute(grant_usage.format(name, reader))
-    for mart in _relations(connection, schema):
+    for mart in relations(connection, schema):
         for role in restricted.get(mart, [READER]):
             connection.execute(grant_usage.format(name, sql.Identifier(role)))
             connection.execute(grant_select.format(sql.Identifier(schema, mart), sql.Identifier(role)))
@@ -253,14 +254,14 @@ def grant(connection: Connection, schema: str, release_no: int) -> None:
         raise PermanentFailure(Problem("release.grants", f"{READER} has not the rights that it should have on {names}"))
 
 
-def _restricted(connection: Connection, release_no: int) -> dict[str, list[str]]:
-    """The marts of a release that are under row-level security, with the roles that may read what policies let through."""
+def under_row_security(connection: Connection, schema: str) -> dict[str, list[str]]:
+    """The marts of a schema that are under row-level security, with the roles that may read what policies let through."""
     rows = connection.execute(
         "select relname, relforcerowsecurity, coalesce(array_agg(distinct role order by role)"
         " filter (where role <> current_user), '{}') from pg_class"
         " left join pg_policies on schemaname = %s and tablename = relname left join unnest(roles) role on true"
         " where relnamespace = to_regnamespace(%s) and relrowsecurity group by relname, relforcerowsecurity",
-        [f"release_{release_no}"] * 2,
+        [schema] * 2,
     ).fetchall()
     open_ones = [mart for mart, forced, _ in rows if not forced]
     if open_ones:

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from sampan import build, consent, failpoints, ledger, release
+from sampan import as_known, build, consent, failpoints, ledger, release
 from sampan.calendar import today
 from sampan.contract import load_all
 from sampan.errors import Problem, TransientFailure
@@ -30,7 +30,8 @@ Connection = psycopg.Connection[Any]
 
 
 def run(day: date | None = None) -> dict[str, int]:
-    """Delete what is past its retention on a day (today without one). Returns batches, rows, objects, releases, consents.
+    """Delete what is past its retention on a day (today without one). Returns batches, rows, objects, releases (look-backs
+    among them), consents.
 
     Raises TransientFailure when another run is at work, a builder is, or something is still there after its deletion.
     """
@@ -46,6 +47,7 @@ def run(day: date | None = None) -> dict[str, int]:
         _begin_releases(connection, on)
         for release_no in _unfinished(connection, "release_no"):
             done["releases"] += _delete_release(connection, release_no)
+        done["releases"] += _delete_look_backs(on)
         done["consents"] = _delete_consents(connection, on)
     return done
 
@@ -243,8 +245,21 @@ def _tables_with(connection: Connection, feed: str, batch_id: int) -> list[str]:
 # --- releases and consents --------------------------------------------------------------------------------------------
 
 
+def _release_days() -> int:
+    return int(settings().get("SAMPAN_RELEASE_DAYS", str(RELEASE_DAYS)))
+
+
+def _delete_look_backs(on: date) -> int:
+    """Drop marts as known on earlier dates that were made longer ago than releases are kept; how many."""
+    before = datetime(on.year, on.month, on.day).astimezone() - timedelta(days=_release_days())
+    old = [item["schema"] for item in as_known.kept() if item["made_at"] and item["made_at"] < before]
+    for schema in old:
+        as_known.drop(schema)
+    return len(old)
+
+
 def _begin_releases(connection: Connection, on: date) -> None:
-    days = int(settings().get("SAMPAN_RELEASE_DAYS", str(RELEASE_DAYS)))
+    days = _release_days()
     live = release.live_release(connection)
     connection.execute(
         "insert into ops.deletion (kind, release_no, reason, rows_derived)"

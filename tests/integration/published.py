@@ -63,6 +63,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "sku_id": "1", "category": "household", "customs_regime": "9610", "item_count": 1, "total_fee_cny": 100,
         "payment_cny": 90,
     },
+    "quality_marks": {
+        "scheme": "QMARK-P", "status_at": "2026-07-06 09:00", "status": "valid", "issuer": "FHKI", "scope": "company",
+        "holder_name": "Synthetic Trading Limited", "valid_from": "2026-01-01",
+    },
 }  # fmt: skip
 
 

@@ -295,7 +295,7 @@ def test_a_mart_is_not_released_when_its_policies_are_not_forced(sampan):
         ((live,),) = connection.execute("select max(release_no) from ops.release").fetchall()
         connection.execute(f"alter table release_{live}.mart_credit_features no force row level security")
         with pytest.raises(PermanentFailure, match="not forced on mart_credit_features"):
-            release.grant(connection, f"release_{live}", live)
+            release.grant(connection, f"release_{live}", f"release_{live}")
 
 
 def test_an_index_that_could_tell_of_other_banks_is_refused(sampan):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from sampan import build, fetch, freshness, release
@@ -19,6 +20,10 @@ from tests.integration.published import publish, publish_csv
 FEED = "customs_declarations"  # due at 07:30 on the next business day, published an hour later
 MONDAY, TUESDAY = date(2026, 7, 6), date(2026, 7, 7)
 ROW = {"declaration_no": "D000000001"}
+MARKS = [
+    {"certificate_no": f"QMP-{number}", "holder_name": f"Holder {number}", "holder_brn": brn}
+    for number, brn in enumerate(["90000001", None, None])
+]
 
 
 def hkt(text: str) -> datetime:
@@ -202,6 +207,16 @@ def released(at: str) -> int:
     return release.run()["release_no"]
 
 
+def judged(sampan, batch_id: int, severity: str) -> None:
+    """Let two expectations be asked of a batch, of which it failed one."""
+    for rule, success in (("met", True), ("not_met", False)):
+        sampan.rows(
+            "insert into ops.gate_result (suite, batch_id, rule, description, expectation, severity, success, kwargs)"
+            " values ('a suite', %s, %s, 'A rule.', 'expect', %s, %s, '{}') returning 1",
+            batch_id, rule, severity, success,
+        )  # fmt: skip
+
+
 def ancestors(mart: str, nodes: dict, sources: dict, seen: set[str] | None = None) -> set[str]:
     """Feeds under a mart, by dbt's own manifest; links of names stand for the feeds that name somebody."""
     seen = set() if seen is None else seen
@@ -214,7 +229,7 @@ def ancestors(mart: str, nodes: dict, sources: dict, seen: set[str] | None = Non
             found |= ancestors(node, nodes, sources, seen)
         elif sources[node]["source_name"] == "raw":
             found.add(sources[node]["name"])
-        elif sources[node]["name"] == "identity_link":
+        elif sources[node]["name"] == "identity_link_known":
             found |= ancestors("model.sampan.stg_ops__identity_names", nodes, sources, seen)
     return found
 
@@ -227,6 +242,9 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
                     received_at=f"{day + timedelta(days=1)} 11:00+08")  # fmt: skip
     freshness.looked(FEED)
     freshness.looked("funding_applications")
+    sampan.deliver("hkecic_policies", MONDAY, f"x.{load('hkecic_policies').source.extension}", b"\x00 this is no table")
+    sampan.ingest("hkecic_policies")
+    judged(sampan, publish("quality_marks", MONDAY, MARKS), "warning")
     number = released("2026-07-09 12:00")
 
     mart = sampan.rows("select feed, business_date, state, rows_late from marts.fct_feed_day order by 1, 2", role="bi")
@@ -247,6 +265,14 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
         "late_at_partner", True, TUESDAY, date(2026, 7, 8), MONDAY, 1, 2, 2, 2,
     )  # fmt: skip
     assert quality["platform_orders"][:2] == ("nothing", False)
+    assert quality["hkecic_policies"][:3] == ("held", True, MONDAY)
+    ((waiting, asked, failed, named, unmatched, share),) = sampan.rows(
+        "select sum(waiting_count), max(expectation_count), max(failed_expectation_count), max(named_count)"
+        " filter (where feed = 'quality_marks'), max(unmatched_count) filter (where feed = 'quality_marks'),"
+        " max(unmatched_pct) filter (where feed = 'quality_marks') from marts.mart_data_quality",
+        role="bi",
+    )
+    assert (waiting, asked, failed, named, unmatched, share) == (1, 2, 1, 3, 2, Decimal("66.67"))
 
     manifest = json.loads((settings().state / "dbt" / "staging" / "manifest.json").read_text())
     marts = {

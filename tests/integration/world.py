@@ -229,7 +229,11 @@ def world(
 def kept(folder: Path) -> Simulated:
     """The world that was left in a folder."""
     frames = {path.stem: pl.read_parquet(path) for path in (folder / "frames").iterdir()}
-    return Simulated(_simulation(), read_env_file(folder / "state" / "env"), frames)
+    left = Simulated(_simulation(), read_env_file(folder / "state" / "env"), frames)
+    with left.installed(), psycopg.connect(settings().dsn("loader")) as connection:
+        query = "select feed, array_agg(business_date order by batch_id) from ops.batch group by feed"
+        left.delivered = dict(connection.execute(query).fetchall())
+    return left
 
 
 def keep(folder: Path) -> None:

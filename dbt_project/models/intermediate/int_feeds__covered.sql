@@ -1,6 +1,6 @@
 -- One row per feed: how far it has come. A day on which another feed of the same calendar delivered and this one did not
 -- ends what is complete, unless the contract accepts that nothing comes; so does any delivery that is held, or late here.
-{{ config(materialized='view') }}
+{{ config(materialized='table') }}
 
 with feeds as (
     select * from {{ ref('feeds') }}

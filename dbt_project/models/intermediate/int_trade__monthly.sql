@@ -73,11 +73,7 @@ first_lodgements as (
 marked as (
     select
         touched_lines.*,
-        case
-            when touched_lines.form_type in ('1', '1A', '1B') then 'import'
-            when touched_lines.origin_country_code = '690' then 'domestic_export'
-            else 're_export'
-        end as flow,
+        {{ flow_of('touched_lines.form_type', 'touched_lines.origin_country_code') }} as flow,
         substring(touched_lines.hkhs_code, 1, 2) as hs_chapter,
         gold_codes.hkhs_code is not null as is_gold,
         case when touched_lines.line_no = coalesce(declarations_without_line_1.line_no, 1) then 1 else 0 end as declarations,

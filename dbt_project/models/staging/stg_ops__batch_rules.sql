@@ -5,7 +5,7 @@ with final as (
         rule,
         severity,
         success as is_met
-    from {{ source('ops', 'gate_result') }}
+    from {{ source('ops', 'gate_result_seen') }}
     where batch_id is not null
 )
 

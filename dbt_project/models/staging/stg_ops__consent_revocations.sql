@@ -3,7 +3,7 @@ with final as (
     select
         consent_id,
         revoked_at
-    from {{ source('ops', 'consent_revocation') }}
+    from {{ source('ops', 'consent_revocation_known') }}
 )
 
 select * from final

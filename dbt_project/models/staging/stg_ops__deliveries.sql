@@ -12,7 +12,7 @@ with final as (
         rows_published,
         rows_quarantined,
         rows_duplicate
-    from {{ source('ops', 'batch') }}
+    from {{ source('ops', 'batch_seen') }}
 )
 
 select * from final

@@ -8,7 +8,7 @@ with final as (
         basis,
         probability,
         evidence
-    from {{ source('ops', 'identity_link') }}
+    from {{ source('ops', 'identity_link_known') }}
 )
 
 select * from final

@@ -6,7 +6,7 @@ with final as (
         period,
         row_key,
         column_key
-    from {{ source('ops', 'suppression') }}
+    from {{ source('ops', 'suppression_known') }}
 )
 
 select * from final

@@ -24,6 +24,7 @@ NAMING = {
     "quality_marks": ("certificate", ["scheme", "certificate_no"]),
     "trade_missions": ("mission", ["event_id", "participant_no"]),
 }
+REGISTERS = ("business_register", "companies_registry")
 
 
 def owed_by(feed: str, first: date, until: date) -> dict[date, tuple[date, datetime]]:
@@ -56,6 +57,7 @@ def owed_by(feed: str, first: date, until: date) -> dict[date, tuple[date, datet
 def question_23(world: Simulated) -> list[tuple[Any, ...]]:
     """Feed, state, last business date, deliveries missing, late rows, failed expectations, share of unmatched names."""
     linked = _linked(world)
+    registered = {brn for feed in REGISTERS for brn in world.frames[feed]["brn"].drop_nulls()}
     rows = []
     for feed in sorted(load_all()):
         frame = world.frames[feed]
@@ -64,7 +66,8 @@ def question_23(world: Simulated) -> list[tuple[Any, ...]]:
         if feed in NAMING:
             source, columns = NAMING[feed]
             named = set(frame.select(pl.concat_str(columns, separator=":")).to_series().drop_nulls())
-            unmatched = 100 * sum((source, key) not in linked for key in named) / len(named)
+            known = registered if source == "number" else {key for kind, key in linked if kind == source}
+            unmatched = 100 * len(named - known) / len(named)
         state = "late_at_partner" if missing else "well"
         # Nothing in this world breaks a rule.
         rows.append((feed, state, frame["business_date"].max(), missing, late, 0, unmatched))

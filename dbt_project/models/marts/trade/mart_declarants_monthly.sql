@@ -17,6 +17,7 @@ by_sme as (
         max(case when flow <> 'import' then 1 else 0 end) as exports,
         sum(declaration_count) as declaration_count,
         max(case when is_provisional then 1 else 0 end) as provisional,
+        max(case when is_fully_covered then 1 else 0 end) as fully_covered,
         max(last_complete_date) as last_complete_date,
         max(release_no) as release_no
     from declared
@@ -33,6 +34,7 @@ final as (
         cast(sum(by_sme.exports) as bigint) as exporter_count,
         cast(sum(by_sme.declaration_count) as bigint) as declaration_count,
         max(by_sme.provisional) = 1 as is_provisional,
+        max(by_sme.fully_covered) = 1 as is_fully_covered,
         max(by_sme.last_complete_date) as last_complete_date,
         cast('declared trade' as text) as coverage_note,
         max(by_sme.release_no) as release_no

@@ -20,6 +20,7 @@ sums as (
         sum(declared.amended_declaration_count) as amended_declaration_count,
         sum(declared.agent_declaration_count) as agent_declaration_count,
         max(case when declared.is_provisional then 1 else 0 end) as provisional,
+        max(case when declared.is_fully_covered then 1 else 0 end) as fully_covered,
         max(declared.last_complete_date) as last_complete_date,
         max(declared.release_no) as release_no
     from declared
@@ -46,6 +47,7 @@ final as (
         cast(1.0 * amended_declaration_count / nullif(declaration_count, 0) as numeric(9, 6)) as amended_share,
         cast(1.0 * agent_declaration_count / nullif(declaration_count, 0) as numeric(9, 6)) as agent_share,
         provisional = 1 as is_provisional,
+        fully_covered = 1 as is_fully_covered,
         last_complete_date,
         cast('declared trade' as text) as coverage_note,
         release_no

@@ -1,0 +1,47 @@
+-- One row per batch, month of movement and flow: what was delivered, whether it is current or not.
+{{
+    config(
+        unique_key=['batch_id'],
+        incremental_strategy='delete+insert',
+        indexes=[{'columns': ['batch_id']}]
+    )
+}}
+
+with open_build as (
+    select * from {{ ref('stg_ops__open_build') }}
+),
+
+-- Whatever a build takes in, it has touched: the number of the build finds it without a look at the rest.
+lines as (
+    select *
+    from {{ ref('int_customs__lines_versioned') }}
+    where
+        {{ in_build('customs_declarations') }}
+        {%- if is_incremental() %}
+            and build_no = (select open_build.build_no from open_build)
+        {%- endif %}
+),
+
+marked as (
+    select
+        batch_id,
+        business_date,
+        {{ month_of('movement_date') }} as month,
+        {{ flow_of('form_type', 'origin_country_code') }} as flow,
+        value_hkd
+    from lines
+),
+
+final as (
+    select
+        batch_id,
+        business_date,
+        month,
+        flow,
+        sum(value_hkd) as value_hkd,
+        count(*) as line_count
+    from marked
+    group by batch_id, business_date, month, flow
+)
+
+select * from final
