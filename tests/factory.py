@@ -41,6 +41,18 @@ def feeds(condition: Callable[[Contract], bool] = lambda contract: True, *, leas
     return chosen
 
 
+def one_of_each(chosen: Sequence[str]) -> list[Any]:
+    """Feeds as parameters: of those that are written alike the first one always, its like only in the long suite."""
+    seen: set[tuple[str, ...]] = set()
+    parameters = []
+    for feed in chosen:
+        source = load(feed).source
+        kind = (source.kind, source.format, source.encoding, source.compression)
+        parameters.append(pytest.param(feed, marks=[pytest.mark.slow] if kind in seen else []))
+        seen.add(kind)
+    return parameters
+
+
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 

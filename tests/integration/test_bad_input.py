@@ -13,7 +13,7 @@ from sampan import fetch, land, ledger, load, reading
 from sampan.contract import load as contract_of
 
 from tests import factory
-from tests.factory import DAY, FEEDS, adds_up, compress, encode, feeds, rows, stored
+from tests.factory import DAY, FEEDS, adds_up, compress, encode, feeds, one_of_each, rows, stored
 
 CUSTOMS = "customs_declarations"
 CSV = feeds(lambda c: c.source.format == "csv", least=3)
@@ -63,7 +63,7 @@ def held_for(batch, rule: str, **place) -> None:
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("feed", feeds(lambda c: c.source.compression != "none", least=2))
+@pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.source.compression != "none", least=2)))
 @pytest.mark.parametrize("left", [0.1, 0.6, 0.99])
 def test_load_holds_the_batch_when_a_compressed_delivery_is_truncated(feed, left, partner):
     body = encode(contract_of(feed), rows(feed, 40))
@@ -72,7 +72,7 @@ def test_load_holds_the_batch_when_a_compressed_delivery_is_truncated(feed, left
     assert partner.raw(feed) == []
 
 
-@pytest.mark.parametrize("feed", feeds(lambda c: c.source.compression != "none", least=2))
+@pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.source.compression != "none", least=2)))
 def test_load_holds_the_batch_when_a_compressed_delivery_is_corrupt(feed, partner):
     body = bytearray(encode(contract_of(feed), rows(feed, 40)))
     body[len(body) // 2] ^= 0xFF
@@ -82,7 +82,7 @@ def test_load_holds_the_batch_when_a_compressed_delivery_is_corrupt(feed, partne
     assert partner.raw(feed) == []
 
 
-@pytest.mark.parametrize("feed", feeds(lambda c: c.source.compression != "none", least=2))
+@pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.source.compression != "none", least=2)))
 def test_load_holds_the_batch_when_a_delivery_is_not_compressed_at_all(feed, partner):
     contract = contract_of(feed)
     body = body_of(feed, lines_of(feed, rows(feed, 3)))
@@ -90,7 +90,7 @@ def test_load_holds_the_batch_when_a_delivery_is_not_compressed_at_all(feed, par
     held_for(ingested(partner, feed, raw), "delivery.corrupt")
 
 
-@pytest.mark.parametrize("feed", feeds(lambda c: c.source.format in ("xlsx", "parquet"), least=2))
+@pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.source.format in ("xlsx", "parquet"), least=2)))
 @pytest.mark.parametrize("spoil", ["truncated", "other", "html"])
 def test_load_holds_the_batch_when_a_workbook_or_parquet_file_is_corrupt(feed, spoil, partner):
     body = encode(contract_of(feed), rows(feed, 20))
@@ -176,7 +176,7 @@ def test_load_holds_the_batch_when_a_workbook_has_one_cell_at_its_far_end(partne
 # --- encoding ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("feed", CSV)
+@pytest.mark.parametrize("feed", one_of_each(CSV))
 def test_load_holds_the_batch_when_the_whole_file_is_in_another_encoding(feed, partner):
     text = "".join(line + "\n" for line in lines_of(feed, rows(feed, 5)))
     batch = ingested(partner, feed, compress(contract_of(feed), text.encode("utf-16")))
@@ -185,13 +185,13 @@ def test_load_holds_the_batch_when_the_whole_file_is_in_another_encoding(feed, p
     assert batch["problem"]["line"] == 1
 
 
-@pytest.mark.parametrize("feed", feeds(lambda c: c.source.encoding not in ("utf-8", "utf-8-sig")))
+@pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.source.encoding not in ("utf-8", "utf-8-sig"))))
 def test_load_holds_the_batch_when_big5_was_promised_and_utf8_came(feed, partner):
     text = "".join(line + "\n" for line in lines_of(feed, rows(feed, 5)))
     held_for(ingested(partner, feed, text.encode()), "delivery.header_unrecognised", line=1)
 
 
-@pytest.mark.parametrize("feed", TEXT)
+@pytest.mark.parametrize("feed", one_of_each(TEXT))
 def test_gate_quarantines_the_row_when_a_byte_in_it_is_no_character(feed, partner):
     contract, given = contract_of(feed), rows(feed, MANY)
     spoilt = {7: (b"\xff", "record.encoding"), 90: (b"\x00", "record.nul")}
@@ -210,7 +210,7 @@ def test_gate_quarantines_the_row_when_a_byte_in_it_is_no_character(feed, partne
     assert partner.raw(feed) == stored(contract, [row for place, row in enumerate(given) if place not in spoilt])
 
 
-@pytest.mark.parametrize("feed", TEXT)
+@pytest.mark.parametrize("feed", one_of_each(TEXT))
 def test_load_reads_the_same_values_when_lines_end_as_on_windows_and_a_byte_order_mark_leads(feed, partner):
     contract, given = contract_of(feed), rows(feed, 12)
     text = "".join(line + "\r\n" for line in lines_of(feed, given)).removesuffix("\r\n")
@@ -221,7 +221,7 @@ def test_load_reads_the_same_values_when_lines_end_as_on_windows_and_a_byte_orde
     assert partner.raw(feed) == stored(contract, given)
 
 
-@pytest.mark.parametrize("feed", JSONL)
+@pytest.mark.parametrize("feed", one_of_each(JSONL))
 def test_gate_quarantines_the_row_when_json_spells_what_no_encoding_holds(feed, partner):
     contract, given = contract_of(feed), rows(feed, MANY)
     spoilt = {3: (r"\ud83d", "record.encoding"), 4: (r"\u0000", "record.nul"), 5: (r"\udc80", "record.encoding")}
@@ -239,13 +239,13 @@ def test_gate_quarantines_the_row_when_json_spells_what_no_encoding_holds(feed, 
 # --- headings ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("feed", CSV)
+@pytest.mark.parametrize("feed", one_of_each(CSV))
 def test_load_holds_the_batch_when_the_heading_line_is_missing(feed, partner):
     batch = ingested(partner, feed, body_of(feed, lines_of(feed, rows(feed, 5))[1:]))
     held_for(batch, "delivery.header_unrecognised", line=1)
 
 
-@pytest.mark.parametrize("feed", feeds(lambda c: c.source.format not in ("jsonl", "fixed"), least=6))
+@pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.source.format not in ("jsonl", "fixed"), least=6)))
 def test_load_holds_the_batch_and_names_the_column_when_a_required_one_is_missing(feed, partner):
     contract, given = contract_of(feed), rows(feed, 5)
     column = next(c for c in contract.columns if c.required and not c.primary_key)
@@ -254,7 +254,9 @@ def test_load_holds_the_batch_and_names_the_column_when_a_required_one_is_missin
     assert column.source_name in batch["problem"]["message"]
 
 
-@pytest.mark.parametrize("feed", feeds(lambda c: c.source.format == "jsonl" and c.source.kind == "s3", least=3))
+@pytest.mark.parametrize(
+    "feed", one_of_each(feeds(lambda c: c.source.format == "jsonl" and c.source.kind == "s3", least=3))
+)
 def test_gate_names_the_column_when_a_required_key_is_missing_in_every_object(feed, partner):
     contract, given = contract_of(feed), rows(feed, 5)
     column = next(c for c in contract.columns if c.required and not c.primary_key)
@@ -270,7 +272,9 @@ def optional(contract):
     return next((c for c in contract.stored if not c.required and c.name not in rules), None)
 
 
-@pytest.mark.parametrize("feed", feeds(lambda c: c.source.kind == "s3" and optional(c) is not None, least=5))
+@pytest.mark.parametrize(
+    "feed", one_of_each(feeds(lambda c: c.source.kind == "s3" and optional(c) is not None, least=5))
+)
 def test_load_fills_with_null_and_notes_it_when_an_optional_column_is_missing(feed, partner):
     contract = contract_of(feed)
     name = optional(contract).name
@@ -282,7 +286,7 @@ def test_load_fills_with_null_and_notes_it_when_an_optional_column_is_missing(fe
     assert contract.source.format == "jsonl" or ("missing", name) in drift
 
 
-@pytest.mark.parametrize("feed", HEADED)
+@pytest.mark.parametrize("feed", one_of_each(HEADED))
 def test_load_reads_the_same_values_when_columns_are_reordered(feed, partner):
     contract, given = contract_of(feed), rows(feed, 8)
     batch = ingested(partner, feed, encode(contract, given, backwards=True))
@@ -324,7 +328,7 @@ def test_load_keeps_columns_apart_when_a_workbook_has_an_empty_heading(partner):
     assert partner.raw(feed) == stored(contract, given)
 
 
-@pytest.mark.parametrize("feed", HEADED)
+@pytest.mark.parametrize("feed", one_of_each(HEADED))
 def test_ingest_publishes_nothing_when_the_file_is_of_another_feed(feed, partner):
     contract = contract_of(feed)
     other = next(f for f in HEADED if contract_of(f).partner != contract.partner and f != feed)
@@ -346,7 +350,7 @@ def test_ingest_publishes_nothing_when_the_file_is_of_another_feed(feed, partner
 # --- empty ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("feed", FILES)
+@pytest.mark.parametrize("feed", one_of_each(FILES))
 def test_load_does_as_the_calendar_says_when_a_delivery_has_no_row(feed, partner):
     contract = contract_of(feed)
     batch = ingested(partner, feed, encode(contract, []))
@@ -356,7 +360,7 @@ def test_load_does_as_the_calendar_says_when_a_delivery_has_no_row(feed, partner
         held_for(batch, "delivery.no_rows")
 
 
-@pytest.mark.parametrize("feed", FILES)
+@pytest.mark.parametrize("feed", one_of_each(FILES))
 def test_load_holds_or_accepts_but_never_fails_when_a_delivery_has_no_byte(feed, partner):
     contract = contract_of(feed)
     batch = ingested(partner, feed, b"")
@@ -370,7 +374,7 @@ def test_load_holds_or_accepts_but_never_fails_when_a_delivery_has_no_byte(feed,
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("feed", CSV)
+@pytest.mark.parametrize("feed", one_of_each(CSV))
 def test_gate_quarantines_what_cannot_be_split_and_publishes_all_else_when_some_records_are_broken(feed, partner):
     contract = contract_of(feed)
     given = [
@@ -395,7 +399,7 @@ def test_gate_quarantines_what_cannot_be_split_and_publishes_all_else_when_some_
     assert partner.raw(feed) == stored(contract, [row for place, row in enumerate(given, 1) if place not in spoilt])
 
 
-@pytest.mark.parametrize("feed", JSONL)
+@pytest.mark.parametrize("feed", one_of_each(JSONL))
 def test_gate_quarantines_lines_that_are_no_object_and_publishes_all_else_when_some_are_broken(feed, partner):
     contract, given = contract_of(feed), rows(feed, MANY)
     lines = lines_of(feed, given)
@@ -492,7 +496,7 @@ def test_gate_names_the_broken_columns_when_a_row_rule_cannot_be_reckoned(partne
     assert {"shipped_on.maximum", "credit_days.maximum"} <= set(broken)
 
 
-@pytest.mark.parametrize("feed", FILES)
+@pytest.mark.parametrize("feed", one_of_each(FILES))
 def test_gate_names_every_typed_column_when_text_stands_in_it(feed, partner):
     contract, given = contract_of(feed), rows(feed, 3)
     typed = [c for c in contract.stored if c.type != "text"]
@@ -640,7 +644,7 @@ def test_land_goes_on_with_the_next_when_a_partner_took_a_delivery_back(partner)
     assert land.run(CUSTOMS) == {"landed": 1, "repeated": 0, "refused": 0}
 
 
-@pytest.mark.parametrize("feed", FEEDS)
+@pytest.mark.parametrize("feed", one_of_each(FEEDS))
 def test_ingest_holds_the_batch_when_a_delivery_is_random_bytes(feed, partner):
     import random
 

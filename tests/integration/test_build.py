@@ -267,8 +267,12 @@ def test_a_build_whose_process_was_killed_is_taken_up_again(sampan):
 
 def test_a_failing_test_stops_the_build_names_the_node_and_is_retried(sampan):
     publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01", "value_hkd": -5}])
+    for step in build.steps():
+        if step.startswith(f"{build.MARTS}__"):
+            break
+        build.run(step)
     with pytest.raises(PermanentFailure, match="not_negative_mart_sme_360_export_value_12m_hkd"):
-        build.run()
+        build.run("marts__sme")
     assert sampan.one("select state from ops.build_step where step = 'marts__sme'") == "failed"
     assert sampan.one("select count(*) from ops.build_node where status = 'fail'") == 1
     with pytest.raises(PermanentFailure, match="build 1 is not complete"):

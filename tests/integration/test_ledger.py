@@ -12,7 +12,7 @@ from sampan.contract import load as contract_of
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.settings import settings
 
-from tests.factory import DAY, FEEDS, adds_up, encode, rows, stored
+from tests.factory import DAY, FEEDS, adds_up, encode, one_of_each, rows, stored
 
 FEED = "customs_declarations"
 STEPS = (land, load, gate, publish)
@@ -26,10 +26,11 @@ def snapshot(sampan, *ignored: str) -> dict[str, list]:
     return {table: sorted(map(str, sampan.rows(f"select to_jsonb(t) {drop} from {table} t"))) for table in tables}
 
 
-@pytest.mark.parametrize("feed", FEEDS)
+@pytest.mark.parametrize("feed", one_of_each(FEEDS))
 def test_every_step_changes_nothing_when_it_is_run_again(feed, partner):
     given = rows(feed, 60)
-    given[3][contract_of(feed).key[0]] = None
+    if contract_of(feed).budget > 1 / 60:
+        given[3][contract_of(feed).key[0]] = None
     partner.hands_over(feed, DAY, given)
     for step in STEPS:
         first = step.run(feed)

@@ -11,7 +11,7 @@ from sampan import ledger, load, quarantine
 from sampan.contract import load as contract_of
 from sampan.errors import PermanentFailure
 
-from tests.factory import DAY, FEEDS, adds_up, feeds, rows, stored
+from tests.factory import DAY, FEEDS, adds_up, feeds, one_of_each, rows, stored
 
 FEED = "customs_declarations"
 CONTRACT = contract_of(FEED)
@@ -47,7 +47,7 @@ def corrected(feed: str, given: list[dict], ids=()) -> str:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("feed", feeds(lambda c: c.budget >= 0.01, least=10))
+@pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.budget >= 0.01, least=10)))
 def test_replay_publishes_the_row_once_when_it_has_been_corrected(feed, partner, tmp_path):
     delivered, right = spoilt(feed)
     partner.hands_over(feed, DAY, delivered)
@@ -160,7 +160,7 @@ def test_replay_links_each_line_to_its_row_when_a_value_spans_lines(partner):
     assert all(old == new for old, new in linked)
 
 
-@pytest.mark.parametrize("feed", feeds(lambda c: c.corrections == "replace_period", least=2))
+@pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.corrections == "replace_period", least=2)))
 def test_replay_leaves_the_batch_it_comes_from_when_the_feed_replaces_periods(feed, partner, tmp_path):
     delivered, right = spoilt(feed)
     partner.hands_over(feed, DAY, delivered)
@@ -172,7 +172,9 @@ def test_replay_leaves_the_batch_it_comes_from_when_the_feed_replaces_periods(fe
     assert partner.sampan.one("select state from ops.batch where batch_id = %s", first["batch_id"]) == "published"
 
 
-@pytest.mark.parametrize("feed", feeds(lambda c: c.drift == "add_nullable" and c.source.kind == "s3", least=3))
+@pytest.mark.parametrize(
+    "feed", one_of_each(feeds(lambda c: c.drift == "add_nullable" and c.source.kind == "s3", least=3))
+)
 def test_replay_keeps_the_value_of_an_added_column_when_the_row_comes_back(feed, partner, tmp_path):
     delivered, right = spoilt(feed)
     partner.hands_over(feed, DAY, delivered, added={"Colour": [f"red {n}" for n in range(MANY)]})
@@ -235,7 +237,7 @@ def test_discard_gives_rows_up_for_good_when_a_reason_is_given(partner):
             quarantine.discard(FEED, ids, reason, "a steward")
 
 
-@pytest.mark.parametrize("feed", FEEDS)
+@pytest.mark.parametrize("feed", one_of_each(FEEDS))
 def test_gate_keeps_one_of_identical_rows_and_none_of_contradicting_ones_when_keys_repeat(feed, partner):
     contract, given = contract_of(feed), rows(feed, 300)
     other = next((c for c in contract.stored if not c.primary_key and not c.enum and c.type == "text"
