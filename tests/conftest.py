@@ -33,8 +33,11 @@ from infra.local.s3 import EmbeddedS3, make_buckets  # noqa: E402
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Workers of `-n auto`: each has servers of its own, so an external server, which all would share, gets one."""
-    return 1 if EXTERNAL_DSN else min(os.cpu_count() or 1, 4)
+    """Workers of `-n auto`: one more than cores, since tests wait for programs half of their time.
+
+    Each has servers of its own, so an external server, which all would share, gets one.
+    """
+    return 1 if EXTERNAL_DSN else min(os.cpu_count() or 1, 4) + 1
 
 
 @dataclass

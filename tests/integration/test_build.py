@@ -134,7 +134,13 @@ ORDERS = {
 }
 
 
-@pytest.mark.parametrize("groups", ORDERS.values(), ids=list(ORDERS))
+@pytest.mark.parametrize(
+    "groups",
+    [
+        pytest.param(groups, id=name, marks=[] if name == "backwards" else [pytest.mark.slow])
+        for name, groups in ORDERS.items()
+    ],
+)
 def test_current_rows_are_the_same_in_whatever_order_and_grouping_batches_come(sampan, groups):
     assert sorted(name for group in groups for name in group) == sorted(BATCHES)
     numbers: dict[str, int] = {}
