@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -86,7 +86,13 @@ def lock(step: str | None = None) -> Iterator[psycopg.Connection[Any]]:
         for name, key in wanted:
             if not connection.execute(f"select {name}(hashtext(%s))", [key]).fetchone()[0]:  # type: ignore[index]
                 raise TransientFailure("another builder is at work on this warehouse")
-        yield connection
+        try:
+            yield connection
+        finally:
+            # Of a session that is closed the server lets go a moment later, when the next builder may have asked already.
+            with suppress(psycopg.Error):
+                connection.rollback()
+                connection.execute("select pg_advisory_unlock_all()")
 
 
 def current(connection: psycopg.Connection[Any]) -> Build | None:
