@@ -554,21 +554,32 @@ def _check_rule(item: dict[str, Any], names: set[str], seen: set[str]) -> Iterat
 
 
 def _check_predicate(name: str, predicate: str, names: set[str]) -> Iterator[tuple[str, str]]:
+    for message in _query_faults(f"select 1 where {predicate}", names | {"business_date"}, ()):
+        yield "contract.predicate", f"{name}: {message}"
+
+
+def _query_faults(query: str, names: set[str], tables: tuple[str, ...]) -> Iterator[str]:
+    """What keeps a query out of a contract: it is not SQL, or reads more than `names` of `tables` (its own row if none)."""
     import sqlglot
     from sqlglot import exp
 
     try:
-        tree = sqlglot.parse_one(f"select 1 where {predicate}", dialect="postgres")
+        tree = sqlglot.parse_one(query, dialect="postgres")
     except sqlglot.errors.SqlglotError as error:
-        yield "contract.predicate", f"{name}: not SQL: {str(error).splitlines()[0]}"
+        yield f"not SQL: {str(error).splitlines()[0]}"
         return
-    if tree.find(exp.Subquery, exp.From) or not isinstance(tree, exp.Select):
-        yield "contract.predicate", f"{name}: a row rule looks at its own row only"
+    if not isinstance(tree, exp.Query):
+        yield "not a query"
+    elif not tables and tree.find(exp.Subquery, exp.From):
+        yield "a row rule looks at its own row only"
+    for table in tree.find_all(exp.Table) if tables else ():
+        if table.sql() not in tables:
+            yield f"reads {table.sql()}, which is not the batch"
     for function in tree.find_all(exp.Anonymous):
-        yield "contract.predicate", f"{name}: {function.name} is no function of portable SQL"
+        yield f"{function.name} is no function of portable SQL"
     for column in tree.find_all(exp.Column):
-        if column.name not in names | {"business_date"}:
-            yield "contract.predicate", f"{name}: no column {column.name!r}"
+        if column.name not in names:
+            yield f"no column {column.name!r}"
 
 
 def _check_expectation(name: str, implementation: Any, names: set[str]) -> Iterator[tuple[str, str]]:
@@ -579,9 +590,14 @@ def _check_expectation(name: str, implementation: Any, names: set[str]) -> Itera
         return
     if implementation["type"] not in list_registered_expectation_implementations():
         yield "contract.expectation", f"{name}: no expectation {implementation['type']!r}"
-    column = implementation["kwargs"].get("column")
+    kwargs = implementation["kwargs"]
+    column = kwargs.get("column")
     if column is not None and column not in names:
         yield "contract.expectation", f"{name}: no column {column!r}"
+    if "unexpected_rows_query" in kwargs:
+        query = str(kwargs["unexpected_rows_query"]).replace("{batch}", "batch")
+        for message in _query_faults(query, names, ("batch",)):
+            yield "contract.expectation", f"{name}: {message}"
 
 
 def _check_server(servers: list[dict[str, Any]], columns: list[dict[str, Any]], folder: Path) -> Iterator[Finding]:
