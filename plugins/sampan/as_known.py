@@ -5,23 +5,22 @@ Nothing that readers of `marts` or a build under way use is touched. See ADR 002
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import date, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from sampan import build, disclosure, expectations, outcomes, release
-from sampan.errors import PermanentFailure, Problem, TransientFailure
+from sampan.calendar import HONG_KONG
+from sampan.errors import PermanentFailure, Problem
 from sampan.settings import settings
-from sampan.warehouse import connect
+from sampan.warehouse import alone, connect, drop_relations
 
 Connection = psycopg.Connection[Any]
-HONG_KONG = ZoneInfo("Asia/Hong_Kong")
 # By what a batch counts as known: that the platform had published it, or that it is of a business date until then.
 BASES = ("published", "delivered")
 # Persistent schemas of the models, which look-backs have their own of for as long as they are made.
@@ -63,16 +62,9 @@ def run(known_on: date | datetime, basis: str = "published") -> dict[str, Any]:
         return {"schema": schema, "batches": batches, "deleted": deleted} | shown
 
 
-@contextmanager
-def _alone(connection: Connection, schema: str) -> Iterator[None]:
-    """The right to make or drop one schema, until the block ends."""
-    key = f"sampan.as_known.{schema}"
-    if not connection.execute("select pg_try_advisory_lock(hashtext(%s))", [key]).fetchone()[0]:  # type: ignore[index]
-        raise TransientFailure(f"{schema} is being made by another process")
-    try:
-        yield
-    finally:
-        connection.execute("select pg_advisory_unlock(hashtext(%s))", [key])
+def _alone(connection: Connection, schema: str) -> AbstractContextManager[None]:
+    """The right to make or drop one schema."""
+    return alone(connection, f"sampan.as_known.{schema}", f"{schema} is being made by another process")
 
 
 def _begin(connection: Connection, known_on: date | datetime, basis: str, schema: str) -> tuple[int, int, int]:
@@ -121,9 +113,7 @@ def _build(connection: Connection, build_no: int, batches: int, schema: str) -> 
             with build.environment("", schema, build_no):
                 BEFORE[step](connection, f"{schema}_intermediate", build_no)
         results, error = session.invoke(looking_back, step, 0, again=False)
-        broken = [row for row in results if row["status"] in ("error", "fail", "runtime error")]
-        if error or broken:
-            raise build.failure(looking_back, step, broken, error)
+        build.check(looking_back, step, results, error)
     connection.execute("update ops.build set built_at = clock_timestamp() where build_no = %s", [build_no])
 
 
@@ -165,19 +155,13 @@ def _show(connection: Connection, build_no: int, schema: str) -> dict[str, int]:
 
 
 def _drop_schemas(connection: Connection, build_no: int, schema: str) -> None:
-    """Drop everything of one look-back. Never CASCADE on the marts: a view of somebody's stops their being dropped."""
+    """Drop everything of one look-back, unless a view of somebody's stands on its marts."""
     try:
         with connection.transaction():
             connection.execute(sql.SQL("set local lock_timeout = {}").format(release.LOCK_TIMEOUT))
             _drop_working(connection, schema)
             if connection.execute("select to_regnamespace(%s)", [schema]).fetchone() != (None,):
-                for name, is_view in connection.execute(
-                    "select relname, relkind = 'v' from pg_class where relnamespace = to_regnamespace(%s)"
-                    " and relkind in ('r', 'v') order by oid desc",
-                    [schema],
-                ).fetchall():
-                    statement = sql.SQL("drop view {}" if is_view else "drop table {}")
-                    connection.execute(statement.format(sql.Identifier(schema, name)))
+                drop_relations(connection, schema)
                 connection.execute(sql.SQL("drop schema {}").format(sql.Identifier(schema)))
             connection.execute("update ops.as_known set dropped_at = clock_timestamp() where build_no = %s", [build_no])
     except psycopg.errors.DependentObjectsStillExist as error:

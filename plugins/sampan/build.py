@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,14 +17,13 @@ from typing import Any
 
 import psycopg
 import yaml
-from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 
 from sampan import consent, disclosure, failpoints, identity, outcomes
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.settings import HOME, settings
-from sampan.warehouse import connect
+from sampan.warehouse import alone, connect, drop_relations
 
 PROJECT = HOME / "dbt_project"
 MARTS = "marts"
@@ -79,20 +78,14 @@ def lock(step: str | None = None) -> Iterator[psycopg.Connection[Any]]:
 
     Raises TransientFailure when another builder is at work. A builder that dies loses the right at once.
     """
-    with connect("builder") as connection:
-        shared = step is not None and _alongside(step)
-        function = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"
-        wanted = [(function, "sampan.build")] + ([("pg_try_advisory_lock", f"sampan.build.{step}")] if shared else [])
-        for name, key in wanted:
-            if not connection.execute(f"select {name}(hashtext(%s))", [key]).fetchone()[0]:  # type: ignore[index]
-                raise TransientFailure("another builder is at work on this warehouse")
-        try:
-            yield connection
-        finally:
-            # Of a session that is closed the server lets go a moment later, when the next builder may have asked already.
-            with suppress(psycopg.Error):
-                connection.rollback()
-                connection.execute("select pg_advisory_unlock_all()")
+    complaint = "another builder is at work on this warehouse"
+    beside = step is not None and _alongside(step)
+    with (
+        connect("builder") as connection,
+        alone(connection, "sampan.build", complaint, shared=beside),
+        alone(connection, f"sampan.build.{step}", complaint) if beside else nullcontext(),
+    ):
+        yield connection
 
 
 def current(connection: psycopg.Connection[Any]) -> Build | None:
@@ -136,7 +129,8 @@ def _begin(connection: psycopg.Connection[Any], force: bool, full_refresh: bool)
                 [build_no],
             )
             connection.execute("delete from ops.build_step where build_no = %s", [build_no])
-            _clear(connection)
+            # What an unfinished build left in the schema that the next release is made of.
+            drop_relations(connection, "build")
             connection.execute(
                 "update ops.build set state = 'open', built_at = null, judged_at = ops.now(),"
                 " full_refresh = full_refresh or %s,"
@@ -144,18 +138,6 @@ def _begin(connection: psycopg.Connection[Any], force: bool, full_refresh: bool)
                 [full_refresh or _mostly_new(connection) or _keeps_deleted(connection), build_no],
             )
         return current(connection)
-
-
-def _clear(connection: psycopg.Connection[Any]) -> None:
-    """Drop what an unfinished build left in the schema that the next release is made of."""
-    # The newest first: a view goes before what it reads.
-    relations = connection.execute(
-        "select relname, relkind = 'v' from pg_class where relnamespace = to_regnamespace('build')"
-        " and relkind in ('r', 'p', 'v') order by oid desc"
-    ).fetchall()
-    for name, is_view in relations:
-        statement = sql.SQL("drop view {}" if is_view else "drop table {}")
-        connection.execute(statement.format(sql.Identifier("build", name)))
 
 
 def _mostly_new(connection: psycopg.Connection[Any]) -> bool:
@@ -232,9 +214,7 @@ def _step(connection: psycopg.Connection[Any], build: Build, step: str, session:
     results, error = session.invoke(build, step, token, again)
     failpoints.hit(f"build.after_{step}")
     _finish(connection, build, step, token, results, error)
-    broken = [row for row in results if row["status"] in ("error", "fail", "runtime error")]
-    if error or broken:
-        raise failure(build, step, broken, error)
+    check(build, step, results, error)
     return {"nodes": len(results)}
 
 
@@ -270,14 +250,17 @@ def _finish(
         )
 
 
-def failure(build: Build, step: str, broken: list[dict[str, Any]], error: str) -> Exception:
-    """What is raised when a step fails: transient when the database was away, permanent when a model or a test broke."""
+def check(build: Build, step: str, results: list[dict[str, Any]], error: str) -> None:
+    """Raise when a step failed: TransientFailure when the database was away, PermanentFailure when a model or test broke."""
+    broken = [row for row in results if row["status"] in ("error", "fail", "runtime error")]
+    if not error and not broken:
+        return
     texts = [error, *(row["message"] or "" for row in broken)]
     what = "; ".join(f"{row['node'].split('.')[2]}: {row['message'] or row['status']}" for row in broken) or error
     message = f"step {step} of build {build.build_no} failed: {what}"
     if any(sign in text for text in texts for sign in AWAY):
-        return TransientFailure(message)
-    return PermanentFailure(Problem("build.failed", message[:2000]))
+        raise TransientFailure(message)
+    raise PermanentFailure(Problem("build.failed", message[:2000]))
 
 
 def _safe(message: str | None) -> str | None:

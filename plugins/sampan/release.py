@@ -18,6 +18,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from sampan import build, expectations, failpoints
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.settings import settings
+from sampan.warehouse import connect, drop_relations
 
 KEEP = 5
 READER = "bi_reader"
@@ -306,14 +307,7 @@ def _drop_schema(connection: Connection, schema: str, release_no: int | None) ->
     try:
         with connection.transaction():
             connection.execute(sql.SQL("set local lock_timeout = {}").format(LOCK_TIMEOUT))
-            # The newest first: a view goes before what it reads.
-            for name, kind in connection.execute(
-                f"select relname, relkind = 'v' from pg_class where relnamespace = to_regnamespace(%s) and {READABLE}"
-                " order by oid desc",
-                [schema],
-            ).fetchall():
-                what = sql.SQL("drop view {}" if kind else "drop table {}")
-                connection.execute(what.format(sql.Identifier(schema, name)))
+            drop_relations(connection, schema)
             connection.execute(sql.SQL("drop schema {}").format(sql.Identifier(schema)))
             if release_no is not None:
                 connection.execute(
@@ -349,8 +343,6 @@ def _kept(connection: Connection) -> list[dict[str, Any]]:
 
 def kept() -> list[dict[str, Any]]:
     """Releases that are kept, newest first: release_no, as_of_date, released_at, rows per mart, whether it is live."""
-    from sampan.warehouse import connect
-
     with connect("builder") as connection:
         live = live_release(connection)
         return [item | {"live": item["release_no"] == live} for item in _kept(connection)]
@@ -358,8 +350,6 @@ def kept() -> list[dict[str, Any]]:
 
 def show(release_no: int) -> dict[str, Any]:
     """One release: what `kept` says of it, the batches it took in per feed, what its gate found, when it was shown."""
-    from sampan.warehouse import connect
-
     with connect("builder") as connection:
         row = connection.execute(
             "select release_no, as_of_date, released_at, dropped_at, rows from ops.release where release_no = %s",

@@ -8,8 +8,7 @@ and when it was found to be absent. What was begun and not finished is finished 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -23,7 +22,7 @@ from sampan.contract import load_all
 from sampan.errors import Problem, TransientFailure
 from sampan.land import s3_errors, split
 from sampan.settings import settings
-from sampan.warehouse import connect
+from sampan.warehouse import alone, connect
 
 RELEASE_DAYS = 90
 Connection = psycopg.Connection[Any]
@@ -37,7 +36,7 @@ def run(day: date | None = None) -> dict[str, int]:
     """
     on = day or today()
     done = dict.fromkeys(("batches", "rows", "objects", "releases", "consents"), 0)
-    with _alone() as connection:
+    with connect() as connection, _alone(connection):
         _begin_batches(connection, on)
         for batch_id in _unfinished(connection, "batch_id"):
             rows, objects = _delete_batch(connection, batch_id)
@@ -52,13 +51,9 @@ def run(day: date | None = None) -> dict[str, int]:
     return done
 
 
-@contextmanager
-def _alone() -> Iterator[Connection]:
-    """A loader's connection that holds the right to maintain the warehouse."""
-    with connect() as connection:
-        if not connection.execute("select pg_try_advisory_lock(hashtext('sampan.retention'))").fetchone()[0]:  # type: ignore[index]
-            raise TransientFailure("another run of the maintenance is at work on this warehouse")
-        yield connection
+def _alone(connection: Connection) -> AbstractContextManager[None]:
+    """The right to maintain the warehouse."""
+    return alone(connection, "sampan.retention", "another run of the maintenance is at work on this warehouse")
 
 
 def _unfinished(connection: Connection, column: str) -> list[int]:
@@ -191,13 +186,6 @@ def _leaves(connection: Connection, feed: str) -> list[tuple[str, list[int]]]:
     return [(name, [int(number) for number in re.findall(r"[0-9]+", bound)]) for name, bound in rows]
 
 
-@contextmanager
-def _building() -> Iterator[Connection]:
-    """A builder's connection while no build is at work."""
-    with build.lock() as connection:
-        yield connection
-
-
 def _derived_tables(connection: Connection) -> list[str]:
     """Persistent tables of dbt whose rows name the batch that they came from."""
     query = (
@@ -208,7 +196,7 @@ def _derived_tables(connection: Connection) -> list[str]:
 
 
 def _delete_derived(connection: Connection, batch_id: int) -> int:
-    with _building() as builder, builder.transaction():
+    with build.lock() as builder, builder.transaction():
         rows = sum(
             builder.execute(
                 sql.SQL("delete from intermediate.{} where batch_id = %s").format(sql.Identifier(table)), [batch_id]
@@ -273,7 +261,7 @@ def _begin_releases(connection: Connection, on: date) -> None:
 
 def _delete_release(connection: Connection, release_no: int) -> int:
     """Drop a release that nobody reads. Returns 1, or 0 when a reader, or a rollback to it, stands in the way until later."""
-    with _building() as builder:
+    with build.lock() as builder:
         if release.live_release(builder) != release_no:
             release.drop_release(builder, release_no)
     gone = connection.execute(
@@ -328,7 +316,7 @@ def merge(day: date | None = None) -> dict[str, int]:
     first = (day or today()).replace(day=1)
     before = (first - timedelta(days=1)).replace(day=1)
     done = {"before": 0, "after": 0}
-    with _alone() as connection:
+    with connect() as connection, _alone(connection):
         for feed in load_all():
             months: dict[str, set[str]] = {}
             leaves = dict(_leaves(connection, feed))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -42,6 +42,38 @@ def connect(role: str = "loader", **options: Any) -> Iterator[psycopg.Connection
         raise
     except TRANSIENT as error:
         raise TransientFailure(f"warehouse: {str(error).strip()}") from error
+
+
+@contextmanager
+def alone(connection: psycopg.Connection, key: str, complaint: str, *, shared: bool = False) -> Iterator[None]:
+    """The right to do what `key` names, by oneself or beside others who share it, until the block ends.
+
+    Raises TransientFailure with the complaint when another session has the right. A process that dies loses it at once.
+    """
+    suffix = "_shared" if shared else ""
+    taken = connection.execute(f"select pg_try_advisory_lock{suffix}(hashtext(%s))", [key]).fetchone()
+    if taken != (True,):
+        raise TransientFailure(complaint)
+    try:
+        yield
+    finally:
+        # Of a session that is closed the server lets go a moment later, when the next one may have asked already.
+        with suppress(psycopg.Error):
+            connection.rollback()
+            connection.execute(f"select pg_advisory_unlock{suffix}(hashtext(%s))", [key])
+
+
+def drop_relations(connection: psycopg.Connection, schema: str) -> None:
+    """Drop the tables and views of a schema. Never CASCADE: what somebody made on one of them stops its being dropped."""
+    # The newest first: a view goes before what it reads.
+    relations = connection.execute(
+        "select relname, relkind = 'v' from pg_class where relnamespace = to_regnamespace(%s)"
+        " and relkind in ('r', 'p', 'v') order by oid desc",
+        [schema],
+    ).fetchall()
+    for name, is_view in relations:
+        statement = sql.SQL("drop view {}" if is_view else "drop table {}")
+        connection.execute(statement.format(sql.Identifier(schema, name)))
 
 
 def column_ddl(columns: Iterator[Column] | tuple[Column, ...] | list[Column]) -> sql.Composed:

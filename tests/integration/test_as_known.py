@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
-from sampan import as_known, build, release
+from sampan import as_known, build, freshness, release
+from sampan.calendar import HONG_KONG
 from sampan.errors import PermanentFailure
 from sampan.settings import settings
 
 from tests.conftest import Sampan
 from tests.integration.published import publish
-
-HONG_KONG = ZoneInfo("Asia/Hong_Kong")
 
 
 def _published(feed: str, day: str, rows: list[dict[str, Any]], at: str) -> None:
@@ -26,9 +24,7 @@ def _published(feed: str, day: str, rows: list[dict[str, Any]], at: str) -> None
 
 def _released(at: str) -> int:
     """Make a release; how fresh its feeds are is judged as of a time."""
-    with psycopg.connect(settings().dsn("loader")) as connection:
-        connection.execute("delete from ops.clock")
-        connection.execute("insert into ops.clock (stands_at) values (%s)", [f"{at}+08"])
+    freshness.set_clock(datetime.fromisoformat(f"{at}+08"))
     build.run()
     release.gate()
     return release.run()["release_no"]

@@ -36,6 +36,7 @@ from infra.simulator.deliver import FEEDS
 from infra.simulator.population import make
 from infra.simulator.serve import Behaviour, Server
 from infra.simulator.world import World, monthly
+from tests.conftest import drop_database
 from tests.integration.published import publish_frame, stored
 
 SEED, SMES, VOLUME = 20260706, 600, 0.5
@@ -222,8 +223,7 @@ def world(
         installation(server, s3, folder / "state", secrets_of_session, name) as environment,
     ):
         yield make_world(environment)
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+    drop_database(server, name)
 
 
 def kept(folder: Path) -> Simulated:
