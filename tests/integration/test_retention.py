@@ -13,6 +13,7 @@ from sampan import failpoints, land, load, publish, retention
 from sampan.contract import load as contract_of
 from sampan.errors import TransientFailure
 from sampan.settings import settings
+from sampan.warehouse import connect
 
 from tests.conftest import ROOT
 from tests.factory import rows
@@ -124,7 +125,7 @@ def test_retention_does_not_call_it_done_when_something_is_still_there(two_days,
 
 
 def test_retention_gives_way_to_another_run(two_days):
-    with retention._alone(), pytest.raises(TransientFailure, match="another run"):
+    with connect() as connection, retention._alone(connection), pytest.raises(TransientFailure, match="another run"):
         retention.run(AFTER)
 
 

@@ -1,11 +1,7 @@
 -- One row per month, flow, HKHS chapter and market with exports, and per sum (`*`): their value. Cells that would tell of one
 -- enterprise are empty, and so are others that would give them away.
 with cells as (
-    select * from {{ ref('int_published__cells') }} where table_name = 'exports'
-),
-
-left_out as (
-    select * from {{ ref('stg_ops__suppressed_cells') }} where table_name = 'exports'
+    select * from {{ ref('int_published__shown') }} where table_name = 'exports'
 ),
 
 open_build as (
@@ -21,8 +17,8 @@ final as (
         cells.series as flow,
         cells.row_key as hs_chapter,
         cells.column_key as market_csd_code,
-        cast(case when left_out.table_name is null then cells.value end as numeric(20, 2)) as export_value_hkd,
-        left_out.table_name is not null as is_suppressed,
+        cast(cells.value as numeric(20, 2)) as export_value_hkd,
+        cells.is_suppressed,
         coalesce(
             open_build.last_complete_date < {{ dbt.dateadd('day', 14, dbt.last_day('cells.period', 'month')) }}, true
         ) as is_provisional,
@@ -31,12 +27,6 @@ final as (
         open_build.build_no as release_no
     from cells
     cross join open_build
-    left join left_out
-        on
-            cells.series = left_out.series
-            and cells.period = left_out.period
-            and cells.row_key = left_out.row_key
-            and cells.column_key = left_out.column_key
 )
 
 select * from final

@@ -1,11 +1,7 @@
 -- One row per month, industry section and size class with an enterprise that declared imports or exports, and per sum (`*`):
 -- how many they are. Cells that would tell of one enterprise are empty, and so are others that would give them away.
 with cells as (
-    select * from {{ ref('int_published__cells') }} where table_name = 'traders'
-),
-
-left_out as (
-    select * from {{ ref('stg_ops__suppressed_cells') }} where table_name = 'traders'
+    select * from {{ ref('int_published__shown') }} where table_name = 'traders'
 ),
 
 open_build as (
@@ -20,8 +16,8 @@ final as (
         cells.period as month,
         cells.row_key as industry_section,
         cells.column_key as sme_class,
-        cast(case when left_out.table_name is null then cells.value end as bigint) as enterprise_count,
-        left_out.table_name is not null as is_suppressed,
+        cast(cells.value as bigint) as enterprise_count,
+        cells.is_suppressed,
         coalesce(
             open_build.last_complete_date < {{ dbt.dateadd('day', 14, dbt.last_day('cells.period', 'month')) }}, true
         ) as is_provisional,
@@ -30,12 +26,6 @@ final as (
         open_build.build_no as release_no
     from cells
     cross join open_build
-    left join left_out
-        on
-            cells.series = left_out.series
-            and cells.period = left_out.period
-            and cells.row_key = left_out.row_key
-            and cells.column_key = left_out.column_key
 )
 
 select * from final
