@@ -43,6 +43,8 @@ TUNING = {
     "jit": "off",
     "random_page_cost": "1.1",
     "effective_io_concurrency": "64",
+    # What is read is mostly in memory: workers that fetch it take the cores of those who wait.
+    "io_method": "sync",
     "max_worker_processes": "8",
     "max_parallel_workers": "2",
     "max_parallel_workers_per_gather": "1",

@@ -117,7 +117,9 @@ def _names(columns: list[Column]) -> sql.Composed:
 
 def _broken_rows(connection: psycopg.Connection, batch: Batch, found: list[rules.Check]) -> dict[int, list[str]]:
     """Line and broken rules of each row that breaks one; the rows leave the intake table."""
-    # A plain SELECT, because PostgreSQL runs it on several cores, and the rows it finds are few.
+    # A plain SELECT, because PostgreSQL runs it on several cores: once it knows that rows to hand over are few, which it
+    # cannot see from the rules.
+    connection.execute("set local parallel_tuple_cost = 0")
     statement = sql.SQL("select _line, {} from {} where {}")
     rows = _judged(
         connection,
