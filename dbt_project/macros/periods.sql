@@ -4,6 +4,12 @@
     {{ alias }}.valid_from <= {{ day }} and ({{ alias }}.valid_to is null or {{ alias }}.valid_to >= {{ day }})
 {%- endmacro %}
 
+{#- A predicate: on `day` the last rate known stands in for one that is still to come. Between two known rates, as on a
+    Sunday, nothing can change any more. -#}
+{% macro awaits_rate(rates, day) -%}
+    {{ rates }}.valid_to is null and {{ rates }}.valid_from < {{ day }}
+{%- endmacro %}
+
 {#- The first day of a date's month. -#}
 {% macro month_of(column) -%}
     cast({{ dbt.date_trunc('month', column) }} as date)

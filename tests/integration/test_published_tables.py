@@ -64,3 +64,20 @@ def test_no_cell_left_out_can_be_reckoned_from_the_published_tables(table: str, 
         attacked = set(small[:: max(1, len(small) // ATTACKED)])
         for key, low, high in intervals(cells[where], out, wanted=attacked):
             assert high - low >= rule.protection(cells[where][key]) * 0.999, (where, key, low, high)
+
+
+def test_persons_are_no_enterprises_in_what_is_published(world: Simulated):
+    shown = dict(
+        world.read(
+            "select month, enterprise_count from marts.mart_published_traders"
+            " where industry_section = '*' and sme_class = '*' and not is_suppressed"
+        )
+    )
+    traders = (
+        "select month, count(distinct sme_id) from marts.mart_sme_trade_monthly join marts.dim_sme using (sme_id)"
+        " where number_scheme {} 'hkid_pseudonym' group by month"
+    )
+    assert world.read(traders.format("="))
+    enterprises = dict(world.read(traders.format("<>")))
+    assert shown
+    assert shown == {month: enterprises[month] for month in shown}

@@ -1,5 +1,6 @@
--- One row per SME, scheme and period in which neither its grants nor a rule changed. An SME that never applied has the
--- period of the release day only. A terminated project counts with what was paid to it.
+-- One row per SME, scheme and period in which neither its grants nor a rule changed, changes of rules that are to come
+-- included. An SME that never applied has the period of the release day only. A terminated project counts with what was paid
+-- to it.
 {{ config(materialized='table', indexes=[{'columns': ['sme_id']}]) }}
 
 with statuses as (
@@ -61,6 +62,7 @@ standings as (
         case when days.status in ('approved', 'in_progress') then days.amount_approved_hkd else 0 end as in_force_hkd,
         case when days.status in ('approved', 'in_progress', 'completed', 'terminated') then 1 else 0 end as project_count
     from days
+    inner join open_build on days.changed_on <= open_build.as_of_date
     left join paid on days.application_no = paid.application_no
     where days.recency = 1
 ),
@@ -152,7 +154,6 @@ changes as (
         sum(all_steps.in_force_hkd) as in_force_hkd,
         sum(all_steps.project_count) as project_count
     from all_steps
-    inner join open_build on all_steps.changed_on <= open_build.as_of_date
     group by all_steps.sme_id, all_steps.scheme, all_steps.changed_on
 ),
 

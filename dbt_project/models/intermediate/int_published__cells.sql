@@ -29,7 +29,8 @@ trade as (
         monthly.value_hkd,
         smes.sme_id,
         coalesce(smes.industry_section, 'unknown') as industry_section,
-        smes.sme_class
+        smes.sme_class,
+        smes.number_scheme
     from monthly
     inner join open_build on monthly.month >= open_build.first_month
     inner join links on monthly.trader_id = links.source_key
@@ -46,6 +47,8 @@ contributions as (
         sme_id,
         1 as value
     from trade
+    -- Persons who declare for themselves are no enterprises.
+    where number_scheme <> 'hkid_pseudonym'
     union all
     select
         'exports' as table_name,

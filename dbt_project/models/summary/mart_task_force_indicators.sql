@@ -107,6 +107,7 @@ cdi_monthly as (
     select
         month,
         sum(consents_given_count) as consents_given_count,
+        coalesce(max(last_complete_date) < {{ dbt.last_day('month', 'month') }}, true) as is_under_way,
         sum(amount_approved_hkd) as amount_approved_hkd,
         max(case when is_provisional then 1 else 0 end) as provisional,
         max(last_complete_date) as last_complete_date
@@ -262,7 +263,7 @@ indicators as (
         consents_given_count as value,
         'consents' as unit,
         'mart_cdi_usage' as mart,
-        false as is_provisional,
+        is_under_way as is_provisional,
         cdi_monthly.last_complete_date,
         'consents given in the month' as coverage_note
     from cdi_monthly

@@ -148,7 +148,7 @@ def question_4(world: Simulated) -> Rows:
             return any(low < month <= high for month in months) if high <= end else None
 
         kind = "individual" if part["sme_class"][0] == "individual" else "enterprise"
-        certain, active = first >= _months_back(begin, -12), last > _months_back(end, 12)
+        certain, active = first > _months_back(begin, -12), last > _months_back(end, 12)
         found.append((kind, certain, first.year, active, again(0, 12), again(12, 24)))
     each = pl.DataFrame(found, schema=["kind", "certain", "year", "active", "after_12", "after_24"], orient="row")
     cohorts = each.group_by("kind", "certain", "year").agg(
@@ -240,7 +240,9 @@ def question_22(world: Simulated) -> Rows:
     monthly = rows.group_by("month", "platform").agg(
         pl.col("payment_cny").sum().alias("cny"), (pl.col("payment_cny") * pl.col("paid_rate")).sum().alias("hkd")
     )
-    before = monthly.with_columns(pl.col("month").dt.offset_by("1y")).rename({"cny": "old_cny", "hkd": "old_hkd"})
+    # Of the month in which the history begins nobody knows whether it is whole.
+    before = monthly.filter(pl.col("month") > world.truth.first.replace(day=1))
+    before = before.with_columns(pl.col("month").dt.offset_by("1y")).rename({"cny": "old_cny", "hkd": "old_hkd"})
     both = monthly.join(before, on=["month", "platform"])
     both = both.with_columns((pl.col("cny") * pl.col("old_hkd") / pl.col("old_cny")).alias("constant"))
     hkd, old, constant = (pl.col(name).sum() for name in ("hkd", "old_hkd", "constant"))

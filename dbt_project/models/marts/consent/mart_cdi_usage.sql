@@ -76,7 +76,8 @@ final as (
         cast(coalesce(requests_monthly.decided_count, 0) as bigint) as decided_count,
         cast(coalesce(requests_monthly.decision_days, 0) as bigint) as decision_days,
         cast(requests_monthly.median_decision_days as numeric(10, 1)) as median_decision_days,
-        coalesce(requests_monthly.open_count, 0) > 0 as is_provisional,
+        coalesce(requests_monthly.open_count, 0) > 0
+        or coalesce(open_build.last_complete_date < {{ dbt.last_day('months.month', 'month') }}, true) as is_provisional,
         open_build.last_complete_date,
         cast('consents and requests that banks report through CDI' as text) as coverage_note,
         open_build.build_no as release_no

@@ -1,6 +1,7 @@
 -- One row per consent and kind of data that it names: features of the enterprise that gave it, for the bank that it names.
 -- Columns of other kinds of data are empty. Banks read only here, under row-level security that asks for the consent at the
--- moment of reading; the last 12 months end with the month of the release day.
+-- moment of reading. The last 12 months end with the month of the release day; those of declared trade with the last whole one,
+-- so that they compare with the 12 before.
 {{ config(post_hook='{{ read_under_consent() }}') }}
 
 with consents as (
@@ -32,6 +33,14 @@ open_build as (
     from {{ ref('stg_ops__open_build') }}
 ),
 
+declared as (
+    select
+        {{ last_whole_month('coalesce(last_complete_date, first_date)') }} as last_month,
+        {{ month_of('first_date') }} as history_month
+    from {{ ref('int_feeds__covered') }}
+    where feed = 'customs_declarations'
+),
+
 trade as (
     select
         links.sme_id,
@@ -40,11 +49,15 @@ trade as (
         monthly.counterparty_country_code as market_code,
         monthly.hs_chapter,
         monthly.value_hkd,
-        monthly.month >= open_build.first_month as is_last_12m
+        monthly.month > {{ dbt.dateadd('month', -12, 'declared.last_month') }} as is_last_12m,
+        -- The first month of the history may have begun without us.
+        declared.history_month <= {{ dbt.dateadd('month', -24, 'declared.last_month') }} as knows_prior_12m
     from {{ ref('int_trade__monthly') }} as monthly
     inner join links on links.source = 'number' and monthly.trader_id = links.source_key
-    cross join open_build
-    where monthly.month >= open_build.first_month_before
+    inner join declared
+        on
+            monthly.month > {{ dbt.dateadd('month', -24, 'declared.last_month') }}
+            and monthly.month <= declared.last_month
 ),
 
 trade_totals as (
@@ -54,7 +67,8 @@ trade_totals as (
         sum(case when direction = 'export' and not is_last_12m then value_hkd else 0 end) as export_value_prior_12m_hkd,
         sum(case when direction = 'import' and is_last_12m then value_hkd else 0 end) as import_value_12m_hkd,
         count(distinct case when direction = 'export' and is_last_12m then month end) as export_month_count,
-        max(case when direction = 'export' then month end) as last_export_month
+        max(case when direction = 'export' then month end) as last_export_month,
+        max(case when knows_prior_12m then 1 else 0 end) = 1 as knows_prior_12m
     from trade
     group by sme_id
 ),
@@ -192,7 +206,7 @@ final as (
             as export_value_prior_12m_hkd,
         cast(
             case
-                when granted.shows_trade and trade_totals.export_value_prior_12m_hkd > 0
+                when granted.shows_trade and trade_totals.knows_prior_12m and trade_totals.export_value_prior_12m_hkd > 0
                     then trade_totals.export_value_12m_hkd / trade_totals.export_value_prior_12m_hkd - 1
             end as numeric(20, 4)
         ) as export_growth,

@@ -84,9 +84,9 @@ final as (
         cast(sales.refunded_line_count as bigint) as refunded_line_count,
         cast(rates.hkd_per_cny as numeric(12, 6)) as hkd_per_cny,
         rates.valid_from as rate_date,
-        coalesce(
-            open_build.last_complete_date < {{ dbt.dateadd('day', 15, 'sales.day') }} or rates.valid_from < sales.day, true
-        ) as is_provisional,
+        coalesce(open_build.last_complete_date < {{ dbt.dateadd('day', 15, 'sales.day') }}, true)
+        or rates.valid_from is null
+        or ({{ awaits_rate('rates', 'sales.day') }}) as is_provisional,
         open_build.last_complete_date,
         cast('shops that share their data' as text) as coverage_note,
         open_build.build_no as release_no

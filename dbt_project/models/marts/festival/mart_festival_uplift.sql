@@ -24,8 +24,15 @@ open_build as (
     from {{ ref('stg_ops__open_build') }}
 ),
 
+-- The first delivery also brings orders of earlier days that changed since, but not all of those days: only a Monday's has its
+-- weekend whole.
 beginning as (
-    select min(day) as first_order_day from daily
+    select
+        cast(
+            {{ dbt.dateadd('day', 'case when extract(isodow from first_date) = 1 then -2 else 0 end', 'first_date') }} as date
+        ) as first_day
+    from {{ ref('int_feeds__covered') }}
+    where feed = 'platform_orders'
 ),
 
 -- What was paid may be refunded for two weeks: net of refund is complete that much later.
@@ -112,7 +119,7 @@ measured as (
             else sales.paid_cny - sales.refunded_cny
         end as value_cny,
         coalesce(
-            beginning.first_order_day <= sales.window_first_day
+            beginning.first_day <= sales.window_first_day
             and open_build.last_complete_date >= {{ dbt.dateadd('day', 'measures.days_to_settle', 'sales.window_last_day') }},
             false
         ) as is_complete

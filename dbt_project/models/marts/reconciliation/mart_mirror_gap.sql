@@ -28,6 +28,7 @@ published as (
         code as hs_chapter,
         sum(case when flow = 'total_export' then value_hkd end) as published_export_hkd,
         sum(case when flow = 're_export' then value_hkd end) as published_re_export_hkd,
+        max(case when flow = 'total_export' and figure_status = 'not_available' then 1 else 0 end) = 1 as is_not_available,
         max(case when maturity = 'p' then 1 else 0 end) = 1 as is_marked_provisional
     from statistics
     group by month_start, code
@@ -60,15 +61,20 @@ published_months as (
     select distinct month from published
 ),
 
--- A chapter that one side does not name in a month for which it reports at all is nil there.
+-- A chapter that one side does not name in a month for which it reports at all is nil there. What it names as not available
+-- is not nil.
 cells as (
     select
         coalesce(published.month, reported.month) as month,
         coalesce(published.hs_chapter, reported.hs_chapter) as hs_chapter,
-        case when published_months.month is not null then coalesce(published.published_export_hkd, 0) end
-            as published_export_hkd,
-        case when published_months.month is not null then coalesce(published.published_re_export_hkd, 0) end
-            as published_re_export_hkd,
+        case
+            when published_months.month is not null and not coalesce(published.is_not_available, false)
+                then coalesce(published.published_export_hkd, 0)
+        end as published_export_hkd,
+        case
+            when published_months.month is not null and not coalesce(published.is_not_available, false)
+                then coalesce(published.published_re_export_hkd, 0)
+        end as published_re_export_hkd,
         case when reported_months.month is not null then coalesce(reported.value_usd, 0) end as mirror_import_usd,
         reported.hkd_per_usd,
         case

@@ -37,9 +37,7 @@ monthly as (
         by_day.platform,
         sum(by_day.paid_cny) as paid_cny,
         case when count(rates.hkd_per_cny) = count(*) then sum(by_day.paid_cny * rates.hkd_per_cny) end as paid_hkd,
-        max(
-            case when rates.valid_to is null and coalesce(rates.valid_from, by_day.day) < by_day.day then 1 else 0 end
-        ) as awaits_rate
+        max(case when {{ awaits_rate('rates', 'by_day.day') }} then 1 else 0 end) as awaits_rate
     from by_day
     left join rates on {{ in_force_on('rates', 'by_day.day') }}
     group by {{ month_of('by_day.day') }}, by_day.platform
@@ -58,7 +56,7 @@ compared as (
             monthly.platform = before.platform
             and monthly.month = {{ dbt.dateadd('month', 12, 'before.month') }}
             -- The first month of the history may have begun without us.
-            and history.first_month <= before.month
+            and history.first_month < before.month
 ),
 
 final as (

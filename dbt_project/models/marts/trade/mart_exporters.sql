@@ -73,7 +73,8 @@ final as (
         {{ declarant_class('smes') }} as sme_class,
         spans.first_month as first_export_month,
         coalesce(
-            spans.first_month >= {{ dbt.dateadd('month', 12, 'history.first_month') }}, false
+            -- The first month of the history may have begun without us.
+            spans.first_month > {{ dbt.dateadd('month', 12, 'history.first_month') }}, false
         ) as is_first_month_certain,
         spans.last_month as last_export_month,
         cast(spans.month_count as bigint) as exporting_month_count,

@@ -5,6 +5,10 @@ with parcels as (
     select * from {{ ref('int_orders__parcels') }}
 ),
 
+rates as (
+    select * from {{ ref('int_rates__periods') }}
+),
+
 open_build as (
     select
         build_no,
@@ -28,12 +32,14 @@ final as (
             < {{ dbt.dateadd('day', 15, dbt.last_day(month_of('parcels.day'), 'month')) }},
             true
         )
+        or max(case when {{ awaits_rate('rates', 'parcels.day') }} then 1 else 0 end) = 1
         or count(parcels.hkd_per_cny) < count(*) as is_provisional,
         max(open_build.last_complete_date) as last_complete_date,
         cast('shops that share their data' as text) as coverage_note,
         max(open_build.build_no) as release_no
     from parcels
     cross join open_build
+    left join rates on {{ in_force_on('rates', 'parcels.day') }}
     group by {{ month_of('parcels.day') }}, parcels.platform
 )
 

@@ -40,7 +40,7 @@ priced as (
         by_day.*,
         {{ month_of('by_day.day') }} as month,
         rates.hkd_per_cny,
-        case when rates.valid_to is null and coalesce(rates.valid_from, by_day.day) < by_day.day then 1 else 0 end as awaits_rate
+        case when {{ awaits_rate('rates', 'by_day.day') }} then 1 else 0 end as awaits_rate
     from by_day
     left join rates on {{ in_force_on('rates', 'by_day.day') }}
 ),
