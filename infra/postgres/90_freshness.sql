@@ -293,6 +293,7 @@ select feed, business_date, batch_id, received_at, rows_held, problem
 from ops.batch as held
 where
     state = 'held' and received_at <= ops.known_until()
+    and (origin = 'delivery' or landed_at <= ops.known_until())
     and not exists (
         select from ops.batch as later
         where
@@ -323,7 +324,7 @@ select
     rows_quarantined,
     rows_duplicate
 from ops.batch
-where received_at <= ops.known_until();
+where received_at <= ops.known_until() and (origin = 'delivery' or landed_at <= ops.known_until());
 comment on view ops.batch_seen is 'The ledger, without what came after the time that a session looks back to.';
 
 create or replace view ops.gate_result_seen as

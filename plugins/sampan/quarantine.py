@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from sampan import gate, land, ledger, load, publish
+from sampan import gate, land, load, publish
 from sampan.contract import Contract
 from sampan.contract import load as load_contract
 from sampan.errors import PermanentFailure, Problem
@@ -193,9 +193,11 @@ def _land(contract: Contract, batch_id: int, chosen: list[tuple[Entry, dict[str,
     source = f"quarantine://{contract.feed}/{batch_id}"
     land.store(settings().s3(), key, lambda: io.BytesIO(body), len(body), sha, source)
     with connect() as connection, connection.transaction():
-        land.enter(
-            connection, contract, day, sha, source, uri, len(body), ledger.now(), origin="replay", replays=batch_id
-        )
+        # It stands where the delivery stands whose rows it brings back, before what was delivered since.
+        ((received,),) = connection.execute(
+            "select received_at from ops.batch where batch_id = %s", [batch_id]
+        ).fetchall()
+        land.enter(connection, contract, day, sha, source, uri, len(body), received, origin="replay", replays=batch_id)
         ((replay_batch,),) = connection.execute(
             "select batch_id from ops.batch where feed = %s and business_date = %s and content_sha256 = %s",
             [contract.feed, day, sha],
