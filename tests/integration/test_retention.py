@@ -9,7 +9,8 @@ from datetime import date, timedelta
 
 import psycopg
 import pytest
-from sampan import failpoints, land, load, publish, retention
+from psycopg.rows import class_row
+from sampan import failpoints, land, ledger, load, publish, retention
 from sampan.contract import load as contract_of
 from sampan.errors import TransientFailure
 from sampan.settings import settings
@@ -137,6 +138,12 @@ def test_a_batch_that_was_never_published_is_deleted_and_cannot_go_on(partner):
     batch = partner.sampan.batch(FEED)
     assert (batch["state"], batch["problem"]["rule"]) == ("held", "retention.ended")
     assert publish.run(FEED)["batches"] == 0
+    with connect() as connection:
+        (row,) = connection.cursor(row_factory=class_row(ledger.Batch)).execute(
+            f"select {ledger.COLUMNS} from ops.batch"
+        )
+        assert ledger.claim(connection, row) is None
+    assert (load.again(FEED), partner.sampan.batch(FEED)["state"]) == (0, "held")
     assert partner.sampan.rows("select relname from pg_class where relname like 'customs_declarations__b%%'") == []
 
 
