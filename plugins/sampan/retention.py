@@ -333,7 +333,9 @@ def merge(day: date | None = None) -> dict[str, int]:
             for month, names in sorted(months.items()):
                 if len(names) > 1:
                     batches = sorted(batch for name in names for batch in leaves[name])
-                    _merge(connection, feed, sorted(names), f"{feed}__m{month}_{batches[-1]}", batches)
+                    # A lower number may be published later: how many there are tells such a leaf from the one before.
+                    target = f"{feed}__m{month}_{batches[-1]}_{len(batches)}"
+                    _merge(connection, feed, sorted(names), target, batches)
                     done["before"] += len(names)
                     done["after"] += 1
     return done

@@ -189,7 +189,7 @@ def test_merge_makes_one_leaf_of_a_closed_month_and_changes_no_row(sampan):
     before = sampan.rows(content)
     assert len(before) == 10
     assert retention.merge(date(2026, 7, 20)) == {"before": 2, "after": 1}
-    assert leaves(sampan)[-1] == "customs_declarations__m202605_2"
+    assert leaves(sampan)[-1] == "customs_declarations__m202605_2_2"
     assert len(leaves(sampan)) == 4
     assert retention.merge(date(2026, 7, 20)) == {"before": 0, "after": 0}
     assert sampan.rows(content) == before
@@ -209,6 +209,19 @@ def test_merge_makes_one_leaf_of_a_closed_month_and_changes_no_row(sampan):
             assert retention._drop_from_raw(connection, FEED, batch) > 0
             connection.execute("update ops.batch set deleted_at = now() where batch_id = %s", [batch])
         assert len(leaves(sampan)) == name
+
+
+def test_merge_goes_on_when_a_batch_with_a_lower_number_is_published_later(sampan):
+    late, *others = (published(FEED, f"2026-05-0{n}", [{"declaration_no": f"D{n}"}]) for n in (4, 5, 6))
+    parent, leaf = "raw.customs_declarations", f"raw.customs_declarations__b{late}"
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
+        connection.execute(f"alter table {parent} detach partition {leaf}")
+        assert retention.merge(date(2026, 7, 20)) == {"before": 2, "after": 1}
+        connection.execute(f"alter table {parent} attach partition {leaf} for values in ({late})")
+    assert others[-1] > late
+    assert retention.merge(date(2026, 7, 20)) == {"before": 2, "after": 1}
+    assert leaves(sampan) == [f"customs_declarations__m202605_{others[-1]}_3"]
+    assert sampan.one(f"select count(*) from {parent}") == 3
 
 
 def test_merge_leaves_all_as_it_was_when_it_died(sampan, monkeypatch):
