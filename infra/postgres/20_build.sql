@@ -147,7 +147,7 @@ comment on view ops.batches_built is 'Every batch that the persistent tables hol
 -- A builder's sessions carry their claim as `build_no/step/token`. Whoever lost the claim is refused before each model,
 -- inside the model's own transaction; the row stays locked until it ends, so a new claim waits for it.
 create or replace function ops.assert_step_claimed() returns void
-language plpgsql security definer set search_path = pg_catalog as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     claim text[] := string_to_array(nullif(current_setting('sampan.claim', true), ''), '/');
     current_token bigint;
@@ -165,7 +165,7 @@ end $$;
 
 -- Views of `marts` call this. A snapshot older than the release would find its tables empty: refuse instead.
 create or replace function ops.assert_release_visible(release_no bigint) returns boolean
-language plpgsql stable security definer set search_path = pg_catalog as $$
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 begin
     if not exists (select from ops.release where release.release_no = assert_release_visible.release_no) then
         raise exception 'this transaction began before release % and cannot see it', release_no

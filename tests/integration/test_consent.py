@@ -267,6 +267,15 @@ def test_no_role_of_the_platform_may_pass_over_policies(sampan):
     assert creates == 0
 
 
+def test_no_function_with_its_owners_rights_finds_what_a_caller_made(sampan):
+    found = sampan.rows(
+        "select p.oid::regprocedure::text, p.proconfig from pg_proc p where p.prosecdef"
+        " and p.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)"
+    )
+    assert len(found) >= 6
+    assert [(name, config) for name, config in found if config != ["search_path=pg_catalog, pg_temp"]] == []
+
+
 def test_every_relation_under_consent_is_forced_and_its_views_are_the_invokers(sampan):
     deliver(sampan, changes())
     make_release()
