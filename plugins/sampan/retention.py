@@ -7,6 +7,7 @@ and when it was found to be absent. What was begun and not finished is finished 
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import AbstractContextManager
 from datetime import date, datetime, timedelta
@@ -17,13 +18,14 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from sampan import as_known, build, consent, failpoints, ledger, release
-from sampan.calendar import today
+from sampan.calendar import HONG_KONG, today
 from sampan.contract import load_all
-from sampan.errors import Problem, TransientFailure
+from sampan.errors import Problem, SampanError, TransientFailure
 from sampan.land import s3_errors, split
 from sampan.settings import settings
 from sampan.warehouse import alone, connect
 
+log = logging.getLogger(__name__)
 RELEASE_DAYS = 90
 Connection = psycopg.Connection[Any]
 
@@ -32,7 +34,8 @@ def run(day: date | None = None) -> dict[str, int]:
     """Delete what is past its retention on a day (today without one). Returns batches, rows, objects, releases (look-backs
     among them), consents.
 
-    Raises TransientFailure when another run is at work, a builder is, or something is still there after its deletion.
+    Raises TransientFailure when another run is at work, a builder is, or something is still there after its deletion. A
+    look-back that cannot be dropped is raised when all else is done.
     """
     on = day or today()
     done = dict.fromkeys(("batches", "rows", "objects", "releases", "consents"), 0)
@@ -46,8 +49,11 @@ def run(day: date | None = None) -> dict[str, int]:
         _begin_releases(connection, on)
         for release_no in _unfinished(connection, "release_no"):
             done["releases"] += _delete_release(connection, release_no)
-        done["releases"] += _delete_look_backs(on)
+        dropped, failed = _delete_look_backs(on)
+        done["releases"] += dropped
         done["consents"] = _delete_consents(connection, on)
+    if failed:
+        raise failed[0]
     return done
 
 
@@ -237,13 +243,26 @@ def _release_days() -> int:
     return int(settings().get("SAMPAN_RELEASE_DAYS", str(RELEASE_DAYS)))
 
 
-def _delete_look_backs(on: date) -> int:
-    """Drop marts as known on earlier dates that were made longer ago than releases are kept; how many."""
-    before = datetime(on.year, on.month, on.day).astimezone() - timedelta(days=_release_days())
-    old = [item["schema"] for item in as_known.kept() if item["made_at"] and item["made_at"] < before]
-    for schema in old:
-        as_known.drop(schema)
-    return len(old)
+def _kept_since(on: date) -> datetime:
+    """What is of an earlier time than this is kept no longer on a day: its first moment in Hong Kong, less the days."""
+    return datetime(on.year, on.month, on.day, tzinfo=HONG_KONG) - timedelta(days=_release_days())
+
+
+def _delete_look_backs(on: date) -> tuple[int, list[SampanError]]:
+    """Drop marts as known on earlier dates that were made, or begun and left, longer ago than releases are kept.
+
+    Returns how many, and why others could not be dropped: one is used, or is being made right now.
+    """
+    dropped, failed = 0, []
+    for item in as_known.kept():
+        if (item["made_at"] or item["begun_at"]) < _kept_since(on):
+            try:
+                as_known.drop(item["schema"])
+                dropped += 1
+            except SampanError as error:
+                log.warning("%s stays: %s", item["schema"], error)
+                failed.append(error)
+    return dropped, failed
 
 
 def _begin_releases(connection: Connection, on: date) -> None:
@@ -255,7 +274,7 @@ def _begin_releases(connection: Connection, on: date) -> None:
         " (select sum(value::bigint) from jsonb_each_text(rows)) from ops.release"
         " where dropped_at is null and release_no is distinct from %(live)s and released_at < %(before)s"
         " on conflict do nothing",
-        {"days": days, "live": live, "before": datetime(on.year, on.month, on.day).astimezone() - timedelta(days=days)},
+        {"days": days, "live": live, "before": _kept_since(on)},
     )
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from datetime import date, timedelta
 
 import psycopg
 import pytest
 from psycopg.rows import class_row
-from sampan import failpoints, land, ledger, load, publish, retention
+from sampan import as_known, failpoints, land, ledger, load, publish, retention
 from sampan.contract import load as contract_of
-from sampan.errors import TransientFailure
+from sampan.errors import PermanentFailure, TransientFailure
 from sampan.settings import settings
 from sampan.warehouse import connect
 
@@ -167,6 +168,56 @@ def test_a_release_that_is_being_read_goes_later(sampan):
         assert retention.run()["releases"] == 0
     assert retention.run()["releases"] == 1
     assert make_build()
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Auckland"])
+def test_a_release_is_kept_by_the_days_of_hong_kong_wherever_the_host_is(zone, sampan, monkeypatch):
+    gone, kept, _ = release_one(), release_one(), release_one()
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        for number, moment in ((gone, "2026-07-05 23:59:59+08"), (kept, "2026-07-06 00:00:00+08")):
+            connection.execute("update ops.release set released_at = %s where release_no = %s", [moment, number])
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert retention.run(date(2026, 7, 6) + timedelta(days=retention.RELEASE_DAYS))["releases"] == 1
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert sampan.one("select to_regnamespace(%s) is null", f"release_{gone}")
+    assert sampan.one("select to_regnamespace(%s) is not null", f"release_{kept}")
+
+
+def look_back(day: int, made: bool) -> str:
+    """Marts as known on a day, begun 100 days ago."""
+    with psycopg.connect(settings().dsn("builder")) as connection:
+        ((schema,),) = connection.execute(
+            "with begun as (insert into ops.build (state, as_of_date, opened_at)"
+            " values ('as_known', '2026-07-01', now() - interval '100 days') returning build_no, opened_at)"
+            " insert into ops.as_known (build_no, known_on, known_until, basis, schema_name, deleted_batches, made_at)"
+            " select build_no, make_date(2026, 7, %(day)s), now(), 'published', format('as_known_2026070%%s', %(day)s::int),"
+            " 0, case when %(made)s then opened_at end from begun returning schema_name",
+            {"day": day, "made": made},
+        ).fetchall()
+        connection.execute(f"create schema {schema}")
+        connection.execute(f"create schema {schema}_intermediate")
+        connection.execute(f"create table {schema}.mart_one as select 1 as id")
+    return schema
+
+
+def test_look_backs_go_also_those_that_died_and_one_in_use_stops_nothing(sampan, monkeypatch):
+    used, died, making = look_back(3, True), look_back(2, False), look_back(1, False)
+    consents = []
+    monkeypatch.setattr(retention, "_delete_consents", lambda *_: consents.append(1) or 0)
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute(f"create view staging.stands as select * from {used}.mart_one")
+        with as_known._alone(connection, making), pytest.raises(PermanentFailure, match=f"stands on {used}"):
+            retention.run()
+        assert consents == [1]
+        assert [item["schema"] for item in as_known.kept()] == [used, making]
+        assert sampan.rows("select nspname from pg_namespace where nspname like %s", f"{died}%") == []
+        connection.execute("drop view staging.stands")
+    assert retention.run()["releases"] == 2
+    assert sampan.rows("select nspname from pg_namespace where nspname like 'as_known%%'") == []
 
 
 # --- closed months ----------------------------------------------------------------------------------------------------
