@@ -54,8 +54,10 @@ create table if not exists ops.delivery (
     problem jsonb,
     primary key (source_uri, etag)
 );
+alter table ops.delivery add column if not exists deleted_at timestamptz;
 create index if not exists delivery_waiting on ops.delivery (feed) where batch_id is null and problem is null;
 comment on table ops.delivery is 'Every object seen in a drop prefix; several with one content share one batch.';
+comment on column ops.delivery.deleted_at is 'When retention deleted the object: what is seen under its name after that was delivered anew.';
 
 create table if not exists ops.drift (
     drift_id bigint generated always as identity primary key,

@@ -303,7 +303,7 @@ where
 union all
 select feed, business_date, null, received_at, null, problem
 from ops.delivery
-where problem is not null and received_at <= ops.known_until();
+where problem is not null and deleted_at is null and received_at <= ops.known_until();
 comment on view ops.waiting is 'What is held by the gate or was refused at the door, and that no later delivery took the place of.';
 
 create or replace view ops.batch_seen as

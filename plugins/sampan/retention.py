@@ -1,8 +1,9 @@
 """retention: delete what is past its contract's retention, prove that it is gone, and merge the leaves of closed months.
 
 A batch goes from the landing bucket and the drop prefix (all versions of its objects), from raw, from quarantine and from
-the persistent tables of dbt. Its row of the ledger stays, without content, and `ops.deletion` says what was deleted, when,
-and when it was found to be absent. What was begun and not finished is finished by the next run.
+the persistent tables of dbt; a delivery that was refused at the door goes from the drop prefix. Their rows of the ledger
+stay, without content, and `ops.deletion` says what was deleted, when, and when it was found to be absent. What was begun and
+not finished is finished by the next run.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def run(day: date | None = None) -> dict[str, int]:
             done["batches"] += 1
             done["rows"] += rows
             done["objects"] += objects
+        for uri in _refused(connection, on):
+            done["objects"] += _delete_refused(connection, uri)
         _begin_releases(connection, on)
         for release_no in _unfinished(connection, "release_no"):
             done["releases"] += _delete_release(connection, release_no)
@@ -99,17 +102,63 @@ def _delete_batch(connection: Connection, batch_id: int) -> tuple[int, int]:
     failpoints.hit("retention.after_note")
     rows = _delete_rows(connection, feed, batch_id)
     failpoints.hit("retention.after_rows")
-    with s3_errors():
-        for version in versions:
-            settings().s3().delete_object(Bucket=version["bucket"], Key=version["key"], VersionId=version["version"])
-            failpoints.hit("retention.after_object")
+    _delete_objects(versions)
     rows += _delete_derived(connection, batch_id)
     failpoints.hit("retention.before_verified")
     left = [version["key"] for uri in uris for version in _versions(uri)] + _tables_with(connection, feed, batch_id)
     if left:
         raise TransientFailure(f"batch {batch_id} was deleted and is still in {', '.join(sorted(set(left)))}")
-    connection.execute("update ops.deletion set verified_at = clock_timestamp() where batch_id = %s", [batch_id])
+    with connection.transaction():
+        connection.execute("update ops.deletion set verified_at = clock_timestamp() where batch_id = %s", [batch_id])
+        connection.execute("update ops.delivery set deleted_at = clock_timestamp() where batch_id = %s", [batch_id])
     return rows, len(versions)
+
+
+def _refused(connection: Connection, on: date) -> list[str]:
+    """Where deliveries lie that were refused at the door and are past their feed's retention, by date of receipt where
+    they name no other. What was begun of them is among these until it is done.
+    """
+    found = []
+    for contract in load_all().values():
+        found += connection.execute(
+            "select source_uri from ops.delivery where feed = %s and batch_id is null and deleted_at is null"
+            " group by source_uri having bool_and(problem is not null)"
+            " and max(coalesce(business_date, received_at::date)) < %s::date - %s::int order by 1",
+            [contract.feed, on, contract.retention_days],
+        ).fetchall()
+    return [uri for (uri,) in found]
+
+
+def _delete_refused(connection: Connection, uri: str) -> int:
+    """Delete a refused delivery from the drop prefix, and look that it is gone. Returns how many objects went now."""
+    versions = _versions(uri)
+    connection.execute(
+        "insert into ops.deletion as begun (kind, feed, source_uri, reason, objects)"
+        " select 'delivery', feed, source_uri, format('refused: %%s', problem ->> 'rule'), %(versions)s from ops.delivery"
+        " where source_uri = %(uri)s and batch_id is null and problem is not null and deleted_at is null limit 1"
+        " on conflict (source_uri) where verified_at is null do update set objects = begun.objects || coalesce((select"
+        " jsonb_agg(new) from jsonb_array_elements(excluded.objects) new"
+        " where not begun.objects @> jsonb_build_array(new)), '[]')",
+        {"uri": uri, "versions": Jsonb(versions)},
+    )
+    failpoints.hit("retention.after_note")
+    _delete_objects(versions)
+    if _versions(uri):
+        raise TransientFailure(f"{uri} was deleted and is still there")
+    with connection.transaction():
+        connection.execute(
+            "update ops.deletion set verified_at = clock_timestamp() where source_uri = %s and verified_at is null",
+            [uri],
+        )
+        connection.execute("update ops.delivery set deleted_at = clock_timestamp() where source_uri = %s", [uri])
+    return len(versions)
+
+
+def _delete_objects(versions: list[dict[str, Any]]) -> None:
+    with s3_errors():
+        for version in versions:
+            settings().s3().delete_object(Bucket=version["bucket"], Key=version["key"], VersionId=version["version"])
+            failpoints.hit("retention.after_object")
 
 
 def _versions(uri: str) -> list[dict[str, Any]]:
@@ -316,7 +365,8 @@ def proofs(limit: int = 50) -> list[tuple[Any, ...]]:
     """The newest deletions: kind, of what, reason, SHA-256, objects, rows, when it was verified."""
     with connect() as connection:
         return connection.execute(
-            "select kind, coalesce(feed || ' batch ' || batch_id, 'release ' || release_no, feed), reason, content_sha256,"
+            "select kind, coalesce(feed || ' batch ' || batch_id, 'release ' || release_no, source_uri, feed), reason,"
+            " content_sha256,"
             " jsonb_array_length(objects), coalesce(rows_raw, 0) + coalesce(rows_quarantined, 0) + coalesce(rows_derived, 0),"
             " verified_at from ops.deletion order by deletion_id desc limit %s",
             [limit],

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg.rows import class_row
 from sampan import as_known, failpoints, land, ledger, load, publish, retention
+from sampan.calendar import today
 from sampan.contract import load as contract_of
 from sampan.errors import PermanentFailure, TransientFailure
 from sampan.settings import settings
@@ -73,6 +74,12 @@ def versions(sampan) -> set[tuple[str, str]]:
         page = sampan.s3.list_object_versions(Bucket=bucket)
         found |= {(bucket, item["Key"]) for item in page.get("Versions", []) + page.get("DeleteMarkers", [])}
     return found
+
+
+def objects_at(objects: list[dict]) -> str:
+    """The one address at which versions of an object lay."""
+    (uri,) = {f"s3://{item['bucket']}/{item['key']}" for item in objects}
+    return uri
 
 
 def everything_old_is_gone(sampan) -> None:
@@ -146,6 +153,63 @@ def test_a_batch_that_was_never_published_is_deleted_and_cannot_go_on(partner):
         assert ledger.claim(connection, row) is None
     assert (load.again(FEED), partner.sampan.batch(FEED)["state"]) == (0, "held")
     assert partner.sampan.rows("select relname from pg_class where relname like 'customs_declarations__b%%'") == []
+
+
+@pytest.mark.parametrize("name", ["delivery.csv.gz", "once_more.csv.gz"])
+def test_what_was_deleted_is_refused_and_deleted_again_when_it_is_delivered_again(name, two_days, partner):
+    key = two_days.one("select source_uri from ops.delivery where batch_id = 1").split("/", 3)[3]
+    body = two_days.s3.get_object(Bucket=settings().drop_bucket, Key=key)["Body"].read()
+    retention.run(AFTER)
+    for times in (1, 2):
+        partner.puts(FEED, OLD, name, body)
+        assert land.run(FEED) == {"landed": 0, "repeated": 0, "refused": 1}
+        assert (
+            two_days.one("select count(*) from ops.waiting where problem ->> 'rule' = 'delivery.past_retention'") == 1
+        )
+        assert [bucket for bucket, key in versions(two_days) if str(OLD) in key] == [settings().drop_bucket]
+        done = retention.run(AFTER)
+        assert (done["batches"], done["objects"]) == (0, 1)
+        assert not any(str(OLD) in key for _, key in versions(two_days))
+        proofs = two_days.rows(
+            "select reason, jsonb_array_length(objects), verified_at is not null from ops.deletion where kind = 'delivery'"
+        )
+        assert proofs == [("refused: delivery.past_retention", 1, True)] * times
+        assert retention.run(AFTER)["objects"] == two_days.one("select count(*) from ops.waiting") == 0
+
+
+def test_a_delivery_is_refused_when_its_date_is_past_the_retention(partner):
+    last = today() - timedelta(days=KEPT)
+    for day in (last, last - timedelta(days=1)):
+        partner.hands_over(FEED, day, rows(FEED, 5, OLD))
+    assert land.run(FEED) == {"landed": 1, "repeated": 0, "refused": 1}
+    assert partner.sampan.batch(FEED)["business_date"] == last
+
+
+@pytest.mark.parametrize(("death", "left"), [("retention.after_note", 1), ("retention.after_object", 0)])
+def test_what_was_refused_goes_with_a_proof_when_its_retention_is_over_and_a_run_died(
+    death, left, partner, monkeypatch
+):
+    # Two deliveries under one name, the second in the place of the first.
+    partner.puts(FEED, "undated", "x.csv.gz", b"1")
+    partner.puts(FEED, "undated", "x.csv.gz", b"2")
+    assert land.run(FEED)["refused"] == 2
+    over = today() + timedelta(days=KEPT + 1)
+    assert retention.run(over - timedelta(days=1))["objects"] == 0
+
+    def dies(place: str) -> None:
+        if place == death:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(failpoints, "hit", dies)
+        with pytest.raises(KeyboardInterrupt):
+            retention.run(over)
+    assert retention.run(over)["objects"] == left
+    assert versions(partner.sampan) == set()
+    ((kind, objects, done),) = partner.sampan.rows("select kind, objects, verified_at is not null from ops.deletion")
+    assert (kind, len({item["version"] for item in objects}), done) == ("delivery", 1, True)
+    assert retention.run(over)["objects"] == 0
+    assert [row[:2] for row in retention.proofs()] == [("delivery", objects_at(objects))]
 
 
 def test_old_releases_go_and_the_live_one_stays(sampan):
