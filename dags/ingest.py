@@ -16,10 +16,20 @@ from sampan_airflow import DEFAULTS, POOL, asset_of
 
 
 def schedule_of(contract: Contract) -> MultipleCronTriggerTimetable:
-    """When a delivery is due, and once more at its deadline for those that come late."""
+    """When a delivery is due, and once more at its deadline for those that come late.
+
+    A partner whose day is no business day hands over on the next one, and is then not late: a drop prefix is looked at on
+    every weekday. An API is asked on its day, and what it answers then counts.
+    """
     calendar = contract.calendar
-    of_month = calendar.day if calendar.days == "monthly" else "*"
-    of_week = "1-5" if calendar.days == "business" else (calendar.day or 0) % 7 if calendar.days == "weekly" else "*"
+    dropped = contract.source.kind == "s3" and calendar.days in ("weekly", "monthly")
+    of_month, of_week = "*", "*"
+    if calendar.days == "business" or dropped:
+        of_week = "1-5"
+    elif calendar.days == "weekly":
+        of_week = str((calendar.day or 0) % 7)
+    elif calendar.days == "monthly":
+        of_month = str(calendar.day)
     hour, minute = map(int, calendar.due.split(":"))
     due = hour * 60 + minute
     ticks = [due, (due + calendar.deadline_minutes) % 1440]

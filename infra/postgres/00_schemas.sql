@@ -14,7 +14,7 @@ revoke create on schema public from public;
 -- A bank that consents name gets a role of its own at once: without a login, a password or any right but to connect. Only
 -- the bootstrap role may make roles, so the loader asks it by this function, which makes nothing else.
 create or replace function ops.ensure_bank_role(bank_id text) returns void
-language plpgsql security definer set search_path = pg_catalog as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     role_name text := 'bank_' || lower(bank_id);
 begin
@@ -22,7 +22,7 @@ begin
         raise exception 'no bank''s identifier' using errcode = 'invalid_parameter_value';
     end if;
     begin
-        if not exists (select from pg_roles where rolname = role_name) then
+        if not exists (select from pg_catalog.pg_roles where rolname = role_name) then
             execute format('create role %I', role_name);
         end if;
     exception when duplicate_object or unique_violation then

@@ -37,6 +37,7 @@ create index if not exists batch_by_state on ops.batch (feed, state);
 comment on table ops.batch is 'One row per delivery content and business date: the truth about what happened to it.';
 comment on column ops.batch.rows_in is 'Records in the delivery; known once the batch is decided (published), else null.';
 comment on column ops.batch.rows_held is 'Records that wait in a held batch; null when the delivery could not be read.';
+comment on column ops.batch.received_at is 'When the partner delivered it; of a replay, when the delivery came whose rows it brings back.';
 comment on column ops.batch.replays is 'Batch whose quarantined rows a replay brings back, corrected or not.';
 comment on column ops.batch.shape is 'SHA-256 of what the form of every line proved when it was loaded: rules that the gate need not ask again.';
 comment on column ops.batch.token is 'Fencing token: each claim raises it, a write with an older one is refused.';
@@ -53,8 +54,10 @@ create table if not exists ops.delivery (
     problem jsonb,
     primary key (source_uri, etag)
 );
+alter table ops.delivery add column if not exists deleted_at timestamptz;
 create index if not exists delivery_waiting on ops.delivery (feed) where batch_id is null and problem is null;
 comment on table ops.delivery is 'Every object seen in a drop prefix; several with one content share one batch.';
+comment on column ops.delivery.deleted_at is 'When retention deleted the object: what is seen under its name after that was delivered anew.';
 
 create table if not exists ops.drift (
     drift_id bigint generated always as identity primary key,

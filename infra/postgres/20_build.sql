@@ -30,13 +30,17 @@ comment on table ops.build_batch is 'The published batches that a build takes in
 create table if not exists ops.build_step (
     build_no bigint not null references ops.build,
     step text not null,
-    state text not null default 'running' check (state in ('running', 'done', 'failed')),
+    state text not null default 'running' check (state in ('waiting', 'running', 'done', 'failed')),
     token bigint not null default 1,
     started_at timestamptz not null default clock_timestamp(),
     ended_at timestamptz,
     primary key (build_no, step)
 );
+alter table ops.build_step drop constraint if exists build_step_state_check;
+alter table ops.build_step add constraint build_step_state_check
+    check (state in ('waiting', 'running', 'done', 'failed'));
 comment on table ops.build_step is 'How far a build has come.';
+comment on column ops.build_step.state is 'waiting: it is to be done again, with what the build has taken in since.';
 comment on column ops.build_step.token is 'Fencing token: each claim raises it, a write with an older one is refused.';
 
 create table if not exists ops.build_node (
@@ -147,7 +151,7 @@ comment on view ops.batches_built is 'Every batch that the persistent tables hol
 -- A builder's sessions carry their claim as `build_no/step/token`. Whoever lost the claim is refused before each model,
 -- inside the model's own transaction; the row stays locked until it ends, so a new claim waits for it.
 create or replace function ops.assert_step_claimed() returns void
-language plpgsql security definer set search_path = pg_catalog as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     claim text[] := string_to_array(nullif(current_setting('sampan.claim', true), ''), '/');
     current_token bigint;
@@ -165,7 +169,7 @@ end $$;
 
 -- Views of `marts` call this. A snapshot older than the release would find its tables empty: refuse instead.
 create or replace function ops.assert_release_visible(release_no bigint) returns boolean
-language plpgsql stable security definer set search_path = pg_catalog as $$
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 begin
     if not exists (select from ops.release where release.release_no = assert_release_visible.release_no) then
         raise exception 'this transaction began before release % and cannot see it', release_no
@@ -178,4 +182,5 @@ end $$;
 grant select on all tables in schema ops to sampan_builder;
 grant insert, update on ops.build, ops.build_batch, ops.build_step, ops.build_node, ops.release, ops.release_switch,
     ops.as_known, ops.gate_result to sampan_builder;
-grant delete on ops.gate_result, ops.build_step to sampan_builder;
+grant delete on ops.gate_result to sampan_builder;
+revoke delete on ops.build_step from sampan_builder;

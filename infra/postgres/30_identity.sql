@@ -89,7 +89,7 @@ create index if not exists identity_link_version_now on ops.identity_link_versio
 comment on table ops.identity_link_version is 'What each link said from when until when; the newest row of an entity is its link.';
 
 create or replace function ops.keep_identity_link() returns trigger
-language plpgsql security definer set search_path = pg_catalog as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     if tg_op in ('UPDATE', 'DELETE') then
         update ops.identity_link_version as version set valid_to = now() from before

@@ -293,6 +293,7 @@ select feed, business_date, batch_id, received_at, rows_held, problem
 from ops.batch as held
 where
     state = 'held' and received_at <= ops.known_until()
+    and (origin = 'delivery' or landed_at <= ops.known_until())
     and not exists (
         select from ops.batch as later
         where
@@ -302,7 +303,7 @@ where
 union all
 select feed, business_date, null, received_at, null, problem
 from ops.delivery
-where problem is not null and received_at <= ops.known_until();
+where problem is not null and deleted_at is null and received_at <= ops.known_until();
 comment on view ops.waiting is 'What is held by the gate or was refused at the door, and that no later delivery took the place of.';
 
 create or replace view ops.batch_seen as
@@ -323,7 +324,7 @@ select
     rows_quarantined,
     rows_duplicate
 from ops.batch
-where received_at <= ops.known_until();
+where received_at <= ops.known_until() and (origin = 'delivery' or landed_at <= ops.known_until());
 comment on view ops.batch_seen is 'The ledger, without what came after the time that a session looks back to.';
 
 create or replace view ops.gate_result_seen as

@@ -197,13 +197,23 @@ def drop(schema: str) -> None:
 
 
 def kept() -> list[dict[str, Any]]:
-    """What there is, the newest knowledge date first: schema, known_on, basis, made_at (None while it is made), rows."""
+    """What there is, the newest knowledge date first: schema, known_on, basis, begun_at, made_at, rows.
+
+    Of one that is being made, or was not made to its end, made_at is None.
+    """
     with connect("builder") as connection:
         found = connection.execute(
-            "select schema_name, known_on, basis, made_at, rows from ops.as_known where dropped_at is null"
-            " order by known_on desc, schema_name"
+            "select schema_name, known_on, basis, opened_at, made_at, rows from ops.as_known join ops.build using (build_no)"
+            " where dropped_at is null order by known_on desc, schema_name"
         ).fetchall()
     return [
-        {"schema": schema, "known_on": known_on, "basis": basis, "made_at": made_at, "rows": rows or {}}
-        for schema, known_on, basis, made_at, rows in found
+        {
+            "schema": schema,
+            "known_on": known_on,
+            "basis": basis,
+            "begun_at": begun_at,
+            "made_at": made_at,
+            "rows": rows or {},
+        }
+        for schema, known_on, basis, begun_at, made_at, rows in found
     ]

@@ -128,7 +128,11 @@ def _begin(connection: psycopg.Connection[Any], force: bool, full_refresh: bool)
                 " where state = 'published' and batch_id not in (select batch_id from ops.batches_built)",
                 [build_no],
             )
-            connection.execute("delete from ops.build_step where build_no = %s", [build_no])
+            # Their tokens go on: whoever still works under an earlier claim of a step is refused.
+            connection.execute(
+                "update ops.build_step set state = 'waiting', token = token + 1, ended_at = null where build_no = %s",
+                [build_no],
+            )
             # What an unfinished build left in the schema that the next release is made of.
             drop_relations(connection, "build")
             connection.execute(

@@ -49,9 +49,11 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
             seen += connection.execute(
                 "insert into ops.delivery (source_uri, etag, feed, business_date, received_at, bytes)"
                 " values (%s, %s, %s, %s, %s, %s) on conflict (source_uri, etag) do update"
-                " set problem = null, received_at = excluded.received_at, seen_at = clock_timestamp()"
-                # What was refused for a passing reason is looked at again once the reason has passed.
-                " where delivery.problem ->> 'rule' = 'delivery.gone'"
+                " set problem = null, batch_id = null, deleted_at = null, received_at = excluded.received_at,"
+                " seen_at = clock_timestamp()"
+                # What was refused for a passing reason is looked at again once the reason has passed, and what was deleted
+                # when it is there again.
+                " where delivery.deleted_at is not null or delivery.problem ->> 'rule' = 'delivery.gone'"
                 " or delivery.problem ->> 'rule' = 'delivery.future_date' and delivery.business_date <= %s",
                 [uri, item["ETag"], feed, _date_of(contract, item["Key"]), item["LastModified"], item["Size"], today()],
             ).rowcount

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import IO, Any
 
 import psycopg
@@ -61,6 +61,9 @@ def _check_date(contract: Contract, uri: str, day: date | None) -> None:
         raise PermanentFailure(Problem("delivery.no_business_date", f"a delivery lies at {wanted}", uri))
     if day > today():
         raise PermanentFailure(Problem("delivery.future_date", f"business date {day} is still to come", uri))
+    if day < today() - timedelta(days=contract.retention_days):
+        message = f"business date {day} is past the {contract.retention_days} days that the feed is kept"
+        raise PermanentFailure(Problem("delivery.past_retention", message, uri))
 
 
 def _land(
@@ -80,6 +83,13 @@ def _land(
             digest.update(block)
             size += len(block)
     sha = digest.hexdigest()
+    deleted = connection.execute(
+        "select 1 from ops.batch where feed = %s and business_date = %s and content_sha256 = %s and deleted_at is not null",
+        [contract.feed, day, sha],
+    ).fetchone()
+    if deleted is not None:
+        message = f"this content of {day} was deleted at the end of its retention and is not taken in again"
+        raise PermanentFailure(Problem("delivery.past_retention", message, uri))
     target = f"{contract.feed}/{day}/{sha}.{contract.source.extension}"
     failpoints.hit("land.before_put")
     store(s3, target, lambda: s3.get_object(Bucket=bucket, Key=key, IfMatch=body["ETag"])["Body"], size, sha, uri)

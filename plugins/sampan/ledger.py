@@ -77,20 +77,24 @@ class StaleClaim(TransientFailure):
 
 
 def pending(connection: psycopg.Connection, feed: str, state: str, business_date: date | None) -> list[Batch]:
-    """Batches of a feed in a state, in the order in which they count: business date, then receipt."""
+    """Batches of a feed in a state, in the order in which they count: business date, then receipt.
+
+    Those that retention deleted are never among them: there is nothing left to work on.
+    """
     with connection.cursor(row_factory=class_row(Batch)) as cursor:
         return cursor.execute(
-            f"select {COLUMNS} from ops.batch where feed = %s and state = %s"
+            f"select {COLUMNS} from ops.batch where feed = %s and state = %s and deleted_at is null"
             " and (%s::date is null or business_date = %s) order by business_date, received_at, batch_id",
             [feed, state, business_date, business_date],
         ).fetchall()
 
 
 def claim(connection: psycopg.Connection, batch: Batch) -> Batch | None:
-    """Take a batch, raising its token; None when it has moved on meanwhile."""
+    """Take a batch, raising its token; None when it has moved on meanwhile or was deleted."""
     with connection.cursor(row_factory=class_row(Batch)) as cursor:
         return cursor.execute(
-            f"update ops.batch set token = token + 1 where batch_id = %s and state = %s returning {COLUMNS}",
+            f"update ops.batch set token = token + 1 where batch_id = %s and state = %s and deleted_at is null"
+            f" returning {COLUMNS}",
             [batch.batch_id, batch.state],
         ).fetchone()
 

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from sampan import consent, failpoints, ledger
 from sampan.contract import Contract
+from sampan.errors import Problem
 from sampan.ledger import Batch
 
 
@@ -30,11 +31,14 @@ def _publish(connection: psycopg.Connection, contract: Contract, batch: Batch) -
     rows = (batch.rows_in or 0) - (batch.rows_quarantined or 0) - (batch.rows_duplicate or 0)
     failpoints.hit("publish.before_attach")
     with ledger.transaction(connection):
+        if batch.origin == "replay" and not _is_wanted(connection, batch):
+            return 0
         _attach(connection, contract, batch)
         failpoints.hit("publish.before_commit")
         connection.execute(
             "update quarantine.record q set state = 'resolved', resolved_by_batch_id = %s, decided_at = clock_timestamp()"
-            " from ops.replay_line l where l.batch_id = %s and q.feed = %s and q.quarantine_id = l.quarantine_id",
+            " from ops.replay_line l where l.batch_id = %s and q.feed = %s and q.quarantine_id = l.quarantine_id"
+            " and q.state = 'open'",
             [batch.batch_id, batch.batch_id, batch.feed],
         )
         ledger.write(connection, batch, state="published", rows_published=rows, published_at=ledger.now())
@@ -42,6 +46,27 @@ def _publish(connection: psycopg.Connection, contract: Contract, batch: Batch) -
             consent.take_in(connection)
     failpoints.hit("publish.after_commit")
     return rows
+
+
+def _is_wanted(connection: psycopg.Connection, batch: Batch) -> bool:
+    """Whether every row that a replay brings back is still open; it is held when one was decided on its way."""
+    still = connection.execute(
+        "select q.quarantine_id from ops.replay_line l join quarantine.record q using (feed, quarantine_id)"
+        " where l.batch_id = %s and l.feed = %s and q.state = 'open' order by 1 for update of q",
+        [batch.batch_id, batch.feed],
+    ).rowcount
+    if still == batch.rows_in:
+        return True
+    # What it put into quarantine stands for rows of the first delivery, of which the open ones can be replayed again.
+    connection.execute(
+        "delete from quarantine.record q where feed = %s and batch_id = %s and state = 'open' and not exists"
+        " (select from ops.replay_line l where l.feed = q.feed and l.quarantine_id = q.quarantine_id)",
+        [batch.feed, batch.batch_id],
+    )
+    ledger.write(connection, batch, row_rules_at=None)
+    message = f"of {batch.rows_in} rows {still} are still open: the others were discarded or published meanwhile"
+    ledger.hold(connection, batch, Problem("replay.decided", message, batch.file), rows=batch.rows_in)
+    return False
 
 
 def _attach(connection: psycopg.Connection, contract: Contract, batch: Batch) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from sampan import gate, land, ledger, load, publish
+from sampan import gate, land, load, publish
 from sampan.contract import Contract
 from sampan.contract import load as load_contract
 from sampan.errors import PermanentFailure, Problem
@@ -115,7 +115,8 @@ def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) ->
     """Send open rows through the gate again: as they are, the contract having changed, or as corrected in a CSV file.
 
     The file has the columns of `export`; rows it does not name stay where they are. Returns counts of the replay:
-    rows sent, rows published, rows quarantined again.
+    rows sent, rows published, rows quarantined again. Raises PermanentFailure when another replay has one of the rows
+    and is not finished: the same replay again finishes it.
     """
     contract = load_contract(feed)
     if corrected is None:
@@ -127,7 +128,11 @@ def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) ->
     by_batch: dict[int, list[tuple[Entry, dict[str, str | None] | None]]] = defaultdict(list)
     for entry, fields in rows:
         by_batch[entry.batch_id].append((entry, fields))
-    batches = [_land(contract, batch_id, chosen) for batch_id, chosen in by_batch.items()]
+    replays = [_written(contract, chosen) for chosen in by_batch.values()]
+    with connect() as connection, connection.transaction():
+        for one in replays:
+            _refuse_under_way(connection, contract, one)
+        batches = [_land(connection, contract, one) for one in replays]
     for day in sorted({entry.business_date for entry, _ in rows}):
         for step in (load, gate, publish):
             step.run(feed, day)
@@ -173,8 +178,23 @@ def _corrected(contract: Contract, path: Path, ids: set[int]) -> list[tuple[Entr
     return [(found[key], (found[key].fields or {}) | fields) for key, fields in wanted.items() if not ids or key in ids]
 
 
-def _land(contract: Contract, batch_id: int, chosen: list[tuple[Entry, dict[str, str | None] | None]]) -> int:
-    """Land a replay of one batch's rows and enter it in the ledger. Returns its batch id."""
+@dataclass(frozen=True)
+class Replay:
+    """Rows of one batch as they are sent again: the file, and (line, quarantine id) of each of its rows."""
+
+    batch_id: int
+    business_date: date
+    body: bytes
+    lines: list[tuple[int, int]]
+
+    @property
+    def sha(self) -> str:
+        """SHA-256 of the file: the same rows with the same values are the same replay."""
+        return hashlib.sha256(self.body).hexdigest()
+
+
+def _written(contract: Contract, chosen: list[tuple[Entry, dict[str, str | None] | None]]) -> Replay:
+    """Write a replay of one batch's rows."""
     names = _names(contract, [fields for _, fields in chosen])
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -186,22 +206,45 @@ def _land(contract: Contract, batch_id: int, chosen: list[tuple[Entry, dict[str,
         writer.writerow([entry.quarantine_id, *values])
         lines.append((line, entry.quarantine_id))
         line += 1 + sum(value.count("\n") for value in values)
-    body = out.getvalue().encode()
-    sha, day = hashlib.sha256(body).hexdigest(), chosen[0][0].business_date
+    return Replay(chosen[0][0].batch_id, chosen[0][0].business_date, out.getvalue().encode(), lines)
+
+
+def _refuse_under_way(connection: psycopg.Connection, contract: Contract, replay: Replay) -> None:
+    """Raise when another replay that may still be published has one of the rows. Others who ask wait for this one."""
+    ids = [key for _, key in replay.lines]
+    connection.execute(
+        "select from quarantine.record where feed = %s and quarantine_id = any(%s) order by quarantine_id for update",
+        [contract.feed, ids],
+    )
+    found = connection.execute(
+        "select l.quarantine_id, b.batch_id from ops.replay_line l join ops.batch b using (batch_id)"
+        " where l.feed = %s and l.quarantine_id = any(%s) and b.state not in ('published', 'held')"
+        " and (b.business_date, b.content_sha256) <> (%s, %s) order by 1, 2 limit 1",
+        [contract.feed, ids, replay.business_date, replay.sha],
+    ).fetchone()
+    if found is not None:
+        message = f"row {found[0]} is in batch {found[1]}, a replay on its way: run the ingest of {contract.feed} first"
+        raise PermanentFailure(Problem("quarantine.under_way", message))
+
+
+def _land(connection: psycopg.Connection, contract: Contract, replay: Replay) -> int:
+    """Land a replay and enter it in the ledger, in the caller's transaction. Returns its batch id."""
+    day, sha, size = replay.business_date, replay.sha, len(replay.body)
     key = f"{contract.feed}/{day}/{sha}.csv"
     uri = f"s3://{settings().landing_bucket}/{key}"
-    source = f"quarantine://{contract.feed}/{batch_id}"
-    land.store(settings().s3(), key, lambda: io.BytesIO(body), len(body), sha, source)
-    with connect() as connection, connection.transaction():
-        land.enter(
-            connection, contract, day, sha, source, uri, len(body), ledger.now(), origin="replay", replays=batch_id
-        )
-        ((replay_batch,),) = connection.execute(
-            "select batch_id from ops.batch where feed = %s and business_date = %s and content_sha256 = %s",
-            [contract.feed, day, sha],
-        ).fetchall()
-        _link(connection, replay_batch, contract.feed, lines)
-        return int(replay_batch)
+    source = f"quarantine://{contract.feed}/{replay.batch_id}"
+    land.store(settings().s3(), key, lambda: io.BytesIO(replay.body), size, sha, source)
+    # It stands where the delivery stands whose rows it brings back, before what was delivered since.
+    ((received,),) = connection.execute(
+        "select received_at from ops.batch where batch_id = %s", [replay.batch_id]
+    ).fetchall()
+    land.enter(connection, contract, day, sha, source, uri, size, received, origin="replay", replays=replay.batch_id)
+    ((replay_batch,),) = connection.execute(
+        "select batch_id from ops.batch where feed = %s and business_date = %s and content_sha256 = %s",
+        [contract.feed, day, sha],
+    ).fetchall()
+    _link(connection, replay_batch, contract.feed, replay.lines)
+    return int(replay_batch)
 
 
 def _link(connection: psycopg.Connection, replay_batch: int, feed: str, lines: list[tuple[int, int]]) -> None:

@@ -1,12 +1,14 @@
 """retention: delete what is past its contract's retention, prove that it is gone, and merge the leaves of closed months.
 
 A batch goes from the landing bucket and the drop prefix (all versions of its objects), from raw, from quarantine and from
-the persistent tables of dbt. Its row of the ledger stays, without content, and `ops.deletion` says what was deleted, when,
-and when it was found to be absent. What was begun and not finished is finished by the next run.
+the persistent tables of dbt; a delivery that was refused at the door goes from the drop prefix. Their rows of the ledger
+stay, without content, and `ops.deletion` says what was deleted, when, and when it was found to be absent. What was begun and
+not finished is finished by the next run.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import AbstractContextManager
 from datetime import date, datetime, timedelta
@@ -17,13 +19,14 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from sampan import as_known, build, consent, failpoints, ledger, release
-from sampan.calendar import today
+from sampan.calendar import HONG_KONG, today
 from sampan.contract import load_all
-from sampan.errors import Problem, TransientFailure
+from sampan.errors import Problem, SampanError, TransientFailure
 from sampan.land import s3_errors, split
 from sampan.settings import settings
 from sampan.warehouse import alone, connect
 
+log = logging.getLogger(__name__)
 RELEASE_DAYS = 90
 Connection = psycopg.Connection[Any]
 
@@ -32,7 +35,8 @@ def run(day: date | None = None) -> dict[str, int]:
     """Delete what is past its retention on a day (today without one). Returns batches, rows, objects, releases (look-backs
     among them), consents.
 
-    Raises TransientFailure when another run is at work, a builder is, or something is still there after its deletion.
+    Raises TransientFailure when another run is at work, a builder is, or something is still there after its deletion. A
+    look-back that cannot be dropped is raised when all else is done.
     """
     on = day or today()
     done = dict.fromkeys(("batches", "rows", "objects", "releases", "consents"), 0)
@@ -43,11 +47,16 @@ def run(day: date | None = None) -> dict[str, int]:
             done["batches"] += 1
             done["rows"] += rows
             done["objects"] += objects
+        for uri in _refused(connection, on):
+            done["objects"] += _delete_refused(connection, uri)
         _begin_releases(connection, on)
         for release_no in _unfinished(connection, "release_no"):
             done["releases"] += _delete_release(connection, release_no)
-        done["releases"] += _delete_look_backs(on)
+        dropped, failed = _delete_look_backs(on)
+        done["releases"] += dropped
         done["consents"] = _delete_consents(connection, on)
+    if failed:
+        raise failed[0]
     return done
 
 
@@ -93,17 +102,63 @@ def _delete_batch(connection: Connection, batch_id: int) -> tuple[int, int]:
     failpoints.hit("retention.after_note")
     rows = _delete_rows(connection, feed, batch_id)
     failpoints.hit("retention.after_rows")
-    with s3_errors():
-        for version in versions:
-            settings().s3().delete_object(Bucket=version["bucket"], Key=version["key"], VersionId=version["version"])
-            failpoints.hit("retention.after_object")
+    _delete_objects(versions)
     rows += _delete_derived(connection, batch_id)
     failpoints.hit("retention.before_verified")
     left = [version["key"] for uri in uris for version in _versions(uri)] + _tables_with(connection, feed, batch_id)
     if left:
         raise TransientFailure(f"batch {batch_id} was deleted and is still in {', '.join(sorted(set(left)))}")
-    connection.execute("update ops.deletion set verified_at = clock_timestamp() where batch_id = %s", [batch_id])
+    with connection.transaction():
+        connection.execute("update ops.deletion set verified_at = clock_timestamp() where batch_id = %s", [batch_id])
+        connection.execute("update ops.delivery set deleted_at = clock_timestamp() where batch_id = %s", [batch_id])
     return rows, len(versions)
+
+
+def _refused(connection: Connection, on: date) -> list[str]:
+    """Where deliveries lie that were refused at the door and are past their feed's retention, by date of receipt where
+    they name no other. What was begun of them is among these until it is done.
+    """
+    found = []
+    for contract in load_all().values():
+        found += connection.execute(
+            "select source_uri from ops.delivery where feed = %s and batch_id is null and deleted_at is null"
+            " group by source_uri having bool_and(problem is not null)"
+            " and max(coalesce(business_date, received_at::date)) < %s::date - %s::int order by 1",
+            [contract.feed, on, contract.retention_days],
+        ).fetchall()
+    return [uri for (uri,) in found]
+
+
+def _delete_refused(connection: Connection, uri: str) -> int:
+    """Delete a refused delivery from the drop prefix, and look that it is gone. Returns how many objects went now."""
+    versions = _versions(uri)
+    connection.execute(
+        "insert into ops.deletion as begun (kind, feed, source_uri, reason, objects)"
+        " select 'delivery', feed, source_uri, format('refused: %%s', problem ->> 'rule'), %(versions)s from ops.delivery"
+        " where source_uri = %(uri)s and batch_id is null and problem is not null and deleted_at is null limit 1"
+        " on conflict (source_uri) where verified_at is null do update set objects = begun.objects || coalesce((select"
+        " jsonb_agg(new) from jsonb_array_elements(excluded.objects) new"
+        " where not begun.objects @> jsonb_build_array(new)), '[]')",
+        {"uri": uri, "versions": Jsonb(versions)},
+    )
+    failpoints.hit("retention.after_note")
+    _delete_objects(versions)
+    if _versions(uri):
+        raise TransientFailure(f"{uri} was deleted and is still there")
+    with connection.transaction():
+        connection.execute(
+            "update ops.deletion set verified_at = clock_timestamp() where source_uri = %s and verified_at is null",
+            [uri],
+        )
+        connection.execute("update ops.delivery set deleted_at = clock_timestamp() where source_uri = %s", [uri])
+    return len(versions)
+
+
+def _delete_objects(versions: list[dict[str, Any]]) -> None:
+    with s3_errors():
+        for version in versions:
+            settings().s3().delete_object(Bucket=version["bucket"], Key=version["key"], VersionId=version["version"])
+            failpoints.hit("retention.after_object")
 
 
 def _versions(uri: str) -> list[dict[str, Any]]:
@@ -237,13 +292,26 @@ def _release_days() -> int:
     return int(settings().get("SAMPAN_RELEASE_DAYS", str(RELEASE_DAYS)))
 
 
-def _delete_look_backs(on: date) -> int:
-    """Drop marts as known on earlier dates that were made longer ago than releases are kept; how many."""
-    before = datetime(on.year, on.month, on.day).astimezone() - timedelta(days=_release_days())
-    old = [item["schema"] for item in as_known.kept() if item["made_at"] and item["made_at"] < before]
-    for schema in old:
-        as_known.drop(schema)
-    return len(old)
+def _kept_since(on: date) -> datetime:
+    """What is of an earlier time than this is kept no longer on a day: its first moment in Hong Kong, less the days."""
+    return datetime(on.year, on.month, on.day, tzinfo=HONG_KONG) - timedelta(days=_release_days())
+
+
+def _delete_look_backs(on: date) -> tuple[int, list[SampanError]]:
+    """Drop marts as known on earlier dates that were made, or begun and left, longer ago than releases are kept.
+
+    Returns how many, and why others could not be dropped: one is used, or is being made right now.
+    """
+    dropped, failed = 0, []
+    for item in as_known.kept():
+        if (item["made_at"] or item["begun_at"]) < _kept_since(on):
+            try:
+                as_known.drop(item["schema"])
+                dropped += 1
+            except SampanError as error:
+                log.warning("%s stays: %s", item["schema"], error)
+                failed.append(error)
+    return dropped, failed
 
 
 def _begin_releases(connection: Connection, on: date) -> None:
@@ -255,7 +323,7 @@ def _begin_releases(connection: Connection, on: date) -> None:
         " (select sum(value::bigint) from jsonb_each_text(rows)) from ops.release"
         " where dropped_at is null and release_no is distinct from %(live)s and released_at < %(before)s"
         " on conflict do nothing",
-        {"days": days, "live": live, "before": datetime(on.year, on.month, on.day).astimezone() - timedelta(days=days)},
+        {"days": days, "live": live, "before": _kept_since(on)},
     )
 
 
@@ -297,7 +365,8 @@ def proofs(limit: int = 50) -> list[tuple[Any, ...]]:
     """The newest deletions: kind, of what, reason, SHA-256, objects, rows, when it was verified."""
     with connect() as connection:
         return connection.execute(
-            "select kind, coalesce(feed || ' batch ' || batch_id, 'release ' || release_no, feed), reason, content_sha256,"
+            "select kind, coalesce(feed || ' batch ' || batch_id, 'release ' || release_no, source_uri, feed), reason,"
+            " content_sha256,"
             " jsonb_array_length(objects), coalesce(rows_raw, 0) + coalesce(rows_quarantined, 0) + coalesce(rows_derived, 0),"
             " verified_at from ops.deletion order by deletion_id desc limit %s",
             [limit],
@@ -333,7 +402,9 @@ def merge(day: date | None = None) -> dict[str, int]:
             for month, names in sorted(months.items()):
                 if len(names) > 1:
                     batches = sorted(batch for name in names for batch in leaves[name])
-                    _merge(connection, feed, sorted(names), f"{feed}__m{month}_{batches[-1]}", batches)
+                    # A lower number may be published later: how many there are tells such a leaf from the one before.
+                    target = f"{feed}__m{month}_{batches[-1]}_{len(batches)}"
+                    _merge(connection, feed, sorted(names), target, batches)
                     done["before"] += len(names)
                     done["after"] += 1
     return done

@@ -257,6 +257,19 @@ def test_a_builder_that_lost_its_claim_writes_nothing(sampan):
     assert sampan.one("select token from ops.build_step where step = 'identity'") == 3
 
 
+def test_a_claim_from_before_the_build_took_in_more_is_refused(sampan):
+    publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01"}])
+    build.run("staging")
+    publish("customs_declarations", "2026-07-07", [{"declaration_no": "DDDDDDDD02"}])
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as stale:
+        stale.execute("set sampan.claim to '1/staging/1'")
+        stale.execute("select ops.assert_step_claimed()")
+        assert build.run("staging")["batches"] == 2
+        assert sampan.rows("select state, token from ops.build_step") == [("done", 3)]
+        with pytest.raises(psycopg.errors.ObjectInUse, match="in other hands"):
+            stale.execute("select ops.assert_step_claimed()")
+
+
 def test_a_build_whose_process_was_killed_is_taken_up_again(sampan):
     publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01", "value_hkd": 5}])
     code = f"from sampan import build; [build.run(s) for s in {SPINE!r}]"

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from sampan import build, consent, expectations, release
+from sampan import build, consent, expectations, quarantine, release
 from sampan.calendar import today
 from sampan.errors import PermanentFailure
 from sampan.settings import settings
@@ -267,6 +267,15 @@ def test_no_role_of_the_platform_may_pass_over_policies(sampan):
     assert creates == 0
 
 
+def test_no_function_with_its_owners_rights_finds_what_a_caller_made(sampan):
+    found = sampan.rows(
+        "select p.oid::regprocedure::text, p.proconfig from pg_proc p where p.prosecdef"
+        " and p.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)"
+    )
+    assert len(found) >= 6
+    assert [(name, config) for name, config in found if config != ["search_path=pg_catalog, pg_temp"]] == []
+
+
 def test_every_relation_under_consent_is_forced_and_its_views_are_the_invokers(sampan):
     deliver(sampan, changes())
     make_release()
@@ -454,6 +463,23 @@ def test_statistics_are_not_gathered_when_the_server_analyses_the_mart(released,
             for value in ("sme_1", "sme_nowhere")
         ]
     assert estimates[0] == estimates[1]
+
+
+def test_a_revocation_stays_when_an_older_delivery_of_the_date_is_replayed_after_it(sampan, tmp_path):
+    given = [change(number) for number in range(1, 101)]
+    deliver(sampan, [given[0] | {"channel": "x" * 41}, *given[1:]])
+    first = sampan.batch("cdi_consents")
+    sampan.rows("update ops.batch set received_at = received_at - interval '1 hour' returning 1")
+    deliver(sampan, [given[0] | {"status": "revoked"}, *given[1:]])
+    second = sampan.batch("cdi_consents")
+    ((row,),) = sampan.rows("select quarantine_id from quarantine.record")
+    file = tmp_path / "corrected.csv"
+    file.write_text(f"_quarantine_id,channel\n{row},branch\n")
+    assert quarantine.replay("cdi_consents", corrected=file)["published"] == 1
+    replayed = sampan.batch("cdi_consents")
+    assert replayed["replays"] == first["batch_id"]
+    assert first["received_at"] > replayed["received_at"] < second["received_at"]
+    assert sampan.one("select is_revoked from ops.consent where consent_id = 'CS0000000001'")
 
 
 def test_a_build_takes_in_consents_that_were_published_in_another_way(sampan):

@@ -109,6 +109,59 @@ def test_replay_finishes_when_it_was_interrupted(partner, monkeypatch, tmp_path)
     adds_up(partner.sampan)
 
 
+def one_on_its_way(partner, monkeypatch, file):
+    """A replay of one row as corrected that died when it was landed; (row in quarantine, batch of the replay)."""
+    delivered, right = spoilt(FEED)
+    partner.hands_over(FEED, DAY, delivered)
+    partner.ingest(FEED)
+    (entry,) = quarantine.entries(FEED)
+    file.write_text(corrected(FEED, right))
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            quarantine.replay(FEED, corrected=file)
+    return entry.quarantine_id, partner.sampan.batch(FEED)["batch_id"]
+
+
+def test_replay_is_refused_when_another_of_the_same_row_is_on_its_way(partner, monkeypatch, tmp_path):
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    row, batch = one_on_its_way(partner, monkeypatch, first)
+    second.write_text(f"_quarantine_id,goods_description\n{row},something else\n")
+    with pytest.raises(PermanentFailure, match=f"row {row} is in batch {batch}") as refused:
+        quarantine.replay(FEED, corrected=second)
+    assert refused.value.problem.rule == "quarantine.under_way"
+    assert partner.sampan.one("select count(*) from ops.batch") == 2
+    assert quarantine.replay(FEED, corrected=first)["published"] == 1
+    assert len(partner.raw(FEED)) == MANY
+    adds_up(partner.sampan)
+
+
+def test_a_replay_is_held_when_its_row_was_discarded_on_its_way(partner, monkeypatch, tmp_path):
+    row, batch = one_on_its_way(partner, monkeypatch, tmp_path / "a.csv")
+    assert quarantine.discard(FEED, [row], "sent twice", "a steward") == 1
+    for _ in range(2):
+        partner.ingest(FEED)
+        held = partner.sampan.batch(FEED)
+        assert (held["batch_id"], held["state"], held["problem"]["rule"]) == (batch, "held", "replay.decided")
+        assert quarantine.gate.accept(FEED, DAY, "all the same", "a steward") == 0
+        assert load.again(FEED) == 1
+    assert partner.sampan.rows("select state, resolved_by_batch_id from quarantine.record") == [("discarded", None)]
+    assert len(partner.raw(FEED)) == MANY - 1
+
+
+def test_a_row_is_published_once_when_two_replays_of_it_are_gated(partner, monkeypatch, tmp_path):
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    row, _ = one_on_its_way(partner, monkeypatch, first)
+    second.write_text(f"_quarantine_id,goods_description\n{row},something else\n")
+    # Two that asked at the same moment.
+    monkeypatch.setattr(quarantine, "_refuse_under_way", lambda *_: None)
+    quarantine.replay(FEED, corrected=second)
+    states = [state for (state,) in partner.sampan.rows("select state from ops.batch order by batch_id")]
+    assert states == ["published", "published", "held"]
+    assert len(partner.raw(FEED)) == MANY
+    adds_up(partner.sampan)
+
+
 def test_replay_brings_back_what_could_not_be_split_when_it_has_been_typed_in(partner, tmp_path):
     from tests.factory import encode
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from datetime import date, timedelta
 
 import psycopg
 import pytest
-from sampan import failpoints, land, load, publish, retention
+from psycopg.rows import class_row
+from sampan import as_known, failpoints, land, ledger, load, publish, retention
+from sampan.calendar import today
 from sampan.contract import load as contract_of
-from sampan.errors import TransientFailure
+from sampan.errors import PermanentFailure, TransientFailure
 from sampan.settings import settings
 from sampan.warehouse import connect
 
@@ -71,6 +74,12 @@ def versions(sampan) -> set[tuple[str, str]]:
         page = sampan.s3.list_object_versions(Bucket=bucket)
         found |= {(bucket, item["Key"]) for item in page.get("Versions", []) + page.get("DeleteMarkers", [])}
     return found
+
+
+def objects_at(objects: list[dict]) -> str:
+    """The one address at which versions of an object lay."""
+    (uri,) = {f"s3://{item['bucket']}/{item['key']}" for item in objects}
+    return uri
 
 
 def everything_old_is_gone(sampan) -> None:
@@ -137,7 +146,70 @@ def test_a_batch_that_was_never_published_is_deleted_and_cannot_go_on(partner):
     batch = partner.sampan.batch(FEED)
     assert (batch["state"], batch["problem"]["rule"]) == ("held", "retention.ended")
     assert publish.run(FEED)["batches"] == 0
+    with connect() as connection:
+        (row,) = connection.cursor(row_factory=class_row(ledger.Batch)).execute(
+            f"select {ledger.COLUMNS} from ops.batch"
+        )
+        assert ledger.claim(connection, row) is None
+    assert (load.again(FEED), partner.sampan.batch(FEED)["state"]) == (0, "held")
     assert partner.sampan.rows("select relname from pg_class where relname like 'customs_declarations__b%%'") == []
+
+
+@pytest.mark.parametrize("name", ["delivery.csv.gz", "once_more.csv.gz"])
+def test_what_was_deleted_is_refused_and_deleted_again_when_it_is_delivered_again(name, two_days, partner):
+    key = two_days.one("select source_uri from ops.delivery where batch_id = 1").split("/", 3)[3]
+    body = two_days.s3.get_object(Bucket=settings().drop_bucket, Key=key)["Body"].read()
+    retention.run(AFTER)
+    for times in (1, 2):
+        partner.puts(FEED, OLD, name, body)
+        assert land.run(FEED) == {"landed": 0, "repeated": 0, "refused": 1}
+        assert (
+            two_days.one("select count(*) from ops.waiting where problem ->> 'rule' = 'delivery.past_retention'") == 1
+        )
+        assert [bucket for bucket, key in versions(two_days) if str(OLD) in key] == [settings().drop_bucket]
+        done = retention.run(AFTER)
+        assert (done["batches"], done["objects"]) == (0, 1)
+        assert not any(str(OLD) in key for _, key in versions(two_days))
+        proofs = two_days.rows(
+            "select reason, jsonb_array_length(objects), verified_at is not null from ops.deletion where kind = 'delivery'"
+        )
+        assert proofs == [("refused: delivery.past_retention", 1, True)] * times
+        assert retention.run(AFTER)["objects"] == two_days.one("select count(*) from ops.waiting") == 0
+
+
+def test_a_delivery_is_refused_when_its_date_is_past_the_retention(partner):
+    last = today() - timedelta(days=KEPT)
+    for day in (last, last - timedelta(days=1)):
+        partner.hands_over(FEED, day, rows(FEED, 5, OLD))
+    assert land.run(FEED) == {"landed": 1, "repeated": 0, "refused": 1}
+    assert partner.sampan.batch(FEED)["business_date"] == last
+
+
+@pytest.mark.parametrize(("death", "left"), [("retention.after_note", 1), ("retention.after_object", 0)])
+def test_what_was_refused_goes_with_a_proof_when_its_retention_is_over_and_a_run_died(
+    death, left, partner, monkeypatch
+):
+    # Two deliveries under one name, the second in the place of the first.
+    partner.puts(FEED, "undated", "x.csv.gz", b"1")
+    partner.puts(FEED, "undated", "x.csv.gz", b"2")
+    assert land.run(FEED)["refused"] == 2
+    over = today() + timedelta(days=KEPT + 1)
+    assert retention.run(over - timedelta(days=1))["objects"] == 0
+
+    def dies(place: str) -> None:
+        if place == death:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(failpoints, "hit", dies)
+        with pytest.raises(KeyboardInterrupt):
+            retention.run(over)
+    assert retention.run(over)["objects"] == left
+    assert versions(partner.sampan) == set()
+    ((kind, objects, done),) = partner.sampan.rows("select kind, objects, verified_at is not null from ops.deletion")
+    assert (kind, len({item["version"] for item in objects}), done) == ("delivery", 1, True)
+    assert retention.run(over)["objects"] == 0
+    assert [row[:2] for row in retention.proofs()] == [("delivery", objects_at(objects))]
 
 
 def test_old_releases_go_and_the_live_one_stays(sampan):
@@ -162,6 +234,56 @@ def test_a_release_that_is_being_read_goes_later(sampan):
     assert make_build()
 
 
+@pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Auckland"])
+def test_a_release_is_kept_by_the_days_of_hong_kong_wherever_the_host_is(zone, sampan, monkeypatch):
+    gone, kept, _ = release_one(), release_one(), release_one()
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        for number, moment in ((gone, "2026-07-05 23:59:59+08"), (kept, "2026-07-06 00:00:00+08")):
+            connection.execute("update ops.release set released_at = %s where release_no = %s", [moment, number])
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert retention.run(date(2026, 7, 6) + timedelta(days=retention.RELEASE_DAYS))["releases"] == 1
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert sampan.one("select to_regnamespace(%s) is null", f"release_{gone}")
+    assert sampan.one("select to_regnamespace(%s) is not null", f"release_{kept}")
+
+
+def look_back(day: int, made: bool) -> str:
+    """Marts as known on a day, begun 100 days ago."""
+    with psycopg.connect(settings().dsn("builder")) as connection:
+        ((schema,),) = connection.execute(
+            "with begun as (insert into ops.build (state, as_of_date, opened_at)"
+            " values ('as_known', '2026-07-01', now() - interval '100 days') returning build_no, opened_at)"
+            " insert into ops.as_known (build_no, known_on, known_until, basis, schema_name, deleted_batches, made_at)"
+            " select build_no, make_date(2026, 7, %(day)s), now(), 'published', format('as_known_2026070%%s', %(day)s::int),"
+            " 0, case when %(made)s then opened_at end from begun returning schema_name",
+            {"day": day, "made": made},
+        ).fetchall()
+        connection.execute(f"create schema {schema}")
+        connection.execute(f"create schema {schema}_intermediate")
+        connection.execute(f"create table {schema}.mart_one as select 1 as id")
+    return schema
+
+
+def test_look_backs_go_also_those_that_died_and_one_in_use_stops_nothing(sampan, monkeypatch):
+    used, died, making = look_back(3, True), look_back(2, False), look_back(1, False)
+    consents = []
+    monkeypatch.setattr(retention, "_delete_consents", lambda *_: consents.append(1) or 0)
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute(f"create view staging.stands as select * from {used}.mart_one")
+        with as_known._alone(connection, making), pytest.raises(PermanentFailure, match=f"stands on {used}"):
+            retention.run()
+        assert consents == [1]
+        assert [item["schema"] for item in as_known.kept()] == [used, making]
+        assert sampan.rows("select nspname from pg_namespace where nspname like %s", f"{died}%") == []
+        connection.execute("drop view staging.stands")
+    assert retention.run()["releases"] == 2
+    assert sampan.rows("select nspname from pg_namespace where nspname like 'as_known%%'") == []
+
+
 # --- closed months ----------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +304,7 @@ def test_merge_makes_one_leaf_of_a_closed_month_and_changes_no_row(sampan):
     before = sampan.rows(content)
     assert len(before) == 10
     assert retention.merge(date(2026, 7, 20)) == {"before": 2, "after": 1}
-    assert leaves(sampan)[-1] == "customs_declarations__m202605_2"
+    assert leaves(sampan)[-1] == "customs_declarations__m202605_2_2"
     assert len(leaves(sampan)) == 4
     assert retention.merge(date(2026, 7, 20)) == {"before": 0, "after": 0}
     assert sampan.rows(content) == before
@@ -202,6 +324,19 @@ def test_merge_makes_one_leaf_of_a_closed_month_and_changes_no_row(sampan):
             assert retention._drop_from_raw(connection, FEED, batch) > 0
             connection.execute("update ops.batch set deleted_at = now() where batch_id = %s", [batch])
         assert len(leaves(sampan)) == name
+
+
+def test_merge_goes_on_when_a_batch_with_a_lower_number_is_published_later(sampan):
+    late, *others = (published(FEED, f"2026-05-0{n}", [{"declaration_no": f"D{n}"}]) for n in (4, 5, 6))
+    parent, leaf = "raw.customs_declarations", f"raw.customs_declarations__b{late}"
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
+        connection.execute(f"alter table {parent} detach partition {leaf}")
+        assert retention.merge(date(2026, 7, 20)) == {"before": 2, "after": 1}
+        connection.execute(f"alter table {parent} attach partition {leaf} for values in ({late})")
+    assert others[-1] > late
+    assert retention.merge(date(2026, 7, 20)) == {"before": 2, "after": 1}
+    assert leaves(sampan) == [f"customs_declarations__m202605_{others[-1]}_3"]
+    assert sampan.one(f"select count(*) from {parent}") == 3
 
 
 def test_merge_leaves_all_as_it_was_when_it_died(sampan, monkeypatch):
