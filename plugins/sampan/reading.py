@@ -562,12 +562,21 @@ class Reader:
         renamed = {name: heading for kind, name, heading in self.layout.drift if kind == "renamed"}
         keys = [None if c is None else renamed.get(c.name, c.source_name) for c in self.layout.columns]
         shown = {key for key in keys if key is not None}
+        repeated = False
+
+        def noted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            nonlocal repeated
+            item = dict(pairs)
+            repeated = repeated or len(item) != len(pairs)
+            return item
+
         for number, line in enumerate(self._raw_lines(), 1):
             text, broken = self._decode(line)
             if not text.strip():
                 continue
+            repeated = False
             try:
-                item = json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
+                item = json.loads(text, parse_float=str, parse_int=str, parse_constant=str, object_pairs_hook=noted)
             except (ValueError, RecursionError):
                 yield self._broken(number, [*broken, "record.not_json"], text)
                 continue
@@ -575,7 +584,8 @@ class Reader:
                 yield self._broken(number, [*broken, "record.not_an_object"], text)
                 continue
             values = [None if key is None else _json_text(item.get(key)) for key in keys]
-            yield self._record(number, values, broken, text if item.keys() <= shown else None)
+            # Of a key that stands twice the last value counts; nobody has looked at the others.
+            yield self._record(number, values, broken, text if item.keys() <= shown and not repeated else None)
 
     def _parquet_records(self) -> Iterator[Record]:
         row = 0

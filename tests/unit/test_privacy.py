@@ -230,8 +230,6 @@ def test_clean_text_replaces_what_resembles_a_number_when_a_field_of_it_expects_
     assert PRIVATE.clean_text(cleaned, guarded=True) == cleaned
 
 
-@pytest.mark.parametrize(
-    "text", ["12345678,610910,x", "of 2026-07-06, KGM", "D202607060000001,A,123456", "1,234,567 HKD"]
-)
+@pytest.mark.parametrize("text", ["12345678,610910,x", "of 2026, KGM", "D202607060000001,A,123456", "1,234,567 HKD"])
 def test_clean_text_changes_nothing_when_nothing_resembles_a_number(text):
     assert PRIVATE.clean_text(text, guarded=True) == text

@@ -386,6 +386,13 @@ def test_text_of_a_json_record_holds_nothing_that_is_not_stored():
     assert [record.text for record in records(contract, "\n".join(lines))] == ['{"a": "1"}', "1", "1"]
 
 
+def test_text_of_a_json_record_holds_no_value_that_a_later_one_of_the_same_key_hides():
+    contract = contract_of(Source("s3", "x", "jsonl"), [column("a", required=True), column("b")])
+    lines = ['{"a": "A123456(3)", "a": "1"}', '{"a": "1", "b": {"k": "A123456(3)", "k": "2"}}', '{"a": "1", "b": "2"}']
+    found = records(contract, "\n".join(lines))
+    assert [record.text for record in found] == ["1,", '1,"{""k"": ""2""}"', lines[2]]
+
+
 def test_fixed_width_records_are_cut_at_their_places():
     columns = [column("a", start=1, length=3, required=True), column("b", "integer", start=4, length=4)]
     contract = contract_of(Source("s3", "x", "fixed"), columns)
