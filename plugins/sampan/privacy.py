@@ -1,29 +1,46 @@
 """Personal data on its way in: dropped, or replaced by a keyed pseudonym, before anything reaches the database.
 
 A pseudonym is `p<key version>_` and the HMAC-SHA-256 of the value in hex. An HKID number is recognised by its shape (one or
-two letters, six digits, a check digit, brackets or not). In brackets it is replaced wherever it stands; without them its
-shape is that of many a part number, so it is replaced where the contract expects one, and elsewhere when its check digit is
-right. One whose check digit is wrong becomes `invalid_p...`, which no identifier column accepts, so that it is quarantined
-without being shown.
+two letters, six digits, a check digit, brackets or not, characters of full width or not). In brackets it is replaced wherever
+it stands; without them its shape is that of many a part number, so it is replaced where the contract expects one, and
+elsewhere when its check digit is right. One whose check digit is wrong becomes `invalid_p...`, which no identifier column
+accepts, so that it is quarantined without being shown.
+
+People write their numbers in more ways than that shape has: without the check digit, with a slash, with a digit lost. So
+where the contract expects an HKID number, every value that the column's pattern does not accept and that holds both a letter
+and a digit becomes `invalid_p...` too. Digits alone stay readable: they are a mistyped business registration number.
 """
 
 from __future__ import annotations
 
 import hmac
 import re
+import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sampan.contract import Column
 from sampan.settings import settings
 
 _BODY = r"[A-Za-z]{1,2}[ -]?[0-9]{6}[ -]?"
-# Chinese text has brackets of its own, of full width.
-_BRACKETED = rf"{_BODY}[(\uff08][0-9Aa][)\uff09]"
+_BRACKETED = rf"{_BODY}\([0-9Aa]\)"
 HKID = re.compile(rf"(?<![A-Za-z0-9])(?:{_BRACKETED}|{_BODY}[0-9Aa](?![A-Za-z0-9]))")
 IN_TEXT = re.compile(rf"(?<![A-Za-z0-9])(?:{_BRACKETED}|([A-Za-z]{{1,2}}[0-9]{{6}}[0-9Aa])(?![A-Za-z0-9]))")
+# What may have been meant as one: signs anywhere between, a digit too few or too many, the check digit left out.
+_GAP = r"""(?:[^\w,;|"]|_){0,4}"""
+CARELESS = re.compile(
+    rf"(?<![A-Za-z0-9])[A-Za-z]{{1,2}}(?:{_GAP}[0-9]){{5,8}}(?:{_GAP}[Aa](?![A-Za-z0-9]))?(?!{_GAP}[0-9])(?![A-Za-z0-9])"
+)
 PSEUDONYM = re.compile(r"(invalid_)?p[0-9]+_[0-9a-f]{64}")
+# Chinese text has letters, digits, brackets and blanks of its own, of full width; each stands for one of ASCII.
+WIDTHS = {0xFF01 + code: 0x21 + code for code in range(94)} | {0x3000: 0x20, 0xA0: 0x20}
 # Companies without a business registration carry these prefixes before digits (Unique Business Identifier).
 UBI_PREFIXES = ("C", "F", "LP", "OF")
+
+
+def _narrow(text: str) -> str:
+    """Text with characters of full width as those of ASCII, each at its place."""
+    return text if text.isascii() else text.translate(WIDTHS)
 
 
 def _plain(text: str) -> str:
@@ -32,7 +49,8 @@ def _plain(text: str) -> str:
 
 def hkid_is_valid(text: str) -> bool:
     """Whether text is an HKID number with the right check digit (weights 9 to 2 and 1, a blank counts 36, modulo 11)."""
-    if not HKID.fullmatch(text.strip()):
+    text = _narrow(text).strip()
+    if not HKID.fullmatch(text):
         return False
     *body, check = _plain(text).rjust(9)
     values = [36 if char == " " else ord(char) - 55 for char in body[:2]] + [int(digit) for digit in body[2:]]
@@ -54,35 +72,75 @@ class Pseudonymiser:
 
     def hkid(self, text: str) -> str:
         """The pseudonym of an HKID number, the same however it is written."""
-        plain = _plain(text)
+        plain = _plain(_narrow(text))
         return self(plain) if hkid_is_valid(text) else f"invalid_{self(plain)}"
 
     def clean(self, column: Column | None, value: str) -> str:
         """A field as it may be stored: by its column's own handling, and with no HKID number wherever it stands."""
         guarded = column is not None and column.personal == "pseudonymise"
-        if guarded and not PSEUDONYM.fullmatch(value):
-            if column.personal_pattern != "hkid":
-                return self(value)
-            stripped = value.strip()
-            if HKID.fullmatch(stripped) and not _may_be_ubi(column, stripped):
-                return self.hkid(stripped)
+        if not guarded:
+            return _replaced(IN_TEXT, self._in_text, value)
+        if PSEUDONYM.fullmatch(value):
+            return value
+        if column.personal_pattern != "hkid":
+            return self(value)
+        normal = unicodedata.normalize("NFKC", value).strip()
+        if HKID.fullmatch(normal) and not _may_be_ubi(column, normal):
+            return self.hkid(normal)
 
-        def replaced(match: re.Match[str]) -> str:
-            if guarded and _may_be_ubi(column, match.group()):
-                return match.group()
-            bare = match.group(1)
-            return bare if bare is not None and not hkid_is_valid(bare) else self.hkid(match.group())
+        def by_column(match: re.Match[str]) -> str:
+            return match.group() if _may_be_ubi(column, match.group()) else self._in_text(match)
 
-        return IN_TEXT.sub(replaced, value)
+        cleaned = _replaced(IN_TEXT, by_column, value)
+        if _accepts(column, normal) or not _may_be_a_number(PSEUDONYM.sub("", cleaned)):
+            return cleaned
+        return self._invalid(normal)
 
-    def clean_text(self, text: str) -> str:
-        """Text of unknown structure, with everything of an HKID number's shape replaced."""
-        return HKID.sub(lambda match: self.hkid(match.group()), text)
+    def clean_text(self, text: str, guarded: bool = False) -> str:
+        """Text of unknown structure, with everything of an HKID number's shape replaced.
+
+        `guarded`: a field of it may be one that expects such numbers, so what only resembles one is replaced, too.
+        """
+        text = _replaced(HKID, lambda match: self.hkid(match.group()), text)
+        if not guarded:
+            return text
+        return _replaced(CARELESS, lambda match: self._invalid(match.group()), text)
+
+    def _in_text(self, match: re.Match[str]) -> str:
+        bare = match.group(1)
+        return bare if bare is not None and not hkid_is_valid(bare) else self.hkid(match.group())
+
+    def _invalid(self, text: str) -> str:
+        return f"invalid_{self(_plain(text))}"
+
+
+def _replaced(pattern: re.Pattern[str], by: Callable[[re.Match[str]], str], text: str) -> str:
+    """Text with what a pattern finds replaced, whatever the width of its characters; all else stays as it is."""
+    if text.isascii():
+        return pattern.sub(by, text)
+    parts, done, narrow = [], 0, _narrow(text)
+    for match in pattern.finditer(narrow):
+        new = by(match)
+        if new != match.group():
+            parts += [text[done : match.start()], new]
+            done = match.end()
+    return "".join([*parts, text[done:]])
+
+
+def _accepts(column: Column, value: str) -> bool:
+    pattern = column.options.get("pattern")
+    return bool(pattern and re.search(pattern, value))
+
+
+def _may_be_a_number(text: str) -> bool:
+    """Whether text holds both a letter and a digit, in whatever width and with whatever between them."""
+    text = unicodedata.normalize("NFKC", text)
+    return bool(re.search(r"[^\W\d_]", text) and re.search(r"\d", text))
 
 
 def _may_be_ubi(column: Column, value: str) -> bool:
-    prefix, pattern = re.match(r"[A-Za-z]*", value), column.options.get("pattern")
-    return bool(pattern and prefix and prefix.group() in UBI_PREFIXES and re.search(pattern, value))
+    prefix = re.match(r"[A-Za-z]*", value)
+    return bool(prefix and prefix.group() in UBI_PREFIXES and _accepts(column, value))
 
 
 def pseudonymiser() -> Pseudonymiser:

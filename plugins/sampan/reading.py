@@ -35,12 +35,17 @@ MAX_UNKNOWN = 100
 MAX_CELLS = 20_000_000
 CELL = re.compile(rb"""(?i)\sr=["']([a-z]{1,3})([0-9]{1,7})["']""")
 
-# What the fast way must not let pass unseen. In the order of the groups: what may be an HKID number, bare and in brackets
-# (the byte sequences are brackets of full width); NUL; a word that PostgreSQL takes for a date.
+# An HKID number's letter, digit, check digit, separator and brackets in bytes: in ASCII and in UTF-8 of full width.
+_L, _D = rb"(?:[a-z]|(?-i:\xef\xbc[\xa1-\xba]|\xef\xbd[\x81-\x9a]))", rb"(?:[0-9]|(?-i:\xef\xbc[\x90-\x99]))"
+_CHECK = rb"(?:[0-9a]|(?-i:\xef\xbc[\x90-\x99\xa1]|\xef\xbd\x81))"
+_BETWEEN = rb"(?:[ -]|(?-i:\xc2\xa0|\xe3\x80\x80|\xef\xbc\x8d))?"
+_BODY = rb"%s{1,2}%s%s{6}%s" % (_L, _BETWEEN, _D, _BETWEEN)
+_BRACKETS = rb"(?:\(|(?-i:\xef\xbc\x88))", rb"(?:\)|(?-i:\xef\xbc\x89))"
+# What the fast way must not let pass unseen. In the order of the groups: what may be an HKID number, bare and in brackets;
+# NUL; a word that PostgreSQL takes for a date.
 SUSPECT = (
-    rb"(?i)(?:^|[^a-z0-9])([a-z]{1,2}[ -]?[0-9]{6}[ -]?[0-9a])(?:[^a-z0-9]|$)"
-    rb"|([a-z]{1,2}[ -]?[0-9]{6}[ -]?(?:\(|\xef\xbc\x88)[0-9a](?:\)|\xef\xbc\x89))"
-    rb"|(\x00)|(now|today|tomorrow|yesterday|epoch|infinity|allballs)"
+    rb"(?i)(?:^|[^a-z0-9])(%s%s)(?:[^a-z0-9]|$)|(%s%s%s%s)" % (_BODY, _CHECK, _BODY, _BRACKETS[0], _CHECK, _BRACKETS[1])
+    + rb"|(\x00)|(now|today|tomorrow|yesterday|epoch|infinity|allballs)"
 )
 # Lines whose quotes stand as RFC 4180 has them: only those mean the same to COPY and to Python.
 PLAIN_LINES = rb'(?:(?:[^",\r\n]*|"(?:[^"\n]|"")*")(?:,(?:[^",\r\n]*|"(?:[^"\n]|"")*"))*\r?\n)*'
@@ -104,6 +109,7 @@ class Reader:
         )  # fmt: skip
         self.source = contract.source
         self.withhold = any(map(_wholly_personal, contract.columns))
+        self.guarded = any(column.personal_pattern == "hkid" for column in contract.columns)
         self._layout: Layout | None = None
         # Whether every line that `blocks` gave so far has the shape that the contract's columns have.
         self.in_shape = False
@@ -299,6 +305,9 @@ class Reader:
         suspect = re2.compile(SUSPECT, options)
         options.never_capture = True
         plain, fit = re2.compile(PLAIN_LINES, options), re2.compile(shape.of_lines(self.layout.stored), options)
+        columns = self.layout.stored
+        harmless, proved = shape.of_harmless_lines(columns), shape.proves_harmless(columns)
+        guard = harmless and re2.compile(harmless, options)
         self.in_shape = True
         for block in self._parquet_blocks() if self.source.format == "parquet" else self._csv_blocks():
             cleaned = self._cleaned(block, suspect)
@@ -306,6 +315,8 @@ class Reader:
             # A line in shape is a plain one, unless cleaning made it so.
             if not (self.in_shape and cleaned is block) and b'"' in block and not plain.fullmatch(block):
                 raise Unusual
+            if guard and not (self.in_shape and proved):
+                cleaned = self._without_misspelt(cleaned, guard)
             yield cleaned
 
     def _csv_blocks(self) -> Iterator[bytes]:
@@ -358,6 +369,13 @@ class Reader:
             position = place + 1
         return b"".join([*parts, block[done:]]) if parts else block
 
+    def _without_misspelt(self, block: bytes, harmless: Any) -> bytes:
+        """The block with misspelt HKID numbers replaced: only its lines that are not known to be harmless are taken apart."""
+        if harmless.fullmatch(block):
+            return block
+        lines = (line + b"\n" for line in block.split(b"\n")[:-1])
+        return b"".join(line if harmless.fullmatch(line) else self._clean_line(line[:-1]) + b"\n" for line in lines)
+
     def _refuse_date_words(self, line: bytes, column: Column | None) -> None:
         """Leave a line to the exact way in which such a word stands for a date: its meaning changes every day."""
         if column is None:
@@ -381,6 +399,11 @@ class Reader:
 
     def _clean_line(self, line: bytes) -> bytes:
         """One CSV line with every field as it may be stored."""
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            # Replacing a field would hide that its bytes are no characters.
+            raise Unusual from None
         row = self._split_line(line)
         cleaned = [self.private.clean(column, value) for column, value in zip(self.layout.stored, row, strict=True)]
         if cleaned == row:
@@ -475,7 +498,7 @@ class Reader:
         """A record that could not be split into the layout's fields."""
         if self.withhold:
             text = f"[withheld: {len(text)} characters that could not be split and may hold personal data]"
-        return Record(line, [None] * len(self.layout.stored), broken, self.private.clean_text(text))
+        return Record(line, [None] * len(self.layout.stored), broken, self.private.clean_text(text, self.guarded))
 
     def _csv_records(self) -> Iterator[Record]:
         width, lines = len(self.layout.columns), enumerate(self._raw_lines(), 1)
@@ -539,12 +562,21 @@ class Reader:
         renamed = {name: heading for kind, name, heading in self.layout.drift if kind == "renamed"}
         keys = [None if c is None else renamed.get(c.name, c.source_name) for c in self.layout.columns]
         shown = {key for key in keys if key is not None}
+        repeated = False
+
+        def noted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            nonlocal repeated
+            item = dict(pairs)
+            repeated = repeated or len(item) != len(pairs)
+            return item
+
         for number, line in enumerate(self._raw_lines(), 1):
             text, broken = self._decode(line)
             if not text.strip():
                 continue
+            repeated = False
             try:
-                item = json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
+                item = json.loads(text, parse_float=str, parse_int=str, parse_constant=str, object_pairs_hook=noted)
             except (ValueError, RecursionError):
                 yield self._broken(number, [*broken, "record.not_json"], text)
                 continue
@@ -552,7 +584,8 @@ class Reader:
                 yield self._broken(number, [*broken, "record.not_an_object"], text)
                 continue
             values = [None if key is None else _json_text(item.get(key)) for key in keys]
-            yield self._record(number, values, broken, text if item.keys() <= shown else None)
+            # Of a key that stands twice the last value counts; nobody has looked at the others.
+            yield self._record(number, values, broken, text if item.keys() <= shown and not repeated else None)
 
     def _parquet_records(self) -> Iterator[Record]:
         row = 0

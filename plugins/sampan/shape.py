@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sampan.contract import Column, Contract
+from sampan.privacy import PSEUDONYM
 
 # A byte of content, until it is known whether quotes are around it.
 ANY, PLAIN, QUOTED = b"\0", rb'[^",\r\n]', rb'[^"\r\n]'
@@ -28,6 +29,31 @@ def of_lines(columns: Iterable[Column]) -> bytes:
     return b"(?:" + b",".join(either) + rb"\r?\n)*"
 
 
+def of_harmless_lines(columns: Sequence[Column]) -> bytes | None:
+    """Pattern like `of_lines`, of lines in which no column that expects HKID numbers holds what might be a misspelt one.
+
+    Such a column holds what its own pattern accepts, a pseudonym, or no letter. None where no column expects HKID numbers.
+    """
+    if not any(map(_expects_hkids, columns)):
+        return None
+    anything = rb'(?:[^",\r\n]*|"(?:[^"\n]|"")*")'
+    fields = []
+    for column in columns:
+        if not _expects_hkids(column):
+            fields.append(anything)
+            continue
+        portable = PORTABLE.fullmatch(column.options.get("pattern", ""))
+        accepted = [portable[1].encode()] if portable else []
+        known = b"|".join([*accepted, PSEUDONYM.pattern.encode()])
+        fields.append(rb'(?:%s|[^A-Za-z",\r\n\x80-\xff]*|"(?:%s|[^A-Za-z"\r\n\x80-\xff]*)")' % (known, known))
+    return b"(?:" + b",".join(fields) + rb"\r?\n)*"
+
+
+def proves_harmless(columns: Sequence[Column]) -> bool:
+    """Whether every line that fits `of_lines` is a harmless one as well."""
+    return all("pattern" in _field(column)[1] for column in columns if _expects_hkids(column))
+
+
 def rules(contract: Contract) -> frozenset[str]:
     """Names of the rules that no row can break whose line fits the pattern."""
     return frozenset(f"{column.name}.{rule}" for column in contract.stored for rule in _field(column)[1])
@@ -36,6 +62,10 @@ def rules(contract: Contract) -> frozenset[str]:
 def digest(contract: Contract) -> str:
     """What the pattern proves, as SHA-256 in hex: another version of a contract may ask for more."""
     return hashlib.sha256(repr([(column.name, _field(column)) for column in contract.stored]).encode()).hexdigest()
+
+
+def _expects_hkids(column: Column) -> bool:
+    return column.personal == "pseudonymise" and column.personal_pattern == "hkid"
 
 
 def _field(column: Column) -> tuple[bytes, list[str]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
 import secrets
 import tempfile
+import unicodedata
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -211,6 +213,75 @@ def test_an_hkid_does_not_hold_a_row_back_when_its_column_may_hold_one(partner):
         "select q.fields ->> 'trader_id' from quarantine.record q where 'trader_id.pattern' = any(broken_rules)"
     )
     assert re.fullmatch(r"invalid_p1_[0-9a-f]{64}", value)
+
+
+def wide(text: str) -> str:
+    """Text in characters of full width."""
+    return "".join(chr(ord(char) + 0xFEE0) if "!" <= char <= "~" else char for char in text)
+
+
+# Ways in which a number is written that has not the shape of one, of its six digits.
+MISSPELT = {
+    "no check digit": lambda digits: f"Q{digits}",
+    "a digit lost": lambda digits: f"Q{digits[:5]}({digits[5]})",
+    "slash": lambda digits: f"Q{digits}/3",
+    "square brackets": lambda digits: f"Q{digits}[3]",
+    "spread out": lambda digits: f"Q {digits[:3]} {digits[3:]} (3)",
+    "dot": lambda digits: f"Q.{digits}(3)",
+    "lower case": lambda digits: f"q{digits}",
+    "two letters": lambda digits: f"XQ-{digits}",
+    "a digit too many": lambda digits: f"Q{digits}37",
+    "zero width": lambda digits: f"Q\u200b{digits}(3)",
+    "a word before": lambda digits: f"ID Q{digits}",
+}
+SPELLINGS = MISSPELT | {
+    f"{name}, wide": lambda digits, spell=spell: wide(spell(digits)) for name, spell in MISSPELT.items()
+}
+
+
+@pytest.mark.parametrize("way", ["fast", "exact", "records that cannot be split"])
+def test_a_misspelt_hkid_is_quarantined_and_kept_nowhere_when_its_column_expects_one(
+    way, partner, caplog, capfd, monkeypatch
+):
+    caplog.set_level("DEBUG")
+    feed = "customs_declarations"
+    contract = contract_of(feed)
+    monkeypatch.setattr(ledger, "load", lambda name: replace(contract_of(name), budget=1.0))
+    planted = {form: spell(str(740_000 + number)) for number, (form, spell) in enumerate(SPELLINGS.items())}
+    typing_errors = ["1234567", "123456789", "12 345 678"]
+    given = rows(feed, len(planted) + len(typing_errors) + 5)
+    for row, value in zip(given, [*planted.values(), *typing_errors], strict=False):
+        row["trader_id"] = value
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([column.source_name for column in contract.columns])
+    for number, row in enumerate(given):
+        broken = way == "records that cannot be split" and number < len(planted)
+        writer.writerow([row[column.name] for column in contract.columns] + ["surplus"] * broken)
+    if way == "exact":
+        # A value that its type does not take sends the whole delivery the exact way.
+        last = given[-1] | {"value_hkd": "much"}
+        writer.writerow([last[column.name] for column in contract.columns])
+    partner.puts(feed, DAY, f"delivery.{contract.source.extension}", compress(contract, out.getvalue().encode()))
+    batch = partner.ingest(feed)
+    assert batch["state"] == "published", batch["problem"]
+    assert batch["rows_quarantined"] == len(planted) + len(typing_errors) + (way == "exact")
+    assert ("goes the exact way" in caplog.text) is (way != "fast")
+    entries = quarantine.entries(feed)
+    shown = "".join(str(entry) for entry in entries) + quarantine.export(contract, entries)
+    assert sum(bool(re.search(r"invalid_p1_[0-9a-f]{64}", entry.record)) for entry in entries) == len(planted)
+    if way != "records that cannot be split":
+        hidden = [e.fields["trader_id"] for e in entries if str(e.fields["trader_id"]).startswith("invalid_")]
+        assert len(set(hidden)) == len(planted)
+    assert all(value in shown for value in typing_errors)
+    output = capfd.readouterr()
+    kept = "\n".join([everything(settings().dsn("admin")), shown, caplog.text, output.out, output.err])
+    squeezed = re.sub("[^A-Z0-9]", "", unicodedata.normalize("NFKC", kept).upper())
+    assert re.findall("Q7400[0-9]{2}", squeezed) == []
+    assert [value for value in planted.values() if value in kept] == []
+    if EXTERNAL_DSN is None:
+        files = _files_of_the_server()
+        assert [value for value in planted.values() if value.encode() in files] == []
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sampan.contract import Column, load
-from sampan.privacy import PSEUDONYM, Pseudonymiser, hkid_is_valid
+from sampan.privacy import PSEUDONYM, WIDTHS, Pseudonymiser, hkid_is_valid
 
 from tests.factory import hkid
 
@@ -16,6 +17,7 @@ PRIVATE = Pseudonymiser(b"k" * 32, 1)
 BRN = load("customs_declarations").column("trader_id")
 UBI = load("business_register").column("brn")
 FREE = load("customs_declarations").column("goods_description")
+WIDE = {narrow: wide for wide, narrow in WIDTHS.items() if wide != 0xA0}
 BODY = st.from_regex(r"[A-Z]{1,2}[0-9]{6}", fullmatch=True)
 
 
@@ -54,7 +56,7 @@ def test_clean_gives_one_pseudonym_when_the_number_is_written_in_any_form(body):
     number = hkid(letters, digits)
     mark = number[-2]
     forms = [number, f"{body}{mark}", number.lower(), f"{body} ({mark})", f"{letters}-{digits}({mark})", f" {number} ",
-             f"{body}\uff08{mark}\uff09"]  # fmt: skip
+             f"{body}\uff08{mark}\uff09", number.translate(WIDE), f"{body}{mark}".translate(WIDE)]  # fmt: skip
     assert {PRIVATE.clean(BRN, form) for form in forms} == {PRIVATE.hkid(number)}
 
 
@@ -76,6 +78,105 @@ def test_clean_changes_nothing_when_text_only_resembles_a_number(text):
 def test_clean_marks_a_number_as_invalid_when_its_check_digit_is_wrong():
     assert re.fullmatch(r"invalid_p1_[0-9a-f]{64}", PRIVATE.clean(BRN, "A123456(4)"))
     assert re.fullmatch(r"x invalid_p1_[0-9a-f]{64}", PRIVATE.clean(FREE, "x A123456(4)"))
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("A123456", "A123456"),
+        ("A12345(6)", "A123456"),
+        ("A123456/3", "A1234563"),
+        ("A123456[3]", "A1234563"),
+        ("A 123 456 (3)", "A1234563"),
+        ("A.123456(3)", "A1234563"),
+        ("A1234567(3)", "A12345673"),
+        ("A12345678", "A12345678"),
+        ("ABC123456(3)", "ABC1234563"),
+        ("123456A", "123456A"),
+        ("A1", "A1"),
+        ("A\u200b123456(3)", "A1234563"),
+        ("HKID A12345", "HKIDA12345"),
+        ("\uff21\uff11\uff12\uff13\uff14\uff15\uff16", "A123456"),
+        ("\u24b6123456", "A123456"),
+        ("1234567\u6ce2", "1234567"),
+    ],
+)
+def test_clean_shows_nothing_of_a_number_when_it_is_misspelt_where_one_is_expected(text, normal):
+    assert PRIVATE.clean(BRN, text) == f"invalid_{PRIVATE(normal)}"
+    assert PRIVATE.clean(UBI, text) == f"invalid_{PRIVATE(normal)}"
+    assert PRIVATE.clean(FREE, text) == text
+
+
+def test_clean_gives_the_pseudonym_when_only_the_characters_differ_in_kind():
+    forms = [
+        "\uff21\uff11\uff12\uff13\uff14\uff15\uff16\uff08\uff13\uff09",
+        "A123456\u2476",
+        "\u24b6123456(3)",
+        "A\xa0123456(3)",
+    ]
+    assert {PRIVATE.clean(BRN, form) for form in forms} == {PRIVATE("A1234563")}
+
+
+GAPS = st.sampled_from(["", "", "", " ", "-", ".", "/", "  ", "_", "\u3000", "\xa0", "\u200b", "\uff0f", ",", "no. "])
+LEFT, RIGHT = (
+    st.sampled_from(["", "(", "[", "/", " (", "\uff08", "{", "\u300c"]),
+    st.sampled_from(["", ")", "]", "\uff09", " "]),
+)
+
+
+@st.composite
+def misspelt(draw) -> tuple[str, str]:
+    """A number as somebody may have typed it, and its letters and digits alone."""
+    letters = draw(st.text("ABCKQXYZ", min_size=1, max_size=3))
+    digits = draw(st.text("0123456789", min_size=1, max_size=8))
+    check = draw(st.sampled_from(["", *"0123456789A"]))
+    spread = "".join(draw(GAPS) + char for char in letters + digits).removeprefix(" ")
+    text = f"{spread}{draw(LEFT)}{check}{draw(RIGHT)}"
+    text = draw(st.sampled_from([str, str.lower, str.title]))(text)
+    kept = draw(st.sets(st.integers(0, len(text) - 1)))
+    if draw(st.booleans()):
+        text = "".join(char if place in kept else char.translate(WIDE) for place, char in enumerate(text))
+    return text, letters + digits + check
+
+
+@given(misspelt())
+def test_clean_never_gives_letters_and_digits_back_when_a_number_is_expected(number):
+    text, _ = number
+    cleaned = PRIVATE.clean(BRN, text)
+    rest = PSEUDONYM.sub("", cleaned)
+    assert cleaned != rest
+    assert not re.search(r"[0-9\uff10-\uff19]", rest) or not re.search(r"[A-Za-z\uff21-\uff5a]", rest)
+    assert PRIVATE.clean(BRN, cleaned) == cleaned
+    kept = PRIVATE.clean(UBI, text)
+    assert PSEUDONYM.search(kept) or re.search(UBI.options["pattern"], unicodedata.normalize("NFKC", kept).strip())
+
+
+@given(st.text("0123456789 -/().\uff10\uff11\uff19\u3000", max_size=12))
+def test_clean_changes_nothing_when_a_registration_number_is_mistyped(text):
+    assert PRIVATE.clean(BRN, text) == text
+    assert PRIVATE.clean(UBI, text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["12345678", "1234567", "123456789", "12 345 678", "12345678-000", "unknown", "N/A", "-", "\u7121"]
+)
+def test_clean_keeps_a_value_readable_when_it_cannot_be_a_number_of_a_person(text):
+    assert PRIVATE.clean(BRN, text) == text
+
+
+@pytest.mark.parametrize("text", ["C0012345", "F1234567", "LP123456", "ABC12345", " C0012345 ", "\uff230012345"])
+def test_clean_keeps_a_value_readable_when_its_columns_pattern_accepts_it(text):
+    assert PRIVATE.clean(UBI, text) == text
+    assert PSEUDONYM.fullmatch(PRIVATE.clean(BRN, text))
+
+
+@pytest.mark.parametrize("column", [FREE, None], ids=["free text", "no column"])
+@pytest.mark.parametrize("brackets", [True, False])
+def test_clean_finds_a_number_of_full_width_when_it_stands_in_a_text(column, brackets):
+    number = hkid("K", "123456", brackets=brackets)
+    text = f"\u7537\u88dd\uff0c{number.translate(WIDE)}\uff0c\uff21\uff11"
+    assert PRIVATE.clean(column, text) == text.replace(number.translate(WIDE), PRIVATE.hkid(number))
+    assert PRIVATE.clean_text(text) == PRIVATE.clean(column, text)
 
 
 def test_clean_keeps_a_ubi_when_its_column_asks_for_one():
@@ -104,3 +205,31 @@ def test_pseudonyms_differ_when_the_key_or_its_version_does():
 def test_clean_text_replaces_every_shape_when_nothing_is_known_of_the_text():
     text = PRIVATE.clean_text("A123456(3),K1234560,AB 123456 7")
     assert not re.search(r"[A-Z]{1,2} ?[0-9]{6}", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A123456",
+        "A12345(6)",
+        "A123456/3",
+        "A123456[3]",
+        "A 123 456 (3)",
+        "A.123456(3)",
+        "AB-123-456/A",
+        "A123456".translate(WIDE),
+    ],
+)
+@pytest.mark.parametrize("form", ["{}", "12345678,{},x", '"{}', '{"id": "{}", "cut', "x, {} ,2026-07-06"])
+def test_clean_text_replaces_what_resembles_a_number_when_a_field_of_it_expects_one(text, form):
+    cleaned = PRIVATE.clean_text(form.replace("{}", text), guarded=True)
+    assert len(re.findall(r"invalid_p1_[0-9a-f]{64}", cleaned)) == 1
+    assert not re.search(
+        r"[0-9\uff10-\uff19]{3}", PSEUDONYM.sub("", cleaned).replace("12345678", "").replace("2026", "")
+    )
+    assert PRIVATE.clean_text(cleaned, guarded=True) == cleaned
+
+
+@pytest.mark.parametrize("text", ["12345678,610910,x", "of 2026, KGM", "D202607060000001,A,123456", "1,234,567 HKD"])
+def test_clean_text_changes_nothing_when_nothing_resembles_a_number(text):
+    assert PRIVATE.clean_text(text, guarded=True) == text

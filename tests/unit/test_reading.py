@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import random
+import re
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date
@@ -241,6 +243,86 @@ def test_blocks_end_with_a_line_and_lose_none_when_the_stream_is_cut_anywhere(si
     assert b"".join(blocks) == "".join(lines).encode()
 
 
+EXPECTS = {"personal": "pseudonymise", "personal_pattern": "hkid"}
+PATTERN = "^([0-9]{8}|p[0-9]+_[0-9a-f]{64})$"
+WIDE = str.maketrans({chr(0x21 + code): chr(0xFF01 + code) for code in range(94)})
+SPELT = [
+    "12345678",
+    "1234567",
+    "",
+    "A123456(3)",
+    "A1234563",
+    "A123456",
+    "A123456/3",
+    "A123456(3)".translate(WIDE),
+    "A".translate(WIDE) + "123456",
+    "A 123 456 (3)",
+    "x A123456(3) y",
+    "unknown",
+    "A\r1",
+    f"p1_{'0' * 64}",
+    "A1,2",
+    '"A1"',
+]
+NUMBER = st.one_of(
+    st.sampled_from(SPELT),
+    st.text(st.sampled_from('A1(\uff08\uff21\uff11)/ 3.,"'), max_size=10),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rows=st.lists(st.tuples(NUMBER, NUMBER, st.booleans()), min_size=1, max_size=4),
+    end=st.sampled_from(["\n", "\r\n"]),
+    pattern=st.sampled_from([PATTERN, r"^\d{8}$", None]),
+)
+def test_both_ways_replace_the_same_when_numbers_are_misspelt(rows, end, pattern):
+    options = {"pattern": pattern} if pattern else {}
+    contract = csv_contract([column("a", required=True), column("b", options=options, **EXPECTS), column("c")])
+    body = f"a,b,c{end}"
+    for number, text, bare in rows:
+        body += f"1,{number},{text}{end}" if bare else reading._csv_line(["1", number, text]) + end
+    try:
+        fast = b"".join(reader(contract, body.encode()).blocks()).decode()
+    except reading.Unusual:
+        return
+    found = records(contract, body)
+    assert [["1", r.fields[1] or "", r.fields[2] or ""] for r in found] == list(
+        csv.reader(io.StringIO(fast, newline=""))
+    )
+    assert not any(record.broken for record in found)
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_the_fast_way_replaces_a_misspelt_number_and_nothing_else_when_one_line_of_many_holds_one(quoted):
+    contract = csv_contract(
+        [column("a", required=True), column("b", options={"pattern": PATTERN}, **EXPECTS), column("c")]
+    )
+    lines = [f'{number},"12345678",x' if quoted else f"{number},12345678,x" for number in range(100_000)]
+    spoilt = {5: "A123456", 70_000: "A123456/3", 99_999: "\uff21123456"}
+    given = [f"{n},{spoilt[n]},x" if n in spoilt else line for n, line in enumerate(lines)]
+    given[7] = "7,1234567,x"
+    one = reader(contract, ("a,b,c\n" + "\n".join(given) + "\n").encode())
+    found = b"".join(one.blocks()).decode().splitlines()
+    assert not one.in_shape
+    assert {n for n, line in enumerate(found) if line != given[n]} == set(spoilt)
+    assert found[5] == f"5,invalid_{PRIVATE('A123456')},x"
+    assert found[70_000] == f"70000,invalid_{PRIVATE('A1234563')},x"
+
+
+@pytest.mark.parametrize(
+    "line", ["1,A123456", "1,A123456,x,surplus", '1,"A123456,x', '1,A123456,"two\nlines"', "1,A\xff123456,x"]
+)
+def test_the_fast_way_gives_up_before_the_database_sees_it_when_a_line_cannot_be_split(line):
+    contract = csv_contract(
+        [column("a", required=True), column("b", options={"pattern": PATTERN}, **EXPECTS), column("c")]
+    )
+    with pytest.raises(reading.Unusual):
+        list(reader(contract, f"a,b,c\n{line}\n".encode("latin-1")).blocks())
+    (record, *_) = records(contract, f"a,b,c\n{line}\n".encode("latin-1"))
+    assert "123456" not in re.sub("_[0-9a-f]{64}", "", f"{record.text} {record.fields}")
+
+
 # --- layouts ----------------------------------------------------------------------------------------------------------
 
 
@@ -302,6 +384,13 @@ def test_text_of_a_json_record_holds_nothing_that_is_not_stored():
     contract = contract_of(Source("s3", "x", "jsonl"), columns, drift="ignore")
     lines = ['{"a": "1"}', '{"a": "1", "b": "secret"}', '{"a": "1", "renamed_b": "secret"}']
     assert [record.text for record in records(contract, "\n".join(lines))] == ['{"a": "1"}', "1", "1"]
+
+
+def test_text_of_a_json_record_holds_no_value_that_a_later_one_of_the_same_key_hides():
+    contract = contract_of(Source("s3", "x", "jsonl"), [column("a", required=True), column("b")])
+    lines = ['{"a": "A123456(3)", "a": "1"}', '{"a": "1", "b": {"k": "A123456(3)", "k": "2"}}', '{"a": "1", "b": "2"}']
+    found = records(contract, "\n".join(lines))
+    assert [record.text for record in found] == ["1,", '1,"{""k"": ""2""}"', lines[2]]
 
 
 def test_fixed_width_records_are_cut_at_their_places():
