@@ -83,8 +83,13 @@ begin
     insert into ops.consent_batch select unnest(new_batches);
     for new_bank in select distinct bank_id from ops.consent order by 1 loop
         perform ops.ensure_bank_role(new_bank);
-        if not has_function_privilege('bank_' || lower(new_bank), 'ops.consent_is_live(text, text, text)', 'execute') then
-            execute format('grant execute on function ops.consent_is_live(text, text, text) to %I', 'bank_' || lower(new_bank));
+        if not has_function_privilege(
+            'bank_' || lower(new_bank), 'ops.consent_is_live(text, text, text, text, text)', 'execute'
+        ) then
+            execute format(
+                'grant execute on function ops.consent_is_live(text, text, text, text, text) to %I',
+                'bank_' || lower(new_bank)
+            );
         end if;
     end loop;
     return changed;
@@ -92,9 +97,12 @@ end $$;
 revoke all on function ops.take_in_consents() from public;
 grant execute on function ops.take_in_consents() to sampan_builder;
 
--- Whether a bank may read a row of a scope at this moment. Volatile, so that it looks anew for every row that is fetched: a
--- revocation counts in a cursor that is already open, too. A snapshot kept by REPEATABLE READ would keep what was revoked.
-create or replace function ops.consent_is_live(consent text, bank text, data_scope text) returns boolean
+-- Whether a bank may read a row of a scope at this moment. The row says under whose consent and for which provider's data it
+-- was made: when the feed corrects either, the row is another enterprise's, or another provider's, and no longer read.
+-- Volatile, so that it looks anew for every row that is fetched: a revocation counts in a cursor that is already open, too.
+-- A snapshot kept by REPEATABLE READ would keep what was revoked.
+create or replace function ops.consent_is_live(consent text, bank text, data_scope text, owner_brn text, data_provider text)
+returns boolean
 language plpgsql volatile security definer parallel unsafe set search_path = pg_catalog, pg_temp as $$
 begin
     if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
@@ -103,14 +111,34 @@ begin
     return exists (
         select from ops.consent c
         where c.consent_id = consent and c.bank_id = bank and data_scope = any(c.scopes)
+            and c.brn is not distinct from owner_brn and c.provider is not distinct from data_provider
             and c.purpose in (select p.purpose from ops.consent_purpose p)
             and not c.is_revoked and c.status in ('granted', 'renewed')
             and timezone('Asia/Hong_Kong', clock_timestamp())::date between c.valid_from and c.valid_to
             and not exists (select from ops.consent_revocation r where r.consent_id = c.consent_id)
     );
 end $$;
-revoke all on function ops.consent_is_live(text, text, text) from public;
-grant execute on function ops.consent_is_live(text, text, text) to sampan_builder;
+revoke all on function ops.consent_is_live(text, text, text, text, text) from public;
+grant execute on function ops.consent_is_live(text, text, text, text, text) to sampan_builder;
+
+-- Releases from before rows said whose they are have policies that ask without it, and nothing to compare: no row of theirs
+-- is read. Banks that consents name already may ask anew before a batch comes that takes their consents in.
+do $$
+declare
+    known_bank text;
+begin
+    if to_regprocedure('ops.consent_is_live(text, text, text)') is not null then
+        create or replace function ops.consent_is_live(consent text, bank text, data_scope text) returns boolean
+        language sql stable set search_path = pg_catalog, pg_temp as 'select false';
+    end if;
+    for known_bank in
+        select rolname from pg_roles where rolname in (select 'bank_' || lower(bank_id) from ops.consent) order by 1
+    loop
+        execute format(
+            'grant execute on function ops.consent_is_live(text, text, text, text, text) to %I', known_bank
+        );
+    end loop;
+end $$;
 
 -- Puts a mart under forced row-level security: each bank that a consent names has a policy with its own identifier as a
 -- constant, and the consent is checked when the row is read. The planner gets no statistics, and no index may begin with
@@ -137,7 +165,8 @@ begin
         from ops.consent c join pg_roles r on r.rolname = 'bank_' || lower(c.bank_id) order by 1
     loop
         execute format(
-            'create policy %I on %s for select to %I using (bank_id = %L and ops.consent_is_live(consent_id, bank_id, scope))',
+            'create policy %I on %s for select to %I using'
+            ' (bank_id = %L and ops.consent_is_live(consent_id, bank_id, scope, consent_brn, provider))',
             item.rolname, mart, item.rolname, item.bank_id
         );
     end loop;

@@ -44,9 +44,10 @@ def revoke(consent_id: str, reason: str, person: str) -> bool:
 
 
 def standing(consent_id: str) -> dict[str, Any]:
-    """One consent: to whom, for what, until when, and per scope whether it is live now. Raises when it is unknown."""
+    """One consent: whose, to whom, for what, until when, and per scope whether it is live now. Raises when it is unknown."""
     columns = (
         "bank_id",
+        "brn",
         "provider",
         "purpose",
         "scopes",
@@ -67,8 +68,8 @@ def standing(consent_id: str) -> dict[str, Any]:
             "select revoked_by, revoked_at, reason from ops.consent_revocation where consent_id = %s", [consent_id]
         ).fetchone()
         live = connection.execute(
-            "select scope from unnest(%s::text[]) scope where ops.consent_is_live(%s, %s, scope)",
-            [found["scopes"], consent_id, found["bank_id"]],
+            "select scope from unnest(%s::text[]) scope where ops.consent_is_live(%s, %s, scope, %s, %s)",
+            [found["scopes"], consent_id, found["bank_id"], found["brn"], found["provider"]],
         ).fetchall()
     found["live_scopes"] = [scope for (scope,) in live]
     if revoked:

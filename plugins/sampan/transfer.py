@@ -139,15 +139,19 @@ def _export(contract: Contract, mart: str, file: Path) -> tuple[int, int, list[s
         allowed = sql.SQL("true")
         if mart == CONSENTED:
             # What the bank's own policy says, at this moment.
-            allowed = sql.SQL("bank_id = {} and ops.consent_is_live(consent_id, bank_id, scope)").format(
-                sql.Literal(contract.bank_id)
-            )
+            allowed = sql.SQL(
+                "bank_id = {} and ops.consent_is_live(consent_id, bank_id, scope, consent_brn, provider)"
+            ).format(sql.Literal(contract.bank_id))
         query = sql.SQL("copy (select * from {} where {} order by 1, 2, 3, 4) to stdout (format csv, header)")
-        with file.open("wb") as out, connection.cursor() as cursor:
-            with cursor.copy(query.format(table, allowed)) as copy:
-                for block in copy:
-                    out.write(block)
-            rows = cursor.rowcount
+        try:
+            with file.open("wb") as out, connection.cursor() as cursor:
+                with cursor.copy(query.format(table, allowed)) as copy:
+                    for block in copy:
+                        out.write(block)
+                rows = cursor.rowcount
+        except psycopg.errors.UndefinedColumn:
+            message = f"{mart} of release {release_no} does not say whose consents its rows rest on: make a new release"
+            raise PermanentFailure(Problem("transfer.old_release", message)) from None
     if mart != CONSENTED:
         return release_no, rows, None
     import polars as pl

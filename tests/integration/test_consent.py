@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from sampan import build, consent, expectations, release
+from sampan import build, consent, expectations, release, warehouse
 from sampan.calendar import today
 from sampan.errors import PermanentFailure
 from sampan.settings import settings
@@ -103,13 +103,14 @@ def make_release() -> int:
         connection.execute("create table build.mart_open as select 1 as id, %s::bigint as release_no", [number])
         connection.execute(
             "create table build.mart_credit_features (bank_id text, consent_id text, scope text, sme_id text,"
-            " export_value_12m_hkd numeric(20, 2), release_no bigint, primary key (bank_id, consent_id, scope))"
+            " export_value_12m_hkd numeric(20, 2), release_no bigint, consent_brn text, provider text,"
+            " primary key (bank_id, consent_id, scope))"
         )
         with connection.cursor() as cursor:
             cursor.executemany(
-                "insert into build.mart_credit_features values (%s, %s, %s, %s, %s, %s)",
+                "insert into build.mart_credit_features values (%s, %s, %s, %s, %s, %s, %s, 'DP01')",
                 [
-                    (bank, f"CS{no:010}", scope, f"sme_{no}", 1000 + no, number)
+                    (bank, f"CS{no:010}", scope, f"sme_{no}", 1000 + no, number, f"{90000000 + no}")
                     for bank, no, scope in product(BANKS, numbers, SCOPES)
                 ],
             )
@@ -241,6 +242,46 @@ def test_policies_hold_across_releases_and_a_rollback(sampan):
         assert seen(connection) == wanted
 
 
+@pytest.mark.parametrize("corrected", [{"dataOwnerBrn": "90000555"}, {"dataProviderId": "DP02"}])
+def test_a_row_is_not_read_when_the_feed_corrects_whose_it_is_or_of_which_provider(corrected, sampan):
+    deliver(sampan, changes())
+    gone = f"CS{NUMBERS['live']:010}"
+    first, second = make_release(), make_release()
+    wanted = {row for row in allowed("B001") if row[1] != gone}
+    with bank() as connection:
+        assert seen(connection) == allowed("B001")
+        # The same change of the same consent, delivered anew.
+        deliver(sampan, [change(NUMBERS["live"], **corrected)])
+        for relation in ("marts.mart_credit_features", *(f"release_{n}.mart_credit_features" for n in (first, second))):
+            assert seen(connection, relation) == wanted
+        assert release.rollback() == {"release_no": first, "before": second}
+        assert seen(connection) == wanted
+        # The consent itself is live: rows that are made of it from now on are read.
+        assert consent.standing(gone)["live_scopes"] == ["trade_declaration", "payment"]
+
+
+def test_no_row_of_a_release_is_read_when_its_policies_do_not_ask_whose_it_is(sampan):
+    deliver(sampan, changes())
+    number = make_release()
+    arguments = "(consent text, bank text, data_scope text)"
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
+        connection.execute(f"create function ops.consent_is_live{arguments} returns boolean return true")
+        connection.execute("revoke all on function ops.consent_is_live(text, text, text, text, text) from bank_b001")
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        table = f"release_{number}.mart_credit_features"
+        connection.execute(
+            f"alter policy bank_b001 on {table} using (bank_id = 'B001' and ops.consent_is_live(consent_id, bank_id, scope))"
+        )
+    with bank() as connection:
+        assert allowed("B001") < seen(connection)
+        for _ in range(2):
+            warehouse.init()
+            assert seen(connection) == set()
+        # The next release is read again, though no batch has come since.
+        make_release()
+        assert seen(connection) == allowed("B001")
+
+
 def test_a_bank_that_is_new_gets_its_role_when_it_is_published_and_rows_with_the_next_release(sampan):
     deliver(sampan, changes())
     make_release()
@@ -318,7 +359,7 @@ REFUSED = (
     "select * from {release}.mart_open",
     "select * from ops.consent",
     "select * from ops.release",
-    "select ops.consent_is_live('CS0000000001', 'B002', 'payment')",
+    "select ops.consent_is_live('CS0000000001', 'B002', 'payment', '90000001', 'DP01')",
     "select ops.take_in_consents()",
     "select ops.ensure_bank_role('B003')",
     "select * from raw.cdi_consents",

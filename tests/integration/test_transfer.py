@@ -15,7 +15,7 @@ from sampan.calendar import today
 from sampan.errors import PermanentFailure
 from sampan.settings import settings
 
-from tests.integration.test_consent import NUMBERS, allowed, changes, deliver, make_release
+from tests.integration.test_consent import NUMBERS, allowed, change, changes, deliver, make_release
 from tests.integration.test_release import release_one
 
 TODAY = today()
@@ -109,6 +109,29 @@ def test_credit_features_leave_for_the_consents_that_are_live_now(sampan, tmp_pa
     assert (release_no, city, in_full) == (number, "Shenzhen", True)
     with pytest.raises(PermanentFailure, match="is there already"):
         transfer.share(FEATURES, RECIPIENT, SOUND.contract_no, str(file), "officer")
+
+
+@pytest.mark.parametrize("corrected", [{"dataOwnerBrn": "90000555"}, {"dataProviderId": "DP02"}])
+def test_credit_features_do_not_leave_when_the_feed_corrects_whose_they_are(corrected, sampan, tmp_path):
+    deliver(sampan, [change(NUMBERS["live"])], TODAY - timedelta(days=1))
+    make_release()
+    transfer.enter(SOUND, "officer")
+    before = transfer.share(FEATURES, RECIPIENT, SOUND.contract_no, str(tmp_path / "before.csv"), "officer")
+    deliver(sampan, [change(NUMBERS["live"], **corrected)])
+    after = transfer.share(FEATURES, RECIPIENT, SOUND.contract_no, str(tmp_path / "after.csv"), "officer")
+    assert (before["rows"], after["rows"]) == (2, 0)
+    assert rows_of((tmp_path / "after.csv").read_bytes()) == []
+
+
+def test_credit_features_do_not_leave_of_a_release_that_does_not_say_whose_they_are(sampan, tmp_path):
+    deliver(sampan, changes())
+    number = make_release()
+    transfer.enter(SOUND, "officer")
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute(f"alter table release_{number}.mart_credit_features drop column consent_brn cascade")
+    with pytest.raises(PermanentFailure, match="make a new release"):
+        transfer.share(FEATURES, RECIPIENT, SOUND.contract_no, str(tmp_path / "out.csv"), "officer")
+    assert (list(tmp_path.glob("*.csv*")), transfer.register()) == ([], [])
 
 
 def test_credit_features_do_not_leave_under_a_contract_without_a_bank(sampan, tmp_path):
