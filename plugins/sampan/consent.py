@@ -59,7 +59,7 @@ def standing(consent_id: str) -> dict[str, Any]:
     )
     with connect() as connection:
         row = connection.execute(
-            f"select {', '.join(columns)} from ops.consent where consent_id = %s", [consent_id]
+            f"select {', '.join(columns)} from ops.consent_now where consent_id = %s", [consent_id]
         ).fetchone()
         if row is None:
             raise PermanentFailure(Problem("consent.unknown", f"no delivery has shown consent {consent_id!r}"))

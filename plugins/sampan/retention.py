@@ -277,7 +277,9 @@ def _delete_consents(connection: Connection, on: date) -> int:
     days = load_all()[consent.FEED].retention_days
     with connection.transaction():
         gone = connection.execute(
-            "delete from ops.consent where greatest(valid_to, status_at::date) < %s::date - %s::int", [on, days]
+            "delete from ops.consent c where greatest(status_at::date, (select max(valid_to) from ops.consent_change h"
+            " where h.consent_id = c.consent_id)) < %s::date - %s::int",
+            [on, days],
         ).rowcount
         connection.execute(
             "delete from ops.consent_revocation r where revoked_at < %s::date - %s::int"

@@ -70,6 +70,33 @@ STATES: dict[str, tuple[list[dict[str, Any]], set[str]]] = {
         [{}, {"status": "renewed", "day": YESTERDAY, "scope": "payment"}],
         {"payment"},
     ),
+    "renewed ahead of its term": (
+        [
+            {"validTo": str(TODAY)},
+            {"status": "renewed", "day": YESTERDAY, "validFrom": str(TOMORROW), "scope": "ecommerce"},
+        ],
+        {"trade_declaration", "payment"},
+    ),
+    "renewed for a term that begins today": (
+        [{"validTo": str(FAR)}, {"status": "renewed", "day": YESTERDAY, "validFrom": str(TODAY), "scope": "ecommerce"}],
+        {"ecommerce"},
+    ),
+    "renewed after a gap": (
+        [{"validTo": str(YESTERDAY)}, {"status": "renewed", "day": YESTERDAY, "validFrom": str(TOMORROW)}],
+        set(),
+    ),
+    "shortened when it was renewed": (
+        [{}, {"status": "renewed", "day": YESTERDAY - timedelta(days=9), "validTo": str(YESTERDAY)}],
+        set(),
+    ),
+    "renewed ahead of its term and revoked": (
+        [
+            {},
+            {"status": "renewed", "day": YESTERDAY, "validFrom": str(TOMORROW)},
+            {"status": "revoked", "day": TODAY, "validFrom": str(TOMORROW)},
+        ],
+        set(),
+    ),
     "for another purpose": ([{"purpose": "account_opening"}], set()),
     "given to another bank": ([{"dataConsumerId": "B002"}], set()),
 }
@@ -157,7 +184,7 @@ def allowed(to: str) -> set[tuple[str, str, str]]:
 def test_a_bank_reads_the_rows_of_its_live_consents_and_no_other_in_every_state(sampan):
     deliver(sampan, changes())
     number = make_release()
-    assert len(allowed("B001")) == 12
+    assert len(allowed("B001")) == 15
     assert len(allowed("B002")) == 2
     for bank_id in BANKS:
         with bank(f"bank_{bank_id.lower()}") as connection:
@@ -201,6 +228,28 @@ def test_a_revocation_counts_on_the_next_query_when_the_feed_publishes_it_and_no
             assert gone not in {row[1] for row in seen(connection)}
         assert before - seen(connection) == {row for row in before if row[1] == gone}
     assert [item["release_no"] for item in release.kept()] == [number]
+
+
+def test_the_terms_of_a_day_hold_when_a_consent_is_renewed_ahead_of_its_term(sampan):
+    # The day stays, the terms move past it.
+    for gap in range(-3, 4):
+        first, second = (
+            (TODAY + timedelta(days=gap - 5), TODAY + timedelta(days=gap - 1)),
+            (TODAY + timedelta(days=gap), FAR),
+        )
+        number = 100 + gap
+        deliver(
+            sampan,
+            [
+                change(number, validFrom=str(first[0]), validTo=str(first[1]), scope="payment"),
+                change(
+                    number, "renewed", TODAY - timedelta(days=4), validFrom=str(second[0]), validTo=str(second[1]),
+                    scope="ecommerce",
+                ),
+            ],
+        )  # fmt: skip
+        wanted = ["ecommerce"] if gap <= 0 else ["payment"]
+        assert consent.standing(f"CS{number:010}")["live_scopes"] == wanted, gap
 
 
 def test_a_correction_of_the_feed_counts_by_its_newest_delivery(sampan):
@@ -282,6 +331,19 @@ def test_no_row_of_a_release_is_read_when_its_policies_do_not_ask_whose_it_is(sa
         assert seen(connection) == allowed("B001")
 
 
+def test_the_terms_of_a_warehouse_that_kept_one_set_of_them_are_taken_in_again(sampan):
+    deliver(sampan, changes())
+    make_release()
+    kept = "brn text, bank_id text, provider text, purpose text, scopes text[], valid_from date, valid_to date"
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
+        connection.execute("drop table ops.consent_change cascade")
+        connection.execute("alter table ops.consent add " + kept.replace(", ", ", add "))
+    for _ in range(2):
+        warehouse.init()
+        with bank() as connection:
+            assert seen(connection) == allowed("B001")
+
+
 def test_a_bank_that_is_new_gets_its_role_when_it_is_published_and_rows_with_the_next_release(sampan):
     deliver(sampan, changes())
     make_release()
@@ -358,6 +420,8 @@ REFUSED = (
     "select * from marts.mart_open",
     "select * from {release}.mart_open",
     "select * from ops.consent",
+    "select * from ops.consent_change",
+    "select * from ops.consent_now",
     "select * from ops.release",
     "select ops.consent_is_live('CS0000000001', 'B002', 'payment', '90000001', 'DP01')",
     "select ops.take_in_consents()",
@@ -478,8 +542,9 @@ def test_plans_tell_no_more_of_another_banks_rows_than_of_rows_that_are_not_ther
             ):
                 plans = {plan_of(connection, query.format(m=mart, x=value)) for value in (there, nowhere)}
                 assert len(plans) == 1, plans
-            other = plan_of(connection, f"select * from {mart} where bank_id = 'B002' and consent_id = 'CS0000000015'")
-            none = plan_of(connection, f"select * from {mart} where bank_id = 'B009' and consent_id = 'CS0000000015'")
+            given = f"CS{NUMBERS['given to another bank']:010}"
+            other = plan_of(connection, f"select * from {mart} where bank_id = 'B002' and consent_id = '{given}'")
+            none = plan_of(connection, f"select * from {mart} where bank_id = 'B009' and consent_id = '{given}'")
             assert other == none
 
 
