@@ -55,7 +55,7 @@ create table if not exists ops.consent_revocation (
     revoked_by text not null,
     reason text not null
 );
-comment on table ops.consent_revocation is 'Consents that a person revoked here, before or without the feed; the feed cannot revive them.';
+comment on table ops.consent_revocation is 'Consents that a person revoked here, before or without the feed, and those that the feed revoked in deliveries which retention has deleted. Never deleted: the feed cannot revive them.';
 
 create table if not exists ops.consent_batch (
     batch_id bigint primary key references ops.batch
@@ -209,6 +209,6 @@ end $$;
 
 create or replace view ops.consent_revocation_known as
 select consent_id, revoked_at from ops.consent_revocation where revoked_at <= ops.known_until();
-comment on view ops.consent_revocation_known is 'What persons revoked, or had by the time that a session looks back to.';
+comment on view ops.consent_revocation_known is 'What was revoked here, or had been by the time that a session looks back to.';
 
 grant select on ops.consent, ops.consent_change, ops.consent_revocation, ops.consent_revocation_known, ops.consent_purpose to sampan_builder;

@@ -18,8 +18,9 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from sampan import build, consent, expectations, release, warehouse
+from sampan import build, consent, expectations, release, retention, warehouse
 from sampan.calendar import today
+from sampan.contract import load as contract_of
 from sampan.errors import PermanentFailure
 from sampan.settings import settings
 
@@ -257,6 +258,32 @@ def test_a_correction_of_the_feed_counts_by_its_newest_delivery(sampan):
     deliver(sampan, [change(1, "renewed", YESTERDAY)])
     ((revoked, status),) = sampan.rows("select is_revoked, status from ops.consent")
     assert (revoked, status) == (False, "renewed")
+
+
+def test_nothing_revives_what_was_revoked_when_retention_deleted_who_said_so(sampan):
+    ended = {"validTo": str(YESTERDAY)}
+    deliver(
+        sampan,
+        [
+            change(1), change(1, "revoked", YESTERDAY), change(2), change(2, "revoked", YESTERDAY),
+            change(3, **ended), change(3, "revoked", YESTERDAY, **ended), change(4, **ended), change(5, **ended),
+        ],
+        YESTERDAY,
+    )  # fmt: skip
+    consent.revoke("CS0000000004", "a letter", "steward")
+    # A correction says that the second was not revoked.
+    deliver(sampan, [change(1, "renewed", TODAY), change(2, "renewed", YESTERDAY)])
+    done = retention.run(TODAY + timedelta(days=contract_of("cdi_consents").retention_days))
+    assert (done["batches"], done["consents"]) == (1, 3)
+    deliver(sampan, [change(number, "renewed", TODAY, channel="app") for number in (1, 2, 3, 4, 5)])
+    live = {number for number in (1, 2, 3, 4, 5) if consent.standing(f"CS{number:010}")["live_scopes"]}
+    assert live == {2, 5}
+    kept = sampan.rows("select consent_id, revoked_by, revoked_at::date from ops.consent_revocation order by 1")
+    assert kept == [
+        ("CS0000000001", "retention", YESTERDAY),
+        ("CS0000000003", "retention", YESTERDAY),
+        ("CS0000000004", "steward", TODAY),
+    ]
 
 
 def test_consents_are_taken_in_with_the_batch_or_not_at_all(sampan, monkeypatch):
