@@ -64,6 +64,40 @@ def test_a_contract_has_ten_business_days_to_be_filed():
     assert timedelta(days=12) <= last - SOUND.valid_from <= timedelta(days=20)
 
 
+def test_a_contract_is_not_filed_before_the_day_on_which_it_is():
+    to_come = replace(SOUND, filed_on=TODAY + timedelta(days=1))
+    (why,) = transfer.objections(to_come, TABLE, RECIPIENT, CITIES, TODAY)
+    # The day that the law gives, whatever day the contract gives.
+    assert why == transfer.objections(replace(SOUND, filed_on=None), TABLE, RECIPIENT, CITIES, TODAY)[0]
+    assert transfer.objections(to_come, TABLE, RECIPIENT, CITIES, TODAY + timedelta(days=1)) == []
+    late = replace(SOUND, filed_on=TODAY)
+    assert transfer.objections(late, TABLE, RECIPIENT, CITIES, TODAY) == []
+    assert transfer.objections(late, TABLE, RECIPIENT, CITIES, TODAY - timedelta(days=1)) == [why]
+
+
+def test_a_contract_is_filed_once_and_not_ahead(sampan, tmp_path):
+    release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
+    number, tomorrow = SOUND.contract_no, TODAY + timedelta(days=1)
+    for refused in (
+        lambda: transfer.enter(replace(SOUND, filed_on=tomorrow), "officer"),
+        lambda: transfer.filed(number, tomorrow),
+    ):
+        with pytest.raises(PermanentFailure, match="is to come"):
+            refused()
+    with pytest.raises(PermanentFailure, match="is not in the register"):
+        transfer.filed(number, TODAY)
+    transfer.enter(replace(SOUND, filed_on=None), "officer")
+    with pytest.raises(PermanentFailure, match="was to be filed by"):
+        transfer.share(TABLE, RECIPIENT, number, str(tmp_path / "out.csv"), "officer")
+    # As it could be entered once.
+    sampan.rows("update ops.transfer_contract set filed_on = %s returning 1", tomorrow)
+    assert transfer.filed(number, TODAY)
+    assert not transfer.filed(number, TODAY)
+    with pytest.raises(PermanentFailure, match=f"was filed on {TODAY}, which is not changed"):
+        transfer.filed(number, TODAY - timedelta(days=1))
+    assert transfer.share(TABLE, RECIPIENT, number, str(tmp_path / "out.csv"), "officer")["rows"] == 50
+
+
 def test_the_cities_are_hong_kong_and_the_nine_of_the_mainland(sampan):
     assert {row[0] for row in sampan.rows("select city from ops.gba_city")} == CITIES
 
@@ -181,10 +215,14 @@ def test_the_register_is_not_changed(statement, sampan, tmp_path):
 def test_the_command_enters_a_contract_shares_and_lists(sampan, tmp_path):
     release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
     options = ("--recipient", RECIPIENT, "--city", "Shenzhen", "--purpose", "statistics", "--mart", TABLE)
-    days = ("--from", str(SOUND.valid_from), "--until", str(SOUND.valid_to), "--filed-on", str(SOUND.filed_on))
+    days = ("--from", str(SOUND.valid_from), "--until", str(SOUND.valid_to))
     assessment = ("--assessment", "PIA-7", "--assessed-on", str(SOUND.assessed_on))
     entered = sampan.cli("transfer", "contract", "GBASC-9", *options, *days, *assessment)
     assert "GBASC-9 entered" in entered.stdout, entered.stderr
+    filing = ("transfer", "filed", "GBASC-9", "--on")
+    assert f"filed on {SOUND.filed_on}" in sampan.cli(*filing, str(SOUND.filed_on)).stdout
+    refused = sampan.cli(*filing, str(TODAY))
+    assert (refused.returncode, "which is not changed" in refused.stderr) == (1, True)
     file = Path(tmp_path) / "out.csv"
     command = ("share", TABLE, "--contract", "GBASC-9", "--into", str(file), "--to")
     refused = sampan.cli(*command, "Another")
