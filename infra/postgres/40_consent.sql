@@ -1,6 +1,28 @@
 -- Consents as they stand, read by the policies of what banks see. Applied as sampan_loader after 20_build; safe to apply again.
 create table if not exists ops.consent (
     consent_id text primary key,
+    status text not null,
+    status_at timestamptz not null,
+    is_revoked boolean not null,
+    taken_in_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.consent is 'One row per consent and where it stands as the feed cdi_consents leaves it, brought up to date when a batch is published.';
+comment on column ops.consent.status is 'Last status that the feed gives.';
+comment on column ops.consent.is_revoked is 'Whether any change that the feed stands by is a revocation: nothing after it revives the consent.';
+
+-- A warehouse from before terms were kept apart has one set of them in ops.consent: what it took in is taken in again below.
+do $$ begin
+    if to_regclass('ops.consent_change') is null and to_regclass('ops.consent_batch') is not null then
+        delete from ops.consent_batch;
+        alter table ops.consent drop column brn, drop column bank_id, drop column provider, drop column purpose,
+            drop column scopes, drop column valid_from, drop column valid_to;
+    end if;
+end $$;
+
+create table if not exists ops.consent_change (
+    consent_id text references ops.consent on delete cascade,
+    status_at timestamptz,
+    status text not null,
     brn text not null,
     bank_id text not null check (bank_id ~ '^B[0-9]{3}$'),
     provider text not null,
@@ -8,15 +30,24 @@ create table if not exists ops.consent (
     scopes text[] not null,
     valid_from date not null,
     valid_to date not null,
-    status text not null,
-    status_at timestamptz not null,
-    is_revoked boolean not null,
-    taken_in_at timestamptz not null default clock_timestamp()
+    primary key (consent_id, status_at)
 );
-create index if not exists consent_by_bank on ops.consent (bank_id);
-comment on table ops.consent is 'One row per consent as the feed cdi_consents leaves it, brought up to date when a batch is published.';
-comment on column ops.consent.status is 'Last status that the feed gives.';
-comment on column ops.consent.is_revoked is 'Whether any change that the feed stands by is a revocation: nothing after it revives the consent.';
+create index if not exists consent_change_by_bank on ops.consent_change (bank_id);
+comment on table ops.consent_change is 'One row per change of a consent that the feed stands by, with the terms that it gives.';
+
+-- The day decides which terms count, so this is asked anew each day. int_consents__current has the same rule.
+create or replace view ops.consent_now as
+select c.consent_id, t.brn, t.bank_id, t.provider, t.purpose, t.scopes, t.valid_from, t.valid_to, c.status, c.status_at,
+    c.is_revoked
+from ops.consent c
+cross join lateral (
+    select h.* from ops.consent_change h
+    where h.consent_id = c.consent_id
+    order by (h.status in ('granted', 'renewed')) desc,
+        (h.valid_from <= timezone('Asia/Hong_Kong', clock_timestamp())::date) desc, h.status_at desc
+    limit 1
+) t;
+comment on view ops.consent_now is 'One row per consent with the terms of today in Hong Kong: those of the newest grant or renewal whose first day has come; where none has, of the newest.';
 
 create table if not exists ops.consent_revocation (
     consent_id text primary key,
@@ -24,7 +55,7 @@ create table if not exists ops.consent_revocation (
     revoked_by text not null,
     reason text not null
 );
-comment on table ops.consent_revocation is 'Consents that a person revoked here, before or without the feed; the feed cannot revive them.';
+comment on table ops.consent_revocation is 'Consents that a person revoked here, before or without the feed, and those that the feed revoked in deliveries which retention has deleted. Never deleted: the feed cannot revive them.';
 
 create table if not exists ops.consent_batch (
     batch_id bigint primary key references ops.batch
@@ -53,6 +84,8 @@ begin
     if new_batches is null then
         return 0;
     end if;
+    delete from ops.consent_change
+    where consent_id in (select consent_id from raw.cdi_consents where _batch_id = any(new_batches));
     with changes as (
         select c.*, row_number() over (
             partition by c.consent_id, c.status_at order by b.business_date desc, b.received_at desc, b.batch_id desc
@@ -66,25 +99,28 @@ begin
             (array_agg(status order by status_at desc))[1] as status, max(status_at) as status_at
         from changes where recency = 1 group by consent_id
     ),
-    terms as (
-        select distinct on (consent_id) * from changes where recency = 1
-        order by consent_id, (status in ('granted', 'renewed')) desc, status_at desc
+    kept as (
+        insert into ops.consent_change
+            (consent_id, status_at, status, brn, bank_id, provider, purpose, scopes, valid_from, valid_to)
+        select consent_id, status_at, status, brn, bank_id, provider, purpose, string_to_array(scopes, ';'), valid_from,
+            valid_to
+        from changes where recency = 1
     )
-    insert into ops.consent as held
-        (consent_id, brn, bank_id, provider, purpose, scopes, valid_from, valid_to, status, status_at, is_revoked)
-    select t.consent_id, t.brn, t.bank_id, t.provider, t.purpose, string_to_array(t.scopes, ';'), t.valid_from,
-        t.valid_to, s.status, s.status_at, s.is_revoked
-    from terms t join stands s using (consent_id)
-    on conflict (consent_id) do update set brn = excluded.brn, bank_id = excluded.bank_id, provider = excluded.provider,
-        purpose = excluded.purpose, scopes = excluded.scopes, valid_from = excluded.valid_from,
-        valid_to = excluded.valid_to, status = excluded.status, status_at = excluded.status_at,
+    insert into ops.consent (consent_id, status, status_at, is_revoked)
+    select consent_id, status, status_at, is_revoked from stands
+    on conflict (consent_id) do update set status = excluded.status, status_at = excluded.status_at,
         is_revoked = excluded.is_revoked, taken_in_at = clock_timestamp();
     get diagnostics changed = row_count;
     insert into ops.consent_batch select unnest(new_batches);
-    for new_bank in select distinct bank_id from ops.consent order by 1 loop
+    for new_bank in select distinct bank_id from ops.consent_change order by 1 loop
         perform ops.ensure_bank_role(new_bank);
-        if not has_function_privilege('bank_' || lower(new_bank), 'ops.consent_is_live(text, text, text)', 'execute') then
-            execute format('grant execute on function ops.consent_is_live(text, text, text) to %I', 'bank_' || lower(new_bank));
+        if not has_function_privilege(
+            'bank_' || lower(new_bank), 'ops.consent_is_live(text, text, text, text, text)', 'execute'
+        ) then
+            execute format(
+                'grant execute on function ops.consent_is_live(text, text, text, text, text) to %I',
+                'bank_' || lower(new_bank)
+            );
         end if;
     end loop;
     return changed;
@@ -92,25 +128,52 @@ end $$;
 revoke all on function ops.take_in_consents() from public;
 grant execute on function ops.take_in_consents() to sampan_builder;
 
--- Whether a bank may read a row of a scope at this moment. Volatile, so that it looks anew for every row that is fetched: a
--- revocation counts in a cursor that is already open, too. A snapshot kept by REPEATABLE READ would keep what was revoked.
-create or replace function ops.consent_is_live(consent text, bank text, data_scope text) returns boolean
+-- Whether a bank may read a row of a scope at this moment. The row says under whose consent and for which provider's data it
+-- was made: when the feed corrects either, the row is another enterprise's, or another provider's, and no longer read.
+-- Volatile, so that it looks anew for every row that is fetched: a revocation counts in a cursor that is already open, too.
+-- A snapshot kept by REPEATABLE READ would keep what was revoked.
+create or replace function ops.consent_is_live(consent text, bank text, data_scope text, owner_brn text, data_provider text)
+returns boolean
 language plpgsql volatile security definer parallel unsafe set search_path = pg_catalog, pg_temp as $$
 begin
     if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
         raise exception 'consents are checked when read: use READ COMMITTED' using errcode = 'invalid_transaction_state';
     end if;
     return exists (
-        select from ops.consent c
+        select from ops.consent_now c
         where c.consent_id = consent and c.bank_id = bank and data_scope = any(c.scopes)
+            and c.brn is not distinct from owner_brn and c.provider is not distinct from data_provider
             and c.purpose in (select p.purpose from ops.consent_purpose p)
             and not c.is_revoked and c.status in ('granted', 'renewed')
             and timezone('Asia/Hong_Kong', clock_timestamp())::date between c.valid_from and c.valid_to
             and not exists (select from ops.consent_revocation r where r.consent_id = c.consent_id)
     );
 end $$;
-revoke all on function ops.consent_is_live(text, text, text) from public;
-grant execute on function ops.consent_is_live(text, text, text) to sampan_builder;
+revoke all on function ops.consent_is_live(text, text, text, text, text) from public;
+grant execute on function ops.consent_is_live(text, text, text, text, text) to sampan_builder;
+
+-- Releases from before rows said whose they are have policies that ask without it, and nothing to compare: no row of theirs
+-- is read. Banks that consents name already may ask anew before a batch comes that takes their consents in.
+do $$
+declare
+    known_bank text;
+begin
+    if to_regprocedure('ops.consent_is_live(text, text, text)') is not null then
+        create or replace function ops.consent_is_live(consent text, bank text, data_scope text) returns boolean
+        language sql stable set search_path = pg_catalog, pg_temp as 'select false';
+    end if;
+    if not exists (select from ops.consent_batch) then
+        perform ops.take_in_consents();
+    end if;
+    for known_bank in
+        select rolname from pg_roles where rolname in (select 'bank_' || lower(bank_id) from ops.consent_change)
+        order by 1
+    loop
+        execute format(
+            'grant execute on function ops.consent_is_live(text, text, text, text, text) to %I', known_bank
+        );
+    end loop;
+end $$;
 
 -- Puts a mart under forced row-level security: each bank that a consent names has a policy with its own identifier as a
 -- constant, and the consent is checked when the row is read. The planner gets no statistics, and no index may begin with
@@ -134,10 +197,11 @@ begin
     execute format('create policy builder on %s to %I using (true) with check (true)', mart, current_user);
     for item in
         select distinct c.bank_id, r.rolname
-        from ops.consent c join pg_roles r on r.rolname = 'bank_' || lower(c.bank_id) order by 1
+        from ops.consent_change c join pg_roles r on r.rolname = 'bank_' || lower(c.bank_id) order by 1
     loop
         execute format(
-            'create policy %I on %s for select to %I using (bank_id = %L and ops.consent_is_live(consent_id, bank_id, scope))',
+            'create policy %I on %s for select to %I using'
+            ' (bank_id = %L and ops.consent_is_live(consent_id, bank_id, scope, consent_brn, provider))',
             item.rolname, mart, item.rolname, item.bank_id
         );
     end loop;
@@ -145,6 +209,6 @@ end $$;
 
 create or replace view ops.consent_revocation_known as
 select consent_id, revoked_at from ops.consent_revocation where revoked_at <= ops.known_until();
-comment on view ops.consent_revocation_known is 'What persons revoked, or had by the time that a session looks back to.';
+comment on view ops.consent_revocation_known is 'What was revoked here, or had been by the time that a session looks back to.';
 
-grant select on ops.consent, ops.consent_revocation, ops.consent_revocation_known, ops.consent_purpose to sampan_builder;
+grant select on ops.consent, ops.consent_change, ops.consent_revocation, ops.consent_revocation_known, ops.consent_purpose to sampan_builder;

@@ -25,7 +25,7 @@ create table if not exists ops.transfer_contract (
 );
 comment on table ops.transfer_contract is 'Standard contracts under which data leave the platform. What changes in purpose, recipient or data is a new contract.';
 comment on column ops.transfer_contract.assessment_no is 'Personal information protection impact assessment, made before the first transfer; null while there is none.';
-comment on column ops.transfer_contract.filed_on is 'Day on which the contract was filed, due 10 business days after it takes effect.';
+comment on column ops.transfer_contract.filed_on is 'Day on which the contract was filed, due 10 business days after it takes effect; null until it was. Said once.';
 comment on column ops.transfer_contract.bank_id is 'Bank whose consents let credit features through, where the recipient is one.';
 
 create table if not exists ops.transfer (

@@ -692,7 +692,7 @@ def transfer_contract(
     filed_on: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="When it was filed.")] = None,
     bank: Annotated[str | None, typer.Option(help="The bank whose consents count, if the recipient is one.")] = None,
 ) -> None:
-    """Enter a contract under which data may leave. It is not changed afterwards: what changes is a new contract."""
+    """Enter a contract under which data may leave. What changes is a new contract; `filed` says later when it was filed."""
     from sampan import transfer
 
     contract = transfer.Contract(
@@ -701,6 +701,18 @@ def transfer_contract(
     )  # fmt: skip
     transfer.enter(contract, getpass.getuser())
     out.print(f"Contract {contract_no} entered.")
+
+
+@transfer_app.command("filed")
+def transfer_filed(
+    contract_no: Annotated[str, typer.Argument(help="Number of the standard contract.")],
+    on: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="Day on which it was filed.")],
+) -> None:
+    """Say when a contract was filed: once, and not ahead."""
+    from sampan import transfer
+
+    new = transfer.filed(contract_no, on.date())
+    out.print(f"Contract {contract_no} filed on {on:%Y-%m-%d}." if new else f"{contract_no}: said before.")
 
 
 @transfer_app.command("list")

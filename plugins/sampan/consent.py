@@ -43,10 +43,30 @@ def revoke(consent_id: str, reason: str, person: str) -> bool:
         return cursor.rowcount == 1
 
 
+def keep_revocations(connection: psycopg.Connection[Any], batch_id: int) -> int:
+    """Keep what the feed revoked in a batch that is about to be deleted, so that nothing revives it. Returns how many.
+
+    Belongs into the transaction that deletes the batch. A revocation that a newer delivery corrects is none and not kept.
+    """
+    return connection.execute(
+        "insert into ops.consent_revocation (consent_id, revoked_at, revoked_by, reason)"
+        " select said.consent_id, min(said.status_at), 'retention',"
+        " 'the feed revoked it in a delivery that is past its retention'"
+        " from raw.cdi_consents said join ops.batch b on b.batch_id = said._batch_id"
+        " where said._batch_id = %s and said.status = 'revoked' and not exists ("
+        " select from raw.cdi_consents newer join ops.batch n on n.batch_id = newer._batch_id"
+        " where newer.consent_id = said.consent_id and newer.status_at = said.status_at"
+        " and (n.business_date, n.received_at, n.batch_id) > (b.business_date, b.received_at, b.batch_id)"
+        ") group by said.consent_id on conflict do nothing",
+        [batch_id],
+    ).rowcount
+
+
 def standing(consent_id: str) -> dict[str, Any]:
-    """One consent: to whom, for what, until when, and per scope whether it is live now. Raises when it is unknown."""
+    """One consent: whose, to whom, for what, until when, and per scope whether it is live now. Raises when it is unknown."""
     columns = (
         "bank_id",
+        "brn",
         "provider",
         "purpose",
         "scopes",
@@ -58,7 +78,7 @@ def standing(consent_id: str) -> dict[str, Any]:
     )
     with connect() as connection:
         row = connection.execute(
-            f"select {', '.join(columns)} from ops.consent where consent_id = %s", [consent_id]
+            f"select {', '.join(columns)} from ops.consent_now where consent_id = %s", [consent_id]
         ).fetchone()
         if row is None:
             raise PermanentFailure(Problem("consent.unknown", f"no delivery has shown consent {consent_id!r}"))
@@ -67,8 +87,8 @@ def standing(consent_id: str) -> dict[str, Any]:
             "select revoked_by, revoked_at, reason from ops.consent_revocation where consent_id = %s", [consent_id]
         ).fetchone()
         live = connection.execute(
-            "select scope from unnest(%s::text[]) scope where ops.consent_is_live(%s, %s, scope)",
-            [found["scopes"], consent_id, found["bank_id"]],
+            "select scope from unnest(%s::text[]) scope where ops.consent_is_live(%s, %s, scope, %s, %s)",
+            [found["scopes"], consent_id, found["bank_id"], found["brn"], found["provider"]],
         ).fetchall()
     found["live_scopes"] = [scope for (scope,) in live]
     if revoked:

@@ -182,6 +182,8 @@ def _delete_rows(connection: Connection, feed: str, batch_id: int) -> int:
         ).fetchone()  # type: ignore[misc]
         if deleted is not None:
             return 0
+        if feed == consent.FEED:
+            consent.keep_revocations(connection, batch_id)
         raw = _drop_from_raw(connection, feed, batch_id)
         for table in (f"{feed}__b{batch_id}", f"{feed}__b{batch_id}__rejects"):
             connection.execute(sql.SQL("drop table if exists intake.{}").format(sql.Identifier(table)))
@@ -341,17 +343,14 @@ def _delete_release(connection: Connection, release_no: int) -> int:
 
 
 def _delete_consents(connection: Connection, on: date) -> int:
-    """Forget consents that ended longer ago than their feed is kept."""
+    """Forget consents that ended longer ago than their feed is kept. Revocations stay: a number must not come alive again."""
     days = load_all()[consent.FEED].retention_days
     with connection.transaction():
         gone = connection.execute(
-            "delete from ops.consent where greatest(valid_to, status_at::date) < %s::date - %s::int", [on, days]
-        ).rowcount
-        connection.execute(
-            "delete from ops.consent_revocation r where revoked_at < %s::date - %s::int"
-            " and not exists (select from ops.consent c where c.consent_id = r.consent_id)",
+            "delete from ops.consent c where greatest(status_at::date, (select max(valid_to) from ops.consent_change h"
+            " where h.consent_id = c.consent_id)) < %s::date - %s::int",
             [on, days],
-        )
+        ).rowcount
         if gone:
             connection.execute(
                 "insert into ops.deletion (kind, feed, reason, rows_derived, database_at, verified_at)"

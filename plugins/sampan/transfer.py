@@ -47,7 +47,11 @@ class Contract:
 
 
 def enter(contract: Contract, person: str) -> None:
-    """Enter a contract. Raises PermanentFailure when its number is taken: what changes is a new contract."""
+    """Enter a contract. Raises PermanentFailure when its number is taken (what changes is a new contract), or it is said to
+    be filed on a day to come.
+    """
+    if contract.filed_on:
+        _not_to_come(contract.filed_on)
     values = vars(contract) | {"entered_by": person}
     names = sql.SQL(", ").join(map(sql.Identifier, values))
     marks = sql.SQL(", ").join(map(sql.Placeholder, values))
@@ -61,6 +65,33 @@ def enter(contract: Contract, person: str) -> None:
             raise PermanentFailure(Problem("transfer.contract_taken", message)) from None
         except psycopg.errors.CheckViolation as error:
             raise PermanentFailure(Problem("transfer.contract", f"refused by {error.diag.constraint_name}")) from None
+
+
+def filed(contract_no: str, on: date) -> bool:
+    """Say when a contract was filed, once. Returns False when that day was said before.
+
+    Raises PermanentFailure when the contract is unknown, the day is to come, or another day was said before. A day to come
+    that was entered before such days were refused is no filing, and is replaced.
+    """
+    _not_to_come(on)
+    with connect() as connection:
+        new = connection.execute(
+            "update ops.transfer_contract set filed_on = %s where contract_no = %s"
+            " and (filed_on is null or filed_on > %s)",
+            [on, contract_no, today()],
+        ).rowcount
+        contract = _contract(connection, contract_no)
+    if contract is None:
+        raise PermanentFailure(Problem("transfer.no_contract", f"contract {contract_no} is not in the register"))
+    if contract.filed_on != on:
+        message = f"contract {contract_no} was filed on {contract.filed_on}, which is not changed"
+        raise PermanentFailure(Problem("transfer.filed", message))
+    return new == 1
+
+
+def _not_to_come(filed_on: date) -> None:
+    if filed_on > today():
+        raise PermanentFailure(Problem("transfer.filed", f"{filed_on} is to come: say that it was filed when it was"))
 
 
 def share(mart: str, recipient: str, contract_no: str, target: str, person: str) -> dict[str, Any]:
@@ -101,9 +132,8 @@ def objections(contract: Contract | None, mart: str, recipient: str, cities: set
         return ["neither a published table nor under consents, so it does not leave under any contract"]
     if contract is None:
         return ["no such contract is in the register"]
-    due = contract.filed_on or next(
-        islice(business_days(contract.valid_from + timedelta(days=1)), FILING_DAYS - 1, None)
-    )
+    due = next(islice(business_days(contract.valid_from + timedelta(days=1)), FILING_DAYS - 1, None))
+    is_filed = contract.filed_on is not None and contract.filed_on <= day
     found = {
         f"the contract is with {contract.recipient}": contract.recipient != recipient,
         f"the contract covers {', '.join(contract.marts)}": mart not in contract.marts,
@@ -113,7 +143,7 @@ def objections(contract: Contract | None, mart: str, recipient: str, cities: set
         f"the contract takes effect on {contract.valid_from}": day < contract.valid_from,
         f"the contract ended on {contract.valid_to}": day > contract.valid_to,
         "no impact assessment was made": contract.assessed_on is None or contract.assessed_on > day,
-        f"the contract was to be filed by {due}": contract.filed_on is None and day > due,
+        f"the contract was to be filed by {due}": not is_filed and day > due,
         "the contract names no bank whose consents would let credit features through": (
             mart == CONSENTED and contract.bank_id is None
         ),
@@ -139,15 +169,19 @@ def _export(contract: Contract, mart: str, file: Path) -> tuple[int, int, list[s
         allowed = sql.SQL("true")
         if mart == CONSENTED:
             # What the bank's own policy says, at this moment.
-            allowed = sql.SQL("bank_id = {} and ops.consent_is_live(consent_id, bank_id, scope)").format(
-                sql.Literal(contract.bank_id)
-            )
+            allowed = sql.SQL(
+                "bank_id = {} and ops.consent_is_live(consent_id, bank_id, scope, consent_brn, provider)"
+            ).format(sql.Literal(contract.bank_id))
         query = sql.SQL("copy (select * from {} where {} order by 1, 2, 3, 4) to stdout (format csv, header)")
-        with file.open("wb") as out, connection.cursor() as cursor:
-            with cursor.copy(query.format(table, allowed)) as copy:
-                for block in copy:
-                    out.write(block)
-            rows = cursor.rowcount
+        try:
+            with file.open("wb") as out, connection.cursor() as cursor:
+                with cursor.copy(query.format(table, allowed)) as copy:
+                    for block in copy:
+                        out.write(block)
+                rows = cursor.rowcount
+        except psycopg.errors.UndefinedColumn:
+            message = f"{mart} of release {release_no} does not say whose consents its rows rest on: make a new release"
+            raise PermanentFailure(Problem("transfer.old_release", message)) from None
     if mart != CONSENTED:
         return release_no, rows, None
     import polars as pl

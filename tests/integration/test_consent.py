@@ -18,8 +18,9 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from sampan import build, consent, expectations, quarantine, release
+from sampan import build, consent, expectations, quarantine, release, retention, warehouse
 from sampan.calendar import today
+from sampan.contract import load as contract_of
 from sampan.errors import PermanentFailure
 from sampan.settings import settings
 
@@ -70,6 +71,33 @@ STATES: dict[str, tuple[list[dict[str, Any]], set[str]]] = {
         [{}, {"status": "renewed", "day": YESTERDAY, "scope": "payment"}],
         {"payment"},
     ),
+    "renewed ahead of its term": (
+        [
+            {"validTo": str(TODAY)},
+            {"status": "renewed", "day": YESTERDAY, "validFrom": str(TOMORROW), "scope": "ecommerce"},
+        ],
+        {"trade_declaration", "payment"},
+    ),
+    "renewed for a term that begins today": (
+        [{"validTo": str(FAR)}, {"status": "renewed", "day": YESTERDAY, "validFrom": str(TODAY), "scope": "ecommerce"}],
+        {"ecommerce"},
+    ),
+    "renewed after a gap": (
+        [{"validTo": str(YESTERDAY)}, {"status": "renewed", "day": YESTERDAY, "validFrom": str(TOMORROW)}],
+        set(),
+    ),
+    "shortened when it was renewed": (
+        [{}, {"status": "renewed", "day": YESTERDAY - timedelta(days=9), "validTo": str(YESTERDAY)}],
+        set(),
+    ),
+    "renewed ahead of its term and revoked": (
+        [
+            {},
+            {"status": "renewed", "day": YESTERDAY, "validFrom": str(TOMORROW)},
+            {"status": "revoked", "day": TODAY, "validFrom": str(TOMORROW)},
+        ],
+        set(),
+    ),
     "for another purpose": ([{"purpose": "account_opening"}], set()),
     "given to another bank": ([{"dataConsumerId": "B002"}], set()),
 }
@@ -103,13 +131,14 @@ def make_release() -> int:
         connection.execute("create table build.mart_open as select 1 as id, %s::bigint as release_no", [number])
         connection.execute(
             "create table build.mart_credit_features (bank_id text, consent_id text, scope text, sme_id text,"
-            " export_value_12m_hkd numeric(20, 2), release_no bigint, primary key (bank_id, consent_id, scope))"
+            " export_value_12m_hkd numeric(20, 2), release_no bigint, consent_brn text, provider text,"
+            " primary key (bank_id, consent_id, scope))"
         )
         with connection.cursor() as cursor:
             cursor.executemany(
-                "insert into build.mart_credit_features values (%s, %s, %s, %s, %s, %s)",
+                "insert into build.mart_credit_features values (%s, %s, %s, %s, %s, %s, %s, 'DP01')",
                 [
-                    (bank, f"CS{no:010}", scope, f"sme_{no}", 1000 + no, number)
+                    (bank, f"CS{no:010}", scope, f"sme_{no}", 1000 + no, number, f"{90000000 + no}")
                     for bank, no, scope in product(BANKS, numbers, SCOPES)
                 ],
             )
@@ -156,7 +185,7 @@ def allowed(to: str) -> set[tuple[str, str, str]]:
 def test_a_bank_reads_the_rows_of_its_live_consents_and_no_other_in_every_state(sampan):
     deliver(sampan, changes())
     number = make_release()
-    assert len(allowed("B001")) == 12
+    assert len(allowed("B001")) == 15
     assert len(allowed("B002")) == 2
     for bank_id in BANKS:
         with bank(f"bank_{bank_id.lower()}") as connection:
@@ -202,11 +231,59 @@ def test_a_revocation_counts_on_the_next_query_when_the_feed_publishes_it_and_no
     assert [item["release_no"] for item in release.kept()] == [number]
 
 
+def test_the_terms_of_a_day_hold_when_a_consent_is_renewed_ahead_of_its_term(sampan):
+    # The day stays, the terms move past it.
+    for gap in range(-3, 4):
+        first, second = (
+            (TODAY + timedelta(days=gap - 5), TODAY + timedelta(days=gap - 1)),
+            (TODAY + timedelta(days=gap), FAR),
+        )
+        number = 100 + gap
+        deliver(
+            sampan,
+            [
+                change(number, validFrom=str(first[0]), validTo=str(first[1]), scope="payment"),
+                change(
+                    number, "renewed", TODAY - timedelta(days=4), validFrom=str(second[0]), validTo=str(second[1]),
+                    scope="ecommerce",
+                ),
+            ],
+        )  # fmt: skip
+        wanted = ["ecommerce"] if gap <= 0 else ["payment"]
+        assert consent.standing(f"CS{number:010}")["live_scopes"] == wanted, gap
+
+
 def test_a_correction_of_the_feed_counts_by_its_newest_delivery(sampan):
     deliver(sampan, [change(1), change(1, "revoked", YESTERDAY)], YESTERDAY)
     deliver(sampan, [change(1, "renewed", YESTERDAY)])
     ((revoked, status),) = sampan.rows("select is_revoked, status from ops.consent")
     assert (revoked, status) == (False, "renewed")
+
+
+def test_nothing_revives_what_was_revoked_when_retention_deleted_who_said_so(sampan):
+    ended = {"validTo": str(YESTERDAY)}
+    deliver(
+        sampan,
+        [
+            change(1), change(1, "revoked", YESTERDAY), change(2), change(2, "revoked", YESTERDAY),
+            change(3, **ended), change(3, "revoked", YESTERDAY, **ended), change(4, **ended), change(5, **ended),
+        ],
+        YESTERDAY,
+    )  # fmt: skip
+    consent.revoke("CS0000000004", "a letter", "steward")
+    # A correction says that the second was not revoked.
+    deliver(sampan, [change(1, "renewed", TODAY), change(2, "renewed", YESTERDAY)])
+    done = retention.run(TODAY + timedelta(days=contract_of("cdi_consents").retention_days))
+    assert (done["batches"], done["consents"]) == (1, 3)
+    deliver(sampan, [change(number, "renewed", TODAY, channel="app") for number in (1, 2, 3, 4, 5)])
+    live = {number for number in (1, 2, 3, 4, 5) if consent.standing(f"CS{number:010}")["live_scopes"]}
+    assert live == {2, 5}
+    kept = sampan.rows("select consent_id, revoked_by, revoked_at::date from ops.consent_revocation order by 1")
+    assert kept == [
+        ("CS0000000001", "retention", YESTERDAY),
+        ("CS0000000003", "retention", YESTERDAY),
+        ("CS0000000004", "steward", TODAY),
+    ]
 
 
 def test_consents_are_taken_in_with_the_batch_or_not_at_all(sampan, monkeypatch):
@@ -239,6 +316,59 @@ def test_policies_hold_across_releases_and_a_rollback(sampan):
         third = make_release()
         assert connection.execute("select distinct release_no from marts.mart_credit_features").fetchall() == [(third,)]
         assert seen(connection) == wanted
+
+
+@pytest.mark.parametrize("corrected", [{"dataOwnerBrn": "90000555"}, {"dataProviderId": "DP02"}])
+def test_a_row_is_not_read_when_the_feed_corrects_whose_it_is_or_of_which_provider(corrected, sampan):
+    deliver(sampan, changes())
+    gone = f"CS{NUMBERS['live']:010}"
+    first, second = make_release(), make_release()
+    wanted = {row for row in allowed("B001") if row[1] != gone}
+    with bank() as connection:
+        assert seen(connection) == allowed("B001")
+        # The same change of the same consent, delivered anew.
+        deliver(sampan, [change(NUMBERS["live"], **corrected)])
+        for relation in ("marts.mart_credit_features", *(f"release_{n}.mart_credit_features" for n in (first, second))):
+            assert seen(connection, relation) == wanted
+        assert release.rollback() == {"release_no": first, "before": second}
+        assert seen(connection) == wanted
+        # The consent itself is live: rows that are made of it from now on are read.
+        assert consent.standing(gone)["live_scopes"] == ["trade_declaration", "payment"]
+
+
+def test_no_row_of_a_release_is_read_when_its_policies_do_not_ask_whose_it_is(sampan):
+    deliver(sampan, changes())
+    number = make_release()
+    arguments = "(consent text, bank text, data_scope text)"
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
+        connection.execute(f"create function ops.consent_is_live{arguments} returns boolean return true")
+        connection.execute("revoke all on function ops.consent_is_live(text, text, text, text, text) from bank_b001")
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        table = f"release_{number}.mart_credit_features"
+        connection.execute(
+            f"alter policy bank_b001 on {table} using (bank_id = 'B001' and ops.consent_is_live(consent_id, bank_id, scope))"
+        )
+    with bank() as connection:
+        assert allowed("B001") < seen(connection)
+        for _ in range(2):
+            warehouse.init()
+            assert seen(connection) == set()
+        # The next release is read again, though no batch has come since.
+        make_release()
+        assert seen(connection) == allowed("B001")
+
+
+def test_the_terms_of_a_warehouse_that_kept_one_set_of_them_are_taken_in_again(sampan):
+    deliver(sampan, changes())
+    make_release()
+    kept = "brn text, bank_id text, provider text, purpose text, scopes text[], valid_from date, valid_to date"
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
+        connection.execute("drop table ops.consent_change cascade")
+        connection.execute("alter table ops.consent add " + kept.replace(", ", ", add "))
+    for _ in range(2):
+        warehouse.init()
+        with bank() as connection:
+            assert seen(connection) == allowed("B001")
 
 
 def test_a_bank_that_is_new_gets_its_role_when_it_is_published_and_rows_with_the_next_release(sampan):
@@ -326,8 +456,10 @@ REFUSED = (
     "select * from marts.mart_open",
     "select * from {release}.mart_open",
     "select * from ops.consent",
+    "select * from ops.consent_change",
+    "select * from ops.consent_now",
     "select * from ops.release",
-    "select ops.consent_is_live('CS0000000001', 'B002', 'payment')",
+    "select ops.consent_is_live('CS0000000001', 'B002', 'payment', '90000001', 'DP01')",
     "select ops.take_in_consents()",
     "select ops.ensure_bank_role('B003')",
     "select * from raw.cdi_consents",
@@ -446,8 +578,9 @@ def test_plans_tell_no_more_of_another_banks_rows_than_of_rows_that_are_not_ther
             ):
                 plans = {plan_of(connection, query.format(m=mart, x=value)) for value in (there, nowhere)}
                 assert len(plans) == 1, plans
-            other = plan_of(connection, f"select * from {mart} where bank_id = 'B002' and consent_id = 'CS0000000015'")
-            none = plan_of(connection, f"select * from {mart} where bank_id = 'B009' and consent_id = 'CS0000000015'")
+            given = f"CS{NUMBERS['given to another bank']:010}"
+            other = plan_of(connection, f"select * from {mart} where bank_id = 'B002' and consent_id = '{given}'")
+            none = plan_of(connection, f"select * from {mart} where bank_id = 'B009' and consent_id = '{given}'")
             assert other == none
 
 

@@ -15,7 +15,7 @@ from sampan.calendar import today
 from sampan.errors import PermanentFailure
 from sampan.settings import settings
 
-from tests.integration.test_consent import NUMBERS, allowed, changes, deliver, make_release
+from tests.integration.test_consent import NUMBERS, allowed, change, changes, deliver, make_release
 from tests.integration.test_release import release_one
 
 TODAY = today()
@@ -62,6 +62,40 @@ def test_a_contract_has_ten_business_days_to_be_filed():
     days = [SOUND.valid_from + timedelta(days=number) for number in range(40)]
     last = max(day for day in days if not transfer.objections(unfiled, TABLE, RECIPIENT, CITIES, day))
     assert timedelta(days=12) <= last - SOUND.valid_from <= timedelta(days=20)
+
+
+def test_a_contract_is_not_filed_before_the_day_on_which_it_is():
+    to_come = replace(SOUND, filed_on=TODAY + timedelta(days=1))
+    (why,) = transfer.objections(to_come, TABLE, RECIPIENT, CITIES, TODAY)
+    # The day that the law gives, whatever day the contract gives.
+    assert why == transfer.objections(replace(SOUND, filed_on=None), TABLE, RECIPIENT, CITIES, TODAY)[0]
+    assert transfer.objections(to_come, TABLE, RECIPIENT, CITIES, TODAY + timedelta(days=1)) == []
+    late = replace(SOUND, filed_on=TODAY)
+    assert transfer.objections(late, TABLE, RECIPIENT, CITIES, TODAY) == []
+    assert transfer.objections(late, TABLE, RECIPIENT, CITIES, TODAY - timedelta(days=1)) == [why]
+
+
+def test_a_contract_is_filed_once_and_not_ahead(sampan, tmp_path):
+    release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
+    number, tomorrow = SOUND.contract_no, TODAY + timedelta(days=1)
+    for refused in (
+        lambda: transfer.enter(replace(SOUND, filed_on=tomorrow), "officer"),
+        lambda: transfer.filed(number, tomorrow),
+    ):
+        with pytest.raises(PermanentFailure, match="is to come"):
+            refused()
+    with pytest.raises(PermanentFailure, match="is not in the register"):
+        transfer.filed(number, TODAY)
+    transfer.enter(replace(SOUND, filed_on=None), "officer")
+    with pytest.raises(PermanentFailure, match="was to be filed by"):
+        transfer.share(TABLE, RECIPIENT, number, str(tmp_path / "out.csv"), "officer")
+    # As it could be entered once.
+    sampan.rows("update ops.transfer_contract set filed_on = %s returning 1", tomorrow)
+    assert transfer.filed(number, TODAY)
+    assert not transfer.filed(number, TODAY)
+    with pytest.raises(PermanentFailure, match=f"was filed on {TODAY}, which is not changed"):
+        transfer.filed(number, TODAY - timedelta(days=1))
+    assert transfer.share(TABLE, RECIPIENT, number, str(tmp_path / "out.csv"), "officer")["rows"] == 50
 
 
 def test_the_cities_are_hong_kong_and_the_nine_of_the_mainland(sampan):
@@ -111,6 +145,29 @@ def test_credit_features_leave_for_the_consents_that_are_live_now(sampan, tmp_pa
         transfer.share(FEATURES, RECIPIENT, SOUND.contract_no, str(file), "officer")
 
 
+@pytest.mark.parametrize("corrected", [{"dataOwnerBrn": "90000555"}, {"dataProviderId": "DP02"}])
+def test_credit_features_do_not_leave_when_the_feed_corrects_whose_they_are(corrected, sampan, tmp_path):
+    deliver(sampan, [change(NUMBERS["live"])], TODAY - timedelta(days=1))
+    make_release()
+    transfer.enter(SOUND, "officer")
+    before = transfer.share(FEATURES, RECIPIENT, SOUND.contract_no, str(tmp_path / "before.csv"), "officer")
+    deliver(sampan, [change(NUMBERS["live"], **corrected)])
+    after = transfer.share(FEATURES, RECIPIENT, SOUND.contract_no, str(tmp_path / "after.csv"), "officer")
+    assert (before["rows"], after["rows"]) == (2, 0)
+    assert rows_of((tmp_path / "after.csv").read_bytes()) == []
+
+
+def test_credit_features_do_not_leave_of_a_release_that_does_not_say_whose_they_are(sampan, tmp_path):
+    deliver(sampan, changes())
+    number = make_release()
+    transfer.enter(SOUND, "officer")
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute(f"alter table release_{number}.mart_credit_features drop column consent_brn cascade")
+    with pytest.raises(PermanentFailure, match="make a new release"):
+        transfer.share(FEATURES, RECIPIENT, SOUND.contract_no, str(tmp_path / "out.csv"), "officer")
+    assert (list(tmp_path.glob("*.csv*")), transfer.register()) == ([], [])
+
+
 def test_credit_features_do_not_leave_under_a_contract_without_a_bank(sampan, tmp_path):
     transfer.enter(replace(SOUND, bank_id=None), "officer")
     with pytest.raises(PermanentFailure, match="names no bank"):
@@ -158,10 +215,14 @@ def test_the_register_is_not_changed(statement, sampan, tmp_path):
 def test_the_command_enters_a_contract_shares_and_lists(sampan, tmp_path):
     release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
     options = ("--recipient", RECIPIENT, "--city", "Shenzhen", "--purpose", "statistics", "--mart", TABLE)
-    days = ("--from", str(SOUND.valid_from), "--until", str(SOUND.valid_to), "--filed-on", str(SOUND.filed_on))
+    days = ("--from", str(SOUND.valid_from), "--until", str(SOUND.valid_to))
     assessment = ("--assessment", "PIA-7", "--assessed-on", str(SOUND.assessed_on))
     entered = sampan.cli("transfer", "contract", "GBASC-9", *options, *days, *assessment)
     assert "GBASC-9 entered" in entered.stdout, entered.stderr
+    filing = ("transfer", "filed", "GBASC-9", "--on")
+    assert f"filed on {SOUND.filed_on}" in sampan.cli(*filing, str(SOUND.filed_on)).stdout
+    refused = sampan.cli(*filing, str(TODAY))
+    assert (refused.returncode, "which is not changed" in refused.stderr) == (1, True)
     file = Path(tmp_path) / "out.csv"
     command = ("share", TABLE, "--contract", "GBASC-9", "--into", str(file), "--to")
     refused = sampan.cli(*command, "Another")

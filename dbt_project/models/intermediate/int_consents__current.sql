@@ -1,5 +1,5 @@
 -- One row per consent: its terms, what became of it, and whether it is live on the build's day. A revocation is final, by the
--- feed or by a person here; a renewal after the end makes a consent live again.
+-- feed or by a person here; a renewal after the end makes a consent live again. ops.consent_now has the same rule of terms.
 {{ config(materialized='table', indexes=[{'columns': ['consent_id'], 'unique': true}]) }}
 
 with changes as (
@@ -22,11 +22,16 @@ ranked as (
     select
         changes.*,
         row_number() over (
-            partition by consent_id
-            order by case when status in ('granted', 'renewed') then 0 else 1 end, status_at desc
+            partition by changes.consent_id
+            order by
+                case when changes.status in ('granted', 'renewed') then 0 else 1 end,
+                -- A renewal ahead of its term leaves the term before it in place.
+                case when changes.valid_from <= open_build.as_of_date then 0 else 1 end,
+                changes.status_at desc
         ) as terms_recency,
-        row_number() over (partition by consent_id order by status_at desc) as recency
+        row_number() over (partition by changes.consent_id order by changes.status_at desc) as recency
     from changes
+    cross join open_build
 ),
 
 histories as (

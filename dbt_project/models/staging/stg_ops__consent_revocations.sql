@@ -1,4 +1,4 @@
--- One row per consent that a person revoked here, before or without the feed.
+-- One row per consent that a person revoked here, before or without the feed, or that the feed revoked longer ago than it is kept.
 with final as (
     select
         consent_id,

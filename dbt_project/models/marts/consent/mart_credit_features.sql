@@ -177,6 +177,7 @@ granted as (
         consents.consent_id,
         scopes.scope,
         consents.sme_id,
+        consents.brn as consent_brn,
         consents.provider,
         consents.purpose,
         consents.valid_to,
@@ -198,6 +199,8 @@ final as (
         smes.brn,
         smes.name_en,
         smes.name_zh,
+        granted.consent_brn,
+        granted.provider,
         granted.purpose,
         granted.valid_to as consent_valid_to,
         cast(case when granted.shows_trade then coalesce(trade_totals.export_value_12m_hkd, 0) end as numeric(20, 2))
