@@ -198,7 +198,7 @@ class Reader:
         for heading in headings:
             column = known.get(heading)
             if headings.count(heading) > 1 or (column is not None and column in columns):
-                raise self._problem("header_repeated", f"heading {_shown(heading)} stands twice", header_line)
+                raise self._problem("header_repeated", f"heading {self._heading(heading)} stands twice", header_line)
             if column is None:
                 column = self._unknown(heading, header_line, drift)
             elif column.source_name != heading:
@@ -215,14 +215,18 @@ class Reader:
         if hidden is not None and layout.added:
             message = (
                 f"{hidden.source_name!r}, which holds personal data, is missing, and the contract does not know"
-                f" {_shown(layout.added[0].source_name)}: it may be the same under another name, so nothing is stored"
+                f" {self._heading(layout.added[0].source_name)}: it may be the same under another name, so nothing is stored"
             )
             raise self._problem("header_personal_data", message, header_line, hidden.name)
         return layout
 
+    def _heading(self, heading: str) -> str:
+        """A heading as it may be shown: where the heading line is missing, it is a value of the first record."""
+        return _shown(self.private.clean_text(heading, self.guarded))
+
     def _unknown(self, heading: str, line: int | None, drift: list[tuple[str, str, str]]) -> Column | None:
         if self.contract.drift == "fail":
-            message = f"column {_shown(heading)} is not in the contract, whose drift policy is fail"
+            message = f"column {self._heading(heading)} is not in the contract, whose drift policy is fail"
             raise self._problem("header_unknown_column", message, line)
         if len(drift) >= MAX_UNKNOWN:
             raise self._problem("header_unrecognised", f"more than {MAX_UNKNOWN} columns are not in the contract", line)

@@ -403,3 +403,12 @@ def test_fixed_width_records_are_cut_at_their_places():
         (4, [None, None], ["record.too_short"]),
         (5, [None, None], ["record.too_long"]),
     ]
+
+
+@pytest.mark.parametrize("text", ["a,b,A123456(3),A123456(3)\n1,2,3,4\n", "a,b,A123456(3)\n1,2,3\n"])
+def test_layout_shows_no_number_of_a_person_when_a_heading_is_one(text):
+    """A file without its heading line begins with a record."""
+    with pytest.raises(PermanentFailure) as stopped:
+        _ = reader(csv_contract(drift="fail"), text.encode()).layout
+    assert "123456" not in str(stopped.value.problem)
+    assert "p1_" in str(stopped.value.problem)
