@@ -53,12 +53,10 @@ def documentation_of(contract: Contract) -> str:
 
 def params_of(contract: Contract) -> dict[str, Param]:
     """What a person may ask of one run."""
-    wanted = {"date": "One business date only."}
+    text = "One business date only"
     if contract.source.kind == "api":
-        wanted["as_of"] = "Ask the API as of this date, today without it, and take in whatever waits."
-    return {
-        name: Param(None, type=["null", "string"], format="date", description=text) for name, text in wanted.items()
-    }
+        text += ", of which the API is asked; it is asked as of today without one"
+    return {"date": Param(None, type=["null", "string"], format="date", description=f"{text}.")}
 
 
 def build_dag(contract: Contract) -> DAG:
@@ -134,7 +132,7 @@ def tell_owner_step(feed: str) -> Any:
 
 def run_step(name: str, feed: str, params: dict[str, Any]) -> dict[str, int]:
     """Call a step of the library, for one business date when the run asks for one."""
-    day = params.get("date") or (params.get("as_of") if name == "fetch" else None)
+    day = params.get("date")
     return import_module(f"sampan.{name}").run(feed, date.fromisoformat(day) if day else None)
 
 

@@ -67,6 +67,7 @@ class Demo:
         begun = time.monotonic()
         self.console.print("[bold]Sampan[/]: every person, enterprise and figure in this demo is synthetic")
         self._bring_up()
+        self._set_clock()
         before = self.outcome()
         api = self._api()
         api.call("PATCH", f"dags/{REFRESH}", {"is_paused": True})
@@ -74,8 +75,7 @@ class Demo:
             self._ingest(api)
         finally:
             api.call("PATCH", f"dags/{REFRESH}", {"is_paused": False})
-        self._set_clock()
-        self._run_dags(api, {REFRESH: {}}, "refresh of the marts")
+        self._run_dags(api, [REFRESH], "refresh of the marts")
         after = self.outcome()
         self._show(after)
         if after == before:
@@ -116,7 +116,6 @@ class Demo:
     def _ingest(self, api: airflow.Api) -> None:
         from sampan.contract import load_all
 
-        last = max(islice(business_days(START), self.days))
         contracts = load_all().values()
         # What is asked of an API about another feed's rows can be asked once they are there.
         after = {contract.feed for contract in contracts if contract.source.asks_about}
@@ -124,25 +123,26 @@ class Demo:
             ("ingest of the feeds", [contract for contract in contracts if contract.feed not in after]),
             ("ingest of what is asked about them", [contract for contract in contracts if contract.feed in after]),
         ):
-            # A partner's API answers as of a date; drop prefixes are listed whole.
-            runs = {f"ingest__{c.feed}": {"as_of": str(last)} if c.source.kind == "api" else {} for c in chosen}
-            self._run_dags(api, runs, title)
+            self._run_dags(api, [f"ingest__{contract.feed}" for contract in chosen], title)
 
     def _set_clock(self) -> None:
-        """Freshness is judged on the business day after the window, at noon: nobody delivers later than that."""
+        """Let it be noon of the business day after the window: nobody delivers later than that.
+
+        APIs are asked as of that day, whether the demo or the schedule asks, and freshness is judged then.
+        """
         noon = datetime.combine(next(islice(business_days(START), self.days, None)), time_of_day(12), HONG_KONG)
         with psycopg.connect(self.stack.dsn("sampan_loader")) as connection:
             connection.execute("delete from ops.clock")
             connection.execute("insert into ops.clock (stands_at) values (%s)", [noon])
-        self._say(f"freshness is judged at {noon:%F %R}; `sampan calendar clock` turns it back to now")
+        self._say(f"the clock stands at {noon:%F %R}; `sampan calendar clock` turns it back to now")
 
-    def _run_dags(self, api: airflow.Api, runs: dict[str, dict[str, str]], title: str) -> None:
-        """Trigger a run of each DAG with its configuration and wait for all of them.
+    def _run_dags(self, api: airflow.Api, dag_ids: Iterable[str], title: str) -> None:
+        """Trigger a run of each DAG and wait for all of them.
 
         A run whose one failed task is `tell_owner` did its work: it held a delivery, and says so.
         """
-        for dag_id, conf in runs.items():
-            body = {"dag_run_id": self.run_id, "logical_date": None, "conf": conf}
+        for dag_id in dag_ids:
+            body = {"dag_run_id": self.run_id, "logical_date": None}
             try:
                 api.call("POST", f"dags/{dag_id}/dagRuns", body)
             except airflow.ApiError as error:
@@ -153,7 +153,7 @@ class Demo:
         with Progress(*columns, console=self.console) as progress:
             bar = progress.add_task(title, total=None, now="")
             while True:
-                tasks = self._tasks(api, runs)
+                tasks = self._tasks(api, dag_ids)
                 ended = [task for task in tasks if task["state"] in DONE]
                 running = sorted({task["task_id"] for task in tasks if task["state"] == "running"})
                 progress.update(bar, total=len(tasks) or None, completed=len(ended), now=", ".join(running)[:48])

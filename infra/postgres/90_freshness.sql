@@ -42,7 +42,7 @@ create table if not exists ops.clock (
     stands_at timestamptz not null
 );
 create unique index if not exists clock_is_one on ops.clock ((true));
-comment on table ops.clock is 'The time at which freshness is judged, where that is not now: for simulated windows and for looking back.';
+comment on table ops.clock is 'The time at which freshness is judged and APIs are asked, where that is not now: for simulated windows and for looking back.';
 
 create or replace function ops.now() returns timestamptz
 language sql stable as $$

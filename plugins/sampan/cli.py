@@ -472,12 +472,15 @@ def calendar_reopen(day: OfDay, feed: ForFeed = None) -> None:
 def calendar_clock(
     at: Annotated[datetime | None, typer.Argument(help="A time in Hong Kong; back to now without it.")] = None,
 ) -> None:
-    """Judge freshness at a time instead of now, for a simulated window or to look back. The ledger stays as it is."""
+    """Judge freshness, and ask APIs, as of a time instead of now, for a simulated window or to look back.
+
+    The ledger stays as it is.
+    """
     from sampan import freshness
     from sampan.calendar import HONG_KONG
 
     freshness.set_clock(at.replace(tzinfo=HONG_KONG) if at else None)
-    out.print(f"Freshness is judged at {freshness.now():%F %R}, Hong Kong time.")
+    out.print(f"Freshness is judged, and APIs are asked, as of {freshness.now():%F %R}, Hong Kong time.")
 
 
 # --- quarantine -------------------------------------------------------------------------------------------------------

@@ -35,11 +35,11 @@ MAX_STEPS_BACK = 12
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
     """Note every delivery that is new to the ledger. Returns how many were seen for the first time.
 
-    An API is asked as of `business_date`, today where none is given.
+    An API is asked as of `business_date`; where none is given, as of today, or the day at which the clock was set to stand.
     """
     contract = load(feed)
     if contract.source.kind == "api":
-        _ask(contract, business_date or today())
+        _ask(contract, business_date or freshness.now().date())
     seen = 0
     with connect() as connection:
         for item in listed(contract.drop_prefix):
