@@ -24,6 +24,11 @@
     )
 {%- endmacro %}
 
+{#- The month in which a feed's history begins; it may have begun without us. Empty while the feed has delivered nothing. -#}
+{% macro first_month(feed) -%}
+    (select {{ month_of('history.first_date') }} from {{ ref('int_feeds__covered') }} as history where history.feed = '{{ feed }}')
+{%- endmacro %}
+
 {#- The first day of the last month that is over on a day. -#}
 {% macro last_whole_month(day) -%}
     {{ month_of(dbt.dateadd('month', -1, dbt.dateadd('day', 1, day))) }}

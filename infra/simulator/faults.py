@@ -162,7 +162,7 @@ def _column_kinds(column: Column, typed: bool) -> list[tuple[str, str]]:
         found.append(("unknown_code", "enum"))
     if "pattern" in options:
         found.append(("malformed", "pattern"))
-        if column.personal == "pseudonymise" and column.personal_pattern == "hkid":
+        if column.expects_hkid:
             found.append(("hkid", "pattern"))
     if "maxLength" in options:
         found.append(("too_long", "max_length"))
@@ -342,7 +342,7 @@ class Spoiler:
         lent = {row[self.heading[column.name]] for row in sample} - {None, value}
         found += sorted(lent, key=str)[:4]
         if column.type == "text":
-            if column.personal_pattern == "hkid" and re.search(column.options.get("pattern", ""), PSEUDONYM):
+            if column.expects_hkid and re.search(column.options.get("pattern", ""), PSEUDONYM):
                 return [*found, str(hkids(self.generator, 1)[0])]
             if "pattern" in column.options:
                 return found + [word for word in literals if re.search(column.options["pattern"], word)]
@@ -378,7 +378,7 @@ def _text(value: Any, column: Column) -> str | None:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if column.type == "timestamptz":
         return re.sub(r"[+-]\d\d:\d\d$", "", text)
-    if column.personal_pattern == "hkid" and re.fullmatch(r"[A-Z]{1,2}[0-9]{6}\([0-9A]\)", text):
+    if column.expects_hkid and re.fullmatch(r"[A-Z]{1,2}[0-9]{6}\([0-9A]\)", text):
         return PSEUDONYM
     return text
 

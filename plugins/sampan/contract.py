@@ -79,6 +79,16 @@ class Column:
         """Whether the column is part of the key."""
         return self.key_position is not None
 
+    @property
+    def expects_hkid(self) -> bool:
+        """Whether a value may be an HKID number, and is personal data only then."""
+        return self.personal == "pseudonymise" and self.personal_pattern == "hkid"
+
+    @property
+    def wholly_personal(self) -> bool:
+        """Whether every value is personal data."""
+        return self.personal != "none" and not self.expects_hkid
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -518,6 +528,11 @@ def _check_column(item: dict[str, Any], before: list[Any]) -> Iterator[tuple[str
         yield "contract.unknown_property", f"{name}: unknown property {unknown!r}"
     if custom.get("personalData", "none") not in PERSONAL:
         yield "contract.personal_data", f"{name}: personalData is one of {', '.join(PERSONAL)}"
+    pattern = custom.get("personalDataPattern", "hkid")
+    if pattern != "hkid":
+        yield "contract.personal_data", f"{name}: personalDataPattern is hkid where there is one"
+    elif "personalDataPattern" in custom and custom.get("personalData") != "pseudonymise":
+        yield "contract.personal_data", f"{name}: what has a personalDataPattern is pseudonymised"
     for unknown in options.keys() - OPTIONS[item["logicalType"]]:
         yield "contract.option", f"{name}: {unknown!r} means nothing for {item['logicalType']}"
     if "pattern" in options:

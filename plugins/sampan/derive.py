@@ -121,7 +121,7 @@ def _handling(column: Column) -> str:
     if column.personal == "drop":
         return "personal; dropped before it reaches a table"
     if column.personal == "pseudonymise":
-        return "keyed pseudonym" + (" where the value is an HKID number" if column.personal_pattern == "hkid" else "")
+        return "keyed pseudonym" + (" where the value is an HKID number" if column.expects_hkid else "")
     return ""
 
 

@@ -77,12 +77,11 @@ class Pseudonymiser:
 
     def clean(self, column: Column | None, value: str) -> str:
         """A field as it may be stored: by its column's own handling, and with no HKID number wherever it stands."""
-        guarded = column is not None and column.personal == "pseudonymise"
-        if not guarded:
+        if column is None or column.personal != "pseudonymise":
             return _replaced(IN_TEXT, self._in_text, value)
         if PSEUDONYM.fullmatch(value):
             return value
-        if column.personal_pattern != "hkid":
+        if not column.expects_hkid:
             return self(value)
         normal = unicodedata.normalize("NFKC", value).strip()
         if HKID.fullmatch(normal) and not _may_be_ubi(column, normal):

@@ -108,8 +108,8 @@ class Reader:
             contract, opener, business_date, file, private,
         )  # fmt: skip
         self.source = contract.source
-        self.withhold = any(map(_wholly_personal, contract.columns))
-        self.guarded = any(column.personal_pattern == "hkid" for column in contract.columns)
+        self.withhold = any(column.wholly_personal for column in contract.columns)
+        self.guarded = any(column.expects_hkid for column in contract.columns)
         self._layout: Layout | None = None
         # Whether every line that `blocks` gave so far has the shape that the contract's columns have.
         self.in_shape = False
@@ -211,7 +211,7 @@ class Reader:
                 raise self._problem("header_missing_column", message, header_line, column.name)
             drift.append(("missing", column.name, "null in every row"))
         layout = Layout([None if c is None or c.personal == "drop" else c for c in columns], first_line, drift)
-        hidden = next((column for column in missing if _wholly_personal(column)), None)
+        hidden = next((column for column in missing if column.wholly_personal), None)
         if hidden is not None and layout.added:
             message = (
                 f"{hidden.source_name!r}, which holds personal data, is missing, and the contract does not know"
@@ -296,7 +296,7 @@ class Reader:
     def fast(self) -> bool:
         """Whether `blocks` may be tried: nothing to drop, and no value that must be replaced in every row."""
         layout = self.layout
-        if any(map(_wholly_personal, layout.stored)) or self.source.format not in ("csv", "parquet"):
+        if any(column.wholly_personal for column in layout.stored) or self.source.format not in ("csv", "parquet"):
             return False
         return self.source.format == "parquet" or (None not in layout.columns and self.source.delimiter == ",")
 
@@ -669,11 +669,6 @@ class Reader:
 
 
 # --- small pieces -----------------------------------------------------------------------------------------------------
-
-
-def _wholly_personal(column: Column) -> bool:
-    """Whether every value of a column is personal data."""
-    return column.personal == "drop" or (column.personal == "pseudonymise" and column.personal_pattern != "hkid")
 
 
 def _may_be_hkid(column: Column, found: bytes) -> bool:

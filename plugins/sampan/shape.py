@@ -34,12 +34,12 @@ def of_harmless_lines(columns: Sequence[Column]) -> bytes | None:
 
     Such a column holds what its own pattern accepts, a pseudonym, or no letter. None where no column expects HKID numbers.
     """
-    if not any(map(_expects_hkids, columns)):
+    if not any(column.expects_hkid for column in columns):
         return None
     anything = rb'(?:[^",\r\n]*|"(?:[^"\n]|"")*")'
     fields = []
     for column in columns:
-        if not _expects_hkids(column):
+        if not column.expects_hkid:
             fields.append(anything)
             continue
         portable = PORTABLE.fullmatch(column.options.get("pattern", ""))
@@ -51,7 +51,7 @@ def of_harmless_lines(columns: Sequence[Column]) -> bytes | None:
 
 def proves_harmless(columns: Sequence[Column]) -> bool:
     """Whether every line that fits `of_lines` is a harmless one as well."""
-    return all("pattern" in _field(column)[1] for column in columns if _expects_hkids(column))
+    return all("pattern" in _field(column)[1] for column in columns if column.expects_hkid)
 
 
 def rules(contract: Contract) -> frozenset[str]:
@@ -62,10 +62,6 @@ def rules(contract: Contract) -> frozenset[str]:
 def digest(contract: Contract) -> str:
     """What the pattern proves, as SHA-256 in hex: another version of a contract may ask for more."""
     return hashlib.sha256(repr([(column.name, _field(column)) for column in contract.stored]).encode()).hexdigest()
-
-
-def _expects_hkids(column: Column) -> bool:
-    return column.personal == "pseudonymise" and column.personal_pattern == "hkid"
 
 
 def _field(column: Column) -> tuple[bytes, list[str]]:

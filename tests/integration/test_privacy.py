@@ -183,10 +183,10 @@ def _files_of_the_server() -> bytes:
     return b"".join(file.read_bytes() for file in [*files, *folder.glob("base/pgsql_tmp/*")] if file.is_file())
 
 
-@pytest.mark.parametrize("feed", feeds(lambda c: any(col.personal_pattern == "hkid" for col in c.columns), least=5))
+@pytest.mark.parametrize("feed", feeds(lambda c: any(col.expects_hkid for col in c.columns), least=5))
 def test_an_hkid_becomes_one_pseudonym_when_it_is_written_in_either_form(feed, partner, monkeypatch):
     contract, given = contract_of(feed), rows(feed, 4)
-    column = next(c for c in contract.columns if c.personal_pattern == "hkid")
+    column = next(c for c in contract.columns if c.expects_hkid)
     given[0][column.name], given[1][column.name] = hkid("Q", "123456"), hkid("Q", "123456", brackets=False)
     given[2][column.name] = f" {hkid('Q', '123456').lower()} "
     monkeypatch.setattr(ledger, "load", lambda name: replace(contract_of(name), budget=1.0))
@@ -317,11 +317,9 @@ def test_no_personal_column_of_any_feed_comes_to_anything_that_a_build_and_a_rel
         given = rows(feed, len(FORMS) * len(contract.stored) + 5)
         for number, row in enumerate(given):
             for column in contract.columns:
-                if column.personal == "drop" or (
-                    column.personal == "pseudonymise" and column.personal_pattern != "hkid"
-                ):
+                if column.wholly_personal:
                     row[column.name] = planter.secret(column.name)
-                elif column.personal == "pseudonymise" and number < len(FORMS):
+                elif column.expects_hkid and number < len(FORMS):
                     row[column.name] = planter.hkid(list(FORMS)[number])
                 else:
                     continue

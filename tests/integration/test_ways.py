@@ -109,7 +109,7 @@ FIELD = st.one_of(
 )
 
 # The column that expects HKID numbers more often than each of the others.
-EXPECTS_HKIDS = [place for place, column in enumerate(CUSTOMS.columns) if column.personal_pattern == "hkid"]
+EXPECTS_HKIDS = [place for place, column in enumerate(CUSTOMS.columns) if column.expects_hkid]
 PLACE = st.one_of(st.integers(0, len(CUSTOMS.columns) - 1), st.sampled_from(EXPECTS_HKIDS))
 
 

@@ -9,12 +9,6 @@ rates as (
     select * from {{ ref('int_rates__periods') }}
 ),
 
-history as (
-    select {{ month_of('first_date') }} as first_month
-    from {{ ref('int_feeds__covered') }}
-    where feed = 'platform_orders'
-),
-
 open_build as (
     select
         build_no,
@@ -50,13 +44,11 @@ compared as (
         before.paid_hkd as year_before_paid_hkd,
         monthly.paid_cny * before.paid_hkd / nullif(before.paid_cny, 0) as constant_rate_hkd
     from monthly
-    cross join history
     left join monthly as before
         on
             monthly.platform = before.platform
             and monthly.month = {{ dbt.dateadd('month', 12, 'before.month') }}
-            -- The first month of the history may have begun without us.
-            and history.first_month < before.month
+            and {{ first_month('platform_orders') }} < before.month
 ),
 
 final as (

@@ -12,12 +12,6 @@ known_until as (
     from {{ ref('stg_ops__open_build') }}
 ),
 
-history as (
-    select {{ month_of('first_date') }} as first_month
-    from {{ ref('int_feeds__covered') }}
-    where feed = 'customs_declarations'
-),
-
 periods as (
     select distinct
         'calendar_year' as period_kind,
@@ -141,15 +135,14 @@ final as (
         cast(by_market.top_value_hkd / totals.value_hkd as numeric(9, 6)) as top_market_share,
         cast(by_market.mainland_value_hkd / totals.value_hkd as numeric(9, 6)) as mainland_share,
         cast(by_market.us_value_hkd / totals.value_hkd as numeric(9, 6)) as us_share,
-        -- The first month of the history may have begun without us.
-        totals.last_month > known_until.month or coalesce(totals.period_start <= history.first_month, true) as is_partial,
+        totals.last_month > known_until.month
+        or coalesce(totals.period_start <= {{ first_month('customs_declarations') }}, true) as is_partial,
         totals.provisional = 1 as is_provisional,
         totals.last_complete_date,
         cast('declared trade' as text) as coverage_note,
         totals.release_no
     from totals
     cross join known_until
-    cross join history
     inner join by_market
         on
             totals.sme_id = by_market.sme_id

@@ -16,12 +16,6 @@ smes as (
     select * from {{ ref('dim_sme') }}
 ),
 
-history as (
-    select {{ month_of('first_date') }} as first_month
-    from {{ ref('int_feeds__covered') }}
-    where feed = 'customs_declarations'
-),
-
 known_until as (
     select
         {{ last_whole_month('coalesce(' ~ last_complete_date(['customs_declarations']) ~ ', as_of_date)') }} as month
@@ -73,8 +67,7 @@ final as (
         {{ declarant_class('smes') }} as sme_class,
         spans.first_month as first_export_month,
         coalesce(
-            -- The first month of the history may have begun without us.
-            spans.first_month > {{ dbt.dateadd('month', 12, 'history.first_month') }}, false
+            spans.first_month > {{ dbt.dateadd('month', 12, first_month('customs_declarations')) }}, false
         ) as is_first_month_certain,
         spans.last_month as last_export_month,
         cast(spans.month_count as bigint) as exporting_month_count,
@@ -96,7 +89,6 @@ final as (
     from spans
     inner join smes on spans.sme_id = smes.sme_id
     cross join known_until
-    cross join history
 )
 
 select * from final

@@ -10,12 +10,6 @@ smes as (
     select * from {{ ref('dim_sme') }}
 ),
 
-history as (
-    select {{ month_of('first_date') }} as first_month
-    from {{ ref('int_feeds__covered') }}
-    where feed = 'customs_declarations'
-),
-
 monthly as (
     select
         exports.month,
@@ -82,13 +76,12 @@ final as (
         cast(coalesce(monthly.exporter_count, 0) as bigint) as exporter_count,
         months.provisional = 1 as is_provisional,
         months.fully_covered = 1 as is_fully_covered,
-        coalesce(history.first_month < months.year_start, false) as is_ytd_fully_covered,
+        coalesce({{ first_month('customs_declarations') }} < months.year_start, false) as is_ytd_fully_covered,
         months.last_complete_date,
         cast('declared trade' as text) as coverage_note,
         months.release_no
     from cells
     inner join months on cells.year_start = months.year_start and cells.first_month <= months.month
-    cross join history
     left join monthly
         on
             months.month = monthly.month

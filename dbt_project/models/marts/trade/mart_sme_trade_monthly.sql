@@ -14,12 +14,6 @@ countries as (
     select * from {{ ref('csd_countries') }}
 ),
 
-history as (
-    select {{ month_of('first_date') }} as first_month
-    from {{ ref('int_feeds__covered') }}
-    where feed = 'customs_declarations'
-),
-
 open_build as (
     select
         build_no,
@@ -66,13 +60,12 @@ final as (
             < {{ dbt.dateadd('day', 14, dbt.last_day('by_sme.month', 'month')) }},
             true
         ) as is_provisional,
-        coalesce(by_sme.month > history.first_month, false) as is_fully_covered,
+        coalesce(by_sme.month > {{ first_month('customs_declarations') }}, false) as is_fully_covered,
         open_build.last_complete_date,
         cast('declared trade' as text) as coverage_note,
         open_build.build_no as release_no
     from by_sme
     cross join open_build
-    cross join history
     left join countries on by_sme.counterparty_country_code = countries.csd_code
 )
 
