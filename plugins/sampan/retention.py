@@ -93,13 +93,7 @@ def _delete_batch(connection: Connection, batch_id: int) -> tuple[int, int]:
         "select distinct source_uri from ops.delivery where batch_id = %s order by 1", [batch_id]
     ))]  # fmt: skip
     versions = [version for uri in uris for version in _versions(uri)]
-    # Noted before they go: a run that dies in between leaves behind what they were.
-    connection.execute(
-        "update ops.deletion set objects = objects || coalesce((select jsonb_agg(new) from jsonb_array_elements(%s) new"
-        " where not objects @> jsonb_build_array(new)), '[]') where batch_id = %s",
-        [Jsonb(versions), batch_id],
-    )
-    failpoints.hit("retention.after_note")
+    _note_objects(connection, "batch_id", batch_id, versions)
     rows = _delete_rows(connection, feed, batch_id)
     failpoints.hit("retention.after_rows")
     _delete_objects(versions)
@@ -133,15 +127,13 @@ def _delete_refused(connection: Connection, uri: str) -> int:
     """Delete a refused delivery from the drop prefix, and look that it is gone. Returns how many objects went now."""
     versions = _versions(uri)
     connection.execute(
-        "insert into ops.deletion as begun (kind, feed, source_uri, reason, objects)"
-        " select 'delivery', feed, source_uri, format('refused: %%s', problem ->> 'rule'), %(versions)s from ops.delivery"
-        " where source_uri = %(uri)s and batch_id is null and problem is not null and deleted_at is null limit 1"
-        " on conflict (source_uri) where verified_at is null do update set objects = begun.objects || coalesce((select"
-        " jsonb_agg(new) from jsonb_array_elements(excluded.objects) new"
-        " where not begun.objects @> jsonb_build_array(new)), '[]')",
-        {"uri": uri, "versions": Jsonb(versions)},
+        "insert into ops.deletion (kind, feed, source_uri, reason)"
+        " select 'delivery', feed, source_uri, format('refused: %%s', problem ->> 'rule') from ops.delivery"
+        " where source_uri = %s and batch_id is null and problem is not null and deleted_at is null limit 1"
+        " on conflict (source_uri) where verified_at is null do nothing",
+        [uri],
     )
-    failpoints.hit("retention.after_note")
+    _note_objects(connection, "source_uri", uri, versions)
     _delete_objects(versions)
     if _versions(uri):
         raise TransientFailure(f"{uri} was deleted and is still there")
@@ -152,6 +144,16 @@ def _delete_refused(connection: Connection, uri: str) -> int:
         )
         connection.execute("update ops.delivery set deleted_at = clock_timestamp() where source_uri = %s", [uri])
     return len(versions)
+
+
+def _note_objects(connection: Connection, column: str, what: int | str, versions: list[dict[str, Any]]) -> None:
+    """Enter objects with the deletion of what they hold before they go: a run that dies leaves behind what they were."""
+    connection.execute(
+        "update ops.deletion set objects = objects || coalesce((select jsonb_agg(new) from jsonb_array_elements(%s) new"
+        f" where not objects @> jsonb_build_array(new)), '[]') where {column} = %s and verified_at is null",
+        [Jsonb(versions), what],
+    )
+    failpoints.hit("retention.after_note")
 
 
 def _delete_objects(versions: list[dict[str, Any]]) -> None:

@@ -611,6 +611,22 @@ def test_land_makes_two_batches_when_two_contents_come_for_one_date(partner):
     assert partner.sampan.rows("select state, rows_published from ops.batch") == [("published", 5)] * 2
 
 
+def test_land_tells_the_owner_when_a_content_comes_back_that_another_took_the_place_of(partner):
+    bodies = [encode(contract_of(CUSTOMS), rows(CUSTOMS, 5, seed=seed)) for seed in (1, 2)]
+    for name, body in (("1", bodies[0]), ("2", bodies[1]), ("2_again", bodies[1])):
+        partner.puts(CUSTOMS, DAY, f"{name}.csv.gz", body)
+        partner.ingest(CUSTOMS)
+    assert partner.sampan.one("select count(*) from ops.alert") == 0
+    partner.puts(CUSTOMS, DAY, "1_again.csv.gz", bodies[0])
+    partner.ingest(CUSTOMS)
+    partner.ingest(CUSTOMS)
+    ((kind, feed, message),) = partner.sampan.rows("select kind, feed, message from ops.alert")
+    first, second = (number for (number,) in partner.sampan.rows("select batch_id from ops.batch order by batch_id"))
+    assert (kind, feed) == ("returned", CUSTOMS)
+    assert f"1_again.csv.gz holds what batch {first} of {DAY} held, and batch {second} came in between" in message
+    assert contract_of(CUSTOMS).contact in message
+
+
 def test_land_refuses_a_delivery_until_its_date_has_come_when_it_is_for_the_future(partner, monkeypatch):
     day = date.today() + timedelta(days=30)  # noqa: DTZ011
     partner.puts(CUSTOMS, day, "early.csv.gz", encode(contract_of(CUSTOMS), rows(CUSTOMS, 5)))
