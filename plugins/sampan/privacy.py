@@ -6,9 +6,9 @@ it stands; without them its shape is that of many a part number, so it is replac
 elsewhere when its check digit is right. One whose check digit is wrong becomes `invalid_p...`, which no identifier column
 accepts, so that it is quarantined without being shown.
 
-People write their numbers in more ways than that shape has: without the check digit, with a slash, with a digit lost. So
-where the contract expects an HKID number, every value that the column's pattern does not accept and that holds both a letter
-and a digit becomes `invalid_p...` too. Digits alone stay readable: they are a mistyped business registration number.
+People write their numbers in more ways than that shape has: without the letter or the check digit, with a slash, with a digit
+lost. So where the contract expects an HKID number, every value that the column's pattern does not accept and that holds a digit
+and a letter or a bracket becomes `invalid_p...` too. Digits alone stay readable: they are a mistyped business registration number.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ IN_TEXT = re.compile(rf"(?<![A-Za-z0-9])(?:{_BRACKETED}|([A-Za-z]{{1,2}}[0-9]{{6
 # What may have been meant as one: signs anywhere between, a digit too few or too many, the check digit left out.
 _GAP = r"""(?:[^\w,;|"]|_){0,4}"""
 CARELESS = re.compile(
-    rf"(?<![A-Za-z0-9])[A-Za-z]{{1,2}}(?:{_GAP}[0-9]){{5,8}}(?:{_GAP}[Aa](?![A-Za-z0-9]))?(?!{_GAP}[0-9])(?![A-Za-z0-9])"
+    rf"(?<![A-Za-z0-9])(?:[A-Za-z]{{1,2}}(?:{_GAP}[0-9]){{5,8}}(?:{_GAP}[Aa](?![A-Za-z0-9]))?(?!{_GAP}[0-9])(?![A-Za-z0-9])"
+    rf"|[0-9]{{6}}[ -]?\([0-9Aa]\))"
 )
 PSEUDONYM = re.compile(r"(invalid_)?p[0-9]+_[0-9a-f]{64}")
 # Chinese text has letters, digits, brackets and blanks of its own, of full width; each stands for one of ASCII.
@@ -132,9 +133,9 @@ def _accepts(column: Column, value: str) -> bool:
 
 
 def _may_be_a_number(text: str) -> bool:
-    """Whether text holds both a letter and a digit, in whatever width and with whatever between them."""
+    """Whether text holds a digit and a letter or a bracket, in whatever width and with whatever between them."""
     text = unicodedata.normalize("NFKC", text)
-    return bool(re.search(r"[^\W\d_]", text) and re.search(r"\d", text))
+    return bool(re.search(r"[^\W\d_]|[()]", text) and re.search(r"\d", text))
 
 
 def _may_be_ubi(column: Column, value: str) -> bool:

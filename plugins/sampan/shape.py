@@ -32,7 +32,7 @@ def of_lines(columns: Iterable[Column]) -> bytes:
 def of_harmless_lines(columns: Sequence[Column]) -> bytes | None:
     """Pattern like `of_lines`, of lines in which no column that expects HKID numbers holds what might be a misspelt one.
 
-    Such a column holds what its own pattern accepts, a pseudonym, or no letter. None where no column expects HKID numbers.
+    Such a column holds what its own pattern accepts, a pseudonym, or neither letter nor bracket. None where no column expects HKID numbers.
     """
     if not any(column.expects_hkid for column in columns):
         return None
@@ -45,7 +45,7 @@ def of_harmless_lines(columns: Sequence[Column]) -> bytes | None:
         portable = PORTABLE.fullmatch(column.options.get("pattern", ""))
         accepted = [portable[1].encode()] if portable else []
         known = b"|".join([*accepted, PSEUDONYM.pattern.encode()])
-        fields.append(rb'(?:%s|[^A-Za-z",\r\n\x80-\xff]*|"(?:%s|[^A-Za-z"\r\n\x80-\xff]*)")' % (known, known))
+        fields.append(rb'(?:%s|[^A-Za-z()",\r\n\x80-\xff]*|"(?:%s|[^A-Za-z()"\r\n\x80-\xff]*)")' % (known, known))
     return b"(?:" + b",".join(fields) + rb"\r?\n)*"
 
 
