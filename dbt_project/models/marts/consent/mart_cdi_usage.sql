@@ -41,7 +41,7 @@ requests_monthly as (
         sum(amount_approved_hkd) as amount_approved_hkd,
         count(days_to_decision) as decided_count,
         sum(days_to_decision) as decision_days,
-        percentile_cont(0.5) within group (order by days_to_decision) as median_decision_days
+        {{ median('days_to_decision') }} as median_decision_days
     from requests
     group by {{ month_of('requested_on') }}, uses_trade_declarations
 ),

@@ -142,11 +142,7 @@ final as (
         cast(totals.claimed_hkd as numeric(20, 2)) as claimed_hkd,
         cast(totals.claims_paid_hkd as numeric(20, 2)) as claims_paid_hkd,
         cast(totals.recovered_hkd as numeric(20, 2)) as recovered_hkd,
-        coalesce(
-            open_build.last_complete_date
-            < {{ dbt.dateadd('day', 31, dbt.last_day('totals.month', 'month')) }},
-            true
-        ) as is_provisional,
+        {{ month_may_grow('hkecic_shipments', 'totals.month', 'open_build.last_complete_date') }} as is_provisional,
         open_build.last_complete_date,
         cast('policyholders' as text) as coverage_note,
         open_build.build_no as release_no

@@ -19,9 +19,7 @@ final as (
         cells.column_key as market_csd_code,
         cast(cells.value as numeric(20, 2)) as export_value_hkd,
         cells.is_suppressed,
-        coalesce(
-            open_build.last_complete_date < {{ dbt.dateadd('day', 14, dbt.last_day('cells.period', 'month')) }}, true
-        ) as is_provisional,
+        {{ month_may_grow('customs_declarations', 'cells.period', 'open_build.last_complete_date') }} as is_provisional,
         open_build.last_complete_date,
         cast('declared trade, small cells left out' as text) as coverage_note,
         open_build.build_no as release_no

@@ -89,9 +89,7 @@ totals as (
 dated as (
     select
         totals.*,
-        coalesce(
-            open_build.last_complete_date < {{ dbt.dateadd('day', 31, dbt.last_day('totals.month', 'month')) }}, true
-        ) as is_due
+        {{ month_may_grow('hkecic_shipments', 'totals.month', 'open_build.last_complete_date') }} as is_due
     from totals
     cross join open_build
 ),

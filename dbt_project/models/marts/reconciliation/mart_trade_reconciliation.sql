@@ -158,9 +158,7 @@ compared as (
         matched.*,
         coverage.last_complete_date,
         matched.declared_hkd - matched.published_hkd as gap_hkd,
-        coalesce(
-            coverage.last_complete_date < {{ dbt.dateadd('day', 14, dbt.last_day('matched.month', 'month')) }}, true
-        ) as is_due,
+        {{ month_may_grow('customs_declarations', 'matched.month', 'coverage.last_complete_date') }} as is_due,
         coalesce(coverage.first_date > matched.month, true) as is_before_first
     from matched
     cross join coverage

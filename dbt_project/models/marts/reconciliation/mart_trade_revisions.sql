@@ -126,8 +126,9 @@ final as (
         cast(ordered.line_count as bigint) as line_count,
         ordered.recency = 1 as is_latest,
         ordered.is_marked_provisional
-        or (ordered.series = 'declared' and ordered.known_on < {{ dbt.dateadd('day', 14, dbt.last_day('ordered.month', 'month')) }})
-            as is_provisional,
+        or (
+            ordered.series = 'declared' and {{ month_may_grow('customs_declarations', 'ordered.month', 'ordered.known_on') }}
+        ) as is_provisional,
         open_build.last_complete_date,
         cast(
             case

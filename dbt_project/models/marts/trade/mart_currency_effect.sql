@@ -66,9 +66,7 @@ final as (
             100 * (compared.constant_rate_hkd / nullif(compared.year_before_paid_hkd, 0) - 1) as numeric(12, 4)
         ) as growth_constant_rate_pct,
         cast(compared.paid_hkd - compared.constant_rate_hkd as numeric(20, 2)) as currency_effect_hkd,
-        coalesce(
-            open_build.last_complete_date < {{ dbt.dateadd('day', 15, dbt.last_day('compared.month', 'month')) }}, true
-        )
+        {{ month_may_grow('platform_orders', 'compared.month', 'open_build.last_complete_date') }}
         or compared.awaits_rate = 1
         or compared.paid_hkd is null as is_provisional,
         open_build.last_complete_date,

@@ -27,11 +27,7 @@ final as (
         cast(sum(parcels.below_count) as bigint) as below_count,
         cast(sum(parcels.below_cny) as numeric(20, 2)) as below_value_cny,
         cast(sum(parcels.below_cny * parcels.hkd_per_cny) as numeric(20, 2)) as below_value_hkd,
-        coalesce(
-            max(open_build.last_complete_date)
-            < {{ dbt.dateadd('day', 15, dbt.last_day(month_of('parcels.day'), 'month')) }},
-            true
-        )
+        {{ month_may_grow('platform_orders', month_of('parcels.day'), 'max(open_build.last_complete_date)') }}
         or max(case when {{ awaits_rate('rates', 'parcels.day') }} then 1 else 0 end) = 1
         or count(parcels.hkd_per_cny) < count(*) as is_provisional,
         max(open_build.last_complete_date) as last_complete_date,

@@ -63,9 +63,7 @@ final as (
         cast(sum((priced.paid_cny - priced.refunded_cny) * priced.hkd_per_cny) as numeric(20, 2)) as net_hkd,
         cast(sum(priced.placed_order_count) as bigint) as placed_order_count,
         cast(sum(priced.paid_order_count) as bigint) as paid_order_count,
-        coalesce(
-            max(open_build.last_complete_date) < {{ dbt.dateadd('day', 15, dbt.last_day('priced.month', 'month')) }}, true
-        )
+        {{ month_may_grow('platform_orders', 'priced.month', 'max(open_build.last_complete_date)') }}
         or max(priced.awaits_rate) = 1
         or count(priced.hkd_per_cny) < count(*) as is_provisional,
         max(open_build.last_complete_date) as last_complete_date,

@@ -55,11 +55,7 @@ final as (
         cast(by_sme.late_declaration_count as bigint) as late_declaration_count,
         cast(by_sme.amended_declaration_count as bigint) as amended_declaration_count,
         cast(by_sme.agent_declaration_count as bigint) as agent_declaration_count,
-        coalesce(
-            open_build.last_complete_date
-            < {{ dbt.dateadd('day', 14, dbt.last_day('by_sme.month', 'month')) }},
-            true
-        ) as is_provisional,
+        {{ month_may_grow('customs_declarations', 'by_sme.month', 'open_build.last_complete_date') }} as is_provisional,
         coalesce(by_sme.month > {{ first_month('customs_declarations') }}, false) as is_fully_covered,
         open_build.last_complete_date,
         cast('declared trade' as text) as coverage_note,
