@@ -25,6 +25,7 @@ from infra.local.supervise import alive, leftovers
 pytestmark = pytest.mark.xdist_group("stack")
 
 ROOT = Path(__file__).resolve().parents[2]
+LANDING = "landing-of-ours"
 PROGRAMS = ["postgres", "s3", "watch"]
 
 
@@ -43,7 +44,7 @@ def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     """A folder whose name is as inconvenient as names get: spaces, a percent sign, too long for a UNIX socket."""
     state = tmp_path_factory.mktemp("stack") / f"a folder of 100% {'and a long name ' * 6}too"
-    return load({"SAMPAN_STATE": str(state), **free_ports()})
+    return load({"SAMPAN_STATE": str(state), "SAMPAN_LANDING_BUCKET": LANDING, **free_ports()})
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +89,10 @@ def test_everything_listens_on_loopback_only(stack: Stack) -> None:
     assert {address for address, _ in listening} == {"0100007F"}
 
 
-def test_landing_keeps_versions_and_wrong_keys_are_refused(stack: Stack) -> None:
+def test_landing_has_the_chosen_name_and_keeps_versions_and_wrong_keys_are_refused(stack: Stack) -> None:
     client = stack.s3.client()
-    assert {bucket["Name"] for bucket in client.list_buckets()["Buckets"]} >= set(s3.BUCKETS)
-    assert client.get_bucket_versioning(Bucket="landing")["Status"] == "Enabled"
+    assert {bucket["Name"] for bucket in client.list_buckets()["Buckets"]} == {"drop", LANDING, s3.PROBE}
+    assert client.get_bucket_versioning(Bucket=LANDING)["Status"] == "Enabled"
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         s3.client(stack.s3.endpoint, stack.config["SAMPAN_S3_ACCESS_KEY"], "wrong").list_buckets()
 
@@ -105,7 +106,7 @@ def test_library_finds_schemas_and_roles_after_up(stack: Stack) -> None:
 
 @pytest.mark.parametrize("name", ["postgres", "s3"])
 def test_killed_program_comes_back_by_itself_with_its_data(stack: Stack, name: str) -> None:
-    stack.s3.client().put_object(Bucket="landing", Key=f"kept-{name}", Body=b"kept")
+    stack.s3.client().put_object(Bucket=LANDING, Key=f"kept-{name}", Body=b"kept")
     with psycopg.connect(stack.postgres.dsn()) as connection:
         connection.execute(f"create table kept_{name} as select 1 as kept")
     killed = stack.supervisor.states()[name]["pid"]
@@ -114,7 +115,7 @@ def test_killed_program_comes_back_by_itself_with_its_data(stack: Stack, name: s
     with psycopg.connect(stack.postgres.dsn()) as connection:
         assert connection.execute(f"select kept from kept_{name}").fetchone() == (1,)
     wait(lambda: stack.probe("s3"))
-    assert stack.s3.client().get_object(Bucket="landing", Key=f"kept-{name}")["Body"].read() == b"kept"
+    assert stack.s3.client().get_object(Bucket=LANDING, Key=f"kept-{name}")["Body"].read() == b"kept"
 
 
 def test_program_that_runs_but_does_not_answer_is_restarted(stack: Stack) -> None:
@@ -175,6 +176,12 @@ def test_own_warehouse_and_s3_take_the_place_of_the_embedded(tmp_path: Path) -> 
     assert {key: config[key] for key in (*own, *keys)} == own | keys
     assert "s3" not in Stack(config).programs()
     assert "postgres" in Stack(config).programs(), "Airflow's metadata stay in the embedded server"
+
+
+def test_chosen_buckets_and_ports_are_remembered_when_the_shell_no_longer_names_them(stack: Stack) -> None:
+    again = load({"SAMPAN_STATE": str(stack.config.state)})
+    assert again["SAMPAN_LANDING_BUCKET"] == LANDING
+    assert again.fingerprint == stack.config.fingerprint
 
 
 def test_keys_for_another_s3_in_the_shell_are_not_used_for_the_embedded(tmp_path: Path) -> None:
