@@ -104,6 +104,31 @@ def test_library_finds_schemas_and_roles_after_up(stack: Stack) -> None:
         assert connection.execute("select to_regclass('ops.batch') is not null").fetchone() == (True,)
 
 
+def test_psql_asks_as_the_role_that_is_named_and_as_the_reader_without_one(stack: Stack) -> None:
+    def ask(verb: str, *arguments: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "infra.local", verb, *arguments],
+            cwd=ROOT,
+            env=os.environ | {"SAMPAN_STATE": str(stack.config.state)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    assert "bi_reader" in ask("psql", "--sql", "select current_user")[1]
+    code, _, said = ask("psql", "--sql", "select * from ops.batch")
+    assert (code, "permission denied" in said) == (1, True)
+    assert ask("psql", "builder", "--sql", "select count(*) as batches from ops.batch")[:2] == (
+        0, " batches \n---------\n       0\n(1 row)\n\n"
+    )  # fmt: skip
+    assert "permission denied" in ask("psql", "builder", "--sql", "delete from ops.batch")[2]
+    assert ask("dsn", "builder")[1] == stack.dsn("sampan_builder") + "\n"
+    assert ask("dsn", "admin") == (1, "", "error: no role 'admin'; there are loader, builder, bi\n")
+
+
 @pytest.mark.parametrize("name", ["postgres", "s3"])
 def test_killed_program_comes_back_by_itself_with_its_data(stack: Stack, name: str) -> None:
     stack.s3.client().put_object(Bucket=LANDING, Key=f"kept-{name}", Body=b"kept")
