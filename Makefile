@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test up down status dsn lint bench faults
+.PHONY: help setup demo test up down status dsn psql lint bench faults
 
 STAMP := .venv/.installed-$(shell cat requirements.lock infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
@@ -30,8 +30,11 @@ down: $(STAMP) ## stop the local stack; its data stays in .sampan/
 status: $(STAMP) ## health of every program of the local stack
 	@$(LOCAL) status
 
-dsn: $(STAMP) ## print the connection string of the read-only role, for psql and BI tools
-	@$(LOCAL) dsn
+dsn: $(STAMP) ## print the connection string of bi_reader, for BI tools; ROLE=builder of the role that reads ops too
+	@$(LOCAL) dsn $(ROLE)
+
+psql: $(STAMP) ## open the warehouse as bi_reader; SQL="select ..." for one query, ROLE=builder to read ops too
+	@$(LOCAL) psql $(ROLE) --sql "$$SQL"
 
 lint: $(STAMP) ## check Python, SQL and contracts
 	@$(RUN) ruff check .

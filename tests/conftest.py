@@ -168,7 +168,7 @@ def drop_database(server: str, name: str) -> None:
 def buckets(object_store: EmbeddedS3) -> tuple[str, str]:
     """Drop and landing bucket, emptied after each test: a bucket of its own would cost each test half a second."""
     names = ("drop-of-tests", "landing-of-tests")
-    make_buckets(object_store.client(), names, names[1:])
+    make_buckets(object_store.client(), *names)
     return names
 
 

@@ -58,15 +58,44 @@ def demo() -> None:
     Demo(Console()).run()
 
 
+Role = Annotated[
+    str, typer.Argument(help="bi reads the marts; builder reads ops, raw and quarantine too; loader also writes there.")
+]
+
+
 @app.command()
-def dsn() -> None:
-    """Print the connection string of the read-only role for BI tools and psql."""
+def dsn(role: Role = "bi") -> None:
+    """Print the connection string of a role, with its password, for BI tools and psql."""
+    print(_dsn(role))
+
+
+@app.command()
+def psql(role: Role = "bi", sql: Annotated[str, typer.Option(help="One query; a session without it.")] = "") -> None:
+    """Open the warehouse as a role, with the machine's psql, or the embedded server's where there is none."""
+    import shutil
+
+    from psycopg.conninfo import conninfo_to_dict
+
+    from infra.local.postgres import binaries
+
+    # Not on the command line, which everybody on the machine can read.
+    names = {"dbname": "PGDATABASE"}
+    parts = {names.get(key, f"PG{key.upper()}"): str(value) for key, value in conninfo_to_dict(_dsn(role)).items()}
+    command = shutil.which("psql") or str(binaries() / "psql")
+    os.execvpe(command, ["psql", *(["--command", sql] if sql else [])], os.environ | parts)  # noqa: S606
+
+
+def _dsn(role: str) -> str:
+    from sampan.settings import ROLES
+
     from infra.local.stack import Stack
 
     stack = Stack()
     if not stack.config.env_file.exists():
         raise StackError("there is no stack yet: run `make up` first")
-    print(stack.dsn("bi_reader"))
+    if role not in ROLES:
+        raise StackError(f"no role {role!r}; there are {', '.join(ROLES)}")
+    return stack.dsn(ROLES[role])
 
 
 @app.command(hidden=True)

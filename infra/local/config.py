@@ -23,6 +23,7 @@ PORTS = {
     "SAMPAN_AIRFLOW_PORT": 18080,
     "SAMPAN_OPEN_DATA_PORT": 18090,
 }
+BUCKETS = {"SAMPAN_DROP_BUCKET": "drop", "SAMPAN_LANDING_BUCKET": "landing"}
 EXTERNAL = ("SAMPAN_WAREHOUSE_DSN", "SAMPAN_S3_ENDPOINT")
 SECRETS = {
     "SAMPAN_PG_SUPERUSER_PASSWORD": lambda: secrets.token_hex(24),
@@ -51,7 +52,6 @@ class Config:
 
     state: Path
     values: dict[str, str] = field(repr=False)
-    external_warehouse: bool = False
     external_s3: bool = False
 
     def __getitem__(self, key: str) -> str:
@@ -98,14 +98,16 @@ class Config:
 def load(environ: Mapping[str, str] = os.environ) -> Config:
     """The configuration as the `env` file and the environment give it; secrets that are missing are made, not saved.
 
-    The environment may choose ports and hand over a warehouse (SAMPAN_WAREHOUSE_DSN) or an S3 service
-    (SAMPAN_S3_ENDPOINT) of its own; ports are remembered, services only as long as the variable is set.
+    The environment may choose ports and buckets and hand over a warehouse (SAMPAN_WAREHOUSE_DSN) or an S3 service
+    (SAMPAN_S3_ENDPOINT) of its own; ports and buckets are remembered, services only as long as the variable is set.
     """
     state = Path(environ.get("SAMPAN_STATE") or HOME / ".sampan").resolve()
     saved = read_env_file(state / "env")
     values = {key: saved.get(key) or make() for key, make in SECRETS.items()}
     for key, default in PORTS.items():
         values[key] = _port(key, environ.get(key) or saved.get(key) or str(default))
+    for key, default in BUCKETS.items():
+        values[key] = environ.get(key) or saved.get(key) or default
     embedded = {
         "SAMPAN_WAREHOUSE_DSN": f"postgresql://sampan_admin:{values['SAMPAN_PG_ADMIN_PASSWORD']}"
         f"@{HOST}:{values['SAMPAN_PG_PORT']}/sampan",
@@ -128,7 +130,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
         values[variable] = (
             environ.get(variable) or f"http://{HOST}:{values['SAMPAN_OPEN_DATA_PORT']}{urlsplit(base).path}"
         )
-    return Config(state, values, external["SAMPAN_WAREHOUSE_DSN"], external["SAMPAN_S3_ENDPOINT"])
+    return Config(state, values, external["SAMPAN_S3_ENDPOINT"])
 
 
 def make_folders(config: Config) -> None:

@@ -219,7 +219,7 @@ class Demo:
                      self._answer(BROKEN, "What is broken"), where):  # fmt: skip
             self.console.print()
             self.console.print(part)
-        self.console.print(f'\nthe example again:\npsql "$(make dsn)" -c "{EXAMPLE}"', soft_wrap=True, highlight=False)
+        self.console.print(f'\nthe example again:\nmake psql SQL="{EXAMPLE}"', soft_wrap=True, highlight=False)
 
     def _answer(self, query: LiteralString, title: str) -> Table:
         """The answer to a query, as the readers' role gets it."""

@@ -7,15 +7,12 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 from infra.local.config import HOST, WEED_PORTS, StackError, free_port
 
-BUCKETS = ("drop", "landing")
-VERSIONED = ("landing",)
 PROBE = "probe"
 REGION = "us-east-1"
 
@@ -149,12 +146,11 @@ def answers(s3: Any) -> bool:
     return bool(body == PROBE.encode())
 
 
-def make_buckets(s3: Any, buckets: Iterable[str] = BUCKETS, versioned: Iterable[str] = VERSIONED) -> None:
-    """Make the buckets that are missing and turn versioning on where it belongs."""
+def make_buckets(s3: Any, drop: str = "drop", landing: str = "landing") -> None:
+    """Make the buckets that are missing, and turn versioning on for landing."""
     present = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
-    for bucket in buckets:
+    for bucket in (drop, landing):
         if bucket not in present:
             s3.create_bucket(Bucket=bucket)
-    for bucket in versioned:
-        if s3.get_bucket_versioning(Bucket=bucket).get("Status") != "Enabled":
-            s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    if s3.get_bucket_versioning(Bucket=landing).get("Status") != "Enabled":
+        s3.put_bucket_versioning(Bucket=landing, VersioningConfiguration={"Status": "Enabled"})

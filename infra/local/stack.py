@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from psycopg.conninfo import conninfo_to_dict
 
 from infra.local import airflow, s3
-from infra.local.config import HOME, HOST, Config, StackError, check_ports, load, make_folders, save
+from infra.local.config import BUCKETS, HOME, HOST, Config, StackError, check_ports, load, make_folders, save
 from infra.local.postgres import EmbeddedPostgres, server_user
 from infra.local.supervise import MARKER, RUNNING, Program, Supervisor
 
@@ -182,12 +182,9 @@ class Stack:
         if "postgres" in names:
             self.postgres.bootstrap({"airflow": ("airflow", self.config["SAMPAN_AIRFLOW_DB_PASSWORD"])})
             self._make_schemas()
-        if "s3" in names:
-            s3.make_buckets(self.s3.client())
-        elif self.config.external_s3:
-            values = self.config.values
-            service = (values["AWS_ACCESS_KEY_ID"], values["AWS_SECRET_ACCESS_KEY"], values["AWS_DEFAULT_REGION"])
-            s3.make_buckets(s3.client(values["SAMPAN_S3_ENDPOINT"], *service))
+        if "s3" in names or self.config.external_s3:
+            keys = ("SAMPAN_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
+            s3.make_buckets(s3.client(*(self.config[key] for key in keys)), *(self.config[key] for key in BUCKETS))
         if "api-server" in names:
             airflow.make_pools(self.config)
         if "dag-processor" in names and "dag-processor" not in started:

@@ -148,6 +148,17 @@ where case when ops.as_known_no() is null then build.state not in ('failed', 'as
 group by build_batch.batch_id, batch.feed, batch.business_date;
 comment on view ops.batches_built is 'Every batch that the persistent tables hold once the build under way is done.';
 
+create or replace view ops.release_batch as
+select release.release_no, batch.feed, batch.business_date, batch.batch_id, batch.origin, batch.source_uri, batch.landing_uri,
+    batch.rows_published, min(build.build_no) as since_release_no
+from ops.release
+join ops.build on build.build_no <= release.release_no and build.state = 'released'
+join ops.build_batch using (build_no)
+join ops.batch using (batch_id)
+where batch.deleted_at is null or batch.deleted_at > release.released_at
+group by release.release_no, batch.batch_id;
+comment on view ops.release_batch is 'One row per release and batch that it rests on, with the file: those it took in and those that releases before it did.';
+
 -- A builder's sessions carry their claim as `build_no/step/token`. Whoever lost the claim is refused before each model,
 -- inside the model's own transaction; the row stays locked until it ends, so a new claim waits for it.
 create or replace function ops.assert_step_claimed() returns void

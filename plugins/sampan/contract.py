@@ -41,11 +41,11 @@ REQUEST_PROPERTIES = {
 }  # fmt: skip
 ACTIONS = ("empty", "step_back", "drop_named", "transient", "permanent")
 OPTIONS = {
-    "string": {"pattern", "minLength", "maxLength", "format"},
+    "string": {"pattern", "minLength", "maxLength"},
     "integer": {"minimum", "maximum"},
     "number": {"minimum", "maximum", "exclusiveMinimum"},
-    "date": {"minimum", "maximum", "format"},
-    "timestamp": {"minimum", "maximum", "timezone", "format"},
+    "date": {"minimum", "maximum"},
+    "timestamp": {"minimum", "maximum"},
     "boolean": set(),
 }
 
@@ -363,11 +363,13 @@ def _load_all(folder: Path) -> dict[str, Contract]:
             raise PermanentFailure(
                 problems[0] if problems else Problem("contract.unreadable", str(error), str(path))
             ) from error
+    if not contracts:
+        raise PermanentFailure(check_all(folder)[0])
     return contracts
 
 
 def load_all(folder: Path | None = None) -> dict[str, Contract]:
-    """Every contract by feed, in order of feed. The first wrong one is refused with file, line and reason."""
+    """Every contract by feed, in order of feed. A folder without any is refused; so is the first wrong one, with its line."""
     return _load_all(folder or FEEDS)
 
 
@@ -406,6 +408,23 @@ def _line(root: yaml.Node | None, path: list[Any]) -> int | None:
     return node.start_mark.line + 1 if node is not None else None
 
 
+def _repeated(root: yaml.Node | None) -> Iterator[tuple[str, int]]:
+    """Keys that stand twice in one mapping, with the line of the later one: YAML takes that and drops the others."""
+    nodes, known = [root], {id(root)}
+    for node in nodes:
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        if isinstance(node, yaml.MappingNode):
+            keys: set[str] = set()
+            for key, _ in node.value:
+                if str(key.value) in keys:
+                    yield str(key.value), key.start_mark.line + 1
+                keys.add(str(key.value))
+            inner = [value for _, value in node.value]
+        # An alias leads back to a node that was seen, in the worst case to itself.
+        nodes += [child for child in inner if id(child) not in known]
+        known |= {id(child) for child in inner}
+
+
 def check(path: Path) -> list[Problem]:
     """All that is wrong with one contract file; empty when it may be used."""
     try:
@@ -421,6 +440,9 @@ def check(path: Path) -> list[Problem]:
         return [Problem("contract.yaml", str(error), str(path), 1)]
     if not isinstance(document, dict):
         return [Problem("contract.yaml", "a contract is a mapping", str(path), 1)]
+    repeated = [Problem("contract.yaml", f"{key!r} stands twice", str(path), line) for key, line in _repeated(root)]
+    if repeated:
+        return repeated
     found = [
         (list(error.absolute_path), "contract.standard", _deepest(error)) for error in _standard().iter_errors(document)
     ]
@@ -497,7 +519,7 @@ def _semantic(document: dict[str, Any], path: Path) -> Iterator[Finding]:
     for position, item in enumerate(table.get("quality") or ()):
         for rule, message in _check_rule(item, {str(name) for name in names}, seen):
             yield ["schema", 0, "quality", position], rule, message
-    yield from _check_server(document["servers"], columns, path.parent)
+    yield from _check_server(document, columns, path.parent)
     yield from _check_custom(document, names)
 
 
@@ -615,7 +637,8 @@ def _check_expectation(name: str, implementation: Any, names: set[str]) -> Itera
             yield "contract.expectation", f"{name}: {message}"
 
 
-def _check_server(servers: list[dict[str, Any]], columns: list[dict[str, Any]], folder: Path) -> Iterator[Finding]:
+def _check_server(document: dict[str, Any], columns: list[dict[str, Any]], folder: Path) -> Iterator[Finding]:
+    servers, prefix = document["servers"], f"s3://drop/{document['domain']}/{document['id']}/"
     if len({server["type"] for server in servers}) != 1 or (len(servers) > 1 and servers[0]["type"] != "api"):
         yield ["servers"], "contract.server", "a feed has exactly one server, or several APIs"
         return
@@ -624,6 +647,8 @@ def _check_server(servers: list[dict[str, Any]], columns: list[dict[str, Any]], 
         custom, api = _custom(server.get("customProperties")), server["type"] == "api"
         if server["type"] not in ("s3", "api"):
             yield where, "contract.server", "server type is s3 or api"
+        if server["type"] == "s3" and server.get("location") != prefix:
+            yield where, "contract.server", f"location is {prefix}, which follows from domain and id"
         written = server.get("format") or custom.get("format") or ("jsonl" if api else None)
         if written not in FORMATS:
             yield where, "contract.server", f"format is one of {', '.join(FORMATS)}"

@@ -18,10 +18,7 @@ from sampan.settings import HOME
 
 PROJECT = HOME / "dbt_project"
 HEADER = "Generated from the contracts by `sampan contracts derive`; edit those, not this."
-FEED_COLUMNS = (
-    "feed", "partner", "title", "calendar_days", "due_at", "missing", "deadline_minutes", "corrections",
-    "retention_days",
-)  # fmt: skip
+FEED_COLUMNS = ("feed", "partner", "title", "calendar_days", "missing")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -58,7 +55,6 @@ def sources() -> str:
                 "description": f"{contract.grain} {contract.description}",
                 "config": {
                     "meta": {
-                        "partner": contract.partner,
                         "key": list(contract.key),
                         "corrections": contract.corrections,
                         "version_column": contract.version_column,
@@ -88,12 +84,7 @@ def feeds() -> str:
     writer.writerow(FEED_COLUMNS)
     for contract in load_all().values():
         calendar = contract.calendar
-        writer.writerow(
-            [
-                contract.feed, contract.partner, contract.title, calendar.days, calendar.due, calendar.missing,
-                calendar.deadline_minutes, contract.corrections, contract.retention_days,
-            ]
-        )  # fmt: skip
+        writer.writerow([contract.feed, contract.partner, contract.title, calendar.days, calendar.missing])
     return out.getvalue()
 
 
@@ -159,6 +150,7 @@ def dictionary() -> str:
             f"{contract.title}, from {contract.owner} ({contract.contact}). {contract.grain} {contract.description}",
             contract.limitations,
             "",
+            *([f"Used for: {contract.usage}", ""] if contract.usage else ()),
             f"Key: {', '.join(f'`{name}`' for name in contract.key)}. Delivery: {contract.source.extension}, {due}. "
             f"Corrections: {corrections}. Kept for {contract.retention_days} days. "
             f"Staged as `{staging_model(contract)}`.",

@@ -15,8 +15,9 @@ import pytest
 from psycopg import sql
 from sampan import build, expectations, release
 from sampan.contract import Rule
-from sampan.errors import PermanentFailure, TransientFailure
+from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.settings import settings
+from sampan.warehouse import drop_relations
 
 from tests.conftest import ROOT
 
@@ -392,6 +393,40 @@ def test_rollback_shows_the_release_before_and_the_next_release_goes_live(sampan
     fourth = release_one()
     assert shown() == {fourth}
     assert [text.split()[0] for text in release.show(third)["shown"]] == ["release", "rollback"]
+
+
+def test_a_release_names_the_files_it_rests_on_without_those_of_failed_builds_and_deleted_ones(sampan):
+    def take_in(number: int, name: str) -> int:
+        query = (
+            "with batch as (insert into ops.batch (feed, business_date, content_sha256, source_uri, landing_uri, bytes,"
+            " received_at, contract_version) values ('f', '2026-07-06', %s, %s, 's3://landing/x', 1, now(), '1')"
+            " on conflict (feed, business_date, content_sha256) do update set bytes = 1 returning batch_id)"
+            " insert into ops.build_batch select %s, batch_id from batch"
+        )
+        with psycopg.connect(settings().dsn("loader")) as connection:
+            connection.execute(query, [name * 64, f"s3://drop/{name}", number])
+        return number
+
+    def names(number: int) -> list[tuple]:
+        query = "select source_uri, since_release_no from ops.release_batch where release_no = %s order by 1"
+        return sampan.rows(query, number, role="builder")
+
+    first = take_in(make_build(), "a")
+    release.run()
+    failed = take_in(make_build(passed=False), "b")
+    with psycopg.connect(settings().dsn("builder")) as connection:
+        build.fail(connection, failed, Problem("release.gate", "it broke"))
+        drop_relations(connection, "build")
+        connection.execute("drop schema build")
+    second = take_in(make_build(), "b")
+    release.run()
+    with psycopg.connect(settings().dsn("loader")) as connection:
+        connection.execute("update ops.batch set deleted_at = clock_timestamp() where source_uri = 's3://drop/a'")
+    third = release_one()
+    assert names(first) == [("s3://drop/a", first)]
+    assert names(failed) == []
+    assert names(second) == [("s3://drop/a", first), ("s3://drop/b", second)]
+    assert names(third) == [("s3://drop/b", second)]
 
 
 def test_the_live_release_stays_when_it_is_older_than_the_last_five(sampan):

@@ -25,6 +25,7 @@ from infra.local.supervise import alive, leftovers
 pytestmark = pytest.mark.xdist_group("stack")
 
 ROOT = Path(__file__).resolve().parents[2]
+LANDING = "landing-of-ours"
 PROGRAMS = ["postgres", "s3", "watch"]
 
 
@@ -43,7 +44,7 @@ def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     """A folder whose name is as inconvenient as names get: spaces, a percent sign, too long for a UNIX socket."""
     state = tmp_path_factory.mktemp("stack") / f"a folder of 100% {'and a long name ' * 6}too"
-    return load({"SAMPAN_STATE": str(state), **free_ports()})
+    return load({"SAMPAN_STATE": str(state), "SAMPAN_LANDING_BUCKET": LANDING, **free_ports()})
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +89,10 @@ def test_everything_listens_on_loopback_only(stack: Stack) -> None:
     assert {address for address, _ in listening} == {"0100007F"}
 
 
-def test_landing_keeps_versions_and_wrong_keys_are_refused(stack: Stack) -> None:
+def test_landing_has_the_chosen_name_and_keeps_versions_and_wrong_keys_are_refused(stack: Stack) -> None:
     client = stack.s3.client()
-    assert {bucket["Name"] for bucket in client.list_buckets()["Buckets"]} >= set(s3.BUCKETS)
-    assert client.get_bucket_versioning(Bucket="landing")["Status"] == "Enabled"
+    assert {bucket["Name"] for bucket in client.list_buckets()["Buckets"]} == {"drop", LANDING, s3.PROBE}
+    assert client.get_bucket_versioning(Bucket=LANDING)["Status"] == "Enabled"
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         s3.client(stack.s3.endpoint, stack.config["SAMPAN_S3_ACCESS_KEY"], "wrong").list_buckets()
 
@@ -103,9 +104,34 @@ def test_library_finds_schemas_and_roles_after_up(stack: Stack) -> None:
         assert connection.execute("select to_regclass('ops.batch') is not null").fetchone() == (True,)
 
 
+def test_psql_asks_as_the_role_that_is_named_and_as_the_reader_without_one(stack: Stack) -> None:
+    def ask(verb: str, *arguments: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "infra.local", verb, *arguments],
+            cwd=ROOT,
+            env=os.environ | {"SAMPAN_STATE": str(stack.config.state)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    assert "bi_reader" in ask("psql", "--sql", "select current_user")[1]
+    code, _, said = ask("psql", "--sql", "select * from ops.batch")
+    assert (code, "permission denied" in said) == (1, True)
+    assert ask("psql", "builder", "--sql", "select count(*) as batches from ops.batch")[:2] == (
+        0, " batches \n---------\n       0\n(1 row)\n\n"
+    )  # fmt: skip
+    assert "permission denied" in ask("psql", "builder", "--sql", "delete from ops.batch")[2]
+    assert ask("dsn", "builder")[1] == stack.dsn("sampan_builder") + "\n"
+    assert ask("dsn", "admin") == (1, "", "error: no role 'admin'; there are loader, builder, bi\n")
+
+
 @pytest.mark.parametrize("name", ["postgres", "s3"])
 def test_killed_program_comes_back_by_itself_with_its_data(stack: Stack, name: str) -> None:
-    stack.s3.client().put_object(Bucket="landing", Key=f"kept-{name}", Body=b"kept")
+    stack.s3.client().put_object(Bucket=LANDING, Key=f"kept-{name}", Body=b"kept")
     with psycopg.connect(stack.postgres.dsn()) as connection:
         connection.execute(f"create table kept_{name} as select 1 as kept")
     killed = stack.supervisor.states()[name]["pid"]
@@ -114,7 +140,7 @@ def test_killed_program_comes_back_by_itself_with_its_data(stack: Stack, name: s
     with psycopg.connect(stack.postgres.dsn()) as connection:
         assert connection.execute(f"select kept from kept_{name}").fetchone() == (1,)
     wait(lambda: stack.probe("s3"))
-    assert stack.s3.client().get_object(Bucket="landing", Key=f"kept-{name}")["Body"].read() == b"kept"
+    assert stack.s3.client().get_object(Bucket=LANDING, Key=f"kept-{name}")["Body"].read() == b"kept"
 
 
 def test_program_that_runs_but_does_not_answer_is_restarted(stack: Stack) -> None:
@@ -175,6 +201,12 @@ def test_own_warehouse_and_s3_take_the_place_of_the_embedded(tmp_path: Path) -> 
     assert {key: config[key] for key in (*own, *keys)} == own | keys
     assert "s3" not in Stack(config).programs()
     assert "postgres" in Stack(config).programs(), "Airflow's metadata stay in the embedded server"
+
+
+def test_chosen_buckets_and_ports_are_remembered_when_the_shell_no_longer_names_them(stack: Stack) -> None:
+    again = load({"SAMPAN_STATE": str(stack.config.state)})
+    assert again["SAMPAN_LANDING_BUCKET"] == LANDING
+    assert again.fingerprint == stack.config.fingerprint
 
 
 def test_keys_for_another_s3_in_the_shell_are_not_used_for_the_embedded(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sampan import contract as contracts
 from sampan.contract import FEEDS as FOLDER
 from sampan.contract import check, check_all, load_all
-from sampan.errors import PermanentFailure
+from sampan.errors import PermanentFailure, Problem
 
 from tests.factory import FEEDS
 
@@ -141,6 +141,15 @@ WRONG = [
     ("value: utf-8}", "value: utf-9}", "contract.server", "unknown encoding", "server: drop"),
     ("{property: compression, value: gzip}", "{property: compresion, value: gzip}", "contract.unknown_property",
      "compresion", "server: drop"),
+    ("s3://drop/customs/", "s3://elsewhere/customs/", "contract.server", "follows from domain and id", "server: drop"),
+    ("domain: customs\n", "domain: harbour\n", "contract.server", "s3://drop/harbour/", "server: drop"),
+    ('{minimum: "2012-01-01", maximum', '{format: "dd/MM/yyyy", maximum', "contract.option", "'format' means nothing",
+     "name: movement_date"),
+    ("logicalType: timestamp,", "logicalType: timestamp, logicalTypeOptions: {timezone: false},", "contract.option",
+     "'timezone' means nothing", "name: lodged_at"),
+    ("domain: customs\n", "domain: customs\ndomain: customs\n", "contract.yaml", "'domain' stands twice",
+     "domain: customs"),
+    ("empty: hold", "empty: hold, missing: accept", "contract.yaml", "'missing' stands twice", "property: calendar"),
     ("{days: business,", "{days: workdays,", "contract.calendar", "calendar.days is", "property: calendar"),
     ('due: "07:30"', 'due: "7.30"', "contract.calendar", "HH:MM", "property: calendar"),
     ('due: "07:30"', "due: 18:30", "contract.calendar", "HH:MM", "property: calendar"),
@@ -217,8 +226,12 @@ def test_check_gives_a_reason_when_a_file_is_not_text_or_not_there(tmp_path):
     assert check(Path("no/such.yaml"))[0].rule == "contract.unreadable"
 
 
-def test_check_all_refuses_an_empty_folder(tmp_path):
-    assert [problem.rule for problem in check_all(tmp_path)] == ["contract.none"]
+def test_check_all_and_load_all_refuse_an_empty_folder_by_name(tmp_path):
+    expected = Problem("contract.none", "no contract found", str(tmp_path))
+    assert check_all(tmp_path) == [expected]
+    with pytest.raises(PermanentFailure) as refused:
+        load_all(tmp_path)
+    assert refused.value.problem == expected
 
 
 def _places(node: object, path: tuple = ()) -> list[tuple]:

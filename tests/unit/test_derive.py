@@ -48,6 +48,7 @@ def test_every_stored_column_of_every_feed_is_in_the_sources_and_the_dictionary(
         assert columns == [*(column.name for column in contract.stored), "_batch_id", "_line"]
         section = dictionary.split(f"### {feed}\n")[1].split("\n### ")[0]
         assert section.count("\n| `") == len(contract.columns)
+        assert all(text in section for text in (contract.description, contract.limitations, contract.usage))
         for column in contract.columns:
             assert (column.personal == "drop") == (f"| `{column.name}` |" in section and _dropped(section, column.name))
 
