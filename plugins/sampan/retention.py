@@ -22,7 +22,7 @@ from sampan import as_known, build, consent, failpoints, ledger, release
 from sampan.calendar import HONG_KONG, today
 from sampan.contract import load_all
 from sampan.errors import Problem, SampanError, TransientFailure
-from sampan.land import s3_errors, split
+from sampan.objects import s3_errors, split
 from sampan.settings import settings
 from sampan.warehouse import alone, connect
 
