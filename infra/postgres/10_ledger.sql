@@ -29,13 +29,16 @@ create table if not exists ops.batch (
     unique (feed, business_date, content_sha256),
     constraint replay_has_a_source check ((origin = 'replay') = (replays is not null)),
     constraint rows_add_up check (rows_in = rows_published + rows_quarantined + rows_duplicate),
-    constraint published_is_counted check (state <> 'published' or rows_in is not null),
     constraint held_has_a_reason check (state <> 'held' or problem is not null)
 );
 alter table ops.batch add column if not exists shape text;
+-- A count that is null would let rows_add_up through.
+alter table ops.batch drop constraint if exists published_is_counted;
+alter table ops.batch add constraint published_is_counted
+    check (state <> 'published' or num_nulls(rows_in, rows_published, rows_quarantined, rows_duplicate) = 0);
 create index if not exists batch_by_state on ops.batch (feed, state);
 comment on table ops.batch is 'One row per delivery content and business date: the truth about what happened to it.';
-comment on column ops.batch.rows_in is 'Records in the delivery; known once the batch is decided (published), else null.';
+comment on column ops.batch.rows_in is 'Records in the delivery; null until it is loaded, and while it is held.';
 comment on column ops.batch.rows_held is 'Records that wait in a held batch; null when the delivery could not be read.';
 comment on column ops.batch.received_at is 'When the partner delivered it; of a replay, when the delivery came whose rows it brings back.';
 comment on column ops.batch.replays is 'Batch whose quarantined rows a replay brings back, corrected or not.';

@@ -166,7 +166,7 @@ def deliver(
     date_: Annotated[datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="Its business date.")],
 ) -> None:
     """Put a file into a feed's drop prefix, as its partner would."""
-    from sampan.land import s3_errors
+    from sampan.objects import s3_errors
     from sampan.settings import settings
 
     key = f"{contracts_of.load(feed).drop_prefix}{date_.date()}/{file.name}"

@@ -23,7 +23,7 @@ from sampan import freshness, rules
 from sampan.calendar import today
 from sampan.contract import Contract, Request, load
 from sampan.errors import PermanentFailure, Problem, SampanError, TransientFailure
-from sampan.land import listed, s3_errors
+from sampan.objects import listed, s3_errors
 from sampan.settings import settings
 from sampan.warehouse import connect
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import date, datetime, timedelta
-from typing import IO, Any
 
 import psycopg
-from botocore.exceptions import BotoCoreError, ClientError
 from psycopg.types.json import Jsonb
 
 from sampan import failpoints
 from sampan.calendar import today
 from sampan.contract import Contract, load
-from sampan.errors import PermanentFailure, Problem, TransientFailure
+from sampan.errors import PermanentFailure, Problem
+from sampan.objects import s3_errors, split, store
 from sampan.settings import settings
 from sampan.warehouse import connect
 
@@ -132,25 +128,6 @@ def _tell_of_return(
     log.warning("%s", message)
 
 
-def store(s3: Any, key: str, body: Callable[[], IO[bytes]], size: int, sha: str, uri: str) -> None:
-    """Put bytes into the landing bucket once; what lies there under its hash is never written again."""
-    bucket = settings().landing_bucket
-    with s3_errors():
-        try:
-            head = s3.head_object(Bucket=bucket, Key=key)
-            if head["ContentLength"] == size:
-                return
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in ("404", "NoSuchKey", "NotFound"):
-                raise
-        metadata = {"sha256": sha, "source": re.sub(r"[^\x20-\x7e]", "?", uri)[-1000:]}
-        stream = body()
-        try:
-            s3.upload_fileobj(stream, bucket, key, ExtraArgs={"Metadata": metadata})
-        finally:
-            stream.close()
-
-
 def enter(
     connection: psycopg.Connection, contract: Contract, day: date, sha: str, uri: str, landing: str, size: int,
     received: datetime, origin: str = "delivery", replays: int | None = None,
@@ -162,56 +139,3 @@ def enter(
         [contract.feed, day, sha, origin, replays, uri, landing, size, received, contract.version],
     )
     return cursor.rowcount == 1
-
-
-def opener(landing_uri: str) -> Callable[[], IO[bytes]]:
-    """A function that opens a landed delivery and, once it is read to the end, checks it against its hash."""
-    bucket, key = split(landing_uri)
-    sha = key.rsplit("/", 1)[-1].split(".", 1)[0]
-
-    def opened() -> IO[bytes]:
-        with s3_errors():
-            return _Checked(settings().s3().get_object(Bucket=bucket, Key=key)["Body"], sha, landing_uri)  # type: ignore[return-value]
-
-    return opened
-
-
-class _Checked:
-    """A binary stream that compares what was read with the hash that the landing address promises."""
-
-    def __init__(self, body: Any, sha: str, uri: str) -> None:
-        self.body, self.sha, self.uri, self.digest = body, sha, uri, hashlib.sha256()
-
-    def read(self, size: int) -> bytes:
-        with s3_errors():
-            block: bytes = self.body.read(size)
-        self.digest.update(block)
-        if not block and self.digest.hexdigest() != self.sha:
-            raise TransientFailure(f"{self.uri}: what was read is not what was landed")
-        return block
-
-    def close(self) -> None:
-        self.body.close()
-
-
-def split(uri: str) -> tuple[str, str]:
-    """Bucket and key of an s3:// address."""
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return bucket, key
-
-
-@contextmanager
-def s3_errors() -> Iterator[None]:
-    """Inside it, a failure of the object store is a TransientFailure."""
-    try:
-        yield
-    except (BotoCoreError, ClientError) as error:
-        raise TransientFailure(f"object store: {error}") from error
-
-
-def listed(prefix: str) -> Iterator[dict[str, Any]]:
-    """Objects of the drop bucket under a prefix."""
-    with s3_errors():
-        pages = settings().s3().get_paginator("list_objects_v2").paginate(Bucket=settings().drop_bucket, Prefix=prefix)
-        for page in pages:
-            yield from page.get("Contents", ())

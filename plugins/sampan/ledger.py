@@ -151,6 +151,9 @@ def _attempt(
     try:
         work(connection, contract, batch)
     except PermanentFailure as error:
+        if error.problem.rule.startswith("settings."):
+            # It is the installation that is wrong, not the delivery.
+            raise
         return error.problem
     except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded) as error:
         # The server's own message quotes values, which may be personal data.

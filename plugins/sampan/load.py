@@ -18,8 +18,8 @@ from sampan import failpoints, ledger, rules, shape, warehouse
 from sampan.contract import Column, Contract, Source
 from sampan.contract import load as contract_of
 from sampan.errors import PermanentFailure, Problem
-from sampan.land import opener
 from sampan.ledger import Batch
+from sampan.objects import opener
 from sampan.privacy import pseudonymiser
 from sampan.reading import Reader, Unusual, csv_blocks
 

@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from sampan import gate, land, load, publish
+from sampan import gate, land, load, objects, publish
 from sampan.contract import Contract
 from sampan.contract import load as load_contract
 from sampan.errors import PermanentFailure, Problem
@@ -233,7 +233,7 @@ def _land(connection: psycopg.Connection, contract: Contract, replay: Replay) ->
     key = f"{contract.feed}/{day}/{sha}.csv"
     uri = f"s3://{settings().landing_bucket}/{key}"
     source = f"quarantine://{contract.feed}/{replay.batch_id}"
-    land.store(settings().s3(), key, lambda: io.BytesIO(replay.body), size, sha, source)
+    objects.store(settings().s3(), key, lambda: io.BytesIO(replay.body), size, sha, source)
     # It stands where the delivery stands whose rows it brings back, before what was delivered since.
     ((received,),) = connection.execute(
         "select received_at from ops.batch where batch_id = %s", [replay.batch_id]

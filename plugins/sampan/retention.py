@@ -22,7 +22,7 @@ from sampan import as_known, build, consent, failpoints, ledger, release
 from sampan.calendar import HONG_KONG, today
 from sampan.contract import load_all
 from sampan.errors import Problem, SampanError, TransientFailure
-from sampan.land import s3_errors, split
+from sampan.objects import s3_errors, split
 from sampan.settings import settings
 from sampan.warehouse import alone, connect
 
@@ -203,6 +203,9 @@ def _delete_rows(connection: Connection, feed: str, batch_id: int) -> int:
         connection.execute(
             "update ops.batch set deleted_at = clock_timestamp(),"
             " problem = case when state in ('published', 'held') then problem else %s end,"
+            " rows_in = case when state = 'published' then rows_in end,"
+            " rows_quarantined = case when state = 'published' then rows_quarantined end,"
+            " rows_duplicate = case when state = 'published' then rows_duplicate end,"
             " state = case when state = 'published' then state else 'held' end where batch_id = %s and token = %s",
             [Jsonb(gone.as_dict()), batch_id, token],
         )

@@ -55,8 +55,16 @@ class Settings:
 
     @property
     def pseudonym_key(self) -> bytes:
-        """Key of the pseudonyms (HMAC-SHA-256), at least 32 bytes."""
-        return bytes.fromhex(self.get("SAMPAN_PSEUDONYM_KEY"))
+        """Key of the pseudonyms (HMAC-SHA-256). Raises PermanentFailure when it is not hex of at least 32 bytes."""
+        name = "SAMPAN_PSEUDONYM_KEY"
+        try:
+            key = bytes.fromhex(self.get(name))
+        except ValueError:
+            key = b""
+        if len(key) < 32:
+            message = f"{name} is not hex of at least 32 bytes, 64 digits; `openssl rand -hex 32` makes one"
+            raise PermanentFailure(Problem("settings.pseudonym_key", message))
+        return key
 
     @property
     def pseudonym_key_version(self) -> int:

@@ -21,7 +21,7 @@ from psycopg.rows import class_row
 from sampan import failpoints, release
 from sampan.calendar import business_days, today
 from sampan.errors import PermanentFailure, Problem
-from sampan.land import s3_errors, split
+from sampan.objects import s3_errors, split
 from sampan.settings import settings
 from sampan.warehouse import connect
 

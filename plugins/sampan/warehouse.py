@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -26,11 +27,19 @@ TRANSIENT = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.LockNotAvailable,
 )
+# What a server says when it turns a login down. psycopg has no SQLSTATE of a connection that failed, only the text.
+REFUSED = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|(?:role|database) \".*\" does not exist"
+    r"|permission denied for database|not permitted to log in"
+)
 
 
 @contextmanager
 def connect(role: str = "loader", **options: Any) -> Iterator[psycopg.Connection]:
-    """A connection of a role, autocommit unless told otherwise. A server that is away is a TransientFailure."""
+    """A connection of a role, autocommit unless told otherwise.
+
+    A server that is away is a TransientFailure, one that turns the login down a PermanentFailure.
+    """
     options = {"autocommit": True, "application_name": f"sampan_{role}"} | options
     try:
         with psycopg.connect(settings().dsn(role), **options) as connection:
@@ -41,7 +50,15 @@ def connect(role: str = "loader", **options: Any) -> Iterator[psycopg.Connection
     except psycopg.errors.ProgramLimitExceeded:
         raise
     except TRANSIENT as error:
-        raise TransientFailure(f"warehouse: {str(error).strip()}") from error
+        message = f"warehouse: {' '.join(str(error).split())}"
+        if error.sqlstate is not None:
+            raise TransientFailure(message) from error
+        if not REFUSED.search(message):
+            raise TransientFailure(f"{message}; `make status` says whether it runs") from error
+        remedy = "look at SAMPAN_WAREHOUSE_DSN"
+        if role != "admin":
+            remedy += f" and SAMPAN_{role.upper()}_PASSWORD; `sampan init` makes the warehouse ready"
+        raise PermanentFailure(Problem("warehouse.refused", f"{message}; {remedy}")) from error
 
 
 @contextmanager
@@ -122,11 +139,12 @@ def _ensure_role(admin: psycopg.Connection, name: str, password: str | None) -> 
 def _roles(admin: psycopg.Connection) -> None:
     for key, name in ROLES.items():
         _ensure_role(admin, name, settings().get(f"SAMPAN_{key.upper()}_PASSWORD"))
-    for partner in {contract.partner for contract in load_all().values()}:
-        _ensure_role(admin, f"steward_{partner}", None)
+    stewards = sorted({f"steward_{contract.partner}" for contract in load_all().values()})
+    for steward in stewards:
+        _ensure_role(admin, steward, None)
     database = sql.Identifier(admin.info.dbname)
     admin.execute(sql.SQL("revoke all on database {} from public").format(database))
-    roles = sql.SQL(", ").join(sql.Identifier(name) for name in ROLES.values())
+    roles = sql.SQL(", ").join(map(sql.Identifier, [*ROLES.values(), *stewards]))
     admin.execute(sql.SQL("grant connect on database {} to {}").format(database, roles))
     builders = sql.SQL("sampan_builder, sampan_loader")
     admin.execute(sql.SQL("grant create, temporary on database {} to {}").format(database, builders))
@@ -137,7 +155,10 @@ def _steward_grants(admin: psycopg.Connection) -> None:
     for contract in load_all().values():
         steward = sql.Identifier(f"steward_{contract.partner}")
         admin.execute(sql.SQL("grant usage on schema quarantine to {}").format(steward))
-        admin.execute(sql.SQL("grant select on quarantine.{} to {}").format(sql.Identifier(contract.feed), steward))
+        tables = sql.SQL(", ").join(
+            sql.Identifier("quarantine", name) for name in (contract.feed, f"{contract.feed}__rows")
+        )
+        admin.execute(sql.SQL("grant select on {} to {}").format(tables, steward))
     admin.execute("reset role")
 
 
@@ -164,7 +185,7 @@ def _calendars(connection: psycopg.Connection) -> None:
 
 
 def _feed_tables(connection: psycopg.Connection, contract: Contract) -> None:
-    """raw.<feed> (partitioned by batch) and quarantine.<feed>; columns that a contract gained are added."""
+    """raw.<feed> (partitioned by batch), quarantine.<feed> and its view; columns that a contract gained are added."""
     feed = sql.Identifier(contract.feed)
     connection.execute(
         sql.SQL("create table if not exists raw.{} ({}, {}) partition by list (_batch_id)").format(
@@ -194,6 +215,16 @@ def _feed_tables(connection: psycopg.Connection, contract: Contract) -> None:
             feed, sql.Literal(contract.feed)
         )
     )
+    view = sql.Identifier("quarantine", f"{contract.feed}__rows")
+    connection.execute(
+        sql.SQL(
+            "create or replace view {} with (security_barrier) as select q.quarantine_id, b.business_date,"
+            " regexp_replace(b.source_uri, '^.*/', '') as file, q.line, q.broken_rules, q.record, q.fields, q.state,"
+            " q.reason, q.quarantined_at from quarantine.{} q join ops.batch b using (batch_id)"
+        ).format(view, feed)
+    )
+    text = "The rows of this feed in quarantine, with file and business date, for the steward of its partner."
+    connection.execute(sql.SQL("comment on view {} is {}").format(view, sql.Literal(text)))
 
 
 def _prove_rules(connection: psycopg.Connection, contract: Contract) -> None:

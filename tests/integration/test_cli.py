@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import pytest
+from psycopg.conninfo import make_conninfo
 from sampan import cli, quarantine
 from sampan.contract import FEEDS as FOLDER
 from sampan.contract import load as contract_of
@@ -70,19 +71,6 @@ def test_a_step_says_to_try_again_and_returns_75_when_the_object_store_is_away(s
     assert re.fullmatch(r"sampan: object store: .*; try again\n", done.stderr)
 
 
-def test_status_says_what_to_do_and_returns_1_when_the_warehouse_is_not_made_ready(sampan, server):
-    done = sampan.cli("status", SAMPAN_WAREHOUSE_DSN=re.sub(r"dbname=\S+", "dbname=postgres", _dsn(sampan, server)))
-    assert done.returncode in (1, 75)
-    assert "Traceback" not in done.stderr
-    assert done.stderr.startswith("sampan: ")
-
-
-def _dsn(sampan, server: str) -> str:
-    from psycopg.conninfo import make_conninfo
-
-    return make_conninfo(server, dbname="postgres")
-
-
 # --- in this process --------------------------------------------------------------------------------------------------
 
 
@@ -120,6 +108,39 @@ def test_a_mistake_gets_one_message_when_it_is_made(arguments, code, said, sampa
     assert returned == code
     assert said in " ".join((out + err).replace("│", " ").split())
     assert "Traceback" not in err
+
+
+ABSENT = {
+    "a wrong password": ({"SAMPAN_LOADER_PASSWORD": "nonsense"}, {}, 1, "SAMPAN_LOADER_PASSWORD; `sampan init` makes"),
+    "no password": ({"SAMPAN_LOADER_PASSWORD": ""}, {}, 1, "SAMPAN_LOADER_PASSWORD; `sampan init` makes"),
+    "no such database": ({}, {"dbname": "no_such"}, 1, "`sampan init` makes the warehouse ready"),
+    "a database that is not made ready": ({}, {"dbname": "postgres"}, 1, "`sampan init` makes the warehouse ready"),
+    "a server that is away": ({}, {"port": "9"}, 75, "`make status` says whether it runs; try again"),
+    "a host that is unknown": ({}, {"host": "sampan.invalid"}, 75, "`make status` says whether it runs; try again"),
+}
+
+
+@pytest.mark.parametrize("case", ABSENT)
+def test_status_says_what_to_do_when_the_warehouse_cannot_be_asked(case, sampan, run, monkeypatch):
+    environment, parts, expected, said = ABSENT[case]
+    environment |= {"SAMPAN_WAREHOUSE_DSN": make_conninfo(sampan.environment["SAMPAN_WAREHOUSE_DSN"], **parts)}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    code, out, err = run("status")
+    assert (code, out) == (expected, "")
+    assert said in err
+    assert "nonsense" not in err
+
+
+def test_init_names_the_dsn_when_its_login_is_turned_down(sampan, run, monkeypatch):
+    monkeypatch.setenv(
+        "SAMPAN_WAREHOUSE_DSN", make_conninfo(sampan.environment["SAMPAN_WAREHOUSE_DSN"], user="nobody", password="no")
+    )
+    settings.cache_clear()
+    code, _, err = run("init")
+    assert code == 1
+    assert err.endswith("look at SAMPAN_WAREHOUSE_DSN [warehouse.refused]\n")
 
 
 def test_settings_say_which_is_missing_when_nothing_is_set_up(run, monkeypatch, tmp_path):

@@ -7,13 +7,15 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from sampan import build, fetch, freshness, release
+from sampan import build, fetch, freshness, gate, land, release
+from sampan import load as loading
 from sampan.calendar import HONG_KONG
 from sampan.contract import load, load_all
 from sampan.errors import PermanentFailure, TransientFailure
 from sampan.settings import settings
 
 from infra.simulator.serve import Behaviour, Server
+from tests.factory import encode, rows
 from tests.integration.answers.quality import owed_by
 from tests.integration.published import publish, publish_csv
 
@@ -217,6 +219,21 @@ def judged(sampan, batch_id: int, severity: str) -> None:
         )  # fmt: skip
 
 
+def on_the_way(sampan) -> None:
+    """Leave a batch that is gated, with a row in quarantine, and one that is loaded: an ingest is under way."""
+    day, contract = date(2026, 7, 8), load(FEED)
+    given = rows(FEED, 40, day)
+    for name, steps in (("gated", (fetch, land, loading, gate)), ("loaded", (fetch, land, loading))):
+        sampan.deliver(FEED, day, f"{name}.csv.gz", encode(contract, [given[0] | {"value_hkd": "-1"}, *given[1:]]))
+        for step in steps:
+            step.run(FEED)
+        given = given[:-1]
+    states = (
+        "select state, rows_in, rows_quarantined from ops.batch where feed = %s and state <> 'published' order by 1"
+    )
+    assert sampan.rows(states, FEED) == [("gated", 40, 1), ("loaded", 39, None)]
+
+
 def ancestors(mart: str, nodes: dict, sources: dict, seen: set[str] | None = None) -> set[str]:
     """Feeds under a mart, by dbt's own manifest; links of names stand for the feeds that name somebody."""
     seen = set() if seen is None else seen
@@ -245,6 +262,7 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
     sampan.deliver("hkecic_policies", MONDAY, f"x.{load('hkecic_policies').source.extension}", b"\x00 this is no table")
     sampan.ingest("hkecic_policies")
     judged(sampan, publish("quality_marks", MONDAY, MARKS), "warning")
+    on_the_way(sampan)
     number = released("2026-07-09 12:00")
 
     mart = sampan.rows("select feed, business_date, state, rows_late from marts.fct_feed_day order by 1, 2", role="bi")
@@ -255,21 +273,21 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
         row[0]: row[1:]
         for row in sampan.rows(
             "select feed, state, is_broken, broken_since, last_loaded_date, last_complete_date, late_at_partner_count,"
-            " rows_published, rows_late, arrived_late_count from marts.mart_data_quality",
+            " rows_published, rows_late, arrived_late_count, rows_in, rows_quarantined, quarantine_open_count"
+            " from marts.mart_data_quality",
             role="bi",
         )
     }
     assert quality.keys() == load_all().keys()
-    assert quality[FEED] == ("well", False, None, date(2026, 7, 8), date(2026, 7, 8), 0, 3, 0, 0)
+    assert quality[FEED] == ("well", False, None, date(2026, 7, 8), date(2026, 7, 8), 0, 3, 0, 0, 3, 0, 1)
     assert quality["funding_applications"] == (
-        "late_at_partner", True, TUESDAY, date(2026, 7, 8), MONDAY, 1, 2, 2, 2,
+        "late_at_partner", True, TUESDAY, date(2026, 7, 8), MONDAY, 1, 2, 2, 2, 2, 0, 0,
     )  # fmt: skip
     assert quality["platform_orders"][:2] == ("nothing", False)
     assert quality["hkecic_policies"][:3] == ("held", True, MONDAY)
     ((waiting, asked, failed, named, unmatched, share),) = sampan.rows(
-        "select sum(waiting_count), max(expectation_count), max(failed_expectation_count), max(named_count)"
-        " filter (where feed = 'quality_marks'), max(unmatched_count) filter (where feed = 'quality_marks'),"
-        " max(unmatched_pct) filter (where feed = 'quality_marks') from marts.mart_data_quality",
+        "select (select sum(waiting_count) from marts.mart_data_quality), expectation_count, failed_expectation_count,"
+        " named_count, unmatched_count, unmatched_pct from marts.mart_data_quality where feed = 'quality_marks'",
         role="bi",
     )
     assert (waiting, asked, failed, named, unmatched, share) == (1, 2, 1, 3, 2, Decimal("66.67"))

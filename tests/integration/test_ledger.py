@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from sampan import fetch, gate, land, ledger, load, publish, warehouse
+from sampan import fetch, gate, land, ledger, load, objects, publish, warehouse
 from sampan.contract import load as contract_of
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.settings import settings
@@ -16,6 +16,7 @@ from tests.factory import DAY, FEEDS, adds_up, encode, one_of_each, rows, stored
 
 FEED = "customs_declarations"
 STEPS = (land, load, gate, publish)
+COUNTS = ("rows_in", "rows_published", "rows_quarantined", "rows_duplicate")
 TABLES = ("ops.batch", "ops.delivery", "ops.drift", "quarantine.record", "ops.replay_line")
 
 
@@ -85,7 +86,7 @@ def test_steps_leave_other_dates_alone_when_one_is_named(partner):
     [
         ("rows_published = rows_published + 1", "rows_add_up"),
         ("rows_duplicate = 1", "rows_add_up"),
-        ("rows_in = null", "published_is_counted"),
+        *((f"{count} = null", "published_is_counted") for count in COUNTS),
         ("state = 'held', problem = null", "held_has_a_reason"),
         ("state = 'lost'", "batch_state_check"),
         ("content_sha256 = 'x'", "batch_content_sha256_check"),
@@ -233,10 +234,22 @@ def test_a_step_fails_for_now_when_the_warehouse_is_away(sampan, monkeypatch):
             step.run(FEED)
 
 
+def test_load_holds_nothing_when_it_is_the_settings_that_are_wrong(partner, monkeypatch):
+    partner.hands_over(FEED, DAY, rows(FEED, 3))
+    land.run(FEED)
+    with monkeypatch.context() as patch:
+        patch.setenv("SAMPAN_PSEUDONYM_KEY", "00")
+        settings.cache_clear()
+        with pytest.raises(PermanentFailure, match=r"settings\.pseudonym_key"):
+            load.run(FEED)
+    settings.cache_clear()
+    assert load.run(FEED) == {"batches": 1, "held": 0}
+
+
 def test_load_fails_for_now_when_what_was_landed_has_changed(partner):
     partner.hands_over(FEED, DAY, rows(FEED, 3))
     land.run(FEED)
-    bucket, key = land.split(partner.sampan.batch(FEED)["landing_uri"])
+    bucket, key = objects.split(partner.sampan.batch(FEED)["landing_uri"])
     partner.sampan.s3.put_object(Bucket=bucket, Key=key, Body=encode(contract_of(FEED), rows(FEED, 3, seed=9)))
     with pytest.raises(TransientFailure, match="not what was landed"):
         load.run(FEED)

@@ -16,8 +16,8 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
-from sampan import build, expectations, gate, ledger, quarantine, release
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from sampan import build, expectations, gate, ledger, quarantine, release, warehouse
 from sampan.contract import load as contract_of
 from sampan.contract import load_all
 from sampan.errors import PermanentFailure
@@ -401,6 +401,34 @@ def test_a_steward_reads_the_quarantine_of_its_own_feeds_only_when_it_is_connect
                     connection.execute(query)
             connection.execute("reset role")
         assert checked >= 100
+
+
+def test_a_steward_sees_file_and_date_of_its_own_rows_when_it_logs_in(partner):
+    feed = "customs_declarations"
+    contract = contract_of(feed)
+    broken = rows(feed, 40)
+    broken[3]["value_hkd"] = "-1"
+    partner.hands_over(feed, DAY, broken, "of_monday")
+    partner.ingest(feed)
+    warehouse.init()
+    login, password = f"steward_login_{secrets.token_hex(4)}", secrets.token_hex(8)
+    names = sql.Identifier(login), sql.Identifier(f"steward_{contract.partner}")
+    other = next(other for other in load_all().values() if other.partner != contract.partner)
+    with psycopg.connect(settings().dsn("admin"), autocommit=True) as admin:
+        admin.execute(sql.SQL("create role {} login password {}").format(names[0], sql.Literal(password)))
+        try:
+            admin.execute(sql.SQL("grant {1} to {0}").format(*names))
+            dsn = make_conninfo(settings().dsn("admin"), user=login, password=password)
+            with psycopg.connect(dsn, autocommit=True) as steward:
+                query = f"select business_date, file, line, broken_rules, state from quarantine.{feed}__rows"
+                assert steward.execute(query).fetchall() == [
+                    (DAY, "of_monday.csv.gz", 5, ["value_hkd.minimum"], "open")
+                ]
+                for name in (f"quarantine.{other.feed}__rows", "ops.batch", "quarantine.record"):
+                    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                        steward.execute(f"select * from {name}")
+        finally:
+            admin.execute(sql.SQL("drop role {}").format(names[0]))
 
 
 @pytest.mark.parametrize(

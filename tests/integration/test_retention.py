@@ -11,7 +11,7 @@ from datetime import date, timedelta
 import psycopg
 import pytest
 from psycopg.rows import class_row
-from sampan import as_known, failpoints, land, ledger, load, publish, retention
+from sampan import as_known, failpoints, gate, land, ledger, load, publish, retention
 from sampan.calendar import today
 from sampan.contract import load as contract_of
 from sampan.errors import PermanentFailure, TransientFailure
@@ -140,11 +140,12 @@ def test_retention_gives_way_to_another_run(two_days):
 
 def test_a_batch_that_was_never_published_is_deleted_and_cannot_go_on(partner):
     partner.hands_over(FEED, OLD, rows(FEED, 5, OLD))
-    for step in (land, load):
+    for step in (land, load, gate):
         step.run(FEED)
     assert retention.run(AFTER)["batches"] == 1
     batch = partner.sampan.batch(FEED)
     assert (batch["state"], batch["problem"]["rule"]) == ("held", "retention.ended")
+    assert [batch[f"rows_{what}"] for what in ("in", "published", "quarantined", "duplicate")] == [None] * 4
     assert publish.run(FEED)["batches"] == 0
     with connect() as connection:
         (row,) = connection.cursor(row_factory=class_row(ledger.Batch)).execute(

@@ -34,10 +34,11 @@ by_feed as (
         max(published_at) as last_loaded_at,
         max(case when state = 'published' then business_date end) as last_loaded_date,
         count(case when state = 'published' then 1 end) as published_batch_count,
-        sum(rows_in) as rows_in,
-        sum(rows_published) as rows_published,
-        sum(rows_quarantined) as rows_quarantined,
-        sum(rows_duplicate) as rows_duplicate
+        -- Of a batch on its way only some are known yet.
+        sum(case when state = 'published' then rows_in end) as rows_in,
+        sum(case when state = 'published' then rows_published end) as rows_published,
+        sum(case when state = 'published' then rows_quarantined end) as rows_quarantined,
+        sum(case when state = 'published' then rows_duplicate end) as rows_duplicate
     from batches
     group by feed
 ),
