@@ -6,9 +6,10 @@ it stands; without them its shape is that of many a part number, so it is replac
 elsewhere when its check digit is right. One whose check digit is wrong becomes `invalid_p...`, which no identifier column
 accepts, so that it is quarantined without being shown.
 
-People write their numbers in more ways than that shape has: without the letter or the check digit, with a slash, with a digit
-lost. So where the contract expects an HKID number, every value that the column's pattern does not accept and that holds a digit
-and a letter or a bracket becomes `invalid_p...` too. Digits alone stay readable: they are a mistyped business registration number.
+People write their numbers in more ways than that shape has: without the letter or the check digit, with a slash, with a
+digit lost. So where the contract expects an HKID number, every value that the column's pattern does not accept and that
+holds a digit and a letter or a bracket becomes `invalid_p...` too. Digits alone stay readable: they are a mistyped business
+registration number.
 """
 
 from __future__ import annotations

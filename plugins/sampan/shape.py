@@ -32,7 +32,8 @@ def of_lines(columns: Iterable[Column]) -> bytes:
 def of_harmless_lines(columns: Sequence[Column]) -> bytes | None:
     """Pattern like `of_lines`, of lines in which no column that expects HKID numbers holds what might be a misspelt one.
 
-    Such a column holds what its own pattern accepts, a pseudonym, or neither letter nor bracket. None where no column expects HKID numbers.
+    Such a column holds what its own pattern accepts, a pseudonym, or neither letter nor bracket. None where no column expects
+    HKID numbers.
     """
     if not any(column.expects_hkid for column in columns):
         return None
