@@ -11,11 +11,8 @@ import psycopg
 import pytest
 from sampan import expectations
 from sampan.contract import Rule
-from sampan.contract import load as contract_of
 from sampan.errors import PermanentFailure, TransientFailure
 from sampan.settings import settings
-
-from tests.factory import DAY, encode, rows
 
 SECRET = "A123456(3)"
 RULES = (
@@ -104,19 +101,6 @@ def test_data_docs_keep_the_newest_checks_of_each_suite(sampan, table, tmp_path:
     assert len(list((tmp_path / "docs" / "validations").rglob("*.html"))) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["docs"]
     assert "build-7" in index.read_text()
-
-
-def test_a_row_that_breaks_a_warning_is_published_and_counted_on_a_page(partner, tmp_path: Path, capfd):
-    feed = "comtrade_mirror_imports"
-    given = rows(feed, 20)
-    bad = [row | {"cif_usd": "1", "value_usd": "2"} for row in given[:3]] + given[3:]
-    partner.puts(feed, DAY, "delivery", encode(contract_of(feed), bad))
-    assert partner.ingest(feed)["rows_published"] == 20
-    index = expectations.data_docs(tmp_path / "docs", settings().dsn("loader"))
-    (page,) = [path.read_text() for path in index.parent.rglob("*.html") if "/rows/" in str(path)]
-    assert "value_is_cif (warning)" in page
-    assert "cif_usd is null or cif_usd = value_usd" in page
-    assert "error" not in "".join(capfd.readouterr()).lower()
 
 
 @pytest.mark.parametrize(
