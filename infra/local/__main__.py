@@ -82,7 +82,7 @@ def psql(role: Role = "bi", sql: Annotated[str, typer.Option(help="One query; a 
     names = {"dbname": "PGDATABASE"}
     parts = {names.get(key, f"PG{key.upper()}"): str(value) for key, value in conninfo_to_dict(_dsn(role)).items()}
     command = shutil.which("psql") or str(binaries() / "psql")
-    os.execvpe(command, ["psql", *(["--command", sql] if sql else [])], os.environ | parts)  # noqa: S606
+    os.execvpe(command, [command, *(["--command", sql] if sql else [])], os.environ | parts)  # noqa: S606
 
 
 def _dsn(role: str) -> str:

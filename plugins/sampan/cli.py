@@ -1,6 +1,7 @@
 """The `sampan` command: each step of the refresh by hand, through the same functions that the DAGs call.
 
-Exit codes: 0 done, 1 a permanent failure (bad data, bad contract, a wrong argument), 75 a transient one (try again).
+Exit codes: 0 done, 1 a permanent failure (bad data, a bad contract, no such feed), 2 a command that cannot be read,
+75 a transient failure (try again).
 """
 
 from __future__ import annotations

@@ -256,11 +256,11 @@ def _advise(connection: psycopg.Connection, contract: Contract, batch: Batch, co
         expectations.Outcome(
             rule=name,
             description=by_name[name].description,
-            expectation="row",
+            expectation="unexpected_rows_expectation",
             column=None,
             severity=by_name[name].severity,
             success=not count,
-            kwargs={},
+            kwargs={"unexpected_rows_query": f"select * from {{batch}} where not ({by_name[name].predicate})"},
             observed={"value": count},
         )
         for (name, _), count in zip(found, row, strict=True)

@@ -25,7 +25,6 @@ def checkout(tmp_path: Path) -> Path:
     for name in COPIED:
         skip = shutil.ignore_patterns("__pycache__", "target", "logs")
         shutil.copytree(ROOT / name, tmp_path / "repo" / name, ignore=skip)
-    (tmp_path / "repo" / "work").mkdir()
     return tmp_path / "repo"
 
 
@@ -40,7 +39,6 @@ def test_tutorial_adds_a_feed_when_followed_step_by_step(checkout: Path, sampan:
     for language, name, text in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
         if language != "sh":
             files.append(name)
-            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
             (checkout / name).write_text(text, encoding="utf-8")
             continue
         for line in text.strip().splitlines():

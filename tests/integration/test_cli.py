@@ -239,6 +239,19 @@ def test_load_again_takes_held_batches_up_when_asked(sampan, run):
     assert run("gate", FEED)[0] == 1
 
 
+def test_data_docs_draws_a_page_of_the_rows_that_break_a_warning(partner, run, tmp_path):
+    feed = "comtrade_mirror_imports"
+    given = rows(feed, 20)
+    bad = [row | {"cif_usd": "1", "value_usd": "2"} for row in given[:3]] + given[3:]
+    partner.puts(feed, DAY, "delivery", encode(contract_of(feed), bad))
+    assert partner.ingest(feed)["rows_published"] == 20
+    code, _, err = run("data-docs", str(tmp_path / "docs"))
+    assert (code, "Traceback" in err) == (0, False)
+    (page,) = [path.read_text() for path in (tmp_path / "docs").rglob("*.html") if "/rows/" in str(path)]
+    assert "value_is_cif (warning)" in page
+    assert "cif_usd is null or cif_usd = value_usd" in page
+
+
 def test_contracts_check_counts_them_when_they_are_in_order(run):
     code, out, _ = run("contracts", "check")
     assert (code, out) == (0, f"{len(FEEDS)} contracts are in order.\n")

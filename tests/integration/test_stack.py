@@ -109,7 +109,8 @@ def test_psql_asks_as_the_role_that_is_named_and_as_the_reader_without_one(stack
         done = subprocess.run(
             [sys.executable, "-m", "infra.local", verb, *arguments],
             cwd=ROOT,
-            env=os.environ | {"SAMPAN_STATE": str(stack.config.state)},
+            # Nothing is on the way: the embedded server's psql has to do.
+            env=os.environ | {"SAMPAN_STATE": str(stack.config.state), "PATH": ""},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
