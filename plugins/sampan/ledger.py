@@ -23,7 +23,6 @@ from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.warehouse import connect
 
 log = logging.getLogger(__name__)
-STATES = ("landed", "loaded", "gated", "published", "held")
 COLUMNS = (
     "batch_id, feed, business_date, content_sha256, origin, source_uri, landing_uri, bytes, received_at, state, token, "
     "rows_in, rows_quarantined, rows_duplicate, row_rules_at, shape"
