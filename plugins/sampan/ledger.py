@@ -201,7 +201,7 @@ def tell_owner(feed: str, since: datetime) -> None:
         lines = [f"batch {number or '-'} of {day}: {Problem(**problem)}" for number, day, problem in held + refused]
         if not lines:
             return
-        message = f"{len(lines)} held; {contract.owner} <{contract.contact}> was told: " + "; ".join(lines)
+        message = f"{len(lines)} held, for {contract.owner} <{contract.contact}>: " + "; ".join(lines)
         connection.execute(
             "insert into ops.alert (kind, feed, message) values ('held', %s, %s)", [feed, message[:4000]]
         )
