@@ -166,7 +166,7 @@ class Demo:
             raise StackError("\n".join(self._why(task) for task in failed))
         held = [task["dag_id"] for task in tasks if task["state"] == "failed"]
         if held:
-            self._say(f"deliveries were held, and their owners told: {', '.join(sorted(held))}")
+            self._say(f"deliveries were held, with word for their owners in ops.alert: {', '.join(sorted(held))}")
 
     def _tasks(self, api: airflow.Api, dag_ids: Iterable[str]) -> list[dict[str, Any]]:
         query = {"dag_ids": list(dag_ids), "dag_run_ids": [self.run_id], "page_limit": 500}

@@ -80,7 +80,7 @@ create table if not exists ops.alert (
     message text not null,
     raised_at timestamptz not null default clock_timestamp()
 );
-comment on table ops.alert is 'What the owner of a feed was told.';
+comment on table ops.alert is 'What the owner of a feed is to be told; nothing is sent from here.';
 
 create table if not exists quarantine.record (
     quarantine_id bigint generated always as identity,

@@ -5,13 +5,10 @@ Every name comes with what was done to it, so that the truth knows which names a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import polars as pl
 
 from infra.simulator import vocabulary as words
-from infra.simulator.world import rng
 
 SIMPLIFIED = {traditional: simplified for traditional, _, simplified in words.NAME_CHARACTERS}
 TRADITIONAL_WORDS = {entry[1]: entry[2] for entry in words.TRADE_WORDS}
@@ -35,7 +32,6 @@ BRAND_CHARACTERS = "芷晴梓朗曦玥沛霖筱桐懿婕旻妍羽彤"
 # Share of names that are typed wrongly, and of shops that bear a brand unlike their company's name.
 TYPING_ERRORS, OWN_BRANDS = 0.015, 0.03
 SHOPS = {"shop_name": pl.String, "name_script": pl.String, "name_corruption": pl.String}
-WRITTEN = {"sme_no": pl.Int64, "brn": pl.String, "script": pl.String, "name": pl.String, "corruption": pl.String}
 
 
 def simplified(text: str) -> str:
@@ -177,16 +173,3 @@ def _chinese(generator: np.random.Generator, owner: dict[str, object]) -> tuple[
         done += ["typing_error"] if wrong != name else []
         name = wrong
     return name, ";".join(done)
-
-
-def benchmark(seed: int, smes: pl.DataFrame, each: int = 1) -> pl.DataFrame:
-    """`each` names per enterprise and script as people write them, without any number: what linkage is measured on."""
-    generator = rng(seed, "written-names")
-
-    def rows() -> Iterator[tuple[object, ...]]:
-        for owner in smes.iter_rows(named=True):
-            for script in ("en", "zh"):
-                for _ in range(each if owner[f"name_{script}"] else 0):
-                    yield owner["sme_no"], owner["brn"], script, *written(generator, owner, script)
-
-    return pl.DataFrame(list(rows()), schema=WRITTEN, orient="row")

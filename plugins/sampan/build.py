@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 import yaml
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 from psycopg.types.json import Jsonb
 
 from sampan import consent, disclosure, failpoints, identity, outcomes
@@ -349,7 +350,10 @@ class Session:
 def environment(claim: str, schema: str = "build", as_known: int | None = None) -> Iterator[None]:
     """The warehouse's address for profiles.yml, and for every session opened the claim, or the build it looks back as."""
     parts = conninfo_to_dict(settings().dsn("builder"))
-    values = {
+    # profiles.yml knows the usual parts; libpq takes the others, such as certificates, from variables of its own.
+    names = {item.keyword.decode(): item.envvar.decode() for item in Conninfo.get_defaults() if item.envvar}
+    values = {names[part]: value for part, value in parts.items() if part in names and part != "password"}
+    values |= {
         "SAMPAN_DBT_HOST": parts.get("host", "localhost"),
         "SAMPAN_DBT_PORT": parts.get("port", "5432"),
         "SAMPAN_DBT_USER": parts["user"],
@@ -357,7 +361,8 @@ def environment(claim: str, schema: str = "build", as_known: int | None = None) 
         "SAMPAN_DBT_SSLMODE": parts.get("sslmode", "prefer"),
         "DBT_ENV_SECRET_SAMPAN_PASSWORD": parts.get("password", ""),
         "SAMPAN_DBT_SCHEMA": schema,
-        "PGOPTIONS": f"-c sampan.claim={claim} -c sampan.as_known={as_known or ''} -c timezone=Asia/Hong_Kong",
+        "PGOPTIONS": f"{parts.get('options', '')} -c sampan.claim={claim} -c sampan.as_known={as_known or ''}"
+        " -c timezone=Asia/Hong_Kong",
         "DO_NOT_TRACK": "1",
     }
     before = {key: os.environ.get(key) for key in values}

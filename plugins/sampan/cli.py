@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sampan import contract as contracts_of
-from sampan.errors import PermanentFailure, Problem, TransientFailure
+from sampan.errors import PermanentFailure, Problem, SampanError, TransientFailure
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 contracts_app = typer.Typer(no_args_is_help=True, help="The contracts of the feeds, and what is derived from them.")
@@ -60,15 +60,16 @@ def main() -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         app()
-    except PermanentFailure as error:
-        print(f"sampan: {error}", file=sys.stderr)
-        sys.exit(1)
-    except TransientFailure as error:
-        print(f"sampan: {error}; try again", file=sys.stderr)
-        sys.exit(75)
+    except SampanError as error:
+        print(f"sampan: {_said(error)}", file=sys.stderr)
+        sys.exit(75 if isinstance(error, TransientFailure) else 1)
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
         print(f"sampan: {error.diag.message_primary}; `sampan init` makes the warehouse ready", file=sys.stderr)
         sys.exit(1)
+
+
+def _said(error: SampanError) -> str:
+    return f"{error}; try again" if isinstance(error, TransientFailure) else str(error)
 
 
 def _day(value: datetime | None) -> date | None:
@@ -150,14 +151,24 @@ def gate_(
 def ingest(
     feeds: Annotated[list[str] | None, typer.Argument(help="Feeds; all without any.")] = None, date_: Day = None
 ) -> None:
-    """Fetch, land, load, gate and publish in one go."""
+    """Fetch, land, load, gate and publish in one go. A feed that fails does not keep the others waiting."""
     chosen = feeds or list(contracts_of.load_all())
     for feed in chosen:
         contracts_of.load(feed)
     steps = ("fetch", "land", "load", "gate", "publish")
-    went = [_run(name, feed, _day(date_)) for feed in chosen for name in steps]
-    if not all(went):
+    went: list[bool] = []
+    failed: dict[str, SampanError] = {}
+    for feed in chosen:
+        try:
+            went += [_run(name, feed, _day(date_)) for name in steps]
+        except SampanError as error:
+            failed[feed] = error
+    for feed, error in failed.items():
+        print(f"sampan: {feed}: {_said(error)}", file=sys.stderr)
+    if not all(went) or any(isinstance(error, PermanentFailure) for error in failed.values()):
         raise typer.Exit(1)
+    if failed:
+        raise typer.Exit(75)
 
 
 @app.command()
@@ -171,8 +182,8 @@ def deliver(
     from sampan.settings import settings
 
     key = f"{contracts_of.load(feed).drop_prefix}{date_.date()}/{file.name}"
-    with s3_errors():
-        settings().s3().upload_file(str(file), settings().drop_bucket, key)
+    with s3_errors(), file.open("rb") as body:
+        settings().s3().upload_fileobj(body, settings().drop_bucket, key)
     out.print(f"s3://{settings().drop_bucket}/{key}", soft_wrap=True)
 
 
@@ -380,9 +391,8 @@ def data_docs(
 ) -> None:
     """Write the results of all gates as static pages, without a value of any row."""
     from sampan import expectations
-    from sampan.settings import settings
 
-    out.print(f"wrote {expectations.data_docs(folder, settings().dsn('builder'))}")
+    out.print(f"wrote {expectations.data_docs(folder)}")
 
 
 # --- contracts --------------------------------------------------------------------------------------------------------

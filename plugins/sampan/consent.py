@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from sampan.errors import PermanentFailure, Problem
+from sampan.errors import PermanentFailure, Problem, require_reason
 from sampan.warehouse import connect
 
 FEED = "cdi_consents"
@@ -32,8 +32,7 @@ def revoke(consent_id: str, reason: str, person: str) -> bool:
     """
     if not CONSENT.fullmatch(consent_id):
         raise PermanentFailure(Problem("consent.unknown", f"{consent_id!r} is no consent; one is CS and ten digits"))
-    if not reason.strip():
-        raise PermanentFailure(Problem("consent.reason", "say why: the reason is kept with the revocation"))
+    require_reason(reason, "consent.reason")
     with connect() as connection:
         cursor = connection.execute(
             "insert into ops.consent_revocation (consent_id, revoked_by, reason) values (%s, %s, %s)"

@@ -38,3 +38,9 @@ class PermanentFailure(SampanError):
 
 class TransientFailure(SampanError):
     """The network, a database that restarts, a partner's API in trouble: trying again may help."""
+
+
+def require_reason(reason: str, rule: str) -> None:
+    """Raise PermanentFailure when a person gives no reason for a decision."""
+    if not reason.strip():
+        raise PermanentFailure(Problem(rule, "say why: the reason is kept with the decision"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
+import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +22,11 @@ from psycopg.types.json import Jsonb
 from sampan.contract import SEVERITIES, Rule
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.settings import HOME
+from sampan.warehouse import connect
 
 MARTS = HOME / "expectations" / "marts"
+# In the folder of a site, which the next one may take the place of.
+SITE_MARK = ".sampan-data-docs"
 # Expectations whose observed value is a count, a sum or a share. All others answer yes or no.
 COUNTED = frozenset(
     {
@@ -275,30 +278,46 @@ def _mart_rule(item: Mapping[str, Any], path: Path) -> Rule:
     return rule
 
 
-def data_docs(path: Path, dsn: str, keep: int = 20) -> Path:
+def data_docs(path: Path, keep: int = 20) -> Path:
     """Write Great Expectations' own static site of the newest `keep` checks of every suite to `path`; return its index.
 
-    It is made beside `path` and takes its place when complete.
+    It is made beside `path` and takes its place when complete. Raises PermanentFailure when something else is at `path`.
     """
+    path = path.resolve()
+    try:
+        if path.exists() and not (path / SITE_MARK).exists() and (not path.is_dir() or any(path.iterdir())):
+            message = "is there already and no pages that were written before: name a new or an empty folder"
+            raise PermanentFailure(Problem("data_docs.folder", message, str(path)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            fresh = Path(scratch) / "new"
+            fresh.mkdir()
+            _write_site(fresh, keep)
+            (fresh / SITE_MARK).touch()
+            if path.exists():
+                path.rename(Path(scratch) / "old")
+            fresh.rename(path)
+    except OSError as error:
+        raise PermanentFailure(Problem("data_docs.folder", error.strerror or str(error), str(path))) from error
+    return path / "index.html"
+
+
+def _write_site(folder: Path, keep: int) -> None:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations
-    import psycopg
 
     context = great_expectations.get_context(mode="ephemeral")
     context.enable_analytics(False)
-    fresh, old = path.with_name(path.name + ".new"), path.with_name(path.name + ".old")
-    for folder in (fresh, old):
-        shutil.rmtree(folder, ignore_errors=True)
     site = {
         "class_name": "SiteBuilder",
         "show_how_to_buttons": False,
-        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(fresh)},
+        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder)},
         "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
     }
     for name in context.get_site_names():
         context.delete_data_docs_site(name)
     context.add_data_docs_site("gates", site)
-    with psycopg.connect(dsn) as connection:
+    with connect("builder") as connection:
         rows = connection.execute(
             """
             with checks as (
@@ -315,13 +334,7 @@ def data_docs(path: Path, dsn: str, keep: int = 20) -> Path:
     for suite, subject, checked_at, results in rows:
         key, result = _stored_result(suite, subject, checked_at, results)
         context.validation_results_store.set(key, result)
-    fresh.mkdir(parents=True)
     context.build_data_docs()
-    if path.exists():
-        path.rename(old)
-    fresh.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
-    return path / "index.html"
 
 
 def _stored_result(suite: str, subject: str, checked_at: Any, results: list[dict[str, Any]]) -> tuple[Any, Any]:

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from sampan.calendar import HONG_KONG
 from sampan.contract import load
-from sampan.errors import PermanentFailure, Problem
+from sampan.errors import Problem, require_reason
 from sampan.warehouse import connect
 
 STATES = {
@@ -83,8 +83,7 @@ def spans(rows: list[dict[str, Any]]) -> list[tuple[str, str, date, date, int]]:
 
 def close(day: date, reason: str, by: str, feed: str | None = None) -> None:
     """Nothing is due of a day (a typhoon, a partner that was shut), of one feed or of all. The last reason stays."""
-    if not reason.strip():
-        raise PermanentFailure(Problem("calendar.reason", "a closure needs a reason"))
+    require_reason(reason, "calendar.reason")
     if feed is not None:
         load(feed)
     with connect() as connection:

@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 
 from sampan import expectations, failpoints, ledger, rules, shape
 from sampan.contract import Column, Contract
-from sampan.errors import PermanentFailure, Problem
+from sampan.errors import PermanentFailure, Problem, require_reason
 from sampan.ledger import Batch
 from sampan.load import reader_of
 from sampan.reading import Record
@@ -50,7 +50,11 @@ def _gate(connection: psycopg.Connection, contract: Contract, batch: Batch) -> N
 
 
 def accept(feed: str, business_date: date, reason: str, by: str) -> int:
-    """Let the held batches of a date pass all the same, on a person's word. Returns how many."""
+    """Let the held batches of a date pass all the same, on a person's word. Returns how many.
+
+    Raises PermanentFailure when there is none, or for one whose rows were not told apart, such as one that could not be read.
+    """
+    require_reason(reason, "gate.reason")
     accepted = 0
     with ledger.connect() as connection:
         for batch in ledger.pending(connection, feed, "held", business_date):
@@ -68,6 +72,17 @@ def accept(feed: str, business_date: date, reason: str, by: str) -> int:
                     [Jsonb({"accepted_by": by, "accepted_because": reason}), claimed.batch_id],
                 )
             accepted += 1
+        left = connection.execute(
+            "select batch_id, problem from ops.batch where feed = %s and business_date = %s and state = 'held'"
+            " and deleted_at is null and row_rules_at is null order by batch_id",
+            [feed, business_date],
+        ).fetchall()
+    if left:
+        lines = [f"batch {number}: {Problem(**problem)}" for number, problem in left]
+        message = f"{accepted} accepted; there are no rows to let pass of " + "; ".join(lines)
+        raise PermanentFailure(Problem("gate.accept", message))
+    if not accepted:
+        raise PermanentFailure(Problem("gate.accept", f"no batch of {feed} of {business_date} is held"))
     return accepted
 
 

@@ -22,7 +22,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from sampan import failpoints, linkage, names
-from sampan.errors import PermanentFailure, Problem
+from sampan.errors import PermanentFailure, Problem, require_reason
 from sampan.linkage import Outcome, Pair, Record
 from sampan.warehouse import connect
 
@@ -564,19 +564,14 @@ def reject(review_id: int, reason: str, by: str) -> None:
 
 
 def _proposed(review_id: int, reason: str) -> tuple[str, str, str]:
-    _check(reason)
+    require_reason(reason, "identity.reason")
     found = review(review_id)
     return found["source"], found["source_key"], found["number"]
 
 
-def _check(reason: str) -> None:
-    if not reason.strip():
-        raise PermanentFailure(Problem("identity.reason", "a decision needs a reason"))
-
-
 def decide(source: str, source_key: str, number: str, verdict: str, reason: str, by: str) -> None:
     """A person's word on any entity and enterprise, proposed or not: `same` or `different`. The newest word holds."""
-    _check(reason)
+    require_reason(reason, "identity.reason")
     if verdict not in ("same", "different"):
         raise PermanentFailure(Problem("identity.verdict", f"{verdict!r} is neither same nor different"))
     with connect("builder", autocommit=False) as connection:

@@ -99,15 +99,15 @@ def _land(
             [uri, etag, contract.feed, day, sha],
         )
         if not new:
-            _tell_of_return(connection, contract, uri, day, sha, received)
+            _note_return(connection, contract, uri, day, sha, received)
     log.info("%s %s %s", uri, "landed as" if new else "is known as", sha)
     return new
 
 
-def _tell_of_return(
+def _note_return(
     connection: psycopg.Connection, contract: Contract, uri: str, day: date, sha: str, received: datetime
 ) -> None:
-    """Tell the owner of a content that comes back after another took its place: one content is one batch, as old as ever."""
+    """Leave word of a content that comes back after another took its place: one content is one batch, as old as ever."""
     between = connection.execute(
         "select known.batch_id, max(other.batch_id) from ops.batch known join ops.batch other using (feed, business_date)"
         " where feed = %s and business_date = %s and known.content_sha256 = %s and other.origin = 'delivery'"
@@ -119,8 +119,8 @@ def _tell_of_return(
         return
     known, other = between
     message = (
-        f"{uri} holds what batch {known} of {day} held, and batch {other} came in between, which still counts. If the older"
-        f" content is to count again, {contract.owner} <{contract.contact}> delivers it in a file of other bytes"
+        f"for {contract.owner} <{contract.contact}>: {uri} holds what batch {known} of {day} held, and batch {other} came in"
+        " between, which still counts; if the older content is to count again, it has to come in a file of other bytes"
     )
     connection.execute(
         "insert into ops.alert (kind, feed, message) values ('returned', %s, %s)", [contract.feed, message]

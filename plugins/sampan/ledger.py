@@ -23,7 +23,6 @@ from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.warehouse import connect
 
 log = logging.getLogger(__name__)
-STATES = ("landed", "loaded", "gated", "published", "held")
 COLUMNS = (
     "batch_id, feed, business_date, content_sha256, origin, source_uri, landing_uri, bytes, received_at, state, token, "
     "rows_in, rows_quarantined, rows_duplicate, row_rules_at, shape"
@@ -202,7 +201,7 @@ def tell_owner(feed: str, since: datetime) -> None:
         lines = [f"batch {number or '-'} of {day}: {Problem(**problem)}" for number, day, problem in held + refused]
         if not lines:
             return
-        message = f"{len(lines)} held; {contract.owner} <{contract.contact}> was told: " + "; ".join(lines)
+        message = f"{len(lines)} held, for {contract.owner} <{contract.contact}>: " + "; ".join(lines)
         connection.execute(
             "insert into ops.alert (kind, feed, message) values ('held', %s, %s)", [feed, message[:4000]]
         )

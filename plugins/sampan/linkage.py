@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -215,8 +215,3 @@ def _splink(
             # A script pair has no order.
             entry["scripts"] = "-".join(sorted(entry["scripts"].split("-")))
             yield entry
-
-
-def frequencies(records: Iterable[Record]) -> dict[str, int]:
-    """How many enterprises have each key."""
-    return Counter(key for _, key in {(record.entity, key) for record in records for key in record.name.keys})

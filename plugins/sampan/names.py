@@ -22,8 +22,6 @@ from sampan.settings import HOME
 
 SEEDS = HOME / "dbt_project" / "seeds"
 HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
-# A branch is named by its place, "尖沙咀分店" or "Kwun Tong Branch", in brackets or not.
-BRACKETS = re.compile(r"[(\[{【]([^)\]}】]*)[)\]}】]")
 READINGS = 4
 # Characters of the longest ending in Chinese.
 LONGEST = 8

@@ -22,7 +22,7 @@ from psycopg.rows import class_row
 from sampan import gate, land, load, objects, publish
 from sampan.contract import Contract
 from sampan.contract import load as load_contract
-from sampan.errors import PermanentFailure, Problem
+from sampan.errors import PermanentFailure, Problem, require_reason
 from sampan.settings import settings
 from sampan.warehouse import connect
 
@@ -142,8 +142,9 @@ def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) ->
 def discard(feed: str, ids: Iterable[int], reason: str, by: str) -> int:
     """Give up open rows for good, with a reason. Returns how many."""
     wanted = list(ids)
-    if not wanted or not reason.strip():
-        raise PermanentFailure(Problem("quarantine.discard", "name the rows and give a reason"))
+    if not wanted:
+        raise PermanentFailure(Problem("quarantine.discard", "name the rows"))
+    require_reason(reason, "quarantine.reason")
     with connect() as connection:
         return connection.execute(
             "update quarantine.record set state = 'discarded', reason = %s, decided_by = %s, decided_at = clock_timestamp()"

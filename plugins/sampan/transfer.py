@@ -7,6 +7,7 @@ live consents name. A share needs a contract that covers it; the register has it
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from botocore.exceptions import ClientError, ParamValidationError
 from psycopg import sql
 from psycopg.rows import class_row
 
@@ -98,7 +100,7 @@ def share(mart: str, recipient: str, contract_no: str, target: str, person: str)
     """Write a mart of the live release as CSV to a new file or `s3://bucket/key`, and into the register.
 
     Returns transfer_id, rows and content_sha256. Raises PermanentFailure, which says everything that is missing, when no
-    valid contract covers the share or the mart is not one that may leave.
+    valid contract covers the share, the mart is not one that may leave, or nothing can be written to `target`.
     """
     with connect() as connection, tempfile.TemporaryDirectory() as folder:
         contract = _contract(connection, contract_no)
@@ -106,8 +108,7 @@ def share(mart: str, recipient: str, contract_no: str, target: str, person: str)
         missing = objections(contract, mart, recipient, cities, today())
         if missing:
             raise PermanentFailure(Problem("transfer.refused", f"{mart} to {recipient}: {'; '.join(missing)}"))
-        if not target.startswith("s3://") and Path(target).exists():
-            raise PermanentFailure(Problem("transfer.target", "is there already", target))
+        _check_target(target)
         file = Path(folder) / "data.csv"
         release_no, rows, consents = _export(contract, mart, file)
         sha, size = hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_size
@@ -190,16 +191,45 @@ def _export(contract: Contract, mart: str, file: Path) -> tuple[int, int, list[s
     return release_no, rows, consents
 
 
+def _check_target(target: str) -> None:
+    """Raise PermanentFailure when nothing can be written there: before the register says that something may have left."""
+    path, missing = Path(target), None
+    if target.startswith("s3://"):
+        bucket, key = split(target)
+        if not key:
+            missing = "an object is s3://bucket/key"
+        with s3_errors():
+            try:
+                settings().s3().head_bucket(Bucket=bucket)
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in ("403", "404", "NoSuchBucket"):
+                    raise
+                missing = f"there is no bucket {bucket}, or no right to it"
+            except ParamValidationError:
+                missing = f"{bucket!r} is no name of a bucket"
+    elif path.exists():
+        missing = "is there already"
+    elif not path.parent.is_dir():
+        missing = f"there is no folder {path.parent}"
+    elif not os.access(path.parent, os.W_OK):
+        missing = f"nothing may be written to {path.parent}"
+    if missing:
+        raise PermanentFailure(Problem("transfer.target", missing, target))
+
+
 def _place(file: Path, target: str, sha: str) -> None:
     if target.startswith("s3://"):
         bucket, key = split(target)
-        with s3_errors():
-            settings().s3().upload_file(str(file), bucket, key, ExtraArgs={"Metadata": {"sha256": sha}})
+        with s3_errors(), file.open("rb") as body:
+            settings().s3().upload_fileobj(body, bucket, key, ExtraArgs={"Metadata": {"sha256": sha}})
         return
     # A name that appears when all of it is there.
     part = Path(f"{target}.part")
-    part.write_bytes(file.read_bytes())
-    part.rename(target)
+    try:
+        part.write_bytes(file.read_bytes())
+        part.rename(target)
+    except OSError as error:
+        raise PermanentFailure(Problem("transfer.target", error.strerror or str(error), target)) from error
 
 
 def register(limit: int = 50) -> list[tuple[Any, ...]]:

@@ -611,7 +611,7 @@ def test_land_makes_two_batches_when_two_contents_come_for_one_date(partner):
     assert partner.sampan.rows("select state, rows_published from ops.batch") == [("published", 5)] * 2
 
 
-def test_land_tells_the_owner_when_a_content_comes_back_that_another_took_the_place_of(partner):
+def test_land_leaves_word_for_the_owner_when_a_content_comes_back_that_another_took_the_place_of(partner):
     bodies = [encode(contract_of(CUSTOMS), rows(CUSTOMS, 5, seed=seed)) for seed in (1, 2)]
     for name, body in (("1", bodies[0]), ("2", bodies[1]), ("2_again", bodies[1])):
         partner.puts(CUSTOMS, DAY, f"{name}.csv.gz", body)

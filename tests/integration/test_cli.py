@@ -16,6 +16,7 @@ from sampan.contract import FEEDS as FOLDER
 from sampan.contract import load as contract_of
 from sampan.settings import settings
 
+from infra.simulator.serve import Behaviour, Server
 from tests.factory import DAY, FEEDS, encode, rows, stored
 
 FEED = "customs_declarations"
@@ -97,7 +98,17 @@ def test_each_step_says_what_it_did_when_it_is_run_by_hand(sampan, run):
         (("land", FEED, "--date", "06/07/2026"), 2, "does not match the format"),
         (("land",), 2, "Missing argument"),
         (("gate", FEED, "--accept", "because"), 1, "--accept goes with --date"),
-        (("quarantine", "discard", FEED, "--reason", " ", "1"), 1, "name the rows"),
+        (
+            ("gate", FEED, "--accept", "because", "--date", "2026-07-06"),
+            1,
+            "no batch of customs_declarations of 2026-07-06",
+        ),
+        (("gate", FEED, "--accept", " ", "--date", "2026-07-06"), 1, "say why"),
+        (("quarantine", "discard", FEED, "--reason", " ", "1"), 1, "say why"),
+        (("calendar", "close", "2026-07-06", "--reason", " "), 1, "say why"),
+        (("consent", "revoke", "CS0000000001", "--reason", ""), 1, "say why"),
+        (("identity", "review", "reject", "1", "--reason", " "), 1, "say why"),
+        (("identity", "decide", "shop", "jd:1", "90000001", "same", "--reason", " "), 1, "say why"),
         (("quarantine", "replay", FEED), 1, "no open row"),
         (("quarantine", "replay", FEED, "--file", "no/such/file.csv"), 1, "No such file"),
         (("nonsense",), 2, "No such command"),
@@ -227,6 +238,33 @@ def test_gate_accept_publishes_a_held_batch_with_name_and_reason_when_a_person_d
     assert batch["problem"]["accepted_because"] == "known fault, agreed by phone"
     assert batch["problem"]["accepted_by"]
     assert partner.raw(FEED) == stored(CONTRACT, given[10:])
+
+
+def test_gate_accept_returns_1_and_says_why_when_a_held_batch_could_not_be_read(sampan, run):
+    sampan.deliver(FEED, DAY, "cut.csv.gz", b"this is no gzip at all")
+    run("ingest", FEED)
+    code, out, err = run("gate", FEED, "--date", str(DAY), "--accept", "agreed by phone")
+    assert (code, out) == (1, "")
+    assert re.search(
+        r"0 accepted; there are no rows to let pass of batch 1: cut\.csv\.gz: .*\[delivery\.corrupt\]", err
+    )
+    assert sampan.batch(FEED)["state"] == "held"
+
+
+def test_ingest_tries_every_feed_when_one_fails_and_returns_the_worst_code(sampan, run, monkeypatch):
+    feeds = ["hkma_exchange_rates", FEED, "hk_public_holidays"]
+    given = delivered(sampan)
+    monkeypatch.setenv("SAMPAN_HKMA_URL", "http://127.0.0.1:9")
+    with Server(Behaviour(1)) as server:
+        monkeypatch.setenv("SAMPAN_1823_URL", f"{server.url}/no/such/page")
+        settings.cache_clear()
+        code, _, err = run("ingest", *feeds)
+        assert code == 1
+        assert sampan.one(f"select count(*) from raw.{FEED}") == len(given)
+        assert re.search(
+            r"sampan: hkma_exchange_rates: http://127\.0\.0\.1:9.*; try again\nsampan: hk_public_holidays: ", err
+        )
+        assert run("ingest", *feeds[:2])[0] == 75
 
 
 def test_load_again_takes_held_batches_up_when_asked(sampan, run):

@@ -20,11 +20,11 @@ from sampan.linkage import Record
 from sampan.settings import settings
 
 from infra.simulator import deliver, faults
-from infra.simulator import names as written
 from infra.simulator.partners import platforms
 from infra.simulator.population import make
 from infra.simulator.world import World, periods
 from tests.conftest import ROOT
+from tests.written import frequencies, written
 
 START = date(2026, 7, 6)
 TABLE = """
@@ -163,7 +163,7 @@ def _measured(seed: int, smes: int) -> dict[str, Counter[str]]:
         if text
         for name in names.parse(text)
     ]
-    asked = list(written.benchmark(seed, population.smes).select("brn", "script", "name", "corruption").iter_rows())
+    asked = list(written(seed, population.smes).select("brn", "script", "name", "corruption").iter_rows())
     shops = platforms.shops(World(seed, population, periods(START, 1)))
     asked += list(shops.select("brn", "name_script", "shop_name", "name_corruption").iter_rows())
     truth: dict[str, tuple[str, str]] = {}
@@ -174,7 +174,7 @@ def _measured(seed: int, smes: int) -> dict[str, Counter[str]]:
         truth[f"name {at}"] = (brn, "own_brand" if "own_brand" in corruption else same)
         sources += [Record(f"name {at}", name) for name in names.parse(text)]
     found = defaultdict(list)
-    for compared in linkage.score(sources, enterprises, linkage.frequencies(enterprises)):
+    for compared in linkage.score(sources, enterprises, frequencies(enterprises)):
         found[compared.entity].append(compared)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for entity, (brn, scripts) in truth.items():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from datetime import timedelta
 
 import psycopg
 import pytest
-from sampan import fetch, gate, land, ledger, load, objects, publish, warehouse
+from sampan import alerts, fetch, gate, land, ledger, load, objects, publish, warehouse
 from sampan.contract import load as contract_of
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.settings import settings
@@ -205,7 +206,15 @@ def test_tell_owner_names_every_held_and_refused_delivery_when_asked(partner):
         assert part in str(told.value)
     ((message,),) = partner.sampan.rows("select message from ops.alert")
     assert message in str(told.value)
+    assert message.startswith(f"2 held, for {contract_of(FEED).owner} <")
     ledger.tell_owner(FEED, ledger.now())
+
+
+def test_a_missed_deadline_leaves_word_of_the_run_and_since_when(sampan):
+    asyncio.run(alerts.deadline_missed(FEED, 60, {"dag_run": {"dag_run_id": "run_7"}}))
+    assert sampan.rows("select kind, feed, message from ops.alert") == [
+        ("deadline", FEED, f"ingest__{FEED}: run_7 was not done 60 minutes after it was queued")
+    ]
 
 
 def test_a_step_fails_for_now_and_leaves_the_batch_when_the_object_store_is_away(partner, monkeypatch):

@@ -351,7 +351,7 @@ def test_no_personal_column_of_any_feed_comes_to_anything_that_a_build_and_a_rel
         except PermanentFailure as error:
             returned.append(str(error))
     assert partner.sampan.one("select count(*) from ops.gate_result where build_no is not null") > 50
-    expectations.data_docs(tmp_path / "docs", settings().dsn("builder"))
+    expectations.data_docs(tmp_path / "docs")
 
     assert found_in(everything(settings().dsn("admin")), needles) == set()
     written = [path for path in (*partner.sampan.state.rglob("*"), *(tmp_path / "docs").rglob("*")) if path.is_file()]

@@ -143,7 +143,8 @@ def test_a_replay_is_held_when_its_row_was_discarded_on_its_way(partner, monkeyp
         partner.ingest(FEED)
         held = partner.sampan.batch(FEED)
         assert (held["batch_id"], held["state"], held["problem"]["rule"]) == (batch, "held", "replay.decided")
-        assert quarantine.gate.accept(FEED, DAY, "all the same", "a steward") == 0
+        with pytest.raises(PermanentFailure, match="no rows to let pass of batch"):
+            quarantine.gate.accept(FEED, DAY, "all the same", "a steward")
         assert load.again(FEED) == 1
     assert partner.sampan.rows("select state, resolved_by_batch_id from quarantine.record") == [("discarded", None)]
     assert len(partner.raw(FEED)) == MANY - 1

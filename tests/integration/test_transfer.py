@@ -185,6 +185,36 @@ def test_a_published_table_goes_to_an_object_that_carries_its_hash(sampan):
     assert len(rows_of(body)) == done["rows"] == 50
 
 
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("{folder}/missing/out.csv", "there is no folder"),
+        ("{folder}/file/out.csv", "there is no folder"),
+        ("{folder}", "is there already"),
+        ("s3://no-such-bucket/out.csv", "there is no bucket"),
+        ("s3://NO/out.csv", "bucket"),
+        ("s3:///out.csv", "no name of a bucket"),
+        ("s3://drop-of-tests", "an object is s3://bucket/key"),
+    ],
+)
+def test_nothing_is_in_the_register_when_there_is_nowhere_to_write_to(target, why, sampan, tmp_path):
+    release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
+    transfer.enter(SOUND, "officer")
+    (tmp_path / "file").touch()
+    with pytest.raises(PermanentFailure, match=why):
+        transfer.share(TABLE, RECIPIENT, SOUND.contract_no, target.format(folder=tmp_path), "officer")
+    assert transfer.register() == []
+
+
+def test_a_share_says_what_the_disk_says_when_it_cannot_be_written(sampan, tmp_path):
+    release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
+    transfer.enter(SOUND, "officer")
+    # Not too long itself, but too long as long as it is written.
+    with pytest.raises(PermanentFailure, match="File name too long"):
+        transfer.share(TABLE, RECIPIENT, SOUND.contract_no, str(tmp_path / ("x" * 252)), "officer")
+    assert sampan.rows("select rows, done_at from ops.transfer") == [(50, None)]
+
+
 def test_what_may_have_left_is_in_the_register_when_the_share_died(sampan, tmp_path, monkeypatch):
     release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
     transfer.enter(SOUND, "officer")

@@ -6,6 +6,8 @@ import pytest
 from sampan import linkage, names
 from sampan.linkage import Pair, Record
 
+from tests.written import frequencies
+
 
 def one(text: str) -> names.Name:
     (name,) = names.parse(text)
@@ -94,7 +96,7 @@ def test_aliases_are_of_one_group_in_any_script():
 def _scored(source: str, *enterprises: str, operator: str = "") -> list[Pair]:
     known = [Record(f"9000000{at}", name) for at, text in enumerate(enterprises) for name in names.parse(text)]
     asked = [Record("shop", name, operator) for name in names.parse(source)]
-    return linkage.score(asked, known, linkage.frequencies(known))
+    return linkage.score(asked, known, frequencies(known))
 
 
 @pytest.mark.parametrize(

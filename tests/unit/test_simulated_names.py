@@ -13,6 +13,7 @@ from infra.simulator import names
 from infra.simulator.partners import hktdc, platforms
 from infra.simulator.population import make
 from infra.simulator.world import World, periods, rng
+from tests.written import written
 
 SEED = 20260706
 
@@ -24,16 +25,16 @@ def population():
 
 def test_same_seed_writes_the_same_names(population):
     smes = population.smes.head(300)
-    assert names.benchmark(SEED, smes).equals(names.benchmark(SEED, smes))
-    assert not names.benchmark(SEED + 1, smes).equals(names.benchmark(SEED, smes))
+    assert written(SEED, smes).equals(written(SEED, smes))
+    assert not written(SEED + 1, smes).equals(written(SEED, smes))
 
 
 def test_every_corruption_occurs_and_is_told(population):
-    written = names.benchmark(SEED, population.smes)
+    called = written(SEED, population.smes)
     shops = platforms.shops(World(SEED, population, periods(date(2026, 7, 6), 1)))
     told = Counter(
         (script, kind)
-        for table, column in ((written, "corruption"), (shops, "name_corruption"))
+        for table, column in ((called, "corruption"), (shops, "name_corruption"))
         for script, kinds in table.select(pl.col("script" if column == "corruption" else "name_script"), column).rows()
         for kind in kinds.split(";")
     )

@@ -19,7 +19,6 @@ from typing import Any
 from urllib.parse import quote
 
 import polars as pl
-from sampan.contract import load_all
 
 from infra.simulator import vocabulary as words
 from infra.simulator.partners import csd, registers
@@ -352,13 +351,6 @@ class OpenData:
             & pl.col("brn").str.contains("^[0-9]{8}$")
         )
         return set(changed["brn"])
-
-
-def api_feeds() -> list[str]:
-    """Feeds that these servers answer."""
-    return [
-        feed for feed, contract in load_all().items() if contract.source.kind == "api" and feed != "hkma_exchange_rates"
-    ]
 
 
 def _months_before(month: str, count: int) -> str:
