@@ -32,7 +32,7 @@ def years_of_cover(world: Simulated) -> pl.DataFrame:
 
 
 def question_12(world: Simulated) -> list[tuple[Any, ...]]:
-    """By type of policy, of the years of cover that lie in the history and ended: declared against limit, claims and so on."""
+    """By type of policy, of the years of cover that lie in the history and ended: declared against limit, claims, overdue."""
     begun = min(world.delivered["hkecic_shipments"])
     covers = years_of_cover(world).filter((pl.col("cover_end_on") < world.last) & (pl.col("cover_start_on") >= begun))
     shipments = world.frames["hkecic_shipments"].sort("business_date").unique(["policy_no", "shipment_no"], keep="last")
