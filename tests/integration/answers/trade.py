@@ -198,20 +198,33 @@ def orders(world: Simulated) -> pl.DataFrame:
     return rows
 
 
+def _whole(world: Simulated, column: str) -> pl.Expr:
+    """Whether a day is of a month that the history of orders holds whole."""
+    return pl.col(column) > pl.lit(min(world.delivered["platform_orders"])).dt.month_end()
+
+
 def question_16(world: Simulated) -> Rows:
     rows = orders(world).with_columns(
         pl.when(pl.col("refund_status") == "SUCCESS").then("refund_fee_cny").otherwise(0.0).alias("refunded")
     )
     keys = [pl.col("year"), pl.col("customs_regime")]
-    placed = rows.with_columns(pl.col("created_on").dt.year().alias("year")).group_by(keys)
+    placed = (
+        rows.filter(_whole(world, "created_on"))
+        .with_columns(pl.col("created_on").dt.year().alias("year"))
+        .group_by(keys)
+    )
     placed = placed.agg((pl.col("total_fee_cny") * pl.col("created_rate")).sum().alias("placed"))
     first = pl.col("oid") == pl.col("oid").min().over("platform", "tid")
     paid = rows.drop_nulls("paid_on").with_columns(pl.col("paid_on").dt.year().alias("year"), first.alias("first"))
     # An order counts at its first line.
-    paid = paid.group_by(keys).agg(
-        (pl.col("payment_cny") * pl.col("paid_rate")).sum().alias("paid"),
-        ((pl.col("payment_cny") - pl.col("refunded")) * pl.col("paid_rate")).sum().alias("net"),
-        pl.col("first").sum().alias("orders"),
+    paid = (
+        paid.filter(_whole(world, "paid_on"))
+        .group_by(keys)
+        .agg(
+            (pl.col("payment_cny") * pl.col("paid_rate")).sum().alias("paid"),
+            ((pl.col("payment_cny") - pl.col("refunded")) * pl.col("paid_rate")).sum().alias("net"),
+            pl.col("first").sum().alias("orders"),
+        )
     )
     both = placed.join(paid, on=["year", "customs_regime"]).sort("year", "customs_regime")
     name = pl.col("customs_regime").replace_strict(REGIMES).alias("name")
@@ -225,10 +238,14 @@ def question_21(world: Simulated) -> Rows:
     )
     value, below = pl.col("payment_cny"), pl.col("payment_cny") < LIMIT_HKD
     assert 0 < each.filter(~below).height < each.filter(below).height
-    sums = each.group_by("month").agg(
-        below.sum().alias("count"),
-        value.filter(below).sum().alias("below"),
-        (value.filter(below).sum() / value.sum()).alias("share"),
+    sums = (
+        each.filter(_whole(world, "month"))
+        .group_by("month")
+        .agg(
+            below.sum().alias("count"),
+            value.filter(below).sum().alias("below"),
+            (value.filter(below).sum() / value.sum()).alias("share"),
+        )
     )
     declared = lines(world).filter(EXPORTS & (pl.col("market") == "CN")).group_by("month")
     declared = declared.agg(pl.col("value_hkd").sum().alias("declared"))
