@@ -34,6 +34,10 @@ judged as (
     group by feed
 ),
 
+unmet as (
+    select * from owed where state not in ('arrived', 'accepted')
+),
+
 due_dates as (
     select distinct
         feeds.calendar_days,
@@ -47,24 +51,22 @@ expected as (
         feeds.feed,
         due_dates.business_date,
         batches.feed is not null
-        or coalesce(
-            owed.state in ('arrived', 'accepted'), due_dates.business_date <= judged.through_date, true
-        ) as is_there
+        or (unmet.feed is null and coalesce(due_dates.business_date <= judged.through_date, true)) as is_there
     from feeds
     inner join spans on feeds.feed = spans.feed
     inner join due_dates
         on feeds.calendar_days = due_dates.calendar_days and spans.first_date <= due_dates.business_date
     left join batches on feeds.feed = batches.feed and due_dates.business_date = batches.business_date
     left join judged on feeds.feed = judged.feed
-    left join owed
-        on feeds.feed = owed.feed and due_dates.business_date between owed.business_date and owed.last_date
+    left join unmet
+        on feeds.feed = unmet.feed and due_dates.business_date between unmet.business_date and unmet.last_date
 ),
 
 stuck as (
     select
         feed,
         business_date
-    from owed
+    from unmet
     where state in ('held', 'late_here')
 ),
 
