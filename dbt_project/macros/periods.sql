@@ -29,11 +29,20 @@
     (select {{ month_of('history.first_date') }} from {{ ref('int_feeds__covered') }} as history where history.feed = '{{ feed }}')
 {%- endmacro %}
 
-{#- A predicate: whether what a feed reports of a month may still grow, when what is known is complete up to a day. Declarations
-    are due 14 days after the movement, insured shipments are declared in the month after, orders are refunded for 15 days. -#}
+{#- For how many days after its last one what a feed reports of a month may still grow. Declarations are due 14 days after
+    the movement, insured shipments are declared in the month after, orders are refunded for 15 days. -#}
+{% macro days_to_settle(feed) -%}
+    {{ {'customs_declarations': 14, 'hkecic_shipments': 31, 'platform_orders': 15}[feed] }}
+{%- endmacro %}
+
+{#- A predicate: whether what a feed reports of a month may still grow, when what is known is complete up to a day. -#}
 {% macro month_may_grow(feed, month, complete_date) -%}
-    {%- set days = {'customs_declarations': 14, 'hkecic_shipments': 31, 'platform_orders': 15}[feed] -%}
-    coalesce({{ complete_date }} < {{ dbt.dateadd('day', days, dbt.last_day(month, 'month')) }}, true)
+    coalesce({{ complete_date }} < {{ dbt.dateadd('day', days_to_settle(feed), dbt.last_day(month, 'month')) }}, true)
+{%- endmacro %}
+
+{#- The first day of the last month that may not grow any more, when what is known is complete up to a day. -#}
+{% macro last_settled_month(feed, complete_date) -%}
+    {{ last_whole_month(dbt.dateadd('day', '-' ~ days_to_settle(feed), complete_date)) }}
 {%- endmacro %}
 
 {#- The first day of the last month that is over on a day. -#}

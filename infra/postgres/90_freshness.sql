@@ -266,28 +266,6 @@ inner join ops.open_build using (build_no)
 cross join lateral ops.feed_days(build.judged_at, true) as days;
 comment on view ops.feed_day_built is 'ops.feed_day as the build under way sees it: at the time at which it was begun.';
 
-create or replace view ops.feed_now as
-select
-    feed.feed,
-    feed.partner,
-    case
-        when count(*) filter (where day.state = 'held') > 0 then 'held'
-        when count(*) filter (where day.state = 'late_here') > 0 then 'late_here'
-        when count(*) filter (where day.state = 'late_at_partner') > 0 then 'late_at_partner'
-        when count(*) filter (where day.state = 'arrived') > 0 then 'arrived'
-        else 'not_yet_due'
-    end as state,
-    count(*) filter (where day.state = 'late_at_partner') as days_late_at_partner,
-    count(*) filter (where day.state = 'late_here') as days_late_here,
-    count(*) filter (where day.state = 'held') as days_held,
-    min(day.business_date) filter (where day.state in ('held', 'late_here', 'late_at_partner')) as broken_since,
-    max(day.business_date) filter (where day.state = 'arrived') as last_arrived,
-    min(day.due_at) filter (where day.state = 'not_yet_due') as next_due_at
-from ops.feed
-left join ops.feed_day as day using (feed)
-group by feed.feed, feed.partner;
-comment on view ops.feed_now is 'One row per feed: the worst of its open states now, and how many days are in each.';
-
 create or replace view ops.waiting as
 select feed, business_date, batch_id, received_at, rows_held, problem
 from ops.batch as held
@@ -305,6 +283,30 @@ select feed, business_date, null, received_at, null, problem
 from ops.delivery
 where problem is not null and deleted_at is null and received_at <= ops.known_until();
 comment on view ops.waiting is 'What is held by the gate or was refused at the door, and that no later delivery took the place of.';
+
+create or replace view ops.feed_now as
+select
+    feed.feed,
+    feed.partner,
+    case
+        when count(*) filter (where day.state = 'held') > 0 or feed.feed in (select waiting.feed from ops.waiting) then 'held'
+        when count(*) filter (where day.state = 'late_here') > 0 then 'late_here'
+        when count(*) filter (where day.state = 'late_at_partner') > 0 then 'late_at_partner'
+        when feed.feed not in (select batch.feed from ops.batch) then 'nothing'
+        else 'well'
+    end as state,
+    count(*) filter (where day.state = 'late_at_partner') as days_late_at_partner,
+    count(*) filter (where day.state = 'late_here') as days_late_here,
+    count(*) filter (where day.state = 'held') as days_held,
+    min(day.business_date) filter (where day.state in ('held', 'late_here', 'late_at_partner')) as broken_since,
+    max(day.business_date) filter (where day.state = 'arrived') as last_arrived,
+    min(day.due_at) filter (where day.state = 'not_yet_due') as next_due_at
+from ops.feed
+left join ops.feed_day as day using (feed)
+group by feed.feed, feed.partner;
+comment on view ops.feed_now is
+'One row per feed: the worst of what is open now (held, corrections included; late_here; late_at_partner; nothing when it
+never delivered; else well, as in mart_data_quality), and how many of its days are in each state.';
 
 create or replace view ops.batch_seen as
 select

@@ -259,6 +259,8 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
                     received_at=f"{day + timedelta(days=1)} 11:00+08")  # fmt: skip
     freshness.looked(FEED)
     freshness.looked("funding_applications")
+    # A correction that is refused is held, although its day arrived.
+    publish("hkecic_policies", MONDAY, [{"policy_no": "P"}], received_at=f"{TUESDAY} 07:00+08")
     sampan.deliver("hkecic_policies", MONDAY, f"x.{load('hkecic_policies').source.extension}", b"\x00 this is no table")
     sampan.ingest("hkecic_policies")
     judged(sampan, publish("quality_marks", MONDAY, MARKS), "warning")
@@ -284,7 +286,8 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
         "late_at_partner", True, TUESDAY, date(2026, 7, 8), MONDAY, 1, 2, 2, 2, 2, 0, 0,
     )  # fmt: skip
     assert quality["platform_orders"][:2] == ("nothing", False)
-    assert quality["hkecic_policies"][:3] == ("held", True, MONDAY)
+    assert quality["hkecic_policies"][:3] == ("held", True, TUESDAY)
+    assert dict(sampan.rows("select feed, state from ops.feed_now")) == {feed: row[0] for feed, row in quality.items()}
     ((waiting, asked, failed, named, unmatched, share),) = sampan.rows(
         "select (select sum(waiting_count) from marts.mart_data_quality), expectation_count, failed_expectation_count,"
         " named_count, unmatched_count, unmatched_pct from marts.mart_data_quality where feed = 'quality_marks'",
@@ -311,7 +314,10 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
     assert {row[:2] for row in coverage} == wanted
     assert len(wanted) > 30
     shown = {(mart, feed): tuple(rest) for mart, feed, *rest in coverage}
-    assert shown["mart_sme_trade_monthly", FEED][:3] == ("complete", False, date(2026, 7, 8))
+    assert shown["mart_sme_trade_monthly", FEED][:3] == ("well", False, date(2026, 7, 8))
+    assert {(feed, state) for (_, feed), (state, *_) in shown.items()} <= {
+        (feed, row[0]) for feed, row in quality.items()
+    }
     assert shown["mart_funding_headroom", "funding_applications"][:3] == ("late_at_partner", True, MONDAY)
     assert shown["mart_sme_360", "funding_applications"][3] is None, "a mart is complete when all its feeds are"
 

@@ -1,5 +1,5 @@
--- One row per feed: how far it has come. A day on which another feed of the same calendar delivered and this one did not
--- ends what is complete, unless the contract accepts that nothing comes; so does any delivery that is held, or late here.
+-- One row per feed: how far it has come. A day on which another feed of the same calendar delivered ends what is complete,
+-- where this one owes a delivery that neither came nor is accepted to be nothing; so does any that is held, or late here.
 {{ config(materialized='table') }}
 
 with feeds as (
@@ -22,6 +22,22 @@ spans as (
     group by feed
 ),
 
+owed as (
+    select * from {{ ref('stg_ops__feed_days') }}
+),
+
+judged as (
+    select
+        feed,
+        max(last_date) as through_date
+    from owed
+    group by feed
+),
+
+unmet as (
+    select * from owed where state not in ('arrived', 'accepted')
+),
+
 due_dates as (
     select distinct
         feeds.calendar_days,
@@ -34,19 +50,23 @@ expected as (
     select
         feeds.feed,
         due_dates.business_date,
-        batches.feed is not null or feeds.missing = 'accept' as is_there
+        batches.feed is not null
+        or (unmet.feed is null and coalesce(due_dates.business_date <= judged.through_date, true)) as is_there
     from feeds
     inner join spans on feeds.feed = spans.feed
     inner join due_dates
         on feeds.calendar_days = due_dates.calendar_days and spans.first_date <= due_dates.business_date
     left join batches on feeds.feed = batches.feed and due_dates.business_date = batches.business_date
+    left join judged on feeds.feed = judged.feed
+    left join unmet
+        on feeds.feed = unmet.feed and due_dates.business_date between unmet.business_date and unmet.last_date
 ),
 
 stuck as (
     select
         feed,
         business_date
-    from {{ ref('stg_ops__feed_days') }}
+    from unmet
     where state in ('held', 'late_here')
 ),
 

@@ -1,6 +1,6 @@
 -- One row per cell and sum of a published table, before any is left out: value, enterprises behind it and the greatest of
--- their shares. `*` stands for all rows or columns. The last 24 months; nothing over flows or months is summed, so each series
--- and month is a table by itself.
+-- their shares. `*` stands for all rows or columns. The last 24 months, of those that the history holds whole; nothing over flows or
+-- months is summed, so each series and month is a table by itself. Persons who declare for themselves are no enterprises.
 {{ config(materialized='table') }}
 
 with smes as (
@@ -29,12 +29,12 @@ trade as (
         monthly.value_hkd,
         smes.sme_id,
         coalesce(smes.industry_section, 'unknown') as industry_section,
-        smes.sme_class,
-        smes.number_scheme
+        smes.sme_class
     from monthly
     inner join open_build on monthly.month >= open_build.first_month
     inner join links on monthly.trader_id = links.source_key
-    inner join smes on links.sme_id = smes.sme_id
+    inner join smes on links.sme_id = smes.sme_id and smes.number_scheme <> 'hkid_pseudonym'
+    where monthly.month > {{ first_month('customs_declarations') }}
 ),
 
 contributions as (
@@ -47,8 +47,6 @@ contributions as (
         sme_id,
         1 as value
     from trade
-    -- Persons who declare for themselves are no enterprises.
-    where number_scheme <> 'hkid_pseudonym'
     union all
     select
         'exports' as table_name,
@@ -61,6 +59,8 @@ contributions as (
     from trade
     where flow <> 'import'
     group by flow, month, hs_chapter, market_code, sme_id
+    -- Who declared nothing of value hides nobody.
+    having sum(value_hkd) > 0
 ),
 
 with_sums as (

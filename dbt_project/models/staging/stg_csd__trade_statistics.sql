@@ -1,4 +1,5 @@
--- One row per source, period, measure, flow, code, origin and partner of each batch; values in Hong Kong dollars.
+-- One row per source, period, measure, flow, code, origin and partner of each batch; values in Hong Kong dollars. A figure
+-- whose unit is none that is known here is not available.
 with deliveries as (
     select * from {{ source('raw', 'csd_trade_statistics') }}
 ),
@@ -20,14 +21,13 @@ parsed as (
     select
         righted.*,
         case
-            when figure_text = '-' then 'nil'
-            when coalesce(figure_text, '..') = '..' then 'not_available'
-            else 'reported'
-        end as figure_status,
-        case
             when figure_text = '-' then 0
             when coalesce(figure_text, '..') <> '..' then cast(replace(figure_text, ',', '') as numeric(28, 6))
-        end as figure_number
+        end * case
+            when unit_text = 'HK$ million' then 1000000
+            when unit_text = 'HK$''000' then 1000
+            when figure_text = '-' then 0
+        end as value_hkd
     from righted
 ),
 
@@ -48,11 +48,12 @@ final as (
         parsed.code,
         parsed.origin as origin_iso2_code,
         parsed.partner as partner_iso2_code,
-        parsed.figure_status,
-        case parsed.unit_text
-            when 'HK$ million' then 1000000 * parsed.figure_number
-            when 'HK$''000' then 1000 * parsed.figure_number
-        end as value_hkd,
+        case
+            when parsed.figure_text = '-' then 'nil'
+            when parsed.value_hkd is null then 'not_available'
+            else 'reported'
+        end as figure_status,
+        parsed.value_hkd,
         parsed.unit_text as unit_published,
         parsed.status as maturity,
         parsed.footnote,

@@ -1,7 +1,8 @@
 -- One row per indicator and period, each with its unit: what the E-commerce Development Task Force follows, from the marts of all
--- families. Indicators of a month and of the release day (period as_of) stand in one table and are not to be added up.
+-- families. Indicators of a month and of the release day (period as_of) stand in one table and are not to be added up. Months of
+-- trade and orders that the history holds only in part are left out.
 with trade as (
-    select * from {{ ref('mart_sme_trade_monthly') }}
+    select * from {{ ref('mart_sme_trade_monthly') }} where is_fully_covered
 ),
 
 insured as (
@@ -17,7 +18,7 @@ mirrored as (
 ),
 
 sales as (
-    select * from {{ ref('mart_sales_by_regime') }} where direction = 'into_mainland'
+    select * from {{ ref('mart_sales_by_regime') }} where direction = 'into_mainland' and is_fully_covered
 ),
 
 festivals as (

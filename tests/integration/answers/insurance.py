@@ -32,8 +32,9 @@ def years_of_cover(world: Simulated) -> pl.DataFrame:
 
 
 def question_12(world: Simulated) -> list[tuple[Any, ...]]:
-    """By type of policy, of the years of cover that ended: declared against limit, claims, overdue, e-commerce share."""
-    covers = years_of_cover(world).filter(pl.col("cover_end_on") < world.last)
+    """By type of policy, of the years of cover that lie in the history and ended: declared against limit, claims, overdue."""
+    begun = min(world.delivered["hkecic_shipments"])
+    covers = years_of_cover(world).filter((pl.col("cover_end_on") < world.last) & (pl.col("cover_start_on") >= begun))
     shipments = world.frames["hkecic_shipments"].sort("business_date").unique(["policy_no", "shipment_no"], keep="last")
     shipments = shipments.with_columns(*as_date("shipped_on"), amount("invoice_value_hkd").alias("value"))
     claims = world.frames["hkecic_claims"].group_by("policy_no", "shipment_no").agg(

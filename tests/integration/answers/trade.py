@@ -69,8 +69,8 @@ def lines(world: Simulated) -> pl.DataFrame:
 
 
 def _settled_month(world: Simulated) -> date:
-    """The last month whose declarations were all due before the world's last day."""
-    return (world.last - timedelta(days=15)).replace(day=1) - timedelta(days=1)
+    """Last day of the last month whose declarations were all due by the world's last day, 14 days after it."""
+    return (world.last - timedelta(days=13)).replace(day=1) - timedelta(days=1)
 
 
 def question_1(world: Simulated) -> Rows:
@@ -104,7 +104,7 @@ def _months_back(month: date, count: int) -> date:
 
 
 def question_3(world: Simulated) -> Rows:
-    end = world.last.replace(day=1)
+    end = _settled_month(world).replace(day=1)
     rows = lines(world).filter(EXPORTS & pl.col("month").is_between(_months_back(end, 11), end))
     found = []
     for part in rows.partition_by("trader_id"):
@@ -136,7 +136,7 @@ def question_3(world: Simulated) -> Rows:
 
 
 def question_4(world: Simulated) -> Rows:
-    end, begin = world.last.replace(day=1), world.truth.first
+    end, begin = _settled_month(world).replace(day=1), world.truth.first
     rows = lines(world).filter(EXPORTS)
     found = []
     for part in rows.partition_by("trader_id"):
@@ -198,20 +198,33 @@ def orders(world: Simulated) -> pl.DataFrame:
     return rows
 
 
+def _whole(world: Simulated, column: str) -> pl.Expr:
+    """Whether a day is of a month that the history of orders holds whole."""
+    return pl.col(column) > pl.lit(min(world.delivered["platform_orders"])).dt.month_end()
+
+
 def question_16(world: Simulated) -> Rows:
     rows = orders(world).with_columns(
         pl.when(pl.col("refund_status") == "SUCCESS").then("refund_fee_cny").otherwise(0.0).alias("refunded")
     )
     keys = [pl.col("year"), pl.col("customs_regime")]
-    placed = rows.with_columns(pl.col("created_on").dt.year().alias("year")).group_by(keys)
+    placed = (
+        rows.filter(_whole(world, "created_on"))
+        .with_columns(pl.col("created_on").dt.year().alias("year"))
+        .group_by(keys)
+    )
     placed = placed.agg((pl.col("total_fee_cny") * pl.col("created_rate")).sum().alias("placed"))
     first = pl.col("oid") == pl.col("oid").min().over("platform", "tid")
     paid = rows.drop_nulls("paid_on").with_columns(pl.col("paid_on").dt.year().alias("year"), first.alias("first"))
     # An order counts at its first line.
-    paid = paid.group_by(keys).agg(
-        (pl.col("payment_cny") * pl.col("paid_rate")).sum().alias("paid"),
-        ((pl.col("payment_cny") - pl.col("refunded")) * pl.col("paid_rate")).sum().alias("net"),
-        pl.col("first").sum().alias("orders"),
+    paid = (
+        paid.filter(_whole(world, "paid_on"))
+        .group_by(keys)
+        .agg(
+            (pl.col("payment_cny") * pl.col("paid_rate")).sum().alias("paid"),
+            ((pl.col("payment_cny") - pl.col("refunded")) * pl.col("paid_rate")).sum().alias("net"),
+            pl.col("first").sum().alias("orders"),
+        )
     )
     both = placed.join(paid, on=["year", "customs_regime"]).sort("year", "customs_regime")
     name = pl.col("customs_regime").replace_strict(REGIMES).alias("name")
@@ -225,10 +238,14 @@ def question_21(world: Simulated) -> Rows:
     )
     value, below = pl.col("payment_cny"), pl.col("payment_cny") < LIMIT_HKD
     assert 0 < each.filter(~below).height < each.filter(below).height
-    sums = each.group_by("month").agg(
-        below.sum().alias("count"),
-        value.filter(below).sum().alias("below"),
-        (value.filter(below).sum() / value.sum()).alias("share"),
+    sums = (
+        each.filter(_whole(world, "month"))
+        .group_by("month")
+        .agg(
+            below.sum().alias("count"),
+            value.filter(below).sum().alias("below"),
+            (value.filter(below).sum() / value.sum()).alias("share"),
+        )
     )
     declared = lines(world).filter(EXPORTS & (pl.col("market") == "CN")).group_by("month")
     declared = declared.agg(pl.col("value_hkd").sum().alias("declared"))
@@ -243,8 +260,17 @@ def question_22(world: Simulated) -> Rows:
     # Of the month in which the history begins nobody knows whether it is whole.
     before = monthly.filter(pl.col("month") > world.truth.first.replace(day=1))
     before = before.with_columns(pl.col("month").dt.offset_by("1y")).rename({"cny": "old_cny", "hkd": "old_hkd"})
-    both = monthly.join(before, on=["month", "platform"])
-    both = both.with_columns((pl.col("cny") * pl.col("old_hkd") / pl.col("old_cny")).alias("constant"))
+    both = monthly.join(before, on=["month", "platform"], how="full", coalesce=True)
+    rate = pl.col("old_hkd").sum().over("month") / pl.col("old_cny").sum().over("month")
+    both = both.with_columns(pl.coalesce(pl.col("old_hkd") / pl.col("old_cny"), rate).alias("rate")).fill_null(0)
+    both = both.with_columns((pl.col("cny") * pl.col("rate")).alias("constant"))
+    # Orders are refunded for 15 days, and months of which a rate was not published yet are left out.
+    published = pl.lit(world.frames["hkma_exchange_rates"].drop_nulls("cny")["end_of_day"].max())
+    last_day = pl.col("month").dt.month_end()
+    begun = pl.lit(world.truth.first.replace(day=1)).dt.offset_by("1y")
+    both = both.filter(
+        (pl.col("month") > begun) & (last_day + timedelta(days=15) <= world.last) & (last_day <= published)
+    )
     hkd, old, constant = (pl.col(name).sum() for name in ("hkd", "old_hkd", "constant"))
     sums = both.group_by("month").agg(
         hkd, (100 * (hkd / old - 1)).alias("growth"), (100 * (constant / old - 1)).alias("trade"),

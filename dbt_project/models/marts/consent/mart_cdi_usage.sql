@@ -4,6 +4,11 @@ with changes as (
     select * from {{ ref('int_consents__versioned') }} where is_current
 ),
 
+-- A person may revoke a consent here before the feed tells of it.
+revoked as (
+    select * from {{ ref('int_consents__current') }} where revoked_at is not null
+),
+
 requests as (
     select * from {{ ref('int_financing__decided') }}
 ),
@@ -22,10 +27,18 @@ consents_monthly as (
         scopes like '%trade_declaration%' as with_trade_declarations,
         sum(case when status = 'granted' then 1 else 0 end) as consents_given_count,
         sum(case when status = 'renewed' then 1 else 0 end) as consents_renewed_count,
-        sum(case when status = 'revoked' then 1 else 0 end) as consents_revoked_count,
         sum(case when status = 'expired' then 1 else 0 end) as consents_expired_count
     from changes
     group by {{ month_of(hong_kong_date('status_at')) }}, scopes like '%trade_declaration%'
+),
+
+revoked_monthly as (
+    select
+        {{ month_of(hong_kong_date('revoked_at')) }} as month,
+        scopes like '%trade_declaration%' as with_trade_declarations,
+        count(*) as consents_revoked_count
+    from revoked
+    group by {{ month_of(hong_kong_date('revoked_at')) }}, scopes like '%trade_declaration%'
 ),
 
 requests_monthly as (
@@ -55,6 +68,11 @@ months as (
     select
         month,
         with_trade_declarations
+    from revoked_monthly
+    union distinct
+    select
+        month,
+        with_trade_declarations
     from requests_monthly
 ),
 
@@ -64,7 +82,7 @@ final as (
         months.with_trade_declarations,
         cast(coalesce(consents_monthly.consents_given_count, 0) as bigint) as consents_given_count,
         cast(coalesce(consents_monthly.consents_renewed_count, 0) as bigint) as consents_renewed_count,
-        cast(coalesce(consents_monthly.consents_revoked_count, 0) as bigint) as consents_revoked_count,
+        cast(coalesce(revoked_monthly.consents_revoked_count, 0) as bigint) as consents_revoked_count,
         cast(coalesce(consents_monthly.consents_expired_count, 0) as bigint) as consents_expired_count,
         cast(coalesce(requests_monthly.request_count, 0) as bigint) as request_count,
         cast(coalesce(requests_monthly.approved_count, 0) as bigint) as approved_count,
@@ -87,6 +105,10 @@ final as (
         on
             months.month = consents_monthly.month
             and months.with_trade_declarations = consents_monthly.with_trade_declarations
+    left join revoked_monthly
+        on
+            months.month = revoked_monthly.month
+            and months.with_trade_declarations = revoked_monthly.with_trade_declarations
     left join requests_monthly
         on
             months.month = requests_monthly.month

@@ -1,7 +1,7 @@
 -- One row per consent and kind of data that it names: features of the enterprise that gave it, for the bank that it names.
 -- Columns of other kinds of data are empty. Banks read only here, under row-level security that asks for the consent at the
--- moment of reading. The last 12 months end with the month of the release day; those of declared trade with the last whole one,
--- so that they compare with the 12 before.
+-- moment of reading. The last 12 months end with the month of the release day; those of declared trade with the last one whose
+-- declarations were all due, so that they compare with the 12 before, those of payments with the last one summarised.
 {{ config(post_hook='{{ read_under_consent() }}') }}
 
 with consents as (
@@ -33,12 +33,29 @@ open_build as (
     from {{ ref('stg_ops__open_build') }}
 ),
 
+settled as (
+    select
+        {{ last_settled_month('customs_declarations', 'coalesce(' ~ last_complete_date(['customs_declarations']) ~ ', as_of_date)') }}
+            as last_month
+    from open_build
+),
+
 declared as (
     select
-        {{ last_whole_month('coalesce(last_complete_date, first_date)') }} as last_month,
-        {{ month_of('first_date') }} as history_month
-    from {{ ref('int_feeds__covered') }}
-    where feed = 'customs_declarations'
+        last_month,
+        -- The first month of the history may have begun without us.
+        coalesce({{ first_month('customs_declarations') }} <= {{ dbt.dateadd('month', -24, 'last_month') }}, false)
+            as knows_prior_12m
+    from settled
+),
+
+summaries as (
+    select * from {{ ref('int_epayments__versioned') }} where is_current
+),
+
+summarised as (
+    select cast({{ dbt.dateadd('month', -11, 'max(month_start)') }} as date) as first_month
+    from summaries
 ),
 
 trade as (
@@ -49,9 +66,7 @@ trade as (
         monthly.counterparty_country_code as market_code,
         monthly.hs_chapter,
         monthly.value_hkd,
-        monthly.month > {{ dbt.dateadd('month', -12, 'declared.last_month') }} as is_last_12m,
-        -- The first month of the history may have begun without us.
-        declared.history_month <= {{ dbt.dateadd('month', -24, 'declared.last_month') }} as knows_prior_12m
+        monthly.month > {{ dbt.dateadd('month', -12, 'declared.last_month') }} as is_last_12m
     from {{ ref('int_trade__monthly') }} as monthly
     inner join links on links.source = 'number' and monthly.trader_id = links.source_key
     inner join declared
@@ -67,8 +82,7 @@ trade_totals as (
         sum(case when direction = 'export' and not is_last_12m then value_hkd else 0 end) as export_value_prior_12m_hkd,
         sum(case when direction = 'import' and is_last_12m then value_hkd else 0 end) as import_value_12m_hkd,
         count(distinct case when direction = 'export' and is_last_12m then month end) as export_month_count,
-        max(case when direction = 'export' then month end) as last_export_month,
-        max(case when knows_prior_12m then 1 else 0 end) = 1 as knows_prior_12m
+        max(case when direction = 'export' then month end) as last_export_month
     from trade
     group by sme_id
 ),
@@ -119,10 +133,9 @@ payments as (
         sum(summaries.payment_count) as epayment_count_12m,
         sum(summaries.refund_hkd) / nullif(sum(summaries.amount_hkd), 0) as epayment_refund_share,
         count(distinct summaries.month_start) as epayment_month_count
-    from {{ ref('int_epayments__versioned') }} as summaries
+    from summaries
     inner join links on links.source = 'number' and summaries.brn = links.source_key
-    inner join open_build on summaries.month_start >= open_build.first_month
-    where summaries.is_current
+    inner join summarised on summaries.month_start >= summarised.first_month
     group by links.sme_id, summaries.provider
 ),
 
@@ -205,11 +218,15 @@ final as (
         granted.valid_to as consent_valid_to,
         cast(case when granted.shows_trade then coalesce(trade_totals.export_value_12m_hkd, 0) end as numeric(20, 2))
             as export_value_12m_hkd,
-        cast(case when granted.shows_trade then coalesce(trade_totals.export_value_prior_12m_hkd, 0) end as numeric(20, 2))
-            as export_value_prior_12m_hkd,
         cast(
             case
-                when granted.shows_trade and trade_totals.knows_prior_12m and trade_totals.export_value_prior_12m_hkd > 0
+                when granted.shows_trade and declared.knows_prior_12m
+                    then coalesce(trade_totals.export_value_prior_12m_hkd, 0)
+            end as numeric(20, 2)
+        ) as export_value_prior_12m_hkd,
+        cast(
+            case
+                when granted.shows_trade and declared.knows_prior_12m and trade_totals.export_value_prior_12m_hkd > 0
                     then trade_totals.export_value_12m_hkd / trade_totals.export_value_prior_12m_hkd - 1
             end as numeric(20, 4)
         ) as export_growth,
@@ -249,6 +266,7 @@ final as (
         open_build.build_no as release_no
     from granted
     cross join open_build
+    cross join declared
     inner join smes on granted.sme_id = smes.sme_id
     left join trade_totals on granted.sme_id = trade_totals.sme_id
     left join market_shares on granted.sme_id = market_shares.sme_id

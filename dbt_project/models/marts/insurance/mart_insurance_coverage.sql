@@ -143,6 +143,10 @@ final as (
         cast(totals.claims_paid_hkd as numeric(20, 2)) as claims_paid_hkd,
         cast(totals.recovered_hkd as numeric(20, 2)) as recovered_hkd,
         {{ month_may_grow('hkecic_shipments', 'totals.month', 'open_build.last_complete_date') }} as is_provisional,
+        coalesce(
+            totals.month > {{ first_month('customs_declarations') }} and totals.month > {{ first_month('hkecic_shipments') }},
+            false
+        ) as is_fully_covered,
         open_build.last_complete_date,
         cast('policyholders' as text) as coverage_note,
         open_build.build_no as release_no

@@ -20,6 +20,10 @@ links as (
     select * from {{ ref('int_sme__linked') }} where source = 'number'
 ),
 
+history as (
+    select first_date from {{ ref('int_feeds__covered') }} where feed = 'hkecic_shipments'
+),
+
 open_build as (
     select
         build_no,
@@ -71,8 +75,10 @@ measured as (
         coalesce(claimed.claimed_hkd, 0) as claimed_hkd,
         coalesce(claimed.claims_paid_hkd, 0) as claims_paid_hkd,
         coalesce(claimed.recovered_hkd, 0) as recovered_hkd,
-        coalesce(declared.declared_value_hkd, 0) * covers.premium_rate_pct / 100 as premium_hkd
+        coalesce(declared.declared_value_hkd, 0) * covers.premium_rate_pct / 100 as premium_hkd,
+        coalesce(covers.cover_start_on >= history.first_date, false) as is_fully_covered
     from covers
+    left join history on history.first_date is not null
     left join declared on covers.policy_no = declared.policy_no and covers.cover_start_on = declared.cover_start_on
     left join claimed on covers.policy_no = claimed.policy_no and covers.cover_start_on = claimed.cover_start_on
     left join links on covers.brn = links.source_key
@@ -106,10 +112,11 @@ final as (
             case when measured.premium_hkd > 0 then (measured.claims_paid_hkd - measured.recovered_hkd) / measured.premium_hkd end
             as numeric(20, 4)
         ) as claims_ratio,
-        measured.shipment_count > 0 as is_used,
+        case when measured.shipment_count > 0 or measured.is_fully_covered then measured.shipment_count > 0 end as is_used,
         coalesce(
             open_build.last_complete_date < {{ dbt.dateadd('month', 12, 'measured.cover_end_on') }}, true
         ) as is_provisional,
+        measured.is_fully_covered,
         open_build.last_complete_date,
         cast('shipments within a year of cover' as text) as coverage_note,
         open_build.build_no as release_no

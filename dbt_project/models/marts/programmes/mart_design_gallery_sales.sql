@@ -31,7 +31,8 @@ monthly as (
         sum(daily.units_returned) as units_returned,
         sum(coalesce(daily.sales_hkd, daily.sales_cny * rates.hkd_per_cny)) as sales_hkd,
         sum(coalesce(daily.returns_hkd, daily.returns_cny * rates.hkd_per_cny)) as returns_hkd,
-        max(case when daily.sales_hkd is null and ({{ awaits_rate('rates', 'daily.day') }}) then 1 else 0 end) as awaits_rate
+        max(case when daily.sales_hkd is null and ({{ awaits_rate('rates', 'daily.day') }}) then 1 else 0 end) as awaits_rate,
+        count(coalesce(daily.sales_hkd, daily.sales_cny * rates.hkd_per_cny)) < count(*) as lacks_rate
     from daily
     inner join links on daily.supplier_brn = links.source_key
     left join rates on {{ in_force_on('rates', 'daily.day') }}
@@ -51,7 +52,7 @@ final as (
         cast(monthly.sales_hkd - monthly.returns_hkd as numeric(20, 2)) as net_hkd,
         coalesce(open_build.last_complete_date < {{ dbt.last_day('monthly.month', 'month') }}, true)
         or monthly.awaits_rate = 1
-        or monthly.sales_hkd is null as is_provisional,
+        or monthly.lacks_rate as is_provisional,
         open_build.last_complete_date,
         open_build.build_no as release_no
     from monthly

@@ -12,14 +12,8 @@ covered as (
     select * from {{ ref('int_feeds__covered') }}
 ),
 
-owed as (
-    select
-        feed,
-        count(case when state = 'late_at_partner' then 1 end) as late_at_partner_count,
-        count(case when state = 'late_here' then 1 end) as late_here_count,
-        count(case when state = 'held' then 1 end) as held_count
-    from {{ ref('stg_ops__feed_days') }}
-    group by feed
+quality as (
+    select * from {{ ref('mart_data_quality') }}
 ),
 
 open_build as (
@@ -35,18 +29,12 @@ by_feed as (
         covered.first_date,
         covered.last_date,
         covered.last_complete_date,
-        case
-            when covered.first_date is null then 'nothing'
-            when owed.held_count > 0 then 'held'
-            when owed.late_here_count > 0 then 'late_here'
-            when owed.late_at_partner_count > 0 then 'late_at_partner'
-            else 'complete'
-        end as state,
-        coalesce(owed.held_count + owed.late_here_count + owed.late_at_partner_count, 0) as missing_delivery_count
+        quality.state,
+        quality.held_count + quality.late_here_count + quality.late_at_partner_count as missing_delivery_count
     from made_from
     inner join feeds on made_from.feed = feeds.feed
     left join covered on made_from.feed = covered.feed
-    left join owed on made_from.feed = owed.feed
+    inner join quality on made_from.feed = quality.feed
 ),
 
 final as (
@@ -57,7 +45,7 @@ final as (
         by_feed.first_date,
         by_feed.last_date,
         by_feed.last_complete_date,
-        cast(by_feed.state as text) as state,
+        by_feed.state,
         cast(by_feed.missing_delivery_count as integer) as missing_delivery_count,
         coalesce(
             by_feed.last_complete_date

@@ -18,14 +18,12 @@ bands as (
     select * from {{ ref('reconciliation_bands') }} where reconciliation = 'insured_exports'
 ),
 
--- Days as numbers such as 20260331.
+-- The first day as a number such as 20260331.
 coverage as (
     select
         last_complete_date,
         10000 * extract(year from first_date) + 100 * extract(month from first_date) + extract(day from first_date)
-            as first_day,
-        10000 * extract(year from last_complete_date) + 100 * extract(month from last_complete_date)
-        + extract(day from last_complete_date) as last_complete_day
+            as first_day
     from {{ ref('int_feeds__covered') }}
     where feed = 'hkecic_shipments'
 ),
@@ -86,7 +84,9 @@ compared as (
         case
             when coalesce(coverage.first_day > 10000 * (published.financial_year - 1) + 401, true)
                 then 'before_first_shipments'
-            when coalesce(coverage.last_complete_day < 10000 * published.financial_year + 430, true)
+            when {{ month_may_grow(
+                'hkecic_shipments', "cast(concat(published.financial_year, '-03-01') as date)", 'coverage.last_complete_date'
+            ) }}
                 then 'shipments_still_due'
             else 'comparable'
         end as comparability

@@ -28,7 +28,9 @@ published as (
         code as hs_chapter,
         sum(case when flow = 'total_export' then value_hkd end) as published_export_hkd,
         sum(case when flow = 're_export' then value_hkd end) as published_re_export_hkd,
-        max(case when flow = 'total_export' and figure_status = 'not_available' then 1 else 0 end) = 1 as is_not_available,
+        max(case when flow = 'total_export' and value_hkd is null then 1 else 0 end) = 1 as is_not_available,
+        max(case when flow in ('total_export', 're_export') and value_hkd is null then 1 else 0 end) = 1
+            as is_re_export_not_available,
         max(case when maturity = 'p' then 1 else 0 end) = 1 as is_marked_provisional
     from statistics
     group by month_start, code
@@ -72,7 +74,7 @@ cells as (
                 then coalesce(published.published_export_hkd, 0)
         end as published_export_hkd,
         case
-            when published_months.month is not null and not coalesce(published.is_not_available, false)
+            when published_months.month is not null and not coalesce(published.is_re_export_not_available, false)
                 then coalesce(published.published_re_export_hkd, 0)
         end as published_re_export_hkd,
         case when reported_months.month is not null then coalesce(reported.value_usd, 0) end as mirror_import_usd,

@@ -9,7 +9,7 @@ bulk as (
 ),
 
 statistics as (
-    select * from {{ ref('int_csd__statistics_versioned') }} where is_current and figure_status <> 'not_available'
+    select * from {{ ref('int_csd__statistics_versioned') }} where is_current
 ),
 
 bands as (
@@ -69,7 +69,8 @@ declared as (
     from declared_flows
 ),
 
--- Each figure is rounded to its unit: half a unit for each is the most that rounding can account for.
+-- Each figure is rounded to its unit: half a unit for each is the most that rounding can account for. Where one figure is not
+-- available, neither is the sum.
 published as (
     select
         published_source,
@@ -88,7 +89,7 @@ published as (
         flow,
         'merchandise' as goods,
         min(unit_published) as published_unit,
-        sum(value_hkd) as published_hkd,
+        case when count(value_hkd) = count(*) then sum(value_hkd) end as published_hkd,
         500.0 * count(*) as rounding_hkd,
         max(case when maturity = 'p' then 1 else 0 end) = 1 as is_marked_provisional
     from statistics
@@ -122,6 +123,7 @@ publication_months as (
         published_source,
         month
     from published
+    where published_hkd is not null
 ),
 
 expected as (
@@ -143,9 +145,15 @@ matched as (
     select
         expected.*,
         published.published_unit,
-        case when expected.is_out then coalesce(published.published_hkd, 0) end as published_hkd,
-        case when expected.is_out then coalesce(published.rounding_hkd, 0) end as rounding_hkd,
-        case when expected.is_out then coalesce(published.is_marked_provisional, false) else true end as is_marked_provisional
+        case when published.month is not null then published.published_hkd when expected.is_out then 0 end as published_hkd,
+        case
+            when published.published_hkd is not null then published.rounding_hkd
+            when published.month is null and expected.is_out then 0
+        end as rounding_hkd,
+        case
+            when published.month is not null then published.is_marked_provisional or published.published_hkd is null
+            else not expected.is_out
+        end as is_marked_provisional
     from expected
     left join published
         on

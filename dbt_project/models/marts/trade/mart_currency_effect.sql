@@ -1,5 +1,6 @@
 -- One row per month and platform: what was paid in yuan, worth at the HKMA rates of its days and at what the yuan of the same
--- month of the year before were worth, so that growth in Hong Kong dollars parts into trade and currency.
+-- month of the year before were worth, so that growth in Hong Kong dollars parts into trade and currency. A platform has a row
+-- with 0 in a month in which it sold nothing, if it did a year before.
 
 with daily as (
     select * from {{ ref('int_orders__daily') }}
@@ -37,18 +38,69 @@ monthly as (
     group by {{ month_of('by_day.day') }}, by_day.platform
 ),
 
+year_before as (
+    select
+        cast({{ dbt.dateadd('month', 12, 'monthly.month') }} as date) as month,
+        monthly.platform,
+        monthly.paid_cny,
+        monthly.paid_hkd
+    from monthly
+    where monthly.month > {{ first_month('platform_orders') }}
+),
+
+-- What a platform that sold nothing the year before is compared at.
+year_before_rates as (
+    select
+        month,
+        sum(paid_hkd) / nullif(sum(paid_cny), 0) as hkd_per_cny
+    from year_before
+    where paid_hkd is not null
+    group by month
+),
+
+spine as (
+    select
+        month,
+        platform
+    from monthly
+    union distinct
+    select
+        year_before.month,
+        year_before.platform
+    from year_before
+    inner join open_build on year_before.month <= open_build.last_complete_date
+),
+
+filled as (
+    select
+        spine.month,
+        spine.platform,
+        coalesce(monthly.paid_cny, 0) as paid_cny,
+        case when monthly.month is null then 0 else monthly.paid_hkd end as paid_hkd,
+        case
+            when monthly.awaits_rate = 1 or (monthly.month is not null and monthly.paid_hkd is null) then 1 else 0
+        end as awaits_rate,
+        case
+            when year_before.month is not null then year_before.paid_cny
+            when spine.month > {{ dbt.dateadd('month', 12, first_month('platform_orders')) }} then 0
+        end as year_before_paid_cny,
+        case
+            when year_before.month is not null then year_before.paid_hkd
+            when spine.month > {{ dbt.dateadd('month', 12, first_month('platform_orders')) }} then 0
+        end as year_before_paid_hkd,
+        coalesce(year_before.paid_hkd / nullif(year_before.paid_cny, 0), year_before_rates.hkd_per_cny) as constant_rate
+    from spine
+    left join monthly on spine.month = monthly.month and spine.platform = monthly.platform
+    left join year_before on spine.month = year_before.month and spine.platform = year_before.platform
+    left join year_before_rates on spine.month = year_before_rates.month
+),
+
 compared as (
     select
-        monthly.*,
-        before.paid_cny as year_before_paid_cny,
-        before.paid_hkd as year_before_paid_hkd,
-        monthly.paid_cny * before.paid_hkd / nullif(before.paid_cny, 0) as constant_rate_hkd
-    from monthly
-    left join monthly as before
-        on
-            monthly.platform = before.platform
-            and monthly.month = {{ dbt.dateadd('month', 12, 'before.month') }}
-            and {{ first_month('platform_orders') }} < before.month
+        filled.*,
+        filled.paid_cny * filled.constant_rate as constant_rate_hkd,
+        max(filled.awaits_rate) over (partition by filled.month) as month_awaits_rate
+    from filled
 ),
 
 final as (
@@ -67,8 +119,7 @@ final as (
         ) as growth_constant_rate_pct,
         cast(compared.paid_hkd - compared.constant_rate_hkd as numeric(20, 2)) as currency_effect_hkd,
         {{ month_may_grow('platform_orders', 'compared.month', 'open_build.last_complete_date') }}
-        or compared.awaits_rate = 1
-        or compared.paid_hkd is null as is_provisional,
+        or compared.month_awaits_rate = 1 as is_provisional,
         open_build.last_complete_date,
         cast('shops that share their data' as text) as coverage_note,
         open_build.build_no as release_no

@@ -1,5 +1,6 @@
--- One row per exporting enterprise and period (each calendar year, and the 12 months up to the last whole one): how its
--- exports spread over markets and HKHS chapters. The Herfindahl-Hirschman index is the sum of squared shares: 1 is all in one.
+-- One row per exporting enterprise and period (each calendar year, and the 12 months up to the last one whose
+-- declarations were all due): how its exports spread over markets and HKHS chapters. The Herfindahl-Hirschman index is the sum
+-- of squared shares: 1 is all in one.
 {{ config(indexes=[{'columns': ['period_kind', 'period_end']}]) }}
 
 with exports as (
@@ -8,7 +9,8 @@ with exports as (
 
 known_until as (
     select
-        {{ last_whole_month('coalesce(' ~ last_complete_date(['customs_declarations']) ~ ', as_of_date)') }} as month
+        {{ last_settled_month('customs_declarations', 'coalesce(' ~ last_complete_date(['customs_declarations']) ~ ', as_of_date)') }}
+            as month
     from {{ ref('stg_ops__open_build') }}
 ),
 

@@ -1,5 +1,6 @@
 -- One row per enterprise that ever declared an export: since when, until when, and whether it came back in the first and in
--- the second year after its first month. What came before the platform's history is not known: see is_first_month_certain.
+-- the second year after its first month. What came before the platform's history is not known: see is_first_month_certain. A
+-- month counts as one without export once its declarations were all due.
 
 with exports as (
     select distinct
@@ -18,7 +19,8 @@ smes as (
 
 known_until as (
     select
-        {{ last_whole_month('coalesce(' ~ last_complete_date(['customs_declarations']) ~ ', as_of_date)') }} as month
+        {{ last_settled_month('customs_declarations', 'coalesce(' ~ last_complete_date(['customs_declarations']) ~ ', as_of_date)') }}
+            as month
     from {{ ref('stg_ops__open_build') }}
 ),
 

@@ -30,6 +30,7 @@ final as (
         {{ month_may_grow('platform_orders', month_of('parcels.day'), 'max(open_build.last_complete_date)') }}
         or max(case when {{ awaits_rate('rates', 'parcels.day') }} then 1 else 0 end) = 1
         or count(parcels.hkd_per_cny) < count(*) as is_provisional,
+        coalesce({{ month_of('parcels.day') }} > {{ first_month('platform_orders') }}, false) as is_fully_covered,
         max(open_build.last_complete_date) as last_complete_date,
         cast('shops that share their data' as text) as coverage_note,
         max(open_build.build_no) as release_no

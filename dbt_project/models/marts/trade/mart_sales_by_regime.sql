@@ -66,6 +66,7 @@ final as (
         {{ month_may_grow('platform_orders', 'priced.month', 'max(open_build.last_complete_date)') }}
         or max(priced.awaits_rate) = 1
         or count(priced.hkd_per_cny) < count(*) as is_provisional,
+        coalesce(priced.month > {{ first_month('platform_orders') }}, false) as is_fully_covered,
         max(open_build.last_complete_date) as last_complete_date,
         cast('shops that share their data' as text) as coverage_note,
         max(open_build.build_no) as release_no
