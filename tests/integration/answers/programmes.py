@@ -40,7 +40,8 @@ def reached(world: Simulated) -> dict[str, set[str]]:
     )  # fmt: skip
     granted = statuses.filter(pl.col("status").is_in(GRANTED))
     emf = pl.col("programme") == "emf"
-    shops = taking_part(world).with_columns(shop_key()).join(linked(world, "shop"), on="source_key")
+    begun = taking_part(world).filter(pl.col("first_day") <= world.last)
+    shops = begun.with_columns(shop_key()).join(linked(world, "shop"), on="source_key")
     by_number = {
         "bud": granted.filter(~emf)["brn"], "emf": granted.filter(emf)["brn"],
         "hkecic": world.frames["hkecic_policies"]["brn"],
