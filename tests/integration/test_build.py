@@ -69,6 +69,11 @@ BATCHES: dict[str, tuple[str, str, str, str | None, list[dict[str, Any]]]] = {
         {"declaration_no": "DDDDDDDD03", "value_hkd": 40},
         {"declaration_no": "DDDDDDDD04", "line_no": 1, "value_hkd": 50},
     ]),
+    # What changed since "rates before": that of 7 July came after its day, that of 20 July was taken back.
+    "rates": ("hkma_exchange_rates", "2026-07-21", "2026-07-22 18:00", None, [
+        {"end_of_day": "2026-07-03", "cny": "1.1"}, {"end_of_day": "2026-07-07", "cny": "1.2"},
+        {"end_of_day": "2026-07-20", "cny": None},
+    ]),
     # Declaration 1 is amended: into June, and with one line; declaration 3 too.
     "amended": ("customs_declarations", "2026-07-07", "2026-07-08 08:00", None, [
         {"declaration_no": "DDDDDDDD01", "version": 2, "value_hkd": 11, "movement_date": "2026-06-30"},
@@ -109,6 +114,8 @@ BATCHES: dict[str, tuple[str, str, str, str | None, list[dict[str, Any]]]] = {
     ]),
     "placed": ("platform_orders", "2026-07-06", "2026-07-07 04:00", None, [
         {"oid": "1000000001", "tid": "1", "created_at": "2026-07-06 23:00", "modified_at": "2026-07-06 23:00"},
+        {"oid": "1000000002", "tid": "2", "created_at": "2026-07-20 10:00", "modified_at": "2026-07-20 10:00",
+         "paid_at": "2026-07-20 10:00", "status": "WAIT_SELLER_SEND_GOODS"},
     ]),
     "paid": ("platform_orders", "2026-07-07", "2026-07-10 04:00", None, [
         {"oid": "1000000001", "tid": "1", "created_at": "2026-07-06 23:00", "modified_at": "2026-07-07 01:00",
@@ -126,11 +133,15 @@ BATCHES: dict[str, tuple[str, str, str, str | None, list[dict[str, Any]]]] = {
     ]),
     # The change is taken back: the day is delivered again, empty.
     "policies unchanged": ("hkecic_policies", "2026-07-07", "2026-07-09 08:00", None, []),
+    "rates before": ("hkma_exchange_rates", "2026-07-20", "2026-07-21 18:00", None, [
+        {"end_of_day": "2026-07-03", "cny": "1.1"}, {"end_of_day": "2026-07-07", "cny": None},
+        {"end_of_day": "2026-07-20", "cny": "1.3"},
+    ]),
 }  # fmt: skip
 FORWARDS = list(BATCHES)
 ORDERS = {
     "every other one": [FORWARDS[0::2], FORWARDS[1::2]],
-    "backwards": [FORWARDS[:8:-1], FORWARDS[8::-1]],
+    "backwards": [FORWARDS[:9:-1], FORWARDS[9::-1]],
 }
 
 
@@ -194,6 +205,12 @@ def _current_rows_are_right(sampan: Sampan) -> None:
     assert rows("day::text, placed_cny, paid_cny, refunded_cny", "int_orders__daily") == [
         ("2026-07-06", 100, 0, 0),
         ("2026-07-07", 0, 90, 90),
+        ("2026-07-20", 100, 90, 0),
+    ]
+    priced = "day::text, hkd_per_cny, below_cny"
+    assert rows(priced, "int_orders__parcels") == [
+        ("2026-07-07", Decimal("1.2"), 90),
+        ("2026-07-20", Decimal("1.2"), 90),
     ]
 
 
