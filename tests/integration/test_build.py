@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -493,6 +495,54 @@ def test_a_build_begins_without_what_an_unfinished_one_left(sampan):
         connection.execute("create view build.a_view_of_it as select * from build.mart_of_before")
     build.run("staging")
     assert sampan.rows("select relname from pg_class where relnamespace = 'build'::regnamespace") == []
+
+
+def test_a_build_derives_all_anew_when_a_seed_of_its_tables_changed(sampan, tmp_path, monkeypatch):
+    seeds = tmp_path / "seeds"
+    shutil.copytree(build.SEEDS, seeds)
+    monkeypatch.setattr(build, "SEEDS", seeds)
+
+    def begins_anew(name: str) -> bool:
+        publish("customs_declarations", "2026-07-06", [{"declaration_no": name}])
+        with build.lock() as connection:
+            begun = build._begin(connection, force=False, full_refresh=False)
+        assert begun is not None
+        return begun.full_refresh
+
+    def ends(state: str) -> None:
+        sampan.rows("update ops.build set state = %s, problem = '{}' where state = 'open' returning 1", state)
+
+    assert not begins_anew("DDDDDDDD01")
+    ends("released")
+    (seeds / "size_classes.csv").write_text("no table that stays reads this one")
+    assert not begins_anew("DDDDDDDD02")
+    ends("released")
+    with (seeds / "gold_codes.csv").open("a") as file:
+        file.write("71081300,another,test\n")
+    # Until a release was made with it: the tables of a build that failed may be half derived.
+    assert begins_anew("DDDDDDDD03")
+    ends("failed")
+    assert begins_anew("DDDDDDDD04")
+    ends("released")
+    assert not begins_anew("DDDDDDDD05")
+
+
+def test_the_seeds_of_tables_that_stay_are_those_that_incremental_models_read():
+    models = {path.stem: path.read_text() for path in build.PROJECT.glob("models/**/*.sql")}
+
+    def seeds_of(text: str) -> set[str]:
+        named = set(re.findall(r"ref\('(\w+)'\)", text))
+        views = [models[name] for name in named if "materialized='view'" in models.get(name, "")]
+        return {name for name in named if name not in models}.union(*map(seeds_of, views))
+
+    lasting = [
+        path.read_text()
+        for folder in ("identity", "intermediate")
+        for path in build.PROJECT.glob(f"models/{folder}/*.sql")
+        if "materialized=" not in path.read_text()
+    ]
+    assert len(lasting) > 20
+    assert set().union(*map(seeds_of, lasting)) == set(build.LASTING_SEEDS)
 
 
 def test_families_of_marts_that_end_together_complete_the_build(sampan):
