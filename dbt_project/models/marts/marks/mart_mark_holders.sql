@@ -67,7 +67,7 @@ online as (
 final as (
     select
         smes.sme_id,
-        smes.sme_class,
+        {{ declarant_class('smes') }} as sme_class,
         exports.sme_id is not null as is_exporter,
         online.sme_id is not null as is_merchant,
         coalesce(marks.has_company_mark, false) as has_company_mark,

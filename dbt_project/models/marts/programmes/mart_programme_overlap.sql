@@ -39,7 +39,7 @@ exports as (
 reached as (
     select
         smes.sme_id,
-        smes.sme_class,
+        {{ declarant_class('smes') }} as sme_class,
         smes.is_sme,
         smes.industry_section,
         coalesce(programmes.bud_project_count, 0) > 0 as has_bud,
