@@ -70,7 +70,7 @@ def question_10(world: Simulated) -> list[tuple[Any, ...]]:
 def valid_marks(world: Simulated) -> pl.DataFrame:
     """The certificates that are valid on the last day."""
     entries = world.frames["quality_marks"].sort("status_at").with_columns(as_date("valid_from", "valid_to"))
-    entries = entries.filter(pl.col("valid_from") <= world.last)
+    entries = entries.filter((pl.col("valid_from") <= world.last) | (pl.col("status") != "valid"))
     newest = entries.unique(["scheme", "certificate_no"], keep="last", maintain_order=True)
     return newest.filter(pl.col("status") == "valid", pl.col("valid_to").fill_null(world.last) >= world.last)
 
