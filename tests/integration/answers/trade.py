@@ -28,7 +28,7 @@ COUNTRIES = {"111": "US", "612": "TW", "617": "KR", "621": "JP", "631": "CN", "6
 def enterprises(world: Simulated) -> pl.DataFrame:
     """Main business of each number on the register as it stands: section and size class."""
     rows = world.frames["business_register"].unique(["brn", "branch_no"], keep="last", maintain_order=True)
-    rows = rows.sort(pl.col("status") != "live", "branch_no").unique("brn", keep="first", maintain_order=True)
+    rows = rows.sort("branch_no").unique("brn", keep="first", maintain_order=True)
     size = pl.col("persons_engaged").cast(pl.Int64)
     made = pl.col("industry_section") == "C"
     label = (
