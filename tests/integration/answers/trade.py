@@ -45,7 +45,8 @@ def lines(world: Simulated) -> pl.DataFrame:
         pl.col("movement_date").str.to_date(),
         pl.col("value_hkd").cast(pl.Float64),
     )
-    rows = rows.with_columns(pl.col("lodged_on").min().over("declaration_no").alias("first_lodged_on"))
+    first = pl.col("lodged_on").filter(pl.col("version") == 1).last().over("declaration_no")
+    rows = rows.with_columns(first.alias("first_lodged_on"))
     rows = rows.filter(pl.col("version") == pl.col("version").max().over("declaration_no"))
     rows = rows.join(enterprises(world), on="trader_id", how="left")
     imported = pl.col("form_type").str.starts_with("1")
@@ -165,7 +166,7 @@ def question_5(world: Simulated) -> Rows:
     rows = lines(world).filter(pl.col("month") <= _settled_month(world))
     # Amending leaves the header alone, so any line tells of its declaration.
     each = rows.unique("declaration_no").with_columns(
-        (pl.col("first_lodged_on") > pl.col("movement_date") + pl.duration(days=14)).alias("late"),
+        (pl.col("first_lodged_on") > pl.col("movement_date") + pl.duration(days=14)).fill_null(False).alias("late"),
         (pl.col("version") > 1).alias("amended"),
         pl.col("agent_brn").is_not_null().alias("agent"),
     )
