@@ -18,6 +18,8 @@ comment on table ops.build is 'One row per dbt run that derives marts; its numbe
 comment on column ops.build.state is 'as_known: the marts of an earlier knowledge date, beside the builds that become releases.';
 comment on column ops.build.as_of_date is 'Greatest business date among the batches that this build and those before it took in.';
 comment on column ops.build.full_refresh is 'Whether the persistent tables are derived anew from all published batches.';
+alter table ops.build add column if not exists seeds_sha256 text;
+comment on column ops.build.seeds_sha256 is 'SHA-256 of the seeds that persistent tables rest on; with another one they are derived anew.';
 
 create table if not exists ops.build_batch (
     build_no bigint not null references ops.build,

@@ -6,6 +6,7 @@ be left and taken up again at any step, and takes in what was published since wh
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -37,6 +38,9 @@ BEFORE: dict[str, Callable[[psycopg.Connection[Any], str], object]] = {
 }
 # Share of all published rows from which on a build derives its persistent tables anew instead of merging into them.
 MOSTLY = 0.5
+# Seeds that persistent tables are derived with: what such a table says of batches taken in long ago rests on their content.
+SEEDS = PROJECT / "seeds"
+LASTING_SEEDS = ("customs_regimes", "declaration_exemptions", "gold_codes")
 # What a database says when it is away or busy rather than at odds with a model.
 AWAY = ("could not connect", "connection to server", "server closed the connection", "terminating connection",
         "deadlock detected", "lock timeout", "the database system is", "is in other hands")  # fmt: skip
@@ -138,9 +142,13 @@ def _begin(connection: psycopg.Connection[Any], force: bool, full_refresh: bool)
             drop_relations(connection, "build")
             connection.execute(
                 "update ops.build set state = 'open', built_at = null, judged_at = ops.now(),"
-                " full_refresh = full_refresh or %s,"
+                " full_refresh = full_refresh or %s, seeds_sha256 = %s,"
                 " as_of_date = (select max(business_date) from ops.batches_built) where build_no = %s",
-                [full_refresh or _mostly_new(connection) or _keeps_deleted(connection), build_no],
+                [
+                    full_refresh or _mostly_new(connection) or _keeps_deleted(connection) or _seeds_changed(connection),
+                    _seeds_sha256(),
+                    build_no,
+                ],
             )
         return current(connection)
 
@@ -162,6 +170,19 @@ def _keeps_deleted(connection: psycopg.Connection[Any]) -> bool:
         " where full_refresh and state = 'released'), '-infinity'))"
     )
     return bool(connection.execute(query).fetchone()[0])  # type: ignore[index]
+
+
+def _seeds_sha256() -> str:
+    return hashlib.sha256(b"".join((SEEDS / f"{seed}.csv").read_bytes() for seed in LASTING_SEEDS)).hexdigest()
+
+
+def _seeds_changed(connection: psycopg.Connection[Any]) -> bool:
+    """Whether persistent tables rest on a seed that has another content than the newest release was made with."""
+    query = (
+        "select coalesce((select seeds_sha256 from ops.build where state = 'released' order by build_no desc limit 1) <> %s,"
+        " false)"
+    )
+    return bool(connection.execute(query, [_seeds_sha256()]).fetchone()[0])  # type: ignore[index]
 
 
 def fail(connection: psycopg.Connection[Any], build_no: int, problem: Problem) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,6 +71,11 @@ BATCHES: dict[str, tuple[str, str, str, str | None, list[dict[str, Any]]]] = {
         {"declaration_no": "DDDDDDDD03", "value_hkd": 40},
         {"declaration_no": "DDDDDDDD04", "line_no": 1, "value_hkd": 50},
     ]),
+    # What changed since "rates before": that of 7 July came after its day, that of 20 July was taken back.
+    "rates": ("hkma_exchange_rates", "2026-07-21", "2026-07-22 18:00", None, [
+        {"end_of_day": "2026-07-03", "cny": "1.1"}, {"end_of_day": "2026-07-07", "cny": "1.2"},
+        {"end_of_day": "2026-07-20", "cny": None},
+    ]),
     # Declaration 1 is amended: into June, and with one line; declaration 3 too.
     "amended": ("customs_declarations", "2026-07-07", "2026-07-08 08:00", None, [
         {"declaration_no": "DDDDDDDD01", "version": 2, "value_hkd": 11, "movement_date": "2026-06-30"},
@@ -109,6 +116,8 @@ BATCHES: dict[str, tuple[str, str, str, str | None, list[dict[str, Any]]]] = {
     ]),
     "placed": ("platform_orders", "2026-07-06", "2026-07-07 04:00", None, [
         {"oid": "1000000001", "tid": "1", "created_at": "2026-07-06 23:00", "modified_at": "2026-07-06 23:00"},
+        {"oid": "1000000002", "tid": "2", "created_at": "2026-07-20 10:00", "modified_at": "2026-07-20 10:00",
+         "paid_at": "2026-07-20 10:00", "status": "WAIT_SELLER_SEND_GOODS"},
     ]),
     "paid": ("platform_orders", "2026-07-07", "2026-07-10 04:00", None, [
         {"oid": "1000000001", "tid": "1", "created_at": "2026-07-06 23:00", "modified_at": "2026-07-07 01:00",
@@ -126,11 +135,15 @@ BATCHES: dict[str, tuple[str, str, str, str | None, list[dict[str, Any]]]] = {
     ]),
     # The change is taken back: the day is delivered again, empty.
     "policies unchanged": ("hkecic_policies", "2026-07-07", "2026-07-09 08:00", None, []),
+    "rates before": ("hkma_exchange_rates", "2026-07-20", "2026-07-21 18:00", None, [
+        {"end_of_day": "2026-07-03", "cny": "1.1"}, {"end_of_day": "2026-07-07", "cny": None},
+        {"end_of_day": "2026-07-20", "cny": "1.3"},
+    ]),
 }  # fmt: skip
 FORWARDS = list(BATCHES)
 ORDERS = {
     "every other one": [FORWARDS[0::2], FORWARDS[1::2]],
-    "backwards": [FORWARDS[:8:-1], FORWARDS[8::-1]],
+    "backwards": [FORWARDS[:9:-1], FORWARDS[9::-1]],
 }
 
 
@@ -194,6 +207,12 @@ def _current_rows_are_right(sampan: Sampan) -> None:
     assert rows("day::text, placed_cny, paid_cny, refunded_cny", "int_orders__daily") == [
         ("2026-07-06", 100, 0, 0),
         ("2026-07-07", 0, 90, 90),
+        ("2026-07-20", 100, 90, 0),
+    ]
+    priced = "day::text, hkd_per_cny, below_cny"
+    assert rows(priced, "int_orders__parcels") == [
+        ("2026-07-07", Decimal("1.2"), 90),
+        ("2026-07-20", Decimal("1.2"), 90),
     ]
 
 
@@ -476,6 +495,54 @@ def test_a_build_begins_without_what_an_unfinished_one_left(sampan):
         connection.execute("create view build.a_view_of_it as select * from build.mart_of_before")
     build.run("staging")
     assert sampan.rows("select relname from pg_class where relnamespace = 'build'::regnamespace") == []
+
+
+def test_a_build_derives_all_anew_when_a_seed_of_its_tables_changed(sampan, tmp_path, monkeypatch):
+    seeds = tmp_path / "seeds"
+    shutil.copytree(build.SEEDS, seeds)
+    monkeypatch.setattr(build, "SEEDS", seeds)
+
+    def begins_anew(name: str) -> bool:
+        publish("customs_declarations", "2026-07-06", [{"declaration_no": name}])
+        with build.lock() as connection:
+            begun = build._begin(connection, force=False, full_refresh=False)
+        assert begun is not None
+        return begun.full_refresh
+
+    def ends(state: str) -> None:
+        sampan.rows("update ops.build set state = %s, problem = '{}' where state = 'open' returning 1", state)
+
+    assert not begins_anew("DDDDDDDD01")
+    ends("released")
+    (seeds / "size_classes.csv").write_text("no table that stays reads this one")
+    assert not begins_anew("DDDDDDDD02")
+    ends("released")
+    with (seeds / "gold_codes.csv").open("a") as file:
+        file.write("71081300,another,test\n")
+    # Until a release was made with it: the tables of a build that failed may be half derived.
+    assert begins_anew("DDDDDDDD03")
+    ends("failed")
+    assert begins_anew("DDDDDDDD04")
+    ends("released")
+    assert not begins_anew("DDDDDDDD05")
+
+
+def test_the_seeds_of_tables_that_stay_are_those_that_incremental_models_read():
+    models = {path.stem: path.read_text() for path in build.PROJECT.glob("models/**/*.sql")}
+
+    def seeds_of(text: str) -> set[str]:
+        named = set(re.findall(r"ref\('(\w+)'\)", text))
+        views = [models[name] for name in named if "materialized='view'" in models.get(name, "")]
+        return {name for name in named if name not in models}.union(*map(seeds_of, views))
+
+    lasting = [
+        path.read_text()
+        for folder in ("identity", "intermediate")
+        for path in build.PROJECT.glob(f"models/{folder}/*.sql")
+        if "materialized=" not in path.read_text()
+    ]
+    assert len(lasting) > 20
+    assert set().union(*map(seeds_of, lasting)) == set(build.LASTING_SEEDS)
 
 
 def test_families_of_marts_that_end_together_complete_the_build(sampan):

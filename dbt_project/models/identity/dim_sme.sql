@@ -1,4 +1,5 @@
--- One row per enterprise that any feed has shown. Whether it is an SME is known only where the register knows its size.
+-- One row per enterprise that any feed has shown. Whether it is an SME is known only where the register knows its size. Of one
+-- with several numbers the register says what it has under the number that survived, or else under another of them.
 {{
     config(
         schema='build',
@@ -19,6 +20,10 @@ numbers as (
     where sme_id not in (select survivors.sme_id from survivors)
 ),
 
+links as (
+    select * from {{ ref('int_sme__linked') }} where source = 'number'
+),
+
 register as (
     select * from {{ ref('int_register__versioned') }} where is_current
 ),
@@ -34,8 +39,18 @@ open_build as (
 branches as (
     select
         register.*,
-        row_number() over (partition by brn order by case when status = 'live' then 0 else 1 end, branch_no) as position
+        links.sme_id,
+        row_number() over (
+            partition by links.sme_id
+            order by
+                case when numbers.number is null then 1 else 0 end,
+                -- Branch 000 is the main business, and ends with the enterprise, whatever is left of a branch.
+                register.branch_no,
+                register.brn
+        ) as position
     from register
+    inner join links on register.brn = links.source_key
+    left join numbers on register.brn = numbers.number
 ),
 
 main_businesses as (
@@ -69,7 +84,7 @@ final as (
         open_build.build_no as release_no
     from numbers
     cross join open_build
-    left join main_businesses on numbers.number = main_businesses.brn
+    left join main_businesses on numbers.sme_id = main_businesses.sme_id
     left join size_classes
         on
             main_businesses.industry_group = size_classes.industry_group

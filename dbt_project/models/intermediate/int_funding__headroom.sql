@@ -1,6 +1,6 @@
 -- One row per SME, scheme and period in which neither its grants nor a rule changed, changes of rules that are to come
 -- included. An SME that never applied has the period of the release day only. A terminated project counts with what was paid
--- to it.
+-- to it. Between two Easy BUD applications lie some months, counted from the receipt of the first, whatever becomes of it.
 {{ config(materialized='table', indexes=[{'columns': ['sme_id']}]) }}
 
 with statuses as (
@@ -78,6 +78,49 @@ steps as (
     from standings
 ),
 
+easy_applications as (
+    select
+        links.sme_id,
+        statuses.received_on,
+        row_number() over (partition by statuses.application_no order by statuses.status_at desc) as recency
+    from statuses
+    inner join links on statuses.brn = links.source_key
+    inner join open_build on {{ hong_kong_date('statuses.status_at') }} <= open_build.as_of_date
+    where statuses.programme = 'bud_easy'
+),
+
+easy_waits as (
+    select
+        easy_applications.sme_id,
+        easy_applications.received_on,
+        rule_periods.valid_from as rule_from,
+        rule_periods.valid_to as rule_to,
+        cast(
+            {{ dbt.dateadd(
+                'month', 'rule_periods.bud_easy_months_between_applications', 'easy_applications.received_on'
+            ) }} as date
+        ) as over_on
+    from easy_applications
+    inner join rule_periods on rule_periods.scheme = 'bud' and rule_periods.bud_easy_months_between_applications is not null
+    where easy_applications.recency = 1
+),
+
+-- How long to wait is a matter of the rule in force on the day, as all else is, and not of that of the first receipt.
+easy_steps as (
+    select
+        sme_id,
+        received_on as changed_on,
+        received_on as easy_received_on
+    from easy_waits
+    union distinct
+    select
+        sme_id,
+        over_on as changed_on,
+        cast(null as date) as easy_received_on
+    from easy_waits
+    where over_on >= rule_from and (rule_to is null or over_on <= rule_to)
+),
+
 applicants as (
     select distinct
         sme_id,
@@ -119,8 +162,19 @@ all_steps as (
         changed_on,
         granted_hkd,
         in_force_hkd,
-        project_count
+        project_count,
+        cast(null as date) as easy_received_on
     from steps
+    union all
+    select
+        sme_id,
+        'bud' as scheme,
+        changed_on,
+        0 as granted_hkd,
+        0 as in_force_hkd,
+        0 as project_count,
+        easy_received_on
+    from easy_steps
     union all
     select
         applicants.sme_id,
@@ -128,7 +182,8 @@ all_steps as (
         rule_starts.changed_on,
         0 as granted_hkd,
         0 as in_force_hkd,
-        0 as project_count
+        0 as project_count,
+        cast(null as date) as easy_received_on
     from applicants
     inner join rule_starts on applicants.scheme = rule_starts.scheme
     union all
@@ -138,7 +193,8 @@ all_steps as (
         current_starts.changed_on,
         0 as granted_hkd,
         0 as in_force_hkd,
-        0 as project_count
+        0 as project_count,
+        cast(null as date) as easy_received_on
     from enterprises
     cross join current_starts
     left join applicants on enterprises.sme_id = applicants.sme_id and current_starts.scheme = applicants.scheme
@@ -152,7 +208,8 @@ changes as (
         all_steps.changed_on,
         sum(all_steps.granted_hkd) as granted_hkd,
         sum(all_steps.in_force_hkd) as in_force_hkd,
-        sum(all_steps.project_count) as project_count
+        sum(all_steps.project_count) as project_count,
+        max(all_steps.easy_received_on) as easy_received_on
     from all_steps
     group by all_steps.sme_id, all_steps.scheme, all_steps.changed_on
 ),
@@ -167,7 +224,8 @@ running as (
         ) as valid_to,
         sum(granted_hkd) over (partition by sme_id, scheme order by changed_on) as granted_hkd,
         sum(in_force_hkd) over (partition by sme_id, scheme order by changed_on) as in_force_hkd,
-        sum(project_count) over (partition by sme_id, scheme order by changed_on) as project_count
+        sum(project_count) over (partition by sme_id, scheme order by changed_on) as project_count,
+        max(easy_received_on) over (partition by sme_id, scheme order by changed_on) as easy_received_on
     from changes
 ),
 
@@ -185,7 +243,13 @@ ruled as (
         rule_periods.bud_general_application_cap_hkd,
         rule_periods.bud_easy_application_cap_hkd,
         rule_periods.bud_ecommerce_easy_application_cap_hkd,
-        rule_periods.emf_application_cap_hkd
+        rule_periods.emf_application_cap_hkd,
+        coalesce(
+            running.valid_from < {{ dbt.dateadd(
+                'month', 'rule_periods.bud_easy_months_between_applications', 'running.easy_received_on'
+            ) }},
+            false
+        ) as awaits_easy
     from running
     left join applicants on running.sme_id = applicants.sme_id and running.scheme = applicants.scheme
     left join rule_periods
@@ -209,7 +273,9 @@ final as (
             when bud_general_application_cap_hkd is not null then least(bud_general_application_cap_hkd, headroom_hkd)
         end as bud_general_headroom_hkd,
         case
-            when bud_easy_application_cap_hkd is not null then least(bud_easy_application_cap_hkd, headroom_hkd)
+            when bud_easy_application_cap_hkd is null then null
+            when awaits_easy then 0
+            else least(bud_easy_application_cap_hkd, headroom_hkd)
         end as bud_easy_headroom_hkd,
         case
             when bud_ecommerce_easy_application_cap_hkd is not null then least(bud_ecommerce_easy_application_cap_hkd, headroom_hkd)

@@ -35,8 +35,8 @@ in_force as (
         periods.valid_to,
         rules.value,
         case
-            when rules.rule = 'application_cap_hkd' then {{ dbt.concat(["rules.programme", "'_'", "rules.rule"]) }}
-            else rules.rule
+            when rules.programme = 'all' then rules.rule
+            else {{ dbt.concat(["rules.programme", "'_'", "rules.rule"]) }}
         end as rule
     from periods
     inner join rules on periods.scheme = rules.scheme and {{ in_force_on('rules', 'periods.valid_from') }}
@@ -54,6 +54,8 @@ final as (
         max(case when rule = 'initial_payment_pct' then value end) as initial_payment_pct,
         max(case when rule = 'bud_general_application_cap_hkd' then value end) as bud_general_application_cap_hkd,
         max(case when rule = 'bud_easy_application_cap_hkd' then value end) as bud_easy_application_cap_hkd,
+        cast(max(case when rule = 'bud_easy_months_between_applications' then value end) as integer)
+            as bud_easy_months_between_applications,
         max(case when rule = 'bud_ecommerce_easy_application_cap_hkd' then value end)
             as bud_ecommerce_easy_application_cap_hkd,
         max(case when rule = 'emf_application_cap_hkd' then value end) as emf_application_cap_hkd

@@ -20,8 +20,8 @@ newest as (
         row_number() over (
             partition by statuses.scheme, statuses.certificate_no
             order by
-                -- A renewal entered ahead of its term leaves the term before it in place.
-                case when statuses.valid_from <= open_build.as_of_date then 0 else 1 end,
+                -- A renewal entered ahead of its term leaves the term before it in place; a withdrawal of either ends it.
+                case when statuses.status = 'valid' and statuses.valid_from > open_build.as_of_date then 1 else 0 end,
                 statuses.status_at desc
         ) as recency
     from statuses

@@ -9,22 +9,28 @@ open_build as (
     select * from {{ ref('stg_ops__open_build') }}
 ),
 
--- Rates are delivered again every day: only those are new that no earlier build had alike.
+-- Rates are delivered again every day: only those are new that no earlier build had alike. One may come later than its day, or go.
 changed_rates as (
     select rates.end_of_day
     from rates
     left join {{ source('ops', 'batches_to_build') }} as to_build on rates.batch_id = to_build.batch_id
     group by rates.end_of_day
     having max(rates.build_no) = (select open_build.build_no from open_build)
-        and (count(*) = count(to_build.batch_id) or min(rates.hkd_per_cny) < max(rates.hkd_per_cny))
+        and (
+            count(*) = count(to_build.batch_id)
+            or min(rates.hkd_per_cny) < max(rates.hkd_per_cny)
+            or count(rates.hkd_per_cny) between 1 and count(*) - 1
+        )
 ),
 
+-- Until the day before the next rate, whether there is one of the day itself or not.
 changed_days as (
     select
-        periods.valid_from,
-        periods.valid_to
-    from {{ ref('int_rates__periods') }} as periods
-    inner join changed_rates on periods.valid_from = changed_rates.end_of_day
+        changed_rates.end_of_day as valid_from,
+        cast({{ dbt.dateadd('day', -1, 'min(periods.valid_from)') }} as date) as valid_to
+    from changed_rates
+    left join {{ ref('int_rates__periods') }} as periods on changed_rates.end_of_day < periods.valid_from
+    group by changed_rates.end_of_day
 ),
 
 daily as (

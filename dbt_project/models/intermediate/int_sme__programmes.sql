@@ -59,6 +59,8 @@ reached as (
         on
             links.source = 'shop'
             and links.source_key = {{ dbt.concat(["participants.platform", "':'", "participants.store_id"]) }}
+    -- Merchants join weeks ahead.
+    inner join open_build on participants.first_day <= open_build.as_of_date
     group by links.sme_id
     union all
     select

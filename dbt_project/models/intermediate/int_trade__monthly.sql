@@ -60,14 +60,22 @@ amended_declarations as (
     where version > 1
 ),
 
--- Whether a declaration was late is a matter of its first version.
+-- Whether a declaration was late is a matter of its first version, and not known without it.
 first_lodgements as (
     select
         all_versions.declaration_no,
-        min(all_versions.lodged_at) as lodged_at
+        all_versions.lodged_at,
+        row_number() over (
+            partition by all_versions.declaration_no
+            order by
+                all_versions.business_date desc,
+                all_versions.received_at desc,
+                all_versions.batch_id desc,
+                all_versions.line_no asc
+        ) as recency
     from all_versions
     inner join amended_declarations on all_versions.declaration_no = amended_declarations.declaration_no
-    group by all_versions.declaration_no
+    where all_versions.version = 1
 ),
 
 marked as (
@@ -77,11 +85,14 @@ marked as (
         substring(touched_lines.hkhs_code, 1, 2) as hs_chapter,
         gold_codes.hkhs_code is not null as is_gold,
         case when touched_lines.line_no = coalesce(declarations_without_line_1.line_no, 1) then 1 else 0 end as declarations,
-        {{ hong_kong_date('coalesce(first_lodgements.lodged_at, touched_lines.lodged_at)') }} as first_lodged_on
+        {{ hong_kong_date(
+            'case when touched_lines.version = 1 then touched_lines.lodged_at else first_lodgements.lodged_at end'
+        ) }} as first_lodged_on
     from touched_lines
     left join declarations_without_line_1
         on touched_lines.declaration_no = declarations_without_line_1.declaration_no
-    left join first_lodgements on touched_lines.declaration_no = first_lodgements.declaration_no
+    left join first_lodgements
+        on touched_lines.declaration_no = first_lodgements.declaration_no and first_lodgements.recency = 1
     left join gold_codes on touched_lines.hkhs_code = gold_codes.hkhs_code
 ),
 

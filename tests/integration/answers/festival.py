@@ -55,9 +55,10 @@ def taking_part(world: Simulated) -> pl.DataFrame:
     days = pl.DataFrame(FESTIVALS, schema=["event_id", "first_day", "last_day"], orient="row")
     listed = world.frames["festival_participants"].sort("business_date")
     listed = listed.unique(["event_id", "merchant_no", "platform"], keep="last").filter(pl.col("status") == "joined")
-    listed = listed.select("event_id", "merchant_no", "platform", "store_id").join(days, on="event_id")
+    listed = listed.select("event_id", "merchant_no", "platform", "store_id", "joined_on").join(days, on="event_id")
     first = pl.col("first_day").min().over("merchant_no")
-    return listed.with_columns((pl.col("first_day") == first).alias("is_new"))
+    listed = listed.with_columns((pl.col("first_day") == first).alias("is_new")).sort("joined_on", "merchant_no")
+    return listed.unique(["event_id", "platform", "store_id"], keep="last").drop("joined_on")
 
 
 def question_13(world: Simulated) -> list[tuple[Any, ...]]:
@@ -110,6 +111,7 @@ def question_14(world: Simulated) -> list[tuple[Any, ...]]:
     known_from -= timedelta(days=2 if known_from.weekday() == 0 else 0)
     for event, first, last in FESTIVALS:
         shops = taking_part(world).filter(pl.col("event_id") == event)
+        shops = shops.join(lines, on=["platform", "store_id"], how="semi")
         own = lines.join(shops, on=["platform", "store_id"], how="semi")
         for measure, on, value in (
             ("net", "paid_on", pl.col("payment") - pl.col("refund")),

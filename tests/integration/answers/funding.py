@@ -31,7 +31,7 @@ def _register(world: Any) -> pl.DataFrame:
     """Main business of each number as the register has it at the end, with its size class."""
     rows = world.frames["business_register"].sort("business_date", maintain_order=True)
     rows = rows.unique(["brn", "branch_no"], keep="last", maintain_order=True)
-    main = rows.sort(pl.col("status") != "live", "branch_no").unique("brn", keep="first", maintain_order=True)
+    main = rows.sort("branch_no").unique("brn", keep="first", maintain_order=True)
     persons = pl.col("persons_engaged")
     manufacturing = pl.col("industry_section") == "C"
     size = (

@@ -37,10 +37,15 @@ def question_12(world: Simulated) -> list[tuple[Any, ...]]:
     covers = years_of_cover(world).filter((pl.col("cover_end_on") < world.last) & (pl.col("cover_start_on") >= begun))
     shipments = world.frames["hkecic_shipments"].sort("business_date").unique(["policy_no", "shipment_no"], keep="last")
     shipments = shipments.with_columns(*as_date("shipped_on"), amount("invoice_value_hkd").alias("value"))
-    claims = world.frames["hkecic_claims"].group_by("policy_no", "shipment_no").agg(
-        amount("amount_paid_hkd").fill_null(0).max().alias("paid"),
-        amount("amount_recovered_hkd").fill_null(0).max().alias("recovered"),
+    statuses = world.frames["hkecic_claims"].sort("status_on", "business_date")
+    claims = statuses.group_by("claim_no", maintain_order=True).agg(
+        pl.col("policy_no", "shipment_no").last(),
+        *(
+            amount(f"amount_{name}_hkd").drop_nulls().last().fill_null(0).alias(name)
+            for name in ("paid", "recovered")
+        ),
     )  # fmt: skip
+    claims = claims.group_by("policy_no", "shipment_no").agg(pl.col("paid", "recovered").sum())
     declared = covers.join(shipments, on="policy_no").filter(
         pl.col("shipped_on").is_between("cover_start_on", "cover_end_on")
     )
@@ -52,6 +57,7 @@ def question_12(world: Simulated) -> list[tuple[Any, ...]]:
     used = declared.select("policy_no", "cover_start_on", "policy_type").unique().group_by("policy_type").len("used")
     sums = declared.group_by("policy_type").agg(
         pl.col("value", "paid", "recovered", "premium").sum(),
+        (pl.col("paid") - pl.col("recovered")).filter(pl.col("premium").is_not_null()).sum().alias("lost"),
         pl.col("value").filter(online).sum().alias("online"),
         pl.col("value").filter(overdue).sum().alias("overdue"),
         overdue.sum().alias("reports"),
@@ -64,7 +70,7 @@ def question_12(world: Simulated) -> list[tuple[Any, ...]]:
         (
             row["policy_type"], row["years"], row["used"], row["value"], row["limit"],
             round(row["value"] / row["limit"], 4), row["paid"],
-            round((row["paid"] - row["recovered"]) / row["premium"], 4), row["reports"],
+            round(row["lost"] / row["premium"], 4), row["reports"],
             round(row["overdue"] / row["value"], 4), round(row["online"] / row["value"], 4),
         )
         for row in types.iter_rows(named=True)

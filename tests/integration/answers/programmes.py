@@ -9,6 +9,7 @@ import polars as pl
 
 from tests.integration.answers.festival import in_hkd, order_lines, taking_part
 from tests.integration.answers.insurance import amount, as_date
+from tests.integration.answers.trade import SMES, enterprises
 from tests.integration.answers.who import linked, shop_key
 from tests.integration.world import Simulated
 
@@ -40,7 +41,8 @@ def reached(world: Simulated) -> dict[str, set[str]]:
     )  # fmt: skip
     granted = statuses.filter(pl.col("status").is_in(GRANTED))
     emf = pl.col("programme") == "emf"
-    shops = taking_part(world).with_columns(shop_key()).join(linked(world, "shop"), on="source_key")
+    begun = taking_part(world).filter(pl.col("first_day") <= world.last)
+    shops = begun.with_columns(shop_key()).join(linked(world, "shop"), on="source_key")
     by_number = {
         "bud": granted.filter(~emf)["brn"], "emf": granted.filter(emf)["brn"],
         "hkecic": world.frames["hkecic_policies"]["brn"],
@@ -52,8 +54,10 @@ def reached(world: Simulated) -> dict[str, set[str]]:
 def question_10(world: Simulated) -> list[tuple[Any, ...]]:
     """By group of programmes: enterprises, those of them that export, and what they exported."""
     programmes, exported = reached(world), dict(exports(world).iter_rows())
+    sized = enterprises(world).filter(pl.col("sme_class").is_in(SMES))
+    smes = linked(world, "number").join(sized, left_on="source_key", right_on="trader_id")["sme_id"]
     groups: dict[str, list[str]] = {}
-    for sme in set(linked(world, "number")["sme_id"]):
+    for sme in set(smes):
         among = [name for name, members in programmes.items() if sme in members]
         group = "none" if not among else "several" if len(among) > 1 else f"{among[0]}_only"
         groups.setdefault(group, []).append(sme)
@@ -66,7 +70,7 @@ def question_10(world: Simulated) -> list[tuple[Any, ...]]:
 def valid_marks(world: Simulated) -> pl.DataFrame:
     """The certificates that are valid on the last day."""
     entries = world.frames["quality_marks"].sort("status_at").with_columns(as_date("valid_from", "valid_to"))
-    entries = entries.filter(pl.col("valid_from") <= world.last)
+    entries = entries.filter((pl.col("valid_from") <= world.last) | (pl.col("status") != "valid"))
     newest = entries.unique(["scheme", "certificate_no"], keep="last", maintain_order=True)
     return newest.filter(pl.col("status") == "valid", pl.col("valid_to").fill_null(world.last) >= world.last)
 
@@ -100,9 +104,12 @@ def online_sales(world: Simulated) -> pl.DataFrame:
 
 def question_15(world: Simulated) -> list[tuple[Any, ...]]:
     """Exporters and merchants, by scope of the mark: how many hold one; sales of holders and others, and refunds."""
-    marks, shops = holders(world), online_sales(world)
+    firms = linked(world, "number").filter(~pl.col("source_key").str.starts_with("p"))
+    marks, shops = holders(world), online_sales(world).join(firms, on="sme_id", how="semi")
     populations = {
-        "exporters": exports(world).select("sme_id", pl.col("exports").alias("sales"), pl.lit(None).alias("refunds")),
+        "exporters": exports(world)
+        .join(firms, on="sme_id", how="semi")
+        .select("sme_id", pl.col("exports").alias("sales"), pl.lit(None).alias("refunds")),
         "merchants": shops.select("sme_id", pl.col("payment").alias("sales"), pl.col("refund").alias("refunds")),
     }
     answers = []

@@ -13,6 +13,7 @@ Rows = list[tuple[Any, ...]]
 SIZES = ("micro", "small", "medium", "large", "unknown")
 EXPORTS = pl.col("direction") == "export"
 PARCELS, LIMIT_HKD = "9610", 4000
+SMES = ("micro", "small", "medium")
 REGIMES = {
     "0110": "General trade",
     "1210": "Bonded e-commerce in pilot cities",
@@ -24,10 +25,10 @@ REGIMES = {
 COUNTRIES = {"111": "US", "612": "TW", "617": "KR", "621": "JP", "631": "CN", "633": "VN", "693": "IN", "697": "SG"}
 
 
-def _enterprises(world: Simulated) -> pl.DataFrame:
+def enterprises(world: Simulated) -> pl.DataFrame:
     """Main business of each number on the register as it stands: section and size class."""
     rows = world.frames["business_register"].unique(["brn", "branch_no"], keep="last", maintain_order=True)
-    rows = rows.sort(pl.col("status") != "live", "branch_no").unique("brn", keep="first", maintain_order=True)
+    rows = rows.sort("branch_no").unique("brn", keep="first", maintain_order=True)
     size = pl.col("persons_engaged").cast(pl.Int64)
     made = pl.col("industry_section") == "C"
     label = (
@@ -44,9 +45,10 @@ def lines(world: Simulated) -> pl.DataFrame:
         pl.col("movement_date").str.to_date(),
         pl.col("value_hkd").cast(pl.Float64),
     )
-    rows = rows.with_columns(pl.col("lodged_on").min().over("declaration_no").alias("first_lodged_on"))
+    first = pl.col("lodged_on").filter(pl.col("version") == 1).last().over("declaration_no")
+    rows = rows.with_columns(first.alias("first_lodged_on"))
     rows = rows.filter(pl.col("version") == pl.col("version").max().over("declaration_no"))
-    rows = rows.join(_enterprises(world), on="trader_id", how="left")
+    rows = rows.join(enterprises(world), on="trader_id", how="left")
     imported = pl.col("form_type").str.starts_with("1")
     person = pl.col("trader_id").str.starts_with("p")
     return rows.with_columns(
@@ -75,9 +77,7 @@ def _settled_month(world: Simulated) -> date:
 
 def question_1(world: Simulated) -> Rows:
     month = _settled_month(world).replace(day=1)
-    rows = lines(world).filter(
-        (pl.col("month") == month) & pl.col("sme_class").is_in(["micro", "small", "medium", "unknown"])
-    )
+    rows = lines(world).filter((pl.col("month") == month) & pl.col("sme_class").is_in([*SMES, "unknown"]))
     who = pl.col("trader_id")
     counted = rows.group_by("industry_section", "sme_class").agg(
         who.n_unique().alias("declarants"),
@@ -90,7 +90,7 @@ def question_1(world: Simulated) -> Rows:
 
 def question_2(world: Simulated) -> Rows:
     month = _settled_month(world).replace(day=1)
-    rows = lines(world).filter(EXPORTS & pl.col("sme_class").is_in(["micro", "small", "medium"]))
+    rows = lines(world).filter(EXPORTS & pl.col("sme_class").is_in(SMES))
     rows = rows.filter(pl.col("month").is_between(month.replace(month=1), month))
     now = pl.col("value_hkd").filter(pl.col("month") == month).sum()
     cells = rows.group_by("flow", "market", "chapter").agg(now.alias("value"), pl.col("value_hkd").sum().alias("ytd"))
@@ -106,6 +106,7 @@ def _months_back(month: date, count: int) -> date:
 def question_3(world: Simulated) -> Rows:
     end = _settled_month(world).replace(day=1)
     rows = lines(world).filter(EXPORTS & pl.col("month").is_between(_months_back(end, 11), end))
+    rows = rows.filter(pl.col("sme_class").is_in(SMES))
     found = []
     for part in rows.partition_by("trader_id"):
         value = part["value_hkd"].sum()
@@ -165,7 +166,7 @@ def question_5(world: Simulated) -> Rows:
     rows = lines(world).filter(pl.col("month") <= _settled_month(world))
     # Amending leaves the header alone, so any line tells of its declaration.
     each = rows.unique("declaration_no").with_columns(
-        (pl.col("first_lodged_on") > pl.col("movement_date") + pl.duration(days=14)).alias("late"),
+        (pl.col("first_lodged_on") > pl.col("movement_date") + pl.duration(days=14)).fill_null(False).alias("late"),
         (pl.col("version") > 1).alias("amended"),
         pl.col("agent_brn").is_not_null().alias("agent"),
     )

@@ -1,5 +1,6 @@
 -- One row per event, shop that took part and measure: sales in the 28 days before, the event, the 30 and the 90 days after.
--- Yuan, so that the exchange rate plays no part. A window that is not complete has no figure.
+-- Yuan, so that the exchange rate plays no part. A window that is not complete has no figure; shops that do not share their data
+-- are absent.
 {{ config(indexes=[{'columns': ['sme_id']}]) }}
 
 with participants as (
@@ -7,6 +8,12 @@ with participants as (
         merchants.*,
         {{ dbt.datediff('merchants.first_day', 'merchants.last_day', 'day') }} + 1 as during_days
     from {{ ref('int_festival__participants') }} as merchants
+    where
+        exists (
+            select 1
+            from {{ ref('int_orders__daily') }} as shared
+            where merchants.platform = shared.platform and merchants.store_id = shared.store_id
+        )
 ),
 
 daily as (

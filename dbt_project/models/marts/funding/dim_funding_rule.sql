@@ -19,6 +19,7 @@ final as (
         cast(periods.initial_payment_pct as numeric(5, 2)) as initial_payment_pct,
         cast(periods.bud_general_application_cap_hkd as numeric(20, 2)) as bud_general_application_cap_hkd,
         cast(periods.bud_easy_application_cap_hkd as numeric(20, 2)) as bud_easy_application_cap_hkd,
+        periods.bud_easy_months_between_applications,
         cast(periods.bud_ecommerce_easy_application_cap_hkd as numeric(20, 2)) as bud_ecommerce_easy_application_cap_hkd,
         cast(periods.emf_application_cap_hkd as numeric(20, 2)) as emf_application_cap_hkd,
         open_build.build_no as release_no

@@ -1,7 +1,7 @@
 -- One row per SME, scheme and period in which neither its grants nor a rule changed: what it was granted, and what one more
 -- application received in that period could be granted under the rules then in force. Drafts and applications not yet
--- decided are not counted against it; an SME that never applied has the period of the release day only: any other day is in
--- mart_funding_headroom_any_day.
+-- decided are not counted against it, but Easy BUD takes no other one for some months; an SME that never applied has the period
+-- of the release day only: any other day is in mart_funding_headroom_any_day.
 with headroom as (
     select * from {{ ref('int_funding__headroom') }}
 ),

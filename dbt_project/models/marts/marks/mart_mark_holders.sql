@@ -1,5 +1,5 @@
--- One row per enterprise that exported, or sold at a linked shop, in the 12 months to the release day: which marks it holds
--- then, and how it sells and refunds. Certificates and shops of unknown enterprises count for nobody.
+-- One row per enterprise that exported, or sold at a linked shop, in the 12 months that end with the one under way on the release
+-- day: which marks it holds then, and how it sells and refunds. Certificates and shops of unknown enterprises count for nobody.
 with links as (
     select * from {{ ref('int_sme__linked') }}
 ),
@@ -37,15 +37,8 @@ marks as (
     group by sme_id
 ),
 
-exports as (
-    select
-        links.sme_id,
-        sum(monthly.value_hkd) as export_value_12m_hkd
-    from {{ ref('int_trade__monthly') }} as monthly
-    inner join links on links.source = 'number' and monthly.trader_id = links.source_key
-    inner join open_build on monthly.month >= open_build.first_month
-    where monthly.flow <> 'import'
-    group by links.sme_id
+trade as (
+    select * from {{ ref('int_sme__last_12_months') }} where is_exporter
 ),
 
 online as (
@@ -67,8 +60,8 @@ online as (
 final as (
     select
         smes.sme_id,
-        smes.sme_class,
-        exports.sme_id is not null as is_exporter,
+        {{ declarant_class('smes') }} as sme_class,
+        trade.sme_id is not null as is_exporter,
         online.sme_id is not null as is_merchant,
         coalesce(marks.has_company_mark, false) as has_company_mark,
         coalesce(marks.has_brand_mark, false) as has_brand_mark,
@@ -76,7 +69,7 @@ final as (
         coalesce(marks.has_shop_mark, false) as has_shop_mark,
         marks.sme_id is not null as has_any_mark,
         cast(coalesce(marks.valid_mark_count, 0) as integer) as valid_mark_count,
-        cast(coalesce(exports.export_value_12m_hkd, 0) as numeric(20, 2)) as export_value_12m_hkd,
+        cast(coalesce(trade.export_value_hkd, 0) as numeric(20, 2)) as export_value_12m_hkd,
         cast(coalesce(online.placed_12m_hkd, 0) as numeric(20, 2)) as placed_12m_hkd,
         cast(coalesce(online.paid_12m_hkd, 0) as numeric(20, 2)) as paid_12m_hkd,
         cast(coalesce(online.refunded_12m_hkd, 0) as numeric(20, 2)) as refunded_12m_hkd,
@@ -88,10 +81,10 @@ final as (
         open_build.build_no as release_no
     from smes
     cross join open_build
-    left join exports on smes.sme_id = exports.sme_id
+    left join trade on smes.sme_id = trade.sme_id
     left join online on smes.sme_id = online.sme_id
     left join marks on smes.sme_id = marks.sme_id
-    where exports.sme_id is not null or online.sme_id is not null
+    where trade.sme_id is not null or online.sme_id is not null
 )
 
 select * from final

@@ -10,36 +10,24 @@ programmes as (
     select * from {{ ref('int_sme__programmes') }}
 ),
 
-links as (
-    select * from {{ ref('int_sme__linked') }} where source = 'number'
+trade as (
+    select * from {{ ref('int_sme__last_12_months') }}
 ),
 
 open_build as (
     select
         build_no,
         as_of_date,
-        {{ month_of(dbt.dateadd('month', -11, 'as_of_date')) }} as first_month,
         {{ last_complete_date([
             'business_register', 'customs_declarations', 'funding_applications', 'hkecic_policies', 'festival_participants'
         ]) }} as last_complete_date
     from {{ ref('stg_ops__open_build') }}
 ),
 
-exports as (
-    select
-        links.sme_id,
-        sum(monthly.value_hkd) as export_value_12m_hkd
-    from {{ ref('int_trade__monthly') }} as monthly
-    inner join links on monthly.trader_id = links.source_key
-    inner join open_build on monthly.month >= open_build.first_month
-    where monthly.flow <> 'import'
-    group by links.sme_id
-),
-
 reached as (
     select
         smes.sme_id,
-        smes.sme_class,
+        {{ declarant_class('smes') }} as sme_class,
         smes.is_sme,
         smes.industry_section,
         coalesce(programmes.bud_project_count, 0) > 0 as has_bud,
@@ -48,10 +36,11 @@ reached as (
         coalesce(programmes.festival_count, 0) > 0 as has_festival,
         coalesce(programmes.mission_count, 0) > 0 as has_mission,
         coalesce(programmes.gallery_sale_day_count, 0) > 0 as has_design_gallery,
-        coalesce(exports.export_value_12m_hkd, 0) as export_value_12m_hkd
+        coalesce(trade.is_exporter, false) as is_exporter,
+        coalesce(trade.export_value_hkd, 0) as export_value_12m_hkd
     from smes
     left join programmes on smes.sme_id = programmes.sme_id
-    left join exports on smes.sme_id = exports.sme_id
+    left join trade on smes.sme_id = trade.sme_id
 ),
 
 counted as (
@@ -83,8 +72,8 @@ final as (
             when counted.has_hkecic then 'hkecic_only'
             else 'festival_only'
         end as programme_group,
-        counted.export_value_12m_hkd > 0 as is_exporter,
-        counted.export_value_12m_hkd > 0 and counted.programme_count = 0 as is_unserved_exporter,
+        counted.is_exporter,
+        counted.is_exporter and counted.programme_count = 0 as is_unserved_exporter,
         cast(counted.export_value_12m_hkd as numeric(20, 2)) as export_value_12m_hkd,
         open_build.as_of_date,
         open_build.last_complete_date,

@@ -1,5 +1,6 @@
--- One row per enterprise: who it is, what it traded, sold online, insured and was granted, where it took part. The last 12
--- months end with the release day. An enterprise that a feed does not show has zero there, which says nothing about what is outside the feed.
+-- One row per enterprise: who it is, what it traded, sold online, insured and was granted, where it took part. The last 12 months
+-- end with the one under way on the release day. An enterprise that a feed does not show has zero there, which says nothing about
+-- what is outside the feed.
 {{ config(indexes=[{'columns': ['brn']}]) }}
 
 with smes as (
@@ -26,19 +27,16 @@ open_build as (
 trade as (
     select
         links.sme_id,
-        sum(
-            case when monthly.flow <> 'import' and monthly.month >= open_build.first_month then monthly.value_hkd else 0 end
-        ) as export_value_12m_hkd,
-        sum(
-            case when monthly.flow = 'import' and monthly.month >= open_build.first_month then monthly.value_hkd else 0 end
-        ) as import_value_12m_hkd,
         min(case when monthly.flow <> 'import' then monthly.month end) as first_export_month,
         max(case when monthly.flow <> 'import' then monthly.month end) as last_export_month,
         max(monthly.month) as last_trade_month
     from {{ ref('int_trade__monthly') }} as monthly
     inner join links on links.source = 'number' and monthly.trader_id = links.source_key
-    cross join open_build
     group by links.sme_id
+),
+
+last_12_months as (
+    select * from {{ ref('int_sme__last_12_months') }}
 ),
 
 funding as (
@@ -135,8 +133,8 @@ final as (
         smes.industry_section,
         smes.district,
         smes.register_status,
-        cast(coalesce(trade.export_value_12m_hkd, 0) as numeric(20, 2)) as export_value_12m_hkd,
-        cast(coalesce(trade.import_value_12m_hkd, 0) as numeric(20, 2)) as import_value_12m_hkd,
+        cast(coalesce(last_12_months.export_value_hkd, 0) as numeric(20, 2)) as export_value_12m_hkd,
+        cast(coalesce(last_12_months.import_value_hkd, 0) as numeric(20, 2)) as import_value_12m_hkd,
         trade.first_export_month,
         trade.last_export_month,
         trade.last_trade_month,
@@ -166,6 +164,7 @@ final as (
     left join funding on smes.sme_id = funding.sme_id
     left join policies on smes.sme_id = policies.sme_id
     left join insured on smes.sme_id = insured.sme_id
+    left join last_12_months on smes.sme_id = last_12_months.sme_id
     left join online on smes.sme_id = online.sme_id
     left join gallery on smes.sme_id = gallery.sme_id
     left join programmes on smes.sme_id = programmes.sme_id

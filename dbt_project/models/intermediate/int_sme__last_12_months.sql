@@ -1,0 +1,32 @@
+-- One row per enterprise that declared trade of the 12 months that end with the one under way on the release day: what it
+-- exported and imported in them.
+{{ config(materialized='table', indexes=[{'columns': ['sme_id'], 'unique': true}]) }}
+
+with links as (
+    select * from {{ ref('int_sme__linked') }} where source = 'number'
+),
+
+monthly as (
+    select * from {{ ref('int_trade__monthly') }}
+),
+
+span as (
+    select
+        as_of_date,
+        {{ month_of(dbt.dateadd('month', -11, 'as_of_date')) }} as first_month
+    from {{ ref('stg_ops__open_build') }}
+),
+
+final as (
+    select
+        links.sme_id,
+        max(case when monthly.flow <> 'import' then 1 else 0 end) = 1 as is_exporter,
+        sum(case when monthly.flow <> 'import' then monthly.value_hkd else 0 end) as export_value_hkd,
+        sum(case when monthly.flow = 'import' then monthly.value_hkd else 0 end) as import_value_hkd
+    from monthly
+    inner join links on monthly.trader_id = links.source_key
+    inner join span on monthly.month between span.first_month and span.as_of_date
+    group by links.sme_id
+)
+
+select * from final
