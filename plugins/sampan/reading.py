@@ -63,6 +63,7 @@ DATE_WORDS = r"(?i)(now|today|tomorrow|yesterday|epoch|infinity|allballs)"
 # before in Hong Kong. Midnight without an offset is how typed files write a date.
 _MONTH = r"(?:[0-9]{1,4}[-/., ]+[A-Za-z]{3,9}|[A-Za-z]{3,9}[-/., ]+[0-9]{1,4})[-/., ]+[0-9]{1,4}"
 DAY = rf"[ \t]*(?:[Jj]?[0-9]+(?:[-/.][0-9]+){{0,2}}|{_MONTH})(?:[T ]00:00(?::00(?:[.]0+)?)?)?[ \t]*"
+MAX_DATE = 100
 ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})")
 # Halves of characters, which JSON can spell and no encoding can hold.
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -486,6 +487,7 @@ class Reader:
         leaves = [file.schema.column(place) for place in range(meta.num_columns)]
         flat = {leaf.path for leaf in leaves if leaf.max_repetition_level == 0}
         unmeasured = {chunk.path_in_schema for chunk in chunks if "DELTA_BYTE_ARRAY" in chunk.encodings}
+        flat &= set(file.schema_arrow.names)
         texts = {leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"} & flat - unmeasured
         measured = texts | {
             leaf.path for leaf in leaves if leaf.physical_type != "BYTE_ARRAY" and leaf.length <= MAX_NUMBER_BYTES
@@ -693,8 +695,9 @@ class Reader:
         book = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(self._measured(data)))
         names = book.sheet_names
         if not names or self.source.sheet not in (None, *names):
-            shown = ", ".join(map(self._heading, names)) or "none"
-            raise self._problem("sheet_missing", f"no sheet {self.source.sheet or 'at all'!r}; sheets: {shown}")
+            shown = ", ".join(map(self._heading, names))
+            wanted = f"{self.source.sheet!r}; sheets: {shown}" if names else "in it"
+            raise self._problem("sheet_missing", f"no sheet {wanted}")
         rows = book.get_sheet_by_name(self.source.sheet or names[0]).to_python(skip_empty_area=False)
         for number, row in enumerate(rows, 1):
             if number >= self.source.header_row:
@@ -896,7 +899,7 @@ def _cell_text(value: Any) -> str | None:
     return str(value)
 
 
-@lru_cache(1 << 14)
+@lru_cache(1 << 12)
 def _is_doubtful(value: str, kind: str) -> bool:
     """Whether a date or a time is a word that means another one every day, or a date has a time that would be lost."""
     return bool(re.search(DATE_WORDS, value) or (kind == "date" and value and not re.fullmatch(DAY, value)))
@@ -912,7 +915,7 @@ def csv_blocks(records: Iterator[Record], columns: Sequence[Column]) -> Iterator
             raise Unusual
         for place, kind in dates:
             value = record.fields[place]
-            if value is not None and _is_doubtful(value, kind):
+            if value is not None and (len(value) > MAX_DATE or _is_doubtful(value, kind)):
                 raise Unusual
         writer.writerow([record.line, *record.fields])
         if buffer.tell() > BLOCK:
