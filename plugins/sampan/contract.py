@@ -40,6 +40,8 @@ REQUEST_PROPERTIES = {
     "failures", "pauseSeconds",
 }  # fmt: skip
 ACTIONS = ("empty", "step_back", "drop_named", "transient", "permanent")
+# The greatest repetition that PostgreSQL counts.
+MAX_COUNT = 255
 OPTIONS = {
     "string": {"pattern", "minLength", "maxLength"},
     "integer": {"minimum", "maximum"},
@@ -562,6 +564,9 @@ def _check_column(item: dict[str, Any], before: list[Any]) -> Iterator[tuple[str
             re.compile(options["pattern"])
         except re.error as error:
             yield "contract.pattern", f"{name}: pattern does not compile: {error}"
+        counts = re.findall(r"\{([0-9]+)(?:,([0-9]*))?\}", options["pattern"])
+        if max((int(count) for pair in counts for count in pair if count), default=0) > MAX_COUNT:
+            yield "contract.pattern", f"{name}: the warehouse counts to {MAX_COUNT} in a pattern; use maxLength"
     if item["logicalType"] in ("date", "timestamp"):
         for bound in {"minimum", "maximum"} & options.keys():
             if not _is_date(str(options[bound])[:10]):
@@ -655,9 +660,19 @@ def _check_server(document: dict[str, Any], columns: list[dict[str, Any]], folde
         if custom.get("compression", "none") not in COMPRESSIONS:
             yield where, "contract.server", f"compression is one of {', '.join(COMPRESSIONS)}"
         try:
-            "".encode(custom.get("encoding", "utf-8"))
+            plain = '\n,"'.encode(custom.get("encoding", "utf-8").removesuffix("-sig")) == b'\n,"'
         except LookupError:
             yield where, "contract.server", f"unknown encoding {custom['encoding']!r}"
+        else:
+            if not plain:
+                yield (
+                    where,
+                    "contract.server",
+                    f"encoding {custom['encoding']!r} writes signs in other bytes than ASCII",
+                )
+        delimiter = server.get("delimiter", ",")
+        if len(delimiter) != 1 or delimiter in '"\r\n':
+            yield where, "contract.server", f"delimiter {delimiter!r} is not one character, or one of quotes and lines"
         for unknown in custom.keys() - (SERVER_PROPERTIES | REQUEST_PROPERTIES if api else SERVER_PROPERTIES):
             yield where, "contract.unknown_property", f"unknown server property {unknown!r}"
         findings = _check_request(server, custom, len(servers), folder) if api else ()

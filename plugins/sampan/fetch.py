@@ -99,12 +99,18 @@ def _ask(contract: Contract, day: date) -> None:
 def _answered(contract: Contract, day: date) -> bytes:
     """Everything that the API says as of a day, as one file."""
     source = contract.source
-    with httpx.Client(timeout=30, follow_redirects=True, headers={"User-Agent": "sampan"}) as client:
-        if source.format == "jsonl":
+    try:
+        with httpx.Client(timeout=30, follow_redirects=True, headers={"User-Agent": "sampan"}) as client:
+            if source.format != "jsonl":
+                first = source.requests[0]
+                return _again()(_get, client, first, _filled(first.parameters, day), day).content
             records = [record for request in source.requests for record in _records(client, request, day)]
-            return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
-        first = source.requests[0]
-        return _again()(_get, client, first, _filled(first.parameters, day), day).content
+            text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    except (RecursionError, jmespath.exceptions.JMESPathError) as error:
+        message = f"an answer is not of the shape that the contract expects: {type(error).__name__}"
+        raise PermanentFailure(Problem("api.shape", message, source.location)) from None
+    # Half a character, which JSON can spell and no encoding holds, stays spelt: the gate quarantines its record.
+    return text.encode(errors="backslashreplace")
 
 
 def _again() -> Retrying:
@@ -256,9 +262,15 @@ def _get(client: httpx.Client, request: Request, parameters: dict[str, str], day
 def _answer(response: httpx.Response) -> Any:
     """The JSON of an answer, which may begin with a byte order mark; None when it is no JSON."""
     try:
-        return json.loads(response.content.removeprefix(b"\xef\xbb\xbf"))
+        return json.loads(response.content.removeprefix(b"\xef\xbb\xbf"), parse_float=_number)
     except ValueError:
         return None
+
+
+def _number(written: str) -> float | str:
+    """A number of an answer, as text where a float would make another one of it."""
+    number = float(written)
+    return number if repr(number) == written else written
 
 
 def _succeeded(request: Request, response: httpx.Response) -> bool:

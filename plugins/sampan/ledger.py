@@ -19,7 +19,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from sampan.contract import Contract, load
-from sampan.errors import PermanentFailure, Problem, TransientFailure
+from sampan.errors import PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.warehouse import connect
 
 log = logging.getLogger(__name__)
@@ -122,8 +122,11 @@ def hold(connection: psycopg.Connection, batch: Batch, problem: Problem, rows: i
 def each(
     feed: str, state: str, business_date: date | None, work: Callable[[psycopg.Connection, Contract, Batch], None]
 ) -> dict[str, int]:
-    """Do `work` on every pending batch of a feed. One that fails for good is held, and the next one has its turn."""
-    done = {"batches": 0, "held": 0}
+    """Do `work` on every pending batch of a feed. One that fails for good is held, and the next one has its turn.
+
+    So it has after an error that nobody foresaw; the first of those is raised at the end.
+    """
+    done, unforeseen = {"batches": 0, "held": 0}, None
     contract = load(feed)
     with connect() as connection:
         for batch in pending(connection, feed, state, business_date):
@@ -137,6 +140,14 @@ def each(
                 done["held" if problem is not None or _held(connection, claimed) else "batches"] += 1
             except StaleClaim as error:
                 log.warning("%s", error)
+            except (SampanError, psycopg.Error):
+                raise
+            except Exception as error:  # noqa: BLE001
+                # Its text may quote values, which may be personal data.
+                log.error("%s batch %s: %s", feed, batch.batch_id, type(error).__name__)
+                unforeseen = unforeseen or error
+    if unforeseen is not None:
+        raise unforeseen
     return done
 
 

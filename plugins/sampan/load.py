@@ -164,7 +164,7 @@ def _copy_typed(connection: psycopg.Connection, batch: Batch, reader: Reader, co
 
     names = [column.name for column in columns]
     if not reader.fast:
-        return _copy(connection, batch.intake, ["_line", *names], csv_blocks(reader.records()))
+        return _copy(connection, batch.intake, ["_line", *names], csv_blocks(reader.records(), columns))
     lines = 0
 
     def counted() -> Iterator[bytes]:

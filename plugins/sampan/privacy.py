@@ -2,13 +2,13 @@
 
 A pseudonym is `p<key version>_` and the HMAC-SHA-256 of the value in hex. An HKID number is recognised by its shape (one or
 two letters, six digits, a check digit, brackets or not, characters of full width or not). In brackets it is replaced wherever
-it stands; without them its shape is that of many a part number, so it is replaced where the contract expects one, and
-elsewhere when its check digit is right. One whose check digit is wrong becomes `invalid_p...`, which no identifier column
-accepts, so that it is quarantined without being shown.
+it stands, behind other letters, too; without them its shape is that of many a part number, so it is replaced where the
+contract expects one, and elsewhere when its check digit is right. One whose check digit is wrong becomes `invalid_p...`,
+which no identifier column accepts, so that it is quarantined without being shown.
 
 People write their numbers in more ways than that shape has: without the letter or the check digit, with a slash, with a
-digit lost. So where the contract expects an HKID number, every value that the column's pattern does not accept and that
-holds a digit and a letter or a bracket becomes `invalid_p...` too. Digits alone stay readable: they are a mistyped business
+digit lost. So where the contract expects an HKID number, every value that the column's pattern does not accept and that holds
+a digit and a letter or a bracket becomes `invalid_p...` too. Digits alone stay readable: they are a mistyped business
 registration number.
 """
 
@@ -25,8 +25,9 @@ from sampan.settings import settings
 
 _BODY = r"[A-Za-z]{1,2}[ -]?[0-9]{6}[ -]?"
 _BRACKETED = rf"{_BODY}\([0-9Aa]\)"
-HKID = re.compile(rf"(?<![A-Za-z0-9])(?:{_BRACKETED}|{_BODY}[0-9Aa](?![A-Za-z0-9]))")
-IN_TEXT = re.compile(rf"(?<![A-Za-z0-9])(?:{_BRACKETED}|([A-Za-z]{{1,2}}[0-9]{{6}}[0-9Aa])(?![A-Za-z0-9]))")
+HKID = re.compile(rf"{_BRACKETED}|((?<![A-Za-z0-9]){_BODY}[0-9Aa](?![A-Za-z0-9]))")
+# Nearly every text is without them, which costs a quarter of the whole look.
+_DIGITS = re.compile(r"[0-9]{6}")
 # What may have been meant as one: signs anywhere between, a digit too few or too many, the check digit left out.
 _GAP = r"""(?:[^\w,;|"]|_){0,4}"""
 CARELESS = re.compile(
@@ -80,7 +81,7 @@ class Pseudonymiser:
     def clean(self, column: Column | None, value: str) -> str:
         """A field as it may be stored: by its column's own handling, and with no HKID number wherever it stands."""
         if column is None or column.personal != "pseudonymise":
-            return _replaced(IN_TEXT, self._in_text, value)
+            return _replaced(HKID, self._in_text, value)
         if PSEUDONYM.fullmatch(value):
             return value
         if not column.expects_hkid:
@@ -92,7 +93,7 @@ class Pseudonymiser:
         def by_column(match: re.Match[str]) -> str:
             return match.group() if _may_be_ubi(column, match.group()) else self._in_text(match)
 
-        cleaned = _replaced(IN_TEXT, by_column, value)
+        cleaned = _replaced(HKID, by_column, value)
         if _accepts(column, normal) or not _may_be_a_number(PSEUDONYM.sub("", cleaned)):
             return cleaned
         return self._invalid(normal)
@@ -117,9 +118,12 @@ class Pseudonymiser:
 
 def _replaced(pattern: re.Pattern[str], by: Callable[[re.Match[str]], str], text: str) -> str:
     """Text with what a pattern finds replaced, whatever the width of its characters; all else stays as it is."""
-    if text.isascii():
+    narrow = _narrow(text)
+    if pattern is HKID and not _DIGITS.search(narrow):
+        return text
+    if narrow is text:
         return pattern.sub(by, text)
-    parts, done, narrow = [], 0, _narrow(text)
+    parts, done = [], 0
     for match in pattern.finditer(narrow):
         new = by(match)
         if new != match.group():

@@ -10,21 +10,27 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
+import logging
 import re
 import zipfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import lru_cache
 from typing import IO, Any
+from xml.parsers import expat
 
 from sampan import shape
 from sampan.contract import Column, Contract
-from sampan.errors import PermanentFailure, Problem
+from sampan.errors import PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.privacy import Pseudonymiser, hkid_is_valid
 
+log = logging.getLogger(__name__)
 BLOCK = 1 << 18
 MAX_RECORD_BYTES = 1 << 20
 MAX_RECORD_LINES = 50
@@ -32,8 +38,11 @@ MAX_RECORD_LINES = 50
 BOMB_BYTES, BOMB_RATIO = 1 << 26, 200
 MAX_UNKNOWN = 100
 # The reader of workbooks holds the rectangle from the first to the last cell, however few of its cells are filled.
-MAX_CELLS = 20_000_000
-CELL = re.compile(rb"""(?i)\sr=["']([a-z]{1,3})([0-9]{1,7})["']""")
+MAX_CELLS, MAX_ROW, MAX_COLUMN = 20_000_000, 1 << 20, 1 << 14
+CELL = re.compile(r"([A-Za-z]{1,3})([0-9]{1,7})")
+# What a step of a Parquet file may hold once it is decoded, and its rows: fewer where their size cannot be told beforehand.
+PARQUET_BYTES, PARQUET_ROWS, PARQUET_ROWS_UNMEASURED = 1 << 25, 50_000, 500
+MAX_NUMBER_BYTES = 64
 
 # An HKID number's letter, digit, check digit, separator and brackets in bytes: in ASCII and in UTF-8 of full width.
 _L, _D = rb"(?:[a-z]|(?-i:\xef\xbc[\xa1-\xba]|\xef\xbd[\x81-\x9a]))", rb"(?:[0-9]|(?-i:\xef\xbc[\x90-\x99]))"
@@ -50,6 +59,12 @@ SUSPECT = (
 # Lines whose quotes stand as RFC 4180 has them: only those mean the same to COPY and to Python.
 PLAIN_LINES = rb'(?:(?:[^",\r\n]*|"(?:[^"\n]|"")*")(?:,(?:[^",\r\n]*|"(?:[^"\n]|"")*"))*\r?\n)*'
 DATE_WORDS = r"(?i)(now|today|tomorrow|yesterday|epoch|infinity|allballs)"
+# What a date may look like, for Python and PostgreSQL alike: PostgreSQL drops a time and its offset, which may be of the day
+# before in Hong Kong. Midnight without an offset is how typed files write a date.
+_MONTH = r"(?:[0-9]{1,4}[-/., ]+[A-Za-z]{3,9}|[A-Za-z]{3,9}[-/., ]+[0-9]{1,4})[-/., ]+[0-9]{1,4}"
+DAY = rf"[ \t]*(?:[Jj]?[0-9]+(?:[-/.][0-9]+){{0,2}}|{_MONTH})(?:[T ]00:00(?::00(?:[.]0+)?)?)?[ \t]*"
+MAX_DATE = 100
+ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})")
 # Halves of characters, which JSON can spell and no encoding can hold.
 SURROGATE = re.compile("[\ud800-\udfff]")
 csv.field_size_limit(2 * MAX_RECORD_BYTES)
@@ -121,12 +136,12 @@ class Reader:
 
     def _bytes(self) -> Iterator[bytes]:
         """Decompressed blocks. Raises PermanentFailure for a truncated, corrupt or monstrous delivery."""
-        raw = self.opener()
+        raw = self._from_store(self.opener)
         taken = given = 0
 
         def chunks(size: int) -> Iterator[bytes]:
             nonlocal taken
-            while chunk := raw.read(size):
+            while chunk := self._from_store(lambda: raw.read(size)):
                 taken += len(chunk)
                 yield chunk
 
@@ -143,6 +158,35 @@ class Reader:
             raise self._problem("corrupt", f"not readable as {self.source.compression}: {error}") from None
         finally:
             raw.close()
+
+    def _from_store(self, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except OSError as error:
+            raise TransientFailure(f"object store: {self.file}: {type(error).__name__}") from error
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Inside it, whatever the libraries that read a delivery stumble over is a PermanentFailure.
+
+        Of the error only the type is told: its text may quote what the delivery holds.
+        """
+        try:
+            yield
+        except (SampanError, Unusual):
+            raise
+        except MemoryError:
+            raise self._problem("too_large", "does not fit into memory") from None
+        except Exception as error:  # noqa: BLE001
+            trace = error.__traceback__
+            while trace and trace.tb_next:
+                trace = trace.tb_next
+            if trace:
+                place = trace.tb_frame.f_code
+                log.warning("%s: %s in %s, line %s", self.file, type(error).__name__, place.co_name, trace.tb_lineno)
+            kinds = dict.fromkeys([self.source.compression, self.source.format])
+            written = " and ".join(kind for kind in kinds if kind != "none")
+            raise self._problem("corrupt", f"not readable as {written}: {type(error).__name__}") from None
 
     def _raw_lines(self) -> Iterator[bytes]:
         """Physical lines without their line end, a byte order mark removed; a monstrous line is refused."""
@@ -175,13 +219,14 @@ class Reader:
     def layout(self) -> Layout:
         """Fields of the delivery against the contract's columns, by the contract's drift policy."""
         if self._layout is None:
-            self._layout = {
-                "csv": self._csv_layout,
-                "jsonl": self._jsonl_layout,
-                "parquet": self._parquet_layout,
-                "xlsx": self._xlsx_layout,
-                "fixed": self._fixed_layout,
-            }[self.source.format]()
+            with self._readable():
+                self._layout = {
+                    "csv": self._csv_layout,
+                    "jsonl": self._jsonl_layout,
+                    "parquet": self._parquet_layout,
+                    "xlsx": self._xlsx_layout,
+                    "fixed": self._fixed_layout,
+                }[self.source.format]()
         return self._layout
 
     def _match(self, headings: Sequence[str], first_line: int, header_line: int | None = 1) -> Layout:
@@ -275,7 +320,7 @@ class Reader:
         return self._match(wanted + [key for key in seen if key not in wanted], 1, None)
 
     def _parquet_layout(self) -> Layout:
-        return self._match(self._parquet().schema_arrow.names, 1, None)
+        return self._match(self._parquet()[0].schema_arrow.names, 1, None)
 
     def _xlsx_layout(self) -> Layout:
         rows = self._xlsx_rows()
@@ -302,6 +347,10 @@ class Reader:
 
     def blocks(self) -> Iterator[bytes]:
         """CSV blocks of whole lines, UTF-8, no header, for COPY into the layout's stored columns."""
+        with self._readable():
+            yield from self._blocks()
+
+    def _blocks(self) -> Iterator[bytes]:
         import re2
 
         options = re2.Options()
@@ -320,7 +369,7 @@ class Reader:
             if not (self.in_shape and cleaned is block) and b'"' in block and not plain.fullmatch(block):
                 raise Unusual
             if guard and not (self.in_shape and proved):
-                cleaned = self._without_misspelt(cleaned, guard)
+                cleaned = self._looked_at(cleaned, guard)
             yield cleaned
 
     def _csv_blocks(self) -> Iterator[bytes]:
@@ -373,12 +422,13 @@ class Reader:
             position = place + 1
         return b"".join([*parts, block[done:]]) if parts else block
 
-    def _without_misspelt(self, block: bytes, harmless: Any) -> bytes:
+    def _looked_at(self, block: bytes, harmless: Any) -> bytes:
         """The block with misspelt HKID numbers replaced: only its lines that are not known to be harmless are taken apart."""
         if harmless.fullmatch(block):
             return block
-        lines = (line + b"\n" for line in block.split(b"\n")[:-1])
-        return b"".join(line if harmless.fullmatch(line) else self._clean_line(line[:-1]) + b"\n" for line in lines)
+        *lines, rest = block.split(b"\n")
+        looked_at = [line if harmless.fullmatch(line + b"\n") else self._clean_line(line) for line in lines]
+        return b"\n".join([*looked_at, rest and self._clean_line(rest)])
 
     def _refuse_date_words(self, line: bytes, column: Column | None) -> None:
         """Leave a line to the exact way in which such a word stands for a date: its meaning changes every day."""
@@ -409,37 +459,66 @@ class Reader:
             # Replacing a field would hide that its bytes are no characters.
             raise Unusual from None
         row = self._split_line(line)
+        for column, value in zip(self.layout.stored, row, strict=True):
+            if column.type == "date" and _is_doubtful(value, column.type):
+                raise Unusual
         cleaned = [self.private.clean(column, value) for column, value in zip(self.layout.stored, row, strict=True)]
         if cleaned == row:
             return line
         return _csv_line(cleaned).encode("utf-8", "surrogateescape") + (b"\r" if line.endswith(b"\r") else b"")
 
-    def _parquet(self) -> Any:
+    def _parquet(self) -> tuple[Any, int, int]:
+        """The file, how many of its rows may be read at once, and how many bytes of text it may hold."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         data = b"".join(self._bytes())
         if not data:
             raise self._problem("empty", "the delivery holds no byte of data")
-        try:
-            file = pq.ParquetFile(pa.BufferReader(data))
-        except (pa.ArrowException, OSError) as error:
-            raise self._problem("corrupt", f"not readable as Parquet: {error}") from None
-        cells = file.metadata.num_rows * file.metadata.num_columns
-        if cells > BOMB_BYTES and cells > BOMB_RATIO * len(data):
-            raise self._problem("too_large", f"unpacks to {cells:,} cells from {len(data):,} bytes: refused")
-        return file
+        file = pq.ParquetFile(pa.BufferReader(data))
+        meta = file.metadata
+        chunks = [meta.row_group(n).column(c) for n in range(meta.num_row_groups) for c in range(meta.num_columns)]
+        unpacked = max(meta.num_rows * meta.num_columns, sum(chunk.total_uncompressed_size for chunk in chunks))
+        most = max(BOMB_BYTES, BOMB_RATIO * len(data))
+        if unpacked > most:
+            raise self._problem(
+                "too_large", f"unpacks to {unpacked:,} cells or bytes from {len(data):,} bytes: refused"
+            )
+        leaves = [file.schema.column(place) for place in range(meta.num_columns)]
+        flat = {leaf.path for leaf in leaves if leaf.max_repetition_level == 0}
+        unmeasured = {chunk.path_in_schema for chunk in chunks if "DELTA_BYTE_ARRAY" in chunk.encodings}
+        flat &= set(file.schema_arrow.names)
+        texts = {leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"} & flat - unmeasured
+        measured = texts | {
+            leaf.path for leaf in leaves if leaf.physical_type != "BYTE_ARRAY" and leaf.length <= MAX_NUMBER_BYTES
+        }
+        rows = PARQUET_ROWS if set(file.schema_arrow.names) <= measured & flat else PARQUET_ROWS_UNMEASURED
+        # As dictionaries, so that a text which stands in the file once and in a million rows is held once.
+        return pq.ParquetFile(pa.BufferReader(data), metadata=meta, read_dictionary=sorted(texts)), rows, most
 
     def _parquet_batches(self) -> Iterator[Any]:
+        """Record batches of the stored columns, of bounded size."""
+        import numpy as np
         import pyarrow as pa
 
-        names = [c.source_name for c in self.layout.columns if c is not None]
         renamed = {name: heading for kind, name, heading in self.layout.drift if kind == "renamed"}
         names = [renamed.get(c.name, c.source_name) for c in self.layout.columns if c is not None]
-        try:
-            yield from self._parquet().iter_batches(batch_size=50_000, columns=names)
-        except (pa.ArrowException, OSError) as error:
-            raise self._problem("corrupt", f"not readable as Parquet: {error}") from None
+        (file, rows, most), given = self._parquet(), 0
+        for batch in file.iter_batches(batch_size=rows, columns=names):
+            sizes = np.zeros(batch.num_rows, np.int64)
+            for column in batch.columns:
+                lengths = _lengths(column)
+                if lengths.max(initial=0) > MAX_RECORD_BYTES:
+                    raise self._problem("record_too_long", f"a value of more than {MAX_RECORD_BYTES:,} bytes")
+                sizes += lengths
+            given += int(sizes.sum())
+            if given > most:
+                raise self._problem("too_large", f"unpacks to more than {most:,} bytes: refused")
+            cuts = [0, *(np.flatnonzero(np.diff(sizes.cumsum() // PARQUET_BYTES)) + 1), batch.num_rows]
+            for start, end in itertools.pairwise(cuts):
+                part = batch.slice(start, end - start)
+                columns = [c.dictionary_decode() if isinstance(c, pa.DictionaryArray) else c for c in part.columns]
+                yield pa.RecordBatch.from_arrays(columns, part.schema.names)
 
     def _parquet_blocks(self) -> Iterator[bytes]:
         import pyarrow as pa
@@ -468,7 +547,8 @@ class Reader:
             "xlsx": self._xlsx_records,
             "fixed": self._fixed_records,
         }[self.source.format]
-        return records()
+        with self._readable():
+            yield from records()
 
     def pick(self, lines: set[int]) -> Iterator[Record]:
         """The records that begin at the given lines."""
@@ -502,6 +582,12 @@ class Reader:
         """A record that could not be split into the layout's fields."""
         if self.withhold:
             text = f"[withheld: {len(text)} characters that could not be split and may hold personal data]"
+        if self.source.format == "jsonl":
+            spelt = ESCAPE.sub(lambda match: chr(int(match[1], 16)), text).replace("\0", "\u2400")
+            spelt = SURROGATE.sub("\ufffd", spelt)
+            # What JSON spells by codes is shown as it was written, unless it spells a number of a person.
+            if self.private.clean_text(spelt, self.guarded) != spelt:
+                text = spelt
         return Record(line, [None] * len(self.layout.stored), broken, self.private.clean_text(text, self.guarded))
 
     def _csv_records(self) -> Iterator[Record]:
@@ -581,13 +667,13 @@ class Reader:
             repeated = False
             try:
                 item = json.loads(text, parse_float=str, parse_int=str, parse_constant=str, object_pairs_hook=noted)
+                if not isinstance(item, dict):
+                    yield self._broken(number, [*broken, "record.not_an_object"], text)
+                    continue
+                values = [None if key is None else _json_text(item.get(key)) for key in keys]
             except (ValueError, RecursionError):
                 yield self._broken(number, [*broken, "record.not_json"], text)
                 continue
-            if not isinstance(item, dict):
-                yield self._broken(number, [*broken, "record.not_an_object"], text)
-                continue
-            values = [None if key is None else _json_text(item.get(key)) for key in keys]
             # Of a key that stands twice the last value counts; nobody has looked at the others.
             yield self._record(number, values, broken, text if item.keys() <= shown and not repeated else None)
 
@@ -606,40 +692,39 @@ class Reader:
         data = b"".join(self._bytes())
         if not data:
             raise self._problem("empty", "the delivery holds no byte of data")
-        try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                self._refuse_monstrous(archive, len(data))
-            book = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(data))
-            names = book.sheet_names
-            if self.source.sheet is not None and self.source.sheet not in names:
-                raise self._problem("sheet_missing", f"no sheet {self.source.sheet!r}; sheets: {', '.join(names)}")
-            rows = book.get_sheet_by_name(self.source.sheet or names[0]).to_python(skip_empty_area=False)
-        except (zipfile.BadZipFile, zlib.error, python_calamine.CalamineError, OSError, EOFError) as error:
-            raise self._problem("corrupt", f"not readable as XLSX: {error}") from None
+        book = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(self._measured(data)))
+        names = book.sheet_names
+        if not names or self.source.sheet not in (None, *names):
+            shown = ", ".join(map(self._heading, names))
+            wanted = f"{self.source.sheet!r}; sheets: {shown}" if names else "in it"
+            raise self._problem("sheet_missing", f"no sheet {wanted}")
+        rows = book.get_sheet_by_name(self.source.sheet or names[0]).to_python(skip_empty_area=False)
         for number, row in enumerate(rows, 1):
             if number >= self.source.header_row:
                 yield number, row
 
-    def _refuse_monstrous(self, archive: zipfile.ZipFile, size: int) -> None:
-        """Refuse a workbook that unpacks out of all proportion, or whose sheets span more cells than can be held."""
-        unpacked = sum(item.file_size for item in archive.infolist())
-        if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * size:
-            raise self._problem("too_large", f"unpacks to {unpacked:,} bytes from {size:,}: refused")
-        if "xl/workbook.xml" not in archive.namelist():
-            raise self._problem("corrupt", "not readable as XLSX: no workbook in it")
-        for name in archive.namelist():
-            if not name.startswith("xl/worksheets/"):
-                continue
-            columns, last, tail = set(), 0, b""
-            with archive.open(name) as sheet:
-                while block := sheet.read(BLOCK):
-                    for column, row in CELL.findall(tail + block):
-                        columns.add(column)
-                        last = max(last, int(row))
-                    tail = block[-64:]
-            width = max((_column_number(column) for column in columns), default=0)
-            if width * last > MAX_CELLS:
-                raise self._problem("too_large", f"a sheet of {last:,} rows by {width:,} columns: refused")
+    def _measured(self, data: bytes) -> bytes:
+        """The XML of a workbook, packed anew: what was measured is what is read, whatever else the archive may hold or hide.
+
+        A workbook is refused that unpacks out of all proportion, or whose sheets span more cells than can be held.
+        """
+        kept: dict[str, bytes] = {}
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            unpacked = sum(item.file_size for item in archive.infolist())
+            if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * len(data):
+                raise self._problem("too_large", f"unpacks to {unpacked:,} bytes from {len(data):,}: refused")
+            for item in archive.infolist():
+                if item.filename.lower().endswith((".xml", ".rels")):
+                    kept[item.filename] = archive.read(item)
+        for content in kept.values():
+            width, height = _extent(content)
+            if width > MAX_COLUMN or height > MAX_ROW or width * height > MAX_CELLS:
+                raise self._problem("too_large", f"a sheet of {height:,} rows by {width:,} columns: refused")
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as anew:
+            for name, content in kept.items():
+                anew.writestr(name, content)
+        return out.getvalue()
 
     def _xlsx_records(self) -> Iterator[Record]:
         width, rows = len(self.layout.columns), self._xlsx_rows()
@@ -675,11 +760,34 @@ def _may_be_hkid(column: Column, found: bytes) -> bool:
     return column.personal == "pseudonymise" or hkid_is_valid(found.decode())
 
 
-def _column_number(letters: bytes) -> int:
+def _extent(content: bytes) -> tuple[int, int]:
+    """Columns and rows that the cells of an XML document span, as a reader of workbooks counts them."""
+    width = height = row = column = 0
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal width, height, row, column
+        kind, place = name.rsplit(":", 1)[-1], attributes.get("r")
+        if kind == "row":
+            row, column = row + 1 if place is None else int(place), 0
+        elif kind == "c":
+            found = CELL.fullmatch(place) if place is not None else None
+            if place is not None and found is None:
+                raise ValueError("no place of a cell")
+            column = _column_number(found[1]) if found else column + 1
+            height = max(height, int(found[2]) if found else 0)
+        width, height = max(width, column), max(height, row)
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    parser.Parse(content, True)
+    return width, height
+
+
+def _column_number(letters: str) -> int:
     """Number of a workbook's column: A is 1, XFD 16,384."""
     number = 0
     for letter in letters.upper():
-        number = number * 26 + letter - 64
+        number = number * 26 + ord(letter) - 64
     return number
 
 
@@ -749,6 +857,24 @@ def _json_text(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _lengths(values: Any) -> Any:
+    """Bytes of each text of a Parquet column as a NumPy array: of a list or a structure on average, of a number none."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_nested(values.type):
+        return np.full(len(values), values.nbytes // max(len(values), 1))
+    texts = values.dictionary if isinstance(values, pa.DictionaryArray) else values
+    kinds = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string, pa.types.is_large_binary)
+    if not any(is_kind(texts.type) for is_kind in (*kinds, pa.types.is_fixed_size_binary)):
+        return np.zeros(len(values), np.int64)
+    lengths = pc.binary_length(texts)
+    if texts is not values:
+        lengths = lengths.take(values.indices)
+    return lengths.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
 def _arrow_texts(values: Any) -> list[str | None]:
     """A Parquet column as the texts that the fast way would write."""
     import pyarrow as pa
@@ -773,13 +899,24 @@ def _cell_text(value: Any) -> str | None:
     return str(value)
 
 
-def csv_blocks(records: Iterator[Record]) -> Iterator[bytes]:
-    """CSV blocks `line, fields...` of sound records. Raises Unusual at the first that is not."""
+@lru_cache(1 << 12)
+def _is_doubtful(value: str, kind: str) -> bool:
+    """Whether a date or a time is a word that means another one every day, or a date has a time that would be lost."""
+    return bool(re.search(DATE_WORDS, value) or (kind == "date" and value and not re.fullmatch(DAY, value)))
+
+
+def csv_blocks(records: Iterator[Record], columns: Sequence[Column]) -> Iterator[bytes]:
+    """CSV blocks `line, fields...` of sound records. Raises Unusual at the first that only the exact way can judge."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
+    dates = [(place, c.type) for place, c in enumerate(columns) if c.type in ("date", "timestamptz")]
     for record in records:
         if record.broken:
             raise Unusual
+        for place, kind in dates:
+            value = record.fields[place]
+            if value is not None and (len(value) > MAX_DATE or _is_doubtful(value, kind)):
+                raise Unusual
         writer.writerow([record.line, *record.fields])
         if buffer.tell() > BLOCK:
             yield buffer.getvalue().encode("utf-8", "surrogateescape")

@@ -9,7 +9,7 @@ from datetime import date
 from psycopg import sql
 
 from sampan.contract import Column, Contract
-from sampan.reading import DATE_WORDS
+from sampan.reading import DATE_WORDS, DAY
 
 Check = tuple[str, sql.Composable]
 
@@ -87,6 +87,8 @@ def _valid(column: Column) -> sql.Composed:
     if column.type in ("date", "timestamptz"):
         words = sql.SQL("coalesce({} ~* {}, false)").format(name, sql.Literal(DATE_WORDS.removeprefix("(?i)")))
         valid = sql.SQL("({} and not {})").format(valid, words)
+    if column.type == "date":
+        valid = sql.SQL("({} and coalesce({} ~ {}, true))").format(valid, name, sql.Literal(f"^(?:{DAY})$"))
     return valid
 
 

@@ -528,6 +528,41 @@ def test_gate_names_every_typed_column_when_text_stands_in_it(feed, partner):
     assert all({f"{c.name}.type" for c in typed} <= set(broken) for _, broken in found)
 
 
+DATED = feeds(lambda c: c.source.kind == "s3" and any(x.type in ("date", "timestamptz") for x in c.stored), least=9)
+
+
+@pytest.mark.parametrize("feed", one_of_each(DATED))
+def test_gate_quarantines_the_row_when_a_date_is_a_word_or_has_a_time_that_would_be_lost(feed, partner):
+    contract, given = contract_of(feed), rows(feed, MANY)
+    dates = [c for c in contract.stored if c.type in ("date", "timestamptz")]
+    spoilt = {
+        place: (column, word if column.type == "timestamptz" else text)
+        for place, (column, word, text) in enumerate(
+            [(dates[0], "now", "today"), (dates[-1], "Tomorrow", "2026-07-31T16:00:00.000Z")], 7
+        )
+        if contract.source.format != "fixed" or column.length >= len(text)
+    }
+    assert spoilt or contract.source.format == "fixed"
+    for place, (column, text) in spoilt.items():
+        given[place][column.name] = text
+    if contract.source.format == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        out = io.BytesIO()
+        arrays = {c.source_name: pa.array([row[c.name] for row in given], pa.string()) for c in contract.columns}
+        pq.write_table(pa.table(arrays), out)
+        body = out.getvalue()
+    else:
+        body = encode(contract, given)
+    batch = ingested(partner, feed, body)
+    assert batch["rows_published"] == MANY - len(spoilt), batch["problem"]
+    found = [broken for _, broken in partner.quarantined(feed)]
+    for broken, (column, _) in zip(found, spoilt.values(), strict=True):
+        assert f"{column.name}.type" in broken
+    assert partner.raw(feed) == stored(contract, [row for place, row in enumerate(given) if place not in spoilt])
+
+
 def test_gate_judges_what_parquet_types_hold_when_they_are_not_the_contracts(partner):
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -669,6 +704,46 @@ def test_ingest_holds_the_batch_when_a_delivery_is_random_bytes(feed, partner):
     assert batch["state"] == "held"
     assert batch["problem"]["rule"]
     assert partner.raw(feed) == []
+
+
+def test_load_publishes_the_next_batch_when_a_parquet_file_holds_what_python_cannot(partner):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (feed,) = feeds(lambda c: c.source.format == "parquet")
+    contract, given = contract_of(feed), rows(feed, 5)
+    table, out = pq.read_table(io.BytesIO(encode(contract, given))), io.BytesIO()
+    place = next(n for n, c in enumerate(contract.columns) if c.type == "text" and not c.wholly_personal)
+    bad = pa.Array.from_buffers(pa.string(), 5, pa.array([b"A123456(3)\xff\xfe"] * 5).buffers())
+    pq.write_table(table.set_column(place, contract.columns[place].source_name, bad), out)
+    partner.puts(feed, DAY - timedelta(days=1), "odd.parquet", out.getvalue())
+    batch = ingested(partner, feed, encode(contract, given))
+    assert (batch["state"], batch["rows_published"]) == ("published", 5), batch["problem"]
+    ((state, problem),) = partner.sampan.rows("select state, problem from ops.batch where problem is not null")
+    assert (state, problem["rule"]) == ("held", "delivery.corrupt")
+    assert "A123456" not in str(problem)
+
+
+def test_load_lets_the_next_batch_have_its_turn_when_one_meets_an_error_that_nobody_foresaw(partner, monkeypatch):
+    first = DAY - timedelta(days=1)
+    for day in (first, DAY):
+        partner.puts(CUSTOMS, day, "x.csv.gz", encode(contract_of(CUSTOMS), rows(CUSTOMS, 5, day)))
+    land.run(CUSTOMS)
+    work = load._load
+
+    def stumbling(connection, contract, batch):
+        if batch.business_date == first:
+            raise ZeroDivisionError
+        work(connection, contract, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "_load", stumbling)
+        with pytest.raises(ZeroDivisionError):
+            load.run(CUSTOMS)
+    states = "select state from ops.batch order by business_date"
+    assert partner.sampan.rows(states) == [("landed",), ("loaded",)]
+    assert load.run(CUSTOMS) == {"batches": 1, "held": 0}
+    assert partner.sampan.rows(states) == [("loaded",)] * 2
 
 
 def test_load_takes_a_held_batch_up_again_when_the_contract_has_changed(partner, monkeypatch):

@@ -182,6 +182,39 @@ def test_figures_are_kept_as_they_came(partner, figure, unit):
     assert (record["figure"], record["unit"], record["partner"], record["origin"]) == (figure, unit, "CN", "ALL")
 
 
+@pytest.mark.parametrize(
+    "figure", ["123456789012345678.12", "1.10", "3.2", "-0.5", "7", "1e400", "12345678901234567890"]
+)
+def test_numbers_are_kept_as_they_were_written(partner, figure):
+    status, headers, body = ok([cell(figure="@")])
+    partner.turn = lambda *_: (status, headers, body.replace(b'"@"', figure.encode()))
+    source = replace(load("csd_trade_statistics").source, requests=(small(partner),))
+    landed = fetch._answered(replace(load("csd_trade_statistics"), source=source), DAY)
+    (record,) = landed.splitlines()
+    assert json.loads(record, parse_float=str, parse_int=str)["figure"] == figure
+
+
+def test_half_a_character_is_landed_as_it_was_spelt(partner):
+    partner.turn = lambda *_: ok([cell(unitEN="\ud83d"), cell(unitEN="\U0001f600")])
+    source = replace(load("csd_trade_statistics").source, requests=(small(partner),))
+    landed = fetch._answered(replace(load("csd_trade_statistics"), source=source), DAY).decode()
+    assert [json.loads(line)["unit"] for line in landed.splitlines()] == ["\ud83d", "\U0001f600"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 100_000, b'{"dataSet": [' + b'{"a": ' * 990 + b"1" + b"}" * 990 + b"]}"],
+    ids=["endless", "nested"],
+)
+def test_an_answer_that_is_nested_too_deeply_is_permanent(partner, body):
+    partner.turn = lambda *_: (200, {}, body)
+    source = replace(load("csd_trade_statistics").source, requests=(small(partner, success={}, records="dataSet"),))
+    with pytest.raises(PermanentFailure) as failure:
+        fetch._answered(replace(load("csd_trade_statistics"), source=source), DAY)
+    assert failure.value.problem.rule == "api.shape"
+    assert len(partner.asked) == 1
+
+
 def test_web_table_gives_monthly_totals_only(partner):
     rows = [
         {"freq": "M", "period": "202606", "sv": "VAL_TX", "svDesc": "HK$ million", "figure": 31400, "sd_value": "p"},

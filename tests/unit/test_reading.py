@@ -7,18 +7,22 @@ import gzip
 import io
 import random
 import re
+import zipfile
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampan import reading
+from sampan import reading, shape
 from sampan.contract import Alias, Column, Contract, Source, load
 from sampan.errors import PermanentFailure
-from sampan.privacy import Pseudonymiser
+from sampan.privacy import PSEUDONYM, Pseudonymiser
 
 from tests.factory import DAY
 
@@ -412,3 +416,249 @@ def test_layout_shows_no_number_of_a_person_when_a_heading_is_one(text):
         _ = reader(csv_contract(drift="fail"), text.encode()).layout
     assert "123456" not in str(stopped.value.problem)
     assert "p1_" in str(stopped.value.problem)
+
+
+# --- Parquet, XLSX ----------------------------------------------------------------------------------------------------
+
+PARQUET = contract_of(Source("s3", "x", "parquet"), [column("a", required=True), column("b", "date")])
+XLSX = contract_of(Source("s3", "x", "xlsx"), [column("a", required=True), column("b", "date")])
+
+
+def parquet(values: pa.Array, **options) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table({"a": values, "b": ["2026-07-06"] * len(values)}), out, **options)
+    return out.getvalue()
+
+
+def both_refuse(contract: Contract, body: bytes) -> str:
+    """The rule by which a delivery is refused, on the fast way, too, unless that leaves it to the exact one."""
+    rules = set()
+    for way in ("records", "blocks")[: 1 + (contract.source.format == "parquet")]:
+        with pytest.raises((PermanentFailure, reading.Unusual)) as failure:
+            list(getattr(reader(contract, body), way)())
+        if way == "records" or isinstance(failure.value, PermanentFailure):
+            rules.add(failure.value.problem.rule)
+    (rule,) = rules
+    return rule
+
+
+BAD_TEXT = pa.Array.from_buffers(pa.string(), 1, pa.array([b"secret\xff\xfe"]).buffers())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        parquet(BAD_TEXT),
+        parquet(pa.array([0], pa.timestamp("us", "Mars/Phobos"))),
+        parquet(pa.array([{"x": 2**62}], pa.struct([("x", pa.timestamp("us"))]))),
+        parquet(pa.array(["x"])).replace(b"a", b"\xff"),
+    ],
+    ids=["text", "zone", "time", "name"],
+)
+def test_a_parquet_file_is_read_or_refused_when_it_holds_what_python_cannot_hold(body):
+    problems = []
+    for way in ("records", "blocks"):
+        try:
+            with suppress(reading.Unusual):
+                list(getattr(reader(PARQUET, body), way)())
+        except PermanentFailure as failure:
+            problems.append(failure.problem)
+    assert all(problem.rule.startswith("delivery.") for problem in problems)
+    assert "secret" not in str(problems)
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [
+        (pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int32()), ["x" * 100_000]), {}),
+        (pa.array(["x" * 100_000] * 2000), {"use_dictionary": False, "column_encoding": {"a": "DELTA_BYTE_ARRAY"}}),
+        (pa.array([b"x" * 100_000] * 2000, pa.binary(100_000)), {}),
+        (pa.array([["x" * 100_000]] * 2000), {}),
+    ],
+    ids=["dictionary", "prefixes", "fixed", "lists"],
+)
+def test_a_parquet_file_is_refused_when_few_bytes_stand_for_many(values, options):
+    body = parquet(values, **options)
+    assert len(body) < 150_000
+    assert both_refuse(PARQUET, body) == "delivery.too_large"
+
+
+def test_a_parquet_file_is_refused_when_one_value_is_longer_than_a_record_may_be():
+    assert both_refuse(PARQUET, parquet(pa.array(["x", "y" * 1_100_000]))) == "delivery.record_too_long"
+
+
+def test_a_parquet_file_is_read_whole_when_it_is_decoded_in_parts(monkeypatch):
+    monkeypatch.setattr(reading, "PARQUET_BYTES", 1000)
+    texts = [None if n % 7 == 0 else f"text {n % 100} " * (n % 9) for n in range(3000)]
+    for options in ({}, {"use_dictionary": False}, {"row_group_size": 700}):
+        found = list(reader(PARQUET, parquet(pa.array(texts), **options)).records())
+        assert [(record.line, record.fields[0]) for record in found] == list(enumerate((t or None for t in texts), 1))
+
+
+SHEET = "xl/worksheets/sheet1.xml"
+
+
+def workbook(changes: dict[str, Callable[[bytes], bytes]] | None = None, rename: tuple[str, str] = ("", "")) -> bytes:
+    """A workbook of two columns and one record, some of its members changed or renamed."""
+    import xlsxwriter
+
+    out, changed = io.BytesIO(), io.BytesIO()
+    with xlsxwriter.Workbook(out, {"in_memory": True}) as book:
+        sheet = book.add_worksheet("CHAN A123456(3)")
+        sheet.write_row(0, 0, ["a", "b"])
+        sheet.write_row(1, 0, ["x", "2026-07-06"])
+    with zipfile.ZipFile(out) as old, zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED) as new:
+        for item in old.infolist():
+            data = (changes or {}).get(item.filename, bytes)(old.read(item))
+            new.writestr(rename[1] if item.filename == rename[0] else item.filename, data)
+    return changed.getvalue()
+
+
+def test_a_workbook_is_read_when_it_is_packed_anew():
+    assert [record.fields for record in reader(XLSX, workbook()).records()] == [["x", "2026-07-06"]]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'r="B2"', b'r ="XFD100000"'),
+        (b'r="B2"', b"r='XFD100000'"),
+        (b'r="B2"', b'r="A99999999999"'),
+        (b'r="B2"', b'r="ZZZZZZZZZ9"'),
+        (b'r="B2"', b'r="XFE2"'),
+        (b'<row r="2"', b'<row r="99999999999"'),
+        (b"</sheetData>", b"<row/>" * 1_100_000 + b"<row><c><v>1</v></c></row></sheetData>"),
+        (b"</sheetData>", b"<row>" + b"<c/>" * 20_000 + b"<c><v>1</v></c></row></sheetData>"),
+    ],
+    ids=["blank", "quotes", "row", "letters", "column", "row of rows", "rows without place", "cells without place"],
+)
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_workbook_is_refused_before_it_is_opened_when_a_cell_lies_far_away(old, new, elsewhere):
+    def far(data: bytes) -> bytes:
+        assert old in data
+        return data.replace(old, new, 1)
+
+    def target(data: bytes) -> bytes:
+        return data.replace(b"worksheets/sheet1.xml", b"elsewhere.xml")
+
+    changes = {SHEET: far} | ({"xl/_rels/workbook.xml.rels": target} if elsewhere else {})
+    body = workbook(changes, (SHEET, "xl/elsewhere.xml") if elsewhere else ("", ""))
+    assert both_refuse(XLSX, body) in ("delivery.too_large", "delivery.corrupt")
+
+
+def test_a_workbook_shows_no_number_of_a_person_when_its_sheet_is_named_by_one():
+    contract = contract_of(Source("s3", "x", "xlsx", sheet="Sales"), [column("a")])
+    with pytest.raises(PermanentFailure) as failure:
+        _ = reader(contract, workbook()).layout
+    assert failure.value.problem.rule == "delivery.sheet_missing"
+    assert "A123456" not in str(failure.value.problem)
+    assert "CHAN" in str(failure.value.problem)
+
+
+def test_a_workbook_is_refused_when_it_has_no_sheet_at_all():
+    body = workbook({"xl/workbook.xml": lambda data: re.sub(b"<sheets>.*</sheets>", b"<sheets/>", data)})
+    assert both_refuse(XLSX, body) == "delivery.sheet_missing"
+
+
+def test_a_workbook_is_read_or_refused_when_any_of_its_bytes_is_another():
+    body, chance = bytearray(workbook()), random.Random(5)
+    refused = 0
+    for _ in range(600):
+        place, bit = chance.randrange(len(body)), 1 << chance.randrange(8)
+        body[place] ^= bit
+        try:
+            list(reader(XLSX, bytes(body)).records())
+        except PermanentFailure:
+            refused += 1
+        body[place] ^= bit
+    assert refused > 100
+
+
+# --- what only the exact way can judge --------------------------------------------------------------------------------
+
+LATE = [
+    "2026-07-31T16:00:00.000Z",
+    "2026-07-31 00:00:00+08",
+    "2026-07-31T00:01",
+    "2026-07-31Z",
+    "today",
+    "Now",
+    "tomorrow 1600",
+]
+SOUND = ["2026-07-31", "2026-07-31 00:00:00", "2026-07-31T00:00:00.000", "20260731", "31 July 2026", "2026-7-1", ""]
+
+
+@pytest.mark.parametrize("way", ["csv", "quoted", "with a dropped column", "jsonl", "xlsx", "parquet", "fixed"])
+@pytest.mark.parametrize(("value", "sound"), [(v, False) for v in LATE] + [(v, True) for v in SOUND])
+def test_a_delivery_is_left_to_the_exact_way_when_a_date_has_a_time_or_is_a_word(way, value, sound):
+    import xlsxwriter
+
+    columns = [column("a", required=True, start=1, length=1), column("b", "date", start=2, length=30)]
+    kind = {"quoted": "csv", "with a dropped column": "csv"}.get(way, way)
+    if way == "with a dropped column":
+        columns.append(column("c", personal="drop"))
+    contract, out = contract_of(Source("s3", "x", kind), columns), io.BytesIO()
+    if kind == "xlsx":
+        with xlsxwriter.Workbook(out) as book:
+            sheet = book.add_worksheet()
+            sheet.write_row(0, 0, ["a", "b"])
+            sheet.write_row(1, 0, ["x", value])
+    elif kind == "parquet":
+        pq.write_table(pa.table({"a": ["x"], "b": [value]}), out)
+    else:
+        quoted = f'"{value}"' if way == "quoted" else value
+        more = ("c", "secret") if way == "with a dropped column" else None
+        line = ",".join(["x", quoted, *(more or ())[1:]])
+        text = {"csv": f"{'a,b,c' if more else 'a,b'}\n{line}\n", "jsonl": f'{{"a": "x", "b": "{value}"}}\n',
+                "fixed": f"x{value:30}\n"}[kind]  # fmt: skip
+        out.write(text.encode())
+    one = reader(contract, out.getvalue())
+    typed = one.blocks() if one.fast else reading.csv_blocks(one.records(), one.layout.stored)
+    if sound:
+        assert value.encode() in b"".join(typed)
+    else:
+        with pytest.raises(reading.Unusual):
+            list(typed)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": "\\u0041123456(3)"', '["\\u0041123456\\uff083\\uff09"]', '{"a": "\\ud83d \\u0041123456(3)']
+)
+def test_a_broken_json_line_shows_no_number_when_it_is_spelt_by_codes(text):
+    contract = contract_of(Source("s3", "x", "jsonl"), [column("a", required=True)])
+    (record,) = records(contract, text)
+    assert "123456" not in PSEUDONYM.sub("", record.text)
+    assert PSEUDONYM.search(record.text)
+    (record,) = records(contract, '["\\u0042 \\ud83d"]')
+    assert record.text == '["\\u0042 \\ud83d"]'
+
+
+def test_one_record_is_broken_when_json_is_nested_as_deep_as_it_can_be_read():
+    contract = contract_of(Source("s3", "x", "jsonl"), [column("a", required=True), column("b")])
+    for depth in range(300, 1100, 4):
+        deep = f'{{"a": "1", "b": {"[" * depth}{"]" * depth}}}'
+        found = records(contract, f'{deep}\n{{"a": "2"}}\n')
+        assert [record.fields[0] for record in found][1] == "2"
+
+
+def test_the_fast_way_loses_no_line_when_a_block_does_not_end_with_one():
+    contract = csv_contract([column("a", required=True), column("b", options={"pattern": PATTERN}, **EXPECTS)])
+    one = reader(contract, b"a,b\n")
+    block = one._looked_at(b"1,A123456\n2,A123457", re.compile(b"never"))
+    assert block == f"1,invalid_{PRIVATE('A123456')}\n2,invalid_{PRIVATE('A123457')}".encode()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"pattern": "^[A-Z]{1,2000}$"}, {"pattern": "^([A-Z]{1,200}){1,200}$"}, {"maxLength": 1000}, {"maxLength": 5}],
+    ids=str,
+)
+def test_the_fast_way_passes_every_line_on_when_columns_may_be_long(options):
+    columns = [column(f"c{n}", required=True, options=options) for n in range(40)]
+    line = ",".join(["ABC"] * 40)
+    one = reader(csv_contract(columns), f"{','.join(c.name for c in columns)}\n{line}\n{line}\n".encode())
+    assert b"".join(one.blocks()) == f"{line}\n{line}\n".encode()
+    assert one.in_shape
+    proved = shape.rules(replace(csv_contract(columns)))
+    assert {"c0.required", "c39.required"} <= proved
+    assert ("c0.max_length" in proved) == (options == {"maxLength": 5})
