@@ -176,11 +176,15 @@ def deliver(
 
 
 @app.command()
-def init() -> None:
+def init(
+    again: Annotated[
+        bool, typer.Option("--again", help="Touch every table and view, though nothing has changed.")
+    ] = False,
+) -> None:
     """Bring the warehouse's roles, schemas and tables to what the contracts ask for."""
     from sampan import warehouse
 
-    warehouse.init()
+    warehouse.init(again)
     out.print("The warehouse is ready.")
 
 

@@ -11,6 +11,7 @@ from datetime import date, datetime, timedelta
 from typing import IO, Any
 
 import psycopg
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from psycopg.types.json import Jsonb
 
@@ -36,7 +37,8 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
                 done["landed" if landed else "repeated"] += 1
             except PermanentFailure as error:
                 connection.execute(
-                    "update ops.delivery set problem = %s where source_uri = %s and etag = %s",
+                    "update ops.delivery set problem = %s, refused_at = clock_timestamp()"
+                    " where source_uri = %s and etag = %s",
                     [Jsonb(error.problem.as_dict()), uri, etag],
                 )
                 log.warning("%s refused: %s", uri, error)
@@ -205,7 +207,7 @@ def s3_errors() -> Iterator[None]:
     """Inside it, a failure of the object store is a TransientFailure."""
     try:
         yield
-    except (BotoCoreError, ClientError) as error:
+    except (Boto3Error, BotoCoreError, ClientError) as error:
         raise TransientFailure(f"object store: {error}") from error
 
 
