@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from sampan import consent, failpoints, transfer
 from sampan.calendar import today
-from sampan.errors import PermanentFailure
+from sampan.errors import PermanentFailure, TransientFailure
 from sampan.settings import settings
 
 from tests.integration.test_consent import NUMBERS, allowed, change, changes, deliver, make_release
@@ -183,6 +183,15 @@ def test_a_published_table_goes_to_an_object_that_carries_its_hash(sampan):
     body = found["Body"].read()
     assert hashlib.sha256(body).hexdigest() == done["content_sha256"] == found["Metadata"]["sha256"]
     assert len(rows_of(body)) == done["rows"] == 50
+
+
+def test_a_share_fails_for_now_when_the_object_store_does_not_take_it(sampan, monkeypatch):
+    release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
+    transfer.enter(SOUND, "officer")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    settings.cache_clear()
+    with pytest.raises(TransientFailure, match="object store"):
+        transfer.share(TABLE, RECIPIENT, SOUND.contract_no, f"s3://{settings().landing_bucket}/out.csv", "officer")
 
 
 def test_what_may_have_left_is_in_the_register_when_the_share_died(sampan, tmp_path, monkeypatch):
