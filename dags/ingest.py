@@ -18,22 +18,15 @@ from sampan_airflow import DEFAULTS, POOL, asset_of
 def schedule_of(contract: Contract) -> MultipleCronTriggerTimetable:
     """When a delivery is due, and once more at its deadline for those that come late.
 
-    A partner whose day is no business day hands over on the next one, and is then not late: a drop prefix is looked at on
-    every weekday. An API is asked on its day, and what it answers then counts.
+    A weekly or monthly delivery whose day is no business day comes on the next one, and an API may be away on its day: such
+    feeds are looked at on every weekday, and an API is asked until it has answered for its week or month.
     """
     calendar = contract.calendar
-    dropped = contract.source.kind == "s3" and calendar.days in ("weekly", "monthly")
-    of_month, of_week = "*", "*"
-    if calendar.days == "business" or dropped:
-        of_week = "1-5"
-    elif calendar.days == "weekly":
-        of_week = str((calendar.day or 0) % 7)
-    elif calendar.days == "monthly":
-        of_month = str(calendar.day)
+    of_week = "1-5" if calendar.days in ("business", "weekly", "monthly") else "*"
     hour, minute = map(int, calendar.due.split(":"))
     due = hour * 60 + minute
     ticks = [due, (due + calendar.deadline_minutes) % 1440]
-    crons = [f"{tick % 60} {tick // 60} {of_month} * {of_week}" for tick in ticks]
+    crons = [f"{tick % 60} {tick // 60} * * {of_week}" for tick in ticks]
     return MultipleCronTriggerTimetable(*crons, timezone=calendar.timezone)
 
 
@@ -78,7 +71,7 @@ def build_dag(contract: Contract) -> DAG:
         default_args=DEFAULTS | {"owner": contract.owner},
         params=params_of(contract),
     ) as dag:
-        fetch, land = step("fetch", feed), step("land", feed)
+        fetch, land = fetch_step(feed), step("land", feed)
         load, gate = step("load", feed, pool=POOL), step("gate", feed, pool=POOL)
         publish = publish_step(feed, pool=POOL, outlets=[asset_of(feed)])
         fetch >> land >> load >> gate >> publish >> tell_owner_step(feed)
@@ -95,15 +88,26 @@ def step(name: str, feed: str, **options: Any) -> Any:
     return run()
 
 
+def fetch_step(feed: str) -> Any:
+    """The task that fetches. The schedule asks an API for what it owes; a person who starts a run asks in any case."""
+
+    @task(task_id="fetch", multiple_outputs=False)
+    def fetch(params: dict[str, Any], dag_run: Any) -> dict[str, int]:
+        return run_step("fetch", feed, params, only_owed=dag_run.run_type == "scheduled")
+
+    return fetch()
+
+
 def publish_step(feed: str, **options: Any) -> Any:
-    """The task that publishes; skipped when there was nothing to publish, so that no asset event goes out."""
+    """The task that publishes; skipped when its run published nothing, so that no asset event goes out."""
 
     @task(task_id="publish", multiple_outputs=False, **options)
-    def publish(params: dict[str, Any]) -> dict[str, int]:
+    def publish(params: dict[str, Any], dag_run: Any) -> dict[str, int]:
         from airflow.sdk.exceptions import AirflowSkipException
+        from sampan.publish import is_published_since
 
         done = run_step("publish", feed, params)
-        if not done["batches"]:
+        if not done["batches"] and not is_published_since(feed, dag_run.start_date):
             raise AirflowSkipException("no batch was waiting to be published")
         return done
 
@@ -130,10 +134,10 @@ def tell_owner_step(feed: str) -> Any:
     return tell_owner()
 
 
-def run_step(name: str, feed: str, params: dict[str, Any]) -> dict[str, int]:
+def run_step(name: str, feed: str, params: dict[str, Any], **options: Any) -> dict[str, int]:
     """Call a step of the library, for one business date when the run asks for one."""
     day = params.get("date")
-    return import_module(f"sampan.{name}").run(feed, date.fromisoformat(day) if day else None)
+    return import_module(f"sampan.{name}").run(feed, date.fromisoformat(day) if day else None, **options)
 
 
 for _contract in load_all().values():

@@ -134,7 +134,7 @@ def main() -> None:
     """Entry point: what went wrong is said in words."""
     try:
         app()
-    except StackError as error:
+    except (StackError, PermissionError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 

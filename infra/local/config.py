@@ -24,6 +24,9 @@ PORTS = {
     "SAMPAN_OPEN_DATA_PORT": 18090,
 }
 BUCKETS = {"SAMPAN_DROP_BUCKET": "drop", "SAMPAN_LANDING_BUCKET": "landing"}
+FOLDERS = ("airflow", "log", "run", "s3")
+# What a start that died before it had settings leaves behind.
+OWN = {*FOLDERS, "lock", "postgres", "truth", "env.new", "lost+found"}
 EXTERNAL = ("SAMPAN_WAREHOUSE_DSN", "SAMPAN_S3_ENDPOINT")
 SECRETS = {
     "SAMPAN_PG_SUPERUSER_PASSWORD": lambda: secrets.token_hex(24),
@@ -102,7 +105,12 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
     (SAMPAN_S3_ENDPOINT) of its own; ports and buckets are remembered, services only as long as the variable is set.
     """
     state = Path(environ.get("SAMPAN_STATE") or HOME / ".sampan").resolve()
-    saved = read_env_file(state / "env")
+    try:
+        saved = read_env_file(state / "env")
+    except OSError as error:
+        raise StackError(
+            f"{state / 'env'}: {error.strerror}; name another folder with SAMPAN_STATE=<folder>"
+        ) from error
     values = {key: saved.get(key) or make() for key, make in SECRETS.items()}
     for key, default in PORTS.items():
         values[key] = _port(key, environ.get(key) or saved.get(key) or str(default))
@@ -134,12 +142,26 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
 
 
 def make_folders(config: Config) -> None:
-    """The state folder and those in it that nobody else has any business in."""
-    config.state.mkdir(parents=True, exist_ok=True)
-    # Under root the database server is another user's and has to pass through.
-    config.state.chmod(0o711)
-    for name in ("airflow", "log", "run", "s3"):
-        (config.state / name).mkdir(mode=0o700, exist_ok=True)
+    """The state folder and those in it that nobody else has any business in.
+
+    Raises:
+        StackError: the folder cannot be used, or is somebody's: not empty, and not made here.
+    """
+    state = config.state
+    try:
+        found = {path.name for path in state.iterdir()} if state.exists() else set()
+        if "env" not in found and found - OWN:
+            text = f"{state} is in use for something else: name a new or empty folder with SAMPAN_STATE=<folder>"
+            raise StackError(text)
+        if not state.exists():
+            state.mkdir(parents=True)
+            # Under root the database server is another user's and has to pass through.
+            state.chmod(0o711)
+        for name in FOLDERS:
+            (state / name).mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        text = f"the state folder cannot be made: {error.filename or state}: {error.strerror}"
+        raise StackError(f"{text}; name another with SAMPAN_STATE=<folder>") from error
 
 
 def api_bases() -> dict[str, str]:

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from functools import cache
@@ -221,10 +222,11 @@ class EmbeddedPostgres:
         """Process id of the running server of this folder, if there is one."""
         try:
             pid = int((self.directory / "postmaster.pid").read_text().split("\n", 1)[0])
-            executable = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0", 1)[0]
+            executable, *arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except (OSError, ValueError):
             return None
-        return pid if executable.endswith(b"postgres") else None
+        # The number may be another server's by now, which is not ours to stop.
+        return pid if executable.endswith(b"postgres") and os.fsencode(self.directory) in arguments else None
 
     def _initdb(self) -> None:
         password_file = self.directory.parent / f".{self.directory.name}.password"
@@ -272,8 +274,13 @@ def _exists(connection: psycopg.Connection, where: str, name: str) -> bool:
 
 
 def _open_way(path: Path, uid: int) -> None:
-    """Let the server's user pass through (not list) the folders that lead to `path`."""
+    """Let the server's user pass through (not list) the folders that lead to `path`, and say which were shut."""
     for folder in path.parents:
         mode = folder.stat()
         if mode.st_uid != uid and not mode.st_mode & 0o001:
             folder.chmod(mode.st_mode & 0o7777 | 0o001)
+            print(
+                f"{folder}: users may pass through it now (o+x), since PostgreSQL does not run as root and is reached by it;"
+                " to keep it shut, have the repository, and the folder that SAMPAN_STATE names, elsewhere",
+                file=sys.stderr,
+            )

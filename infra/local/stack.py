@@ -192,7 +192,7 @@ class Stack:
 
     def _make_schemas(self) -> None:
         """Let the library make its schemas, roles and tables; it changes nothing when they are there."""
-        command = [sys.executable, "-c", "from sampan import warehouse; warehouse.init()"]
+        command = [sys.executable, "-m", "sampan.cli", "init"]
         done = subprocess.run(
             command,
             cwd=HOME,

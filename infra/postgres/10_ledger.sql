@@ -32,6 +32,10 @@ create table if not exists ops.batch (
     constraint held_has_a_reason check (state <> 'held' or problem is not null)
 );
 alter table ops.batch add column if not exists shape text;
+alter table ops.batch add column if not exists row_rules_at timestamptz;
+alter table ops.batch add column if not exists replays bigint references ops.batch;
+alter table ops.batch drop constraint if exists replay_has_a_source;
+alter table ops.batch add constraint replay_has_a_source check ((origin = 'replay') = (replays is not null));
 -- A count that is null would let rows_add_up through.
 alter table ops.batch drop constraint if exists published_is_counted;
 alter table ops.batch add constraint published_is_counted
@@ -58,8 +62,10 @@ create table if not exists ops.delivery (
     primary key (source_uri, etag)
 );
 alter table ops.delivery add column if not exists deleted_at timestamptz;
+alter table ops.delivery add column if not exists refused_at timestamptz;
 create index if not exists delivery_waiting on ops.delivery (feed) where batch_id is null and problem is null;
 comment on table ops.delivery is 'Every object seen in a drop prefix; several with one content share one batch.';
+comment on column ops.delivery.refused_at is 'When it was refused at the door: later than it was first seen where nobody landed it then.';
 comment on column ops.delivery.deleted_at is 'When retention deleted the object: what is seen under its name after that was delivered anew.';
 
 create table if not exists ops.drift (

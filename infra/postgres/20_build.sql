@@ -109,6 +109,7 @@ create table if not exists ops.as_known (
     made_at timestamptz,
     dropped_at timestamptz
 );
+alter table ops.as_known add column if not exists deleted_batches bigint not null default 0;
 create unique index if not exists as_known_by_schema on ops.as_known (schema_name) where dropped_at is null;
 comment on table ops.as_known is 'Marts as known on an earlier date, each a schema of its own; see ADR 0021.';
 comment on column ops.as_known.known_until is 'What a person or the linkage decided later does not count; infinity when it all counts.';

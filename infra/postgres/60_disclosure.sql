@@ -9,7 +9,17 @@ create table if not exists ops.suppression (
     reason text not null check (reason in ('primary', 'secondary')),
     primary key (build_no, table_name, series, period, row_key, column_key)
 );
+-- A warehouse from before look-backs had one set of cells, and a key without the build: each build then had one place only.
 alter table ops.suppression add column if not exists build_no bigint not null default 0;
+do $$ begin
+    if not exists (
+        select from pg_constraint
+        where conrelid = 'ops.suppression'::regclass and contype = 'p' and cardinality(conkey) = 6
+    ) then
+        alter table ops.suppression drop constraint if exists suppression_pkey,
+            add primary key (build_no, table_name, series, period, row_key, column_key);
+    end if;
+end $$;
 comment on table ops.suppression is 'Cells of published tables that the build under way, or the last one, leaves out; * is a sum.';
 comment on column ops.suppression.build_no is 'Look-back that leaves the cell out; 0 for the build under way, or the last one.';
 comment on column ops.suppression.reason is 'primary: too few enterprises or one that dominates; secondary: would give a primary away. Not published.';

@@ -188,11 +188,15 @@ def deliver(
 
 
 @app.command()
-def init() -> None:
+def init(
+    again: Annotated[
+        bool, typer.Option("--again", help="Touch every table and view, though nothing has changed.")
+    ] = False,
+) -> None:
     """Bring the warehouse's roles, schemas and tables to what the contracts ask for."""
     from sampan import warehouse
 
-    warehouse.init()
+    warehouse.init(again)
     out.print("The warehouse is ready.")
 
 
@@ -523,8 +527,11 @@ def quarantine_show(
     """Rows in quarantine: file, line, each broken rule with column and value, and the record."""
     from sampan import quarantine
 
-    chosen = quarantine.entries(feed, ids or (), _day(date_), limit=1_000_000 if csv else limit)
+    most = 1_000_000 if csv else limit
+    chosen = quarantine.entries(feed, ids or (), _day(date_), limit=most)
     if csv:
+        if len(chosen) == most:
+            print(f"sampan: the first {most:,} rows; there may be more", file=sys.stderr)
         print(quarantine.export(contracts_of.load(feed), chosen), end="")
         return
     for entry in chosen:
@@ -664,11 +671,13 @@ def consent_revoke(
 
 
 @retention_app.command("run")
-def retention_run() -> None:
+def retention_run(
+    most: Annotated[bool, typer.Option("--most", help="Although most batches of a feed would go.")] = False,
+) -> None:
     """Delete what is past its contract's retention: landing, drop, raw, quarantine, what dbt keeps, old releases."""
     from sampan import retention
 
-    out.print("deleted: " + ", ".join(f"{count} {what}" for what, count in retention.run().items()))
+    out.print("deleted: " + ", ".join(f"{count} {what}" for what, count in retention.run(most=most).items()))
 
 
 @retention_app.command("merge")

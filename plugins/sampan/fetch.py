@@ -32,13 +32,14 @@ MAX_PAGES = 10_000
 MAX_STEPS_BACK = 12
 
 
-def run(feed: str, business_date: date | None = None) -> dict[str, int]:
+def run(feed: str, business_date: date | None = None, only_owed: bool = False) -> dict[str, int]:
     """Note every delivery that is new to the ledger. Returns how many were seen for the first time.
 
     An API is asked as of `business_date`; where none is given, as of today, or the day at which the clock was set to stand.
+    One that answers for a week or a month is not asked, with `only_owed`, once it has answered for the present one.
     """
     contract = load(feed)
-    if contract.source.kind == "api":
+    if contract.source.kind == "api" and not (only_owed and business_date is None and _has_answered(contract)):
         _ask(contract, business_date or freshness.now().date())
     seen = 0
     with connect() as connection:
@@ -59,6 +60,15 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
             ).rowcount
     freshness.looked(feed)
     return {"seen": seen}
+
+
+def _has_answered(contract: Contract) -> bool:
+    """Whether a weekly or monthly API has answered for the newest slot that is due."""
+    if contract.calendar.days not in ("weekly", "monthly"):
+        return False
+    now = freshness.now()
+    due = [row["state"] for row in freshness.days(contract.feed) if row["due_at"] <= now]
+    return due[-1:] == ["arrived"]
 
 
 def _date_of(contract: Contract, key: str) -> date | None:

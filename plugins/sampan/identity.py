@@ -31,6 +31,7 @@ Key = tuple[str, str]
 # An entity that is itself a number is looked at only when the number is a dummy or not on the register.
 UNSURE_NUMBER = "(not is_on_register or entity.source_key !~ '^[0-9]{8}$') and entity.source_key !~ '^p[0-9]+_'"
 SEVERAL_NUMBERS, LIKELY, OTHER_NUMBER = "merchant_has_several_numbers", "likely", "number_not_on_register"
+HELD_APART = "held_apart"
 
 
 @dataclass
@@ -444,9 +445,9 @@ def _write(
 
 def _survivorship(connection: psycopg.Connection[Any], build_no: int) -> None:
     """Bring the map of sme_ids up to date: one row begins with each merge and ends with each split."""
-    wanted = {
-        number: (survivor, basis) for number, (survivor, basis) in _clusters(connection).items() if number != survivor
-    }
+    clusters, refused = _clusters(connection)
+    _propose_held_apart(connection, refused, build_no)
+    wanted = {number: found for number, found in clusters.items() if number != found[0]}
     current = dict(connection.execute("select number, survivor_number from ops.identity_survivor").fetchall())
     ended = [number for number, survivor in current.items() if wanted.get(number, ("", ""))[0] != survivor]
     begun = [(number, *found) for number, found in wanted.items() if current.get(number) != found[0]]
@@ -463,10 +464,14 @@ def _survivorship(connection: psycopg.Connection[Any], build_no: int) -> None:
         )
 
 
-def _clusters(connection: psycopg.Connection[Any]) -> dict[str, tuple[str, str]]:
-    """By number that is one enterprise with others: the number that survives, and what says so.
+def _clusters(
+    connection: psycopg.Connection[Any],
+) -> tuple[dict[str, tuple[str, str]], list[tuple[str, str, str]]]:
+    """By number that is one enterprise with others: the number that survives, and what says so. Then the pairs that are not
+    put together, and why: that would make one enterprise of two that a person holds apart, by way of a third.
 
-    A dummy UBI is made of the Companies Registry number, so it is the enterprise with that number and a BRN.
+    A dummy UBI is made of the Companies Registry number, so it is the enterprise with that number and a BRN. What a person
+    says counts first.
     """
     edges = connection.execute(
         "select dummy.source_key, min(entity.source_key), 'registry_number' from ops.identity_entity as dummy"
@@ -474,7 +479,7 @@ def _clusters(connection: psycopg.Connection[Any]) -> dict[str, tuple[str, str]]
         " where dummy.source = 'number' and dummy.source_key ~ '^[CF][0-9]{7}$' and entity.source_key ~ '^[0-9]{8}$'"
         " group by dummy.source_key having count(*) = 1"
         " union all select source_key, number, 'decision' from ops.identity_verdict"
-        " where source = 'number' and verdict = 'same' order by 1, 2, 3"
+        " where source = 'number' and verdict = 'same' order by 3, 1, 2"
     ).fetchall()
     apart = {
         frozenset(row)
@@ -482,22 +487,40 @@ def _clusters(connection: psycopg.Connection[Any]) -> dict[str, tuple[str, str]]
             "select source_key, number from ops.identity_verdict where source = 'number' and verdict = 'different'"
         )
     }
-    parent: dict[str, str] = {}
+    clusters: dict[str, set[str]] = {}
     basis: dict[str, str] = {}
-
-    def root(number: str) -> str:
-        while parent.setdefault(number, number) != number:
-            number = parent[number]
-        return number
-
+    refused = []
     for one, other, says in edges:
         if frozenset((one, other)) in apart:
             continue
-        kept, left = sorted((root(one), root(other)), key=_rank)
-        parent[left] = kept
+        left, right = clusters.get(one, {one}), clusters.get(other, {other})
+        between = sorted(sorted(pair) for a in left for b in right if (pair := frozenset((a, b))) in apart)
+        if between:
+            refused.append((one, other, f"{says}, but {between[0][0]} and {between[0][1]} are held apart"))
+            continue
+        both = left | right
+        clusters |= dict.fromkeys(both, both)
         for number in (one, other):
             basis[number] = "decision" if says == "decision" else basis.get(number, says)
-    return {number: (root(number), basis[number]) for number in parent}
+    return {number: (min(clusters[number], key=_rank), says) for number, says in basis.items()}, refused
+
+
+def _propose_held_apart(
+    connection: psycopg.Connection[Any], refused: list[tuple[str, str, str]], build_no: int
+) -> None:
+    """Have a person say which word is wrong where words contradict each other; a proposal falls once they do not."""
+    connection.execute(
+        "update ops.identity_review set state = 'withdrawn' where state = 'open' and reason = %s and source = 'number'"
+        " and not (source_key || ' ' || number) = any(%s)",
+        [HELD_APART, [f"{one} {other}" for one, other, _ in refused]],
+    )
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into ops.identity_review (source, source_key, number, reason, position, probability, evidence, build_no)"
+            " values ('number', %s, %s, %s, 1, 1, %s, %s) on conflict (source, source_key, number) do update set"
+            " state = 'open', reason = excluded.reason, evidence = excluded.evidence",
+            [(one, other, HELD_APART, evidence, build_no) for one, other, evidence in refused],
+        )
 
 
 def _rank(number: str) -> tuple[int, str]:

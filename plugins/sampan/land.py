@@ -32,7 +32,8 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
                 done["landed" if landed else "repeated"] += 1
             except PermanentFailure as error:
                 connection.execute(
-                    "update ops.delivery set problem = %s where source_uri = %s and etag = %s",
+                    "update ops.delivery set problem = %s, refused_at = clock_timestamp()"
+                    " where source_uri = %s and etag = %s",
                     [Jsonb(error.problem.as_dict()), uri, etag],
                 )
                 log.warning("%s refused: %s", uri, error)

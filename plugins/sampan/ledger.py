@@ -114,7 +114,7 @@ def hold(connection: psycopg.Connection, batch: Batch, problem: Problem, rows: i
     values = {"rows_in": None, "rows_published": None, "rows_quarantined": None, "rows_duplicate": None}
     write(
         connection, batch, state="held", problem=Jsonb(problem.as_dict()), held_at=now(),
-        rows_held=rows, **values,
+        rows_held=batch.rows_in if rows is None else rows, **values,
     )  # fmt: skip
     log.warning("%s %s batch %s held: %s", batch.feed, batch.business_date, batch.batch_id, problem)
 
@@ -206,7 +206,7 @@ def tell_owner(feed: str, since: datetime) -> None:
         ).fetchall()
         refused = connection.execute(
             "select null, business_date, problem from ops.delivery"
-            " where feed = %s and problem is not null and seen_at >= %s order by source_uri",
+            " where feed = %s and problem is not null and refused_at >= %s order by source_uri",
             [feed, since],
         ).fetchall()
         lines = [f"batch {number or '-'} of {day}: {Problem(**problem)}" for number, day, problem in held + refused]

@@ -7,7 +7,7 @@ records as text, from which the sound ones are cast and the others are set aside
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import date
 
@@ -36,8 +36,9 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
     return ledger.each(feed, "landed", business_date, _load)
 
 
-def again(feed: str, business_date: date | None = None) -> int:
-    """Take held batches back to where they were landed, to be judged by the contract as it is now. Returns how many.
+def again(feed: str, business_date: date | None = None, only: Collection[int] | None = None) -> int:
+    """Take held batches (or those with numbers) back to where they were landed, to be judged by the contract as it is now.
+    Returns how many.
 
     Their rows in quarantine are judged anew with them. A batch of which a person has decided a row stays as it is.
     """
@@ -45,6 +46,8 @@ def again(feed: str, business_date: date | None = None) -> int:
     contract = contract_of(feed)
     with warehouse.connect() as connection:
         for batch in ledger.pending(connection, feed, "held", business_date):
+            if only is not None and batch.batch_id not in only:
+                continue
             claimed = ledger.claim(connection, batch)
             if claimed is None or _is_decided(connection, claimed):
                 continue

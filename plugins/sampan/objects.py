@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sampan.errors import TransientFailure
@@ -25,7 +26,7 @@ def s3_errors() -> Iterator[None]:
     """Inside it, a failure of the object store is a TransientFailure."""
     try:
         yield
-    except (BotoCoreError, ClientError) as error:
+    except (Boto3Error, BotoCoreError, ClientError) as error:
         raise TransientFailure(f"object store: {error}") from error
 
 

@@ -5,7 +5,7 @@ The intake table itself becomes the batch's partition of raw.<feed>: no row is w
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 
 import psycopg
 from psycopg import sql
@@ -14,6 +14,7 @@ from sampan import consent, failpoints, ledger
 from sampan.contract import Contract
 from sampan.errors import Problem
 from sampan.ledger import Batch
+from sampan.warehouse import connect
 
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
@@ -25,6 +26,13 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
         rows += _publish(connection, contract, batch)
 
     return ledger.each(feed, "gated", business_date, publish) | {"rows": rows}
+
+
+def is_published_since(feed: str, since: datetime) -> bool:
+    """Whether a batch of a feed was published since a time, by whomever: a task that died after it had does not know."""
+    with connect() as connection:
+        query = "select 1 from ops.batch where feed = %s and published_at >= %s limit 1"
+        return connection.execute(query, [feed, since]).fetchone() is not None
 
 
 def _publish(connection: psycopg.Connection, contract: Contract, batch: Batch) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,8 +27,11 @@ from sampan.errors import PermanentFailure, Problem, require_reason
 from sampan.settings import settings
 from sampan.warehouse import connect
 
+log = logging.getLogger(__name__)
 ID = load.REPLAYED.name
 RULES = "_broken_rules"
+# Rows that are taken at a time where none are named.
+LIMIT = 100_000
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,9 @@ def entries(
     ids: Iterable[int] = (),
     business_date: date | None = None,
     state: str | None = "open",
-    limit: int = 100_000,
+    limit: int = LIMIT,
 ) -> list[Entry]:
-    """Quarantined rows of a feed in order of delivery and line, at most `limit` of them."""
+    """Quarantined rows of a feed in order of delivery and line: those with `ids`, or else at most `limit` of them."""
     load_contract(feed)
     wanted = list(ids)
     with connect() as connection, connection.cursor(row_factory=class_row(Entry)) as cursor:
@@ -77,8 +81,9 @@ def entries(
             " and (%(day)s::date is null or b.business_date = %(day)s)"
             " and (cardinality(%(ids)s::bigint[]) = 0 or q.quarantine_id = any(%(ids)s::bigint[]))"
             " order by b.business_date, q.batch_id, q.line limit %(limit)s",
-            {"feed": feed, "state": state, "day": business_date, "ids": wanted, "limit": limit},
-        ).fetchall()
+            {"feed": feed, "state": state, "day": business_date, "ids": wanted,
+             "limit": None if wanted else limit},
+        ).fetchall()  # fmt: skip
 
 
 def counts() -> list[tuple[str, str, str, int]]:
@@ -116,13 +121,16 @@ def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) ->
 
     The file has the columns of `export`; rows it does not name stay where they are. Returns counts of the replay:
     rows sent, rows published, rows quarantined again. Raises PermanentFailure when another replay has one of the rows
-    and is not finished: the same replay again finishes it.
+    and is not finished (the same replay again finishes it), and when the replay is held.
     """
-    contract = load_contract(feed)
+    contract, wanted = load_contract(feed), list(ids)
     if corrected is None:
-        rows = [(entry, entry.fields) for entry in entries(feed, ids) if entry.fields is not None]
+        chosen = entries(feed, wanted)
+        if not wanted and len(chosen) == LIMIT:
+            log.warning("only the first %s open rows are replayed: what is left takes another replay", f"{LIMIT:,}")
+        rows = [(entry, entry.fields) for entry in chosen if entry.fields is not None]
     else:
-        rows = _corrected(contract, corrected, set(ids))
+        rows = _corrected(contract, corrected, set(wanted))
     if not rows:
         raise PermanentFailure(Problem("quarantine.nothing_to_replay", f"no open row of {feed} that can be replayed"))
     by_batch: dict[int, list[tuple[Entry, dict[str, str | None] | None]]] = defaultdict(list)
@@ -133,9 +141,12 @@ def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) ->
         for one in replays:
             _refuse_under_way(connection, contract, one)
         batches = [_land(connection, contract, one) for one in replays]
+    # Where the same rows with the same values were sent before and held, that replay is taken up again.
+    load.again(feed, only=batches)
     for day in sorted({entry.business_date for entry, _ in rows}):
         for step in (load, gate, publish):
             step.run(feed, day)
+    _refuse_held(batches)
     return _outcome(batches)
 
 
@@ -255,6 +266,18 @@ def _link(connection: psycopg.Connection, replay_batch: int, feed: str, lines: l
             " on conflict do nothing",
             [(replay_batch, line, feed, key) for line, key in lines],
         )
+
+
+def _refuse_held(batches: list[int]) -> None:
+    """Raise when one of the replays is held, and say why it is."""
+    with connect() as connection:
+        held = connection.execute(
+            "select batch_id, problem ->> 'message' from ops.batch where batch_id = any(%s) and state = 'held' order by 1",
+            [batches],
+        ).fetchall()
+    if held:
+        message = "; ".join(f"the replay is held as batch {number}: {why}" for number, why in held)
+        raise PermanentFailure(Problem("quarantine.held", message))
 
 
 def _outcome(batches: list[int]) -> dict[str, int]:

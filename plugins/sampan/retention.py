@@ -21,27 +21,31 @@ from psycopg.types.json import Jsonb
 from sampan import as_known, build, consent, failpoints, ledger, release
 from sampan.calendar import HONG_KONG, today
 from sampan.contract import load_all
-from sampan.errors import Problem, SampanError, TransientFailure
+from sampan.errors import PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.objects import s3_errors, split
 from sampan.settings import settings
 from sampan.warehouse import alone, connect
 
 log = logging.getLogger(__name__)
 RELEASE_DAYS = 90
+# A run that would delete more than half of a feed's batches, and so many, is more likely a mistyped retention than its end.
+MANY = 10
 Connection = psycopg.Connection[Any]
 
 
-def run(day: date | None = None) -> dict[str, int]:
+def run(day: date | None = None, most: bool = False) -> dict[str, int]:
     """Delete what is past its retention on a day (today without one). Returns batches, rows, objects, releases (look-backs
     among them), consents.
 
-    Raises TransientFailure when another run is at work, a builder is, or something is still there after its deletion. A
-    look-back that cannot be dropped is raised when all else is done.
+    Raises TransientFailure when another run is at work, a builder is, or something is still there after its deletion. When
+    all else is done it raises what was left: a look-back that cannot be dropped, and, as a PermanentFailure unless `most` is
+    asked for, a feed of whose batches most would go.
     """
     on = day or today()
     done = dict.fromkeys(("batches", "rows", "objects", "releases", "consents"), 0)
     with connect() as connection, _alone(connection):
-        _begin_batches(connection, on)
+        _take_back(connection, on)
+        refused = _begin_batches(connection, on, most)
         for batch_id in _unfinished(connection, "batch_id"):
             rows, objects = _delete_batch(connection, batch_id)
             done["batches"] += 1
@@ -55,8 +59,8 @@ def run(day: date | None = None) -> dict[str, int]:
         dropped, failed = _delete_look_backs(on)
         done["releases"] += dropped
         done["consents"] = _delete_consents(connection, on)
-    if failed:
-        raise failed[0]
+    if refused or failed:
+        raise [*refused, *failed][0]
     return done
 
 
@@ -73,15 +77,42 @@ def _unfinished(connection: Connection, column: str) -> list[int]:
 # --- batches ----------------------------------------------------------------------------------------------------------
 
 
-def _begin_batches(connection: Connection, on: date) -> None:
+def _take_back(connection: Connection, on: date) -> None:
+    """Forget what was begun of batches that their contracts, mended meanwhile, keep on: nothing of them has gone yet."""
     for contract in load_all().values():
+        connection.execute(
+            "delete from ops.deletion d using ops.batch b where d.batch_id = b.batch_id and d.database_at is null"
+            " and b.feed = %s and b.business_date >= %s::date - %s::int",
+            [contract.feed, on, contract.retention_days],
+        )
+
+
+def _begin_batches(connection: Connection, on: date, most: bool) -> list[SampanError]:
+    """Enter what is due. Returns a complaint for each feed of which nothing is begun, because most of it would go."""
+    refused: list[SampanError] = []
+    for contract in load_all().values():
+        terms = {"feed": contract.feed, "days": contract.retention_days, "on": on}
+        ((due, kept),) = connection.execute(
+            "select count(*) filter (where business_date < %(on)s::date - %(days)s::int and batch_id not in"
+            " (select batch_id from ops.deletion where batch_id is not null)), count(*)"
+            " from ops.batch where feed = %(feed)s and deleted_at is null",
+            terms,
+        ).fetchall()
+        if due >= MANY and 2 * due > kept and not most:
+            message = (
+                f"{due} of the {kept} batches of {contract.feed} are older than the {contract.retention_days} days of its"
+                " contract, and none was deleted; when that is meant, `sampan retention run --most` deletes them"
+            )
+            refused.append(PermanentFailure(Problem("retention.most", message, contract.path.name)))
+            continue
         connection.execute(
             "insert into ops.deletion (kind, feed, batch_id, content_sha256, reason)"
             " select 'batch', feed, batch_id, content_sha256, format('kept %%s days from %%s', %(days)s::int, business_date)"
             " from ops.batch where feed = %(feed)s and business_date < %(on)s::date - %(days)s::int"
             " and deleted_at is null on conflict do nothing",
-            {"feed": contract.feed, "days": contract.retention_days, "on": on},
+            terms,
         )
+    return refused
 
 
 def _delete_batch(connection: Connection, batch_id: int) -> tuple[int, int]:

@@ -351,7 +351,7 @@ def test_no_row_of_a_release_is_read_when_its_policies_do_not_ask_whose_it_is(sa
     with bank() as connection:
         assert allowed("B001") < seen(connection)
         for _ in range(2):
-            warehouse.init()
+            warehouse.init(again=True)
             assert seen(connection) == set()
         # The next release is read again, though no batch has come since.
         make_release()
@@ -366,7 +366,7 @@ def test_the_terms_of_a_warehouse_that_kept_one_set_of_them_are_taken_in_again(s
         connection.execute("drop table ops.consent_change cascade")
         connection.execute("alter table ops.consent add " + kept.replace(", ", ", add "))
     for _ in range(2):
-        warehouse.init()
+        warehouse.init(again=True)
         with bank() as connection:
             assert seen(connection) == allowed("B001")
 

@@ -133,6 +133,21 @@ def test_an_api_that_gives_nothing_is_late_itself_and_what_it_said_is_kept(sampa
     assert problem["rule"] == "api.away"
 
 
+def test_the_schedule_asks_a_monthly_api_until_it_has_answered_and_a_person_always(sampan, monkeypatch):
+    feed, asked = "hkhs_codes", []
+    monkeypatch.setattr(fetch, "_ask", lambda contract, day: asked.append(day))
+    publish(feed, date(2026, 6, 3), [])
+    for at in ("2026-07-03 08:59", "2026-07-03 09:00", "2026-07-06 09:00", "2026-07-07 09:00"):
+        freshness.set_clock(hkt(at))
+        fetch.run(feed, only_owed=True)
+        if at == "2026-07-06 09:00":
+            publish(feed, MONDAY, [])
+    assert asked == [date(2026, 7, 3), MONDAY], "not due, due, away and asked again, answered"
+    fetch.run(feed)
+    fetch.run(feed, date(2026, 7, 2), only_owed=True)
+    assert asked[2:] == [TUESDAY, date(2026, 7, 2)]
+
+
 # --- days off ---------------------------------------------------------------------------------------------------------
 
 

@@ -418,6 +418,28 @@ def test_merge_by_a_person_can_be_undone_and_the_map_keeps_both(known):
     assert row == ("90000010", "90000001", True)
 
 
+def test_numbers_that_a_person_holds_apart_are_not_put_together_by_way_of_a_third(known):
+    known.register("C9000001", "Quill Moss Toys Limited", registry_number="C9000001")
+    known.register("90000001", "恒豐貿易有限公司", registry_number="C9000001").register(
+        "90000002", "睿衞穗國際有限公司"
+    )
+    known.batch().build()
+    assert known.survivors() == {"C9000001": "90000001"}
+    identity.decide("number", "90000001", "90000002", "different", "two firms", "analyst")
+    identity.decide("number", "C9000001", "90000002", "same", "its own certificate", "analyst")
+    for _ in range(2):
+        known.build()
+        assert known.survivors() == {"C9000001": "90000002"}, "a person's word comes before the registry's"
+        ((pair, review_id),) = known.proposals().items()
+        assert pair == ("C9000001", "90000001")
+    evidence = "registry_number, but 90000001 and 90000002 are held apart"
+    assert identity.review(review_id)["evidence"] == evidence
+    identity.decide("number", "90000001", "90000002", "same", "one firm after all", "analyst")
+    known.build()
+    assert known.survivors() == {"C9000001": "90000001", "90000002": "90000001"}
+    assert known.proposals() == {}
+
+
 # --- incremental, out of order, again ---------------------------------------------------------------------------------
 
 

@@ -217,6 +217,39 @@ def test_a_missed_deadline_leaves_word_of_the_run_and_since_when(sampan):
     ]
 
 
+def test_tell_owner_names_what_was_refused_now_though_it_was_seen_before(partner):
+    partner.puts(FEED, "latest", "lost.csv.gz", b"x")
+    fetch.run(FEED)
+    since = ledger.now()
+    assert (fetch.run(FEED)["seen"], land.run(FEED)["refused"]) == (0, 1)
+    with pytest.raises(PermanentFailure, match=r"lost\.csv\.gz"):
+        ledger.tell_owner(FEED, since)
+    assert partner.sampan.one("select count(*) from ops.alert") == 1
+
+
+def test_what_was_published_since_a_time_is_known_to_a_task_that_begins_again(partner):
+    before = ledger.now()
+    partner.hands_over(FEED, DAY, rows(FEED, 3))
+    partner.ingest(FEED)
+    assert publish.run(FEED)["batches"] == 0
+    assert publish.is_published_since(FEED, before)
+    assert not publish.is_published_since(FEED, ledger.now())
+    assert not publish.is_published_since("platform_orders", before)
+
+
+def test_accept_publishes_what_failed_for_good_after_its_row_rules(partner, monkeypatch):
+    partner.hands_over(FEED, DAY, rows(FEED, 3))
+    problem = Problem("gate.expectation", "a rule that cannot be asked")
+    with monkeypatch.context() as patch:
+        patch.setattr(gate, "_batch_rules", lambda *_: (_ for _ in ()).throw(PermanentFailure(problem)))
+        partner.ingest(FEED)
+    held = partner.sampan.batch(FEED)
+    assert (held["state"], held["problem"]["rule"], held["rows_held"]) == ("held", "gate.expectation", 3)
+    assert gate.accept(FEED, DAY, "looked at by hand", "an engineer") == 1
+    assert publish.run(FEED)["rows"] == 3
+    adds_up(partner.sampan)
+
+
 def test_a_step_fails_for_now_and_leaves_the_batch_when_the_object_store_is_away(partner, monkeypatch):
     partner.hands_over(FEED, DAY, rows(FEED, 3))
     away = {"SAMPAN_S3_ENDPOINT": "http://127.0.0.1:9"}

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from sampan import ledger, load, quarantine
 from sampan.contract import load as contract_of
-from sampan.errors import PermanentFailure
+from sampan.errors import PermanentFailure, Problem
 
 from tests.factory import DAY, FEEDS, adds_up, feeds, one_of_each, rows, stored
 
@@ -150,13 +150,42 @@ def test_a_replay_is_held_when_its_row_was_discarded_on_its_way(partner, monkeyp
     assert len(partner.raw(FEED)) == MANY - 1
 
 
+def test_replay_says_that_it_is_held_and_takes_up_the_held_one_when_it_is_sent_again(partner, monkeypatch, tmp_path):
+    file = tmp_path / "a.csv"
+    _, batch = one_on_its_way(partner, monkeypatch, file)
+    with monkeypatch.context() as patch:
+        problem = Problem("gate.expectation", "a rule that cannot be asked")
+        patch.setattr(quarantine.gate, "_batch_rules", lambda *_: (_ for _ in ()).throw(PermanentFailure(problem)))
+        with pytest.raises(PermanentFailure, match=f"held as batch {batch}: a rule that cannot be asked"):
+            quarantine.replay(FEED, corrected=file)
+    assert quarantine.replay(FEED, corrected=file)["published"] == 1
+    assert len(partner.raw(FEED)) == MANY
+    adds_up(partner.sampan)
+
+
+def test_replay_takes_every_row_that_is_named_and_says_when_it_takes_but_the_first(partner, monkeypatch, caplog):
+    delivered, _ = spoilt(FEED, 3)
+    monkeypatch.setattr(quarantine, "LIMIT", 2)
+    monkeypatch.setattr(quarantine.entries, "__defaults__", (*quarantine.entries.__defaults__[:-1], 2))
+    partner.hands_over(FEED, DAY, delivered)
+    partner.ingest(FEED)
+    batch = quarantine.entries(FEED)
+    assert len(batch) == 2
+    ids = [key for (key,) in partner.sampan.rows("select quarantine_id from quarantine.record order by 1")]
+    assert [entry.quarantine_id for entry in quarantine.entries(FEED, ids)] == ids
+    assert len(ids) == 3
+    assert quarantine.replay(FEED)["rows"] == 2
+    assert "only the first 2 open rows are replayed" in caplog.text
+
+
 def test_a_row_is_published_once_when_two_replays_of_it_are_gated(partner, monkeypatch, tmp_path):
     first, second = tmp_path / "a.csv", tmp_path / "b.csv"
     row, _ = one_on_its_way(partner, monkeypatch, first)
     second.write_text(f"_quarantine_id,goods_description\n{row},something else\n")
     # Two that asked at the same moment.
     monkeypatch.setattr(quarantine, "_refuse_under_way", lambda *_: None)
-    quarantine.replay(FEED, corrected=second)
+    with pytest.raises(PermanentFailure, match="0 are still open"):
+        quarantine.replay(FEED, corrected=second)
     states = [state for (state,) in partner.sampan.rows("select state from ops.batch order by batch_id")]
     assert states == ["published", "published", "held"]
     assert len(partner.raw(FEED)) == MANY

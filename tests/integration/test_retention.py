@@ -121,8 +121,7 @@ def test_retention_finishes_when_it_died_in_between(place, two_days):
     died = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=120, check=False)
     assert died.returncode == -9, died.stderr.decode()
     assert two_days.one("select count(*) from ops.deletion where verified_at is not null") == 0
-    # On a day on which nothing new is due: what was begun is finished all the same.
-    assert retention.run(OLD)["batches"] == 1
+    assert retention.run(AFTER)["batches"] == 1
     everything_old_is_gone(two_days)
 
 
@@ -136,6 +135,31 @@ def test_retention_does_not_call_it_done_when_something_is_still_there(two_days,
 def test_retention_gives_way_to_another_run(two_days):
     with connect() as connection, retention._alone(connection), pytest.raises(TransientFailure, match="another run"):
         retention.run(AFTER)
+
+
+def test_what_was_begun_is_taken_back_when_the_contract_keeps_it_after_all(two_days, monkeypatch):
+    died = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
+    before, there = counts(two_days), versions(two_days)
+    with monkeypatch.context() as patch:
+        patch.setattr(retention, "_delete_batch", died)
+        with pytest.raises(KeyboardInterrupt):
+            retention.run(AFTER)
+    assert two_days.rows("select batch_id, database_at from ops.deletion") == [(1, None)]
+    assert retention.run(LAST_DAY)["batches"] == 0
+    assert two_days.one("select count(*) from ops.deletion") == 0
+    assert (counts(two_days), versions(two_days)) == (before, there)
+    assert retention.run(AFTER)["batches"] == 1
+
+
+def test_retention_deletes_most_of_a_feed_only_when_that_is_asked_for(two_days, monkeypatch):
+    monkeypatch.setattr(retention, "MANY", 2)
+    after_both = AFTER + timedelta(days=1)
+    before = counts(two_days)
+    with pytest.raises(PermanentFailure, match=f"2 of the 2 batches of {FEED} .* --most"):
+        retention.run(after_both)
+    assert counts(two_days) == before
+    assert retention.run(AFTER)["batches"] == 1
+    assert retention.run(after_both, most=True)["batches"] == 1
 
 
 def test_a_batch_that_was_never_published_is_deleted_and_cannot_go_on(partner):

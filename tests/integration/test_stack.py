@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -17,7 +18,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra.local import s3
-from infra.local.config import HOST, PORTS, SECRETS, WEED_PORTS, Config, StackError, free_port, load
+from infra.local.config import HOST, PORTS, SECRETS, WEED_PORTS, Config, StackError, free_port, load, make_folders
+from infra.local.postgres import EmbeddedPostgres, _open_way
 from infra.local.stack import Stack
 from infra.local.supervise import alive, leftovers
 
@@ -208,6 +210,44 @@ def test_chosen_buckets_and_ports_are_remembered_when_the_shell_no_longer_names_
     again = load({"SAMPAN_STATE": str(stack.config.state)})
     assert again["SAMPAN_LANDING_BUCKET"] == LANDING
     assert again.fingerprint == stack.config.fingerprint
+
+
+def test_a_folder_in_use_for_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    (tmp_path / "somebody's").touch()
+    with pytest.raises(StackError, match="SAMPAN_STATE"):
+        make_folders(load({"SAMPAN_STATE": str(tmp_path)}))
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o1777
+    assert [path.name for path in tmp_path.iterdir()] == ["somebody's"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StackError, match=r"file.*SAMPAN_STATE"):
+        make_folders(load({"SAMPAN_STATE": str(tmp_path / "file" / "state")}))
+
+
+def test_a_folder_that_was_shut_is_opened_and_named(tmp_path: Path, capsys) -> None:
+    shut = tmp_path / "shut"
+    shut.mkdir(mode=0o700)
+    _open_way(shut / "data", uid=os.geteuid() + 1)
+    assert stat.S_IMODE(shut.stat().st_mode) == 0o701
+    assert str(shut) in capsys.readouterr().err
+    _open_way(shut / "data", uid=os.geteuid() + 1)
+    assert str(shut) not in capsys.readouterr().err
+
+
+def test_another_server_whose_number_a_stale_lock_names_is_not_taken_for_ours(tmp_path: Path) -> None:
+    (tmp_path / "postgres").symlink_to(shutil.which("sleep") or "")
+    ours = EmbeddedPostgres(tmp_path / "ours", 1)
+    ours.directory.mkdir()
+    with subprocess.Popen([str(tmp_path / "postgres"), "60"]) as other:
+        (ours.directory / "postmaster.pid").write_text(f"{other.pid}\n")
+        try:
+            assert Path(f"/proc/{other.pid}/cmdline").read_bytes().split(b"\0")[0].endswith(b"postgres")
+            assert ours.postmaster() is None
+        finally:
+            other.kill()
 
 
 def test_keys_for_another_s3_in_the_shell_are_not_used_for_the_embedded(tmp_path: Path) -> None:
