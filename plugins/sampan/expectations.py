@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ COUNTED = frozenset(
         "expect_column_unique_value_count_to_be_between",
     }
 )
+# The threads of a process share one data source, whose tables go by their names.
+ALONE = threading.Lock()
 # Names of errors that a restart of the server, a lost connection or a lock in the way leaves behind.
 PASSING = (
     r"OperationalError|InterfaceError|Shutdown|CannotConnectNow|QueryCanceled|LockNotAvailable|Deadlock|Serialization"
@@ -118,27 +121,28 @@ def validate(
         return []
     filled = {rule.name: _fill(rule.kwargs, tokens or {}) for rule in wanted}
     source = asset = None
-    try:
-        source = _data_source(dsn, os.getpid())
-        with warnings.catch_warnings():
-            # The schema changes from batch to batch, so it cannot be part of the connection as the warning asks.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            asset = source.add_table_asset(f"{schema}.{table}", table_name=table, schema_name=schema)
-        batch = asset.add_batch_definition_whole_table("all").get_batch()
-        found: dict[str, tuple[bool, Any]] = {}
-        for form, part in (
-            ("BASIC", [rule for rule in wanted if rule.expectation in COUNTED]),
-            ("BOOLEAN_ONLY", [rule for rule in wanted if rule.expectation not in COUNTED]),
-        ):
-            if part:
-                found |= _evaluate(batch, suite, part, filled, form)
-    except PermanentFailure:
-        raise
-    except Exception as error:  # noqa: BLE001 - it raises whatever its metrics raise
-        raise _failure(dsn, schema, table, _chain(error)) from None
-    finally:
-        if source is not None and asset is not None:
-            source.delete_asset(f"{schema}.{table}")
+    with ALONE:
+        try:
+            source = _data_source(dsn, os.getpid())
+            with warnings.catch_warnings():
+                # The schema changes from batch to batch, so it cannot be part of the connection as the warning asks.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                asset = source.add_table_asset(f"{schema}.{table}", table_name=table, schema_name=schema)
+            batch = asset.add_batch_definition_whole_table("all").get_batch()
+            found: dict[str, tuple[bool, Any]] = {}
+            for form, part in (
+                ("BASIC", [rule for rule in wanted if rule.expectation in COUNTED]),
+                ("BOOLEAN_ONLY", [rule for rule in wanted if rule.expectation not in COUNTED]),
+            ):
+                if part:
+                    found |= _evaluate(batch, suite, part, filled, form)
+        except PermanentFailure:
+            raise
+        except Exception as error:  # noqa: BLE001 - it raises whatever its metrics raise
+            raise _failure(dsn, schema, table, _chain(error)) from None
+        finally:
+            if source is not None and asset is not None:
+                source.delete_asset(f"{schema}.{table}")
     unknown = [name for name, (success, _) in found.items() if success is None]
     if unknown:
         raise _failure(dsn, schema, table, ", ".join(f"{name}: {found[name][1]}" for name in unknown))

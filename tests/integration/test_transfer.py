@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from sampan import consent, failpoints, transfer
 from sampan.calendar import today
-from sampan.errors import PermanentFailure, TransientFailure
+from sampan.errors import PermanentFailure
 from sampan.settings import settings
 
 from tests.integration.test_consent import NUMBERS, allowed, change, changes, deliver, make_release
@@ -213,15 +213,6 @@ def test_a_share_says_what_the_disk_says_when_it_cannot_be_written(sampan, tmp_p
     with pytest.raises(PermanentFailure, match="File name too long"):
         transfer.share(TABLE, RECIPIENT, SOUND.contract_no, str(tmp_path / ("x" * 252)), "officer")
     assert sampan.rows("select rows, done_at from ops.transfer") == [(50, None)]
-
-
-def test_a_share_fails_for_now_when_the_object_store_does_not_take_it(sampan, monkeypatch):
-    release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
-    transfer.enter(SOUND, "officer")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
-    settings.cache_clear()
-    with pytest.raises(TransientFailure, match="object store"):
-        transfer.share(TABLE, RECIPIENT, SOUND.contract_no, f"s3://{settings().landing_bucket}/out.csv", "officer")
 
 
 def test_what_may_have_left_is_in_the_register_when_the_share_died(sampan, tmp_path, monkeypatch):
