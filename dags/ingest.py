@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, MultipleCronTriggerTimetable, Param, task
 from sampan.contract import Contract, load_all
-from sampan_airflow import DEFAULTS, POOL, asset_of
+from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, asset_of
 
 
 def schedule_of(contract: Contract) -> MultipleCronTriggerTimetable:
@@ -27,7 +27,7 @@ def schedule_of(contract: Contract) -> MultipleCronTriggerTimetable:
     due = hour * 60 + minute
     ticks = [due, (due + calendar.deadline_minutes) % 1440]
     crons = [f"{tick % 60} {tick // 60} * * {of_week}" for tick in ticks]
-    return MultipleCronTriggerTimetable(*crons, timezone=calendar.timezone)
+    return MultipleCronTriggerTimetable(*crons, timezone=calendar.timezone, run_immediately=FROM_NOW_ON)
 
 
 def documentation_of(contract: Contract) -> str:

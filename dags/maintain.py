@@ -7,7 +7,7 @@ was missed needs no catching up: the next one deletes all that is due.
 from __future__ import annotations
 
 from airflow.sdk import DAG, CronTriggerTimetable, task
-from sampan_airflow import DEFAULTS, POOL
+from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL
 
 
 @task(pool=POOL, multiple_outputs=False)
@@ -30,7 +30,7 @@ with DAG(
     "maintain_retention",
     description="Delete what is past its retention",
     doc_md=__doc__,
-    schedule=CronTriggerTimetable("30 2 * * *", timezone="Asia/Hong_Kong"),
+    schedule=CronTriggerTimetable("30 2 * * *", timezone="Asia/Hong_Kong", run_immediately=FROM_NOW_ON),
     max_active_runs=1,
     tags={"maintenance"},
     default_args=DEFAULTS | {"owner": "Sampan"},

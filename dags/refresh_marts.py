@@ -12,7 +12,7 @@ from airflow.sdk import DAG, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable
 from airflow.sdk.exceptions import AirflowSkipException
 from sampan import build
 from sampan.contract import load_all
-from sampan_airflow import DEFAULTS, POOL, asset_of
+from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, asset_of
 
 
 def build_step(name: str) -> Any:
@@ -50,7 +50,7 @@ with DAG(
     doc_md=__doc__,
     # Whatever was published while a run went on is taken in by the next one.
     schedule=AssetOrTimeSchedule(
-        timetable=CronTriggerTimetable("0 9 * * *", timezone="Asia/Hong_Kong"),
+        timetable=CronTriggerTimetable("0 9 * * *", timezone="Asia/Hong_Kong", run_immediately=FROM_NOW_ON),
         assets=AssetAny(*(asset_of(feed) for feed in sorted(load_all()))),
     ),
     max_active_runs=1,

@@ -8,6 +8,8 @@ from typing import Any
 from airflow.sdk import Asset, ExceptionRetryPolicy, RetryAction, RetryRule
 
 POOL = "warehouse"
+# A new installation waits for the next time of a schedule; by itself Airflow makes up for one up to some hours ago.
+FROM_NOW_ON = timedelta(0)
 
 BUGS = ["psycopg.ProgrammingError"]
 BUGS += [f"builtins.{name}Error" for name in ("Assertion", "Attribute", "Import", "Lookup", "Name", "Type")]
