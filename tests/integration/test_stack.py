@@ -244,7 +244,11 @@ def test_another_server_whose_number_a_stale_lock_names_is_not_taken_for_ours(tm
     with subprocess.Popen([str(tmp_path / "postgres"), "60"]) as other:
         (ours.directory / "postmaster.pid").write_text(f"{other.pid}\n")
         try:
-            assert Path(f"/proc/{other.pid}/cmdline").read_bytes().split(b"\0")[0].endswith(b"postgres")
+            # A process that has just begun has no arguments for a moment.
+            command = Path(f"/proc/{other.pid}/cmdline")
+            while not command.read_bytes():
+                time.sleep(0.01)
+            assert command.read_bytes().split(b"\0")[0].endswith(b"postgres")
             assert ours.postmaster() is None
         finally:
             other.kill()
