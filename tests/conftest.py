@@ -192,7 +192,8 @@ def sampan(
     mark = secrets.token_hex(4)
     database = f"sampan_test_{mark}"
     with psycopg.connect(server, autocommit=True) as connection:
-        statement = sql.SQL("create database {} template {}")
+        # By files: through the write-ahead log, as it is done by default, a copy takes five times as long.
+        statement = sql.SQL("create database {} template {} strategy file_copy")
         connection.execute(statement.format(sql.Identifier(database), sql.Identifier(template)))
         # A copy takes a database's content along, not the rights on the database itself.
         rights = sql.SQL("grant connect, create, temporary on database {} to sampan_loader, sampan_builder")
