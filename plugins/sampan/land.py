@@ -10,6 +10,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from sampan import failpoints
+from sampan.alerts import raise_alert
 from sampan.calendar import today
 from sampan.contract import Contract, load
 from sampan.errors import PermanentFailure, Problem
@@ -123,9 +124,7 @@ def _note_return(
         f"for {contract.owner} <{contract.contact}>: {uri} holds what batch {known} of {day} held, and batch {other} came in"
         " between, which still counts; if the older content is to count again, it has to come in a file of other bytes"
     )
-    connection.execute(
-        "insert into ops.alert (kind, feed, message) values ('returned', %s, %s)", [contract.feed, message]
-    )
+    raise_alert(connection, "returned", contract.feed, message)
     log.warning("%s", message)
 
 

@@ -18,6 +18,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from sampan.alerts import raise_alert
 from sampan.contract import Contract, load
 from sampan.errors import PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.warehouse import connect
@@ -213,9 +214,7 @@ def tell_owner(feed: str, since: datetime) -> None:
         if not lines:
             return
         message = f"{len(lines)} held, for {contract.owner} <{contract.contact}>: " + "; ".join(lines)
-        connection.execute(
-            "insert into ops.alert (kind, feed, message) values ('held', %s, %s)", [feed, message[:4000]]
-        )
+        raise_alert(connection, "held", feed, message[:4000])
     raise PermanentFailure(Problem("batch.held", message))
 
 
