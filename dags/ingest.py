@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, MultipleCronTriggerTimetable, Param, task
-from sampan.contract import Contract, load_all
+from sampan.contracts.model import Contract, load_all
 from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, asset_of
 
 
@@ -104,7 +104,7 @@ def publish_step(feed: str, **options: Any) -> Any:
     @task(task_id="publish", multiple_outputs=False, **options)
     def publish(params: dict[str, Any], dag_run: Any) -> dict[str, int]:
         from airflow.sdk.exceptions import AirflowSkipException
-        from sampan.publish import is_published_since
+        from sampan.ingest.publish import is_published_since
 
         done = run_step("publish", feed, params)
         if not done["batches"] and not is_published_since(feed, dag_run.start_date):
@@ -123,7 +123,7 @@ def tell_owner_step(feed: str) -> Any:
     @task(task_id="tell_owner", retries=0, trigger_rule="all_done")
     def tell_owner(dag_run: Any, ti: Any) -> None:
         from airflow.sdk.exceptions import AirflowFailException
-        from sampan import ledger
+        from sampan.ingest import ledger
 
         ledger.tell_owner(feed, dag_run.start_date)
         states = ti.get_task_states(dag_run.dag_id, run_ids=[dag_run.run_id])[dag_run.run_id]
@@ -137,7 +137,7 @@ def tell_owner_step(feed: str) -> Any:
 def run_step(name: str, feed: str, params: dict[str, Any], **options: Any) -> dict[str, int]:
     """Call a step of the library, for one business date when the run asks for one."""
     day = params.get("date")
-    return import_module(f"sampan.{name}").run(feed, date.fromisoformat(day) if day else None, **options)
+    return import_module(f"sampan.ingest.{name}").run(feed, date.fromisoformat(day) if day else None, **options)
 
 
 for _contract in load_all().values():

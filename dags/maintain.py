@@ -13,7 +13,7 @@ from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL
 @task(pool=POOL, multiple_outputs=False)
 def delete() -> dict[str, int]:
     """Delete what is past its retention; fails when something is still there afterwards."""
-    from sampan import retention
+    from sampan.governance import retention
 
     return retention.run()
 
@@ -21,7 +21,7 @@ def delete() -> dict[str, int]:
 @task(pool=POOL, multiple_outputs=False)
 def merge() -> dict[str, int]:
     """Merge the leaves of raw of every closed month into one each."""
-    from sampan import retention
+    from sampan.governance import retention
 
     return retention.merge()
 

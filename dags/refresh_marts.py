@@ -10,13 +10,13 @@ from typing import Any
 
 from airflow.sdk import DAG, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable, chain, task
 from airflow.sdk.exceptions import AirflowSkipException
-from sampan import build
-from sampan.contract import load_all
+from sampan.contracts.model import load_all
+from sampan.marts import build
 from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, asset_of
 
 
 def build_step(name: str) -> Any:
-    """A task that calls `sampan.build.run` for one step; the first skips all when no batch waits for a build."""
+    """A task that calls `sampan.marts.build.run` for one step; the first skips all when no batch waits for a build."""
 
     @task(task_id=name, pool=POOL, multiple_outputs=False)
     def run() -> dict[str, int]:
@@ -31,7 +31,7 @@ def build_step(name: str) -> Any:
 @task(pool=POOL, multiple_outputs=False)
 def gate() -> dict[str, int]:
     """Check the marts that were built; a critical finding fails here and keeps the release that is up."""
-    from sampan import release
+    from sampan.marts import release
 
     return release.gate()
 
@@ -39,7 +39,7 @@ def gate() -> dict[str, int]:
 @task(pool=POOL, multiple_outputs=False)
 def release() -> dict[str, int]:
     """Show the checked marts to the readers, all at once."""
-    from sampan import release as step
+    from sampan.marts import release as step
 
     return step.run()
 

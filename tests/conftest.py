@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 EXTERNAL_DSN = os.environ.get("SAMPAN_WAREHOUSE_DSN")
 
-from sampan import warehouse as warehouse_module  # noqa: E402
 from sampan.settings import settings  # noqa: E402
+from sampan.warehouse import schema as warehouse_module  # noqa: E402
 
 from infra.local.postgres import EmbeddedPostgres  # noqa: E402
 from infra.local.s3 import EmbeddedS3, make_buckets  # noqa: E402
@@ -51,7 +51,7 @@ class Sampan:
 
     def deliver(self, feed: str, day: date | str, name: str, body: bytes) -> str:
         """Put a file into the feed's drop prefix, as its partner would."""
-        from sampan.contract import load
+        from sampan.contracts.model import load
 
         key = f"{load(feed).drop_prefix}{day}/{name}"
         self.s3.put_object(Bucket=self.environment["SAMPAN_DROP_BUCKET"], Key=key, Body=body)
@@ -60,7 +60,7 @@ class Sampan:
 
     def ingest(self, *feeds: str) -> None:
         """Every step of the ingest of these feeds, in this process."""
-        from sampan import fetch, gate, land, load, publish
+        from sampan.ingest import fetch, gate, land, load, publish
 
         for feed in feeds:
             for step in (fetch, land, load, gate, publish):

@@ -26,7 +26,7 @@ from urllib.parse import parse_qsl, urlsplit
 import duckdb
 import polars as pl
 import pytest
-from sampan.contract import Column, Contract, load, load_all
+from sampan.contracts.model import Column, Contract, load, load_all
 from sampan.settings import settings
 
 DAY = date(2026, 7, 6)
@@ -380,7 +380,7 @@ class Partner:
 
     def hands_over(self, feed: str, day: date, given: Sequence[Row], name: str = "delivery", **changes: Any) -> bytes:
         """Deliver rows as the contract says and let fetch find them. Returns the bytes."""
-        from sampan import fetch
+        from sampan.ingest import fetch
 
         contract = load(feed)
         body = encode(contract, given, **changes)
@@ -403,7 +403,7 @@ class Partner:
 
     def finds(self, feed: str) -> None:
         """Fetch without asking an API."""
-        from sampan import fetch
+        from sampan.ingest import fetch
 
         with self.patch.context() as patch:
             patch.setattr(fetch, "_ask", lambda contract, day: None)
@@ -411,7 +411,7 @@ class Partner:
 
     def ingest(self, feed: str, day: date | None = None) -> dict[str, Any]:
         """Land, load, gate and publish; returns the newest batch."""
-        from sampan import gate, land, load, publish
+        from sampan.ingest import gate, land, load, publish
 
         for step in (land, load, gate, publish):
             step.run(feed, day)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 import polars as pl
-from sampan.linkage import Record
+from sampan.identity.linkage import Record
 
 from infra.simulator import names
 from infra.simulator.world import rng

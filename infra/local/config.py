@@ -166,7 +166,7 @@ def make_folders(config: Config) -> None:
 
 def api_bases() -> dict[str, str]:
     """The official address that each variable of a contract replaces; here the simulator answers in its place."""
-    from sampan.contract import load_all
+    from sampan.contracts.model import load_all
 
     requests = (request for contract in load_all().values() for request in contract.source.requests)
     return {request.base_variable: request.base for request in requests if request.base_variable}

@@ -102,7 +102,7 @@ class Demo:
 
     def _api(self) -> airflow.Api:
         """Airflow's API, once the scheduler knows every DAG that the contracts and the folder `dags` define."""
-        from sampan.contract import load_all
+        from sampan.contracts.model import load_all
 
         wanted = {REFRESH, *(f"ingest__{feed}" for feed in load_all())}
         api, deadline = airflow.Api(self.stack.config), time.monotonic() + 90
@@ -114,7 +114,7 @@ class Demo:
         return api
 
     def _ingest(self, api: airflow.Api) -> None:
-        from sampan.contract import load_all
+        from sampan.contracts.model import load_all
 
         contracts = load_all().values()
         # What is asked of an API about another feed's rows can be asked once they are there.

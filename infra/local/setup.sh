@@ -44,7 +44,7 @@ $uv pip install --quiet --python .venv/bin/python --require-hashes --compile-byt
 # The library runs from the work tree: a path file and one command need no build and no network.
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 printf '%s\n' "$PWD/plugins" >"$site/sampan.pth"
-printf '#!%s\nfrom sampan.cli import main\n\nmain()\n' "$PWD/.venv/bin/python" >.venv/bin/sampan
+printf '#!%s\nfrom sampan.cli.app import main\n\nmain()\n' "$PWD/.venv/bin/python" >.venv/bin/sampan
 chmod +x .venv/bin/sampan
 
 rm -f .venv/.installed-*

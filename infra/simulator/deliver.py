@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
-from sampan.contract import Contract, load_all
+from sampan.contracts.model import Contract, load_all
 
 from infra.simulator import faults as fault
 from infra.simulator import shapes

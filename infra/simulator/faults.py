@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from sampan.calendar import HONG_KONG
-from sampan.contract import Calendar, Column, Contract
+from sampan.contracts.model import Calendar, Column, Contract
 
 from infra.simulator.population import hkids
 from infra.simulator.shapes import TEXT_FORMATS
@@ -120,7 +120,7 @@ class Spoilt:
 
 @cache
 def _inventory(feed: str) -> tuple[Spoiling, ...]:
-    from sampan.contract import load
+    from sampan.contracts.model import load
 
     return tuple(inventory(load(feed)))
 

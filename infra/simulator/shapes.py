@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import polars as pl
-from sampan.contract import Column, Contract
+from sampan.contracts.model import Column, Contract
 
 LABEL = "SYNTHETIC DATA of a simulated partner: no real enterprise or person"
 TEXT_FORMATS = ("csv", "jsonl", "fixed")

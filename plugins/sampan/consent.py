@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 
 from sampan.errors import PermanentFailure, Problem, require_reason
-from sampan.warehouse import connect
+from sampan.warehouse.schema import connect
 
 FEED = "cdi_consents"
 CONSENT = re.compile(r"CS[0-9]{10}")

@@ -65,8 +65,8 @@ def settle() -> None:
 
 def gated_load(file: Path, day: date) -> float:
     """Seconds for load, gate and publish of a landed delivery; every round is a business date of its own."""
-    from sampan import fetch, gate, land, load, publish
-    from sampan.contract import load as contract_of
+    from sampan.contracts.model import load as contract_of
+    from sampan.ingest import fetch, gate, land, load, publish
     from sampan.settings import settings
 
     settings().s3().upload_file(str(file), "drop", f"{contract_of(FEED).drop_prefix}{day}/{file.name}")
@@ -85,7 +85,7 @@ def gated_load(file: Path, day: date) -> float:
 def plain_copy(file: Path) -> float:
     """Seconds for COPY of the unpacked file into a table of the contract's columns, made in the same transaction."""
     from isal import igzip
-    from sampan.contract import load as contract_of
+    from sampan.contracts.model import load as contract_of
     from sampan.settings import settings
 
     columns = ", ".join(f"{column.name} {column.type}" for column in contract_of(FEED).stored)
@@ -112,7 +112,7 @@ def dlt_load(file: Path, form: str, work: Path) -> float:
     import dlt
     import pyarrow as pa
     import pyarrow.csv
-    from sampan.contract import load as contract_of
+    from sampan.contracts.model import load as contract_of
     from sampan.settings import settings
 
     kinds = {"text": pa.string(), "bigint": pa.int64(), "numeric": pa.decimal128(18, 2), "date": pa.date32()}
@@ -142,7 +142,7 @@ def dlt_load(file: Path, form: str, work: Path) -> float:
 
 def rounds(file: Path, small: Path, runs: int, work: Path, forms: tuple[str, ...]) -> dict[str, list[float]]:
     """Seconds of every round by contestant. A small delivery first pays for everybody's imports."""
-    from sampan import warehouse
+    from sampan.warehouse import schema as warehouse
 
     warehouse.init()
     days = (START + timedelta(days=n) for n in range(10_000))

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from rich.console import Console
 from sampan.calendar import business_days
-from sampan.contract import load_all
+from sampan.contracts.model import load_all
 
 from infra.local import airflow
 from infra.local.config import PORTS, WEED_PORTS, free_port, load

@@ -11,20 +11,20 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sampan import gate, land, load, publish
-from sampan.contract import load as contract_of
+from sampan.contracts.model import load as contract_of
+from sampan.ingest import gate, land, load, publish
 
 from tests.conftest import ROOT
 from tests.factory import DAY, adds_up, rows, stored
 
 FEED = "customs_declarations"
 CONTRACT = contract_of(FEED)
-STEPS = {module.__name__.removeprefix("sampan."): module for module in (land, load, gate, publish)}
+STEPS = {module.__name__.removeprefix("sampan.ingest."): module for module in (land, load, gate, publish)}
 # Read off the source, so that a place that is added is killed at as well.
 POINTS = [
     point
     for name in STEPS
-    for point in re.findall(r'failpoints\.hit\("([^"]+)"\)', (ROOT / f"plugins/sampan/{name}.py").read_text())
+    for point in re.findall(r'failpoints\.hit\("([^"]+)"\)', (ROOT / f"plugins/sampan/ingest/{name}.py").read_text())
 ]
 FAST, EXACT = DAY, DAY + timedelta(days=1)
 
@@ -113,7 +113,7 @@ def test_every_record_counts_once_when_every_step_is_killed_at_every_place_in_tu
 
 
 def test_replay_publishes_the_row_once_when_it_is_killed_at_every_place(partner, tmp_path):
-    from sampan import quarantine
+    from sampan.ingest import quarantine
 
     given = rows(FEED, 80)
     partner.hands_over(FEED, DAY, [row | ({"value_hkd": "-1"} if n == 0 else {}) for n, row in enumerate(given)])

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sampan import expectations, failpoints, gate, land, load, publish, reading
-from sampan.contract import load as contract_of
+from sampan import failpoints
+from sampan.contracts.model import load as contract_of
 from sampan.errors import TransientFailure
+from sampan.ingest import gate, land, load, publish
+from sampan.quality import expectations
+from sampan.reading import reader as reading
 from sampan.settings import settings
 
 from infra.local.postgres import EmbeddedPostgres

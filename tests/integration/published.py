@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 import psycopg
 from psycopg import sql
-from sampan.contract import load
-from sampan.privacy import pseudonymiser
+from sampan.contracts.model import load
+from sampan.reading.personal_data import pseudonymiser
 from sampan.settings import settings
 
 DEFAULTS: dict[str, dict[str, Any]] = {

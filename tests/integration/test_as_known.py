@@ -7,9 +7,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from sampan import as_known, build, freshness, release
 from sampan.calendar import HONG_KONG
 from sampan.errors import PermanentFailure
+from sampan.ingest import freshness
+from sampan.marts import as_known, build, release
 from sampan.settings import settings
 
 from tests.conftest import Sampan

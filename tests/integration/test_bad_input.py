@@ -9,8 +9,9 @@ import zipfile
 from datetime import date, timedelta
 
 import pytest
-from sampan import fetch, land, ledger, load, reading
-from sampan.contract import load as contract_of
+from sampan.contracts.model import load as contract_of
+from sampan.ingest import fetch, land, ledger, load
+from sampan.reading import reader as reading
 
 from tests import factory
 from tests.factory import DAY, FEEDS, adds_up, compress, encode, feeds, one_of_each, rows, stored
@@ -448,7 +449,7 @@ VALUES = [
 
 
 def test_gate_quarantines_each_row_with_line_column_and_value_when_values_are_bad(partner):
-    from sampan import quarantine
+    from sampan.ingest import quarantine
 
     given = rows(CUSTOMS, 25 * len(VALUES))
     spoilt = {25 * number + 3: value for number, value in enumerate(VALUES)}

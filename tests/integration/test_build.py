@@ -17,9 +17,10 @@ from typing import Any
 import polars as pl
 import psycopg
 import pytest
-from sampan import build, freshness, release
 from sampan.calendar import HONG_KONG
 from sampan.errors import PermanentFailure, TransientFailure
+from sampan.ingest import freshness
+from sampan.marts import build, release
 from sampan.settings import settings
 
 from tests.conftest import ROOT, Sampan

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from psycopg.conninfo import make_conninfo
-from sampan import cli, quarantine
-from sampan.contract import FEEDS as FOLDER
-from sampan.contract import load as contract_of
+from sampan.cli import app as cli
+from sampan.contracts.model import FEEDS as FOLDER
+from sampan.contracts.model import load as contract_of
+from sampan.ingest import quarantine
 from sampan.settings import settings
 
 from infra.simulator.serve import Behaviour, Server

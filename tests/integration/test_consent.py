@@ -18,11 +18,16 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from sampan import build, consent, expectations, quarantine, release, retention, warehouse
+from sampan import consent
 from sampan.calendar import today
-from sampan.contract import load as contract_of
+from sampan.contracts.model import load as contract_of
 from sampan.errors import PermanentFailure
+from sampan.governance import retention
+from sampan.ingest import quarantine
+from sampan.marts import build, release
+from sampan.quality import expectations
 from sampan.settings import settings
+from sampan.warehouse import schema as warehouse
 
 from tests.conftest import Sampan
 

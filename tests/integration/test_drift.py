@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from sampan.contract import load as contract_of
-from sampan.contract import load_all
+from sampan.contracts.model import load as contract_of
+from sampan.contracts.model import load_all
 from sampan.errors import PermanentFailure
 
 from tests.factory import DAY, adds_up, feeds, one_of_each, rows, stored
@@ -89,7 +89,7 @@ def test_load_leaves_an_added_column_out_and_notes_it_when_the_policy_ignores(fe
 def test_load_adds_a_column_to_raw_when_the_policy_says_so_and_batches_before_and_after_are_published(feed, partner):
     contract, given = contract_of(feed), [rows(feed, 4, DAY + timedelta(days=n)) for n in range(4)]
     # One batch is loaded before the column is known and published after; one is delivered without it later.
-    from sampan import gate, land, load, publish
+    from sampan.ingest import gate, land, load, publish
 
     partner.hands_over(feed, DAY, given[0])
     for step in (land, load):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sampan import expectations
-from sampan.contract import Rule
+from sampan.contracts.model import Rule
 from sampan.errors import PermanentFailure, TransientFailure
+from sampan.quality import expectations
 from sampan.settings import settings
 
 SECRET = "A123456(3)"

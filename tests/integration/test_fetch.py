@@ -9,9 +9,9 @@ from datetime import date
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from sampan import fetch
-from sampan.contract import load as contract_of
+from sampan.contracts.model import load as contract_of
 from sampan.errors import PermanentFailure, TransientFailure
+from sampan.ingest import fetch
 from sampan.settings import settings
 
 from tests.conftest import SHARED

@@ -7,11 +7,12 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from sampan import build, fetch, freshness, gate, land, release
-from sampan import load as loading
 from sampan.calendar import HONG_KONG
-from sampan.contract import load, load_all
+from sampan.contracts.model import load, load_all
 from sampan.errors import PermanentFailure, TransientFailure
+from sampan.ingest import fetch, freshness, gate, land
+from sampan.ingest import load as loading
+from sampan.marts import build, release
 from sampan.settings import settings
 
 from infra.simulator.serve import Behaviour, Server

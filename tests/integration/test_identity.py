@@ -14,9 +14,11 @@ from typing import Any
 import polars as pl
 import psycopg
 import pytest
-from sampan import build, identity, linkage, names
 from sampan.errors import PermanentFailure, TransientFailure
-from sampan.linkage import Record
+from sampan.identity import linkage, names
+from sampan.identity import resolve as identity
+from sampan.identity.linkage import Record
+from sampan.marts import build
 from sampan.settings import settings
 
 from infra.simulator import deliver, faults

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from sampan.contract import load
+from sampan.contracts.model import load
 
 from tests import factory
 from tests.factory import DAY, FEEDS

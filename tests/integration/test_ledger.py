@@ -8,10 +8,13 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from sampan import alerts, fetch, gate, land, ledger, load, objects, publish, warehouse
-from sampan.contract import load as contract_of
+from sampan import alerts
+from sampan import object_store as objects
+from sampan.contracts.model import load as contract_of
 from sampan.errors import PermanentFailure, Problem, TransientFailure
+from sampan.ingest import fetch, gate, land, ledger, load, publish
 from sampan.settings import settings
+from sampan.warehouse import schema as warehouse
 
 from tests.factory import DAY, FEEDS, adds_up, encode, one_of_each, rows, stored
 
@@ -61,7 +64,7 @@ def test_ingest_gives_the_same_raw_when_deliveries_come_out_of_order(partner):
 
 
 def test_steps_take_batches_in_order_of_date_when_several_wait(partner, caplog):
-    caplog.set_level("INFO", "sampan.load")
+    caplog.set_level("INFO", "sampan.ingest.load")
     days = [DAY + timedelta(days=n) for n in (2, 0, 1)]
     for day in days:
         partner.hands_over(FEED, day, rows(FEED, 2, day))

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import polars as pl
 import pytest
-from sampan import fetch, gate, land, load, publish
-from sampan.contract import load_all
+from sampan.contracts.model import load_all
 from sampan.errors import TransientFailure
+from sampan.ingest import fetch, gate, land, load, publish
 from sampan.settings import settings
 
 from infra.simulator import deliver, faults
@@ -129,7 +129,7 @@ def test_register_that_is_empty_asks_the_companies_registry_nothing(sampan, serv
 
 
 def test_staging_makes_values_of_figures(sampan, served, world):
-    from sampan import build
+    from sampan.marts import build
 
     with served():
         ingest("csd_trade_statistics", world.last)

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import psycopg
 import pytest
-from sampan import build, outcomes
 from sampan.errors import TransientFailure
+from sampan.marts import build, outcomes
 from sampan.settings import settings
 
 from infra.simulator.partners import customs, platforms, registers, tid

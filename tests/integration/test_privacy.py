@@ -17,11 +17,14 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from sampan import build, expectations, gate, ledger, quarantine, release, warehouse
-from sampan.contract import load as contract_of
-from sampan.contract import load_all
+from sampan.contracts.model import load as contract_of
+from sampan.contracts.model import load_all
 from sampan.errors import PermanentFailure
+from sampan.ingest import gate, ledger, quarantine
+from sampan.marts import build, release
+from sampan.quality import expectations
 from sampan.settings import settings
+from sampan.warehouse import schema as warehouse
 
 from tests import factory
 from tests.conftest import EXTERNAL_DSN

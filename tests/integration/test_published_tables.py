@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 import psycopg
 import pytest
-from sampan.disclosure import Cell, Key, Rule
+from sampan.marts.suppression import Cell, Key, Rule
 from sampan.settings import settings
 
 from tests.integration.world import Simulated

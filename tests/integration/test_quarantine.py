@@ -7,9 +7,9 @@ import io
 from dataclasses import replace
 
 import pytest
-from sampan import ledger, load, quarantine
-from sampan.contract import load as contract_of
+from sampan.contracts.model import load as contract_of
 from sampan.errors import PermanentFailure, Problem
+from sampan.ingest import ledger, load, quarantine
 
 from tests.factory import DAY, FEEDS, adds_up, feeds, one_of_each, rows, stored
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 import psycopg
 import pytest
 from psycopg import sql
-from sampan import build, expectations, release
-from sampan.contract import Rule
+from sampan.contracts.model import Rule
 from sampan.errors import PermanentFailure, Problem, TransientFailure
+from sampan.marts import build, release
+from sampan.quality import expectations
 from sampan.settings import settings
-from sampan.warehouse import drop_relations
+from sampan.warehouse.schema import drop_relations
 
 from tests.conftest import ROOT
 

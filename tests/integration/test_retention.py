@@ -11,12 +11,15 @@ from datetime import date, timedelta
 import psycopg
 import pytest
 from psycopg.rows import class_row
-from sampan import as_known, failpoints, gate, land, ledger, load, publish, retention
+from sampan import failpoints
 from sampan.calendar import today
-from sampan.contract import load as contract_of
+from sampan.contracts.model import load as contract_of
 from sampan.errors import PermanentFailure, TransientFailure
+from sampan.governance import retention
+from sampan.ingest import gate, land, ledger, load, publish
+from sampan.marts import as_known
 from sampan.settings import settings
-from sampan.warehouse import connect
+from sampan.warehouse.schema import connect
 
 from tests.conftest import ROOT
 from tests.factory import rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sampan.contract import load_all
+from sampan.contracts.model import load_all
 
 from tests.conftest import Sampan
 
@@ -23,7 +23,7 @@ def test_samples_are_one_for_each_feed_when_counted() -> None:
 
 @pytest.mark.parametrize("feed", load_all())
 def test_sample_is_published_whole_when_ingested(feed: str, sampan: Sampan, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sampan import fetch, gate, land, load, publish
+    from sampan.ingest import fetch, gate, land, load, publish
 
     (file,) = (SAMPLES / feed).iterdir()
     monkeypatch.setattr(fetch, "_ask", lambda *_: None)  # an API's sample is what fetch put into the drop prefix
@@ -39,8 +39,9 @@ def test_sample_is_published_whole_when_ingested(feed: str, sampan: Sampan, monk
 
 
 def test_every_staging_model_reads_its_sample(sampan: Sampan, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sampan import build, fetch, gate, land, load, publish
-    from sampan.derive import staging_model
+    from sampan.contracts.derive import staging_model
+    from sampan.ingest import fetch, gate, land, load, publish
+    from sampan.marts import build
 
     monkeypatch.setattr(fetch, "_ask", lambda *_: None)
     for feed in load_all():

@@ -8,8 +8,9 @@ from typing import Any
 
 import polars as pl
 import pytest
-from sampan import contract, fetch, gate, land, load, publish
-from sampan.contract import load_all
+from sampan.contracts import model as contract
+from sampan.contracts.model import load_all
+from sampan.ingest import fetch, gate, land, load, publish
 from sampan.settings import settings
 
 from infra.simulator import deliver, faults

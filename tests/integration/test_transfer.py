@@ -10,9 +10,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sampan import consent, failpoints, transfer
+from sampan import consent, failpoints
 from sampan.calendar import today
 from sampan.errors import PermanentFailure
+from sampan.governance import transfer
 from sampan.settings import settings
 
 from tests.integration.test_consent import NUMBERS, allowed, change, changes, deliver, make_release

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sampan import warehouse
 from sampan.errors import TransientFailure
 from sampan.settings import settings
+from sampan.warehouse import schema as warehouse
 
 from tests.conftest import Sampan
 

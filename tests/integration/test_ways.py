@@ -16,10 +16,14 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings, target
 from hypothesis import strategies as st
 from psycopg import sql
-from sampan import gate, land, ledger, load, reading, rules, shape, warehouse
-from sampan.contract import load as contract_of
-from sampan.ledger import Batch
-from sampan.privacy import pseudonymiser
+from sampan.contracts import line_pattern as shape
+from sampan.contracts import row_rules as rules
+from sampan.contracts.model import load as contract_of
+from sampan.ingest import gate, land, ledger, load
+from sampan.ingest.ledger import Batch
+from sampan.reading import reader as reading
+from sampan.reading.personal_data import pseudonymiser
+from sampan.warehouse import schema as warehouse
 
 from tests.factory import DAY, feeds, hkid, rows
 

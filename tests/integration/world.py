@@ -25,10 +25,12 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from sampan import build, fetch, freshness, gate, land, load, publish, release, warehouse
 from sampan.calendar import HONG_KONG
-from sampan.contract import load_all
+from sampan.contracts.model import load_all
+from sampan.ingest import fetch, freshness, gate, land, load, publish
+from sampan.marts import build, release
 from sampan.settings import read_env_file, settings
+from sampan.warehouse import schema as warehouse
 
 from infra.local.postgres import EmbeddedPostgres
 from infra.local.s3 import EmbeddedS3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from psycopg.pq import Conninfo
-from sampan import build
+from sampan.marts import build
 from sampan.settings import settings
 
 DSN = (

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sampan import contract as contracts
-from sampan.contract import FEEDS as FOLDER
-from sampan.contract import check, check_all, load_all
+from sampan.contracts import model as contracts
+from sampan.contracts.model import FEEDS as FOLDER
+from sampan.contracts.model import check, check_all, load_all
 from sampan.errors import PermanentFailure, Problem
 
 from tests.factory import FEEDS

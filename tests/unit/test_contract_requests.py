@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sampan.contract import FEEDS, check, load_all
+from sampan.contracts.model import FEEDS, check, load_all
 
 IDDS, LOOKUP, BULK, FILE = "csd_trade_statistics", "companies_registry", "csd_bulk_hscoit", "hkhs_codes"
 

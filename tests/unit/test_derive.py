@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sampan import build, derive, expectations
-from sampan.contract import load_all
+from sampan.contracts import derive
+from sampan.contracts.model import load_all
 from sampan.errors import PermanentFailure
+from sampan.marts import build
+from sampan.quality import expectations
 
 MODELS = sorted((derive.PROJECT / "models").glob("**/*.sql"))
 # PostgreSQL alone understands these; they belong into macros, behind adapter.dispatch.

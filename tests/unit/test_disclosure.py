@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from sampan.disclosure import TOTAL, Cell, Key, Rule, _network, _sign, suppressed
 from sampan.errors import PermanentFailure
+from sampan.marts.suppression import TOTAL, Cell, Key, Rule, _network, _sign, suppressed
 from scipy.optimize import linprog
 
 COUNTS = Rule(min_contributors=5, max_share=1, protected_share=0, protected_least=5)

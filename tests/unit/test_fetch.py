@@ -12,9 +12,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
-from sampan import fetch
-from sampan.contract import Request, load, load_all
+from sampan.contracts.model import Request, load, load_all
 from sampan.errors import PermanentFailure, TransientFailure
+from sampan.ingest import fetch
 from tenacity import wait_none
 
 DAY = date(2026, 8, 14)

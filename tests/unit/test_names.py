@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from sampan import linkage, names
-from sampan.linkage import Pair, Record
+from sampan.identity import linkage, names
+from sampan.identity.linkage import Pair, Record
 
 from tests.written import frequencies
 

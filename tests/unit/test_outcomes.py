@@ -7,7 +7,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 import pytest
-from sampan import outcomes
+from sampan.marts import outcomes
 
 STARTS = (date(2025, 6, 1), date(2025, 9, 1))
 

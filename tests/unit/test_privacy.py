@@ -8,8 +8,8 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sampan.contract import Column, load
-from sampan.privacy import PSEUDONYM, WIDTHS, Pseudonymiser, hkid_is_valid
+from sampan.contracts.model import Column, load
+from sampan.reading.personal_data import PSEUDONYM, WIDTHS, Pseudonymiser, hkid_is_valid
 
 from tests.factory import hkid
 

@@ -19,10 +19,11 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampan import reading, shape
-from sampan.contract import Alias, Column, Contract, Source, load
+from sampan.contracts import line_pattern as shape
+from sampan.contracts.model import Alias, Column, Contract, Source, load
 from sampan.errors import PermanentFailure
-from sampan.privacy import PSEUDONYM, Pseudonymiser
+from sampan.reading import reader as reading
+from sampan.reading.personal_data import PSEUDONYM, Pseudonymiser
 
 from tests.factory import DAY
 

@@ -13,8 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
-from sampan import rules
-from sampan.contract import Column, Rule, load, load_all
+from sampan.contracts import row_rules as rules
+from sampan.contracts.model import Column, Rule, load, load_all
 from sampan.settings import settings
 
 from tests.factory import value

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 import re2
-from sampan import shape
-from sampan.contract import Column, load
+from sampan.contracts import line_pattern as shape
+from sampan.contracts.model import Column, load
 
 from tests.factory import feeds, rows
 

@@ -7,7 +7,7 @@ from datetime import date
 
 import polars as pl
 import pytest
-from sampan.names import parse
+from sampan.identity.names import parse
 
 from infra.simulator import names
 from infra.simulator.partners import hktdc, platforms

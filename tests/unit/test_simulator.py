@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 import pytest
 from sampan.calendar import is_business_day
-from sampan.contract import Contract, load_all
-from sampan.privacy import Pseudonymiser, hkid_is_valid
-from sampan.reading import Reader
+from sampan.contracts.model import Contract, load_all
+from sampan.reading.personal_data import Pseudonymiser, hkid_is_valid
+from sampan.reading.reader import Reader
 from stdnum.cn import uscc
 
 from infra.simulator import deliver, faults, shapes

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import psycopg
 from sampan.calendar import HONG_KONG, is_business_day
-from sampan.contract import load, load_all
+from sampan.contracts.model import load, load_all
 from sampan.settings import settings
 
 from tests.integration.world import RECEIVED, Simulated

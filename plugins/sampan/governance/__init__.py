@@ -1,0 +1,1 @@
+"""What must be deleted, and what may be handed on: retention, compaction, transfers."""

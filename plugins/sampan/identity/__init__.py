@@ -1,0 +1,1 @@
+"""Who is who: numbers decide, names propose, people settle what is uncertain."""

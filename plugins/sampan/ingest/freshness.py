@@ -1,0 +1,103 @@
+"""Freshness: which deliveries are due, late at the partner, late here or held.
+
+The marts and `sampan status` read the same function, `ops.feed_days` (infra/postgres/90_freshness.sql).
+Times are Hong Kong's.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from sampan.calendar import HONG_KONG
+from sampan.contracts.model import load
+from sampan.errors import Problem, require_reason
+from sampan.warehouse.schema import connect
+
+STATES = {
+    "held": "held by the gate",
+    "late_here": "late here",
+    "late_at_partner": "late at the partner",
+    "not_yet_due": "not yet due",
+    "accepted": "nothing came, which is accepted",
+    "arrived": "arrived",
+}
+BROKEN = ("held", "late_here", "late_at_partner")
+
+
+def looked(feed: str, problem: Problem | None = None, at: datetime | None = None) -> None:
+    """Note that the platform looked for deliveries of a feed (now), and what its partner's API said if it gave none."""
+    with connect() as connection:
+        connection.execute(
+            "insert into ops.look (feed, looked_at, problem) values (%s, coalesce(%s, clock_timestamp()), %s)"
+            " on conflict (feed) do update set looked_at = excluded.looked_at, problem = excluded.problem",
+            [feed, at, Jsonb(problem.as_dict()) if problem else None],
+        )
+
+
+def now() -> datetime:
+    """The time at which freshness is judged: that of the clock that was set, else the time now."""
+    with connect() as connection:
+        (at,) = connection.execute("select ops.now()").fetchone() or ()
+    return at.astimezone(HONG_KONG)  # type: ignore[no-any-return]
+
+
+def set_clock(at: datetime | None) -> None:
+    """Let freshness be judged at a time, for simulated windows and for looking back; None goes back to now."""
+    with connect(autocommit=False) as connection:
+        connection.execute("delete from ops.clock")
+        if at is not None:
+            connection.execute("insert into ops.clock (stands_at) values (%s)", [at])
+        connection.commit()
+
+
+def days(feed: str | None = None, at: datetime | None = None) -> list[dict[str, Any]]:
+    """Every delivery that is owed (of one feed or of all) with its state, in order of feed and date."""
+    from psycopg.rows import dict_row
+
+    with connect(row_factory=dict_row) as connection:
+        return connection.execute(
+            "select * from ops.feed_days(coalesce(%s, ops.now())) where %s::text is null or feed = %s"
+            " order by feed, business_date",
+            [at, feed, feed],
+        ).fetchall()
+
+
+def spans(rows: list[dict[str, Any]]) -> list[tuple[str, str, date, date, int]]:
+    """Neighbouring deliveries of a feed in one broken state taken together: feed, state, from, to, how many."""
+    found: list[tuple[str, str, date, date, int]] = []
+    before = ("", "")
+    for row in rows:
+        key = (row["feed"], row["state"])
+        if row["state"] in BROKEN:
+            if key == before:
+                feed, state, first, _, count = found.pop()
+                found.append((feed, state, first, row["last_date"], count + 1))
+            else:
+                found.append((*key, row["business_date"], row["last_date"], 1))
+        before = key
+    return found
+
+
+def close(day: date, reason: str, by: str, feed: str | None = None) -> None:
+    """Nothing is due of a day (a typhoon, a partner that was shut), of one feed or of all. The last reason stays."""
+    require_reason(reason, "calendar.reason")
+    if feed is not None:
+        load(feed)
+    with connect() as connection:
+        connection.execute(
+            "insert into ops.closure (day, feed, reason, decided_by) values (%s, %s, %s, %s) on conflict (day, feed)"
+            " do update set reason = excluded.reason, decided_by = excluded.decided_by, decided_at = clock_timestamp()",
+            [day, feed, reason, by],
+        )
+
+
+def reopen(day: date, feed: str | None = None) -> bool:
+    """Take a closure back. Returns whether there was one."""
+    with connect() as connection:
+        done = connection.execute(
+            "delete from ops.closure where day = %s and feed is not distinct from %s", [day, feed]
+        )
+        return done.rowcount == 1

@@ -1,0 +1,341 @@
+"""gate: the checks of one batch. Rows that break a rule go to quarantine; a batch that breaks one is held.
+
+Row rules and types are one pass over the intake table, which names every rule that a row broke. Identity is an index, not a
+sort: only when it cannot be built are the repeated rows looked for. Then Great Expectations judges the batch as a whole.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import date
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from sampan import failpoints
+from sampan.contracts import line_pattern as shape
+from sampan.contracts import row_rules as rules
+from sampan.contracts.model import Column, Contract
+from sampan.errors import PermanentFailure, Problem, require_reason
+from sampan.ingest import ledger
+from sampan.ingest.ledger import Batch
+from sampan.ingest.load import reader_of
+from sampan.quality import expectations
+from sampan.reading.reader import Record
+from sampan.settings import settings
+
+log = logging.getLogger(__name__)
+
+
+def run(feed: str, business_date: date | None = None) -> dict[str, int]:
+    """Gate every loaded batch of a feed, or those of one date. Returns how many passed and how many are held."""
+    return ledger.each(feed, "loaded", business_date, _gate)
+
+
+def _gate(connection: psycopg.Connection, contract: Contract, batch: Batch) -> None:
+    if batch.row_rules_at is None:
+        with ledger.transaction(connection):
+            _row_rules(connection, contract, batch)
+            failpoints.hit("gate.before_rows_commit")
+        failpoints.hit("gate.after_rows_commit")
+    rows, quarantined = _counts(connection, batch)
+    outcomes = _batch_rules(contract, batch)
+    problem = _over_budget(contract, batch, rows, quarantined) or _failed(batch, outcomes)
+    with ledger.transaction(connection):
+        expectations.store(connection, _suite(contract), outcomes, batch_id=batch.batch_id)
+        if problem:
+            ledger.hold(connection, batch, problem, rows=rows)
+        else:
+            ledger.write(connection, batch, state="gated", gated_at=ledger.now())
+        failpoints.hit("gate.before_commit")
+    failpoints.hit("gate.after_commit")
+
+
+def accept(feed: str, business_date: date, reason: str, by: str) -> int:
+    """Let the held batches of a date pass all the same, on a person's word. Returns how many.
+
+    Raises PermanentFailure when there is none, or for one whose rows were not told apart, such as one that could not be read.
+    """
+    require_reason(reason, "gate.reason")
+    accepted = 0
+    with ledger.connect() as connection:
+        for batch in ledger.pending(connection, feed, "held", business_date):
+            claimed = ledger.claim(connection, batch)
+            if claimed is None or claimed.row_rules_at is None:
+                continue
+            with ledger.transaction(connection):
+                rows, quarantined, duplicate = _recount(connection, claimed)
+                ledger.write(
+                    connection, claimed, state="gated", gated_at=ledger.now(), rows_in=rows, rows_held=None,
+                    rows_quarantined=quarantined, rows_duplicate=duplicate,
+                )  # fmt: skip
+                connection.execute(
+                    "update ops.batch set problem = problem || %s where batch_id = %s",
+                    [Jsonb({"accepted_by": by, "accepted_because": reason}), claimed.batch_id],
+                )
+            accepted += 1
+        left = connection.execute(
+            "select batch_id, problem from ops.batch where feed = %s and business_date = %s and state = 'held'"
+            " and deleted_at is null and row_rules_at is null order by batch_id",
+            [feed, business_date],
+        ).fetchall()
+    if left:
+        lines = [f"batch {number}: {Problem(**problem)}" for number, problem in left]
+        message = f"{accepted} accepted; there are no rows to let pass of " + "; ".join(lines)
+        raise PermanentFailure(Problem("gate.accept", message))
+    if not accepted:
+        raise PermanentFailure(Problem("gate.accept", f"no batch of {feed} of {business_date} is held"))
+    return accepted
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def _row_rules(connection: psycopg.Connection, contract: Contract, batch: Batch) -> None:
+    """Move every row that breaks a rule into quarantine and drop exact repeats, leaving a clean, indexed intake table."""
+    columns = _columns(connection, contract, batch)
+    found = rules.checks(contract, columns, batch.business_date)
+    if batch.shape == shape.digest(contract):
+        proven = shape.rules(contract)
+        found = [check for check in found if check[0] not in proven]
+    broken = _broken_rows(connection, batch, found)
+    duplicate = _identify(connection, contract, batch, broken)
+    if broken:
+        _quarantine_typed(connection, contract, batch, broken)
+    quarantined = len(broken)
+    if _attributes(connection, f"{batch.table}__rejects"):
+        quarantined += _quarantine_rejects(connection, contract, batch, columns, found)
+    _advise(connection, contract, batch, columns)
+    ledger.write(connection, batch, rows_quarantined=quarantined, rows_duplicate=duplicate, row_rules_at=ledger.now())
+
+
+def _attributes(connection: psycopg.Connection, table: str) -> list[str]:
+    """Columns of a table of the intake; none when there is no such table."""
+    rows = connection.execute(
+        "select attname from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped"
+        " order by attnum",
+        [f'intake."{table}"'],
+    )
+    return [name for (name,) in rows if name not in ("_batch_id", "_line", "_broken", "_record")]
+
+
+def _columns(connection: psycopg.Connection, contract: Contract, batch: Batch) -> list[Column]:
+    """Columns of the intake table: the contract's, and those that the partner added."""
+    known = {column.name: column for column in contract.stored}
+    return [
+        known.get(name) or Column(name, name, "string", "Added by the partner.")
+        for name in _attributes(connection, batch.table)
+    ]
+
+
+def _names(columns: list[Column]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
+
+
+def _broken_rows(connection: psycopg.Connection, batch: Batch, found: list[rules.Check]) -> dict[int, list[str]]:
+    """Line and broken rules of each row that breaks one; the rows leave the intake table."""
+    # A plain SELECT, because PostgreSQL runs it on several cores: once it knows that rows to hand over are few, which it
+    # cannot see from the rules.
+    connection.execute("set local parallel_tuple_cost = 0")
+    statement = sql.SQL("select _line, {} from {} where {}")
+    rows = _judged(
+        connection,
+        lambda careful: statement.format(rules.all_broken(found, careful), batch.intake, rules.any_of(found)),
+    )
+    broken = {line: list(names) for line, names in rows}
+    _delete(connection, batch, broken)
+    return broken
+
+
+def _judged(connection: psycopg.Connection, statement: Callable[[bool], sql.Composed]) -> psycopg.Cursor:
+    """Run a statement that asks the row rules; once more and carefully when a rule cannot be reckoned for some row."""
+    try:
+        with connection.transaction():
+            return connection.execute(statement(False))
+    except psycopg.DataError:
+        return connection.execute(statement(True))
+
+
+def _delete(connection: psycopg.Connection, batch: Batch, lines: dict[int, list[str]] | list[int]) -> None:
+    if lines:
+        connection.execute(sql.SQL("delete from {} where _line = any(%s)").format(batch.intake), [list(lines)])
+
+
+def _identify(connection: psycopg.Connection, contract: Contract, batch: Batch, broken: dict[int, list[str]]) -> int:
+    """Build the key's index. Of rows alike in all columns one stays; rows that contradict each other all go.
+
+    Returns how many repeats were dropped; contradicting rows are added to `broken`.
+    """
+    try:
+        with connection.transaction():
+            _index(connection, contract, batch)
+        return 0
+    except psycopg.errors.UniqueViolation:
+        pass
+    repeated = connection.execute(
+        sql.SQL(
+            "select array_agg(_line order by _line), count(distinct cast(row({values}) as text))"
+            " from {table} group by {key} having count(*) > 1"
+        ).format(
+            values=_names(_columns(connection, contract, batch)),
+            table=batch.intake,
+            key=sql.SQL(", ").join(map(sql.Identifier, contract.key)),
+        )
+    ).fetchall()
+    same = [line for lines, contents in repeated if contents == 1 for line in lines[1:]]
+    contradicting = [line for lines, contents in repeated if contents > 1 for line in lines]
+    broken.update({line: ["primary_key.contradicting_rows"] for line in contradicting})
+    _delete(connection, batch, same + contradicting)
+    _index(connection, contract, batch)
+    return len(same)
+
+
+def _index(connection: psycopg.Connection, contract: Contract, batch: Batch) -> None:
+    key = sql.SQL(", ").join(map(sql.Identifier, contract.key))
+    connection.execute(
+        sql.SQL("create unique index {} on {} ({}, _batch_id)").format(
+            sql.Identifier(f"{batch.table}_key"), batch.intake, key
+        )
+    )
+
+
+def _quarantine_typed(
+    connection: psycopg.Connection, contract: Contract, batch: Batch, broken: dict[int, list[str]]
+) -> None:
+    """Keep broken rows with their text, which is read again from the delivery."""
+    reader = reader_of(contract, batch)
+    names = [column.name for column in reader.layout.stored]
+
+    def entry(record: Record) -> tuple[object, ...]:
+        fields = dict(zip(names, record.fields, strict=True))
+        return contract.feed, batch.batch_id, record.line, broken[record.line], record.text, Jsonb(fields)
+
+    with (
+        connection.cursor() as cursor,
+        cursor.copy("copy quarantine.record (feed, batch_id, line, broken_rules, record, fields) from stdin") as copy,
+    ):
+        kept = 0
+        for record in reader.pick(set(broken)):
+            copy.write_row(entry(record))
+            kept += 1
+    if kept != len(broken):
+        raise PermanentFailure(
+            Problem("quarantine.incomplete", f"{len(broken)} rows broke rules but {kept} were found in the delivery")
+        )
+
+
+def _quarantine_rejects(
+    connection: psycopg.Connection, contract: Contract, batch: Batch, columns: list[Column], found: list[rules.Check]
+) -> int:
+    """Keep the records that do not fit the types, with every type and every rule of their other fields that they break."""
+    delivered = _attributes(connection, f"{batch.table}__rejects")
+    present = [column for column in columns if column.name in delivered]
+    absent = [
+        sql.SQL("cast(null as {}) as {}").format(sql.SQL(column.type), sql.Identifier(column.name))
+        for column in columns
+        if column.name not in delivered
+    ]
+    template = sql.SQL(
+        # A record that could not be split has no field to judge. A field of the wrong type breaks its type and no more.
+        "insert into quarantine.record (feed, batch_id, line, broken_rules, record, fields)"
+        " select {feed}, {batch}, _line,"
+        " case when _split then _broken || _types || array(select rule from unnest(_rules) rule"
+        " where split_part(rule, '.', 1) || '.type' <> all(_types)) else _broken end,"
+        " _record, case when _split then _fields end"
+        " from (select *, {rules} as _rules, cardinality(_broken) = 0 or _fields @? '$.* ? (@ != null)' as _split"
+        " from (select _line, _broken, _record, {types} as _types,"
+        " to_jsonb(r) - '_line' - '_broken' - '_record' as _fields, {casts}"
+        " from {rejects} r) typed) judged"
+    )
+
+    def statement(careful: bool) -> sql.Composed:
+        return template.format(
+            feed=sql.Literal(contract.feed),
+            batch=sql.Literal(batch.batch_id),
+            rules=rules.all_broken(found, careful),
+            types=rules.all_broken(rules.type_checks(present)),
+            casts=sql.SQL(", ").join([rules.safe_casts(present), *absent]),
+            rejects=batch.rejects,
+        )
+
+    return _judged(connection, statement).rowcount
+
+
+def _advise(connection: psycopg.Connection, contract: Contract, batch: Batch, columns: list[Column]) -> None:
+    """Count the rows that break a rule which only warns."""
+    found = rules.advice(contract, columns, batch.business_date)
+    if not found:
+        return
+    counts = sql.SQL(", ").join(sql.SQL("count(*) filter (where {})").format(broken) for _, broken in found)
+    row = connection.execute(sql.SQL("select {} from {}").format(counts, batch.intake)).fetchone() or ()
+    by_name = {rule.name: rule for rule in contract.row_rules}
+    outcomes = [
+        expectations.Outcome(
+            rule=name,
+            description=by_name[name].description,
+            expectation="unexpected_rows_expectation",
+            column=None,
+            severity=by_name[name].severity,
+            success=not count,
+            kwargs={"unexpected_rows_query": f"select * from {{batch}} where not ({by_name[name].predicate})"},
+            observed={"value": count},
+        )
+        for (name, _), count in zip(found, row, strict=True)
+    ]
+    expectations.store(connection, f"{_suite(contract)}.rows", outcomes, batch_id=batch.batch_id)
+
+
+# --- the batch --------------------------------------------------------------------------------------------------------
+
+
+def _counts(connection: psycopg.Connection, batch: Batch) -> tuple[int, int]:
+    """Records of the batch, and those of them in quarantine, as the row pass left them in the ledger."""
+    row = connection.execute(
+        "select rows_in, rows_quarantined from ops.batch where batch_id = %s and token = %s",
+        [batch.batch_id, batch.token],
+    ).fetchone()
+    if row is None:
+        raise ledger.StaleClaim(f"{batch.feed} batch {batch.batch_id}: claimed by another worker")
+    return row[0], row[1]
+
+
+def _recount(connection: psycopg.Connection, batch: Batch) -> tuple[int, int, int]:
+    """Records of a held batch, those in quarantine, and those dropped as repeats: what is left is in the intake."""
+    ((held, kept, clean),) = connection.execute(
+        sql.SQL(
+            "select rows_held, (select count(*) from quarantine.record q where (q.feed, q.batch_id) = (b.feed, b.batch_id)),"
+            " (select count(*) from {}) from ops.batch b where batch_id = %s"
+        ).format(batch.intake),
+        [batch.batch_id],
+    ).fetchall()
+    return held, kept, held - kept - clean
+
+
+def _over_budget(contract: Contract, batch: Batch, rows: int, quarantined: int) -> Problem | None:
+    if batch.origin == "replay" or quarantined <= contract.budget * rows:
+        return None
+    share = f"{quarantined} of {rows} rows ({quarantined / rows:.1%}) broke a rule"
+    message = f"{share}, more than the {contract.budget:.1%} that the contract allows; nothing is published"
+    return Problem("batch.rejection_budget", message, batch.file)
+
+
+def _suite(contract: Contract) -> str:
+    return f"feeds.{contract.feed}"
+
+
+def _batch_rules(contract: Contract, batch: Batch) -> list[expectations.Outcome]:
+    """What Great Expectations says of the clean rows as a whole. A replay is no whole delivery and is not asked."""
+    if batch.origin == "replay":
+        return []
+    tokens = {"business_date": batch.business_date.isoformat()}
+    return expectations.validate(
+        _suite(contract), contract.batch_rules, "intake", batch.table, settings().dsn("loader"), tokens
+    )
+
+
+def _failed(batch: Batch, outcomes: list[expectations.Outcome]) -> Problem | None:
+    """The reason to hold a batch, when a critical rule failed."""
+    failed = [f"{outcome.rule} ({outcome.description})" for outcome in outcomes if outcome.critical]
+    return Problem("batch.rules", "; ".join(failed), batch.file) if failed else None

@@ -1,0 +1,223 @@
+"""The ledger of batches: who works on what, what came of it, and why something is held.
+
+Every claim raises a batch's fencing token; every write names the token it was made under and is refused when a later claim
+has raised it. So a worker that was thought dead cannot undo what its successor did.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from sampan.alerts import raise_alert
+from sampan.contracts.model import Contract, load
+from sampan.errors import PermanentFailure, Problem, SampanError, TransientFailure
+from sampan.warehouse.schema import connect
+
+log = logging.getLogger(__name__)
+COLUMNS = (
+    "batch_id, feed, business_date, content_sha256, origin, source_uri, landing_uri, bytes, received_at, state, token, "
+    "rows_in, rows_quarantined, rows_duplicate, row_rules_at, shape"
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One row of the ledger, as it stood when it was read."""
+
+    batch_id: int
+    feed: str
+    business_date: date
+    content_sha256: str
+    origin: str
+    source_uri: str
+    landing_uri: str
+    bytes: int
+    received_at: datetime
+    state: str
+    token: int
+    rows_in: int | None
+    rows_quarantined: int | None
+    rows_duplicate: int | None
+    row_rules_at: datetime | None
+    shape: str | None
+
+    @property
+    def intake(self) -> sql.Composed:
+        """Transient table of this batch, which becomes its partition of raw."""
+        return sql.SQL("intake.{}").format(sql.Identifier(self.table))
+
+    @property
+    def rejects(self) -> sql.Composed:
+        """Transient table of the records that do not fit the types."""
+        return sql.SQL("intake.{}").format(sql.Identifier(f"{self.table}__rejects"))
+
+    @property
+    def file(self) -> str:
+        """Name under which the partner delivered it."""
+        return self.source_uri.rsplit("/", 1)[-1]
+
+    @property
+    def table(self) -> str:
+        """Name of its table, in the intake first and then in raw."""
+        return f"{self.feed}__b{self.batch_id}"
+
+
+class StaleClaim(TransientFailure):
+    """Another worker has claimed the batch since: nothing was written, and that worker goes on."""
+
+
+def pending(connection: psycopg.Connection, feed: str, state: str, business_date: date | None) -> list[Batch]:
+    """Batches of a feed in a state, in the order in which they count: business date, then receipt.
+
+    Those that retention deleted are never among them: there is nothing left to work on.
+    """
+    with connection.cursor(row_factory=class_row(Batch)) as cursor:
+        return cursor.execute(
+            f"select {COLUMNS} from ops.batch where feed = %s and state = %s and deleted_at is null"
+            " and (%s::date is null or business_date = %s) order by business_date, received_at, batch_id",
+            [feed, state, business_date, business_date],
+        ).fetchall()
+
+
+def claim(connection: psycopg.Connection, batch: Batch) -> Batch | None:
+    """Take a batch, raising its token; None when it has moved on meanwhile or was deleted."""
+    with connection.cursor(row_factory=class_row(Batch)) as cursor:
+        return cursor.execute(
+            f"update ops.batch set token = token + 1 where batch_id = %s and state = %s and deleted_at is null"
+            f" returning {COLUMNS}",
+            [batch.batch_id, batch.state],
+        ).fetchone()
+
+
+def write(connection: psycopg.Connection, batch: Batch, **values: Any) -> None:
+    """Change the ledger row of a claimed batch, in the caller's transaction. Raises StaleClaim, which rolls it back."""
+    sets = sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(key), sql.Placeholder(key)) for key in values)
+    statement = sql.SQL(
+        "update ops.batch set {} where batch_id = %(batch_id_)s and token = %(token_)s and state = %(state_)s"
+    ).format(sets)
+    marks = {"batch_id_": batch.batch_id, "token_": batch.token, "state_": batch.state}
+    if connection.execute(statement, values | marks).rowcount != 1:
+        raise StaleClaim(f"{batch.feed} batch {batch.batch_id}: claimed by another worker")
+
+
+def hold(connection: psycopg.Connection, batch: Batch, problem: Problem, rows: int | None = None) -> None:
+    """Hold a batch: nothing of it is published until a person decides or the partner delivers anew."""
+    values = {"rows_in": None, "rows_published": None, "rows_quarantined": None, "rows_duplicate": None}
+    write(
+        connection, batch, state="held", problem=Jsonb(problem.as_dict()), held_at=now(),
+        rows_held=batch.rows_in if rows is None else rows, **values,
+    )  # fmt: skip
+    log.warning("%s %s batch %s held: %s", batch.feed, batch.business_date, batch.batch_id, problem)
+
+
+def each(
+    feed: str, state: str, business_date: date | None, work: Callable[[psycopg.Connection, Contract, Batch], None]
+) -> dict[str, int]:
+    """Do `work` on every pending batch of a feed. One that fails for good is held, and the next one has its turn.
+
+    So it has after an error that nobody foresaw; the first of those is raised at the end.
+    """
+    done, unforeseen = {"batches": 0, "held": 0}, None
+    contract = load(feed)
+    with connect() as connection:
+        for batch in pending(connection, feed, state, business_date):
+            claimed = claim(connection, batch)
+            if claimed is None:
+                continue
+            try:
+                problem = _attempt(connection, contract, claimed, work)
+                if problem is not None:
+                    hold(connection, claimed, problem)
+                done["held" if problem is not None or _held(connection, claimed) else "batches"] += 1
+            except StaleClaim as error:
+                log.warning("%s", error)
+            except (SampanError, psycopg.Error):
+                raise
+            except Exception as error:  # noqa: BLE001
+                # Its text may quote values, which may be personal data.
+                log.error("%s batch %s: %s", feed, batch.batch_id, type(error).__name__)
+                unforeseen = unforeseen or error
+    if unforeseen is not None:
+        raise unforeseen
+    return done
+
+
+def _attempt(
+    connection: psycopg.Connection,
+    contract: Contract,
+    batch: Batch,
+    work: Callable[[psycopg.Connection, Contract, Batch], None],
+) -> Problem | None:
+    """Do the work. What makes it fail for good is given back; everything else is raised."""
+    try:
+        work(connection, contract, batch)
+    except PermanentFailure as error:
+        if error.problem.rule.startswith("settings."):
+            # It is the installation that is wrong, not the delivery.
+            raise
+        return error.problem
+    except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded) as error:
+        # The server's own message quotes values, which may be personal data.
+        name = type(error).__name__
+        return Problem("batch.unprocessable", f"the database refuses what the delivery holds: {name}", batch.file)
+    except (psycopg.ProgrammingError, psycopg.IntegrityError):
+        # Whoever has lost a batch may find its tables gone; what counts is that it was lost.
+        if not _is_claimed(connection, batch):
+            raise StaleClaim(f"{batch.feed} batch {batch.batch_id}: claimed by another worker") from None
+        raise
+    return None
+
+
+def _is_claimed(connection: psycopg.Connection, batch: Batch) -> bool:
+    query = "select 1 from ops.batch where batch_id = %s and token = %s and state = %s"
+    return connection.execute(query, [batch.batch_id, batch.token, batch.state]).fetchone() is not None
+
+
+def _held(connection: psycopg.Connection, batch: Batch) -> bool:
+    row = connection.execute("select state from ops.batch where batch_id = %s", [batch.batch_id]).fetchone()
+    return row is not None and row[0] == "held"
+
+
+@contextmanager
+def transaction(connection: psycopg.Connection) -> Iterator[None]:
+    """One transaction, whose locks are not waited for for ever: a reader in the way makes it a TransientFailure."""
+    with connection.transaction():
+        connection.execute("set local lock_timeout to '10s'")
+        yield
+
+
+def tell_owner(feed: str, since: datetime) -> None:
+    """Raise a PermanentFailure that names every delivery of a feed that was held or refused since a time."""
+    contract = load(feed)
+    with connect() as connection:
+        held = connection.execute(
+            "select batch_id, business_date, problem from ops.batch"
+            " where feed = %s and state = 'held' and held_at >= %s order by batch_id",
+            [feed, since],
+        ).fetchall()
+        refused = connection.execute(
+            "select null, business_date, problem from ops.delivery"
+            " where feed = %s and problem is not null and refused_at >= %s order by source_uri",
+            [feed, since],
+        ).fetchall()
+        lines = [f"batch {number or '-'} of {day}: {Problem(**problem)}" for number, day, problem in held + refused]
+        if not lines:
+            return
+        message = f"{len(lines)} held, for {contract.owner} <{contract.contact}>: " + "; ".join(lines)
+        raise_alert(connection, "held", feed, message[:4000])
+    raise PermanentFailure(Problem("batch.held", message))
+
+
+def now() -> datetime:
+    """The time now, with its offset."""
+    return datetime.now().astimezone()

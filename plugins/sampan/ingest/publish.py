@@ -1,0 +1,109 @@
+"""publish: a gated batch becomes part of raw, in one transaction with its ledger row.
+
+The intake table itself becomes the batch's partition of raw.<feed>: no row is written a second time.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+import psycopg
+from psycopg import sql
+
+from sampan import consent, failpoints
+from sampan.contracts.model import Contract
+from sampan.errors import Problem
+from sampan.ingest import ledger
+from sampan.ingest.ledger import Batch
+from sampan.warehouse.schema import connect
+
+
+def run(feed: str, business_date: date | None = None) -> dict[str, int]:
+    """Publish every gated batch of a feed, or those of one date. Returns how many, and the rows they brought."""
+    rows = 0
+
+    def publish(connection: psycopg.Connection, contract: Contract, batch: Batch) -> None:
+        nonlocal rows
+        rows += _publish(connection, contract, batch)
+
+    return ledger.each(feed, "gated", business_date, publish) | {"rows": rows}
+
+
+def is_published_since(feed: str, since: datetime) -> bool:
+    """Whether a batch of a feed was published since a time, by whomever: a task that died after it had does not know."""
+    with connect() as connection:
+        query = "select 1 from ops.batch where feed = %s and published_at >= %s limit 1"
+        return connection.execute(query, [feed, since]).fetchone() is not None
+
+
+def _publish(connection: psycopg.Connection, contract: Contract, batch: Batch) -> int:
+    rows = (batch.rows_in or 0) - (batch.rows_quarantined or 0) - (batch.rows_duplicate or 0)
+    failpoints.hit("publish.before_attach")
+    with ledger.transaction(connection):
+        if batch.origin == "replay" and not _is_wanted(connection, batch):
+            return 0
+        _attach(connection, contract, batch)
+        failpoints.hit("publish.before_commit")
+        connection.execute(
+            "update quarantine.record q set state = 'resolved', resolved_by_batch_id = %s, decided_at = clock_timestamp()"
+            " from ops.replay_line l where l.batch_id = %s and q.feed = %s and q.quarantine_id = l.quarantine_id"
+            " and q.state = 'open'",
+            [batch.batch_id, batch.batch_id, batch.feed],
+        )
+        ledger.write(connection, batch, state="published", rows_published=rows, published_at=ledger.now())
+        if batch.feed == consent.FEED:
+            consent.take_in(connection)
+    failpoints.hit("publish.after_commit")
+    return rows
+
+
+def _is_wanted(connection: psycopg.Connection, batch: Batch) -> bool:
+    """Whether every row that a replay brings back is still open; it is held when one was decided on its way."""
+    still = connection.execute(
+        "select q.quarantine_id from ops.replay_line l join quarantine.record q using (feed, quarantine_id)"
+        " where l.batch_id = %s and l.feed = %s and q.state = 'open' order by 1 for update of q",
+        [batch.batch_id, batch.feed],
+    ).rowcount
+    if still == batch.rows_in:
+        return True
+    # What it put into quarantine stands for rows of the first delivery, of which the open ones can be replayed again.
+    connection.execute(
+        "delete from quarantine.record q where feed = %s and batch_id = %s and state = 'open' and not exists"
+        " (select from ops.replay_line l where l.feed = q.feed and l.quarantine_id = q.quarantine_id)",
+        [batch.feed, batch.batch_id],
+    )
+    ledger.write(connection, batch, row_rules_at=None)
+    message = f"of {batch.rows_in} rows {still} are still open: the others were discarded or published meanwhile"
+    ledger.hold(connection, batch, Problem("replay.decided", message, batch.file), rows=batch.rows_in)
+    return False
+
+
+def _attach(connection: psycopg.Connection, contract: Contract, batch: Batch) -> None:
+    feed, leaf = sql.Identifier(contract.feed), sql.Identifier(batch.table)
+    missing = connection.execute(
+        "select quote_ident(r.attname) || ' ' || format_type(r.atttypid, r.atttypmod) from pg_attribute r"
+        " where r.attrelid = %s::regclass and r.attnum > 0 and not r.attisdropped and not exists (select from"
+        " pg_attribute i where i.attrelid = %s::regclass and i.attname = r.attname and not i.attisdropped)",
+        [f'raw."{contract.feed}"', f'intake."{batch.table}"'],
+    ).fetchall()
+    for (column,) in missing:
+        connection.execute(sql.SQL("alter table {} add column {}").format(batch.intake, sql.SQL(column)))
+    for statement in (
+        sql.SQL("alter table {table} alter column _batch_id drop default, alter column _line drop default"),
+        sql.SQL("drop sequence intake.{lines}"),
+        sql.SQL("drop table if exists {rejects}"),
+        sql.SQL("alter table {table} set schema raw"),
+        sql.SQL("alter table raw.{feed} attach partition raw.{leaf} for values in ({number})"),
+        sql.SQL("alter table raw.{leaf} drop constraint {check}"),
+    ):
+        connection.execute(
+            statement.format(
+                table=batch.intake,
+                lines=sql.Identifier(f"{batch.table}__lines"),
+                rejects=batch.rejects,
+                feed=feed,
+                leaf=leaf,
+                number=sql.Literal(batch.batch_id),
+                check=sql.Identifier(f"{batch.table}__batch"),
+            )
+        )

@@ -1,0 +1,1 @@
+"""The way from raw to the readers: build, release, and the marts as known on an earlier date."""

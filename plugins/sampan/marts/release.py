@@ -1,0 +1,380 @@
+"""Release: check the marts that were built, then show them to the readers, all at once.
+
+dbt builds into the schema `build`. A release renames it to `release_<number>` and swaps the schema `marts`, which holds
+views only, by renaming: no lock on a relation, so no reader is blocked or killed, and any column may change. All of it
+is one transaction, so a release is there in full or not at all, and a process that dies leaves nothing to repair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from sampan import failpoints
+from sampan.errors import PermanentFailure, Problem, TransientFailure
+from sampan.marts import build
+from sampan.quality import expectations
+from sampan.settings import settings
+from sampan.warehouse.schema import connect, drop_relations
+
+KEEP = 5
+READER = "bi_reader"
+READABLE = "relkind in ('r', 'p', 'v')"
+# Shorter than deadlock_timeout: the release gives way, a reader never does.
+LOCK_TIMEOUT = "500ms"
+
+Connection = psycopg.Connection[Any]
+
+
+def _schema(release_no: int) -> sql.Identifier:
+    return sql.Identifier(f"release_{release_no}")
+
+
+def relations(connection: Connection, schema: str) -> list[str]:
+    """Tables and views of a schema, in order of name."""
+    query = f"select relname from pg_class where relnamespace = to_regnamespace(%s) and {READABLE} order by 1"
+    return [row[0] for row in connection.execute(query, [schema])]
+
+
+# --- gate -------------------------------------------------------------------------------------------------------------
+
+
+def gate() -> dict[str, int]:
+    """Check the built marts against expectations/marts; store every verdict in ops.gate_result.
+
+    Returns build_no, rules checked and rules broken without being critical; zeros when no build waits for its gate. A
+    broken critical rule gives the build up (its batches wait for the next one) and raises PermanentFailure.
+    """
+    rules = expectations.mart_rules()
+    with build.lock() as connection:
+        waiting = _built(connection)
+        if waiting is None:
+            return {"build_no": 0, "rules": 0, "broken": 0}
+        built = relations(connection, "build")
+        unchecked, unknown = sorted(set(built) - set(rules)), sorted(set(rules) - set(built))
+        if unchecked or unknown:
+            what = [f"no expectations for {name}" for name in unchecked] + [f"{name} was not built" for name in unknown]
+            raise PermanentFailure(Problem("release.expectations", "; ".join(what), str(expectations.MARTS)))
+        outcomes = {
+            mart: expectations.validate(mart, rules[mart], "build", mart, settings().dsn("builder"))
+            for mart in sorted(rules)
+        }
+        with connection.transaction():
+            for mart, found in outcomes.items():
+                expectations.store(connection, mart, found, build_no=waiting.build_no)
+        failpoints.hit("release.after_gate")
+        critical = [f"{mart}: {item.rule}" for mart, found in outcomes.items() for item in found if item.critical]
+        if critical:
+            problem = Problem("release.gate", f"build {waiting.build_no} is not released: {', '.join(critical)}")
+            build.fail(connection, waiting.build_no, problem)
+            raise PermanentFailure(problem)
+        broken = sum(not item.success for found in outcomes.values() for item in found)
+        return {"build_no": waiting.build_no, "rules": sum(map(len, outcomes.values())), "broken": broken}
+
+
+def _built(connection: Connection) -> build.Build | None:
+    """The build that is complete; None when none is under way. One that is half done is refused."""
+    found = build.current(connection)
+    if found is not None and found.state != "built":
+        raise PermanentFailure(Problem("release.not_built", f"build {found.build_no} is not complete"))
+    return found
+
+
+# --- release ----------------------------------------------------------------------------------------------------------
+
+
+def run() -> dict[str, int]:
+    """Release the build that passed its gate, then drop releases beyond the last 5 kept.
+
+    Returns release_no, marts and rows; zeros when no build waits. Raises PermanentFailure when the gate has not passed,
+    TransientFailure when a lock could not be had.
+    """
+    with build.lock() as connection:
+        waiting = _built(connection)
+        if waiting is None:
+            _drop_old(connection)
+            return {"release_no": 0, "marts": 0, "rows": 0}
+        _require_gate(connection, waiting.build_no)
+        _settle(lambda: _release(connection, waiting.build_no))
+        failpoints.hit("release.after_commit")
+        rows = connection.execute("select rows from ops.release where release_no = %s", [waiting.build_no]).fetchone()[
+            0
+        ]  # type: ignore[index]
+        _drop_old(connection)
+        return {"release_no": waiting.build_no, "marts": len(rows), "rows": sum(rows.values())}
+
+
+def rollback(release_no: int | None = None) -> dict[str, int]:
+    """Show an earlier release again: the one named, or the newest kept before the live one. Nothing is rebuilt.
+
+    The next release goes live as usual. Raises PermanentFailure when there is no such release.
+    """
+    with build.lock() as connection:
+        kept = [item["release_no"] for item in _kept(connection)]
+        live = live_release(connection)
+        wanted = release_no if release_no is not None else max((no for no in kept if live and no < live), default=None)
+        if wanted is None or wanted not in kept:
+            what = f"release {wanted}" if wanted is not None else "an earlier release"
+            message = f"{what} is not kept; kept: {', '.join(map(str, kept)) or 'none'}"
+            raise PermanentFailure(Problem("release.unknown", message))
+        if wanted != live:
+            _settle(lambda: _show(connection, wanted, "rollback"))
+            _drop_views(connection)
+        return {"release_no": wanted, "before": live or 0}
+
+
+def _require_gate(connection: Connection, build_no: int) -> None:
+    row = connection.execute(
+        "select count(*), count(*) filter (where not success and severity = 'critical'), min(checked_at) <"
+        " (select built_at from ops.build where build_no = %s) from ops.gate_result where build_no = %s",
+        [build_no, build_no],
+    ).fetchone()
+    checked, critical, stale = row  # type: ignore[misc]
+    if not checked or critical or stale:
+        raise PermanentFailure(Problem("release.gate", f"build {build_no} has not passed its gate"))
+
+
+@retry(
+    retry=retry_if_exception_type(TransientFailure),
+    stop=stop_after_attempt(20),
+    wait=wait_random_exponential(multiplier=0.1, max=3),
+    reraise=True,
+)
+def _settle(work: Callable[[], None]) -> None:
+    """Do the work in its transaction, again when a lock could not be had in time."""
+    try:
+        work()
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+        raise TransientFailure(f"a lock could not be had: {str(error).splitlines()[0]}") from error
+
+
+def _release(connection: Connection, release_no: int) -> None:
+    with connection.transaction():
+        connection.execute(sql.SQL("set local lock_timeout = {}").format(LOCK_TIMEOUT))
+        rows = {
+            mart: connection.execute(
+                sql.SQL("select count(*) from {}").format(sql.Identifier("build", mart))
+            ).fetchone()[0]  # type: ignore[index]
+            for mart in relations(connection, "build")
+        }
+        connection.execute(
+            "insert into ops.release (release_no, as_of_date, rows)"
+            " select build_no, as_of_date, %s from ops.build where build_no = %s",
+            [Jsonb(rows), release_no],
+        )
+        connection.execute(sql.SQL("alter schema build rename to {}").format(_schema(release_no)))
+        failpoints.hit("release.after_rename")
+        _swap(connection, release_no, "release")
+        connection.execute(
+            "update ops.build set state = 'released', ended_at = clock_timestamp() where build_no = %s",
+            [release_no],
+        )
+        failpoints.hit("release.before_commit")
+
+
+def _show(connection: Connection, release_no: int, kind: str) -> None:
+    with connection.transaction():
+        connection.execute(sql.SQL("set local lock_timeout = {}").format(LOCK_TIMEOUT))
+        _swap(connection, release_no, kind)
+
+
+def _swap(connection: Connection, release_no: int, kind: str) -> None:
+    """Put views on a release in the place of `marts`.
+
+    The views that were there stay, under another name, until no reader holds them.
+    """
+    switch_no = connection.execute(
+        "insert into ops.release_switch (release_no, kind) values (%s, %s) returning switch_no", [release_no, kind]
+    ).fetchone()[0]  # type: ignore[index]
+    connection.execute("create schema marts_next")
+    restricted = under_row_security(connection, f"release_{release_no}")
+    for mart in relations(connection, f"release_{release_no}"):
+        _view(connection, release_no, mart, of_invoker=mart in restricted)
+    for schema in (f"release_{release_no}", "marts_next"):
+        grant(connection, schema, f"release_{release_no}")
+    failpoints.hit("release.before_swap")
+    old = sql.Identifier(f"marts_before_{switch_no}")
+    if _exists(connection, "marts"):
+        connection.execute(sql.SQL("alter schema marts rename to {}").format(old))
+    connection.execute("alter schema marts_next rename to marts")
+    failpoints.hit("release.after_swap")
+
+
+def _view(connection: Connection, release_no: int, mart: str, of_invoker: bool) -> None:
+    """A view with the mart's columns and comments, which refuses a snapshot older than the release.
+
+    A mart under row-level security is read with the rights of who reads, so that the policies see that role.
+    """
+    view, table = sql.Identifier("marts_next", mart), sql.Identifier(f"release_{release_no}", mart)
+    connection.execute(
+        sql.SQL("create view {} {} as select * from {} where ops.assert_release_visible({})").format(
+            view,
+            sql.SQL("with (security_invoker = true)" if of_invoker else ""),
+            table,
+            sql.Literal(release_no),
+        )
+    )
+    comments = connection.execute(
+        "select attname, d.description from pg_description d left join pg_attribute a on a.attrelid = d.objoid and"
+        " a.attnum = d.objsubid and d.objsubid > 0 where d.classoid = 'pg_class'::regclass and d.objoid = %s::regclass",
+        [f'release_{release_no}."{mart}"'],
+    ).fetchall()
+    for column, text in comments:
+        target = sql.SQL("view {}").format(view)
+        if column is not None:
+            target = sql.SQL("column {}.{}").format(view, sql.Identifier(column))
+        connection.execute(sql.SQL("comment on {} is {}").format(target, sql.Literal(text)))
+
+
+def grant(connection: Connection, schema: str, tables: str) -> None:
+    """Let the readers read a schema, and make sure that they can: the only place that gives them anything.
+
+    `tables` is the schema of the tables that it shows, which may be itself. Marts under row-level security are for the
+    roles that their policies name, and for nobody else.
+    """
+    restricted = under_row_security(connection, tables)
+    name, reader = sql.Identifier(schema), sql.Identifier(READER)
+    grant_usage = sql.SQL("grant usage on schema {} to {}")
+    grant_select = sql.SQL("grant select on {} to {}")
+    connection.execute(grant_usage.format(name, reader))
+    for mart in relations(connection, schema):
+        for role in restricted.get(mart, [READER]):
+            connection.execute(grant_usage.format(name, sql.Identifier(role)))
+            connection.execute(grant_select.format(sql.Identifier(schema, mart), sql.Identifier(role)))
+    wrong = connection.execute(
+        "select relname from pg_class, lateral (select has_table_privilege(%(reader)s, oid, 'select') and"
+        " has_schema_privilege(%(reader)s, relnamespace, 'usage') as can) of_reader"
+        f" where relnamespace = to_regnamespace(%(schema)s) and {READABLE} and can = (relname = any(%(restricted)s))",
+        {"reader": READER, "schema": schema, "restricted": list(restricted)},
+    ).fetchall()
+    if wrong:
+        names = ", ".join(f"{schema}.{row[0]}" for row in wrong)
+        raise PermanentFailure(Problem("release.grants", f"{READER} has not the rights that it should have on {names}"))
+
+
+def under_row_security(connection: Connection, schema: str) -> dict[str, list[str]]:
+    """The marts of a schema that are under row-level security, with the roles that may read what policies let through."""
+    rows = connection.execute(
+        "select relname, relforcerowsecurity, coalesce(array_agg(distinct role order by role)"
+        " filter (where role <> current_user), '{}') from pg_class"
+        " left join pg_policies on schemaname = %s and tablename = relname left join unnest(roles) role on true"
+        " where relnamespace = to_regnamespace(%s) and relrowsecurity group by relname, relforcerowsecurity",
+        [schema] * 2,
+    ).fetchall()
+    open_ones = [mart for mart, forced, _ in rows if not forced]
+    if open_ones:
+        message = f"row-level security is not forced on {', '.join(open_ones)}"
+        raise PermanentFailure(Problem("release.row_security", message))
+    return {mart: roles for mart, _, roles in rows}
+
+
+def _exists(connection: Connection, schema: str) -> bool:
+    return bool(connection.execute("select to_regnamespace(%s) is not null", [schema]).fetchone()[0])  # type: ignore[index]
+
+
+# --- dropping ---------------------------------------------------------------------------------------------------------
+
+
+def _drop_old(connection: Connection) -> None:
+    """Drop releases beyond the last 5, the live one excepted, after the views that were swapped out.
+
+    What a reader still uses stays until the next time. Never CASCADE: a view that stands on a release has to stop its
+    being dropped.
+    """
+    _drop_views(connection)
+    live = live_release(connection)
+    for item in _kept(connection)[KEEP:]:
+        if item["release_no"] != live:
+            drop_release(connection, item["release_no"])
+
+
+def _drop_views(connection: Connection) -> None:
+    """Drop the views that were swapped out and that no reader holds any more."""
+    query = "select nspname from pg_namespace where nspname ~ '^marts_before_[0-9]+$' order by nspname"
+    for (schema,) in connection.execute(query).fetchall():
+        _drop_schema(connection, schema, None)
+
+
+def drop_release(connection: Connection, release_no: int) -> None:
+    """Drop a release, unless a reader still uses it: then it stays until it is dropped again."""
+    _drop_schema(connection, f"release_{release_no}", release_no)
+
+
+def _drop_schema(connection: Connection, schema: str, release_no: int | None) -> None:
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("set local lock_timeout = {}").format(LOCK_TIMEOUT))
+            drop_relations(connection, schema)
+            connection.execute(sql.SQL("drop schema {}").format(sql.Identifier(schema)))
+            if release_no is not None:
+                connection.execute(
+                    "update ops.release set dropped_at = clock_timestamp() where release_no = %s", [release_no]
+                )
+            failpoints.hit("release.before_drop_commit")
+    except (
+        psycopg.errors.LockNotAvailable,
+        psycopg.errors.DeadlockDetected,
+        psycopg.errors.DependentObjectsStillExist,
+    ):
+        return
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+def live_release(connection: Connection) -> int | None:
+    """Number of the release that `marts` shows; None before the first."""
+    row = connection.execute("select release_no from ops.release_switch order by switch_no desc limit 1").fetchone()
+    return row[0] if row else None
+
+
+def _kept(connection: Connection) -> list[dict[str, Any]]:
+    """Releases that are there, newest first."""
+    rows = connection.execute(
+        "select release_no, as_of_date, released_at, rows from ops.release where dropped_at is null order by 1 desc"
+    ).fetchall()
+    return [
+        {"release_no": no, "as_of_date": as_of, "released_at": at, "rows": rows_of} for no, as_of, at, rows_of in rows
+    ]
+
+
+def kept() -> list[dict[str, Any]]:
+    """Releases that are kept, newest first: release_no, as_of_date, released_at, rows per mart, whether it is live."""
+    with connect("builder") as connection:
+        live = live_release(connection)
+        return [item | {"live": item["release_no"] == live} for item in _kept(connection)]
+
+
+def show(release_no: int) -> dict[str, Any]:
+    """One release: what `kept` says of it, the batches it took in per feed, what its gate found, when it was shown."""
+    with connect("builder") as connection:
+        row = connection.execute(
+            "select release_no, as_of_date, released_at, dropped_at, rows from ops.release where release_no = %s",
+            [release_no],
+        ).fetchone()
+        if row is None:
+            raise PermanentFailure(Problem("release.unknown", f"there is no release {release_no}"))
+        batches = connection.execute(
+            "select feed, count(*) from ops.build_batch join ops.batch using (batch_id) where build_no = %s"
+            " group by feed order by feed",
+            [release_no],
+        ).fetchall()
+        broken = connection.execute(
+            "select suite, rule, severity from ops.gate_result where build_no = %s and not success order by 1, 2",
+            [release_no],
+        ).fetchall()
+        switches = connection.execute(
+            "select kind, switched_at from ops.release_switch where release_no = %s order by switch_no", [release_no]
+        ).fetchall()
+        return {
+            **dict(zip(("release_no", "as_of_date", "released_at", "dropped_at", "rows"), row, strict=True)),
+            "live": live_release(connection) == release_no,
+            "batches": dict(batches),
+            "broken_rules": [f"{suite}: {rule} ({severity})" for suite, rule, severity in broken],
+            "shown": [f"{kind} {at:%Y-%m-%d %H:%M:%S}" for kind, at in switches],
+        }

@@ -1,0 +1,1 @@
+"""Great Expectations: rules of batches and marts, and the pages of their results."""

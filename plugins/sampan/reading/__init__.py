@@ -1,0 +1,1 @@
+"""A landed delivery as records: bytes, formats, and what must not be stored of persons."""
