@@ -11,7 +11,8 @@ from importlib import import_module
 from typing import Any
 
 from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, MultipleCronTriggerTimetable, Param, task
-from sampan.contracts.model import Contract, load_all
+from sampan.contracts.model import Contract
+from sampan.contracts.registry import all_contracts
 from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, asset_of
 
 
@@ -140,5 +141,5 @@ def run_step(name: str, feed: str, params: dict[str, Any], **options: Any) -> di
     return import_module(f"sampan.ingest.{name}").run(feed, date.fromisoformat(day) if day else None, **options)
 
 
-for _contract in load_all().values():
+for _contract in all_contracts().values():
     globals()[f"ingest__{_contract.feed}"] = build_dag(_contract)

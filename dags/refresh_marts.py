@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.sdk import DAG, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable, chain, task
 from airflow.sdk.exceptions import AirflowSkipException
-from sampan.contracts.model import load_all
+from sampan.contracts.registry import all_contracts
 from sampan.marts import build
 from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, asset_of
 
@@ -51,7 +51,7 @@ with DAG(
     # Whatever was published while a run went on is taken in by the next one.
     schedule=AssetOrTimeSchedule(
         timetable=CronTriggerTimetable("0 9 * * *", timezone="Asia/Hong_Kong", run_immediately=FROM_NOW_ON),
-        assets=AssetAny(*(asset_of(feed) for feed in sorted(load_all()))),
+        assets=AssetAny(*(asset_of(feed) for feed in sorted(all_contracts()))),
     ),
     max_active_runs=1,
     tags={"marts"},

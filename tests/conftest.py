@@ -51,9 +51,9 @@ class Sampan:
 
     def deliver(self, feed: str, day: date | str, name: str, body: bytes) -> str:
         """Put a file into the feed's drop prefix, as its partner would."""
-        from sampan.contracts.model import load
+        from sampan.contracts.registry import get_contract
 
-        key = f"{load(feed).drop_prefix}{day}/{name}"
+        key = f"{get_contract(feed).drop_prefix}{day}/{name}"
         self.s3.put_object(Bucket=self.environment["SAMPAN_DROP_BUCKET"], Key=key, Body=body)
         self.delivered.append(key)
         return key

@@ -26,17 +26,18 @@ from urllib.parse import parse_qsl, urlsplit
 import duckdb
 import polars as pl
 import pytest
-from sampan.contracts.model import Column, Contract, load, load_all
+from sampan.contracts.model import Column, Contract
+from sampan.contracts.registry import all_contracts, get_contract
 from sampan.settings import settings
 
 DAY = date(2026, 7, 6)
-FEEDS = tuple(load_all())
+FEEDS = tuple(all_contracts())
 Row = dict[str, str | None]
 
 
 def feeds(condition: Callable[[Contract], bool] = lambda contract: True, *, least: int = 1) -> list[str]:
     """Feeds whose contract meets a condition. Fewer than `least` fail the collection: an empty set proves nothing."""
-    chosen = [feed for feed, contract in load_all().items() if condition(contract)]
+    chosen = [feed for feed, contract in all_contracts().items() if condition(contract)]
     assert len(chosen) >= least, f"{len(chosen)} feeds meet the condition, {least} were expected"
     return chosen
 
@@ -46,7 +47,7 @@ def one_of_each(chosen: Sequence[str]) -> list[Any]:
     seen: set[tuple[str, ...]] = set()
     parameters = []
     for feed in chosen:
-        source = load(feed).source
+        source = get_contract(feed).source
         kind = (source.kind, source.format, source.encoding, source.compression)
         parameters.append(pytest.param(feed, marks=[pytest.mark.slow] if kind in seen else []))
         seen.add(kind)
@@ -63,7 +64,7 @@ def rows(feed: str, count: int, day: date = DAY, seed: int = 0) -> list[Row]:
 
 @cache
 def _rows(feed: str, count: int, day: date, seed: int) -> tuple[Row, ...]:
-    contract, chance = load(feed), random.Random(f"{feed}{day}{seed}")
+    contract, chance = get_contract(feed), random.Random(f"{feed}{day}{seed}")
     found: dict[tuple[str | None, ...], Row] = {}
     for _ in range(60):
         valid = list(found.values())
@@ -382,7 +383,7 @@ class Partner:
         """Deliver rows as the contract says and let fetch find them. Returns the bytes."""
         from sampan.ingest import fetch
 
-        contract = load(feed)
+        contract = get_contract(feed)
         body = encode(contract, given, **changes)
         requests = contract.source.requests
         if not (requests and requests[0].pagination and re.fullmatch("[a-z_.]+", requests[0].records)):
@@ -419,7 +420,7 @@ class Partner:
 
     def raw(self, feed: str) -> list[tuple[str | None, ...]]:
         """All rows of raw.<feed>, stored columns in the contract's order, sorted."""
-        names = ", ".join(f'"{column.name}"' for column in load(feed).stored)
+        names = ", ".join(f'"{column.name}"' for column in get_contract(feed).stored)
         found = self.sampan.rows(f'select {names} from raw."{feed}"')
         return sorted((tuple(plain(item) for item in row) for row in found), key=str)
 

@@ -166,9 +166,9 @@ def make_folders(config: Config) -> None:
 
 def api_bases() -> dict[str, str]:
     """The official address that each variable of a contract replaces; here the simulator answers in its place."""
-    from sampan.contracts.model import load_all
+    from sampan.contracts.registry import all_contracts
 
-    requests = (request for contract in load_all().values() for request in contract.source.requests)
+    requests = (request for contract in all_contracts().values() for request in contract.source.requests)
     return {request.base_variable: request.base for request in requests if request.base_variable}
 
 

@@ -102,9 +102,9 @@ class Demo:
 
     def _api(self) -> airflow.Api:
         """Airflow's API, once the scheduler knows every DAG that the contracts and the folder `dags` define."""
-        from sampan.contracts.model import load_all
+        from sampan.contracts.registry import all_contracts
 
-        wanted = {REFRESH, *(f"ingest__{feed}" for feed in load_all())}
+        wanted = {REFRESH, *(f"ingest__{feed}" for feed in all_contracts())}
         api, deadline = airflow.Api(self.stack.config), time.monotonic() + 90
         while wanted - {dag["dag_id"] for dag in api.get("dags?limit=500")["dags"]}:
             errors = api.get("importErrors")["import_errors"]
@@ -114,9 +114,9 @@ class Demo:
         return api
 
     def _ingest(self, api: airflow.Api) -> None:
-        from sampan.contracts.model import load_all
+        from sampan.contracts.registry import all_contracts
 
-        contracts = load_all().values()
+        contracts = all_contracts().values()
         # What is asked of an API about another feed's rows can be asked once they are there.
         after = {contract.feed for contract in contracts if contract.source.asks_about}
         for title, chosen in (

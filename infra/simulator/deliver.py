@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
-from sampan.contracts.model import Contract, load_all
+from sampan.contracts.model import Contract
+from sampan.contracts.registry import all_contracts
 
 from infra.simulator import faults as fault
 from infra.simulator import shapes
@@ -171,7 +172,7 @@ def run(
     told: Callable[[date, int], None] | None = None,
 ) -> Outcome:
     """Deliver a window into a folder or a bucket. `told` hears of each business date and the objects put so far."""
-    contracts = load_all()
+    contracts = all_contracts()
     chosen = [feed for feed in contracts if feeds is None or feed in set(feeds)]
     unknown = set(feeds or ()) - set(contracts)
     if unknown:

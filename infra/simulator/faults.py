@@ -120,9 +120,9 @@ class Spoilt:
 
 @cache
 def _inventory(feed: str) -> tuple[Spoiling, ...]:
-    from sampan.contracts.model import load
+    from sampan.contracts.registry import get_contract
 
-    return tuple(inventory(load(feed)))
+    return tuple(inventory(get_contract(feed)))
 
 
 def inventory(contract: Contract) -> list[Spoiling]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from sampan.warehouse.schema import connect
+from sampan.database import connect
 
 
 def raise_alert(connection: psycopg.Connection, kind: str, feed: str, message: str) -> None:

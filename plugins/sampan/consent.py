@@ -10,8 +10,8 @@ from typing import Any
 
 import psycopg
 
-from sampan.errors import PermanentFailure, Problem, require_reason
-from sampan.warehouse.schema import connect
+from sampan.database import connect
+from sampan.errors import Code, PermanentFailure, Problem, require_reason
 
 FEED = "cdi_consents"
 CONSENT = re.compile(r"CS[0-9]{10}")
@@ -31,8 +31,8 @@ def revoke(consent_id: str, reason: str, person: str) -> bool:
     A consent that no delivery has shown yet may be revoked too: it is dead when it comes.
     """
     if not CONSENT.fullmatch(consent_id):
-        raise PermanentFailure(Problem("consent.unknown", f"{consent_id!r} is no consent; one is CS and ten digits"))
-    require_reason(reason, "consent.reason")
+        raise PermanentFailure(Problem(Code.CONSENT_UNKNOWN, f"{consent_id!r} is no consent; one is CS and ten digits"))
+    require_reason(reason, Code.CONSENT_REASON)
     with connect() as connection:
         cursor = connection.execute(
             "insert into ops.consent_revocation (consent_id, revoked_by, reason) values (%s, %s, %s)"
@@ -80,7 +80,7 @@ def standing(consent_id: str) -> dict[str, Any]:
             f"select {', '.join(columns)} from ops.consent_now where consent_id = %s", [consent_id]
         ).fetchone()
         if row is None:
-            raise PermanentFailure(Problem("consent.unknown", f"no delivery has shown consent {consent_id!r}"))
+            raise PermanentFailure(Problem(Code.CONSENT_UNKNOWN, f"no delivery has shown consent {consent_id!r}"))
         found = dict(zip(columns, row, strict=True))
         revoked = connection.execute(
             "select revoked_by, revoked_at, reason from ops.consent_revocation where consent_id = %s", [consent_id]

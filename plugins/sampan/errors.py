@@ -3,13 +3,138 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """What kind of problem it is: docs/problems.md says what each means and what to do."""
+
+    API_AWAY = "api.away"
+    API_REFUSED = "api.refused"
+    API_SHAPE = "api.shape"
+    AS_KNOWN_BASIS = "as_known.basis"
+    AS_KNOWN_GATE = "as_known.gate"
+    AS_KNOWN_IN_USE = "as_known.in_use"
+    AS_KNOWN_NOTHING = "as_known.nothing"
+    AS_KNOWN_UNKNOWN = "as_known.unknown"
+    AS_KNOWN_VIEWS = "as_known.views"
+    BATCH_HELD = "batch.held"
+    BATCH_REJECTION_BUDGET = "batch.rejection_budget"
+    BATCH_RULES = "batch.rules"
+    BATCH_UNPROCESSABLE = "batch.unprocessable"
+    BUILD_FAILED = "build.failed"
+    BUILD_ORDER = "build.order"
+    BUILD_UNKNOWN_STEP = "build.unknown_step"
+    CALENDAR_CLOSURE = "calendar.closure"
+    CALENDAR_REASON = "calendar.reason"
+    CONSENT_REASON = "consent.reason"
+    CONSENT_UNKNOWN = "consent.unknown"
+    CONTRACT_BUDGET = "contract.budget"
+    CONTRACT_CALENDAR = "contract.calendar"
+    CONTRACT_COLUMN = "contract.column"
+    CONTRACT_CORRECTIONS = "contract.corrections"
+    CONTRACT_DRIFT = "contract.drift"
+    CONTRACT_EXPECTATION = "contract.expectation"
+    CONTRACT_ID = "contract.id"
+    CONTRACT_KEY = "contract.key"
+    CONTRACT_MISSING = "contract.missing"
+    CONTRACT_NONE = "contract.none"
+    CONTRACT_OPTION = "contract.option"
+    CONTRACT_PATTERN = "contract.pattern"
+    CONTRACT_PERSONAL_DATA = "contract.personal_data"
+    CONTRACT_PREDICATE = "contract.predicate"
+    CONTRACT_REQUEST = "contract.request"
+    CONTRACT_RETENTION = "contract.retention"
+    CONTRACT_RULE = "contract.rule"
+    CONTRACT_SCHEMA = "contract.schema"
+    CONTRACT_SERVER = "contract.server"
+    CONTRACT_SHAPE = "contract.shape"
+    CONTRACT_SPAN = "contract.span"
+    CONTRACT_STANDARD = "contract.standard"
+    CONTRACT_TYPE = "contract.type"
+    CONTRACT_UNKNOWN_FEED = "contract.unknown_feed"
+    CONTRACT_UNKNOWN_PROPERTY = "contract.unknown_property"
+    CONTRACT_UNREADABLE = "contract.unreadable"
+    CONTRACT_YAML = "contract.yaml"
+    DATA_DOCS_FOLDER = "data_docs.folder"
+    DELIVERY_CORRUPT = "delivery.corrupt"
+    DELIVERY_EMPTY = "delivery.empty"
+    DELIVERY_FUTURE_DATE = "delivery.future_date"
+    DELIVERY_GONE = "delivery.gone"
+    DELIVERY_HEADER_MISSING_COLUMN = "delivery.header_missing_column"
+    DELIVERY_HEADER_PERSONAL_DATA = "delivery.header_personal_data"
+    DELIVERY_HEADER_REPEATED = "delivery.header_repeated"
+    DELIVERY_HEADER_UNKNOWN_COLUMN = "delivery.header_unknown_column"
+    DELIVERY_HEADER_UNREADABLE = "delivery.header_unreadable"
+    DELIVERY_HEADER_UNRECOGNISED = "delivery.header_unrecognised"
+    DELIVERY_NO_BUSINESS_DATE = "delivery.no_business_date"
+    DELIVERY_NO_ROWS = "delivery.no_rows"
+    DELIVERY_PAST_RETENTION = "delivery.past_retention"
+    DELIVERY_RECORD_TOO_LONG = "delivery.record_too_long"
+    DELIVERY_SHEET_MISSING = "delivery.sheet_missing"
+    DELIVERY_TOO_LARGE = "delivery.too_large"
+    DELIVERY_TRUNCATED = "delivery.truncated"
+    DERIVE_STAGING = "derive.staging"
+    DERIVE_STALE = "derive.stale"
+    DISCLOSURE_UNPROTECTED = "disclosure.unprotected"
+    EXPECTATIONS_MART = "expectations.mart"
+    EXPECTATIONS_RULE = "expectations.rule"
+    FAILURE = "failure"
+    GATE_ACCEPT = "gate.accept"
+    GATE_CANNOT_EVALUATE = "gate.cannot_evaluate"
+    GATE_EXPECTATION = "gate.expectation"
+    GATE_REASON = "gate.reason"
+    IDENTITY_REASON = "identity.reason"
+    IDENTITY_REVIEW = "identity.review"
+    IDENTITY_UNKNOWN = "identity.unknown"
+    IDENTITY_VERDICT = "identity.verdict"
+    PRIMARY_KEY_CONTRADICTING_ROWS = "primary_key.contradicting_rows"
+    QUARANTINE_COLUMNS = "quarantine.columns"
+    QUARANTINE_DISCARD = "quarantine.discard"
+    QUARANTINE_HELD = "quarantine.held"
+    QUARANTINE_ID = "quarantine.id"
+    QUARANTINE_INCOMPLETE = "quarantine.incomplete"
+    QUARANTINE_NOTHING_TO_REPLAY = "quarantine.nothing_to_replay"
+    QUARANTINE_REASON = "quarantine.reason"
+    QUARANTINE_UNDER_WAY = "quarantine.under_way"
+    QUARANTINE_UNREADABLE = "quarantine.unreadable"
+    RECORD_BAD_QUOTE = "record.bad_quote"
+    RECORD_ENCODING = "record.encoding"
+    RECORD_NOT_AN_OBJECT = "record.not_an_object"
+    RECORD_NOT_JSON = "record.not_json"
+    RECORD_NUL = "record.nul"
+    RECORD_TOO_FEW_FIELDS = "record.too_few_fields"
+    RECORD_TOO_LONG = "record.too_long"
+    RECORD_TOO_MANY_FIELDS = "record.too_many_fields"
+    RECORD_TOO_SHORT = "record.too_short"
+    RECORD_UNCLOSED_QUOTE = "record.unclosed_quote"
+    RELEASE_EXPECTATIONS = "release.expectations"
+    RELEASE_GATE = "release.gate"
+    RELEASE_GRANTS = "release.grants"
+    RELEASE_NOT_BUILT = "release.not_built"
+    RELEASE_ROW_SECURITY = "release.row_security"
+    RELEASE_UNKNOWN = "release.unknown"
+    REPLAY_DECIDED = "replay.decided"
+    RETENTION_ENDED = "retention.ended"
+    RETENTION_MOST = "retention.most"
+    SETTINGS_MISSING = "settings.missing"
+    SETTINGS_PSEUDONYM_KEY = "settings.pseudonym_key"
+    TRANSFER_CONTRACT = "transfer.contract"
+    TRANSFER_CONTRACT_TAKEN = "transfer.contract_taken"
+    TRANSFER_FILED = "transfer.filed"
+    TRANSFER_NO_CONTRACT = "transfer.no_contract"
+    TRANSFER_NO_MART = "transfer.no_mart"
+    TRANSFER_OLD_RELEASE = "transfer.old_release"
+    TRANSFER_REFUSED = "transfer.refused"
+    TRANSFER_TARGET = "transfer.target"
+    WAREHOUSE_REFUSED = "warehouse.refused"
 
 
 @dataclass(frozen=True)
 class Problem:
     """What is wrong and where: the rule that was broken and, as far as known, file, line and column."""
 
-    rule: str
+    rule: Code
     message: str
     file: str | None = None
     line: int | None = None
@@ -32,7 +157,7 @@ class PermanentFailure(SampanError):
     """Trying again gives the same result: hold the work and tell its owner."""
 
     def __init__(self, problem: Problem | str) -> None:
-        self.problem = problem if isinstance(problem, Problem) else Problem("failure", problem)
+        self.problem = problem if isinstance(problem, Problem) else Problem(Code.FAILURE, problem)
         super().__init__(str(self.problem))
 
 
@@ -40,7 +165,7 @@ class TransientFailure(SampanError):
     """The network, a database that restarts, a partner's API in trouble: trying again may help."""
 
 
-def require_reason(reason: str, rule: str) -> None:
+def require_reason(reason: str, rule: Code) -> None:
     """Raise PermanentFailure when a person gives no reason for a decision."""
     if not reason.strip():
         raise PermanentFailure(Problem(rule, "say why: the reason is kept with the decision"))

@@ -15,7 +15,7 @@ from sampan.errors import TransientFailure
 from sampan.settings import settings
 
 
-def split(uri: str) -> tuple[str, str]:
+def parse_s3_uri(uri: str) -> tuple[str, str]:
     """Bucket and key of an s3:// address."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key
@@ -30,7 +30,7 @@ def s3_errors() -> Iterator[None]:
         raise TransientFailure(f"object store: {error}") from error
 
 
-def listed(prefix: str) -> Iterator[dict[str, Any]]:
+def list_objects(prefix: str) -> Iterator[dict[str, Any]]:
     """Objects of the drop bucket under a prefix."""
     with s3_errors():
         pages = settings().s3().get_paginator("list_objects_v2").paginate(Bucket=settings().drop_bucket, Prefix=prefix)
@@ -38,7 +38,7 @@ def listed(prefix: str) -> Iterator[dict[str, Any]]:
             yield from page.get("Contents", ())
 
 
-def store(s3: Any, key: str, body: Callable[[], IO[bytes]], size: int, sha: str, uri: str) -> None:
+def put_if_absent(s3: Any, key: str, body: Callable[[], IO[bytes]], size: int, sha: str, uri: str) -> None:
     """Put bytes into the landing bucket once; what lies there under its hash is never written again."""
     bucket = settings().landing_bucket
     with s3_errors():
@@ -57,9 +57,9 @@ def store(s3: Any, key: str, body: Callable[[], IO[bytes]], size: int, sha: str,
             stream.close()
 
 
-def opener(landing_uri: str) -> Callable[[], IO[bytes]]:
+def open_verified(landing_uri: str) -> Callable[[], IO[bytes]]:
     """A function that opens a landed delivery and, once it is read to the end, checks it against its hash."""
-    bucket, key = split(landing_uri)
+    bucket, key = parse_s3_uri(landing_uri)
     sha = key.rsplit("/", 1)[-1].split(".", 1)[0]
 
     def opened() -> IO[bytes]:

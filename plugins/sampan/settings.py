@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sampan.errors import PermanentFailure, Problem
+from sampan.errors import Code, PermanentFailure, Problem
 
 HOME = Path(__file__).resolve().parents[2]
 ROLES = {"loader": "sampan_loader", "builder": "sampan_builder", "bi": "bi_reader"}
@@ -28,7 +28,7 @@ class Settings:
         if value is None:
             file = self.state / "env"
             raise PermanentFailure(
-                Problem("settings.missing", f"{key} is not set; `make up` writes it, or set it yourself", str(file))
+                Problem(Code.SETTINGS_MISSING, f"{key} is not set; `make up` writes it, or set it yourself", str(file))
             )
         return value
 
@@ -63,7 +63,7 @@ class Settings:
             key = b""
         if len(key) < 32:
             message = f"{name} is not hex of at least 32 bytes, 64 digits; `openssl rand -hex 32` makes one"
-            raise PermanentFailure(Problem("settings.pseudonym_key", message))
+            raise PermanentFailure(Problem(Code.SETTINGS_PSEUDONYM_KEY, message))
         return key
 
     @property

@@ -65,11 +65,11 @@ def settle() -> None:
 
 def gated_load(file: Path, day: date) -> float:
     """Seconds for load, gate and publish of a landed delivery; every round is a business date of its own."""
-    from sampan.contracts.model import load as contract_of
+    from sampan.contracts.registry import get_contract
     from sampan.ingest import fetch, gate, land, load, publish
     from sampan.settings import settings
 
-    settings().s3().upload_file(str(file), "drop", f"{contract_of(FEED).drop_prefix}{day}/{file.name}")
+    settings().s3().upload_file(str(file), "drop", f"{get_contract(FEED).drop_prefix}{day}/{file.name}")
     fetch.run(FEED)
     land.run(FEED)
     settle()
@@ -85,10 +85,10 @@ def gated_load(file: Path, day: date) -> float:
 def plain_copy(file: Path) -> float:
     """Seconds for COPY of the unpacked file into a table of the contract's columns, made in the same transaction."""
     from isal import igzip
-    from sampan.contracts.model import load as contract_of
+    from sampan.contracts.registry import get_contract
     from sampan.settings import settings
 
-    columns = ", ".join(f"{column.name} {column.type}" for column in contract_of(FEED).stored)
+    columns = ", ".join(f"{column.name} {column.type}" for column in get_contract(FEED).stored)
     with psycopg.connect(settings().dsn("loader")) as connection:
         connection.execute("set timezone to 'Asia/Hong_Kong'")
         connection.commit()
@@ -112,11 +112,11 @@ def dlt_load(file: Path, form: str, work: Path) -> float:
     import dlt
     import pyarrow as pa
     import pyarrow.csv
-    from sampan.contracts.model import load as contract_of
+    from sampan.contracts.registry import get_contract
     from sampan.settings import settings
 
     kinds = {"text": pa.string(), "bigint": pa.int64(), "numeric": pa.decimal128(18, 2), "date": pa.date32()}
-    types = {c.name: kinds.get(c.type, pa.timestamp("us")) for c in contract_of(FEED).stored}
+    types = {c.name: kinds.get(c.type, pa.timestamp("us")) for c in get_contract(FEED).stored}
     dataset = f"dlt_{form}_{secrets.token_hex(3)}"
     pipeline = dlt.pipeline(
         dataset,

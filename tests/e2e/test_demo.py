@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from rich.console import Console
 from sampan.calendar import business_days
-from sampan.contracts.model import load_all
+from sampan.contracts.registry import all_contracts
 
 from infra.local import airflow
 from infra.local.config import PORTS, WEED_PORTS, free_port, load
@@ -25,7 +25,7 @@ from infra.local.demo import REFRESH, START, Demo, Outcome
 from infra.local.stack import Stack
 
 SMES, DAYS = 300, 22  # into the festival of August
-SERVED = {feed for feed, contract in load_all().items() if contract.source.kind == "api"}
+SERVED = {feed for feed, contract in all_contracts().items() if contract.source.kind == "api"}
 # Read under a consent, by the role of the bank that has it.
 BANKS_ONLY = {"mart_credit_features"}
 # Nothing was shared with anybody.
@@ -73,7 +73,7 @@ def assert_agrees_with_truth(stack: Stack, outcome: Outcome) -> None:
         feed: {"batches": batches, "rows_published": rows, "rows_quarantined": bad, "rows_duplicate": twice}
         for feed, batches, rows, bad, twice, _ in outcome.feeds
     }
-    assert ledger.keys() == load_all().keys()
+    assert ledger.keys() == all_contracts().keys()
     served = {feed: ledger.pop(feed) for feed in SERVED}
     # Each API is asked as of the day after the window, by the demo and by a schedule whose time comes meanwhile; the
     # classification of the year before lies in the drop prefix.

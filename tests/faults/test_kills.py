@@ -11,14 +11,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sampan.contracts.model import load as contract_of
+from sampan.contracts.registry import get_contract
 from sampan.ingest import gate, land, load, publish
 
 from tests.conftest import ROOT
 from tests.factory import DAY, adds_up, rows, stored
 
 FEED = "customs_declarations"
-CONTRACT = contract_of(FEED)
+CONTRACT = get_contract(FEED)
 STEPS = {module.__name__.removeprefix("sampan.ingest."): module for module in (land, load, gate, publish)}
 # Read off the source, so that a place that is added is killed at as well.
 POINTS = [

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from sampan import failpoints
-from sampan.contracts.model import load as contract_of
+from sampan.contracts.registry import get_contract
 from sampan.errors import TransientFailure
 from sampan.ingest import gate, land, load, publish
 from sampan.quality import expectations
@@ -98,7 +98,7 @@ def test_load_fails_for_now_when_its_session_is_ended_in_the_middle_of_copy(part
             load.run(FEED)
     assert partner.sampan.batch(FEED)["state"] == "landed"
     assert partner.ingest(FEED)["rows_published"] == 50
-    assert partner.raw(FEED) == stored(contract_of(FEED), given)
+    assert partner.raw(FEED) == stored(get_contract(FEED), given)
     adds_up(partner.sampan)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import psycopg
 from psycopg import sql
-from sampan.contracts.model import load
+from sampan.contracts.registry import get_contract
 from sampan.reading.personal_data import pseudonymiser
 from sampan.settings import settings
 
@@ -80,7 +80,7 @@ def publish(
     state: str = "published",
 ) -> int:
     """Make a batch of these rows, completed by what is usual for the feed; its number."""
-    contract = load(feed)
+    contract = get_contract(feed)
     columns = [column.name for column in contract.stored]
     content = io.StringIO()
     writer = csv.writer(content)
@@ -133,7 +133,7 @@ def publish_csv(
 
 def stored(feed: str, frame: pl.DataFrame) -> pl.DataFrame:
     """What a delivery of a simulated partner is once it is read: columns and privacy as the contract says."""
-    contract = load(feed)
+    contract = get_contract(feed)
     names = {column.source_name: column.name for column in contract.columns}
     frame = frame.rename({old: new for old, new in names.items() if old in frame.columns and old != new})
     frame = frame.select(column.name for column in contract.stored)

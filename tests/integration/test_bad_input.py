@@ -9,7 +9,7 @@ import zipfile
 from datetime import date, timedelta
 
 import pytest
-from sampan.contracts.model import load as contract_of
+from sampan.contracts.registry import get_contract
 from sampan.ingest import fetch, land, ledger, load
 from sampan.reading import reader as reading
 
@@ -28,7 +28,7 @@ GOOD, MANY = 60, 350
 
 def lines_of(feed: str, given: list[factory.Row]) -> list[str]:
     """The delivery's lines, the heading first where there is one."""
-    contract = contract_of(feed)
+    contract = get_contract(feed)
     body = {"csv": factory._csv, "jsonl": factory._jsonl}[contract.source.format](
         contract,
         [c.source_name for c in contract.columns],
@@ -39,12 +39,12 @@ def lines_of(feed: str, given: list[factory.Row]) -> list[str]:
 
 
 def body_of(feed: str, lines: list[str], end: str = "\n") -> bytes:
-    contract = contract_of(feed)
+    contract = get_contract(feed)
     return compress(contract, "".join(line + end for line in lines).encode(contract.source.encoding))
 
 
 def name_of(feed: str) -> str:
-    return f"delivery.{contract_of(feed).source.extension}"
+    return f"delivery.{get_contract(feed).source.extension}"
 
 
 def ingested(partner, feed: str, body: bytes, day: date = DAY, name: str | None = None):
@@ -67,7 +67,7 @@ def held_for(batch, rule: str, **place) -> None:
 @pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.source.compression != "none", least=2)))
 @pytest.mark.parametrize("left", [0.1, 0.6, 0.99])
 def test_load_holds_the_batch_when_a_compressed_delivery_is_truncated(feed, left, partner):
-    body = encode(contract_of(feed), rows(feed, 40))
+    body = encode(get_contract(feed), rows(feed, 40))
     batch = ingested(partner, feed, body[: int(len(body) * left)])
     held_for(batch, "delivery.truncated")
     assert partner.raw(feed) == []
@@ -75,7 +75,7 @@ def test_load_holds_the_batch_when_a_compressed_delivery_is_truncated(feed, left
 
 @pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.source.compression != "none", least=2)))
 def test_load_holds_the_batch_when_a_compressed_delivery_is_corrupt(feed, partner):
-    body = bytearray(encode(contract_of(feed), rows(feed, 40)))
+    body = bytearray(encode(get_contract(feed), rows(feed, 40)))
     body[len(body) // 2] ^= 0xFF
     batch = ingested(partner, feed, bytes(body))
     assert batch["state"] == "held"
@@ -85,7 +85,7 @@ def test_load_holds_the_batch_when_a_compressed_delivery_is_corrupt(feed, partne
 
 @pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.source.compression != "none", least=2)))
 def test_load_holds_the_batch_when_a_delivery_is_not_compressed_at_all(feed, partner):
-    contract = contract_of(feed)
+    contract = get_contract(feed)
     body = body_of(feed, lines_of(feed, rows(feed, 3)))
     raw = gzip.decompress(body) if contract.source.compression == "gzip" else b'{"a": 1}\n'
     held_for(ingested(partner, feed, raw), "delivery.corrupt")
@@ -94,7 +94,7 @@ def test_load_holds_the_batch_when_a_delivery_is_not_compressed_at_all(feed, par
 @pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.source.format in ("xlsx", "parquet"), least=2)))
 @pytest.mark.parametrize("spoil", ["truncated", "other", "html"])
 def test_load_holds_the_batch_when_a_workbook_or_parquet_file_is_corrupt(feed, spoil, partner):
-    body = encode(contract_of(feed), rows(feed, 20))
+    body = encode(get_contract(feed), rows(feed, 20))
     body = {"truncated": body[: len(body) // 2], "other": b"PK\x03\x04" + b"\0" * 400, "html": b"<html>no</html>"}[
         spoil
     ]
@@ -129,7 +129,7 @@ def test_load_holds_the_batch_when_a_gzip_is_a_bomb(partner):
 
 @pytest.mark.parametrize("feed", [CUSTOMS, *feeds(lambda c: c.source.compression == "zstd")])
 def test_load_holds_the_batch_when_a_line_has_no_end(feed, partner):
-    held_for(ingested(partner, feed, compress(contract_of(feed), b"x" * 30_000_000)), "delivery.record_too_long")
+    held_for(ingested(partner, feed, compress(get_contract(feed), b"x" * 30_000_000)), "delivery.record_too_long")
 
 
 def test_load_holds_the_batch_when_a_parquet_file_is_a_bomb(partner):
@@ -137,7 +137,7 @@ def test_load_holds_the_batch_when_a_parquet_file_is_a_bomb(partner):
     import pyarrow.parquet as pq
 
     (feed,) = feeds(lambda c: c.source.format == "parquet")
-    contract, given = contract_of(feed), rows(feed, 1)
+    contract, given = get_contract(feed), rows(feed, 1)
     small = pq.read_table(io.BytesIO(encode(contract, given)))
     columns = {
         name: pa.chunked_array([pa.array([small[name][0].as_py()] * 1000, small[name].type)] * 8000)
@@ -151,7 +151,7 @@ def test_load_holds_the_batch_when_a_parquet_file_is_a_bomb(partner):
 
 def test_load_holds_the_batch_when_a_workbook_is_a_bomb(partner):
     feed = feeds(lambda c: c.source.format == "xlsx")[0]
-    body = io.BytesIO(encode(contract_of(feed), rows(feed, 2)))
+    body = io.BytesIO(encode(get_contract(feed), rows(feed, 2)))
     out = io.BytesIO()
     with zipfile.ZipFile(body) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
         for item in old.infolist():
@@ -168,7 +168,7 @@ def test_load_holds_the_batch_when_a_workbook_has_one_cell_at_its_far_end(partne
 
     out = io.BytesIO()
     with xlsxwriter.Workbook(out) as book:
-        sheet = book.add_worksheet(contract_of(feed).source.sheet)
+        sheet = book.add_worksheet(get_contract(feed).source.sheet)
         sheet.write(0, 0, "x")
         sheet.write(1_048_575, 16_383, "y")
     held_for(ingested(partner, feed, out.getvalue()), "delivery.too_large")
@@ -180,7 +180,7 @@ def test_load_holds_the_batch_when_a_workbook_has_one_cell_at_its_far_end(partne
 @pytest.mark.parametrize("feed", one_of_each(CSV))
 def test_load_holds_the_batch_when_the_whole_file_is_in_another_encoding(feed, partner):
     text = "".join(line + "\n" for line in lines_of(feed, rows(feed, 5)))
-    batch = ingested(partner, feed, compress(contract_of(feed), text.encode("utf-16")))
+    batch = ingested(partner, feed, compress(get_contract(feed), text.encode("utf-16")))
     assert batch["state"] == "held"
     assert batch["problem"]["rule"] in ("delivery.header_unrecognised", "delivery.header_unreadable")
     assert batch["problem"]["line"] == 1
@@ -194,7 +194,7 @@ def test_load_holds_the_batch_when_big5_was_promised_and_utf8_came(feed, partner
 
 @pytest.mark.parametrize("feed", one_of_each(TEXT))
 def test_gate_quarantines_the_row_when_a_byte_in_it_is_no_character(feed, partner):
-    contract, given = contract_of(feed), rows(feed, MANY)
+    contract, given = get_contract(feed), rows(feed, MANY)
     spoilt = {7: (b"\xff", "record.encoding"), 90: (b"\x00", "record.nul")}
     marked = [dict(row) for row in given]
     for place in spoilt:
@@ -213,7 +213,7 @@ def test_gate_quarantines_the_row_when_a_byte_in_it_is_no_character(feed, partne
 
 @pytest.mark.parametrize("feed", one_of_each(TEXT))
 def test_load_reads_the_same_values_when_lines_end_as_on_windows_and_a_byte_order_mark_leads(feed, partner):
-    contract, given = contract_of(feed), rows(feed, 12)
+    contract, given = get_contract(feed), rows(feed, 12)
     text = "".join(line + "\r\n" for line in lines_of(feed, given)).removesuffix("\r\n")
     encoding = contract.source.encoding.removesuffix("-sig")
     mark = b"\xef\xbb\xbf" if encoding == "utf-8" else b""
@@ -224,7 +224,7 @@ def test_load_reads_the_same_values_when_lines_end_as_on_windows_and_a_byte_orde
 
 @pytest.mark.parametrize("feed", one_of_each(JSONL))
 def test_gate_quarantines_the_row_when_json_spells_what_no_encoding_holds(feed, partner):
-    contract, given = contract_of(feed), rows(feed, MANY)
+    contract, given = get_contract(feed), rows(feed, MANY)
     spoilt = {3: (r"\ud83d", "record.encoding"), 4: (r"\u0000", "record.nul"), 5: (r"\udc80", "record.encoding")}
     lines = lines_of(feed, [row | {contract.key[0]: f"@{n}@"} if n in spoilt else row for n, row in enumerate(given)])
     for place, (spelt, _) in spoilt.items():
@@ -248,7 +248,7 @@ def test_load_holds_the_batch_when_the_heading_line_is_missing(feed, partner):
 
 @pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.source.format not in ("jsonl", "fixed"), least=6)))
 def test_load_holds_the_batch_and_names_the_column_when_a_required_one_is_missing(feed, partner):
-    contract, given = contract_of(feed), rows(feed, 5)
+    contract, given = get_contract(feed), rows(feed, 5)
     column = next(c for c in contract.columns if c.required and not c.primary_key)
     batch = ingested(partner, feed, encode(contract, given, without=[column.name]))
     held_for(batch, "delivery.header_missing_column", column=column.name)
@@ -259,7 +259,7 @@ def test_load_holds_the_batch_and_names_the_column_when_a_required_one_is_missin
     "feed", one_of_each(feeds(lambda c: c.source.format == "jsonl" and c.source.kind == "s3", least=3))
 )
 def test_gate_names_the_column_when_a_required_key_is_missing_in_every_object(feed, partner):
-    contract, given = contract_of(feed), rows(feed, 5)
+    contract, given = get_contract(feed), rows(feed, 5)
     column = next(c for c in contract.columns if c.required and not c.primary_key)
     batch = ingested(partner, feed, encode(contract, given, without=[column.name]))
     held_for(batch, "batch.rejection_budget")
@@ -277,7 +277,7 @@ def optional(contract):
     "feed", one_of_each(feeds(lambda c: c.source.kind == "s3" and optional(c) is not None, least=5))
 )
 def test_load_fills_with_null_and_notes_it_when_an_optional_column_is_missing(feed, partner):
-    contract = contract_of(feed)
+    contract = get_contract(feed)
     name = optional(contract).name
     given = [row | {name: None} for row in rows(feed, 8)]
     batch = ingested(partner, feed, encode(contract, given, without=[name]))
@@ -289,7 +289,7 @@ def test_load_fills_with_null_and_notes_it_when_an_optional_column_is_missing(fe
 
 @pytest.mark.parametrize("feed", one_of_each(HEADED))
 def test_load_reads_the_same_values_when_columns_are_reordered(feed, partner):
-    contract, given = contract_of(feed), rows(feed, 8)
+    contract, given = get_contract(feed), rows(feed, 8)
     batch = ingested(partner, feed, encode(contract, given, backwards=True))
     assert batch["rows_published"] == 8, batch["problem"]
     assert partner.raw(feed) == stored(contract, given)
@@ -315,7 +315,7 @@ def test_load_holds_the_batch_when_the_heading_line_makes_no_sense(header, rule,
 
 def test_load_keeps_columns_apart_when_a_workbook_has_an_empty_heading(partner):
     feed = feeds(lambda c: c.source.format == "xlsx")[0]
-    contract, given = contract_of(feed), rows(feed, 4)
+    contract, given = get_contract(feed), rows(feed, 4)
     headings = [c.source_name for c in contract.columns]
     records = [[row[c.name] for c in contract.columns] for row in given]
     body = factory._xlsx(
@@ -331,9 +331,9 @@ def test_load_keeps_columns_apart_when_a_workbook_has_an_empty_heading(partner):
 
 @pytest.mark.parametrize("feed", one_of_each(HEADED))
 def test_ingest_publishes_nothing_when_the_file_is_of_another_feed(feed, partner):
-    contract = contract_of(feed)
-    other = next(f for f in HEADED if contract_of(f).partner != contract.partner and f != feed)
-    given, columns = rows(other, 10), contract_of(other).columns
+    contract = get_contract(feed)
+    other = next(f for f in HEADED if get_contract(f).partner != contract.partner and f != feed)
+    given, columns = rows(other, 10), get_contract(other).columns
     body = {"csv": factory._csv, "jsonl": factory._jsonl, "xlsx": factory._xlsx, "parquet": factory._parquet}[
         contract.source.format
     ](
@@ -353,7 +353,7 @@ def test_ingest_publishes_nothing_when_the_file_is_of_another_feed(feed, partner
 
 @pytest.mark.parametrize("feed", one_of_each(FILES))
 def test_load_does_as_the_calendar_says_when_a_delivery_has_no_row(feed, partner):
-    contract = contract_of(feed)
+    contract = get_contract(feed)
     batch = ingested(partner, feed, encode(contract, []))
     if contract.calendar.empty == "accept":
         assert (batch["state"], batch["rows_in"], batch["rows_published"]) == ("published", 0, 0), batch["problem"]
@@ -363,7 +363,7 @@ def test_load_does_as_the_calendar_says_when_a_delivery_has_no_row(feed, partner
 
 @pytest.mark.parametrize("feed", one_of_each(FILES))
 def test_load_holds_or_accepts_but_never_fails_when_a_delivery_has_no_byte(feed, partner):
-    contract = contract_of(feed)
+    contract = get_contract(feed)
     batch = ingested(partner, feed, b"")
     without_heading = contract.source.format in ("jsonl", "fixed")
     if without_heading and contract.calendar.empty == "accept":
@@ -377,7 +377,7 @@ def test_load_holds_or_accepts_but_never_fails_when_a_delivery_has_no_byte(feed,
 
 @pytest.mark.parametrize("feed", one_of_each(CSV))
 def test_gate_quarantines_what_cannot_be_split_and_publishes_all_else_when_some_records_are_broken(feed, partner):
-    contract = contract_of(feed)
+    contract = get_contract(feed)
     given = [
         {name: (text or "").replace(",", " ").replace('"', "") or None for name, text in row.items()}
         for row in rows(feed, 800)
@@ -402,7 +402,7 @@ def test_gate_quarantines_what_cannot_be_split_and_publishes_all_else_when_some_
 
 @pytest.mark.parametrize("feed", one_of_each(JSONL))
 def test_gate_quarantines_lines_that_are_no_object_and_publishes_all_else_when_some_are_broken(feed, partner):
-    contract, given = contract_of(feed), rows(feed, MANY)
+    contract, given = get_contract(feed), rows(feed, MANY)
     lines = lines_of(feed, given)
     spoilt = {
         0: (lines[0][: len(lines[0]) // 2], "record.not_json"),
@@ -465,7 +465,7 @@ def test_gate_quarantines_each_row_with_line_column_and_value_when_values_are_ba
         assert rule in details, (name, text[:30], entry.broken_rules)
         if rule.startswith(name):
             assert details[rule] == (name, text.strip('"') or None)
-    assert partner.raw(CUSTOMS) == stored(contract_of(CUSTOMS), [r for n, r in enumerate(given) if n not in spoilt])
+    assert partner.raw(CUSTOMS) == stored(get_contract(CUSTOMS), [r for n, r in enumerate(given) if n not in spoilt])
 
 
 def test_gate_stores_every_broken_rule_and_the_line_verbatim_when_a_row_breaks_many(partner):
@@ -483,7 +483,7 @@ def test_gate_stores_every_broken_rule_and_the_line_verbatim_when_a_row_breaks_m
 
 def test_gate_names_the_broken_columns_when_a_row_rule_cannot_be_reckoned(partner):
     (feed,) = feeds(lambda c: c.source.format == "parquet")
-    contract, given = contract_of(feed), rows(feed, 40)
+    contract, given = get_contract(feed), rows(feed, 40)
     given[5] |= {"shipped_on": "5874897-12-31", "credit_days": "2147483647"}
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -499,7 +499,7 @@ def test_gate_names_the_broken_columns_when_a_row_rule_cannot_be_reckoned(partne
 
 @pytest.mark.parametrize("feed", one_of_each(FILES))
 def test_gate_names_every_typed_column_when_text_stands_in_it(feed, partner):
-    contract, given = contract_of(feed), rows(feed, 3)
+    contract, given = get_contract(feed), rows(feed, 3)
     typed = [c for c in contract.stored if c.type != "text"]
     assert typed
     bad = [row | {c.name: "no such value" for c in typed} for row in given]
@@ -534,7 +534,7 @@ DATED = feeds(lambda c: c.source.kind == "s3" and any(x.type in ("date", "timest
 
 @pytest.mark.parametrize("feed", one_of_each(DATED))
 def test_gate_quarantines_the_row_when_a_date_is_a_word_or_has_a_time_that_would_be_lost(feed, partner):
-    contract, given = contract_of(feed), rows(feed, MANY)
+    contract, given = get_contract(feed), rows(feed, MANY)
     dates = [c for c in contract.stored if c.type in ("date", "timestamptz")]
     spoilt = {
         place: (column, word if column.type == "timestamptz" else text)
@@ -569,7 +569,7 @@ def test_gate_judges_what_parquet_types_hold_when_they_are_not_the_contracts(par
     import pyarrow.parquet as pq
 
     (feed,) = feeds(lambda c: c.source.format == "parquet")
-    contract, given = contract_of(feed), rows(feed, 10)
+    contract, given = get_contract(feed), rows(feed, 10)
     table = pq.read_table(io.BytesIO(encode(contract, given)))
     for name, kind in {"credit_days": pa.float64(), "invoice_value_hkd": pa.float64(), "shipped_on": pa.timestamp("us"),
                        "hs_code": pa.int64()}.items():  # fmt: skip
@@ -623,7 +623,7 @@ def test_land_addresses_by_content_when_a_name_is_hostile(name, partner, monkeyp
     client = partner.sampan.s3
     monkeypatch.setattr(Settings, "s3", lambda self: Renaming(client, "safe.csv.gz", name))
     given = rows(CUSTOMS, 5)
-    batch = ingested(partner, CUSTOMS, encode(contract_of(CUSTOMS), given), name="safe.csv.gz")
+    batch = ingested(partner, CUSTOMS, encode(get_contract(CUSTOMS), given), name="safe.csv.gz")
     landing = partner.sampan.environment["SAMPAN_LANDING_BUCKET"]
     assert batch["source_uri"].endswith(f"/{DAY}/{name}")
     assert batch["landing_uri"] == f"s3://{landing}/{CUSTOMS}/{DAY}/{batch['content_sha256']}.csv.gz"
@@ -631,7 +631,7 @@ def test_land_addresses_by_content_when_a_name_is_hostile(name, partner, monkeyp
 
 
 def test_land_makes_one_batch_when_the_same_content_comes_under_two_names(partner):
-    body = encode(contract_of(CUSTOMS), rows(CUSTOMS, 5))
+    body = encode(get_contract(CUSTOMS), rows(CUSTOMS, 5))
     partner.puts(CUSTOMS, DAY, "first.csv.gz", body)
     partner.puts(CUSTOMS, DAY, "second.csv.gz", body)
     partner.ingest(CUSTOMS)
@@ -642,13 +642,13 @@ def test_land_makes_one_batch_when_the_same_content_comes_under_two_names(partne
 
 def test_land_makes_two_batches_when_two_contents_come_for_one_date(partner):
     for seed in (1, 2):
-        partner.puts(CUSTOMS, DAY, f"{seed}.csv.gz", encode(contract_of(CUSTOMS), rows(CUSTOMS, 5, seed=seed)))
+        partner.puts(CUSTOMS, DAY, f"{seed}.csv.gz", encode(get_contract(CUSTOMS), rows(CUSTOMS, 5, seed=seed)))
     partner.ingest(CUSTOMS)
     assert partner.sampan.rows("select state, rows_published from ops.batch") == [("published", 5)] * 2
 
 
 def test_land_leaves_word_for_the_owner_when_a_content_comes_back_that_another_took_the_place_of(partner):
-    bodies = [encode(contract_of(CUSTOMS), rows(CUSTOMS, 5, seed=seed)) for seed in (1, 2)]
+    bodies = [encode(get_contract(CUSTOMS), rows(CUSTOMS, 5, seed=seed)) for seed in (1, 2)]
     for name, body in (("1", bodies[0]), ("2", bodies[1]), ("2_again", bodies[1])):
         partner.puts(CUSTOMS, DAY, f"{name}.csv.gz", body)
         partner.ingest(CUSTOMS)
@@ -660,12 +660,12 @@ def test_land_leaves_word_for_the_owner_when_a_content_comes_back_that_another_t
     first, second = (number for (number,) in partner.sampan.rows("select batch_id from ops.batch order by batch_id"))
     assert (kind, feed) == ("returned", CUSTOMS)
     assert f"1_again.csv.gz holds what batch {first} of {DAY} held, and batch {second} came in between" in message
-    assert contract_of(CUSTOMS).contact in message
+    assert get_contract(CUSTOMS).contact in message
 
 
 def test_land_refuses_a_delivery_until_its_date_has_come_when_it_is_for_the_future(partner, monkeypatch):
     day = date.today() + timedelta(days=30)  # noqa: DTZ011
-    partner.puts(CUSTOMS, day, "early.csv.gz", encode(contract_of(CUSTOMS), rows(CUSTOMS, 5)))
+    partner.puts(CUSTOMS, day, "early.csv.gz", encode(get_contract(CUSTOMS), rows(CUSTOMS, 5)))
     assert land.run(CUSTOMS) == {"landed": 0, "repeated": 0, "refused": 1}
     ((problem,),) = partner.sampan.rows("select problem from ops.delivery")
     assert problem["rule"] == "delivery.future_date"
@@ -686,7 +686,7 @@ def test_land_refuses_a_delivery_when_its_folder_is_no_date(folder, partner):
 
 
 def test_land_goes_on_with_the_next_when_a_partner_took_a_delivery_back(partner):
-    body = encode(contract_of(CUSTOMS), rows(CUSTOMS, 5))
+    body = encode(get_contract(CUSTOMS), rows(CUSTOMS, 5))
     partner.puts(CUSTOMS, DAY, "gone.csv.gz", b"something else")
     partner.puts(CUSTOMS, DAY + timedelta(days=1), "kept.csv.gz", body)
     sampan = partner.sampan
@@ -712,7 +712,7 @@ def test_load_publishes_the_next_batch_when_a_parquet_file_holds_what_python_can
     import pyarrow.parquet as pq
 
     (feed,) = feeds(lambda c: c.source.format == "parquet")
-    contract, given = contract_of(feed), rows(feed, 5)
+    contract, given = get_contract(feed), rows(feed, 5)
     table, out = pq.read_table(io.BytesIO(encode(contract, given))), io.BytesIO()
     place = next(n for n, c in enumerate(contract.columns) if c.type == "text" and not c.wholly_personal)
     bad = pa.Array.from_buffers(pa.string(), 5, pa.array([b"A123456(3)\xff\xfe"] * 5).buffers())
@@ -728,7 +728,7 @@ def test_load_publishes_the_next_batch_when_a_parquet_file_holds_what_python_can
 def test_load_lets_the_next_batch_have_its_turn_when_one_meets_an_error_that_nobody_foresaw(partner, monkeypatch):
     first = DAY - timedelta(days=1)
     for day in (first, DAY):
-        partner.puts(CUSTOMS, day, "x.csv.gz", encode(contract_of(CUSTOMS), rows(CUSTOMS, 5, day)))
+        partner.puts(CUSTOMS, day, "x.csv.gz", encode(get_contract(CUSTOMS), rows(CUSTOMS, 5, day)))
     land.run(CUSTOMS)
     work = load._load
 
@@ -750,14 +750,14 @@ def test_load_lets_the_next_batch_have_its_turn_when_one_meets_an_error_that_nob
 def test_load_takes_a_held_batch_up_again_when_the_contract_has_changed(partner, monkeypatch):
     from dataclasses import replace
 
-    contract, given = contract_of(CUSTOMS), rows(CUSTOMS, 20)
+    contract, given = get_contract(CUSTOMS), rows(CUSTOMS, 20)
     bad = [row | {"unit_code": "99"} for row in given[:5]] + given[5:]
     batch = ingested(partner, CUSTOMS, encode(contract, bad))
     held_for(batch, "batch.rejection_budget")
     columns = tuple(replace(c, enum=(*c.enum, "99")) if c.name == "unit_code" else c for c in contract.columns)
     changed = replace(contract, columns=columns)
-    monkeypatch.setattr(load, "contract_of", lambda feed: changed)
-    monkeypatch.setattr(ledger, "load", lambda feed: changed)
+    monkeypatch.setattr(load, "get_contract", lambda feed: changed)
+    monkeypatch.setattr(ledger, "get_contract", lambda feed: changed)
     assert load.again(CUSTOMS, DAY) == 1
     batch = partner.ingest(CUSTOMS)
     assert (batch["state"], batch["rows_published"], batch["problem"]) == ("published", 20, None)

@@ -13,7 +13,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from sampan.cli import app as cli
 from sampan.contracts.model import FEEDS as FOLDER
-from sampan.contracts.model import load as contract_of
+from sampan.contracts.registry import get_contract
 from sampan.ingest import quarantine
 from sampan.settings import settings
 
@@ -21,7 +21,7 @@ from infra.simulator.serve import Behaviour, Server
 from tests.factory import DAY, FEEDS, encode, rows, stored
 
 FEED = "customs_declarations"
-CONTRACT = contract_of(FEED)
+CONTRACT = get_contract(FEED)
 
 
 class Run:
@@ -282,7 +282,7 @@ def test_data_docs_draws_a_page_of_the_rows_that_break_a_warning(partner, run, t
     feed = "comtrade_mirror_imports"
     given = rows(feed, 20)
     bad = [row | {"cif_usd": "1", "value_usd": "2"} for row in given[:3]] + given[3:]
-    partner.puts(feed, DAY, "delivery", encode(contract_of(feed), bad))
+    partner.puts(feed, DAY, "delivery", encode(get_contract(feed), bad))
     assert partner.ingest(feed)["rows_published"] == 20
     code, _, err = run("data-docs", str(tmp_path / "docs"))
     assert (code, "Traceback" in err) == (0, False)

@@ -20,7 +20,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from sampan import consent
 from sampan.calendar import today
-from sampan.contracts.model import load as contract_of
+from sampan.contracts.registry import get_contract
 from sampan.errors import PermanentFailure
 from sampan.governance import retention
 from sampan.ingest import quarantine
@@ -278,7 +278,7 @@ def test_nothing_revives_what_was_revoked_when_retention_deleted_who_said_so(sam
     consent.revoke("CS0000000004", "a letter", "steward")
     # A correction says that the second was not revoked.
     deliver(sampan, [change(1, "renewed", TODAY), change(2, "renewed", YESTERDAY)])
-    done = retention.run(TODAY + timedelta(days=contract_of("cdi_consents").retention_days))
+    done = retention.run(TODAY + timedelta(days=get_contract("cdi_consents").retention_days))
     assert (done["batches"], done["consents"]) == (1, 3)
     deliver(sampan, [change(number, "renewed", TODAY, channel="app") for number in (1, 2, 3, 4, 5)])
     live = {number for number in (1, 2, 3, 4, 5) if consent.standing(f"CS{number:010}")["live_scopes"]}

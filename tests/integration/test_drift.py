@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from sampan.contracts.model import load as contract_of
-from sampan.contracts.model import load_all
+from sampan.contracts.registry import all_contracts, get_contract
 from sampan.errors import PermanentFailure
 
 from tests.factory import DAY, adds_up, feeds, one_of_each, rows, stored
 
-ALIASES = [(feed, alias) for feed, contract in load_all().items() for alias in contract.aliases]
+ALIASES = [(feed, alias) for feed, contract in all_contracts().items() for alias in contract.aliases]
 BY_POLICY = {
     policy: feeds(lambda c, p=policy: c.drift == p and c.source.kind == "s3" and c.source.format != "fixed", least=2)
     for policy in ("fail", "add_nullable", "ignore")
@@ -20,14 +19,14 @@ BY_POLICY = {
 
 def test_aliases_and_every_policy_are_covered():
     assert len(ALIASES) >= 3
-    assert set(BY_POLICY) == {contract.drift for contract in load_all().values()}
+    assert set(BY_POLICY) == {contract.drift for contract in all_contracts().values()}
 
 
 @pytest.mark.parametrize(
     ("feed", "alias"), ALIASES, ids=lambda value: value if isinstance(value, str) else value.column
 )
 def test_load_reads_a_renamed_column_from_the_day_on_when_the_contract_knows_the_name(feed, alias, partner):
-    contract = contract_of(feed)
+    contract = get_contract(feed)
     given = rows(feed, 6, alias.since)
     partner.hands_over(feed, alias.since, given, renamed={alias.column: alias.source_name})
     batch = partner.ingest(feed)
@@ -74,7 +73,7 @@ def test_load_holds_the_batch_and_names_the_column_when_one_is_added_against_the
 
 @pytest.mark.parametrize("feed", one_of_each(BY_POLICY["ignore"]))
 def test_load_leaves_an_added_column_out_and_notes_it_when_the_policy_ignores(feed, partner):
-    contract, given = contract_of(feed), rows(feed, 60)
+    contract, given = get_contract(feed), rows(feed, 60)
     key = contract.key[0]
     delivered = [row | ({key: "?"} if n == 0 else {}) for n, row in enumerate(given)]
     partner.hands_over(feed, DAY, delivered, added={"Mobile": [f"9123{n:04}" for n in range(60)]})
@@ -87,7 +86,7 @@ def test_load_leaves_an_added_column_out_and_notes_it_when_the_policy_ignores(fe
 
 @pytest.mark.parametrize("feed", one_of_each(BY_POLICY["add_nullable"]))
 def test_load_adds_a_column_to_raw_when_the_policy_says_so_and_batches_before_and_after_are_published(feed, partner):
-    contract, given = contract_of(feed), [rows(feed, 4, DAY + timedelta(days=n)) for n in range(4)]
+    contract, given = get_contract(feed), [rows(feed, 4, DAY + timedelta(days=n)) for n in range(4)]
     # One batch is loaded before the column is known and published after; one is delivered without it later.
     from sampan.ingest import gate, land, load, publish
 
@@ -133,4 +132,4 @@ def test_load_keeps_added_columns_apart_when_their_names_come_to_the_same(feed, 
 
 def test_the_owner_is_told_in_words_when_a_contract_is_unknown():
     with pytest.raises(PermanentFailure, match=r"no feed 'nothing'; feeds: .*customs_declarations"):
-        contract_of("nothing")
+        get_contract("nothing")

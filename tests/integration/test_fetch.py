@@ -9,7 +9,7 @@ from datetime import date
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from sampan.contracts.model import load as contract_of
+from sampan.contracts.registry import get_contract
 from sampan.errors import PermanentFailure, TransientFailure
 from sampan.ingest import fetch
 from sampan.settings import settings
@@ -18,7 +18,7 @@ from tests.conftest import SHARED
 from tests.factory import DAY, Api, json_line, rows, stored
 
 FEED = "hkma_exchange_rates"
-CONTRACT = contract_of(FEED)
+CONTRACT = get_contract(FEED)
 (REQUEST,) = CONTRACT.source.requests
 SIZE = int(REQUEST.pagination["size"])
 CAPTURED = SHARED / "hkma_er_eeri_daily_2026-02.json"

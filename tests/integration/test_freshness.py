@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 from sampan.calendar import HONG_KONG
-from sampan.contracts.model import load, load_all
+from sampan.contracts.registry import all_contracts, get_contract
 from sampan.errors import PermanentFailure, TransientFailure
 from sampan.ingest import fetch, freshness, gate, land
 from sampan.ingest import load as loading
@@ -170,7 +170,7 @@ def test_the_holidays_that_the_government_lists_have_the_word_on_the_years_they_
 
 
 def publish_holidays(events: list[dict[str, str]]) -> None:
-    columns = [column.name for column in load("hk_public_holidays").stored]
+    columns = [column.name for column in get_contract("hk_public_holidays").stored]
     lines = [",".join(str(({"language": "en"} | event).get(name, "")) for name in columns) for event in events]
     publish_csv("hk_public_holidays", columns, MONDAY, "\n".join(lines) + "\n", None)
 
@@ -209,7 +209,7 @@ def test_every_feed_owes_what_its_contract_says_over_two_years(sampan):
             row["last_date"],
             row["due_at"].astimezone(HONG_KONG),
         )
-    assert len(found) == len(load_all()) >= 28
+    assert len(found) == len(all_contracts()) >= 28
     assert len(rows) > 5000
     for feed, owed_by_it in found.items():
         assert owed_by_it == owed_by(feed, first, until), feed
@@ -237,7 +237,7 @@ def judged(sampan, batch_id: int, severity: str) -> None:
 
 def on_the_way(sampan) -> None:
     """Leave a batch that is gated, with a row in quarantine, and one that is loaded: an ingest is under way."""
-    day, contract = date(2026, 7, 8), load(FEED)
+    day, contract = date(2026, 7, 8), get_contract(FEED)
     given = rows(FEED, 40, day)
     for name, steps in (("gated", (fetch, land, loading, gate)), ("loaded", (fetch, land, loading))):
         sampan.deliver(FEED, day, f"{name}.csv.gz", encode(contract, [given[0] | {"value_hkd": "-1"}, *given[1:]]))
@@ -277,7 +277,9 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
     freshness.looked("funding_applications")
     # A correction that is refused is held, although its day arrived.
     publish("hkecic_policies", MONDAY, [{"policy_no": "P"}], received_at=f"{TUESDAY} 07:00+08")
-    sampan.deliver("hkecic_policies", MONDAY, f"x.{load('hkecic_policies').source.extension}", b"\x00 this is no table")
+    sampan.deliver(
+        "hkecic_policies", MONDAY, f"x.{get_contract('hkecic_policies').source.extension}", b"\x00 this is no table"
+    )
     sampan.ingest("hkecic_policies")
     judged(sampan, publish("quality_marks", MONDAY, MARKS), "warning")
     on_the_way(sampan)
@@ -296,7 +298,7 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
             role="bi",
         )
     }
-    assert quality.keys() == load_all().keys()
+    assert quality.keys() == all_contracts().keys()
     assert quality[FEED] == ("well", False, None, date(2026, 7, 8), date(2026, 7, 8), 0, 3, 0, 0, 3, 0, 1)
     assert quality["funding_applications"] == (
         "late_at_partner", True, TUESDAY, date(2026, 7, 8), MONDAY, 1, 2, 2, 2, 2, 0, 0,

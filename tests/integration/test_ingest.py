@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from sampan.contracts.model import load
+from sampan.contracts.registry import get_contract
 
 from tests import factory
 from tests.factory import DAY, FEEDS
@@ -23,5 +23,5 @@ def test_ingest_publishes_every_value_when_all_rows_are_sound(feed, partner):
     partner.hands_over(feed, DAY, given)
     batch = partner.ingest(feed)
     assert (batch["state"], batch["rows_in"], batch["rows_published"]) == ("published", 25, 25), batch["problem"]
-    assert partner.raw(feed) == factory.stored(load(feed), given)
+    assert partner.raw(feed) == factory.stored(get_contract(feed), given)
     assert partner.quarantined(feed) == []

@@ -8,13 +8,12 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from sampan import alerts
-from sampan import object_store as objects
-from sampan.contracts.model import load as contract_of
+from sampan import alerts, object_store
+from sampan.contracts.registry import get_contract
+from sampan.database import connect
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.ingest import fetch, gate, land, ledger, load, publish
 from sampan.settings import settings
-from sampan.warehouse import schema as warehouse
 
 from tests.factory import DAY, FEEDS, adds_up, encode, one_of_each, rows, stored
 
@@ -34,8 +33,8 @@ def snapshot(sampan, *ignored: str) -> dict[str, list]:
 @pytest.mark.parametrize("feed", one_of_each(FEEDS))
 def test_every_step_changes_nothing_when_it_is_run_again(feed, partner):
     given = rows(feed, 60)
-    if contract_of(feed).budget > 1 / 60:
-        given[3][contract_of(feed).key[0]] = None
+    if get_contract(feed).budget > 1 / 60:
+        given[3][get_contract(feed).key[0]] = None
     partner.hands_over(feed, DAY, given)
     for step in STEPS:
         first = step.run(feed)
@@ -59,7 +58,7 @@ def test_ingest_gives_the_same_raw_when_deliveries_come_out_of_order(partner):
     for day in (days[2], days[0], days[3], days[1]):
         partner.hands_over(FEED, day, by_day[day])
         partner.ingest(FEED)
-    assert partner.raw(FEED) == stored(contract_of(FEED), [row for day in days for row in by_day[day]])
+    assert partner.raw(FEED) == stored(get_contract(FEED), [row for day in days for row in by_day[day]])
     adds_up(partner.sampan)
 
 
@@ -100,7 +99,7 @@ def test_steps_leave_other_dates_alone_when_one_is_named(partner):
 def test_the_database_refuses_a_ledger_row_when_it_does_not_add_up(change, constraint, partner):
     partner.hands_over(FEED, DAY, rows(FEED, 3))
     partner.ingest(FEED)
-    with pytest.raises(psycopg.errors.CheckViolation) as refused, warehouse.connect() as connection:
+    with pytest.raises(psycopg.errors.CheckViolation) as refused, connect() as connection:
         connection.execute(f"update ops.batch set {change}")
     assert refused.value.diag.constraint_name == constraint
 
@@ -114,7 +113,7 @@ def waiting(partner, state: str) -> ledger.Batch:
         step.run(FEED)
         if after == state:
             break
-    with warehouse.connect() as connection:
+    with connect() as connection:
         (batch,) = ledger.pending(connection, FEED, state, None)
     return batch
 
@@ -129,18 +128,18 @@ def waiting(partner, state: str) -> ledger.Batch:
 )
 def test_a_stale_worker_is_refused_and_changes_nothing_when_another_has_claimed_its_batch(state, work, partner):
     batch = waiting(partner, state)
-    with warehouse.connect() as connection:
+    with connect() as connection:
         stale = ledger.claim(connection, batch)
         fresh = ledger.claim(connection, batch)
         assert stale.token + 1 == fresh.token
         before = snapshot(partner.sampan)
         with pytest.raises(ledger.StaleClaim):
-            work(connection, contract_of(FEED), stale)
+            work(connection, get_contract(FEED), stale)
         assert snapshot(partner.sampan) == before
         with pytest.raises(ledger.StaleClaim):
             ledger.hold(connection, stale, Problem("x", "x"))
         assert snapshot(partner.sampan) == before
-        work(connection, contract_of(FEED), fresh)
+        work(connection, get_contract(FEED), fresh)
     for step in STEPS:
         step.run(FEED)
     assert partner.sampan.batch(FEED)["rows_published"] == 3
@@ -150,7 +149,7 @@ def test_a_stale_worker_is_refused_and_changes_nothing_when_another_has_claimed_
 def test_claim_gives_nothing_when_the_batch_has_moved_on(partner):
     batch = waiting(partner, "landed")
     load.run(FEED)
-    with warehouse.connect() as connection:
+    with connect() as connection:
         assert ledger.claim(connection, batch) is None
 
 
@@ -176,7 +175,7 @@ def test_a_batch_is_done_once_when_two_workers_take_it_at_the_same_time(state, p
         later.run(FEED)
     assert len(outcomes) == 4
     assert sum(outcomes) <= 1
-    assert partner.raw(FEED) == stored(contract_of(FEED), rows(FEED, 3))
+    assert partner.raw(FEED) == stored(get_contract(FEED), rows(FEED, 3))
     adds_up(partner.sampan)
 
 
@@ -204,12 +203,12 @@ def test_tell_owner_names_every_held_and_refused_delivery_when_asked(partner):
         "delivery.corrupt",
         "lost.csv.gz",
         "delivery.no_business_date",
-        contract_of(FEED).contact,
+        get_contract(FEED).contact,
     ):
         assert part in str(told.value)
     ((message,),) = partner.sampan.rows("select message from ops.alert")
     assert message in str(told.value)
-    assert message.startswith(f"2 held, for {contract_of(FEED).owner} <")
+    assert message.startswith(f"2 held, for {get_contract(FEED).owner} <")
     ledger.tell_owner(FEED, ledger.now())
 
 
@@ -294,8 +293,8 @@ def test_load_holds_nothing_when_it_is_the_settings_that_are_wrong(partner, monk
 def test_load_fails_for_now_when_what_was_landed_has_changed(partner):
     partner.hands_over(FEED, DAY, rows(FEED, 3))
     land.run(FEED)
-    bucket, key = objects.split(partner.sampan.batch(FEED)["landing_uri"])
-    partner.sampan.s3.put_object(Bucket=bucket, Key=key, Body=encode(contract_of(FEED), rows(FEED, 3, seed=9)))
+    bucket, key = object_store.parse_s3_uri(partner.sampan.batch(FEED)["landing_uri"])
+    partner.sampan.s3.put_object(Bucket=bucket, Key=key, Body=encode(get_contract(FEED), rows(FEED, 3, seed=9)))
     with pytest.raises(TransientFailure, match="not what was landed"):
         load.run(FEED)
     assert partner.sampan.batch(FEED)["state"] == "landed"

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import polars as pl
 import pytest
-from sampan.contracts.model import load_all
+from sampan.contracts.registry import all_contracts
 from sampan.errors import TransientFailure
 from sampan.ingest import fetch, gate, land, load, publish
 from sampan.settings import settings
@@ -21,7 +21,7 @@ from infra.simulator.serve import Behaviour, Server
 from infra.simulator.world import World, periods
 
 SEED, START, DAYS, SMES = 20260706, date(2026, 7, 6), 30, 400
-APIS = [feed for feed, contract in load_all().items() if contract.source.kind == "api"]
+APIS = [feed for feed, contract in all_contracts().items() if contract.source.kind == "api"]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def served(sampan, monkeypatch):
     def serve(**behaviour):
         server = Server(Behaviour(SEED, smes=SMES, start=START, days=DAYS, **behaviour))
         base = server.url.removesuffix("/public")
-        for contract in load_all().values():
+        for contract in all_contracts().values():
             for request in contract.source.requests:
                 monkeypatch.setenv(request.base_variable, base + urlsplit(request.base).path)
         settings.cache_clear()

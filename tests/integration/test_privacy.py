@@ -17,8 +17,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from sampan.contracts.model import load as contract_of
-from sampan.contracts.model import load_all
+from sampan.contracts.registry import all_contracts, get_contract
 from sampan.errors import PermanentFailure
 from sampan.ingest import gate, ledger, quarantine
 from sampan.marts import build, release
@@ -60,7 +59,7 @@ class Planter:
 
 def planted(feed: str, planter: Planter) -> list[dict[str, str | None]]:
     """A row for each column and form, and secrets in every column that is dropped."""
-    contract = contract_of(feed)
+    contract = get_contract(feed)
     wanted = [(column, form) for column in contract.stored for form in FORMS]
     given = rows(feed, len(wanted) + 5)
     for row, (column, form) in zip(given, wanted, strict=False):
@@ -74,7 +73,7 @@ def planted(feed: str, planter: Planter) -> list[dict[str, str | None]]:
 
 def as_text(feed: str, given: list[dict[str, str | None]], planter: Planter) -> bytes:
     """The delivery with every value as text, so that anything can stand anywhere, and with lines that cannot be split."""
-    contract = contract_of(feed)
+    contract = get_contract(feed)
     headings = [column.source_name for column in contract.columns]
     records = [[row[column.name] for column in contract.columns] for row in given]
     kinds = ["text"] * len(headings)
@@ -147,8 +146,8 @@ def found_in(text: str | bytes, needles: list[str]) -> set[str]:
 @pytest.mark.parametrize("feed", FEEDS)
 def test_no_personal_data_is_kept_anywhere_when_it_stands_in_any_column(feed, partner, caplog, capfd, monkeypatch):
     caplog.set_level("DEBUG")
-    contract, planter = contract_of(feed), Planter(FEEDS.index(feed))
-    monkeypatch.setattr(ledger, "load", lambda name: replace(contract_of(name), budget=1.0))
+    contract, planter = get_contract(feed), Planter(FEEDS.index(feed))
+    monkeypatch.setattr(ledger, "get_contract", lambda name: replace(get_contract(name), budget=1.0))
     body = as_text(feed, planted(feed, planter), planter)
     partner.puts(feed, DAY, f"delivery.{contract.source.extension}", body)
     batch = partner.ingest(feed)
@@ -188,11 +187,11 @@ def _files_of_the_server() -> bytes:
 
 @pytest.mark.parametrize("feed", feeds(lambda c: any(col.expects_hkid for col in c.columns), least=5))
 def test_an_hkid_becomes_one_pseudonym_when_it_is_written_in_either_form(feed, partner, monkeypatch):
-    contract, given = contract_of(feed), rows(feed, 4)
+    contract, given = get_contract(feed), rows(feed, 4)
     column = next(c for c in contract.columns if c.expects_hkid)
     given[0][column.name], given[1][column.name] = hkid("Q", "123456"), hkid("Q", "123456", brackets=False)
     given[2][column.name] = f" {hkid('Q', '123456').lower()} "
-    monkeypatch.setattr(ledger, "load", lambda name: replace(contract_of(name), budget=1.0))
+    monkeypatch.setattr(ledger, "get_contract", lambda name: replace(get_contract(name), budget=1.0))
     partner.hands_over(feed, DAY, given)
     partner.ingest(feed)
     values = partner.sampan.rows(
@@ -248,8 +247,8 @@ def test_a_misspelt_hkid_is_quarantined_and_kept_nowhere_when_its_column_expects
 ):
     caplog.set_level("DEBUG")
     feed = "customs_declarations"
-    contract = contract_of(feed)
-    monkeypatch.setattr(ledger, "load", lambda name: replace(contract_of(name), budget=1.0))
+    contract = get_contract(feed)
+    monkeypatch.setattr(ledger, "get_contract", lambda name: replace(get_contract(name), budget=1.0))
     planted = {form: spell(str(740_000 + number)) for number, (form, spell) in enumerate(SPELLINGS.items())}
     typing_errors = ["1234567", "123456789", "12 345 678"]
     given = rows(feed, len(planted) + len(typing_errors) + 5)
@@ -291,7 +290,7 @@ def test_a_misspelt_hkid_is_quarantined_and_kept_nowhere_when_its_column_expects
     "feed", feeds(lambda c: c.drift == "add_nullable" and any(col.personal == "drop" for col in c.columns))
 )
 def test_load_holds_the_batch_when_a_personal_column_may_have_come_under_another_name(feed, partner):
-    contract, given = contract_of(feed), rows(feed, 3)
+    contract, given = get_contract(feed), rows(feed, 3)
     column = next(c for c in contract.columns if c.personal == "drop")
     partner.hands_over(feed, DAY, given, renamed={column.name: "Mobile"})
     batch = partner.ingest(feed)
@@ -302,7 +301,7 @@ def test_load_holds_the_batch_when_a_personal_column_may_have_come_under_another
 
 # --- from the door to the marts ---------------------------------------------------------------------------------------
 
-PERSONAL = [(feed, c) for feed in FEEDS for c in contract_of(feed).columns if c.personal != "none"]
+PERSONAL = [(feed, c) for feed in FEEDS for c in get_contract(feed).columns if c.personal != "none"]
 
 
 def test_no_personal_column_of_any_feed_comes_to_anything_that_a_build_and_a_release_write(
@@ -310,13 +309,13 @@ def test_no_personal_column_of_any_feed_comes_to_anything_that_a_build_and_a_rel
 ):
     """All feeds, through ingest, build, gates and release. Landing and drop hold deliveries as they came, by design."""
     caplog.set_level("DEBUG")
-    monkeypatch.setattr(ledger, "load", lambda name: replace(contract_of(name), budget=1.0))
+    monkeypatch.setattr(ledger, "get_contract", lambda name: replace(get_contract(name), budget=1.0))
     monkeypatch.setattr(build, "MOSTLY", 2)
     needles: list[str] = []
     returned: list[object] = []
     planted_in: set[tuple[str, str]] = set()
     for feed in FEEDS:
-        contract, planter = contract_of(feed), Planter(100 + FEEDS.index(feed))
+        contract, planter = get_contract(feed), Planter(100 + FEEDS.index(feed))
         given = rows(feed, len(FORMS) * len(contract.stored) + 5)
         for number, row in enumerate(given):
             for column in contract.columns:
@@ -385,9 +384,9 @@ def tell(feed: str) -> str:
 def test_a_steward_reads_the_quarantine_of_its_own_feeds_only_when_it_is_connected(partner):
     with psycopg.connect(settings().dsn("admin"), autocommit=True) as connection:
         checked = 0
-        for contract in load_all().values():
+        for contract in all_contracts().values():
             connection.execute(sql.SQL("set role {}").format(sql.Identifier(f"steward_{contract.partner}")))
-            for other in load_all().values():
+            for other in all_contracts().values():
                 query = sql.SQL("select * from quarantine.{}").format(sql.Identifier(other.feed))
                 if other.partner == contract.partner:
                     connection.execute(query)
@@ -408,7 +407,7 @@ def test_a_steward_reads_the_quarantine_of_its_own_feeds_only_when_it_is_connect
 
 def test_a_steward_sees_file_and_date_of_its_own_rows_when_it_logs_in(partner):
     feed = "customs_declarations"
-    contract = contract_of(feed)
+    contract = get_contract(feed)
     broken = rows(feed, 40)
     broken[3]["value_hkd"] = "-1"
     partner.hands_over(feed, DAY, broken, "of_monday")
@@ -416,7 +415,7 @@ def test_a_steward_sees_file_and_date_of_its_own_rows_when_it_logs_in(partner):
     warehouse.init()
     login, password = f"steward_login_{secrets.token_hex(4)}", secrets.token_hex(8)
     names = sql.Identifier(login), sql.Identifier(f"steward_{contract.partner}")
-    other = next(other for other in load_all().values() if other.partner != contract.partner)
+    other = next(other for other in all_contracts().values() if other.partner != contract.partner)
     with psycopg.connect(settings().dsn("admin"), autocommit=True) as admin:
         admin.execute(sql.SQL("create role {} login password {}").format(names[0], sql.Literal(password)))
         try:

@@ -7,20 +7,20 @@ import io
 from dataclasses import replace
 
 import pytest
-from sampan.contracts.model import load as contract_of
+from sampan.contracts.registry import get_contract
 from sampan.errors import PermanentFailure, Problem
 from sampan.ingest import ledger, load, quarantine
 
 from tests.factory import DAY, FEEDS, adds_up, feeds, one_of_each, rows, stored
 
 FEED = "customs_declarations"
-CONTRACT = contract_of(FEED)
+CONTRACT = get_contract(FEED)
 MANY = 100
 
 
 def spoilt(feed: str, count: int = 1) -> tuple[list[dict], list[dict]]:
     """(rows as delivered, the first `count` of them with a bad value; the same rows as they should be)."""
-    given, contract = rows(feed, MANY), contract_of(feed)
+    given, contract = rows(feed, MANY), get_contract(feed)
     others = [c for c in contract.stored if not c.primary_key and not c.enum]
     needed = next((c.name for c in others if c.required), None)
     if needed:
@@ -35,7 +35,7 @@ def spoilt(feed: str, count: int = 1) -> tuple[list[dict], list[dict]]:
 
 def corrected(feed: str, given: list[dict], ids=()) -> str:
     """The export of a feed's open rows with every value put right."""
-    contract = contract_of(feed)
+    contract = get_contract(feed)
     by_key = {tuple(row[name] for name in contract.key): row for row in given}
     reader = csv.DictReader(io.StringIO(quarantine.export(contract, quarantine.entries(feed, ids))))
     out = io.StringIO()
@@ -56,7 +56,7 @@ def test_replay_publishes_the_row_once_when_it_has_been_corrected(feed, partner,
     file = tmp_path / "corrected.csv"
     file.write_text(corrected(feed, right))
     assert quarantine.replay(feed, corrected=file) == {"rows": 1, "published": 1, "quarantined": 0}
-    assert partner.raw(feed) == stored(contract_of(feed), right)
+    assert partner.raw(feed) == stored(get_contract(feed), right)
     states = partner.sampan.rows("select state, resolved_by_batch_id from quarantine.record")
     assert states == [("resolved", partner.sampan.batch(feed)["batch_id"])]
     replays = partner.sampan.rows("select origin, replays, business_date from ops.batch order by batch_id")
@@ -64,7 +64,7 @@ def test_replay_publishes_the_row_once_when_it_has_been_corrected(feed, partner,
     adds_up(partner.sampan)
     with pytest.raises(PermanentFailure, match="not open"):
         quarantine.replay(feed, corrected=file)
-    assert partner.raw(feed) == stored(contract_of(feed), right)
+    assert partner.raw(feed) == stored(get_contract(feed), right)
 
 
 def test_replay_keeps_the_row_when_it_is_still_broken(partner):
@@ -87,7 +87,7 @@ def test_replay_as_it_is_publishes_the_row_when_the_contract_has_changed_since(p
     for _ in range(2):
         assert quarantine.replay(FEED) == {"rows": 1, "published": 0, "quarantined": 1}
     columns = tuple(replace(c, enum=(*c.enum, "99")) if c.name == "unit_code" else c for c in CONTRACT.columns)
-    monkeypatch.setattr(ledger, "load", lambda feed: replace(CONTRACT, columns=columns))
+    monkeypatch.setattr(ledger, "get_contract", lambda feed: replace(CONTRACT, columns=columns))
     assert quarantine.replay(FEED) == {"rows": 1, "published": 1, "quarantined": 0}
     assert partner.raw(FEED) == stored(CONTRACT, given)
     assert quarantine.entries(FEED) == []
@@ -251,7 +251,7 @@ def test_replay_leaves_the_batch_it_comes_from_when_the_feed_replaces_periods(fe
     file = tmp_path / "corrected.csv"
     file.write_text(corrected(feed, right))
     quarantine.replay(feed, corrected=file)
-    assert partner.raw(feed) == stored(contract_of(feed), right)
+    assert partner.raw(feed) == stored(get_contract(feed), right)
     assert partner.sampan.one("select state from ops.batch where batch_id = %s", first["batch_id"]) == "published"
 
 
@@ -322,7 +322,7 @@ def test_discard_gives_rows_up_for_good_when_a_reason_is_given(partner):
 
 @pytest.mark.parametrize("feed", one_of_each(FEEDS))
 def test_gate_keeps_one_of_identical_rows_and_none_of_contradicting_ones_when_keys_repeat(feed, partner):
-    contract, given = contract_of(feed), rows(feed, 300)
+    contract, given = get_contract(feed), rows(feed, 300)
     other = next((c for c in contract.stored if not c.primary_key and not c.enum and c.type == "text"
                   and "pattern" not in c.options), None) or next(
         c for c in contract.stored if c.type == "numeric" and given[0][c.name])  # fmt: skip

@@ -14,11 +14,11 @@ import psycopg
 import pytest
 from psycopg import sql
 from sampan.contracts.model import Rule
+from sampan.database import drop_relations
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.marts import build, release
 from sampan.quality import expectations
 from sampan.settings import settings
-from sampan.warehouse.schema import drop_relations
 
 from tests.conftest import ROOT
 

@@ -13,13 +13,13 @@ import pytest
 from psycopg.rows import class_row
 from sampan import failpoints
 from sampan.calendar import today
-from sampan.contracts.model import load as contract_of
+from sampan.contracts.registry import get_contract
+from sampan.database import connect
 from sampan.errors import PermanentFailure, TransientFailure
 from sampan.governance import retention
 from sampan.ingest import gate, land, ledger, load, publish
 from sampan.marts import as_known
 from sampan.settings import settings
-from sampan.warehouse.schema import connect
 
 from tests.conftest import ROOT
 from tests.factory import rows
@@ -28,7 +28,7 @@ from tests.integration.test_release import make_build, release_one, shown
 
 FEED = "customs_declarations"
 OLD, YOUNG = date(2026, 7, 6), date(2026, 7, 7)
-KEPT = contract_of(FEED).retention_days
+KEPT = get_contract(FEED).retention_days
 LAST_DAY, AFTER = OLD + timedelta(days=KEPT), OLD + timedelta(days=KEPT + 1)
 PLACES = (
     "retention.after_note",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sampan.contracts.model import load_all
+from sampan.contracts.registry import all_contracts
 
 from tests.conftest import Sampan
 
@@ -14,14 +14,14 @@ SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 
 def test_samples_are_one_for_each_feed_when_counted() -> None:
     folders = {path.name for path in SAMPLES.iterdir() if path.is_dir()}
-    assert folders == set(load_all()), "a feed needs a sample, and a sample a feed"
+    assert folders == set(all_contracts()), "a feed needs a sample, and a sample a feed"
     assert len(folders) >= 10
-    for contract in load_all().values():
+    for contract in all_contracts().values():
         (file,) = (SAMPLES / contract.feed).iterdir()
         assert file.name.split(".", 1)[1] == contract.source.extension
 
 
-@pytest.mark.parametrize("feed", load_all())
+@pytest.mark.parametrize("feed", all_contracts())
 def test_sample_is_published_whole_when_ingested(feed: str, sampan: Sampan, monkeypatch: pytest.MonkeyPatch) -> None:
     from sampan.ingest import fetch, gate, land, load, publish
 
@@ -44,13 +44,13 @@ def test_every_staging_model_reads_its_sample(sampan: Sampan, monkeypatch: pytes
     from sampan.marts import build
 
     monkeypatch.setattr(fetch, "_ask", lambda *_: None)
-    for feed in load_all():
+    for feed in all_contracts():
         (file,) = (SAMPLES / feed).iterdir()
         sampan.deliver(feed, file.name.split(".")[0], f"sample_{file.name}", file.read_bytes())
         for step in (fetch, land, load, gate, publish):
             step.run(feed)
     build.run("staging")
-    for contract in load_all().values():
+    for contract in all_contracts().values():
         # Every column is read, so that each cast meets every value.
         rows = sampan.rows(f"select * from staging.{staging_model(contract)}", role="builder")
         assert len(rows) == sampan.one(f"select count(*) from raw.{contract.feed}") > 0, contract.feed

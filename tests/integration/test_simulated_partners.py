@@ -8,8 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from sampan.contracts import model as contract
-from sampan.contracts.model import load_all
+from sampan.contracts.registry import all_contracts, get_contract
 from sampan.ingest import fetch, gate, land, load, publish
 from sampan.settings import settings
 
@@ -24,7 +23,7 @@ def test_what_was_planted_comes_out_when_a_window_is_ingested(sampan, tmp_path):
     bucket = deliver.Bucket(settings().s3(), settings().drop_bucket)
     rates = replace(faults.DEFAULT, dirty=0.02, duplicate=0.004, contradicting=0.002)
     outcome = deliver.run(bucket, seed=SEED, smes=800, start=START, days=DAYS, faults=rates, truth=tmp_path / "truth")
-    for feed, entry in load_all().items():
+    for feed, entry in all_contracts().items():
         if entry.source.kind == "s3":
             for step in (fetch, land, load, gate, publish):
                 step.run(feed)
@@ -79,7 +78,7 @@ def _each_planted_row_is_quarantined_for_its_rule(sampan, delivered):
 
 def _raw_holds_exactly_the_planted_rows(sampan, delivered):
     compared = 0
-    for feed, entry in load_all().items():
+    for feed, entry in all_contracts().items():
         if entry.source.kind == "api":
             continue
         truth = pl.read_parquet(delivered.truth / "published" / f"{feed}.parquet")
@@ -114,7 +113,7 @@ def test_every_kind_of_bad_row_is_quarantined_for_its_rule(sampan, tmp_path):
     outcome = deliver.run(
         bucket, seed=SEED, smes=15000, start=START, days=1, faults=faults.parse("held=1"), truth=tmp_path / "truth"
     )
-    feeds = [feed for feed, entry in load_all().items() if entry.source.kind == "s3"]
+    feeds = [feed for feed, entry in all_contracts().items() if entry.source.kind == "s3"]
     for feed in feeds:
         for step in (fetch, land, load, gate, publish):
             step.run(feed)
@@ -123,7 +122,7 @@ def test_every_kind_of_bad_row_is_quarantined_for_its_rule(sampan, tmp_path):
     planted = pl.read_parquet(outcome.truth / "dirty.parquet")
     for feed in feeds:
         shown = set(planted.filter(feed=feed).select("kind", "column", "rule").rows())
-        kinds = {(item.kind, item.column, item.rule) for item in faults.inventory(contract.load(feed))}
+        kinds = {(item.kind, item.column, item.rule) for item in faults.inventory(get_contract(feed))}
         assert kinds <= shown, (feed, sorted(map(str, kinds - shown)))
         assert len(kinds) > 20
 
@@ -135,7 +134,7 @@ def test_ledger_agrees_when_it_befalls_every_delivery(sampan, tmp_path, event):
         bucket, seed=SEED, smes=1500, start=START, days=1, faults=faults.parse(f"{event}=1"), truth=tmp_path / "truth"
     )
     # A file of fixed width has no headings that could change.
-    able = {feed for feed in deliver.FEEDS if load_all()[feed].source.format != "fixed" or event not in HEADINGS}
+    able = {feed for feed in deliver.FEEDS if all_contracts()[feed].source.format != "fixed" or event not in HEADINGS}
     assert {entry["feed"] for entry in outcome.planted if event in entry["events"]} == able
     assert len(able) >= 15
     for feed in deliver.FEEDS:
@@ -172,7 +171,7 @@ def test_rates_are_fetched_whole_or_not_at_all(sampan, monkeypatch, behaviour: d
         for step in (fetch, land, load, gate, publish):
             step.run("hkma_exchange_rates", START)
     found = dict(sampan.rows("select end_of_day, cny from raw.hkma_exchange_rates"))
-    back = int(contract.load("hkma_exchange_rates").source.requests[0].parameters["from"].strip("{}")[13:])
+    back = int(get_contract("hkma_exchange_rates").source.requests[0].parameters["from"].strip("{}")[13:])
     wanted = records(SEED, date.fromordinal(START.toordinal() + back), START)
     assert {str(day): float(rate) for day, rate in found.items()} == {r["end_of_day"]: r["cny"] for r in wanted}
     assert len(found) > 200

@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 from psycopg import sql
 from sampan.contracts import line_pattern as shape
 from sampan.contracts import row_rules as rules
-from sampan.contracts.model import load as contract_of
+from sampan.contracts.registry import get_contract
+from sampan.database import connect
 from sampan.ingest import gate, land, ledger, load
 from sampan.ingest.ledger import Batch
 from sampan.reading import reader as reading
 from sampan.reading.personal_data import pseudonymiser
-from sampan.warehouse import schema as warehouse
 
 from tests.factory import DAY, feeds, hkid, rows
 
-CUSTOMS = contract_of("customs_declarations")
+CUSTOMS = get_contract("customs_declarations")
 NASTY = [
     "",
     " ",
@@ -119,7 +119,7 @@ PLACE = st.one_of(st.integers(0, len(CUSTOMS.columns) - 1), st.sampled_from(EXPE
 
 @pytest.fixture
 def connection(sampan) -> Iterator[psycopg.Connection]:
-    with warehouse.connect() as connection:
+    with connect() as connection:
         yield connection
 
 
@@ -247,7 +247,7 @@ TYPES = {
 
 
 def test_load_gives_parquet_values_the_same_text_when_their_type_is_not_the_contracts(connection):
-    contract, good = contract_of(PARQUET), rows(PARQUET, 5)
+    contract, good = get_contract(PARQUET), rows(PARQUET, 5)
     kinds = {c.type: c for c in contract.columns}
     assert len(kinds) >= 5
     compared, different = set(), []
@@ -276,7 +276,7 @@ def test_gate_asks_every_rule_when_the_contract_has_become_stricter_since_load(p
     form = CUSTOMS.column("form_type")
     columns = tuple(replace(c, enum=("1",)) if c is form else c for c in CUSTOMS.columns)
     stricter = replace(CUSTOMS, columns=columns, budget=1.0)
-    monkeypatch.setattr(ledger, "load", lambda feed: stricter)
+    monkeypatch.setattr(ledger, "get_contract", lambda feed: stricter)
     gate.run(CUSTOMS.feed)
     broken = sampan.rows("select distinct broken_rules from quarantine.record")
     assert broken == [(["form_type.enum"],)]

@@ -26,7 +26,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from sampan.calendar import HONG_KONG
-from sampan.contracts.model import load_all
+from sampan.contracts.registry import all_contracts
 from sampan.ingest import fetch, freshness, gate, land, load, publish
 from sampan.marts import build, release
 from sampan.settings import read_env_file, settings
@@ -102,7 +102,7 @@ def make_world(environment: Mapping[str, str]) -> Simulated:
     with made.installed():
         _publish(made)
         freshness.set_clock(made.judged_at)
-        for feed in load_all():
+        for feed in all_contracts():
             freshness.looked(feed, at=made.judged_at)
         build.run()
         release.gate()
@@ -118,7 +118,7 @@ def _publish(world: Simulated) -> None:
     """Publish what partners deliver in order of business date, and ask the simulated APIs as of each."""
     dropped = [(day, feed, frame) for feed, maker in FEEDS.items() for day, frame in maker(world.truth)]
     dropped.sort(key=lambda delivery: delivery[0])
-    contracts = load_all()
+    contracts = all_contracts()
     parts: dict[str, list[pl.DataFrame]] = {}
 
     def receive(feed: str, day: date, rows: pl.DataFrame) -> None:
@@ -151,7 +151,7 @@ def _publish(world: Simulated) -> None:
 @contextmanager
 def _served(world: Simulated) -> Iterator[list[str]]:
     """The simulated APIs in the place of the official ones, on the world's last day; the feeds that they answer."""
-    feeds = {feed: contract for feed, contract in load_all().items() if contract.source.kind == "api"}
+    feeds = {feed: contract for feed, contract in all_contracts().items() if contract.source.kind == "api"}
     with Server(Behaviour(SEED), world=world.truth) as server, pytest.MonkeyPatch.context() as patch:
         base = server.url.removesuffix("/public")
         for contract in feeds.values():
@@ -174,7 +174,7 @@ def _keep_served(world: Simulated, feeds: list[str]) -> None:
             assert not connection.execute(
                 "select problem from ops.batch where feed = %s and state <> 'published'", [feed]
             ).fetchall(), feed
-            columns = sql.SQL(", ").join(sql.Identifier("r", column.name) for column in load_all()[feed].stored)
+            columns = sql.SQL(", ").join(sql.Identifier("r", column.name) for column in all_contracts()[feed].stored)
             rows = connection.execute(
                 sql.SQL(
                     "select {}, b.business_date from raw.{} r join ops.batch b on b.batch_id = r._batch_id"

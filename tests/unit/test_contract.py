@@ -10,9 +10,11 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sampan.contracts import model as contracts
+from sampan.contracts import registry
 from sampan.contracts.model import FEEDS as FOLDER
-from sampan.contracts.model import check, check_all, load_all
+from sampan.contracts.parse import parse_contract
+from sampan.contracts.registry import all_contracts
+from sampan.contracts.validate import check, check_all
 from sampan.errors import PermanentFailure, Problem
 
 from tests.factory import FEEDS
@@ -39,7 +41,7 @@ def test_a_contract_is_short_and_has_each_column_on_a_line_of_its_own(file):
 
 @pytest.mark.parametrize("feed", FEEDS)
 def test_a_contract_says_all_that_the_platform_derives_from_it(feed):
-    contract = load_all()[feed]
+    contract = all_contracts()[feed]
     document = yaml.safe_load(contract.path.read_text())
     assert contract.key
     assert len(contract.columns) == len(document["schema"][0]["properties"])
@@ -60,7 +62,7 @@ def test_a_contract_says_all_that_the_platform_derives_from_it(feed):
 
 @pytest.mark.parametrize("feed", FEEDS)
 def test_a_text_key_is_bounded_so_that_an_index_can_hold_it(feed):
-    contract = load_all()[feed]
+    contract = all_contracts()[feed]
     for name in contract.key:
         column = contract.column(name)
         assert column.type != "text" or column.enum or {"pattern", "maxLength"} & column.options.keys(), name
@@ -204,14 +206,14 @@ def test_check_refuses_with_file_line_and_reason_when_a_contract_is_wrong(old, n
 def test_load_all_refuses_the_folder_when_one_contract_is_wrong(tmp_path):
     for file in FILES:
         (tmp_path / file.name).write_text(file.read_text())
-    assert list(load_all(tmp_path)) == sorted(FEEDS)
+    assert list(all_contracts(tmp_path)) == sorted(FEEDS)
     wrong = tmp_path / "zz.yaml"
     wrong.write_text("id: zz\n")
-    contracts._load_all.cache_clear()
+    registry._all_contracts.cache_clear()
     with pytest.raises(PermanentFailure) as refused:
-        load_all(tmp_path)
+        all_contracts(tmp_path)
     assert refused.value.problem.file == str(wrong)
-    contracts._load_all.cache_clear()
+    registry._all_contracts.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -236,7 +238,7 @@ def test_check_all_and_load_all_refuse_an_empty_folder_by_name(tmp_path):
     expected = Problem("contract.none", "no contract found", str(tmp_path))
     assert check_all(tmp_path) == [expected]
     with pytest.raises(PermanentFailure) as refused:
-        load_all(tmp_path)
+        all_contracts(tmp_path)
     assert refused.value.problem == expected
 
 
@@ -267,4 +269,4 @@ def test_check_refuses_or_the_contract_can_be_read_when_any_part_of_it_is_anothe
     file = tmp_path / GOOD.name
     file.write_text(yaml.safe_dump(document))
     if check(file) == []:
-        contracts._contract(document, file)
+        parse_contract(document, file)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sampan.contracts.model import FEEDS, check, load_all
+from sampan.contracts.model import FEEDS
+from sampan.contracts.registry import all_contracts
+from sampan.contracts.validate import check
 
 IDDS, LOOKUP, BULK, FILE = "csd_trade_statistics", "companies_registry", "csd_bulk_hscoit", "hkhs_codes"
 
@@ -64,7 +66,7 @@ def test_check_names_what_is_wrong(tmp_path, feed, old, new, message):
 
 
 def test_contracts_of_all_kinds_are_sound():
-    formats = {(contract.source.kind, contract.source.format) for contract in load_all().values()}
+    formats = {(contract.source.kind, contract.source.format) for contract in all_contracts().values()}
     assert {("api", "jsonl"), ("api", "csv"), ("s3", "fixed"), ("s3", "xlsx"), ("s3", "parquet")} <= formats
     assert not [problem for path in FEEDS.glob("*.yaml") for problem in check(path)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from sampan.contracts import derive
-from sampan.contracts.model import load_all
+from sampan.contracts.registry import all_contracts
 from sampan.errors import PermanentFailure
 from sampan.marts import build
 from sampan.quality import expectations
@@ -37,15 +37,15 @@ def test_a_changed_contract_makes_the_derived_files_stale(monkeypatch, tmp_path)
 def test_a_feed_without_a_staging_model_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(derive, "PROJECT", tmp_path)
     monkeypatch.setattr(derive, "DERIVED", {})
-    assert len(derive.check()) == len(load_all())
+    assert len(derive.check()) == len(all_contracts())
     assert {problem.rule for problem in derive.check()} == {"derive.staging"}
 
 
 def test_every_stored_column_of_every_feed_is_in_the_sources_and_the_dictionary():
     tables = {table["name"]: table for table in yaml.safe_load(derive.sources())["sources"][0]["tables"]}
     dictionary = derive.dictionary()
-    assert set(tables) == set(load_all())
-    for feed, contract in load_all().items():
+    assert set(tables) == set(all_contracts())
+    for feed, contract in all_contracts().items():
         columns = [column["name"] for column in tables[feed]["columns"]]
         assert columns == [*(column.name for column in contract.stored), "_batch_id", "_line"]
         section = dictionary.split(f"### {feed}\n")[1].split("\n### ")[0]

@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
-from sampan.contracts.model import Request, load, load_all
+from sampan.contracts.model import Request
+from sampan.contracts.registry import all_contracts, get_contract
 from sampan.errors import PermanentFailure, TransientFailure
 from sampan.ingest import fetch
 from tenacity import wait_none
@@ -73,7 +74,7 @@ def partner(monkeypatch: pytest.MonkeyPatch) -> Iterator[Partner]:
 
 def request_of(feed: str, name: str, partner: Partner, **changes: object) -> Request:
     """A request of a contract, sent to the test's server."""
-    found = next(request for request in load(feed).source.requests if request.name == name)
+    found = next(request for request in get_contract(feed).source.requests if request.name == name)
     path = urlsplit(found.location).path
     return replace(found, location=partner.url + path, base="", base_variable="", pause_seconds=0, **changes)
 
@@ -188,16 +189,16 @@ def test_figures_are_kept_as_they_came(partner, figure, unit):
 def test_numbers_are_kept_as_they_were_written(partner, figure):
     status, headers, body = ok([cell(figure="@")])
     partner.turn = lambda *_: (status, headers, body.replace(b'"@"', figure.encode()))
-    source = replace(load("csd_trade_statistics").source, requests=(small(partner),))
-    landed = fetch._answered(replace(load("csd_trade_statistics"), source=source), DAY)
+    source = replace(get_contract("csd_trade_statistics").source, requests=(small(partner),))
+    landed = fetch._answered(replace(get_contract("csd_trade_statistics"), source=source), DAY)
     (record,) = landed.splitlines()
     assert json.loads(record, parse_float=str, parse_int=str)["figure"] == figure
 
 
 def test_half_a_character_is_landed_as_it_was_spelt(partner):
     partner.turn = lambda *_: ok([cell(unitEN="\ud83d"), cell(unitEN="\U0001f600")])
-    source = replace(load("csd_trade_statistics").source, requests=(small(partner),))
-    landed = fetch._answered(replace(load("csd_trade_statistics"), source=source), DAY).decode()
+    source = replace(get_contract("csd_trade_statistics").source, requests=(small(partner),))
+    landed = fetch._answered(replace(get_contract("csd_trade_statistics"), source=source), DAY).decode()
     assert [json.loads(line)["unit"] for line in landed.splitlines()] == ["\ud83d", "\U0001f600"]
 
 
@@ -208,9 +209,11 @@ def test_half_a_character_is_landed_as_it_was_spelt(partner):
 )
 def test_an_answer_that_is_nested_too_deeply_is_permanent(partner, body):
     partner.turn = lambda *_: (200, {}, body)
-    source = replace(load("csd_trade_statistics").source, requests=(small(partner, success={}, records="dataSet"),))
+    source = replace(
+        get_contract("csd_trade_statistics").source, requests=(small(partner, success={}, records="dataSet"),)
+    )
     with pytest.raises(PermanentFailure) as failure:
-        fetch._answered(replace(load("csd_trade_statistics"), source=source), DAY)
+        fetch._answered(replace(get_contract("csd_trade_statistics"), source=source), DAY)
     assert failure.value.problem.rule == "api.shape"
     assert len(partner.asked) == 1
 
@@ -369,5 +372,5 @@ def test_months_before_are_never_skipped():
 
 
 def test_every_api_of_the_contracts_is_known_here():
-    names = {(feed, request.name) for feed, contract in load_all().items() for request in contract.source.requests}
+    names = {(feed, request.name) for feed, contract in all_contracts().items() for request in contract.source.requests}
     assert len(names) >= 9

@@ -8,15 +8,16 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sampan.contracts.model import Column, load
+from sampan.contracts.model import Column
+from sampan.contracts.registry import get_contract
 from sampan.reading.personal_data import PSEUDONYM, WIDTHS, Pseudonymiser, hkid_is_valid
 
 from tests.factory import hkid
 
 PRIVATE = Pseudonymiser(b"k" * 32, 1)
-BRN = load("customs_declarations").column("trader_id")
-UBI = load("business_register").column("brn")
-FREE = load("customs_declarations").column("goods_description")
+BRN = get_contract("customs_declarations").column("trader_id")
+UBI = get_contract("business_register").column("brn")
+FREE = get_contract("customs_declarations").column("goods_description")
 WIDE = {narrow: wide for wide, narrow in WIDTHS.items() if wide != 0xA0}
 BODY = st.from_regex(r"[A-Z]{1,2}[0-9]{6}", fullmatch=True)
 

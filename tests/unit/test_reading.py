@@ -20,7 +20,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sampan.contracts import line_pattern as shape
-from sampan.contracts.model import Alias, Column, Contract, Source, load
+from sampan.contracts.model import Alias, Column, Contract, Source
+from sampan.contracts.registry import get_contract
 from sampan.errors import PermanentFailure
 from sampan.reading import reader as reading
 from sampan.reading.personal_data import PSEUDONYM, Pseudonymiser
@@ -34,13 +35,13 @@ def column(name: str, kind: str = "string", **more) -> Column:
     return Column(name, more.pop("source_name", name), kind, f"Column {name}.", **more)
 
 
-def contract_of(source: Source, columns: list[Column], **more) -> Contract:
-    return replace(load("customs_declarations"), source=source, columns=tuple(columns), aliases=(), **more)
+def contract_for(source: Source, columns: list[Column], **more) -> Contract:
+    return replace(get_contract("customs_declarations"), source=source, columns=tuple(columns), aliases=(), **more)
 
 
 def csv_contract(columns: list[Column] | None = None, delimiter: str = ",", **more) -> Contract:
     columns = columns or [column("a", required=True), column("b"), column("c")]
-    return contract_of(Source("s3", "s3://drop/x", "csv", delimiter=delimiter), columns, **more)
+    return contract_for(Source("s3", "s3://drop/x", "csv", delimiter=delimiter), columns, **more)
 
 
 def reader(contract: Contract, body: bytes) -> reading.Reader:
@@ -72,7 +73,7 @@ def unpacked(contract: Contract, body: bytes, stream: type[io.BytesIO] = io.Byte
 
 
 def packed(compression: str) -> Contract:
-    return contract_of(Source("s3", "s3://drop/x", "csv", compression=compression), [column("a")])
+    return contract_for(Source("s3", "s3://drop/x", "csv", compression=compression), [column("a")])
 
 
 PACK = {"gzip": lambda data: gzip.compress(data, 1), "zstd": zstandard.ZstdCompressor(level=1).compress, "none": bytes}
@@ -379,20 +380,20 @@ def test_layout_shows_a_hostile_heading_only_when_it_is_harmless(heading):
     ],
 )  # fmt: skip
 def test_a_json_value_is_kept_as_it_was_written(value, text):
-    contract = contract_of(Source("s3", "x", "jsonl"), [column("a", required=True), column("b")])
+    contract = contract_for(Source("s3", "x", "jsonl"), [column("a", required=True), column("b")])
     (record,) = records(contract, f'{{"a": "1", "b": {value}}}\n')
     assert record.fields == ["1", text]
 
 
 def test_text_of_a_json_record_holds_nothing_that_is_not_stored():
     columns = [column("a", required=True), column("b", personal="drop")]
-    contract = contract_of(Source("s3", "x", "jsonl"), columns, drift="ignore")
+    contract = contract_for(Source("s3", "x", "jsonl"), columns, drift="ignore")
     lines = ['{"a": "1"}', '{"a": "1", "b": "secret"}', '{"a": "1", "renamed_b": "secret"}']
     assert [record.text for record in records(contract, "\n".join(lines))] == ['{"a": "1"}', "1", "1"]
 
 
 def test_text_of_a_json_record_holds_no_value_that_a_later_one_of_the_same_key_hides():
-    contract = contract_of(Source("s3", "x", "jsonl"), [column("a", required=True), column("b")])
+    contract = contract_for(Source("s3", "x", "jsonl"), [column("a", required=True), column("b")])
     lines = ['{"a": "A123456(3)", "a": "1"}', '{"a": "1", "b": {"k": "A123456(3)", "k": "2"}}', '{"a": "1", "b": "2"}']
     found = records(contract, "\n".join(lines))
     assert [record.text for record in found] == ["1,", '1,"{""k"": ""2""}"', lines[2]]
@@ -400,7 +401,7 @@ def test_text_of_a_json_record_holds_no_value_that_a_later_one_of_the_same_key_h
 
 def test_fixed_width_records_are_cut_at_their_places():
     columns = [column("a", start=1, length=3, required=True), column("b", "integer", start=4, length=4)]
-    contract = contract_of(Source("s3", "x", "fixed"), columns)
+    contract = contract_for(Source("s3", "x", "fixed"), columns)
     found = records(contract, "abc  12\r\nx     3\n\nabcd\nabc  123\n")
     assert [(r.line, r.fields, r.broken) for r in found] == [
         (1, ["abc", "12"], []),
@@ -421,8 +422,8 @@ def test_layout_shows_no_number_of_a_person_when_a_heading_is_one(text):
 
 # --- Parquet, XLSX ----------------------------------------------------------------------------------------------------
 
-PARQUET = contract_of(Source("s3", "x", "parquet"), [column("a", required=True), column("b", "date")])
-XLSX = contract_of(Source("s3", "x", "xlsx"), [column("a", required=True), column("b", "date")])
+PARQUET = contract_for(Source("s3", "x", "parquet"), [column("a", required=True), column("b", "date")])
+XLSX = contract_for(Source("s3", "x", "xlsx"), [column("a", required=True), column("b", "date")])
 
 
 def parquet(values: pa.Array, **options) -> bytes:
@@ -548,7 +549,7 @@ def test_a_workbook_is_refused_before_it_is_opened_when_a_cell_lies_far_away(old
 
 
 def test_a_workbook_shows_no_number_of_a_person_when_its_sheet_is_named_by_one():
-    contract = contract_of(Source("s3", "x", "xlsx", sheet="Sales"), [column("a")])
+    contract = contract_for(Source("s3", "x", "xlsx", sheet="Sales"), [column("a")])
     with pytest.raises(PermanentFailure) as failure:
         _ = reader(contract, workbook()).layout
     assert failure.value.problem.rule == "delivery.sheet_missing"
@@ -598,7 +599,7 @@ def test_a_delivery_is_left_to_the_exact_way_when_a_date_has_a_time_or_is_a_word
     kind = {"quoted": "csv", "with a dropped column": "csv"}.get(way, way)
     if way == "with a dropped column":
         columns.append(column("c", personal="drop"))
-    contract, out = contract_of(Source("s3", "x", kind), columns), io.BytesIO()
+    contract, out = contract_for(Source("s3", "x", kind), columns), io.BytesIO()
     if kind == "xlsx":
         with xlsxwriter.Workbook(out) as book:
             sheet = book.add_worksheet()
@@ -626,7 +627,7 @@ def test_a_delivery_is_left_to_the_exact_way_when_a_date_has_a_time_or_is_a_word
     "text", ['{"a": "\\u0041123456(3)"', '["\\u0041123456\\uff083\\uff09"]', '{"a": "\\ud83d \\u0041123456(3)']
 )
 def test_a_broken_json_line_shows_no_number_when_it_is_spelt_by_codes(text):
-    contract = contract_of(Source("s3", "x", "jsonl"), [column("a", required=True)])
+    contract = contract_for(Source("s3", "x", "jsonl"), [column("a", required=True)])
     (record,) = records(contract, text)
     assert "123456" not in PSEUDONYM.sub("", record.text)
     assert PSEUDONYM.search(record.text)
@@ -635,7 +636,7 @@ def test_a_broken_json_line_shows_no_number_when_it_is_spelt_by_codes(text):
 
 
 def test_one_record_is_broken_when_json_is_nested_as_deep_as_it_can_be_read():
-    contract = contract_of(Source("s3", "x", "jsonl"), [column("a", required=True), column("b")])
+    contract = contract_for(Source("s3", "x", "jsonl"), [column("a", required=True), column("b")])
     for depth in range(300, 1100, 4):
         deep = f'{{"a": "1", "b": {"[" * depth}{"]" * depth}}}'
         found = records(contract, f'{deep}\n{{"a": "2"}}\n')

@@ -14,13 +14,14 @@ import psycopg
 import pytest
 from psycopg import sql
 from sampan.contracts import row_rules as rules
-from sampan.contracts.model import Column, Rule, load, load_all
+from sampan.contracts.model import Column, Rule
+from sampan.contracts.registry import all_contracts, get_contract
 from sampan.settings import settings
 
 from tests.factory import value
 
 DAY = date(2026, 7, 6)
-COLUMNS = [(feed, column) for feed, contract in load_all().items() for column in contract.stored]
+COLUMNS = [(feed, column) for feed, contract in all_contracts().items() for column in contract.stored]
 FOREIGN = ("", " ", "0", "Z", "z", "é", "\uff11", "香", "\n", "'", "%", "\\", "\U0001f600")
 
 
@@ -118,7 +119,7 @@ def test_every_column_of_every_contract_is_judged_as_its_rules_read(ask):
         values = tried(column, chance)
         wanted = [expected(column, item) for item in values]
         found: list[set[str]] = [set() for _ in values]
-        contract = replace(load(feed), row_rules=())
+        contract = replace(get_contract(feed), row_rules=())
         for name, condition in rules.checks(contract, [column], DAY):
             rule = name.removeprefix(f"{column.name}.")
             for position, is_broken in enumerate(ask(column.name, column.type, condition, values)):
@@ -190,7 +191,7 @@ def test_every_broken_rule_is_named_and_a_predicate_that_fails_is_not_asked_of_a
         Rule("b_is_x", "Only advice.", "warning", "b = 'x'"),
         Rule("of_another_column", "Not asked.", "error", "customs_value > 0"),
     )
-    contract = replace(load("customs_declarations"), columns=tuple(columns), row_rules=row_rules)
+    contract = replace(get_contract("customs_declarations"), columns=tuple(columns), row_rules=row_rules)
     found = rules.checks(contract, columns, DAY)
     assert [name for name, _ in found][-1] != "b_is_x"
     assert [name for name, _ in rules.advice(contract, columns, DAY)] == ["b_is_x"]
@@ -204,7 +205,7 @@ def test_every_broken_rule_is_named_and_a_predicate_that_fails_is_not_asked_of_a
 
 
 def test_a_rule_is_left_out_when_the_delivery_lacks_its_column():
-    contract = load("customs_declarations")
+    contract = get_contract("customs_declarations")
     named = {rule.name for rule in contract.row_rules if rule.severity in ("critical", "error")}
     assert named
     some = [column for column in contract.stored if column.primary_key]

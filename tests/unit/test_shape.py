@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 import re2
 from sampan.contracts import line_pattern as shape
-from sampan.contracts.model import Column, load
+from sampan.contracts.model import Column
+from sampan.contracts.registry import get_contract
 
 from tests.factory import feeds, rows
 
@@ -39,14 +40,14 @@ def as_line(columns: tuple[Column, ...], row: dict[str, str | None], quoting: in
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL], ids=["bare", "quoted"])
 @pytest.mark.parametrize("feed", CSV)
 def test_a_line_is_in_shape_when_it_is_sound(feed, quoting):
-    columns = tuple(load(feed).stored)
+    columns = tuple(get_contract(feed).stored)
     assert all(fits(columns, as_line(columns, row, quoting)) for row in rows(feed, 20))
 
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL], ids=["bare", "quoted"])
 @pytest.mark.parametrize("feed", CSV)
 def test_a_line_is_out_of_shape_when_it_breaks_any_rule_that_shapes_prove(feed, quoting):
-    contract, row = load(feed), rows(feed, 1)[0]
+    contract, row = get_contract(feed), rows(feed, 1)[0]
     broken = {"required": None, "enum": "no such code", "pattern": "\u3000no such pattern\u3000"}
     proves = shape.rules(contract)
     assert proves
@@ -88,13 +89,13 @@ def test_a_line_is_in_shape_only_when_every_field_shows_what_it_is(line, expecte
 
 @pytest.mark.parametrize("pattern", ["^[^0-9]+$", "^.{3}$", "^[a,b]+$", "[0-9]+", r"^\d{8}$", '^["]$'])
 def test_a_pattern_is_left_to_the_gate_when_it_could_mean_something_else(pattern):
-    contract = replace(load(CSV[0]), columns=(Column("a", "a", "string", "A.", options={"pattern": pattern}),))
+    contract = replace(get_contract(CSV[0]), columns=(Column("a", "a", "string", "A.", options={"pattern": pattern}),))
     assert not shape.rules(contract)
     assert fits(contract.columns, "anything\n")
 
 
 def test_the_digest_changes_when_a_contract_asks_for_more():
-    contract = load("customs_declarations")
+    contract = get_contract("customs_declarations")
     chance = random.Random(1)
     for column in chance.sample([c for c in contract.columns if c.enum or "maxLength" in c.options], 5):
         stricter = replace(column, enum=column.enum[:-1], options=column.options | {"maxLength": 1})

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 import pytest
 from sampan.calendar import is_business_day
-from sampan.contracts.model import Contract, load_all
+from sampan.contracts.model import Contract
+from sampan.contracts.registry import all_contracts
 from sampan.reading.personal_data import Pseudonymiser, hkid_is_valid
 from sampan.reading.reader import Reader
 from stdnum.cn import uscc
@@ -25,7 +26,7 @@ from infra.simulator.serve import FAULTS, PATH, Behaviour, Server
 from infra.simulator.world import World, monthly, periods, rng
 
 SEED, START = 20260706, date(2026, 7, 6)
-CONTRACTS = load_all()
+CONTRACTS = all_contracts()
 DROPPED = [feed for feed, contract in CONTRACTS.items() if contract.source.kind == "s3"]
 
 

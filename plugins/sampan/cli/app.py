@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sampan.contracts import model as contracts_of
-from sampan.errors import PermanentFailure, Problem, SampanError, TransientFailure
+from sampan.contracts.registry import all_contracts, get_contract
+from sampan.contracts.validate import check, check_all
+from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 contracts_app = typer.Typer(no_args_is_help=True, help="The contracts of the feeds, and what is derived from them.")
@@ -85,7 +86,7 @@ def _run(name: str, feed: str, day: date | None) -> bool:
 
 def _step(name: str) -> Callable[..., None]:
     def step(feed: Feed, date_: Day = None) -> None:
-        contracts_of.load(feed)
+        get_contract(feed)
         if not _run(name, feed, _day(date_)):
             raise typer.Exit(1)
 
@@ -122,7 +123,7 @@ def load_(
     """load: landed batches into their intake tables, every record with its line."""
     from sampan.ingest import load
 
-    contracts_of.load(feed)
+    get_contract(feed)
     if again:
         out.print(f"load {feed}: {load.again(feed, _day(date_))} held batches taken up again")
     _step("load")(feed, date_)
@@ -137,12 +138,12 @@ def gate_(
     """gate: check loaded batches; rows that break a rule go to quarantine, a batch over its budget is held."""
     from sampan.ingest import gate
 
-    contracts_of.load(feed)
+    get_contract(feed)
     if accept is None:
         _step("gate")(feed, date_)
         return
     if date_ is None:
-        raise PermanentFailure(Problem("gate.accept", "--accept goes with --date"))
+        raise PermanentFailure(Problem(Code.GATE_ACCEPT, "--accept goes with --date"))
     count = gate.accept(feed, date_.date(), accept, getpass.getuser())
     out.print(f"gate {feed}: {count} held batches accepted")
 
@@ -152,9 +153,9 @@ def ingest(
     feeds: Annotated[list[str] | None, typer.Argument(help="Feeds; all without any.")] = None, date_: Day = None
 ) -> None:
     """Fetch, land, load, gate and publish in one go. A feed that fails does not keep the others waiting."""
-    chosen = feeds or list(contracts_of.load_all())
+    chosen = feeds or list(all_contracts())
     for feed in chosen:
-        contracts_of.load(feed)
+        get_contract(feed)
     steps = ("fetch", "land", "load", "gate", "publish")
     went: list[bool] = []
     failed: dict[str, SampanError] = {}
@@ -181,7 +182,7 @@ def deliver(
     from sampan.object_store import s3_errors
     from sampan.settings import settings
 
-    key = f"{contracts_of.load(feed).drop_prefix}{date_.date()}/{file.name}"
+    key = f"{get_contract(feed).drop_prefix}{date_.date()}/{file.name}"
     with s3_errors(), file.open("rb") as body:
         settings().s3().upload_fileobj(body, settings().drop_bucket, key)
     out.print(f"s3://{settings().drop_bucket}/{key}", soft_wrap=True)
@@ -208,8 +209,8 @@ def status(
 ) -> None:
     """What each feed has delivered, what became of it, which deliveries are late and where, and what is broken now."""
     from sampan.calendar import HONG_KONG
+    from sampan.database import connect
     from sampan.ingest import freshness
-    from sampan.warehouse.schema import connect
 
     moment = at.replace(tzinfo=HONG_KONG) if at else freshness.now()
     owed = freshness.days(at=moment)
@@ -409,7 +410,7 @@ def contracts_check(
     """Refuse a wrong contract with file, line and reason, and derived files that are out of date."""
     from sampan.contracts import derive
 
-    problems = [p for file in files for p in contracts_of.check(file)] if files else contracts_of.check_all()
+    problems = [p for file in files for p in check(file)] if files else check_all()
     for problem in problems:
         print(problem)
     stale = [] if files or problems else derive.check()
@@ -417,7 +418,7 @@ def contracts_check(
         print(what)
     if problems or stale:
         raise typer.Exit(1)
-    out.print(f"{len(files or contracts_of.load_all())} contracts are in order.")
+    out.print(f"{len(files or all_contracts())} contracts are in order.")
 
 
 @contracts_app.command("list")
@@ -426,7 +427,7 @@ def contracts_list() -> None:
     rows = [
         (c.feed, c.partner, f"{c.source.kind} {c.source.extension}", f"{c.calendar.days} {c.calendar.due}",
          f"{c.budget:.1%}", c.corrections, c.drift)
-        for c in contracts_of.load_all().values()
+        for c in all_contracts().values()
     ]  # fmt: skip
     _table("Feeds", ["feed", "partner", "source", "due", "budget", "corrections", "drift"], rows)
 
@@ -451,7 +452,7 @@ def calendar_show(feed: Feed, last: Annotated[int, typer.Option(help="So many of
     """The deliveries that a feed owes: when each is due, when it came, its state now."""
     from sampan.ingest import freshness
 
-    contracts_of.load(feed)
+    get_contract(feed)
     rows = [
         (row["business_date"], f"{row['due_at']:%F %R}", f"{came:%F %R}" if (came := row["first_received_at"]) else "",
          freshness.STATES[row["state"]], row["rows_published"])
@@ -479,7 +480,7 @@ def calendar_reopen(day: OfDay, feed: ForFeed = None) -> None:
     from sampan.ingest import freshness
 
     if not freshness.reopen(day.date(), feed):
-        raise PermanentFailure(Problem("calendar.closure", f"{day.date()} is not closed for {feed or 'all feeds'}"))
+        raise PermanentFailure(Problem(Code.CALENDAR_CLOSURE, f"{day.date()} is not closed for {feed or 'all feeds'}"))
     out.print(f"{day.date()} counts again.")
 
 
@@ -511,7 +512,7 @@ def quarantine_list(
     from sampan.ingest import quarantine
 
     if feed:
-        contracts_of.load(feed)
+        get_contract(feed)
     rows = [row for row in quarantine.counts() if feed in (None, row[0])]
     _table("Quarantine (a row counts once for each rule)", ["feed", "state", "rule", "rows"], rows)
 
@@ -532,7 +533,7 @@ def quarantine_show(
     if csv:
         if len(chosen) == most:
             print(f"sampan: the first {most:,} rows; there may be more", file=sys.stderr)
-        print(quarantine.export(contracts_of.load(feed), chosen), end="")
+        print(quarantine.export(get_contract(feed), chosen), end="")
         return
     for entry in chosen:
         place = f" {entry.file}:{entry.line} ({entry.business_date})"

@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
-from sampan.contracts.model import Column, Contract, load_all
-from sampan.errors import Problem
+from sampan.contracts.model import Column, Contract
+from sampan.contracts.registry import all_contracts
+from sampan.errors import Code, Problem
 from sampan.settings import HOME
 
 PROJECT = HOME / "dbt_project"
@@ -45,7 +46,7 @@ def _described(column: Column) -> str:
 def sources() -> str:
     """dbt's sources: one table per feed with its columns, and what the macros need to know of its contract."""
     tables = []
-    for contract in load_all().values():
+    for contract in all_contracts().values():
         columns = [{"name": c.name, "data_type": c.type, "description": _described(c)} for c in contract.stored]
         columns.append({"name": "_batch_id", "data_type": "bigint", "description": "Batch that brought the row."})
         columns.append({"name": "_line", "data_type": "bigint", "description": "Line of the delivery where it begins."})
@@ -82,7 +83,7 @@ def feeds() -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(FEED_COLUMNS)
-    for contract in load_all().values():
+    for contract in all_contracts().values():
         calendar = contract.calendar
         writer.writerow([contract.feed, contract.partner, contract.title, calendar.days, calendar.missing])
     return out.getvalue()
@@ -141,7 +142,7 @@ def dictionary() -> str:
         ]
         lines += [*_table(("column", "type", "meaning"), rows), ""]
     lines += ["## Feeds", ""]
-    for contract in load_all().values():
+    for contract in all_contracts().values():
         due = f"due {contract.calendar.due} ({contract.calendar.timezone}), {contract.calendar.days}"
         corrections = contract.corrections + (f" by {contract.version_column}" if contract.version_column else "")
         lines += [
@@ -186,12 +187,12 @@ def write() -> list[Path]:
 def check() -> list[Problem]:
     """A problem for each derived file that is stale, and for each feed without its one staging model."""
     problems = [
-        Problem("derive.stale", "stale: run `sampan contracts derive`", str(path))
+        Problem(Code.DERIVE_STALE, "stale: run `sampan contracts derive`", str(path))
         for path, make in DERIVED.items()
         if not path.exists() or path.read_text(encoding="utf-8") != make()
     ]
-    for contract in load_all().values():
+    for contract in all_contracts().values():
         model = PROJECT / "models" / "staging" / f"{staging_model(contract)}.sql"
         if not model.exists():
-            problems.append(Problem("derive.staging", f"feed {contract.feed} has no staging model", str(model)))
+            problems.append(Problem(Code.DERIVE_STAGING, f"feed {contract.feed} has no staging model", str(model)))
     return problems

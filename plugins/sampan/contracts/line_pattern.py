@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 from sampan.contracts.model import Column, Contract
-from sampan.reading.personal_data import PSEUDONYM
+from sampan.contracts.values import PSEUDONYM
 
 # A byte of content, until it is known whether quotes are around it.
 ANY, PLAIN, QUOTED = b"\0", rb'[^",\r\n]', rb'[^"\r\n]'

@@ -9,7 +9,7 @@ from datetime import date
 from psycopg import sql
 
 from sampan.contracts.model import Column, Contract
-from sampan.reading.reader import DATE_WORDS, DAY
+from sampan.contracts.values import DATE_WORDS, DAY
 
 Check = tuple[str, sql.Composable]
 

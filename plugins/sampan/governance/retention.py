@@ -20,13 +20,13 @@ from psycopg.types.json import Jsonb
 
 from sampan import consent, failpoints
 from sampan.calendar import HONG_KONG, today
-from sampan.contracts.model import load_all
-from sampan.errors import PermanentFailure, Problem, SampanError, TransientFailure
+from sampan.contracts.registry import all_contracts
+from sampan.database import advisory_lock, connect
+from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.ingest import ledger
 from sampan.marts import as_known, build, release
-from sampan.object_store import s3_errors, split
+from sampan.object_store import parse_s3_uri, s3_errors
 from sampan.settings import settings
-from sampan.warehouse.schema import alone, connect
 
 log = logging.getLogger(__name__)
 RELEASE_DAYS = 90
@@ -68,7 +68,7 @@ def run(day: date | None = None, most: bool = False) -> dict[str, int]:
 
 def _alone(connection: Connection) -> AbstractContextManager[None]:
     """The right to maintain the warehouse."""
-    return alone(connection, "sampan.retention", "another run of the maintenance is at work on this warehouse")
+    return advisory_lock(connection, "sampan.retention", "another run of the maintenance is at work on this warehouse")
 
 
 def _unfinished(connection: Connection, column: str) -> list[int]:
@@ -81,7 +81,7 @@ def _unfinished(connection: Connection, column: str) -> list[int]:
 
 def _take_back(connection: Connection, on: date) -> None:
     """Forget what was begun of batches that their contracts, mended meanwhile, keep on: nothing of them has gone yet."""
-    for contract in load_all().values():
+    for contract in all_contracts().values():
         connection.execute(
             "delete from ops.deletion d using ops.batch b where d.batch_id = b.batch_id and d.database_at is null"
             " and b.feed = %s and b.business_date >= %s::date - %s::int",
@@ -92,7 +92,7 @@ def _take_back(connection: Connection, on: date) -> None:
 def _begin_batches(connection: Connection, on: date, most: bool) -> list[SampanError]:
     """Enter what is due. Returns a complaint for each feed of which nothing is begun, because most of it would go."""
     refused: list[SampanError] = []
-    for contract in load_all().values():
+    for contract in all_contracts().values():
         terms = {"feed": contract.feed, "days": contract.retention_days, "on": on}
         ((due, kept),) = connection.execute(
             "select count(*) filter (where business_date < %(on)s::date - %(days)s::int and batch_id not in"
@@ -105,7 +105,7 @@ def _begin_batches(connection: Connection, on: date, most: bool) -> list[SampanE
                 f"{due} of the {kept} batches of {contract.feed} are older than the {contract.retention_days} days of its"
                 " contract, and none was deleted; when that is meant, `sampan retention run --most` deletes them"
             )
-            refused.append(PermanentFailure(Problem("retention.most", message, contract.path.name)))
+            refused.append(PermanentFailure(Problem(Code.RETENTION_MOST, message, contract.path.name)))
             continue
         connection.execute(
             "insert into ops.deletion (kind, feed, batch_id, content_sha256, reason)"
@@ -146,7 +146,7 @@ def _refused(connection: Connection, on: date) -> list[str]:
     they name no other. What was begun of them is among these until it is done.
     """
     found = []
-    for contract in load_all().values():
+    for contract in all_contracts().values():
         found += connection.execute(
             "select source_uri from ops.delivery where feed = %s and batch_id is null and deleted_at is null"
             " group by source_uri having bool_and(problem is not null)"
@@ -198,7 +198,7 @@ def _delete_objects(versions: list[dict[str, Any]]) -> None:
 
 def _versions(uri: str) -> list[dict[str, Any]]:
     """Every version of an object, markers of deletion included."""
-    bucket, key = split(uri)
+    bucket, key = parse_s3_uri(uri)
     with s3_errors():
         pages = settings().s3().get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key)
         return [
@@ -232,7 +232,7 @@ def _delete_rows(connection: Connection, feed: str, batch_id: int) -> int:
             "delete from quarantine.record where feed = %s and batch_id = %s", [feed, batch_id]
         ).rowcount
         # What was still on its way has nowhere to come from any more.
-        gone = Problem("retention.ended", "deleted at the end of its retention before it was published")
+        gone = Problem(Code.RETENTION_ENDED, "deleted at the end of its retention before it was published")
         connection.execute(
             "update ops.batch set deleted_at = clock_timestamp(),"
             " problem = case when state in ('published', 'held') then problem else %s end,"
@@ -382,7 +382,7 @@ def _delete_release(connection: Connection, release_no: int) -> int:
 
 def _delete_consents(connection: Connection, on: date) -> int:
     """Forget consents that ended longer ago than their feed is kept. Revocations stay: a number must not come alive again."""
-    days = load_all()[consent.FEED].retention_days
+    days = all_contracts()[consent.FEED].retention_days
     with connection.transaction():
         gone = connection.execute(
             "delete from ops.consent c where greatest(status_at::date, (select max(valid_to) from ops.consent_change h"
@@ -423,7 +423,7 @@ def merge(day: date | None = None) -> dict[str, int]:
     before = (first - timedelta(days=1)).replace(day=1)
     done = {"before": 0, "after": 0}
     with connect() as connection, _alone(connection):
-        for feed in load_all():
+        for feed in all_contracts():
             months: dict[str, set[str]] = {}
             leaves = dict(_leaves(connection, feed))
             known = dict(

@@ -22,11 +22,11 @@ from psycopg.rows import class_row
 
 from sampan import failpoints
 from sampan.calendar import business_days, today
-from sampan.errors import PermanentFailure, Problem
+from sampan.database import connect
+from sampan.errors import Code, PermanentFailure, Problem
 from sampan.marts import release
-from sampan.object_store import s3_errors, split
+from sampan.object_store import parse_s3_uri, s3_errors
 from sampan.settings import settings
-from sampan.warehouse.schema import connect
 
 PUBLISHED, CONSENTED = "mart_published_", "mart_credit_features"
 FILING_DAYS = 10
@@ -65,9 +65,11 @@ def enter(contract: Contract, person: str) -> None:
             )
         except psycopg.errors.UniqueViolation:
             message = f"contract {contract.contract_no} is there; what changes is a new contract"
-            raise PermanentFailure(Problem("transfer.contract_taken", message)) from None
+            raise PermanentFailure(Problem(Code.TRANSFER_CONTRACT_TAKEN, message)) from None
         except psycopg.errors.CheckViolation as error:
-            raise PermanentFailure(Problem("transfer.contract", f"refused by {error.diag.constraint_name}")) from None
+            raise PermanentFailure(
+                Problem(Code.TRANSFER_CONTRACT, f"refused by {error.diag.constraint_name}")
+            ) from None
 
 
 def filed(contract_no: str, on: date) -> bool:
@@ -85,16 +87,18 @@ def filed(contract_no: str, on: date) -> bool:
         ).rowcount
         contract = _contract(connection, contract_no)
     if contract is None:
-        raise PermanentFailure(Problem("transfer.no_contract", f"contract {contract_no} is not in the register"))
+        raise PermanentFailure(Problem(Code.TRANSFER_NO_CONTRACT, f"contract {contract_no} is not in the register"))
     if contract.filed_on != on:
         message = f"contract {contract_no} was filed on {contract.filed_on}, which is not changed"
-        raise PermanentFailure(Problem("transfer.filed", message))
+        raise PermanentFailure(Problem(Code.TRANSFER_FILED, message))
     return new == 1
 
 
 def _not_to_come(filed_on: date) -> None:
     if filed_on > today():
-        raise PermanentFailure(Problem("transfer.filed", f"{filed_on} is to come: say that it was filed when it was"))
+        raise PermanentFailure(
+            Problem(Code.TRANSFER_FILED, f"{filed_on} is to come: say that it was filed when it was")
+        )
 
 
 def share(mart: str, recipient: str, contract_no: str, target: str, person: str) -> dict[str, Any]:
@@ -108,7 +112,7 @@ def share(mart: str, recipient: str, contract_no: str, target: str, person: str)
         cities = {row[0] for row in connection.execute("select city from ops.gba_city")}
         missing = objections(contract, mart, recipient, cities, today())
         if missing:
-            raise PermanentFailure(Problem("transfer.refused", f"{mart} to {recipient}: {'; '.join(missing)}"))
+            raise PermanentFailure(Problem(Code.TRANSFER_REFUSED, f"{mart} to {recipient}: {'; '.join(missing)}"))
         _check_target(target)
         file = Path(folder) / "data.csv"
         release_no, rows, consents = _export(contract, mart, file)
@@ -167,7 +171,7 @@ def _export(contract: Contract, mart: str, file: Path) -> tuple[int, int, list[s
         release_no = release.live_release(connection)
         table = sql.Identifier(f"release_{release_no}", mart)
         if release_no is None or not connection.execute("select to_regclass(%s)", [table.as_string()]).fetchone()[0]:  # type: ignore[index]
-            raise PermanentFailure(Problem("transfer.no_mart", f"the live release has no {mart}"))
+            raise PermanentFailure(Problem(Code.TRANSFER_NO_MART, f"the live release has no {mart}"))
         allowed = sql.SQL("true")
         if mart == CONSENTED:
             # What the bank's own policy says, at this moment.
@@ -183,7 +187,7 @@ def _export(contract: Contract, mart: str, file: Path) -> tuple[int, int, list[s
                 rows = cursor.rowcount
         except psycopg.errors.UndefinedColumn:
             message = f"{mart} of release {release_no} does not say whose consents its rows rest on: make a new release"
-            raise PermanentFailure(Problem("transfer.old_release", message)) from None
+            raise PermanentFailure(Problem(Code.TRANSFER_OLD_RELEASE, message)) from None
     if mart != CONSENTED:
         return release_no, rows, None
     import polars as pl
@@ -196,7 +200,7 @@ def _check_target(target: str) -> None:
     """Raise PermanentFailure when nothing can be written there: before the register says that something may have left."""
     path, missing = Path(target), None
     if target.startswith("s3://"):
-        bucket, key = split(target)
+        bucket, key = parse_s3_uri(target)
         if not key:
             missing = "an object is s3://bucket/key"
         with s3_errors():
@@ -215,12 +219,12 @@ def _check_target(target: str) -> None:
     elif not os.access(path.parent, os.W_OK):
         missing = f"nothing may be written to {path.parent}"
     if missing:
-        raise PermanentFailure(Problem("transfer.target", missing, target))
+        raise PermanentFailure(Problem(Code.TRANSFER_TARGET, missing, target))
 
 
 def _place(file: Path, target: str, sha: str) -> None:
     if target.startswith("s3://"):
-        bucket, key = split(target)
+        bucket, key = parse_s3_uri(target)
         with s3_errors(), file.open("rb") as body:
             settings().s3().upload_fileobj(body, bucket, key, ExtraArgs={"Metadata": {"sha256": sha}})
         return
@@ -230,7 +234,7 @@ def _place(file: Path, target: str, sha: str) -> None:
         part.write_bytes(file.read_bytes())
         part.rename(target)
     except OSError as error:
-        raise PermanentFailure(Problem("transfer.target", error.strerror or str(error), target)) from error
+        raise PermanentFailure(Problem(Code.TRANSFER_TARGET, error.strerror or str(error), target)) from error
 
 
 def register(limit: int = 50) -> list[tuple[Any, ...]]:

@@ -22,10 +22,10 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from sampan import failpoints
-from sampan.errors import PermanentFailure, Problem, require_reason
+from sampan.database import connect
+from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.identity import linkage, names
 from sampan.identity.linkage import Outcome, Pair, Record
-from sampan.warehouse.schema import connect
 
 log = logging.getLogger(__name__)
 Key = tuple[str, str]
@@ -552,7 +552,7 @@ def review(review_id: int) -> dict[str, Any]:
     with connect("builder", row_factory=psycopg.rows.dict_row) as connection:
         found = connection.execute("select * from ops.identity_review where review_id = %s", [review_id]).fetchone()
         if found is None:
-            raise PermanentFailure(Problem("identity.review", f"no proposal {review_id}"))
+            raise PermanentFailure(Problem(Code.IDENTITY_REVIEW, f"no proposal {review_id}"))
         entity = [found["source"], found["source_key"]]
 
         def called(source: str, source_key: str) -> list[str]:
@@ -588,21 +588,21 @@ def reject(review_id: int, reason: str, by: str) -> None:
 
 
 def _proposed(review_id: int, reason: str) -> tuple[str, str, str]:
-    require_reason(reason, "identity.reason")
+    require_reason(reason, Code.IDENTITY_REASON)
     found = review(review_id)
     return found["source"], found["source_key"], found["number"]
 
 
 def decide(source: str, source_key: str, number: str, verdict: str, reason: str, by: str) -> None:
     """A person's word on any entity and enterprise, proposed or not: `same` or `different`. The newest word holds."""
-    require_reason(reason, "identity.reason")
+    require_reason(reason, Code.IDENTITY_REASON)
     if verdict not in ("same", "different"):
-        raise PermanentFailure(Problem("identity.verdict", f"{verdict!r} is neither same nor different"))
+        raise PermanentFailure(Problem(Code.IDENTITY_VERDICT, f"{verdict!r} is neither same nor different"))
     with connect("builder", autocommit=False) as connection:
         for what in ((source, source_key), ("number", number)):
             known = "select 1 from ops.identity_entity where source = %s and source_key = %s"
             if connection.execute(known, what).fetchone() is None:
-                raise PermanentFailure(Problem("identity.unknown", f"no feed has shown {what[0]} {what[1]}"))
+                raise PermanentFailure(Problem(Code.IDENTITY_UNKNOWN, f"no feed has shown {what[0]} {what[1]}"))
         connection.execute(
             "insert into ops.identity_decision (source, source_key, number, verdict, reason, decided_by)"
             " values (%s, %s, %s, %s, %s, %s)",

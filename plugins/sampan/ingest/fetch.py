@@ -21,12 +21,13 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from sampan.calendar import today
 from sampan.contracts import row_rules as rules
-from sampan.contracts.model import Contract, Request, load
-from sampan.errors import PermanentFailure, Problem, SampanError, TransientFailure
+from sampan.contracts.model import Contract, Request
+from sampan.contracts.registry import get_contract
+from sampan.database import connect
+from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.ingest import freshness
-from sampan.object_store import listed, s3_errors
+from sampan.object_store import list_objects, s3_errors
 from sampan.settings import settings
-from sampan.warehouse.schema import connect
 
 log = logging.getLogger(__name__)
 MAX_PAGES = 10_000
@@ -39,12 +40,12 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
     An API is asked as of `business_date`; where none is given, as of today, or the day at which the clock was set to stand.
     One that answers for a week or a month is not asked, with `only_owed`, once it has answered for the present one.
     """
-    contract = load(feed)
+    contract = get_contract(feed)
     if contract.source.kind == "api" and not (only_owed and business_date is None and _has_answered(contract)):
         _ask(contract, business_date or freshness.now().date())
     seen = 0
     with connect() as connection:
-        for item in listed(contract.drop_prefix):
+        for item in list_objects(contract.drop_prefix):
             if item["Key"].endswith("/"):
                 continue
             uri = f"s3://{settings().drop_bucket}/{item['Key']}"
@@ -99,7 +100,7 @@ def _ask(contract: Contract, day: date) -> None:
         body = _answered(contract, day)
     except SampanError as error:
         # The partner was asked and gave nothing: whoever asks what is late should know that it was not for want of asking.
-        problem = error.problem if isinstance(error, PermanentFailure) else Problem("api.away", str(error))
+        problem = error.problem if isinstance(error, PermanentFailure) else Problem(Code.API_AWAY, str(error))
         freshness.looked(contract.feed, problem)
         raise
     name = f"{contract.feed}_{hashlib.sha256(body).hexdigest()[:16]}.{source.extension}"
@@ -119,7 +120,7 @@ def _answered(contract: Contract, day: date) -> bytes:
             text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     except (RecursionError, jmespath.exceptions.JMESPathError) as error:
         message = f"an answer is not of the shape that the contract expects: {type(error).__name__}"
-        raise PermanentFailure(Problem("api.shape", message, source.location)) from None
+        raise PermanentFailure(Problem(Code.API_SHAPE, message, source.location)) from None
     # Half a character, which JSON can spell and no encoding holds, stays spelt: the gate quarantines its record.
     return text.encode(errors="backslashreplace")
 
@@ -183,7 +184,7 @@ def _settled(
                 continue
             left = [value for value in values if value not in refusal.named]
             if left == values:
-                problem = Problem("api.refused", f"names what was not asked for: {refusal}", _url(request, as_of))
+                problem = Problem(Code.API_REFUSED, f"names what was not asked for: {refusal}", _url(request, as_of))
                 raise PermanentFailure(problem) from refusal
             if not left:
                 return [], as_of
@@ -202,7 +203,7 @@ def _all_pages(client: httpx.Client, request: Request, parameters: dict[str, str
         answer = _answer(_get(client, request, _filled(parameters, day) | page, day))
         batch = jmespath.search(request.records, answer)
         if not isinstance(batch, list) or not all(isinstance(record, dict) for record in batch):
-            raise PermanentFailure(Problem("api.shape", f"no list of records at {request.records}", url))
+            raise PermanentFailure(Problem(Code.API_SHAPE, f"no list of records at {request.records}", url))
         if not paging:
             return batch
         digest = hashlib.sha256(json.dumps(batch, sort_keys=True).encode()).hexdigest()
@@ -213,7 +214,7 @@ def _all_pages(client: httpx.Client, request: Request, parameters: dict[str, str
         # Some APIs count the page, some the whole; a count other than the page's is of the whole and must stay.
         total = jmespath.search(request.total, answer) if request.total else None
         if total is not None and not isinstance(total, int):
-            raise PermanentFailure(Problem("api.shape", f"no number at {request.total}", url))
+            raise PermanentFailure(Problem(Code.API_SHAPE, f"no number at {request.total}", url))
         if total is not None and total != len(batch):
             totals.add(total)
         if len(totals) > 1:
@@ -223,7 +224,7 @@ def _all_pages(client: httpx.Client, request: Request, parameters: dict[str, str
         if not totals and len(batch) < int(paging["size"]):
             break
     else:
-        raise PermanentFailure(Problem("api.shape", f"more than {MAX_PAGES} pages", url))
+        raise PermanentFailure(Problem(Code.API_SHAPE, f"more than {MAX_PAGES} pages", url))
     if totals and len(records) != next(iter(totals)):
         raise TransientFailure(f"{url}: {len(records)} records came, {next(iter(totals))} were promised")
     return records
@@ -257,13 +258,13 @@ def _get(client: httpx.Client, request: Request, parameters: dict[str, str], day
         if found and failure["action"] == "transient":
             break
         if found and failure["action"] == "permanent":
-            raise PermanentFailure(Problem("api.refused", message, url))
+            raise PermanentFailure(Problem(Code.API_REFUSED, message, url))
         if found:
             named = [code.strip() for text in found for code in re.split("[,;]", text)]
             raise RefusedError(failure["action"], message, named)
     else:
         if 300 <= status < 500 and status not in (408, 425, 429):
-            raise PermanentFailure(Problem("api.refused", f"HTTP {status}: {message}", url))
+            raise PermanentFailure(Problem(Code.API_REFUSED, f"HTTP {status}: {message}", url))
     if status < 300:
         trouble = "the answer is not JSON" if _answer(response) is None else "the API answered but did not succeed"
         raise TransientFailure(f"{url}: {trouble}: {message}")

@@ -12,9 +12,9 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from sampan.calendar import HONG_KONG
-from sampan.contracts.model import load
-from sampan.errors import Problem, require_reason
-from sampan.warehouse.schema import connect
+from sampan.contracts.registry import get_contract
+from sampan.database import connect
+from sampan.errors import Code, Problem, require_reason
 
 STATES = {
     "held": "held by the gate",
@@ -83,9 +83,9 @@ def spans(rows: list[dict[str, Any]]) -> list[tuple[str, str, date, date, int]]:
 
 def close(day: date, reason: str, by: str, feed: str | None = None) -> None:
     """Nothing is due of a day (a typhoon, a partner that was shut), of one feed or of all. The last reason stays."""
-    require_reason(reason, "calendar.reason")
+    require_reason(reason, Code.CALENDAR_REASON)
     if feed is not None:
-        load(feed)
+        get_contract(feed)
     with connect() as connection:
         connection.execute(
             "insert into ops.closure (day, feed, reason, decided_by) values (%s, %s, %s, %s) on conflict (day, feed)"

@@ -18,7 +18,7 @@ from sampan import failpoints
 from sampan.contracts import line_pattern as shape
 from sampan.contracts import row_rules as rules
 from sampan.contracts.model import Column, Contract
-from sampan.errors import PermanentFailure, Problem, require_reason
+from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.ingest import ledger
 from sampan.ingest.ledger import Batch
 from sampan.ingest.load import reader_of
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
     """Gate every loaded batch of a feed, or those of one date. Returns how many passed and how many are held."""
-    return ledger.each(feed, "loaded", business_date, _gate)
+    return ledger.process_pending(feed, "loaded", business_date, _gate)
 
 
 def _gate(connection: psycopg.Connection, contract: Contract, batch: Batch) -> None:
@@ -58,7 +58,7 @@ def accept(feed: str, business_date: date, reason: str, by: str) -> int:
 
     Raises PermanentFailure when there is none, or for one whose rows were not told apart, such as one that could not be read.
     """
-    require_reason(reason, "gate.reason")
+    require_reason(reason, Code.GATE_REASON)
     accepted = 0
     with ledger.connect() as connection:
         for batch in ledger.pending(connection, feed, "held", business_date):
@@ -84,9 +84,9 @@ def accept(feed: str, business_date: date, reason: str, by: str) -> int:
     if left:
         lines = [f"batch {number}: {Problem(**problem)}" for number, problem in left]
         message = f"{accepted} accepted; there are no rows to let pass of " + "; ".join(lines)
-        raise PermanentFailure(Problem("gate.accept", message))
+        raise PermanentFailure(Problem(Code.GATE_ACCEPT, message))
     if not accepted:
-        raise PermanentFailure(Problem("gate.accept", f"no batch of {feed} of {business_date} is held"))
+        raise PermanentFailure(Problem(Code.GATE_ACCEPT, f"no batch of {feed} of {business_date} is held"))
     return accepted
 
 
@@ -186,7 +186,7 @@ def _identify(connection: psycopg.Connection, contract: Contract, batch: Batch, 
     ).fetchall()
     same = [line for lines, contents in repeated if contents == 1 for line in lines[1:]]
     contradicting = [line for lines, contents in repeated if contents > 1 for line in lines]
-    broken.update({line: ["primary_key.contradicting_rows"] for line in contradicting})
+    broken.update({line: [Code.PRIMARY_KEY_CONTRADICTING_ROWS] for line in contradicting})
     _delete(connection, batch, same + contradicting)
     _index(connection, contract, batch)
     return len(same)
@@ -222,7 +222,7 @@ def _quarantine_typed(
             kept += 1
     if kept != len(broken):
         raise PermanentFailure(
-            Problem("quarantine.incomplete", f"{len(broken)} rows broke rules but {kept} were found in the delivery")
+            Problem(Code.QUARANTINE_INCOMPLETE, f"{len(broken)} rows broke rules but {kept} were found in the delivery")
         )
 
 
@@ -318,7 +318,7 @@ def _over_budget(contract: Contract, batch: Batch, rows: int, quarantined: int) 
         return None
     share = f"{quarantined} of {rows} rows ({quarantined / rows:.1%}) broke a rule"
     message = f"{share}, more than the {contract.budget:.1%} that the contract allows; nothing is published"
-    return Problem("batch.rejection_budget", message, batch.file)
+    return Problem(Code.BATCH_REJECTION_BUDGET, message, batch.file)
 
 
 def _suite(contract: Contract) -> str:
@@ -338,4 +338,4 @@ def _batch_rules(contract: Contract, batch: Batch) -> list[expectations.Outcome]
 def _failed(batch: Batch, outcomes: list[expectations.Outcome]) -> Problem | None:
     """The reason to hold a batch, when a critical rule failed."""
     failed = [f"{outcome.rule} ({outcome.description})" for outcome in outcomes if outcome.critical]
-    return Problem("batch.rules", "; ".join(failed), batch.file) if failed else None
+    return Problem(Code.BATCH_RULES, "; ".join(failed), batch.file) if failed else None

@@ -12,11 +12,12 @@ from psycopg.types.json import Jsonb
 from sampan import failpoints
 from sampan.alerts import raise_alert
 from sampan.calendar import today
-from sampan.contracts.model import Contract, load
-from sampan.errors import PermanentFailure, Problem
-from sampan.object_store import s3_errors, split, store
+from sampan.contracts.model import Contract
+from sampan.contracts.registry import get_contract
+from sampan.database import connect
+from sampan.errors import Code, PermanentFailure, Problem
+from sampan.object_store import parse_s3_uri, put_if_absent, s3_errors
 from sampan.settings import settings
-from sampan.warehouse.schema import connect
 
 log = logging.getLogger(__name__)
 PART = 8 << 20
@@ -24,7 +25,7 @@ PART = 8 << 20
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
     """Land every delivery that waits, or those of one date. Returns how many were landed, repeated and refused."""
-    contract, done = load(feed), {"landed": 0, "repeated": 0, "refused": 0}
+    contract, done = get_contract(feed), {"landed": 0, "repeated": 0, "refused": 0}
     with connect() as connection:
         for uri, etag, day, received in _waiting(connection, feed, business_date):
             try:
@@ -56,25 +57,25 @@ def _waiting(
 def _check_date(contract: Contract, uri: str, day: date | None) -> None:
     if day is None:
         wanted = f"s3://{settings().drop_bucket}/{contract.drop_prefix}<YYYY-MM-DD>/<name>"
-        raise PermanentFailure(Problem("delivery.no_business_date", f"a delivery lies at {wanted}", uri))
+        raise PermanentFailure(Problem(Code.DELIVERY_NO_BUSINESS_DATE, f"a delivery lies at {wanted}", uri))
     if day > today():
-        raise PermanentFailure(Problem("delivery.future_date", f"business date {day} is still to come", uri))
+        raise PermanentFailure(Problem(Code.DELIVERY_FUTURE_DATE, f"business date {day} is still to come", uri))
     if day < today() - timedelta(days=contract.retention_days):
         message = f"business date {day} is past the {contract.retention_days} days that the feed is kept"
-        raise PermanentFailure(Problem("delivery.past_retention", message, uri))
+        raise PermanentFailure(Problem(Code.DELIVERY_PAST_RETENTION, message, uri))
 
 
 def _land(
     connection: psycopg.Connection, contract: Contract, uri: str, etag: str, day: date, received: datetime
 ) -> bool:
     """Copy one delivery and enter it in the ledger. Returns False when its content was known for that date."""
-    s3, (bucket, key) = settings().s3(), split(uri)
+    s3, (bucket, key) = settings().s3(), parse_s3_uri(uri)
     with s3_errors():
         try:
             body = s3.get_object(Bucket=bucket, Key=key)
         except s3.exceptions.NoSuchKey:
             raise PermanentFailure(
-                Problem("delivery.gone", "the partner took it back before it was landed", uri)
+                Problem(Code.DELIVERY_GONE, "the partner took it back before it was landed", uri)
             ) from None
         digest, size = hashlib.sha256(), 0
         for block in body["Body"].iter_chunks(PART):
@@ -87,10 +88,12 @@ def _land(
     ).fetchone()
     if deleted is not None:
         message = f"this content of {day} was deleted at the end of its retention and is not taken in again"
-        raise PermanentFailure(Problem("delivery.past_retention", message, uri))
+        raise PermanentFailure(Problem(Code.DELIVERY_PAST_RETENTION, message, uri))
     target = f"{contract.feed}/{day}/{sha}.{contract.source.extension}"
     failpoints.hit("land.before_put")
-    store(s3, target, lambda: s3.get_object(Bucket=bucket, Key=key, IfMatch=body["ETag"])["Body"], size, sha, uri)
+    put_if_absent(
+        s3, target, lambda: s3.get_object(Bucket=bucket, Key=key, IfMatch=body["ETag"])["Body"], size, sha, uri
+    )
     failpoints.hit("land.after_put")
     with connection.transaction():
         new = enter(connection, contract, day, sha, uri, f"s3://{settings().landing_bucket}/{target}", size, received)

@@ -19,9 +19,10 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from sampan.alerts import raise_alert
-from sampan.contracts.model import Contract, load
-from sampan.errors import PermanentFailure, Problem, SampanError, TransientFailure
-from sampan.warehouse.schema import connect
+from sampan.contracts.model import Contract
+from sampan.contracts.registry import get_contract
+from sampan.database import connect
+from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
 
 log = logging.getLogger(__name__)
 COLUMNS = (
@@ -120,7 +121,7 @@ def hold(connection: psycopg.Connection, batch: Batch, problem: Problem, rows: i
     log.warning("%s %s batch %s held: %s", batch.feed, batch.business_date, batch.batch_id, problem)
 
 
-def each(
+def process_pending(
     feed: str, state: str, business_date: date | None, work: Callable[[psycopg.Connection, Contract, Batch], None]
 ) -> dict[str, int]:
     """Do `work` on every pending batch of a feed. One that fails for good is held, and the next one has its turn.
@@ -128,7 +129,7 @@ def each(
     So it has after an error that nobody foresaw; the first of those is raised at the end.
     """
     done, unforeseen = {"batches": 0, "held": 0}, None
-    contract = load(feed)
+    contract = get_contract(feed)
     with connect() as connection:
         for batch in pending(connection, feed, state, business_date):
             claimed = claim(connection, batch)
@@ -169,7 +170,7 @@ def _attempt(
     except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded) as error:
         # The server's own message quotes values, which may be personal data.
         name = type(error).__name__
-        return Problem("batch.unprocessable", f"the database refuses what the delivery holds: {name}", batch.file)
+        return Problem(Code.BATCH_UNPROCESSABLE, f"the database refuses what the delivery holds: {name}", batch.file)
     except (psycopg.ProgrammingError, psycopg.IntegrityError):
         # Whoever has lost a batch may find its tables gone; what counts is that it was lost.
         if not _is_claimed(connection, batch):
@@ -198,7 +199,7 @@ def transaction(connection: psycopg.Connection) -> Iterator[None]:
 
 def tell_owner(feed: str, since: datetime) -> None:
     """Raise a PermanentFailure that names every delivery of a feed that was held or refused since a time."""
-    contract = load(feed)
+    contract = get_contract(feed)
     with connect() as connection:
         held = connection.execute(
             "select batch_id, business_date, problem from ops.batch"
@@ -215,7 +216,7 @@ def tell_owner(feed: str, since: datetime) -> None:
             return
         message = f"{len(lines)} held, for {contract.owner} <{contract.contact}>: " + "; ".join(lines)
         raise_alert(connection, "held", feed, message[:4000])
-    raise PermanentFailure(Problem("batch.held", message))
+    raise PermanentFailure(Problem(Code.BATCH_HELD, message))
 
 
 def now() -> datetime:

@@ -18,14 +18,14 @@ from sampan import failpoints
 from sampan.contracts import line_pattern as shape
 from sampan.contracts import row_rules as rules
 from sampan.contracts.model import Column, Contract, Source
-from sampan.contracts.model import load as contract_of
-from sampan.errors import PermanentFailure, Problem
+from sampan.contracts.registry import get_contract
+from sampan.database import column_ddl, connect
+from sampan.errors import Code, PermanentFailure, Problem
 from sampan.ingest import ledger
 from sampan.ingest.ledger import Batch
-from sampan.object_store import opener
+from sampan.object_store import open_verified
 from sampan.reading.personal_data import pseudonymiser
 from sampan.reading.reader import Reader, Unusual, csv_blocks
-from sampan.warehouse import schema as warehouse
 
 log = logging.getLogger(__name__)
 # Column of a replay that names the row in quarantine which each of its rows stands for.
@@ -37,7 +37,7 @@ COPY_OPTIONS = sql.SQL("format csv, freeze, force_null ({})")
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
     """Load every landed batch of a feed, or those of one date. Returns how many were loaded and held."""
-    return ledger.each(feed, "landed", business_date, _load)
+    return ledger.process_pending(feed, "landed", business_date, _load)
 
 
 def again(feed: str, business_date: date | None = None, only: Collection[int] | None = None) -> int:
@@ -47,8 +47,8 @@ def again(feed: str, business_date: date | None = None, only: Collection[int] | 
     Their rows in quarantine are judged anew with them. A batch of which a person has decided a row stays as it is.
     """
     taken = 0
-    contract = contract_of(feed)
-    with warehouse.connect() as connection:
+    contract = get_contract(feed)
+    with connect() as connection:
         for batch in ledger.pending(connection, feed, "held", business_date):
             if only is not None and batch.batch_id not in only:
                 continue
@@ -83,7 +83,7 @@ def reader_of(contract: Contract, batch: Batch) -> Reader:
     if batch.origin == "replay":
         columns = (REPLAYED, *(replace(column, source_name=column.name) for column in contract.stored))
         contract = replace(contract, columns=columns, source=Source("s3", batch.landing_uri, "csv"))
-    return Reader(contract, opener(batch.landing_uri), batch.business_date, batch.file, pseudonymiser())
+    return Reader(contract, open_verified(batch.landing_uri), batch.business_date, batch.file, pseudonymiser())
 
 
 def _load(connection: psycopg.Connection, contract: Contract, batch: Batch) -> None:
@@ -111,7 +111,7 @@ def _finish(
     connection: psycopg.Connection, contract: Contract, batch: Batch, rows: int, shape: str | None = None
 ) -> None:
     if not rows and contract.calendar.empty == "hold":
-        raise PermanentFailure(Problem("delivery.no_rows", "the delivery holds no record", batch.file))
+        raise PermanentFailure(Problem(Code.DELIVERY_NO_ROWS, "the delivery holds no record", batch.file))
     ledger.write(connection, batch, state="loaded", rows_in=rows, shape=shape, loaded_at=ledger.now())
     failpoints.hit("load.before_commit")
 
@@ -126,7 +126,7 @@ def _note_drift(connection: psycopg.Connection, contract: Contract, batch: Batch
     for column in reader.layout.added:
         connection.execute(
             sql.SQL("alter table raw.{} add column if not exists {}").format(
-                sql.Identifier(contract.feed), warehouse.column_ddl([column])
+                sql.Identifier(contract.feed), column_ddl([column])
             )
         )
 

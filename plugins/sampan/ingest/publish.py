@@ -12,10 +12,10 @@ from psycopg import sql
 
 from sampan import consent, failpoints
 from sampan.contracts.model import Contract
-from sampan.errors import Problem
+from sampan.database import connect
+from sampan.errors import Code, Problem
 from sampan.ingest import ledger
 from sampan.ingest.ledger import Batch
-from sampan.warehouse.schema import connect
 
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
@@ -26,7 +26,7 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
         nonlocal rows
         rows += _publish(connection, contract, batch)
 
-    return ledger.each(feed, "gated", business_date, publish) | {"rows": rows}
+    return ledger.process_pending(feed, "gated", business_date, publish) | {"rows": rows}
 
 
 def is_published_since(feed: str, since: datetime) -> bool:
@@ -74,7 +74,7 @@ def _is_wanted(connection: psycopg.Connection, batch: Batch) -> bool:
     )
     ledger.write(connection, batch, row_rules_at=None)
     message = f"of {batch.rows_in} rows {still} are still open: the others were discarded or published meanwhile"
-    ledger.hold(connection, batch, Problem("replay.decided", message, batch.file), rows=batch.rows_in)
+    ledger.hold(connection, batch, Problem(Code.REPLAY_DECIDED, message, batch.file), rows=batch.rows_in)
     return False
 
 

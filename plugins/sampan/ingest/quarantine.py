@@ -20,13 +20,13 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from sampan import object_store as objects
+from sampan import object_store
 from sampan.contracts.model import Contract
-from sampan.contracts.model import load as load_contract
-from sampan.errors import PermanentFailure, Problem, require_reason
+from sampan.contracts.registry import get_contract
+from sampan.database import connect
+from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.ingest import gate, land, load, publish
 from sampan.settings import settings
-from sampan.warehouse.schema import connect
 
 log = logging.getLogger(__name__)
 ID = load.REPLAYED.name
@@ -71,7 +71,7 @@ def entries(
     limit: int = LIMIT,
 ) -> list[Entry]:
     """Quarantined rows of a feed in order of delivery and line: those with `ids`, or else at most `limit` of them."""
-    load_contract(feed)
+    get_contract(feed)
     wanted = list(ids)
     with connect() as connection, connection.cursor(row_factory=class_row(Entry)) as cursor:
         return cursor.execute(
@@ -124,7 +124,7 @@ def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) ->
     rows sent, rows published, rows quarantined again. Raises PermanentFailure when another replay has one of the rows
     and is not finished (the same replay again finishes it), and when the replay is held.
     """
-    contract, wanted = load_contract(feed), list(ids)
+    contract, wanted = get_contract(feed), list(ids)
     if corrected is None:
         chosen = entries(feed, wanted)
         if not wanted and len(chosen) == LIMIT:
@@ -133,7 +133,9 @@ def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) ->
     else:
         rows = _corrected(contract, corrected, set(wanted))
     if not rows:
-        raise PermanentFailure(Problem("quarantine.nothing_to_replay", f"no open row of {feed} that can be replayed"))
+        raise PermanentFailure(
+            Problem(Code.QUARANTINE_NOTHING_TO_REPLAY, f"no open row of {feed} that can be replayed")
+        )
     by_batch: dict[int, list[tuple[Entry, dict[str, str | None] | None]]] = defaultdict(list)
     for entry, fields in rows:
         by_batch[entry.batch_id].append((entry, fields))
@@ -155,8 +157,8 @@ def discard(feed: str, ids: Iterable[int], reason: str, by: str) -> int:
     """Give up open rows for good, with a reason. Returns how many."""
     wanted = list(ids)
     if not wanted:
-        raise PermanentFailure(Problem("quarantine.discard", "name the rows"))
-    require_reason(reason, "quarantine.reason")
+        raise PermanentFailure(Problem(Code.QUARANTINE_DISCARD, "name the rows"))
+    require_reason(reason, Code.QUARANTINE_REASON)
     with connect() as connection:
         return connection.execute(
             "update quarantine.record set state = 'discarded', reason = %s, decided_by = %s, decided_at = clock_timestamp()"
@@ -173,21 +175,21 @@ def _corrected(contract: Contract, path: Path, ids: set[int]) -> list[tuple[Entr
             unknown = {name for name in names - {c.name for c in contract.stored} if not name.startswith("x_")}
             if ID not in (reader.fieldnames or ()) or unknown:
                 message = f"needs the columns {ID} and the contract's; unknown: {', '.join(sorted(unknown)) or 'none'}"
-                raise PermanentFailure(Problem("quarantine.columns", message, str(path), 1))
+                raise PermanentFailure(Problem(Code.QUARANTINE_COLUMNS, message, str(path), 1))
             given = [(number, row) for number, row in enumerate(reader, 2)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PermanentFailure(Problem("quarantine.unreadable", str(error), str(path))) from error
+        raise PermanentFailure(Problem(Code.QUARANTINE_UNREADABLE, str(error), str(path))) from error
     wanted: dict[int, dict[str, str | None]] = {}
     for number, row in given:
         if not re.fullmatch(r"[0-9]{1,18}", row[ID] or ""):
-            raise PermanentFailure(Problem("quarantine.id", f"{row[ID]!r} is no id", str(path), number, ID))
+            raise PermanentFailure(Problem(Code.QUARANTINE_ID, f"{row[ID]!r} is no id", str(path), number, ID))
         if int(row[ID]) in wanted:
-            raise PermanentFailure(Problem("quarantine.id", f"{row[ID]} stands twice", str(path), number, ID))
+            raise PermanentFailure(Problem(Code.QUARANTINE_ID, f"{row[ID]} stands twice", str(path), number, ID))
         wanted[int(row[ID])] = {name: row.get(name) or None for name in names}
     found = {entry.quarantine_id: entry for entry in entries(contract.feed, wanted)} if wanted else {}
     missing = sorted(wanted.keys() - found.keys())
     if missing:
-        raise PermanentFailure(Problem("quarantine.id", f"not open in {contract.feed}: {missing}", str(path)))
+        raise PermanentFailure(Problem(Code.QUARANTINE_ID, f"not open in {contract.feed}: {missing}", str(path)))
     return [(found[key], (found[key].fields or {}) | fields) for key, fields in wanted.items() if not ids or key in ids]
 
 
@@ -237,7 +239,7 @@ def _refuse_under_way(connection: psycopg.Connection, contract: Contract, replay
     ).fetchone()
     if found is not None:
         message = f"row {found[0]} is in batch {found[1]}, a replay on its way: run the ingest of {contract.feed} first"
-        raise PermanentFailure(Problem("quarantine.under_way", message))
+        raise PermanentFailure(Problem(Code.QUARANTINE_UNDER_WAY, message))
 
 
 def _land(connection: psycopg.Connection, contract: Contract, replay: Replay) -> int:
@@ -246,7 +248,7 @@ def _land(connection: psycopg.Connection, contract: Contract, replay: Replay) ->
     key = f"{contract.feed}/{day}/{sha}.csv"
     uri = f"s3://{settings().landing_bucket}/{key}"
     source = f"quarantine://{contract.feed}/{replay.batch_id}"
-    objects.store(settings().s3(), key, lambda: io.BytesIO(replay.body), size, sha, source)
+    object_store.put_if_absent(settings().s3(), key, lambda: io.BytesIO(replay.body), size, sha, source)
     # It stands where the delivery stands whose rows it brings back, before what was delivered since.
     ((received,),) = connection.execute(
         "select received_at from ops.batch where batch_id = %s", [replay.batch_id]
@@ -278,7 +280,7 @@ def _refuse_held(batches: list[int]) -> None:
         ).fetchall()
     if held:
         message = "; ".join(f"the replay is held as batch {number}: {why}" for number, why in held)
-        raise PermanentFailure(Problem("quarantine.held", message))
+        raise PermanentFailure(Problem(Code.QUARANTINE_HELD, message))
 
 
 def _outcome(batches: list[int]) -> dict[str, int]:

@@ -15,12 +15,12 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from sampan.calendar import HONG_KONG
-from sampan.errors import PermanentFailure, Problem
+from sampan.database import advisory_lock, connect, drop_relations
+from sampan.errors import Code, PermanentFailure, Problem
 from sampan.marts import build, outcomes, release
 from sampan.marts import suppression as disclosure
 from sampan.quality import expectations
 from sampan.settings import settings
-from sampan.warehouse.schema import alone, connect, drop_relations
 
 Connection = psycopg.Connection[Any]
 # By what a batch counts as known: that the platform had published it, or that it is of a business date until then.
@@ -48,7 +48,7 @@ def run(known_on: date | datetime, basis: str = "published") -> dict[str, Any]:
     left behind then.
     """
     if basis not in BASES:
-        raise PermanentFailure(Problem("as_known.basis", f"no basis {basis!r}; bases: {', '.join(BASES)}"))
+        raise PermanentFailure(Problem(Code.AS_KNOWN_BASIS, f"no basis {basis!r}; bases: {', '.join(BASES)}"))
     schema = schema_of(known_on, basis)
     with connect("builder") as connection, _alone(connection, schema):
         _forget(connection, schema)
@@ -66,7 +66,7 @@ def run(known_on: date | datetime, basis: str = "published") -> dict[str, Any]:
 
 def _alone(connection: Connection, schema: str) -> AbstractContextManager[None]:
     """The right to make or drop one schema."""
-    return alone(connection, f"sampan.as_known.{schema}", f"{schema} is being made by another process")
+    return advisory_lock(connection, f"sampan.as_known.{schema}", f"{schema} is being made by another process")
 
 
 def _begin(connection: Connection, known_on: date | datetime, basis: str, schema: str) -> tuple[int, int, int]:
@@ -88,7 +88,7 @@ def _begin(connection: Connection, known_on: date | datetime, basis: str, schema
     ).fetchone()
     as_of_date, batches, deleted = found  # type: ignore[misc]
     if not batches:
-        raise PermanentFailure(Problem("as_known.nothing", f"no batch that is there was {basis} by {known_on}"))
+        raise PermanentFailure(Problem(Code.AS_KNOWN_NOTHING, f"no batch that is there was {basis} by {known_on}"))
     build_no = connection.execute(
         "insert into ops.build (state, as_of_date, judged_at) values ('as_known', %s, least(%s, ops.now()))"
         " returning build_no",
@@ -128,7 +128,7 @@ def _gate(schema: str) -> None:
         if item.critical
     ]
     if critical:
-        raise PermanentFailure(Problem("as_known.gate", f"{schema} breaks {', '.join(critical)}"))
+        raise PermanentFailure(Problem(Code.AS_KNOWN_GATE, f"{schema} breaks {', '.join(critical)}"))
 
 
 def _show(connection: Connection, build_no: int, schema: str) -> dict[str, int]:
@@ -140,7 +140,7 @@ def _show(connection: Connection, build_no: int, schema: str) -> dict[str, int]:
         marts = release.relations(connection, schema)
         _drop_working(connection, schema)
         if release.relations(connection, schema) != marts:
-            raise PermanentFailure(Problem("as_known.views", "a mart is a view on what marts are made from"))
+            raise PermanentFailure(Problem(Code.AS_KNOWN_VIEWS, "a mart is a view on what marts are made from"))
         rows = {
             mart: connection.execute(
                 sql.SQL("select count(*) from {}").format(sql.Identifier(schema, mart))
@@ -168,7 +168,7 @@ def _drop_schemas(connection: Connection, build_no: int, schema: str) -> None:
             connection.execute("update ops.as_known set dropped_at = clock_timestamp() where build_no = %s", [build_no])
     except psycopg.errors.DependentObjectsStillExist as error:
         message = f"something stands on {schema}: {error.diag.message_primary}"
-        raise PermanentFailure(Problem("as_known.in_use", message)) from error
+        raise PermanentFailure(Problem(Code.AS_KNOWN_IN_USE, message)) from error
 
 
 def _drop_working(connection: Connection, schema: str) -> None:
@@ -195,7 +195,7 @@ def drop(schema: str) -> None:
     with connect("builder") as connection, _alone(connection, schema):
         if not _forget(connection, schema):
             there = ", ".join(item["schema"] for item in kept()) or "none"
-            raise PermanentFailure(Problem("as_known.unknown", f"there is no {schema}; there are: {there}"))
+            raise PermanentFailure(Problem(Code.AS_KNOWN_UNKNOWN, f"there is no {schema}; there are: {there}"))
 
 
 def kept() -> list[dict[str, Any]]:

@@ -23,12 +23,12 @@ from psycopg.pq import Conninfo
 from psycopg.types.json import Jsonb
 
 from sampan import consent, failpoints
-from sampan.errors import PermanentFailure, Problem, TransientFailure
+from sampan.database import advisory_lock, connect, drop_relations
+from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.identity import resolve as identity
 from sampan.marts import outcomes
 from sampan.marts import suppression as disclosure
 from sampan.settings import HOME, settings
-from sampan.warehouse.schema import alone, connect, drop_relations
 
 PROJECT = HOME / "dbt_project"
 MARTS = "marts"
@@ -90,8 +90,8 @@ def lock(step: str | None = None) -> Iterator[psycopg.Connection[Any]]:
     beside = step is not None and _alongside(step)
     with (
         connect("builder") as connection,
-        alone(connection, "sampan.build", complaint, shared=beside),
-        alone(connection, f"sampan.build.{step}", complaint) if beside else nullcontext(),
+        advisory_lock(connection, "sampan.build", complaint, shared=beside),
+        advisory_lock(connection, f"sampan.build.{step}", complaint) if beside else nullcontext(),
     ):
         yield connection
 
@@ -205,7 +205,7 @@ def run(step: str | None = None, *, force: bool = False, full_refresh: bool = Fa
     left alone. Raises PermanentFailure when a model or a test fails, TransientFailure when the database is away.
     """
     if step is not None and step not in steps():
-        raise PermanentFailure(Problem("build.unknown_step", f"no step {step!r}; steps: {', '.join(steps())}"))
+        raise PermanentFailure(Problem(Code.BUILD_UNKNOWN_STEP, f"no step {step!r}; steps: {', '.join(steps())}"))
     first, session = steps()[0], Session()
     total = {"build_no": 0, "batches": 0, "nodes": 0}
     for name in [step] if step else steps():
@@ -229,7 +229,7 @@ def _step(connection: psycopg.Connection[Any], build: Build, step: str, session:
     missing = [name for name in before if name not in beside and states.get(name) != "done"]
     if missing:
         raise PermanentFailure(
-            Problem("build.order", f"step {step} of build {build.build_no} comes after {', '.join(missing)}")
+            Problem(Code.BUILD_ORDER, f"step {step} of build {build.build_no} comes after {', '.join(missing)}")
         )
     token = connection.execute(
         "insert into ops.build_step (build_no, step) values (%s, %s) on conflict (build_no, step) do update set"
@@ -289,7 +289,7 @@ def check(build: Build, step: str, results: list[dict[str, Any]], error: str) ->
     message = f"step {step} of build {build.build_no} failed: {what}"
     if any(sign in text for text in texts for sign in AWAY):
         raise TransientFailure(message)
-    raise PermanentFailure(Problem("build.failed", message[:2000]))
+    raise PermanentFailure(Problem(Code.BUILD_FAILED, message[:2000]))
 
 
 def _safe(message: str | None) -> str | None:

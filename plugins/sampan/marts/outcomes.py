@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from sampan import failpoints
-from sampan.warehouse.schema import connect
+from sampan.database import connect
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,11 +16,11 @@ from psycopg.types.json import Jsonb
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from sampan import failpoints
-from sampan.errors import PermanentFailure, Problem, TransientFailure
+from sampan.database import connect, drop_relations
+from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.marts import build
 from sampan.quality import expectations
 from sampan.settings import settings
-from sampan.warehouse.schema import connect, drop_relations
 
 KEEP = 5
 READER = "bi_reader"
@@ -59,7 +59,7 @@ def gate() -> dict[str, int]:
         unchecked, unknown = sorted(set(built) - set(rules)), sorted(set(rules) - set(built))
         if unchecked or unknown:
             what = [f"no expectations for {name}" for name in unchecked] + [f"{name} was not built" for name in unknown]
-            raise PermanentFailure(Problem("release.expectations", "; ".join(what), str(expectations.MARTS)))
+            raise PermanentFailure(Problem(Code.RELEASE_EXPECTATIONS, "; ".join(what), str(expectations.MARTS)))
         outcomes = {
             mart: expectations.validate(mart, rules[mart], "build", mart, settings().dsn("builder"))
             for mart in sorted(rules)
@@ -70,7 +70,7 @@ def gate() -> dict[str, int]:
         failpoints.hit("release.after_gate")
         critical = [f"{mart}: {item.rule}" for mart, found in outcomes.items() for item in found if item.critical]
         if critical:
-            problem = Problem("release.gate", f"build {waiting.build_no} is not released: {', '.join(critical)}")
+            problem = Problem(Code.RELEASE_GATE, f"build {waiting.build_no} is not released: {', '.join(critical)}")
             build.fail(connection, waiting.build_no, problem)
             raise PermanentFailure(problem)
         broken = sum(not item.success for found in outcomes.values() for item in found)
@@ -81,7 +81,7 @@ def _built(connection: Connection) -> build.Build | None:
     """The build that is complete; None when none is under way. One that is half done is refused."""
     found = build.current(connection)
     if found is not None and found.state != "built":
-        raise PermanentFailure(Problem("release.not_built", f"build {found.build_no} is not complete"))
+        raise PermanentFailure(Problem(Code.RELEASE_NOT_BUILT, f"build {found.build_no} is not complete"))
     return found
 
 
@@ -121,7 +121,7 @@ def rollback(release_no: int | None = None) -> dict[str, int]:
         if wanted is None or wanted not in kept:
             what = f"release {wanted}" if wanted is not None else "an earlier release"
             message = f"{what} is not kept; kept: {', '.join(map(str, kept)) or 'none'}"
-            raise PermanentFailure(Problem("release.unknown", message))
+            raise PermanentFailure(Problem(Code.RELEASE_UNKNOWN, message))
         if wanted != live:
             _settle(lambda: _show(connection, wanted, "rollback"))
             _drop_views(connection)
@@ -136,7 +136,7 @@ def _require_gate(connection: Connection, build_no: int) -> None:
     ).fetchone()
     checked, critical, stale = row  # type: ignore[misc]
     if not checked or critical or stale:
-        raise PermanentFailure(Problem("release.gate", f"build {build_no} has not passed its gate"))
+        raise PermanentFailure(Problem(Code.RELEASE_GATE, f"build {build_no} has not passed its gate"))
 
 
 @retry(
@@ -254,7 +254,9 @@ def grant(connection: Connection, schema: str, tables: str) -> None:
     ).fetchall()
     if wrong:
         names = ", ".join(f"{schema}.{row[0]}" for row in wrong)
-        raise PermanentFailure(Problem("release.grants", f"{READER} has not the rights that it should have on {names}"))
+        raise PermanentFailure(
+            Problem(Code.RELEASE_GRANTS, f"{READER} has not the rights that it should have on {names}")
+        )
 
 
 def under_row_security(connection: Connection, schema: str) -> dict[str, list[str]]:
@@ -269,7 +271,7 @@ def under_row_security(connection: Connection, schema: str) -> dict[str, list[st
     open_ones = [mart for mart, forced, _ in rows if not forced]
     if open_ones:
         message = f"row-level security is not forced on {', '.join(open_ones)}"
-        raise PermanentFailure(Problem("release.row_security", message))
+        raise PermanentFailure(Problem(Code.RELEASE_ROW_SECURITY, message))
     return {mart: roles for mart, _, roles in rows}
 
 
@@ -358,7 +360,7 @@ def show(release_no: int) -> dict[str, Any]:
             [release_no],
         ).fetchone()
         if row is None:
-            raise PermanentFailure(Problem("release.unknown", f"there is no release {release_no}"))
+            raise PermanentFailure(Problem(Code.RELEASE_UNKNOWN, f"there is no release {release_no}"))
         batches = connection.execute(
             "select feed, count(*) from ops.build_batch join ops.batch using (batch_id) where build_no = %s"
             " group by feed order by feed",

@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from sampan.errors import PermanentFailure, Problem
+from sampan.errors import Code, PermanentFailure, Problem
 
 TOTAL = "*"
 # A sum tells more than a cell: it is left out only when no cell can take its place.
@@ -72,7 +72,7 @@ def suppressed(cells: Mapping[Key, Cell], rule: Rule) -> dict[Key, str]:
         by = rule.protection(cells[key])
         path = _way(cells, network, found, key, by) or _way(cells, network, found, key, by, single=True)
         if path is None:
-            raise PermanentFailure(Problem("disclosure.unprotected", f"cell {key} is no part of its table's sums"))
+            raise PermanentFailure(Problem(Code.DISCLOSURE_UNPROTECTED, f"cell {key} is no part of its table's sums"))
         for other in path:
             found.setdefault(other, "secondary")
     return found

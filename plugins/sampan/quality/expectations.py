@@ -21,9 +21,9 @@ from psycopg import Connection, OperationalError
 from psycopg.types.json import Jsonb
 
 from sampan.contracts.model import SEVERITIES, Rule
-from sampan.errors import PermanentFailure, Problem, TransientFailure
+from sampan.database import connect
+from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.settings import HOME
-from sampan.warehouse.schema import connect
 
 MARTS = HOME / "expectations" / "marts"
 # In the folder of a site, which the next one may take the place of.
@@ -174,7 +174,7 @@ def _evaluate(
             made = get_expectation_impl(str(rule.expectation))(**filled[rule.name], meta={"rule": rule.name})
         except Exception as error:
             raise PermanentFailure(
-                Problem("gate.expectation", f"{suite}, {rule.name}: {str(error).splitlines()[0]}")
+                Problem(Code.GATE_EXPECTATION, f"{suite}, {rule.name}: {str(error).splitlines()[0]}")
             ) from error
         expectations.append(made)
     verdict = batch.validate(ExpectationSuite(name=suite, expectations=expectations), result_format=form)
@@ -219,7 +219,7 @@ def _failure(dsn: str, schema: str, table: str, what: str) -> Exception:
     # A server that was away may be back by the time it is asked.
     if re.search(PASSING, what):
         return TransientFailure(f"the warehouse went away while {schema}.{table} was checked ({what})")
-    return PermanentFailure(Problem("gate.cannot_evaluate", f"{schema}.{table} could not be checked ({what})"))
+    return PermanentFailure(Problem(Code.GATE_CANNOT_EVALUATE, f"{schema}.{table} could not be checked ({what})"))
 
 
 def _number(value: Any) -> dict[str, float] | None:
@@ -259,7 +259,7 @@ def mart_rules(folder: Path = MARTS) -> dict[str, tuple[Rule, ...]]:
     for path in sorted(folder.glob("*.yaml")):
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         if document.get("mart") != path.stem:
-            raise PermanentFailure(Problem("expectations.mart", f"mart is not {path.stem!r}", str(path), 1))
+            raise PermanentFailure(Problem(Code.EXPECTATIONS_MART, f"mart is not {path.stem!r}", str(path), 1))
         rules[path.stem] = tuple(_mart_rule(item, path) for item in document["quality"])
     return rules
 
@@ -275,10 +275,10 @@ def _mart_rule(item: Mapping[str, Any], path: Path) -> Rule:
         )
     except KeyError as error:
         message = f"{item.get('name')}: {error} is missing"
-        raise PermanentFailure(Problem("expectations.rule", message, str(path))) from error
+        raise PermanentFailure(Problem(Code.EXPECTATIONS_RULE, message, str(path))) from error
     if rule.severity not in SEVERITIES:
         message = f"{rule.name}: severity is one of {', '.join(SEVERITIES)}"
-        raise PermanentFailure(Problem("expectations.rule", message, str(path)))
+        raise PermanentFailure(Problem(Code.EXPECTATIONS_RULE, message, str(path)))
     return rule
 
 
@@ -291,7 +291,7 @@ def data_docs(path: Path, keep: int = 20) -> Path:
     try:
         if path.exists() and not (path / SITE_MARK).exists() and (not path.is_dir() or any(path.iterdir())):
             message = "is there already and no pages that were written before: name a new or an empty folder"
-            raise PermanentFailure(Problem("data_docs.folder", message, str(path)))
+            raise PermanentFailure(Problem(Code.DATA_DOCS_FOLDER, message, str(path)))
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             fresh = Path(scratch) / "new"
@@ -302,7 +302,7 @@ def data_docs(path: Path, keep: int = 20) -> Path:
                 path.rename(Path(scratch) / "old")
             fresh.rename(path)
     except OSError as error:
-        raise PermanentFailure(Problem("data_docs.folder", error.strerror or str(error), str(path))) from error
+        raise PermanentFailure(Problem(Code.DATA_DOCS_FOLDER, error.strerror or str(error), str(path))) from error
     return path / "index.html"
 
 

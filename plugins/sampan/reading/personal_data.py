@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sampan.contracts.model import Column
+from sampan.contracts.values import PSEUDONYM
 from sampan.settings import settings
 
 _BODY = r"[A-Za-z]{1,2}[ -]?[0-9]{6}[ -]?"
@@ -34,7 +35,6 @@ CARELESS = re.compile(
     rf"(?<![A-Za-z0-9])(?:[A-Za-z]{{1,2}}(?:{_GAP}[0-9]){{5,8}}(?:{_GAP}[Aa](?![A-Za-z0-9]))?(?!{_GAP}[0-9])(?![A-Za-z0-9])"
     rf"|[0-9]{{6}}[ -]?\([0-9Aa]\))"
 )
-PSEUDONYM = re.compile(r"(invalid_)?p[0-9]+_[0-9a-f]{64}")
 # Chinese text has letters, digits, brackets and blanks of its own, of full width; each stands for one of ASCII.
 WIDTHS = {0xFF01 + code: 0x21 + code for code in range(94)} | {0x3000: 0x20, 0xA0: 0x20}
 # Companies without a business registration carry these prefixes before digits (Unique Business Identifier).

@@ -27,7 +27,8 @@ from xml.parsers import expat
 
 from sampan.contracts import line_pattern as shape
 from sampan.contracts.model import Column, Contract
-from sampan.errors import PermanentFailure, Problem, SampanError, TransientFailure
+from sampan.contracts.values import DATE_WORDS, DAY
+from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.reading.personal_data import Pseudonymiser, hkid_is_valid
 
 log = logging.getLogger(__name__)
@@ -58,11 +59,6 @@ SUSPECT = (
 )
 # Lines whose quotes stand as RFC 4180 has them: only those mean the same to COPY and to Python.
 PLAIN_LINES = rb'(?:(?:[^",\r\n]*|"(?:[^"\n]|"")*")(?:,(?:[^",\r\n]*|"(?:[^"\n]|"")*"))*\r?\n)*'
-DATE_WORDS = r"(?i)(now|today|tomorrow|yesterday|epoch|infinity|allballs)"
-# What a date may look like, for Python and PostgreSQL alike: PostgreSQL drops a time and its offset, which may be of the day
-# before in Hong Kong. Midnight without an offset is how typed files write a date.
-_MONTH = r"(?:[0-9]{1,4}[-/., ]+[A-Za-z]{3,9}|[A-Za-z]{3,9}[-/., ]+[0-9]{1,4})[-/., ]+[0-9]{1,4}"
-DAY = rf"[ \t]*(?:[Jj]?[0-9]+(?:[-/.][0-9]+){{0,2}}|{_MONTH})(?:[T ]00:00(?::00(?:[.]0+)?)?)?[ \t]*"
 MAX_DATE = 100
 ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})")
 # Halves of characters, which JSON can spell and no encoding can hold.
@@ -131,8 +127,10 @@ class Reader:
 
     # --- bytes ---
 
-    def _problem(self, rule: str, message: str, line: int | None = None, column: str | None = None) -> PermanentFailure:
-        return PermanentFailure(Problem(f"delivery.{rule}", message, self.file, line, column))
+    def _problem(
+        self, rule: Code, message: str, line: int | None = None, column: str | None = None
+    ) -> PermanentFailure:
+        return PermanentFailure(Problem(rule, message, self.file, line, column))
 
     def _bytes(self) -> Iterator[bytes]:
         """Decompressed blocks. Raises PermanentFailure for a truncated, corrupt or monstrous delivery."""
@@ -150,12 +148,16 @@ class Reader:
             for block in unpack(chunks):
                 given += len(block)
                 if given > self.source.max_bytes or (given > BOMB_BYTES and given > BOMB_RATIO * taken):
-                    raise self._problem("too_large", f"unpacks to more than {given:,} bytes from {taken:,}: refused")
+                    raise self._problem(
+                        Code.DELIVERY_TOO_LARGE, f"unpacks to more than {given:,} bytes from {taken:,}: refused"
+                    )
                 yield block
         except EOFError:
-            raise self._problem("truncated", f"the {self.source.compression} stream ends too early") from None
+            raise self._problem(
+                Code.DELIVERY_TRUNCATED, f"the {self.source.compression} stream ends too early"
+            ) from None
         except (zlib.error, OSError, ValueError) as error:
-            raise self._problem("corrupt", f"not readable as {self.source.compression}: {error}") from None
+            raise self._problem(Code.DELIVERY_CORRUPT, f"not readable as {self.source.compression}: {error}") from None
         finally:
             raw.close()
 
@@ -176,7 +178,7 @@ class Reader:
         except (SampanError, Unusual):
             raise
         except MemoryError:
-            raise self._problem("too_large", "does not fit into memory") from None
+            raise self._problem(Code.DELIVERY_TOO_LARGE, "does not fit into memory") from None
         except Exception as error:  # noqa: BLE001
             trace = error.__traceback__
             while trace and trace.tb_next:
@@ -186,7 +188,7 @@ class Reader:
                 log.warning("%s: %s in %s, line %s", self.file, type(error).__name__, place.co_name, trace.tb_lineno)
             kinds = dict.fromkeys([self.source.compression, self.source.format])
             written = " and ".join(kind for kind in kinds if kind != "none")
-            raise self._problem("corrupt", f"not readable as {written}: {type(error).__name__}") from None
+            raise self._problem(Code.DELIVERY_CORRUPT, f"not readable as {written}: {type(error).__name__}") from None
 
     def _raw_lines(self) -> Iterator[bytes]:
         """Physical lines without their line end, a byte order mark removed; a monstrous line is refused."""
@@ -197,7 +199,7 @@ class Reader:
             lines = (tail + block).split(b"\n")
             tail = lines.pop()
             if len(tail) > MAX_RECORD_BYTES:
-                raise self._problem("record_too_long", f"a line of more than {MAX_RECORD_BYTES:,} bytes")
+                raise self._problem(Code.DELIVERY_RECORD_TOO_LONG, f"a line of more than {MAX_RECORD_BYTES:,} bytes")
             yield from lines
         if tail:
             yield tail
@@ -208,9 +210,9 @@ class Reader:
         try:
             text = line.decode(encoding)
         except UnicodeDecodeError:
-            text, broken = line.decode(encoding, "backslashreplace"), ["record.encoding"]
+            text, broken = line.decode(encoding, "backslashreplace"), [Code.RECORD_ENCODING]
         if "\0" in text:
-            text, broken = text.replace("\0", "\u2400"), [*broken, "record.nul"]
+            text, broken = text.replace("\0", "\u2400"), [*broken, Code.RECORD_NUL]
         return text.removesuffix("\r"), broken
 
     # --- layout ---
@@ -237,13 +239,17 @@ class Reader:
                 known.setdefault(alias.source_name, contract.column(alias.column))
         if not any(heading in known for heading in headings):
             expected = ", ".join(column.source_name for column in contract.columns[:4])
-            raise self._problem("header_unrecognised", f"no heading of this feed ({expected}, ...) found", header_line)
+            raise self._problem(
+                Code.DELIVERY_HEADER_UNRECOGNISED, f"no heading of this feed ({expected}, ...) found", header_line
+            )
         columns: list[Column | None] = []
         drift: list[tuple[str, str, str]] = []
         for heading in headings:
             column = known.get(heading)
             if headings.count(heading) > 1 or (column is not None and column in columns):
-                raise self._problem("header_repeated", f"heading {self._heading(heading)} stands twice", header_line)
+                raise self._problem(
+                    Code.DELIVERY_HEADER_REPEATED, f"heading {self._heading(heading)} stands twice", header_line
+                )
             if column is None:
                 column = self._unknown(heading, header_line, drift)
             elif column.source_name != heading:
@@ -253,7 +259,7 @@ class Reader:
         for column in missing:
             if column.required:
                 message = f"required column {column.source_name!r} is missing"
-                raise self._problem("header_missing_column", message, header_line, column.name)
+                raise self._problem(Code.DELIVERY_HEADER_MISSING_COLUMN, message, header_line, column.name)
             drift.append(("missing", column.name, "null in every row"))
         layout = Layout([None if c is None or c.personal == "drop" else c for c in columns], first_line, drift)
         hidden = next((column for column in missing if column.wholly_personal), None)
@@ -262,7 +268,7 @@ class Reader:
                 f"{hidden.source_name!r}, which holds personal data, is missing, and the contract does not know"
                 f" {self._heading(layout.added[0].source_name)}: it may be the same under another name, so nothing is stored"
             )
-            raise self._problem("header_personal_data", message, header_line, hidden.name)
+            raise self._problem(Code.DELIVERY_HEADER_PERSONAL_DATA, message, header_line, hidden.name)
         return layout
 
     def _heading(self, heading: str) -> str:
@@ -272,9 +278,11 @@ class Reader:
     def _unknown(self, heading: str, line: int | None, drift: list[tuple[str, str, str]]) -> Column | None:
         if self.contract.drift == "fail":
             message = f"column {self._heading(heading)} is not in the contract, whose drift policy is fail"
-            raise self._problem("header_unknown_column", message, line)
+            raise self._problem(Code.DELIVERY_HEADER_UNKNOWN_COLUMN, message, line)
         if len(drift) >= MAX_UNKNOWN:
-            raise self._problem("header_unrecognised", f"more than {MAX_UNKNOWN} columns are not in the contract", line)
+            raise self._problem(
+                Code.DELIVERY_HEADER_UNRECOGNISED, f"more than {MAX_UNKNOWN} columns are not in the contract", line
+            )
         shown = self.private.clean_text(heading)
         name = "".join(c if c.isascii() and c.isalnum() else "_" for c in shown.lower()).strip("_")[:40]
         if not name or any(name in (other, other.removeprefix("x_")) for _, other, _ in drift):
@@ -290,12 +298,12 @@ class Reader:
     def _csv_layout(self) -> Layout:
         line = next(self._raw_lines(), None)
         if line is None or not line.strip():
-            raise self._problem("empty", "the delivery holds no byte of data")
+            raise self._problem(Code.DELIVERY_EMPTY, "the delivery holds no byte of data")
         text, _ = self._decode(line)
         try:
             headings = [heading.strip() for heading in next(csv.reader([text], delimiter=self.source.delimiter), [])]
         except csv.Error as error:
-            raise self._problem("header_unreadable", f"the heading line is not CSV: {error}", 1) from None
+            raise self._problem(Code.DELIVERY_HEADER_UNREADABLE, f"the heading line is not CSV: {error}", 1) from None
         return self._match(headings, 2)
 
     def _jsonl_layout(self) -> Layout:
@@ -326,7 +334,7 @@ class Reader:
         rows = self._xlsx_rows()
         header = next(rows, None)
         if header is None:
-            raise self._problem("empty", "the sheet is empty")
+            raise self._problem(Code.DELIVERY_EMPTY, "the sheet is empty")
         headings = [str(cell).strip() for cell in header[1]]
         while headings and not headings[-1]:
             headings.pop()
@@ -381,14 +389,16 @@ class Reader:
                 _, end, block = block.partition(b"\n")
                 if not end:
                     if len(block) > MAX_RECORD_BYTES:
-                        raise self._problem("record_too_long", f"a line of more than {MAX_RECORD_BYTES:,} bytes")
+                        raise self._problem(
+                            Code.DELIVERY_RECORD_TOO_LONG, f"a line of more than {MAX_RECORD_BYTES:,} bytes"
+                        )
                     tail = _
                     continue
                 header = False
             cut = block.rfind(b"\n") + 1
             block, tail = block[:cut], block[cut:]
             if len(tail) > MAX_RECORD_BYTES:
-                raise self._problem("record_too_long", f"a line of more than {MAX_RECORD_BYTES:,} bytes")
+                raise self._problem(Code.DELIVERY_RECORD_TOO_LONG, f"a line of more than {MAX_RECORD_BYTES:,} bytes")
             if block:
                 yield self._transcode(block) if transcode else block
         if tail and not header:
@@ -474,7 +484,7 @@ class Reader:
 
         data = b"".join(self._bytes())
         if not data:
-            raise self._problem("empty", "the delivery holds no byte of data")
+            raise self._problem(Code.DELIVERY_EMPTY, "the delivery holds no byte of data")
         file = pq.ParquetFile(pa.BufferReader(data))
         meta = file.metadata
         chunks = [meta.row_group(n).column(c) for n in range(meta.num_row_groups) for c in range(meta.num_columns)]
@@ -482,7 +492,7 @@ class Reader:
         most = max(BOMB_BYTES, BOMB_RATIO * len(data))
         if unpacked > most:
             raise self._problem(
-                "too_large", f"unpacks to {unpacked:,} cells or bytes from {len(data):,} bytes: refused"
+                Code.DELIVERY_TOO_LARGE, f"unpacks to {unpacked:,} cells or bytes from {len(data):,} bytes: refused"
             )
         leaves = [file.schema.column(place) for place in range(meta.num_columns)]
         flat = {leaf.path for leaf in leaves if leaf.max_repetition_level == 0}
@@ -509,11 +519,13 @@ class Reader:
             for column in batch.columns:
                 lengths = _lengths(column)
                 if lengths.max(initial=0) > MAX_RECORD_BYTES:
-                    raise self._problem("record_too_long", f"a value of more than {MAX_RECORD_BYTES:,} bytes")
+                    raise self._problem(
+                        Code.DELIVERY_RECORD_TOO_LONG, f"a value of more than {MAX_RECORD_BYTES:,} bytes"
+                    )
                 sizes += lengths
             given += int(sizes.sum())
             if given > most:
-                raise self._problem("too_large", f"unpacks to more than {most:,} bytes: refused")
+                raise self._problem(Code.DELIVERY_TOO_LARGE, f"unpacks to more than {most:,} bytes: refused")
             cuts = [0, *(np.flatnonzero(np.diff(sizes.cumsum() // PARQUET_BYTES)) + 1), batch.num_rows]
             for start, end in itertools.pairwise(cuts):
                 part = batch.slice(start, end - start)
@@ -569,9 +581,9 @@ class Reader:
                 continue
             cleaned = None if value is None or value == "" else self.private.clean(column, value)
             if cleaned is not None and "\0" in cleaned:
-                cleaned, broken = cleaned.replace("\0", "\u2400"), [*broken, "record.nul"]
+                cleaned, broken = cleaned.replace("\0", "\u2400"), [*broken, Code.RECORD_NUL]
             if cleaned is not None and SURROGATE.search(cleaned):
-                cleaned, broken = SURROGATE.sub("\ufffd", cleaned), [*broken, "record.encoding"]
+                cleaned, broken = SURROGATE.sub("\ufffd", cleaned), [*broken, Code.RECORD_ENCODING]
             changed = changed or (cleaned or "") != (value or "")
             fields.append(cleaned)
         if changed or text is None:
@@ -614,7 +626,10 @@ class Reader:
                 broken = [*broken, rule]
             if values is None or len(values) != width:
                 if values is not None:
-                    broken = [*broken, "record.too_few_fields" if len(values) < width else "record.too_many_fields"]
+                    broken = [
+                        *broken,
+                        Code.RECORD_TOO_FEW_FIELDS if len(values) < width else Code.RECORD_TOO_MANY_FIELDS,
+                    ]
                 yield self._broken(number, broken, text)
                 continue
             yield self._record(number, values, broken, "\n".join([text, *(line for _, line, _ in more)]))
@@ -646,7 +661,7 @@ class Reader:
             closed = '"' in extra[1]
         # The quote swallowed lines that are records of their own: give them back, only this line is bad.
         waiting.extendleft(reversed(taken))
-        return None, [], "record.unclosed_quote" if taken or text.count('"') % 2 else "record.bad_quote"
+        return None, [], Code.RECORD_UNCLOSED_QUOTE if taken or text.count('"') % 2 else Code.RECORD_BAD_QUOTE
 
     def _jsonl_records(self) -> Iterator[Record]:
         renamed = {name: heading for kind, name, heading in self.layout.drift if kind == "renamed"}
@@ -668,11 +683,11 @@ class Reader:
             try:
                 item = json.loads(text, parse_float=str, parse_int=str, parse_constant=str, object_pairs_hook=noted)
                 if not isinstance(item, dict):
-                    yield self._broken(number, [*broken, "record.not_an_object"], text)
+                    yield self._broken(number, [*broken, Code.RECORD_NOT_AN_OBJECT], text)
                     continue
                 values = [None if key is None else _json_text(item.get(key)) for key in keys]
             except (ValueError, RecursionError):
-                yield self._broken(number, [*broken, "record.not_json"], text)
+                yield self._broken(number, [*broken, Code.RECORD_NOT_JSON], text)
                 continue
             # Of a key that stands twice the last value counts; nobody has looked at the others.
             yield self._record(number, values, broken, text if item.keys() <= shown and not repeated else None)
@@ -691,13 +706,13 @@ class Reader:
 
         data = b"".join(self._bytes())
         if not data:
-            raise self._problem("empty", "the delivery holds no byte of data")
+            raise self._problem(Code.DELIVERY_EMPTY, "the delivery holds no byte of data")
         book = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(self._measured(data)))
         names = book.sheet_names
         if not names or self.source.sheet not in (None, *names):
             shown = ", ".join(map(self._heading, names))
             wanted = f"{self.source.sheet!r}; sheets: {shown}" if names else "in it"
-            raise self._problem("sheet_missing", f"no sheet {wanted}")
+            raise self._problem(Code.DELIVERY_SHEET_MISSING, f"no sheet {wanted}")
         rows = book.get_sheet_by_name(self.source.sheet or names[0]).to_python(skip_empty_area=False)
         for number, row in enumerate(rows, 1):
             if number >= self.source.header_row:
@@ -712,14 +727,18 @@ class Reader:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             unpacked = sum(item.file_size for item in archive.infolist())
             if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * len(data):
-                raise self._problem("too_large", f"unpacks to {unpacked:,} bytes from {len(data):,}: refused")
+                raise self._problem(
+                    Code.DELIVERY_TOO_LARGE, f"unpacks to {unpacked:,} bytes from {len(data):,}: refused"
+                )
             for item in archive.infolist():
                 if item.filename.lower().endswith((".xml", ".rels")):
                     kept[item.filename] = archive.read(item)
         for content in kept.values():
             width, height = _extent(content)
             if width > MAX_COLUMN or height > MAX_ROW or width * height > MAX_CELLS:
-                raise self._problem("too_large", f"a sheet of {height:,} rows by {width:,} columns: refused")
+                raise self._problem(
+                    Code.DELIVERY_TOO_LARGE, f"a sheet of {height:,} rows by {width:,} columns: refused"
+                )
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w") as anew:
             for name, content in kept.items():
@@ -734,7 +753,7 @@ class Reader:
             if not any(values):
                 continue
             if any(values[width:]):
-                yield self._broken(number, ["record.too_many_fields"], _csv_line([value or "" for value in values]))
+                yield self._broken(number, [Code.RECORD_TOO_MANY_FIELDS], _csv_line([value or "" for value in values]))
                 continue
             values = (values + [None] * width)[:width]
             yield self._record(number, values, [], None)
@@ -747,7 +766,7 @@ class Reader:
             if not text.strip():
                 continue
             if len(text) != width:
-                rule = "record.too_short" if len(text) < width else "record.too_long"
+                rule = Code.RECORD_TOO_SHORT if len(text) < width else Code.RECORD_TOO_LONG
                 yield self._broken(number, [*broken, rule], text)
                 continue
             yield self._record(number, [text[start:end].strip() for start, end in spans], broken, text)

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import psycopg
 from sampan.calendar import HONG_KONG, is_business_day
-from sampan.contracts.model import load, load_all
+from sampan.contracts.registry import all_contracts, get_contract
 from sampan.settings import settings
 
 from tests.integration.world import RECEIVED, Simulated
@@ -29,7 +29,7 @@ REGISTERS = ("business_register", "companies_registry")
 
 def owed_by(feed: str, first: date, until: date) -> dict[date, tuple[date, datetime]]:
     """What a feed owes by its contract, reckoned day by day: first day to (last day, due)."""
-    calendar, api = load(feed).calendar, load(feed).source.kind == "api"
+    calendar, api = get_contract(feed).calendar, get_contract(feed).source.kind == "api"
 
     def is_release_day(day: date) -> bool:
         if calendar.days == "business":
@@ -59,7 +59,7 @@ def question_23(world: Simulated) -> list[tuple[Any, ...]]:
     linked = _linked(world)
     registered = {brn for feed in REGISTERS for brn in world.frames[feed]["brn"].drop_nulls()}
     rows = []
-    for feed in sorted(load_all()):
+    for feed in sorted(all_contracts()):
         frame = world.frames[feed]
         missing, late = _missing_and_late(world, feed, frame)
         unmatched = None
@@ -76,7 +76,7 @@ def question_23(world: Simulated) -> list[tuple[Any, ...]]:
 
 def _missing_and_late(world: Simulated, feed: str, frame: pl.DataFrame) -> tuple[int, int]:
     """Deliveries owed by now that did not come, and rows of those that came after they were due."""
-    contract = load(feed)
+    contract = get_contract(feed)
     rows_of = dict(frame.group_by("business_date").len().iter_rows())
     came = world.delivered[feed]
     missing = late = 0

@@ -1,0 +1,45 @@
+"""Every contract by its feed: the only list of feeds."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from sampan.contracts.model import (
+    FEEDS,
+    Contract,
+)
+from sampan.contracts.parse import parse_contract
+from sampan.contracts.validate import check, check_all
+from sampan.errors import Code, PermanentFailure, Problem
+
+
+@cache
+def _all_contracts(folder: Path) -> dict[str, Contract]:
+    contracts = {}
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            contracts[path.stem] = parse_contract(yaml.load(path.read_bytes(), yaml.CSafeLoader), path)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, yaml.YAMLError) as error:
+            problems = check(path)
+            raise PermanentFailure(
+                problems[0] if problems else Problem(Code.CONTRACT_UNREADABLE, str(error), str(path))
+            ) from error
+    if not contracts:
+        raise PermanentFailure(check_all(folder)[0])
+    return contracts
+
+
+def all_contracts(folder: Path | None = None) -> dict[str, Contract]:
+    """Every contract by feed, in order of feed. A folder without any is refused; so is the first wrong one, with its line."""
+    return _all_contracts(folder or FEEDS)
+
+
+def get_contract(feed: str) -> Contract:
+    """The contract of one feed. Raises PermanentFailure when there is none."""
+    contracts = all_contracts()
+    if feed not in contracts:
+        raise PermanentFailure(Problem(Code.CONTRACT_UNKNOWN_FEED, f"no feed {feed!r}; feeds: {', '.join(contracts)}"))
+    return contracts[feed]

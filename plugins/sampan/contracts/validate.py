@@ -1,0 +1,327 @@
+"""All that is wrong with a contract file, with line and rule: the standard first, then what Sampan needs beyond it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any
+from zoneinfo import available_timezones
+
+import yaml
+
+from sampan.contracts.model import (
+    CORRECTIONS,
+    DRIFT,
+    FEEDS,
+    PERSONAL,
+    SEVERITIES,
+    SQL_TYPES,
+    custom_properties,
+)
+from sampan.contracts.parse import parse_contract
+from sampan.contracts.predicates import check_predicate, query_faults
+from sampan.contracts.validate_server import Finding, check_server
+from sampan.errors import Code, Problem
+
+COLUMN_PROPERTIES = {"personalData", "personalDataPattern", "unit", "scale", "start", "length"}
+CONTRACT_PROPERTIES = {"calendar", "rejectionBudget", "schemaDrift", "corrections"}
+# The greatest repetition that PostgreSQL counts.
+MAX_COUNT = 255
+OPTIONS = {
+    "string": {"pattern", "minLength", "maxLength"},
+    "integer": {"minimum", "maximum"},
+    "number": {"minimum", "maximum", "exclusiveMinimum"},
+    "date": {"minimum", "maximum"},
+    "timestamp": {"minimum", "maximum"},
+    "boolean": set(),
+}
+
+
+@cache
+def _standard() -> Any:
+    import jsonschema
+    import open_data_contract_standard
+
+    schema = json.loads((Path(open_data_contract_standard.__file__).parent / "schema.json").read_text())
+    return jsonschema.validators.validator_for(schema)(schema)
+
+
+def _line(root: yaml.Node | None, path: list[Any]) -> int | None:
+    """Line of the node at `path`, or of the nearest one above it that exists."""
+    node = root
+    for step in path:
+        child = None
+        if isinstance(node, yaml.MappingNode):
+            child = next((value for key, value in node.value if key.value == str(step)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            child = node.value[step]
+        if child is None:
+            break
+        node = child
+    return node.start_mark.line + 1 if node is not None else None
+
+
+def _repeated(root: yaml.Node | None) -> Iterator[tuple[str, int]]:
+    """Keys that stand twice in one mapping, with the line of the later one: YAML takes that and drops the others."""
+    nodes, known = [root], {id(root)}
+    for node in nodes:
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        if isinstance(node, yaml.MappingNode):
+            keys: set[str] = set()
+            for key, _ in node.value:
+                if str(key.value) in keys:
+                    yield str(key.value), key.start_mark.line + 1
+                keys.add(str(key.value))
+            inner = [value for _, value in node.value]
+        # An alias leads back to a node that was seen, in the worst case to itself.
+        nodes += [child for child in inner if id(child) not in known]
+        known |= {id(child) for child in inner}
+
+
+def check(path: Path) -> list[Problem]:
+    """All that is wrong with one contract file; empty when it may be used."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, yaml.CSafeLoader)
+        document = yaml.load(text, yaml.CSafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        return [Problem(Code.CONTRACT_YAML, str(error.problem), str(path), line)]
+    except OSError as error:
+        return [Problem(Code.CONTRACT_UNREADABLE, error.strerror or str(error), str(path))]
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        return [Problem(Code.CONTRACT_YAML, str(error), str(path), 1)]
+    if not isinstance(document, dict):
+        return [Problem(Code.CONTRACT_YAML, "a contract is a mapping", str(path), 1)]
+    repeated = [Problem(Code.CONTRACT_YAML, f"{key!r} stands twice", str(path), line) for key, line in _repeated(root)]
+    if repeated:
+        return repeated
+    found = [
+        (list(error.absolute_path), Code.CONTRACT_STANDARD, _deepest(error))
+        for error in _standard().iter_errors(document)
+    ]
+    if not found:
+        found = list(_meaning(document, path))
+    problems = (Problem(rule, message, str(path), _line(root, where)) for where, rule, message in found)
+    return sorted(set(problems), key=lambda problem: (problem.line or 0, problem.message))
+
+
+def check_all(folder: Path | None = None) -> list[Problem]:
+    """All that is wrong with the contracts of a folder, the absence of any contract included."""
+    paths = sorted((folder or FEEDS).glob("*.yaml"))
+    if not paths:
+        return [Problem(Code.CONTRACT_NONE, "no contract found", str(folder or FEEDS))]
+    return [problem for path in paths for problem in check(path)]
+
+
+def _deepest(error: Any) -> str:
+    while error.context:
+        error = max(error.context, key=lambda inner: len(inner.absolute_path))
+    where = ".".join(str(step) for step in error.absolute_path)
+    return f"{where}: {error.message}"[:400]
+
+
+def _meaning(document: dict[str, Any], path: Path) -> Iterator[Finding]:
+    """What Sampan needs beyond the standard; a shape that nobody thought of is a finding too."""
+    sound = True
+    try:
+        for finding in _semantic(document, path):
+            sound = False
+            yield finding
+        if sound:
+            parse_contract(document, path)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        yield [], Code.CONTRACT_SHAPE, f"something is not of the expected shape: {type(error).__name__}: {error}"
+
+
+def _semantic(document: dict[str, Any], path: Path) -> Iterator[Finding]:
+    """What Sampan needs, part by part."""
+    if document["id"] != path.stem:
+        yield ["id"], Code.CONTRACT_ID, f"id {document['id']!r} differs from the file's name {path.stem!r}"
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", str(document["id"])):
+        yield ["id"], Code.CONTRACT_ID, "a feed's id is lower snake case, at most 40 characters"
+    missing = [
+        key
+        for key in ("name", "domain", "description", "team", "servers", "schema", "slaProperties", "customProperties")
+        if not document.get(key)
+    ]
+    for key in missing:
+        yield [], Code.CONTRACT_MISSING, f"{key} is missing"
+    if missing:
+        return
+    if not document["description"].get("purpose"):
+        yield ["description"], Code.CONTRACT_MISSING, "description.purpose is missing"
+    if not isinstance(document["team"], dict) or not (document["team"].get("members") and document["team"].get("name")):
+        yield ["team"], Code.CONTRACT_MISSING, "team needs a name and a member to tell"
+    if len(document["schema"]) != 1:
+        yield ["schema"], Code.CONTRACT_SCHEMA, "a feed has exactly one table"
+        return
+    table = document["schema"][0]
+    columns = table.get("properties") or []
+    names = [item.get("name") for item in columns]
+    if not table.get("dataGranularityDescription"):
+        yield ["schema", 0], Code.CONTRACT_MISSING, "dataGranularityDescription (the grain) is missing"
+    if not any(item.get("primaryKey") for item in columns):
+        yield ["schema", 0], Code.CONTRACT_KEY, "no column is part of the primary key"
+    for position, item in enumerate(columns):
+        for rule, message in _check_column(item, names[:position]):
+            yield ["schema", 0, "properties", position], rule, message
+    seen: set[str] = set()
+    for position, item in enumerate(table.get("quality") or ()):
+        for rule, message in _check_rule(item, {str(name) for name in names}, seen):
+            yield ["schema", 0, "quality", position], rule, message
+    yield from check_server(document, columns, path.parent)
+    yield from _check_custom(document, names)
+
+
+def _check_column(item: dict[str, Any], before: list[Any]) -> Iterator[tuple[str, str]]:
+    name = str(item.get("name"))
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,59}", name):
+        yield Code.CONTRACT_COLUMN, f"column {name!r} is not lower snake case"
+    if name in before:
+        yield Code.CONTRACT_COLUMN, f"column {name!r} stands twice"
+    if item.get("logicalType") not in SQL_TYPES:
+        yield Code.CONTRACT_TYPE, f"{name}: logicalType is one of {', '.join(SQL_TYPES)}"
+        return
+    if not item.get("description"):
+        yield Code.CONTRACT_MISSING, f"{name}: description is missing"
+    if item.get("primaryKey") and not item.get("primaryKeyPosition"):
+        yield Code.CONTRACT_KEY, f"{name}: primaryKeyPosition is missing"
+    options = item.get("logicalTypeOptions") or {}
+    bounded = item["logicalType"] != "string" or item.get("enum") or {"pattern", "maxLength"} & options.keys()
+    if item.get("primaryKey") and not bounded:
+        yield (
+            Code.CONTRACT_KEY,
+            f"{name}: a text of the key needs a pattern, codes or a maxLength: an index holds short ones",
+        )
+    if item.get("primaryKey") and not item.get("required"):
+        yield Code.CONTRACT_KEY, f"{name}: a key column is required"
+    custom = custom_properties(item.get("customProperties"))
+    for unknown in custom.keys() - COLUMN_PROPERTIES:
+        yield Code.CONTRACT_UNKNOWN_PROPERTY, f"{name}: unknown property {unknown!r}"
+    if custom.get("personalData", "none") not in PERSONAL:
+        yield Code.CONTRACT_PERSONAL_DATA, f"{name}: personalData is one of {', '.join(PERSONAL)}"
+    pattern = custom.get("personalDataPattern", "hkid")
+    if pattern != "hkid":
+        yield Code.CONTRACT_PERSONAL_DATA, f"{name}: personalDataPattern is hkid where there is one"
+    elif "personalDataPattern" in custom and custom.get("personalData") != "pseudonymise":
+        yield Code.CONTRACT_PERSONAL_DATA, f"{name}: what has a personalDataPattern is pseudonymised"
+    for unknown in options.keys() - OPTIONS[item["logicalType"]]:
+        yield Code.CONTRACT_OPTION, f"{name}: {unknown!r} means nothing for {item['logicalType']}"
+    if "pattern" in options:
+        try:
+            re.compile(options["pattern"])
+        except re.error as error:
+            yield Code.CONTRACT_PATTERN, f"{name}: pattern does not compile: {error}"
+        counts = re.findall(r"\{([0-9]+)(?:,([0-9]*))?\}", options["pattern"])
+        if max((int(count) for pair in counts for count in pair if count), default=0) > MAX_COUNT:
+            yield Code.CONTRACT_PATTERN, f"{name}: the warehouse counts to {MAX_COUNT} in a pattern; use maxLength"
+    if item["logicalType"] in ("date", "timestamp"):
+        for bound in {"minimum", "maximum"} & options.keys():
+            if not _is_date(str(options[bound])[:10]):
+                yield Code.CONTRACT_OPTION, f"{name}: {bound} {options[bound]!r} is not a date"
+
+
+def _check_rule(item: dict[str, Any], names: set[str], seen: set[str]) -> Iterator[tuple[str, str]]:
+    name = item.get("name")
+    if not name:
+        yield Code.CONTRACT_RULE, "a rule needs a name"
+        return
+    if name in seen:
+        yield Code.CONTRACT_RULE, f"rule {name!r} stands twice"
+    seen.add(name)
+    if item.get("severity", "critical") not in SEVERITIES:
+        yield Code.CONTRACT_RULE, f"{name}: severity is one of {', '.join(SEVERITIES)}"
+    if item.get("metric"):
+        if item["metric"] != "rowCount":
+            yield Code.CONTRACT_RULE, f"{name}: of the library metrics only rowCount is used; write a row rule instead"
+        return
+    if item.get("engine") == "row":
+        yield from check_predicate(str(name), str(item.get("implementation")), names)
+    elif item.get("engine") == "greatExpectations":
+        yield from _check_expectation(str(name), item.get("implementation"), names)
+    else:
+        yield Code.CONTRACT_RULE, f"{name}: engine is row or greatExpectations"
+
+
+def _check_expectation(name: str, implementation: Any, names: set[str]) -> Iterator[tuple[str, str]]:
+    from great_expectations.expectations.registry import list_registered_expectation_implementations
+
+    if not isinstance(implementation, dict) or {"type", "kwargs"} - implementation.keys():
+        yield Code.CONTRACT_EXPECTATION, f"{name}: implementation needs type and kwargs"
+        return
+    if implementation["type"] not in list_registered_expectation_implementations():
+        yield Code.CONTRACT_EXPECTATION, f"{name}: no expectation {implementation['type']!r}"
+    kwargs = implementation["kwargs"]
+    column = kwargs.get("column")
+    if column is not None and column not in names:
+        yield Code.CONTRACT_EXPECTATION, f"{name}: no column {column!r}"
+    if "unexpected_rows_query" in kwargs:
+        query = str(kwargs["unexpected_rows_query"]).replace("{batch}", "batch")
+        for message in query_faults(query, names, ("batch",)):
+            yield Code.CONTRACT_EXPECTATION, f"{name}: {message}"
+
+
+def _check_custom(document: dict[str, Any], names: list[Any]) -> Iterator[Finding]:
+    custom = custom_properties(document["customProperties"])
+    lines = [item["property"] for item in document["customProperties"]]
+    where: list[Any] = ["customProperties"]
+    for unknown in custom.keys() - CONTRACT_PROPERTIES:
+        yield [*where, lines.index(unknown)], Code.CONTRACT_UNKNOWN_PROPERTY, f"unknown property {unknown!r}"
+    absent = CONTRACT_PROPERTIES - custom.keys()
+    for key in sorted(absent):
+        yield where, Code.CONTRACT_MISSING, f"{key} is missing"
+    if absent:
+        return
+    calendar, where = custom["calendar"], ["customProperties", lines.index("calendar")]
+    for key in ("days", "due", "timezone", "missing", "empty"):
+        if key not in calendar:
+            yield where, Code.CONTRACT_CALENDAR, f"calendar.{key} is missing"
+    if calendar.get("days") not in ("business", "daily", "weekly", "monthly", "event"):
+        yield where, Code.CONTRACT_CALENDAR, "calendar.days is business, daily, weekly, monthly or event"
+    last = {"weekly": 7, "monthly": 28}.get(str(calendar.get("days")))
+    if calendar.get("day") not in (range(1, last + 1) if last else (None,)):
+        yield (
+            where,
+            Code.CONTRACT_CALENDAR,
+            "calendar.day is 1 to 7 with weekly, 1 to 28 with monthly, and not otherwise",
+        )
+    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", str(calendar.get("due"))):
+        yield where, Code.CONTRACT_CALENDAR, "calendar.due is HH:MM, in quotes"
+    if calendar.get("timezone") not in available_timezones():
+        yield where, Code.CONTRACT_CALENDAR, f"calendar.timezone {calendar.get('timezone')!r} is none"
+    if calendar.get("missing") not in ("late", "accept"):
+        yield where, Code.CONTRACT_CALENDAR, "calendar.missing is late or accept"
+    if calendar.get("empty") not in ("hold", "accept"):
+        yield where, Code.CONTRACT_CALENDAR, "calendar.empty is hold or accept"
+    budget, where = custom["rejectionBudget"], ["customProperties", lines.index("rejectionBudget")]
+    if not isinstance(budget, int | float) or isinstance(budget, bool) or not 0 <= budget <= 1:
+        yield where, Code.CONTRACT_BUDGET, "rejectionBudget is a share from 0 to 1"
+    where = ["customProperties", lines.index("schemaDrift")]
+    if custom["schemaDrift"].get("policy") not in DRIFT:
+        yield where, Code.CONTRACT_DRIFT, f"schemaDrift.policy is one of {', '.join(DRIFT)}"
+    for alias in custom["schemaDrift"].get("aliases", ()):
+        if {"from", "to", "since"} - alias.keys() or alias["to"] not in names or not _is_date(alias["since"]):
+            yield where, Code.CONTRACT_DRIFT, "an alias has from, to (a column) and since (a date, in quotes)"
+    corrections, where = custom["corrections"], ["customProperties", lines.index("corrections")]
+    if corrections.get("policy") not in CORRECTIONS:
+        yield where, Code.CONTRACT_CORRECTIONS, f"corrections.policy is one of {', '.join(CORRECTIONS)}"
+    if (corrections.get("policy") == "versioned") != ("versionColumn" in corrections):
+        yield where, Code.CONTRACT_CORRECTIONS, "versionColumn goes with the policy versioned, and only with it"
+    if "versionColumn" in corrections and corrections["versionColumn"] not in names:
+        yield where, Code.CONTRACT_CORRECTIONS, f"no column {corrections['versionColumn']!r}"
+    retention = [item for item in document["slaProperties"] if item.get("property") == "retention"]
+    if len(retention) != 1 or retention[0].get("unit") not in ("d", "m", "y") or type(retention[0]["value"]) is not int:
+        yield ["slaProperties"], Code.CONTRACT_RETENTION, "slaProperties needs one retention in d, m or y"
+
+
+def _is_date(text: Any) -> bool:
+    try:
+        date.fromisoformat(text)
+    except (TypeError, ValueError):
+        return False
+    return True
