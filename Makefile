@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test up down status dsn psql lint bench faults
 
-STAMP := .venv/.installed-$(shell cat requirements.lock infra/local/setup.sh | sha256sum | cut -c 1-16)
+STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
 LOCAL := $(RUN) infra.local
 TESTS ?=
