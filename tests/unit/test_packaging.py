@@ -11,7 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 import sampan
-from sampan.contracts.model import load_all
+from sampan.contracts.registry import all_contracts
 from sampan.settings import HOME
 
 
@@ -44,8 +44,8 @@ def test_command_of_a_wheel_checks_the_contracts_that_the_wheel_brings(installed
     (wheel,) = distributions(path=[str(installed)])
     (script,) = wheel.entry_points.select(group="console_scripts", name="sampan")
     run = f"import sys; from {script.module} import {script.attr} as main; sys.argv[1:] = 'contracts', 'check'; main()"
-    assert len(load_all()) >= 10
-    assert f"{len(load_all())} contracts" in _python(installed, "-c", run)
+    assert len(all_contracts()) >= 10
+    assert f"{len(all_contracts())} contracts" in _python(installed, "-c", run)
 
 
 def test_library_of_a_wheel_finds_models_sql_and_a_state_folder_outside_of_it(installed):
