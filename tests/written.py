@@ -9,7 +9,7 @@ import polars as pl
 from sampan.identity.linkage import Record
 
 from infra.simulator import names
-from infra.simulator.world import rng
+from infra.simulator.draws import rng
 
 SCHEMA = {"sme_no": pl.Int64, "brn": pl.String, "script": pl.String, "name": pl.String, "corruption": pl.String}
 

@@ -41,11 +41,8 @@ fi
 echo "installing the locked packages into .venv"
 $uv pip install --quiet --python .venv/bin/python --require-hashes --compile-bytecode -r requirements.lock
 
-# The library runs from the work tree: a path file and one command need no build and no network.
-site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-printf '%s\n' "$PWD/plugins" >"$site/sampan.pth"
-printf '#!%s\nfrom sampan.cli.app import main\n\nmain()\n' "$PWD/.venv/bin/python" >.venv/bin/sampan
-chmod +x .venv/bin/sampan
+# The library runs from the work tree. What builds it is among the locked packages.
+$uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 
 rm -f .venv/.installed-*
 touch "$stamp"

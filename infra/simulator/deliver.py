@@ -41,6 +41,7 @@ from infra.simulator.partners import (
     traffic,
 )
 from infra.simulator.population import Population, make
+from infra.simulator.shops import shops
 from infra.simulator.world import Period, World, periods
 
 FEEDS: dict[str, Callable[[World], Iterator[tuple[date, pl.DataFrame | None]]]] = {
@@ -558,7 +559,7 @@ def _write_world(folder: Path, world: World, feeds: list[str]) -> None:
         "individuals": world.population.individuals,
         "applications": tid.applications(world),
         "policies": hkecic.policies(world),
-        "shops": platforms.shops(world),
+        "shops": shops(world),
         "participants": hktdc.participants(world),
         "certificates": marks.certificates(world),
         "consents": cdi.consents(world),

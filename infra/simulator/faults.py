@@ -14,7 +14,7 @@ from sampan.calendar import HONG_KONG
 from sampan.contracts.model import Calendar, Column, Contract
 
 from infra.simulator.population import hkids
-from infra.simulator.shapes import TEXT_FORMATS
+from infra.simulator.shapes import TEXT_FORMATS, line_of
 
 WRONG_TYPE = {
     "bigint": ("12x", "1,234", "3.5"),
@@ -244,8 +244,6 @@ class Spoiler:
         return f"{number[:-2]}{wrong})"
 
     def _record(self, spoiling: Spoiling, row: dict[str, Any]) -> Spoilt:
-        from infra.simulator.shapes import line_of
-
         line = line_of(self.contract, row)
         if spoiling.kind == "too_few_fields":
             return Spoilt(spoiling, raw=line_of(self.contract, dict(list(row.items())[:-2])))

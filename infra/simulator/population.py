@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from infra.simulator import vocabulary as words
-from infra.simulator.world import dates, digits, joined, number, only, pick, rng, take
+from infra.simulator.draws import dates, digits, joined, number, only, pick, rng, take
 
 USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 USCC_WEIGHTS = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28)

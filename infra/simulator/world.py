@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import polars as pl
 from sampan.calendar import business_days, is_business_day
 
-if TYPE_CHECKING:
-    from infra.simulator.population import Population
+from infra.simulator.draws import number, rng
+from infra.simulator.population import Population
 
-EPOCH = date(1970, 1, 1)
 # The shopping festivals: event, first and last day.
 FESTIVALS = (
     ("HKSF-2024", date(2024, 8, 1), date(2024, 8, 31)),
@@ -27,57 +24,6 @@ FESTIVALS = (
 def festival_on(day: date) -> str | None:
     """The festival under way on a day."""
     return next((event for event, first, last in FESTIVALS if first <= day <= last), None)
-
-
-def rng(seed: int, *labels: str | int | date) -> np.random.Generator:
-    """A generator that depends on nothing but the seed and the labels."""
-    words = [
-        label.toordinal()
-        if isinstance(label, date)
-        else label
-        if isinstance(label, int)
-        else zlib.crc32(label.encode())
-        for label in labels
-    ]
-    return np.random.default_rng([seed, *words])
-
-
-def number(day: date) -> int:
-    """Days since 1970-01-01."""
-    return (day - EPOCH).days
-
-
-def dates(numbers: np.ndarray) -> pl.Series:
-    """Days since 1970-01-01 as dates."""
-    return pl.Series(np.asarray(numbers, dtype=np.int32)).cast(pl.Date)
-
-
-def pick(generator: np.random.Generator, choices: Any, size: int, shares: Any = None) -> pl.Series:
-    """`size` draws from `choices` as a series."""
-    weights = None if shares is None else np.asarray(shares, dtype=float) / np.sum(shares)
-    return take(choices, generator.choice(len(choices), size, p=weights))
-
-
-def take(choices: Any, index: np.ndarray) -> pl.Series:
-    """The elements of `choices` at each position of `index`."""
-    return pl.Series(list(choices)).gather(pl.Series(np.asarray(index, dtype=np.uint32)))
-
-
-def digits(numbers: np.ndarray | pl.Series, width: int) -> pl.Series:
-    """Numbers as text with leading zeros."""
-    return pl.Series(numbers).cast(pl.Int64).cast(pl.String).str.zfill(width)
-
-
-def joined(*parts: Any) -> pl.Series:
-    """Texts put together, element by element; a plain string stands for itself in every element."""
-    frame = pl.select(pl.concat_str([pl.lit(part) for part in parts]).alias("text"))
-    return frame["text"]
-
-
-def only(mask: Any, values: pl.Series, otherwise: Any = None) -> pl.Series:
-    """Values where the mask holds, `otherwise` (null, a constant or a series) elsewhere."""
-    chosen = pl.when(pl.lit(pl.Series(mask))).then(pl.lit(values)).otherwise(pl.lit(otherwise))
-    return pl.select(chosen.alias("chosen"))["chosen"]
 
 
 @dataclass(frozen=True)

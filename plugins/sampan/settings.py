@@ -10,7 +10,10 @@ from typing import Any
 
 from sampan.errors import Code, PermanentFailure, Problem
 
-HOME = Path(__file__).resolve().parents[2]
+PACKAGE = Path(__file__).resolve().parent
+# What the library reads besides itself: contracts, models, SQL. A wheel brings a copy of them, a checkout is them.
+PACKAGED = PACKAGE / "_home"
+HOME = Path(os.environ.get("SAMPAN_HOME") or (PACKAGED if PACKAGED.exists() else PACKAGE.parents[1])).resolve()
 ROLES = {"loader": "sampan_loader", "builder": "sampan_builder", "bi": "bi_reader"}
 
 
@@ -112,7 +115,7 @@ def read_env_file(path: Path) -> dict[str, str]:
 @cache
 def settings() -> Settings:
     """The settings of this process, read once. Tests call `settings.cache_clear()` after changing the environment."""
-    state = Path(os.environ.get("SAMPAN_STATE", HOME / ".sampan")).resolve()
+    state = Path(os.environ.get("SAMPAN_STATE") or (Path.home() if HOME == PACKAGED else HOME) / ".sampan").resolve()
     stored = read_env_file(state / "env")
     values = stored | dict(os.environ)
     if "SAMPAN_S3_ENDPOINT" not in os.environ:

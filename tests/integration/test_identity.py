@@ -22,8 +22,8 @@ from sampan.marts import build
 from sampan.settings import settings
 
 from infra.simulator import deliver, faults
-from infra.simulator.partners import platforms
 from infra.simulator.population import make
+from infra.simulator.shops import shops
 from infra.simulator.world import World, periods
 from tests.conftest import ROOT
 from tests.written import frequencies, written
@@ -166,8 +166,8 @@ def _measured(seed: int, smes: int) -> dict[str, Counter[str]]:
         for name in names.parse(text)
     ]
     asked = list(written(seed, population.smes).select("brn", "script", "name", "corruption").iter_rows())
-    shops = platforms.shops(World(seed, population, periods(START, 1)))
-    asked += list(shops.select("brn", "name_script", "shop_name", "name_corruption").iter_rows())
+    stores = shops(World(seed, population, periods(START, 1)))
+    asked += list(stores.select("brn", "name_script", "shop_name", "name_corruption").iter_rows())
     truth: dict[str, tuple[str, str]] = {}
     sources = []
     for at, (brn, script, text, corruption) in enumerate(asked):

@@ -15,6 +15,7 @@ from sampan.settings import settings
 
 from infra.simulator.partners import customs, platforms, registers, tid
 from infra.simulator.population import Population, make
+from infra.simulator.shops import shops
 from infra.simulator.world import Effects, World, monthly
 from tests.conftest import Sampan
 from tests.integration.published import publish, publish_frame, stored
@@ -73,8 +74,8 @@ def test_the_interval_covers_what_the_simulator_planted(sampan, seed, effects):
     send("customs_declarations", customs.declarations(world))
     send("platform_orders", platforms.platform_orders(world))
     publish("hkma_exchange_rates", FIRST, [{"end_of_day": FIRST, "cny": "1.1"}])
-    shops = platforms.shops(world).select("platform", "store_id", "shop_name", "brn")
-    registered = shops.with_columns(merchant_no=pl.format("M{}", pl.int_range(100_000, 100_000 + pl.len())))
+    stores = shops(world).select("platform", "store_id", "shop_name", "brn")
+    registered = stores.with_columns(merchant_no=pl.format("M{}", pl.int_range(100_000, 100_000 + pl.len())))
     publish("festival_participants", FIRST, registered.to_dicts())
     for step in (*SPINE, FAMILY):
         build.run(step)

@@ -10,9 +10,11 @@ import pytest
 from sampan.identity.names import parse
 
 from infra.simulator import names
-from infra.simulator.partners import hktdc, platforms
+from infra.simulator.draws import rng
+from infra.simulator.partners import hktdc
 from infra.simulator.population import make
-from infra.simulator.world import World, periods, rng
+from infra.simulator.shops import shops
+from infra.simulator.world import World, periods
 from tests.written import written
 
 SEED = 20260706
@@ -31,10 +33,10 @@ def test_same_seed_writes_the_same_names(population):
 
 def test_every_corruption_occurs_and_is_told(population):
     called = written(SEED, population.smes)
-    shops = platforms.shops(World(SEED, population, periods(date(2026, 7, 6), 1)))
+    stores = shops(World(SEED, population, periods(date(2026, 7, 6), 1)))
     told = Counter(
         (script, kind)
-        for table, column in ((called, "corruption"), (shops, "name_corruption"))
+        for table, column in ((called, "corruption"), (stores, "name_corruption"))
         for script, kinds in table.select(pl.col("script" if column == "corruption" else "name_script"), column).rows()
         for kind in kinds.split(";")
     )
@@ -45,7 +47,7 @@ def test_every_corruption_occurs_and_is_told(population):
     }  # fmt: skip
     assert told["en", "typing_error"] > 20
     assert told["zh", "typing_error"] > 20
-    assert 0.01 < sum("own_brand" in kinds for kinds in shops["name_corruption"]) / len(shops) < 0.06
+    assert 0.01 < sum("own_brand" in kinds for kinds in stores["name_corruption"]) / len(stores) < 0.06
 
 
 def test_one_typing_error_is_one(population):

@@ -20,10 +20,11 @@ from sampan.reading.reader import Reader
 from stdnum.cn import uscc
 
 from infra.simulator import deliver, faults, shapes
+from infra.simulator.draws import rng
 from infra.simulator.partners import customs, hkma, marks, platforms
 from infra.simulator.population import hkids, make
 from infra.simulator.serve import FAULTS, PATH, Behaviour, Server
-from infra.simulator.world import World, monthly, periods, rng
+from infra.simulator.world import World, monthly, periods
 
 SEED, START = 20260706, date(2026, 7, 6)
 CONTRACTS = all_contracts()

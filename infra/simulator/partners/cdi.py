@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 from sampan.calendar import business_days
 
+from infra.simulator.draws import dates, digits, joined, number, only, pick, take
 from infra.simulator.population import persons
-from infra.simulator.world import World, dates, digits, joined, number, only, pick, take
+from infra.simulator.world import World
 
 BANKS, PROVIDERS, AGENCIES = 23, 10, 3
 # Kinds of data with the share of consents that name each.

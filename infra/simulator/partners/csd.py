@@ -15,6 +15,7 @@ import polars as pl
 
 from infra.simulator import vocabulary as words
 from infra.simulator.partners import customs, hkma
+from infra.simulator.partners.hkecic import HISTORY_DAYS, SHIPMENT_DAYS_BEFORE, shipments
 from infra.simulator.world import World
 
 MONTHS_KEPT = 16
@@ -149,8 +150,6 @@ def insured(world: World) -> pl.DataFrame:
 
     A year that declared shipments cover from end to end is their sum; others are reckoned from the average year.
     """
-    from infra.simulator.partners.hkecic import HISTORY_DAYS, SHIPMENT_DAYS_BEFORE, shipments
-
     names = {chapter: code for code, _, chapters in PRODUCTS for chapter in chapters}
     month = pl.col("shipped_on").dt.month()
     known = shipments(world).select(

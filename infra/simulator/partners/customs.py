@@ -11,7 +11,10 @@ import numpy as np
 import polars as pl
 
 from infra.simulator import vocabulary as words
-from infra.simulator.world import World, dates, digits, joined, number, pick, rng, take
+from infra.simulator.draws import dates, digits, joined, number, pick, rng, take
+from infra.simulator.partners.tid import applications
+from infra.simulator.population import make
+from infra.simulator.world import World, periods
 
 GROWTH_A_YEAR = 0.06
 MONTHS = (0.97, 0.78, 1.02, 0.97, 1.0, 0.99, 1.03, 1.06, 1.08, 1.04, 1.06, 1.0)
@@ -98,8 +101,6 @@ def lodged(world: World, day: date) -> pl.DataFrame:
 
 def _funded_from(world: World, who: Traders) -> np.ndarray:
     """Day from which each trader's first approved project runs; far away where there is none."""
-    from infra.simulator.partners.tid import applications
-
     first = (
         applications(world)
         .filter(pl.col("project_start_on").is_not_null())
@@ -232,9 +233,6 @@ def _amendments(world: World, new: pl.DataFrame, day: date) -> Iterator[tuple[in
 
 def bench_lines(seed: int, rows: int, day: date, chunk: int = 400_000) -> Iterator[pl.DataFrame]:
     """`rows` lines lodged on one day, in chunks, for measurements; traders are a population of 20,000."""
-    from infra.simulator.population import make
-    from infra.simulator.world import periods
-
     who = traders(World(seed, make(seed, 20_000), periods(day, 1)))
     weight = who.exports / who.exports.sum()
     made = serial = 0

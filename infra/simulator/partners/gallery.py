@@ -10,8 +10,9 @@ import polars as pl
 
 from infra.simulator import names
 from infra.simulator import vocabulary as words
+from infra.simulator.draws import dates, digits, joined, number, only, take
 from infra.simulator.population import persons
-from infra.simulator.world import World, dates, digits, festival_on, joined, number, only, take
+from infra.simulator.world import World, festival_on
 
 STORES = (("taobao", 0.5), ("jd_international", 0.3), ("jd_cross_border", 0.2))
 FESTIVAL_UPLIFT = 1.35  # planted: what the festival does to the sales of Design Gallery

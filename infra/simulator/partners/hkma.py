@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sampan.calendar import is_business_day
 
-from infra.simulator.world import rng
+from infra.simulator.draws import rng
 
 # HKD per unit as published for 27 February 2026, in the order of the answer's keys; None for currencies that ended.
 LEVELS: dict[str, float | None] = {

@@ -10,9 +10,10 @@ import polars as pl
 
 from infra.simulator import names as coined
 from infra.simulator import vocabulary as words
-from infra.simulator.partners.platforms import shops
+from infra.simulator.draws import dates, digits, joined, number, only, pick
 from infra.simulator.population import persons, phones, usccs
-from infra.simulator.world import World, dates, digits, joined, number, only, pick
+from infra.simulator.shops import shops
+from infra.simulator.world import World
 
 # Share of merchants whose shops an agency runs, and how many agencies there are.
 SERVED_BY_AGENCIES, AGENCIES = 0.3, 6

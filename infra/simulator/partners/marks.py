@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 
 from infra.simulator import names as coined
-from infra.simulator.partners.platforms import shops
-from infra.simulator.world import World, dates, digits, joined, number, only, pick, take
+from infra.simulator.draws import dates, digits, joined, number, only, pick, take
+from infra.simulator.shops import shops
+from infra.simulator.world import World
 
 # Scheme, issuer, scope, years of validity (None: no end), share of the certificates that nobody claims.
 SCHEMES = (

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 
 from infra.simulator import vocabulary as words
-from infra.simulator.world import World, dates, digits, number, only, pick
+from infra.simulator.draws import dates, digits, number, only, pick
+from infra.simulator.world import World
 
 ORDER = (
     "brn",

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 
 from infra.simulator import vocabulary as words
+from infra.simulator.draws import dates, digits, joined, number, only, pick, take
 from infra.simulator.population import persons, phones
-from infra.simulator.world import World, dates, digits, joined, number, only, pick, take
+from infra.simulator.world import World
 
 OPENING = date(2023, 1, 3)
 TIGHTER_RULES = number(date(2025, 3, 14))

@@ -8,8 +8,10 @@ from datetime import date
 import numpy as np
 import polars as pl
 
-from infra.simulator.partners.platforms import demand, shops, takes_part
-from infra.simulator.world import World, festival_on, only
+from infra.simulator.draws import only
+from infra.simulator.partners.platforms import demand, takes_part
+from infra.simulator.shops import shops
+from infra.simulator.world import World, festival_on
 
 # Planted: orders per visit lie between these by shop; live streams come more often in the festival.
 CONVERSION = (0.012, 0.05)

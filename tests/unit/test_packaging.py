@@ -1,0 +1,59 @@
+"""The package: a wheel holds all that the library reads, and the command runs from it, away from the repository."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.metadata import distributions, version
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+import sampan
+from sampan.contracts.registry import all_contracts
+from sampan.settings import HOME
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """A folder with the content of a wheel of the project."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder]
+    subprocess.run(command, cwd=HOME, check=True, capture_output=True)
+    (wheel,) = folder.glob("sampan-*.whl")
+    with ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def _python(installed: Path, *arguments: str) -> str:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SAMPAN_")}
+    environment |= {"PYTHONPATH": str(installed), "HOME": str(installed.parent)}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=installed.parent, env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_version_is_the_library_s():
+    assert version("sampan") == sampan.__version__
+
+
+def test_command_of_a_wheel_checks_the_contracts_that_the_wheel_brings(installed):
+    (wheel,) = distributions(path=[str(installed)])
+    (script,) = wheel.entry_points.select(group="console_scripts", name="sampan")
+    run = f"import sys; from {script.module} import {script.attr} as main; sys.argv[1:] = 'contracts', 'check'; main()"
+    assert len(all_contracts()) >= 10
+    assert f"{len(all_contracts())} contracts" in _python(installed, "-c", run)
+
+
+def test_library_of_a_wheel_finds_models_sql_and_a_state_folder_outside_of_it(installed):
+    shown = _python(installed, "-c", "from sampan.settings import HOME, settings; print(HOME, settings().state)")
+    home, state = map(Path, shown.split())
+    assert home == installed / "sampan" / "_home"
+    assert state == installed.parent / ".sampan"
+    for folder, kind in (("dbt_project/models", "*.sql"), ("dbt_project/seeds", "*.csv"), ("infra/postgres", "*.sql")):
+        brought = {path.relative_to(home) for path in (home / folder).rglob(kind)}
+        assert brought
+        assert brought == {path.relative_to(HOME) for path in (HOME / folder).rglob(kind)}
