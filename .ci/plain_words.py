@@ -33,7 +33,7 @@ def findings() -> Iterator[tuple[str, int, str, str]]:
             text = Path(file).read_text()
             for pattern, better in words.items():
                 for match in pattern.finditer(text):
-                    yield file, text.count("\n", 0, match.start()) + 1, " ".join(match[0].split()), better
+                    yield file, text.count("\n", 0, match.start()) + 1, re.sub(BREAK, " ", match[0]), better
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ PRELOADED = (
 
 
 def commands(config: Config) -> dict[str, tuple[str, ...]]:
-    """Command line of each process. Nobody serves logs over the network: all four share the log folder."""
+    """Command line of each process. No process serves logs over the network: all four share the log folder."""
     airflow = (sys.executable, "-m", "airflow")
     return {
         "api-server": (*airflow, "api-server", "--host", HOST, "--port", config["SAMPAN_AIRFLOW_PORT"]),

@@ -89,7 +89,7 @@ class Config:
         return f"{self.state}:{program}"
 
     def socket_path(self, name: str) -> Path:
-        """A path for a UNIX socket that fits into the 107 bytes of its address, whatever the state folder is called."""
+        """A path for a UNIX socket that fits into the 107 bytes of its address, for any name of the state folder."""
         path = self.state / "run" / name
         # The supervisor binds a temporary name, ".<pid>" longer, and renames it.
         if len(os.fsencode(path)) <= 90:
@@ -142,7 +142,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
 
 
 def make_folders(config: Config) -> None:
-    """The state folder and those in it that nobody else has any business in.
+    """The state folder and those in it that no other user may read.
 
     Raises:
         StackError: the folder cannot be used, or is somebody's: not empty, and not made here.

@@ -126,7 +126,7 @@ class Demo:
             self._run_dags(api, [f"ingest__{contract.feed}" for contract in chosen], title)
 
     def _set_clock(self) -> None:
-        """Let it be noon of the business day after the window: nobody delivers later than that.
+        """Set the clock to noon of the business day after the window: no delivery comes later.
 
         APIs are asked as of that day, whether the demo or the schedule asks, and freshness is judged then.
         """

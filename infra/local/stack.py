@@ -203,7 +203,7 @@ class Stack:
             check=False,
         )
         if done.returncode != 0:
-            raise StackError(f"the warehouse's schemas could not be made:\n{done.stdout}{done.stderr[-3000:]}")
+            raise StackError(f"`sampan init` failed, the warehouse has no schemas:\n{done.stdout}{done.stderr[-3000:]}")
 
     def _await(self, name: str, seconds: float = 300.0) -> None:
         """Wait until the program answers its probe.

@@ -97,12 +97,12 @@ class Supervisor:
         _wait(lambda: bool(self.states()), 10, "supervisord does not answer")
 
     def clear(self) -> None:
-        """End what a supervisord that was killed left behind: it holds ports and nobody restarts it."""
+        """End what a killed supervisord left behind: it holds ports and is not restarted."""
         end_leftovers(self.config)
         self.socket.unlink(missing_ok=True)
 
     def run(self, name: str) -> None:
-        """Start a program that is not running, whatever state it is in."""
+        """Start a program that is not running, from any state."""
         rpc, state = self._rpc(), self.states()[name]["statename"]
         if state in RUNNING:
             return
@@ -123,7 +123,7 @@ class Supervisor:
                 raise
 
     def shutdown(self, timeout: float = 60.0) -> None:
-        """Stop every program, then supervisord, then whatever of this stack is still alive."""
+        """Stop every program, then supervisord, then what is still alive of this stack."""
         pid = self.pid()
         if pid is not None:
             try:

@@ -569,7 +569,7 @@ def _write_world(folder: Path, world: World, feeds: list[str]) -> None:
         "hkhs_changes": pl.DataFrame(words.HKHS_CHANGES, schema=["code_before", "code_since", "share"], orient="row"),
         "personal": _personal(world),
     }
-    # Reckoned from the declarations of more than a year: only when they are wanted.
+    # Computed from the declarations of more than a year: only on demand.
     if any(feed.startswith(("csd_", "comtrade_")) for feed in feeds):
         tables |= {
             "statistics": csd.trade(world),

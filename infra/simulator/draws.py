@@ -52,7 +52,7 @@ def digits(numbers: np.ndarray | pl.Series, width: int) -> pl.Series:
 
 
 def joined(*parts: Any) -> pl.Series:
-    """Texts put together, element by element; a plain string stands for itself in every element."""
+    """Texts concatenated element by element; a plain string is the same in every element."""
     frame = pl.select(pl.concat_str([pl.lit(part) for part in parts]).alias("text"))
     return frame["text"]
 

@@ -12,7 +12,7 @@ from infra.simulator import vocabulary as words
 
 SIMPLIFIED = {traditional: simplified for traditional, _, simplified in words.NAME_CHARACTERS}
 TRADITIONAL_WORDS = {entry[1]: entry[2] for entry in words.TRADE_WORDS}
-# Characters that a keyboard offers for the same sound, none of which is part of a coined brand.
+# Characters that a keyboard offers for the same sound; none is part of a coined brand.
 MISTYPED = {
     "恒": "衡", "丰": "峰", "昌": "倡", "荣": "容", "兴": "星", "隆": "龙", "泰": "太", "裕": "玉", "盛": "圣",
     "福": "富", "祥": "翔", "瑞": "锐", "华": "桦", "达": "答", "亿": "益", "康": "慷", "宝": "保", "锦": "紧",

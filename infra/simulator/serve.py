@@ -151,7 +151,7 @@ def _handler(behaviour: Behaviour, known: World | None) -> type[BaseHTTPRequestH
     servers: dict[tuple[int, int, date, int], OpenData] = {}
 
     def others(request: str, cookie: str, asked: int) -> Answer:
-        # A world is made when it is first asked for, and reckons as it goes.
+        # A world is made on the first request, and computed as requests need it.
         with lock:
             wanted = behaviour.world()
             if wanted not in servers:

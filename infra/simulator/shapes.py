@@ -83,7 +83,7 @@ def text_bytes(contract: Contract, names: Sequence[str], lines: list[bytes]) -> 
 
 
 def encoded(contract: Contract, body: bytes) -> bytes:
-    """UTF-8 bytes in the contract's encoding; a byte 0xFF, which stands for a broken character, stays as it is."""
+    """UTF-8 bytes in the contract's encoding; a byte 0xFF, which represents a broken character, stays as it is."""
     encoding = contract.source.encoding
     if encoding == "utf-8":
         return body

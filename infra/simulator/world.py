@@ -22,7 +22,7 @@ FESTIVALS = (
 
 
 def festival_on(day: date) -> str | None:
-    """The festival under way on a day."""
+    """The festival that runs on a day."""
     return next((event for event, first, last in FESTIVALS if first <= day <= last), None)
 
 

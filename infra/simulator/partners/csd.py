@@ -148,7 +148,7 @@ def mirror(world: World) -> pl.DataFrame:
 def insured(world: World) -> pl.DataFrame:
     """Export value insured by financial year (ended 31 March) and product, in HK$ million.
 
-    A year that declared shipments cover from end to end is their sum; others are reckoned from the average year.
+    A year that declared shipments cover from end to end is their sum; others are estimated from the average year.
     """
     names = {chapter: code for code, _, chapters in PRODUCTS for chapter in chapters}
     month = pl.col("shipped_on").dt.month()

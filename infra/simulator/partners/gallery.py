@@ -18,7 +18,7 @@ STORES = (("taobao", 0.5), ("jd_international", 0.3), ("jd_cross_border", 0.2))
 FESTIVAL_UPLIFT = 1.35  # planted: what the festival does to the sales of Design Gallery
 HKD_PER_CNY = 1.14
 MARKUP = 1.8
-MISSION_WEEKDAY = 3  # the day of the week, 1 Monday, of which the list of participants is
+MISSION_WEEKDAY = 3  # the weekday (1 Monday) of the list of participants
 
 
 def items(world: World) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from infra.simulator.draws import dates, digits, joined, number, only, pick, tak
 from infra.simulator.shops import shops
 from infra.simulator.world import World
 
-# Scheme, issuer, scope, years of validity (None: no end), share of the certificates that nobody claims.
+# Scheme, issuer, scope, years of validity (None: no end), share of the certificates that no enterprise claims.
 SCHEMES = (
     ("QMARK-P", "FHKI", "product", 2, 0.25),
     ("QMARK-S", "FHKI", "company", 2, 0.2),
@@ -22,7 +22,7 @@ SCHEMES = (
     ("QES", "HKRMA", "shop", 1, 0.15),
     ("NFP", "IPD", "company", None, 0.1),
 )
-# Planted: of the marks that enterprises claim, the share whose certificate has ended and that of which none exists.
+# Planted: of the marks that enterprises claim, the share whose certificate has ended and the share without a certificate.
 CLAIMED_EXPIRED, CLAIMED_UNKNOWN = 0.15, 0.08
 KNOWS_BRN = 0.7
 # Share of the certificates that are renewed, under the same number, each time that they end.

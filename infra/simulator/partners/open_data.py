@@ -165,7 +165,7 @@ class OpenData:
         return rows
 
     def _greet(self, query: str) -> Answer:
-        """Trade-IDDS sends whoever comes to an address of his own, with a cookie that he has to bring along."""
+        """Trade-IDDS redirects each client to an address of its own, with a cookie that it must send back."""
         token = hashlib.sha256(f"{self.world.seed} {query}".encode()).hexdigest()[:32]
         self.sessions.add(token)
         headers = {"Location": f"/api/{token}/get?{query}", "Set-Cookie": f"session={token}; Path=/; HttpOnly"}

@@ -63,7 +63,7 @@ def _register(world: World) -> pl.DataFrame:
     smes = world.population.smes
     count = len(smes)
     known = smes["size_basis"].to_numpy() != "unknown"
-    # Nobody who already trades begins later; a few others do, inside the window.
+    # Enterprises that already trade do not begin later; a few others begin inside the window.
     idle = (
         (smes["exports_a_year"] + smes["imports_a_year"] == 0) & ~smes["is_applicant"] & ~smes["has_shop"]
     ).to_numpy()

@@ -1,0 +1,35 @@
+"""The pages: every link leads somewhere, and every path that they name is in the repository."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from sampan.settings import HOME
+
+PAGES = sorted([*HOME.glob("*.md"), *HOME.glob("docs/**/*.md")])
+LINK = re.compile(r"\]\((?!https?://|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
+NAMED = re.compile(r"`((?:\.ci|\.github|dags|dbt_project|docs|expectations|infra|plugins|tests)/[\w./-]+)`")
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HOME)))
+def test_page_links_and_names_only_what_is_in_the_repository(page):
+    text = page.read_text()
+    for file, anchor in LINK.findall(text):
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), file
+        if anchor and target.suffix == ".md":
+            assert anchor in _anchors(target), f"{file}#{anchor}"
+    if page.name not in {"CHANGELOG.md", "tutorial-add-a-feed.md"}:
+        missing = [path for path in NAMED.findall(text) if not (HOME / path).exists()]
+        assert not missing
+
+
+def test_pages_are_found():
+    assert {"README.md", "CONTRIBUTING.md", "architecture.md"} <= {page.name for page in PAGES}
