@@ -32,7 +32,8 @@ _OPEN, _CLOSE = rb"(?:\(|(?-i:\xef\xbc\x88))", rb"(?:\)|(?-i:\xef\xbc\x89))"
 # word that PostgreSQL reads as a date.
 SUSPECT = (
     rb"(?i)(?:^|[^a-z0-9])(%s%s)(?:[^a-z0-9]|$)|(%s%s%s%s)" % (_BODY, _CHECK, _BODY, _OPEN, _CHECK, _CLOSE)
-    + rb"|(\x00)|(now|today|tomorrow|yesterday|epoch|infinity|allballs)"
+    + rb"|(\x00)|"
+    + DATE_WORDS.removeprefix("(?i)").encode()
 )
 # Lines that are quoted as RFC 4180 says: only those mean the same to COPY and to Python.
 RFC4180_LINES = rb'(?:(?:[^",\r\n]*|"(?:[^"\n]|"")*")(?:,(?:[^",\r\n]*|"(?:[^"\n]|"")*"))*\r?\n)*'
