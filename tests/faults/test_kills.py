@@ -35,7 +35,7 @@ def test_every_step_has_named_places_at_which_it_is_killed():
 
 
 class Truth:
-    """Two deliveries with dirty and repeated rows: one for the fast way, one that does not parse; and what they come to."""
+    """Two deliveries with dirty and repeated rows: one for the fast path, one that does not parse; and what they come to."""
 
     def __init__(self, partner) -> None:
         self.sound, self.broken = [], 0

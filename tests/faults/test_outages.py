@@ -17,7 +17,8 @@ from sampan.contracts.registry import get_contract
 from sampan.errors import TransientFailure
 from sampan.ingest import gate, land, load, publish
 from sampan.quality import expectations
-from sampan.reading import reader as reading
+from sampan.reading.fast_path import Block
+from sampan.reading.reader import Reader
 from sampan.settings import settings
 
 from infra.local.postgres import EmbeddedPostgres
@@ -80,9 +81,9 @@ def test_load_fails_for_now_when_its_session_is_ended_in_the_middle_of_copy(part
     given = rows(FEED, 50)
     partner.hands_over(FEED, DAY, given)
     land.run(FEED)
-    original = reading.Reader.blocks
+    original = Reader.blocks
 
-    def cut(reader: reading.Reader) -> Iterator[bytes]:
+    def cut(reader: Reader) -> Iterator[Block]:
         yield from original(reader)
         with psycopg.connect(settings().dsn("admin"), autocommit=True) as connection:
             ended = connection.execute(
@@ -90,10 +91,10 @@ def test_load_fails_for_now_when_its_session_is_ended_in_the_middle_of_copy(part
                 " where datname = current_database() and application_name = 'sampan_loader'"
             ).fetchall()
         assert ended == [(True,)]
-        yield b"x" * 10_000_000
+        yield Block(b"x" * 10_000_000)
 
     with monkeypatch.context() as patch:
-        patch.setattr(reading.Reader, "blocks", cut)
+        patch.setattr(Reader, "blocks", cut)
         with pytest.raises(TransientFailure):
             load.run(FEED)
     assert partner.sampan.batch(FEED)["state"] == "landed"

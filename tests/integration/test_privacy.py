@@ -261,14 +261,14 @@ def test_a_misspelt_hkid_is_quarantined_and_kept_nowhere_when_its_column_expects
         broken = way == "records that cannot be split" and number < len(planted)
         writer.writerow([row[column.name] for column in contract.columns] + ["surplus"] * broken)
     if way == "exact":
-        # A value that its type does not take sends the whole delivery the exact way.
+        # A value that its type does not take sends the whole delivery to the slow path.
         last = given[-1] | {"value_hkd": "much"}
         writer.writerow([last[column.name] for column in contract.columns])
     partner.puts(feed, DAY, f"delivery.{contract.source.extension}", compress(contract, out.getvalue().encode()))
     batch = partner.ingest(feed)
     assert batch["state"] == "published", batch["problem"]
     assert batch["rows_quarantined"] == len(planted) + len(typing_errors) + (way == "exact")
-    assert ("goes the exact way" in caplog.text) is (way != "fast")
+    assert ("takes the slow path" in caplog.text) is (way != "fast")
     entries = quarantine.entries(feed)
     shown = "".join(str(entry) for entry in entries) + quarantine.export(contract, entries)
     assert sum(bool(re.search(r"invalid_p1_[0-9a-f]{64}", entry.record)) for entry in entries) == len(planted)

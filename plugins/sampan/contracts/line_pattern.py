@@ -1,8 +1,8 @@
-"""What a line looks like whose fields keep their contract: one pattern, matched while the bytes pass to the warehouse.
+"""The line pattern: one regular expression over CSV lines whose fields keep their contract, matched during COPY.
 
-The reader has to look at every byte for quotes anyway; the same pass can show that codes, lengths and required fields are in
-order, and the gate need not ask the warehouse again. A delivery that does not fit the pattern has done nothing wrong yet: its
-rules are then all asked by the gate, which alone says what broke.
+The fast path scans every byte for quotes anyway. The same pass shows that codes, lengths and required fields are in
+order, and the gate need not check these in the database. A delivery that does not fit the pattern may still be sound:
+the gate then checks every rule, and only the gate says what broke.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from functools import cache
 from sampan.contracts.model import Column, Contract
 from sampan.contracts.values import PSEUDONYM
 
-# A byte of content, until it is known whether quotes are around it.
+# A byte of a field: a placeholder, as it becomes without quotes around the field, and with them.
 ANY, PLAIN, QUOTED = b"\0", rb'[^",\r\n]', rb'[^"\r\n]'
-# Patterns that RE2 and PostgreSQL read alike, and that cannot match beyond a field.
+# Patterns that mean the same to RE2 and PostgreSQL, and that cannot match beyond a field.
 PORTABLE = re.compile(r"\^((?:[A-Za-z0-9_()|?*+-]|\[[A-Za-z0-9_-]+\]|\{\d+(?:,\d*)?\})+)\$")
 # A date in digits, with no other time of day than midnight.
 DATE = rb"[0-9]+(?:[-/.][0-9]+){0,2}(?:[T ]00:00(?::00(?:\.0+)?)?)?"
-# How much all fields together may add to RE2's automaton: of a greater one it runs out of memory and crawls.
-ROOM = 20_000
+# Size of RE2's program for all fields together, in its instructions: of a larger one RE2's cache overflows and matching
+# crawls.
+MAX_PROGRAM_SIZE = 20_000
 
 
-def of_lines(columns: Iterable[Column]) -> bytes:
-    """Pattern for RE2 over bytes of whole CSV lines, in UTF-8, of these columns in order."""
+def fitting_lines(columns: Iterable[Column]) -> bytes:
+    """RE2 pattern of whole CSV lines in UTF-8, of these columns in order, whose fields keep their contract."""
     return b"(?:" + b",".join(_either(field) for field, _ in _fields(columns)) + rb"\r?\n)*"
 
 
-def of_harmless_lines(columns: Sequence[Column]) -> bytes | None:
-    """Pattern like `of_lines`, of lines that hold nothing that only a look at their fields can judge.
+def harmless_lines(columns: Sequence[Column]) -> bytes | None:
+    """RE2 pattern of whole CSV lines that need no look at their fields; None where no line needs one.
 
-    A column that expects HKID numbers holds what its own pattern accepts, a pseudonym, or neither letter nor bracket; a date
-    is one of digits. None where there is no such column.
+    A column that expects HKID numbers holds what its own pattern accepts, a pseudonym, or neither letter nor bracket; a
+    date is written in digits.
     """
     if not any(column.expects_hkid or column.type == "date" for column in columns):
         return None
@@ -53,43 +54,45 @@ def of_harmless_lines(columns: Sequence[Column]) -> bytes | None:
     return b"(?:" + b",".join(fields) + rb"\r?\n)*"
 
 
-def proves_harmless(columns: Sequence[Column]) -> bool:
-    """Whether every line that fits `of_lines` is a harmless one as well."""
+def fitting_is_harmless(columns: Sequence[Column]) -> bool:
+    """Whether every line that matches `fitting_lines` matches `harmless_lines` as well."""
     fields = zip(columns, _fields(columns), strict=True)
-    return all("pattern" in proved for column, (_, proved) in fields if column.expects_hkid)
+    return all("pattern" in proven for column, (_, proven) in fields if column.expects_hkid)
 
 
-def rules(contract: Contract) -> frozenset[str]:
-    """Names of the rules that no row can break whose line fits the pattern."""
+def proven_rules(contract: Contract) -> frozenset[str]:
+    """Names of the rules that a row keeps when its line matches `fitting_lines`."""
     fields = zip(contract.stored, _fields(contract.stored), strict=True)
-    return frozenset(f"{column.name}.{rule}" for column, (_, proved) in fields for rule in proved)
+    return frozenset(f"{column.name}.{rule}" for column, (_, proven) in fields for rule in proven)
 
 
-def digest(contract: Contract) -> str:
-    """What the pattern proves, as SHA-256 in hex: another version of a contract may ask for more."""
+def proven_rules_sha256(contract: Contract) -> str:
+    """SHA-256, in hex, of what the pattern proves: a later version of a contract may be stricter."""
     names = [column.name for column in contract.stored]
     return hashlib.sha256(repr([*zip(names, _fields(contract.stored), strict=True)]).encode()).hexdigest()
 
 
 def _fields(columns: Iterable[Column]) -> list[tuple[bytes, list[str]]]:
-    """For each column the pattern of its field and the rules that it proves: small ones, as many as there is room for.
+    """For each column its field's pattern and the rules that it proves: the smallest ones up to MAX_PROGRAM_SIZE.
 
-    Columns without rules of their own take no room, and fewer columns leave more: what is proved of all the contract's
-    columns is proved of those of a delivery, which may lack some and add others.
+    Columns without rules do not count, and fewer columns leave more room for each. So what is proven of all columns of
+    a contract is proven of a delivery that lacks some and adds others.
     """
     contents = [_content(column) for column in columns]
     sizes = [_size(content) if proves else 0 for content, proves in contents]
-    room = max((size for size in sizes if sum(other for other in sizes if other <= size) <= ROOM), default=0)
+    largest = max(
+        (size for size in sizes if sum(other for other in sizes if other <= size) <= MAX_PROGRAM_SIZE), default=0
+    )
     found = []
     for column, (content, proves), size in zip(columns, contents, sizes, strict=True):
-        if size > room:
+        if size > largest:
             content, proves = ANY + b"+", []
         found.append((content, [*proves, "required"]) if column.required else (b"(?:" + content + b")?", proves))
     return found
 
 
 def _content(column: Column) -> tuple[bytes, list[str]]:
-    """Pattern of what stands in a column's field, and the rules that it proves."""
+    """Pattern of a column's field, and the rules that it proves."""
     longest = column.options.get("maxLength")
     if column.type == "date":
         return DATE, []
@@ -102,9 +105,9 @@ def _content(column: Column) -> tuple[bytes, list[str]]:
 
 
 def _accepted(column: Column) -> list[bytes]:
-    """A column's own pattern as RE2 reads it, if it does."""
+    """The column's own pattern for RE2, or nothing where RE2 could read it differently or it is too large."""
     portable = PORTABLE.fullmatch(column.options.get("pattern", ""))
-    return [portable[1].encode()] if portable and _size(portable[1].encode()) <= ROOM else []
+    return [portable[1].encode()] if portable and _size(portable[1].encode()) <= MAX_PROGRAM_SIZE else []
 
 
 def _either(field: bytes) -> bytes:
@@ -114,7 +117,7 @@ def _either(field: bytes) -> bytes:
 
 @cache
 def _size(content: bytes) -> float:
-    """Size of the automaton of a field, infinite where RE2 does not make one."""
+    """Size of RE2's program for a field in instructions, infinite where RE2 refuses the pattern."""
     import re2
 
     options = re2.Options()

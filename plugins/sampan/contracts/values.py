@@ -1,10 +1,12 @@
-"""What values look like, for Python and PostgreSQL alike: dates, and the pseudonyms of persons."""
+"""Patterns of values that Python and PostgreSQL both check: dates, and pseudonyms."""
 
 import re
 
+# Of `reading.personal_data.Pseudonymiser`; `invalid_` marks what resembled an HKID number and was none.
 PSEUDONYM = re.compile(r"(invalid_)?p[0-9]+_[0-9a-f]{64}")
+# PostgreSQL's special date inputs: their value depends on the day on which they are read, or is not a day.
 DATE_WORDS = r"(?i)(now|today|tomorrow|yesterday|epoch|infinity|allballs)"
-# What a date may look like, for Python and PostgreSQL alike: PostgreSQL drops a time and its offset, which may be of the day
-# before in Hong Kong. Midnight without an offset is how typed files write a date.
+# A date without a time of day other than midnight: PostgreSQL drops the time and its offset, and the day may be another
+# one in Hong Kong. Midnight without an offset is how typed files write a date.
 _MONTH = r"(?:[0-9]{1,4}[-/., ]+[A-Za-z]{3,9}|[A-Za-z]{3,9}[-/., ]+[0-9]{1,4})[-/., ]+[0-9]{1,4}"
 DAY = rf"[ \t]*(?:[Jj]?[0-9]+(?:[-/.][0-9]+){{0,2}}|{_MONTH})(?:[T ]00:00(?::00(?:[.]0+)?)?)?[ \t]*"

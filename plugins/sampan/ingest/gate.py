@@ -15,15 +15,15 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from sampan import failpoints
-from sampan.contracts import line_pattern as shape
+from sampan.contracts import line_pattern
 from sampan.contracts import row_rules as rules
 from sampan.contracts.model import Column, Contract
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.ingest import ledger
 from sampan.ingest.ledger import Batch
-from sampan.ingest.load import reader_of
 from sampan.quality import expectations
-from sampan.reading.reader import Record
+from sampan.reading.reader import open_delivery
+from sampan.reading.record import Record
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
@@ -97,8 +97,8 @@ def _row_rules(connection: psycopg.Connection, contract: Contract, batch: Batch)
     """Move every row that breaks a rule into quarantine and drop exact repeats, leaving a clean, indexed intake table."""
     columns = _columns(connection, contract, batch)
     found = rules.checks(contract, columns, batch.business_date)
-    if batch.shape == shape.digest(contract):
-        proven = shape.rules(contract)
+    if batch.shape == line_pattern.proven_rules_sha256(contract):
+        proven = line_pattern.proven_rules(contract)
         found = [check for check in found if check[0] not in proven]
     broken = _broken_rows(connection, batch, found)
     duplicate = _identify(connection, contract, batch, broken)
@@ -205,7 +205,8 @@ def _quarantine_typed(
     connection: psycopg.Connection, contract: Contract, batch: Batch, broken: dict[int, list[str]]
 ) -> None:
     """Keep broken rows with their text, which is read again from the delivery."""
-    reader = reader_of(contract, batch)
+    replay = batch.origin == "replay"
+    reader = open_delivery(contract, batch.landing_uri, batch.business_date, batch.file, replay=replay)
     names = [column.name for column in reader.layout.stored]
 
     def entry(record: Record) -> tuple[object, ...]:

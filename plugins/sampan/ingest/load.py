@@ -1,35 +1,31 @@
 """load: a landed batch into its intake table, every record with its line.
 
-A clean delivery goes straight into typed columns, as whole blocks. One that does not parse goes a second, exact way: all
-records as text, from which the sound ones are cast and the others are set aside for the gate; none is lost.
+A clean delivery takes the fast path: whole blocks straight into typed columns. One that does not parse takes the slow path:
+all records as text, from which the sound ones are cast and the others are set aside for the gate; none is lost.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 from datetime import date
 
 import psycopg
 from psycopg import sql
 
 from sampan import failpoints
-from sampan.contracts import line_pattern as shape
+from sampan.contracts import line_pattern
 from sampan.contracts import row_rules as rules
-from sampan.contracts.model import Column, Contract, Source
+from sampan.contracts.model import Column, Contract
 from sampan.contracts.registry import get_contract
 from sampan.database import column_ddl, connect
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.ingest import ledger
 from sampan.ingest.ledger import Batch
-from sampan.object_store import open_verified
-from sampan.reading.personal_data import pseudonymiser
-from sampan.reading.reader import Reader, Unusual, csv_blocks
+from sampan.reading.fast_path import FastPathUnsupported
+from sampan.reading.reader import Reader, open_delivery
 
 log = logging.getLogger(__name__)
-# Column of a replay that names the row in quarantine which each of its rows stands for.
-REPLAYED = Column("_quarantine_id", "_quarantine_id", "integer", "Row in quarantine.", personal="drop")
 NEWLINE = ord("\n")
 # The table is made in the same transaction, so its rows may come in frozen: no later scan has to mark or rewrite them.
 COPY_OPTIONS = sql.SQL("format csv, freeze, force_null ({})")
@@ -78,16 +74,9 @@ def _is_decided(connection: psycopg.Connection, batch: Batch) -> bool:
     return row is not None and row[0] > 0
 
 
-def reader_of(contract: Contract, batch: Batch) -> Reader:
-    """The reader of a batch's landed bytes. A replay is always CSV with the contract's own names."""
-    if batch.origin == "replay":
-        columns = (REPLAYED, *(replace(column, source_name=column.name) for column in contract.stored))
-        contract = replace(contract, columns=columns, source=Source("s3", batch.landing_uri, "csv"))
-    return Reader(contract, open_verified(batch.landing_uri), batch.business_date, batch.file, pseudonymiser())
-
-
 def _load(connection: psycopg.Connection, contract: Contract, batch: Batch) -> None:
-    reader = reader_of(contract, batch)
+    replay = batch.origin == "replay"
+    reader = open_delivery(contract, batch.landing_uri, batch.business_date, batch.file, replay=replay)
     columns = reader.layout.stored
     with ledger.transaction(connection):
         _note_drift(connection, contract, batch, reader)
@@ -95,13 +84,14 @@ def _load(connection: psycopg.Connection, contract: Contract, batch: Batch) -> N
         with ledger.transaction(connection):
             failpoints.hit("load.before_copy")
             _create_intake(connection, contract, batch, reader.layout.first_line)
-            rows, rejects = _copy_typed(connection, batch, reader, columns), 0
-            _finish(connection, contract, batch, rows, shape.digest(contract) if reader.in_shape else None)
-    except (Unusual, psycopg.DataError) as reason:
-        log.info("%s batch %s goes the exact way: %s", batch.feed, batch.batch_id, type(reason).__name__)
+            (rows, fits), rejects = _copy_blocks(connection, batch, reader, columns), 0
+            proven = line_pattern.proven_rules_sha256(contract) if fits else None
+            _finish(connection, contract, batch, rows, proven)
+    except (FastPathUnsupported, psycopg.DataError) as reason:
+        log.info("%s batch %s takes the slow path: %s", batch.feed, batch.batch_id, type(reason).__name__)
         with ledger.transaction(connection):
             _create_intake(connection, contract, batch, 1)
-            rows, rejects = _copy_exact(connection, batch, reader, columns)
+            rows, rejects = _copy_records(connection, batch, reader, columns)
             _finish(connection, contract, batch, rows)
     failpoints.hit("load.after_commit")
     log.info("%s batch %s loaded: %s records, %s do not parse", batch.feed, batch.batch_id, rows, rejects)
@@ -166,28 +156,33 @@ def _copy(connection: psycopg.Connection, table: sql.Composable, columns: list[s
         return cursor.rowcount
 
 
-def _copy_typed(connection: psycopg.Connection, batch: Batch, reader: Reader, columns: list[Column]) -> int:
+def _copy_blocks(
+    connection: psycopg.Connection, batch: Batch, reader: Reader, columns: list[Column]
+) -> tuple[int, bool]:
+    """Returns how many records there are, and whether the lines of all of them fit the contract's pattern."""
     import numpy as np
 
-    names = [column.name for column in columns]
-    if not reader.fast:
-        return _copy(connection, batch.intake, ["_line", *names], csv_blocks(reader.records(), columns))
-    lines = 0
+    names, numbered = [column.name for column in columns], reader.numbered
+    lines, fits = 0, True
 
     def counted() -> Iterator[bytes]:
-        nonlocal lines
+        nonlocal lines, fits
         for block in reader.blocks():
-            lines += int(np.count_nonzero(np.frombuffer(block, np.uint8) == NEWLINE))
-            yield block
+            fits = block.fits_pattern
+            if not numbered:
+                lines += int(np.count_nonzero(np.frombuffer(block.data, np.uint8) == NEWLINE))
+            yield block.data
 
-    rows = _copy(connection, batch.intake, names, counted())
-    if rows != lines:
+    rows = _copy(connection, batch.intake, ["_line", *names] if numbered else names, counted())
+    if rows != lines and not numbered:
         # A line end inside quotes, or a line that COPY takes for the end: records and lines no longer go in step.
-        raise Unusual
-    return rows
+        raise FastPathUnsupported
+    return rows, fits
 
 
-def _copy_exact(connection: psycopg.Connection, batch: Batch, reader: Reader, columns: list[Column]) -> tuple[int, int]:
+def _copy_records(
+    connection: psycopg.Connection, batch: Batch, reader: Reader, columns: list[Column]
+) -> tuple[int, int]:
     """Returns how many records there are, and how many of them do not fit the types."""
     names = [column.name for column in columns]
     fields = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in names)

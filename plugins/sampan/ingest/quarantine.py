@@ -26,10 +26,11 @@ from sampan.contracts.registry import get_contract
 from sampan.database import connect
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.ingest import gate, land, load, publish
+from sampan.reading.reader import REPLAYED
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
-ID = load.REPLAYED.name
+ID = REPLAYED.name
 RULES = "_broken_rules"
 # Rows that are taken at a time where none are named.
 LIMIT = 100_000

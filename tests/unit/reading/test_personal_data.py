@@ -1,4 +1,4 @@
-"""HKID numbers, their check digit, and what becomes of a field."""
+"""HKID numbers: their check digit, how they are found, and what is stored instead."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sampan.contracts.model import Column
 from sampan.contracts.registry import get_contract
-from sampan.reading.personal_data import PSEUDONYM, WIDTHS, Pseudonymiser, hkid_is_valid
+from sampan.reading.personal_data import FULL_WIDTH, PSEUDONYM, Pseudonymiser, hkid_is_valid
 
 from tests.factory import hkid
 
@@ -18,7 +18,7 @@ PRIVATE = Pseudonymiser(b"k" * 32, 1)
 BRN = get_contract("customs_declarations").column("trader_id")
 UBI = get_contract("business_register").column("brn")
 FREE = get_contract("customs_declarations").column("goods_description")
-WIDE = {narrow: wide for wide, narrow in WIDTHS.items() if wide != 0xA0}
+WIDE = {narrow: wide for wide, narrow in FULL_WIDTH.items() if wide != 0xA0}
 BODY = st.from_regex(r"[A-Z]{1,2}[0-9]{6}", fullmatch=True)
 
 
@@ -40,7 +40,7 @@ BODY = st.from_regex(r"[A-Z]{1,2}[0-9]{6}", fullmatch=True)
         ("", False),
     ],
 )
-def test_hkid_is_valid_reckons_the_check_digit_when_the_shape_is_right(text, valid):
+def test_hkid_is_valid_computes_the_check_digit_when_letters_and_digits_are_right(text, valid):
     assert hkid_is_valid(text) is valid
 
 
@@ -64,7 +64,7 @@ def test_clean_gives_one_pseudonym_when_the_number_is_written_in_any_form(body):
 @pytest.mark.parametrize("form", ["{}", "of {} by hand", "{}, {}", "港{}號", "({})", "id:{};"])
 @pytest.mark.parametrize("column", [FREE, BRN, None], ids=["free text", "identifier", "no column"])
 @pytest.mark.parametrize("brackets", [True, False])
-def test_clean_leaves_no_number_when_it_stands_anywhere(form, column, brackets):
+def test_clean_leaves_no_number_when_it_is_anywhere(form, column, brackets):
     number = hkid("K", "123456", brackets=brackets)
     cleaned = PRIVATE.clean(column, form.replace("{}", number))
     assert number not in cleaned
@@ -75,7 +75,7 @@ def test_clean_leaves_no_number_when_it_stands_anywhere(form, column, brackets):
 @pytest.mark.parametrize(
     "text", ["HKIDA123456(3)", "IDA123456(3)", "ABC123456(3)", "1A123456(3)", "x\uff21A123456\uff083\uff09"]
 )
-def test_clean_replaces_a_number_in_brackets_when_letters_stand_right_before_it(text, column):
+def test_clean_replaces_a_number_in_brackets_when_letters_are_right_before_it(text, column):
     for cleaned in (PRIVATE.clean(column, text), PRIVATE.clean_text(text)):
         assert PSEUDONYM.search(cleaned)
         assert not re.search("[0-9]{3}", PSEUDONYM.sub("", cleaned))
@@ -120,7 +120,7 @@ def test_clean_marks_a_number_as_invalid_when_its_check_digit_is_wrong():
         ("1234567\u6ce2", "1234567"),
     ],
 )
-def test_clean_shows_nothing_of_a_number_when_it_is_misspelt_where_one_is_expected(text, normal):
+def test_clean_shows_nothing_of_a_number_when_it_is_mistyped_where_one_is_expected(text, normal):
     assert PRIVATE.clean(BRN, text) == f"invalid_{PRIVATE(normal)}"
     assert PRIVATE.clean(UBI, text) == f"invalid_{PRIVATE(normal)}"
     assert PRIVATE.clean(FREE, text) == text
@@ -144,8 +144,8 @@ LEFT, RIGHT = (
 
 
 @st.composite
-def misspelt(draw) -> tuple[str, str]:
-    """A number as somebody may have typed it, and its letters and digits alone."""
+def mistyped(draw) -> tuple[str, str]:
+    """A number as a person may have typed it, and its letters and digits alone."""
     letters = draw(st.text("ABCKQXYZ", min_size=1, max_size=3))
     digits = draw(st.text("0123456789", min_size=1, max_size=8))
     check = draw(st.sampled_from(["", *"0123456789A"]))
@@ -158,7 +158,7 @@ def misspelt(draw) -> tuple[str, str]:
     return text, letters + digits + check
 
 
-@given(misspelt())
+@given(mistyped())
 def test_clean_never_gives_letters_and_digits_back_when_a_number_is_expected(number):
     text, _ = number
     cleaned = PRIVATE.clean(BRN, text)
@@ -191,7 +191,7 @@ def test_clean_keeps_a_value_readable_when_its_columns_pattern_accepts_it(text):
 
 @pytest.mark.parametrize("column", [FREE, None], ids=["free text", "no column"])
 @pytest.mark.parametrize("brackets", [True, False])
-def test_clean_finds_a_number_of_full_width_when_it_stands_in_a_text(column, brackets):
+def test_clean_finds_a_full_width_number_when_it_is_in_a_text(column, brackets):
     number = hkid("K", "123456", brackets=brackets)
     text = f"\u7537\u88dd\uff0c{number.translate(WIDE)}\uff0c\uff21\uff11"
     assert PRIVATE.clean(column, text) == text.replace(number.translate(WIDE), PRIVATE.hkid(number))
@@ -205,7 +205,7 @@ def test_clean_keeps_a_ubi_when_its_column_asks_for_one():
     assert PRIVATE.clean(FREE, number) == PRIVATE.hkid(number)
 
 
-def test_clean_is_done_once_when_it_is_done_again():
+def test_clean_changes_nothing_when_a_value_is_cleaned_already():
     once = PRIVATE.clean(BRN, "A123456(3)")
     assert PRIVATE.clean(BRN, once) == once
     assert PSEUDONYM.fullmatch(once)
@@ -221,7 +221,7 @@ def test_pseudonyms_differ_when_the_key_or_its_version_does():
     assert len(values) == 4
 
 
-def test_clean_text_replaces_every_shape_when_nothing_is_known_of_the_text():
+def test_clean_text_replaces_every_number_when_the_text_has_no_known_structure():
     text = PRIVATE.clean_text("A123456(3),K1234560,AB 123456 7")
     assert not re.search(r"[A-Z]{1,2} ?[0-9]{6}", text)
 
@@ -241,14 +241,14 @@ def test_clean_text_replaces_every_shape_when_nothing_is_known_of_the_text():
 )
 @pytest.mark.parametrize("form", ["{}", "12345678,{},x", '"{}', '{"id": "{}", "cut', "x, {} ,2026-07-06"])
 def test_clean_text_replaces_what_resembles_a_number_when_a_field_of_it_expects_one(text, form):
-    cleaned = PRIVATE.clean_text(form.replace("{}", text), guarded=True)
+    cleaned = PRIVATE.clean_text(form.replace("{}", text), expects_hkid=True)
     assert len(re.findall(r"invalid_p1_[0-9a-f]{64}", cleaned)) == 1
     assert not re.search(
         r"[0-9\uff10-\uff19]{3}", PSEUDONYM.sub("", cleaned).replace("12345678", "").replace("2026", "")
     )
-    assert PRIVATE.clean_text(cleaned, guarded=True) == cleaned
+    assert PRIVATE.clean_text(cleaned, expects_hkid=True) == cleaned
 
 
 @pytest.mark.parametrize("text", ["12345678,610910,x", "of 2026, KGM", "D202607060000001,A,123456", "1,234,567 HKD"])
 def test_clean_text_changes_nothing_when_nothing_resembles_a_number(text):
-    assert PRIVATE.clean_text(text, guarded=True) == text
+    assert PRIVATE.clean_text(text, expects_hkid=True) == text

@@ -1,4 +1,4 @@
-"""The pattern of a line whose fields keep their contract: a sound line fits it, one that breaks a proven rule does not."""
+"""The line pattern: a sound line fits it, and a line that breaks a proven rule does not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import re2
-from sampan.contracts import line_pattern as shape
+from sampan.contracts import line_pattern
 from sampan.contracts.model import Column
 from sampan.contracts.registry import get_contract
 
@@ -28,7 +28,7 @@ LINE = (
 def fits(columns: tuple[Column, ...], line: str) -> bool:
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
-    return bool(re2.compile(shape.of_lines(columns), options).fullmatch(line.encode()))
+    return bool(re2.compile(line_pattern.fitting_lines(columns), options).fullmatch(line.encode()))
 
 
 def as_line(columns: tuple[Column, ...], row: dict[str, str | None], quoting: int) -> str:
@@ -39,19 +39,19 @@ def as_line(columns: tuple[Column, ...], row: dict[str, str | None], quoting: in
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL], ids=["bare", "quoted"])
 @pytest.mark.parametrize("feed", CSV)
-def test_a_line_is_in_shape_when_it_is_sound(feed, quoting):
+def test_a_line_fits_when_it_is_sound(feed, quoting):
     columns = tuple(get_contract(feed).stored)
     assert all(fits(columns, as_line(columns, row, quoting)) for row in rows(feed, 20))
 
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL], ids=["bare", "quoted"])
 @pytest.mark.parametrize("feed", CSV)
-def test_a_line_is_out_of_shape_when_it_breaks_any_rule_that_shapes_prove(feed, quoting):
+def test_a_line_does_not_fit_when_it_breaks_a_proven_rule(feed, quoting):
     contract, row = get_contract(feed), rows(feed, 1)[0]
     broken = {"required": None, "enum": "no such code", "pattern": "\u3000no such pattern\u3000"}
-    proves = shape.rules(contract)
-    assert proves
-    for rule in proves:
+    proven = line_pattern.proven_rules(contract)
+    assert proven
+    for rule in proven:
         name, kind = rule.split(".")
         column = contract.column(name)
         wrong = broken[kind] if kind in broken else "x" * (column.options["maxLength"] + 1)
@@ -83,21 +83,22 @@ def test_a_line_is_out_of_shape_when_it_breaks_any_rule_that_shapes_prove(feed, 
         ("a,12,\u540d\u540d\u540d,1,\u8a3b\n", False),
     ],
 )
-def test_a_line_is_in_shape_only_when_every_field_shows_what_it_is(line, expected):
+def test_a_line_fits_only_when_every_field_keeps_its_contract(line, expected):
     assert fits(LINE, line) is expected
 
 
 @pytest.mark.parametrize("pattern", ["^[^0-9]+$", "^.{3}$", "^[a,b]+$", "[0-9]+", r"^\d{8}$", '^["]$'])
 def test_a_pattern_is_left_to_the_gate_when_it_could_mean_something_else(pattern):
     contract = replace(get_contract(CSV[0]), columns=(Column("a", "a", "string", "A.", options={"pattern": pattern}),))
-    assert not shape.rules(contract)
+    assert not line_pattern.proven_rules(contract)
     assert fits(contract.columns, "anything\n")
 
 
-def test_the_digest_changes_when_a_contract_asks_for_more():
+def test_the_sha256_changes_when_a_contract_becomes_stricter():
     contract = get_contract("customs_declarations")
     chance = random.Random(1)
     for column in chance.sample([c for c in contract.columns if c.enum or "maxLength" in c.options], 5):
         stricter = replace(column, enum=column.enum[:-1], options=column.options | {"maxLength": 1})
         columns = tuple(stricter if c is column else c for c in contract.columns)
-        assert shape.digest(replace(contract, columns=columns)) != shape.digest(contract)
+        changed = line_pattern.proven_rules_sha256(replace(contract, columns=columns))
+        assert changed != line_pattern.proven_rules_sha256(contract)

@@ -1,0 +1,139 @@
+"""One delivery: its decompressed bytes, its lines as text, and the problems that are found in it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from typing import IO, TypeVar
+
+from sampan.contracts.model import Contract, Source
+from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
+from sampan.reading import limits
+from sampan.reading.compression import DECOMPRESS
+from sampan.reading.personal_data import Pseudonymiser
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One delivery of one contract. `opener` returns a new binary stream of the landed bytes at each call."""
+
+    contract: Contract
+    opener: Callable[[], IO[bytes]]
+    business_date: date
+    file: str
+    private: Pseudonymiser
+
+    @property
+    def source(self) -> Source:
+        """How the contract says that the delivery is written."""
+        return self.contract.source
+
+    @cached_property
+    def expects_hkid(self) -> bool:
+        """Whether a column may hold HKID numbers."""
+        return any(column.expects_hkid for column in self.contract.columns)
+
+    def problem(self, code: Code, message: str, line: int | None = None, column: str | None = None) -> PermanentFailure:
+        """The failure to raise for what is wrong with this delivery."""
+        return PermanentFailure(Problem(code, message, self.file, line, column))
+
+    def blocks(self) -> Iterator[bytes]:
+        """Decompressed blocks. Raises PermanentFailure for a truncated, corrupt or far too large delivery."""
+        source = self.source
+        raw = self._from_store(self.opener)
+        taken = given = 0
+
+        def pieces(size: int) -> Iterator[bytes]:
+            nonlocal taken
+            while piece := self._from_store(lambda: raw.read(size)):
+                taken += len(piece)
+                yield piece
+
+        try:
+            for block in DECOMPRESS[source.compression](pieces):
+                given += len(block)
+                if given > source.max_bytes or (
+                    given > limits.EXPANSION_FREE_BYTES and given > limits.MAX_EXPANSION * taken
+                ):
+                    raise self.too_large(given, taken)
+                yield block
+        except EOFError:
+            message = f"the {source.compression} stream ends too early: the file was not delivered whole"
+            raise self.problem(Code.DELIVERY_TRUNCATED, message) from None
+        except (zlib.error, OSError, ValueError) as error:
+            message = f"cannot be read as {source.compression}: {error}"
+            raise self.problem(Code.DELIVERY_CORRUPT, message) from None
+        finally:
+            raw.close()
+
+    def whole(self) -> bytes:
+        """All decompressed bytes, for formats that need the end of a file to read its start."""
+        data = b"".join(self.blocks())
+        if not data:
+            raise self.problem(Code.DELIVERY_EMPTY, "the delivery is empty (0 bytes)")
+        return data
+
+    def too_large(self, given: int, taken: int, unit: str = "bytes") -> PermanentFailure:
+        """The failure to raise when `taken` bytes expand to `given` or more."""
+        allowed = f"{limits.MAX_EXPANSION} times its size and the contract's maxBytes, {self.source.max_bytes:,}"
+        message = f"expands from {taken:,} bytes to at least {given:,} {unit}; the limits are {allowed}"
+        return self.problem(Code.DELIVERY_TOO_LARGE, message)
+
+    def lines(self) -> Iterator[bytes]:
+        """Physical lines without their line feed, a byte order mark removed; a line that is too long is refused."""
+        tail, first = b"", True
+        for block in self.blocks():
+            if first:
+                block, first = block.removeprefix(b"\xef\xbb\xbf"), False
+            lines = (tail + block).split(b"\n")
+            tail = lines.pop()
+            self.check_length(tail)
+            yield from lines
+        if tail:
+            yield tail
+
+    def check_length(self, line: bytes) -> None:
+        """Refuse a line, or the start of one, that is longer than a record may be."""
+        if len(line) > limits.MAX_RECORD_BYTES:
+            raise self.record_too_long("a line")
+
+    def record_too_long(self, what: str) -> PermanentFailure:
+        """The failure to raise for a line or a value that is longer than a record may be."""
+        message = f"{what} is longer than the {limits.MAX_RECORD_BYTES:,} bytes that a record may have"
+        return self.problem(Code.DELIVERY_RECORD_TOO_LONG, message)
+
+    def decode(self, line: bytes) -> tuple[str, list[str]]:
+        """Text of a line, and the rules that its bytes break."""
+        broken: list[str] = []
+        try:
+            text = line.decode(self._encoding)
+        except UnicodeDecodeError:
+            text, broken = line.decode(self._encoding, "backslashreplace"), [Code.RECORD_ENCODING]
+        if "\0" in text:
+            text, broken = text.replace("\0", "\u2400"), [*broken, Code.RECORD_NUL]
+        return text.removesuffix("\r"), broken
+
+    def shown_header(self, header: str) -> str:
+        """A column header for a message, without personal data: where the header line is missing, it is a value."""
+        return printable(self.private.clean_text(header, self.expects_hkid))
+
+    @cached_property
+    def _encoding(self) -> str:
+        return "utf-8" if self.source.encoding == "utf-8-sig" else self.source.encoding
+
+    def _from_store(self, read: Callable[[], T]) -> T:
+        try:
+            return read()
+        except OSError as error:
+            raise TransientFailure(f"object store: {self.file}: {type(error).__name__}") from error
+
+
+def printable(text: str) -> str:
+    """Text of a partner for a message: quoted, short, characters that cannot be printed escaped."""
+    quoted = repr if text.isprintable() else ascii
+    return quoted(text[: limits.SHOWN_CHARACTERS])

@@ -1,0 +1,145 @@
+"""Parquet: columns of any type, written as the text that PostgreSQL reads back to the same value."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from sampan.reading import limits
+from sampan.reading.fast_path import Block, FastPathUnsupported, checked_blocks
+from sampan.reading.formats.base import Format
+from sampan.reading.layout import Layout, match_headers
+from sampan.reading.record import Record, cell_text
+
+
+class Parquet(Format):
+    """A Parquet file. A record's line is the number of its row."""
+
+    name = "parquet"
+
+    def read_layout(self) -> Layout:
+        """The layout of the file's schema."""
+        file, _, _ = self._open()
+        return match_headers(self.delivery, file.schema_arrow.names, first_line=1)
+
+    @property
+    def numbered(self) -> bool:
+        """False unless a stored column holds personal data in every row."""
+        return not self.layout.is_storable_verbatim
+
+    def blocks(self) -> Iterator[Block]:
+        """The stored columns as Arrow writes them to CSV."""
+        if self.numbered:
+            return super().blocks()
+        return checked_blocks(self._csv_blocks(), self.layout.stored, self.delivery.private)
+
+    def _csv_blocks(self) -> Iterator[bytes]:
+        import pyarrow as pa
+        import pyarrow.csv
+
+        order = [column.name for column in self.layout.stored]
+        options = pyarrow.csv.WriteOptions(include_header=False)
+        for batch in self._batches():
+            buffer = io.BytesIO()
+            try:
+                pyarrow.csv.write_csv(batch.rename_columns(order), buffer, options)
+            except pa.ArrowException:
+                raise FastPathUnsupported from None
+            if buffer.getvalue().count(b"\n") != batch.num_rows:
+                raise FastPathUnsupported
+            yield buffer.getvalue()
+
+    def records(self) -> Iterator[Record]:
+        """Every row."""
+        row, cleaner = 0, self.cleaner
+        hidden = [column is None for column in self.layout.columns]
+        for batch in self._batches():
+            for values in zip(*map(_texts, batch.columns), strict=True):
+                row += 1
+                stored = iter(values)
+                yield cleaner.record(row, [None if gone else next(stored) for gone in hidden], [], None)
+
+    def _batches(self) -> Iterator[Any]:
+        """Arrow record batches of the stored columns, of bounded size once decoded."""
+        import numpy as np
+        import pyarrow as pa
+
+        names = [header for header in self.layout.headers if header is not None]
+        (file, rows, size), given = self._open(), 0
+        for batch in file.iter_batches(batch_size=rows, columns=names):
+            sizes = np.zeros(batch.num_rows, np.int64)
+            for column in batch.columns:
+                lengths = _byte_lengths(column)
+                if lengths.max(initial=0) > limits.MAX_RECORD_BYTES:
+                    raise self.delivery.record_too_long("a value")
+                sizes += lengths
+            given += int(sizes.sum())
+            if given > _most_bytes(size):
+                raise self.delivery.too_large(given, size)
+            cuts = np.flatnonzero(np.diff(sizes.cumsum() // limits.PARQUET_BATCH_BYTES)) + 1
+            for start, end in itertools.pairwise([0, *cuts, batch.num_rows]):
+                part = batch.slice(start, end - start)
+                columns = [c.dictionary_decode() if isinstance(c, pa.DictionaryArray) else c for c in part.columns]
+                yield pa.RecordBatch.from_arrays(columns, part.schema.names)
+
+    def _open(self) -> tuple[Any, int, int]:
+        """The file, how many of its rows to decode at once, and its size in bytes."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        data = self.delivery.whole()
+        file = pq.ParquetFile(pa.BufferReader(data))
+        meta = file.metadata
+        chunks = [meta.row_group(n).column(c) for n in range(meta.num_row_groups) for c in range(meta.num_columns)]
+        unpacked = max(meta.num_rows * meta.num_columns, sum(chunk.total_uncompressed_size for chunk in chunks))
+        if unpacked > _most_bytes(len(data)):
+            raise self.delivery.too_large(unpacked, len(data), "cells or bytes")
+        leaves = [file.schema.column(place) for place in range(meta.num_columns)]
+        delta_encoded = {chunk.path_in_schema for chunk in chunks if "DELTA_BYTE_ARRAY" in chunk.encodings}
+        flat = {leaf.path for leaf in leaves if leaf.max_repetition_level == 0} & set(file.schema_arrow.names)
+        texts = {leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"} & flat - delta_encoded
+        fixed = {
+            leaf.path
+            for leaf in leaves
+            if leaf.physical_type != "BYTE_ARRAY" and leaf.length <= limits.PARQUET_FIXED_BYTES
+        }
+        measured = set(file.schema_arrow.names) <= (texts | fixed) & flat
+        rows = limits.PARQUET_BATCH_ROWS if measured else limits.PARQUET_BATCH_ROWS_UNMEASURED
+        # As dictionaries, so that a text which is in the file once and in a million rows is held once.
+        return pq.ParquetFile(pa.BufferReader(data), metadata=meta, read_dictionary=sorted(texts)), rows, len(data)
+
+
+def _most_bytes(size: int) -> int:
+    """How many bytes or cells a file of a size may hold once decoded."""
+    return max(limits.EXPANSION_FREE_BYTES, limits.MAX_EXPANSION * size)
+
+
+def _byte_lengths(values: Any) -> Any:
+    """Bytes of each text of an Arrow array as a NumPy array; of lists and structures their mean, of numbers 0."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_nested(values.type):
+        return np.full(len(values), values.nbytes // max(len(values), 1))
+    texts = values.dictionary if isinstance(values, pa.DictionaryArray) else values
+    kinds = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string, pa.types.is_large_binary)
+    if not any(is_kind(texts.type) for is_kind in (*kinds, pa.types.is_fixed_size_binary)):
+        return np.zeros(len(values), np.int64)
+    lengths = pc.binary_length(texts)
+    if texts is not values:
+        lengths = lengths.take(values.indices)
+    return lengths.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _texts(values: Any) -> list[str | None]:
+    """An Arrow array as the texts that the fast path would write."""
+    import pyarrow as pa
+
+    try:
+        texts: list[str | None] = values.cast(pa.string()).to_pylist()
+    except (pa.ArrowException, UnicodeDecodeError):
+        texts = [cell_text(value) for value in values.to_pylist()]
+    return texts

@@ -1,0 +1,92 @@
+"""Records as they may be stored: personal data dropped or replaced, characters that PostgreSQL cannot hold marked."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sampan.errors import Code
+from sampan.reading.delivery import Delivery
+from sampan.reading.layout import Layout
+
+# Halves of characters, which JSON can spell and no encoding can hold.
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record: first line, stored fields in the layout's order (text or None), broken structural rules, its text."""
+
+    line: int
+    fields: list[str | None]
+    broken: list[str]
+    text: str
+
+
+class RecordCleaner:
+    """Makes records of what a format reads."""
+
+    def __init__(self, delivery: Delivery, layout: Layout) -> None:
+        self.columns, self.width = layout.columns, len(layout.stored)
+        self.private, self.expects_hkid = delivery.private, delivery.expects_hkid
+        self.withhold = any(column.wholly_personal for column in delivery.contract.columns)
+
+    def record(self, line: int, values: Sequence[str | None], broken: list[str], text: str | None) -> Record:
+        """A record of `values`, one for each field of the delivery.
+
+        `text` is the record as it was delivered, None where that may not be shown or is not text: it is then written as
+        CSV.
+        """
+        fields: list[str | None] = []
+        changed = text is None
+        for column, value in zip(self.columns, values, strict=True):
+            if column is None:
+                changed = changed or bool(value)
+                continue
+            cleaned = None if value is None or value == "" else self.private.clean(column, value)
+            if cleaned is not None and "\0" in cleaned:
+                cleaned, broken = cleaned.replace("\0", "\u2400"), [*broken, Code.RECORD_NUL]
+            if cleaned is not None and SURROGATE.search(cleaned):
+                cleaned, broken = SURROGATE.sub("\ufffd", cleaned), [*broken, Code.RECORD_ENCODING]
+            changed = changed or (cleaned or "") != (value or "")
+            fields.append(cleaned)
+        if changed or text is None:
+            text = csv_line([value or "" for value in fields])
+        return Record(line, fields, broken, text)
+
+    def unsplit(self, line: int, broken: list[str], text: str, unescaped: str | None = None) -> Record:
+        """A record that could not be split into the layout's fields.
+
+        `unescaped` is its text without the format's escapes. It is shown instead of `text` only where it holds personal
+        data, which is then replaced.
+        """
+        if self.withhold:
+            text = f"[withheld: {len(text)} characters that could not be split and may hold personal data]"
+        elif unescaped is not None and self.private.clean_text(unescaped, self.expects_hkid) != unescaped:
+            text = unescaped
+        return Record(line, [None] * self.width, broken, self.private.clean_text(text, self.expects_hkid))
+
+
+def csv_line(values: Sequence[str]) -> str:
+    """Values as one CSV line, without a line end."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="").writerow(values)
+    return buffer.getvalue()
+
+
+def cell_text(value: Any) -> str | None:
+    """A typed value of a workbook or Parquet file as the text that PostgreSQL reads back to the same value."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return str(value)

@@ -1,0 +1,122 @@
+"""Where deliveries land: by content, by business date, and what is refused."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import pytest
+from sampan.contracts.registry import get_contract
+from sampan.ingest import fetch, land
+from sampan.settings import Settings
+
+from tests.factory import DAY, encode, rows
+from tests.integration.ingest.deliveries import (
+    CUSTOMS,
+    ingested,
+)
+
+
+class Renaming:
+    """An object store whose keys a partner chose: `safe` is known to it as `hostile`, as S3 itself allows."""
+
+    def __init__(self, client, safe: str, hostile: str) -> None:
+        self.client, self.safe, self.hostile = client, safe, hostile
+
+    def __getattr__(self, name):
+        return getattr(self.client, name)
+
+    def get_object(self, **arguments):
+        key = arguments["Key"].replace(self.hostile, self.safe)
+        return self.client.get_object(**arguments | {"Key": key})
+
+    def get_paginator(self, name):
+        inner, outer = self.client.get_paginator(name), self
+
+        class Pages:
+            def paginate(self, **arguments):
+                for page in inner.paginate(**arguments):
+                    for item in page.get("Contents", ()):
+                        item["Key"] = item["Key"].replace(outer.safe, outer.hostile)
+                    yield page
+
+        return Pages()
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../../etc/passwd", "..", "a/../../b.csv.gz", "line\nbreak", "\x1b[2J", "雲 [/red] %2e%2e.gz"]
+)
+def test_land_addresses_by_content_when_a_name_is_hostile(name, partner, monkeypatch):
+    client = partner.sampan.s3
+    monkeypatch.setattr(Settings, "s3", lambda self: Renaming(client, "safe.csv.gz", name))
+    given = rows(CUSTOMS, 5)
+    batch = ingested(partner, CUSTOMS, encode(get_contract(CUSTOMS), given), name="safe.csv.gz")
+    landing = partner.sampan.environment["SAMPAN_LANDING_BUCKET"]
+    assert batch["source_uri"].endswith(f"/{DAY}/{name}")
+    assert batch["landing_uri"] == f"s3://{landing}/{CUSTOMS}/{DAY}/{batch['content_sha256']}.csv.gz"
+    assert batch["rows_published"] == 5
+
+
+def test_land_makes_one_batch_when_the_same_content_comes_under_two_names(partner):
+    body = encode(get_contract(CUSTOMS), rows(CUSTOMS, 5))
+    partner.puts(CUSTOMS, DAY, "first.csv.gz", body)
+    partner.puts(CUSTOMS, DAY, "second.csv.gz", body)
+    partner.ingest(CUSTOMS)
+    assert partner.sampan.one("select count(*) from ops.batch") == 1
+    assert partner.sampan.one("select count(distinct source_uri) from ops.delivery where batch_id is not null") == 2
+    assert len(partner.raw(CUSTOMS)) == 5
+
+
+def test_land_makes_two_batches_when_two_contents_come_for_one_date(partner):
+    for seed in (1, 2):
+        partner.puts(CUSTOMS, DAY, f"{seed}.csv.gz", encode(get_contract(CUSTOMS), rows(CUSTOMS, 5, seed=seed)))
+    partner.ingest(CUSTOMS)
+    assert partner.sampan.rows("select state, rows_published from ops.batch") == [("published", 5)] * 2
+
+
+def test_land_alerts_the_owner_when_superseded_content_is_delivered_again(partner):
+    bodies = [encode(get_contract(CUSTOMS), rows(CUSTOMS, 5, seed=seed)) for seed in (1, 2)]
+    for name, body in (("1", bodies[0]), ("2", bodies[1]), ("2_again", bodies[1])):
+        partner.puts(CUSTOMS, DAY, f"{name}.csv.gz", body)
+        partner.ingest(CUSTOMS)
+    assert partner.sampan.one("select count(*) from ops.alert") == 0
+    partner.puts(CUSTOMS, DAY, "1_again.csv.gz", bodies[0])
+    partner.ingest(CUSTOMS)
+    partner.ingest(CUSTOMS)
+    ((kind, feed, message),) = partner.sampan.rows("select kind, feed, message from ops.alert")
+    first, second = (number for (number,) in partner.sampan.rows("select batch_id from ops.batch order by batch_id"))
+    assert (kind, feed) == ("returned", CUSTOMS)
+    assert f"1_again.csv.gz holds what batch {first} of {DAY} held, and batch {second} came in between" in message
+    assert get_contract(CUSTOMS).contact in message
+
+
+def test_land_refuses_a_delivery_until_its_date_has_come_when_it_is_for_the_future(partner, monkeypatch):
+    day = date.today() + timedelta(days=30)  # noqa: DTZ011
+    partner.puts(CUSTOMS, day, "early.csv.gz", encode(get_contract(CUSTOMS), rows(CUSTOMS, 5)))
+    assert land.run(CUSTOMS) == {"landed": 0, "repeated": 0, "refused": 1}
+    ((problem,),) = partner.sampan.rows("select problem from ops.delivery")
+    assert problem["rule"] == "delivery.future_date"
+    assert problem["file"].endswith(f"/{day}/early.csv.gz")
+    assert land.run(CUSTOMS) == {"landed": 0, "repeated": 0, "refused": 0}
+    for module in (land, fetch):
+        monkeypatch.setattr(module, "today", lambda: day)
+    partner.finds(CUSTOMS)
+    assert land.run(CUSTOMS) == {"landed": 1, "repeated": 0, "refused": 0}
+
+
+@pytest.mark.parametrize("folder", ["06-07-2026", "2026-02-30", "2026-7-6", "latest", "20260706"])
+def test_land_refuses_a_delivery_when_its_folder_is_not_a_date(folder, partner):
+    partner.puts(CUSTOMS, folder, "x.csv.gz", b"x")
+    assert land.run(CUSTOMS)["refused"] == 1
+    ((problem,),) = partner.sampan.rows("select problem from ops.delivery")
+    assert problem["rule"] == "delivery.no_business_date"
+
+
+def test_land_goes_on_with_the_next_when_a_partner_took_a_delivery_back(partner):
+    body = encode(get_contract(CUSTOMS), rows(CUSTOMS, 5))
+    partner.puts(CUSTOMS, DAY, "gone.csv.gz", b"something else")
+    partner.puts(CUSTOMS, DAY + timedelta(days=1), "kept.csv.gz", body)
+    sampan = partner.sampan
+    sampan.s3.delete_object(Bucket=sampan.environment["SAMPAN_DROP_BUCKET"], Key=sampan.delivered[0])
+    assert land.run(CUSTOMS) == {"landed": 1, "repeated": 0, "refused": 1}
+    partner.puts(CUSTOMS, DAY, "gone.csv.gz", b"something else")
+    assert land.run(CUSTOMS) == {"landed": 1, "repeated": 0, "refused": 0}

@@ -1,0 +1,103 @@
+"""XLSX: sheets, and workbooks that lie about themselves."""
+
+from __future__ import annotations
+
+import io
+import random
+import re
+import zipfile
+from collections.abc import Callable
+
+import pytest
+from sampan.contracts.model import Source
+from sampan.errors import PermanentFailure
+
+from tests.unit.reading.deliveries import both_refuse, column, contract_for, reader
+
+XLSX = contract_for(Source("s3", "x", "xlsx"), [column("a", required=True), column("b", "date")])
+SHEET = "xl/worksheets/sheet1.xml"
+
+
+def workbook(changes: dict[str, Callable[[bytes], bytes]] | None = None, rename: tuple[str, str] = ("", "")) -> bytes:
+    """A workbook of two columns and one record, some of its members changed or renamed."""
+    import xlsxwriter
+
+    out, changed = io.BytesIO(), io.BytesIO()
+    with xlsxwriter.Workbook(out, {"in_memory": True}) as book:
+        sheet = book.add_worksheet("CHAN A123456(3)")
+        sheet.write_row(0, 0, ["a", "b"])
+        sheet.write_row(1, 0, ["x", "2026-07-06"])
+    with zipfile.ZipFile(out) as old, zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED) as new:
+        for item in old.infolist():
+            data = (changes or {}).get(item.filename, bytes)(old.read(item))
+            new.writestr(rename[1] if item.filename == rename[0] else item.filename, data)
+    return changed.getvalue()
+
+
+def test_a_workbook_is_read_when_its_archive_was_rewritten():
+    assert [record.fields for record in reader(XLSX, workbook()).records()] == [["x", "2026-07-06"]]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'r="B2"', b'r ="XFD100000"'),
+        (b'r="B2"', b"r='XFD100000'"),
+        (b'r="B2"', b'r="A99999999999"'),
+        (b'r="B2"', b'r="ZZZZZZZZZ9"'),
+        (b'r="B2"', b'r="XFE2"'),
+        (b'<row r="2"', b'<row r="99999999999"'),
+        (b"</sheetData>", b"<row/>" * 1_100_000 + b"<row><c><v>1</v></c></row></sheetData>"),
+        (b"</sheetData>", b"<row>" + b"<c/>" * 20_000 + b"<c><v>1</v></c></row></sheetData>"),
+    ],
+    ids=[
+        "blank",
+        "quotes",
+        "row",
+        "letters",
+        "column",
+        "row of rows",
+        "rows without reference",
+        "cells without reference",
+    ],
+)
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_workbook_is_refused_before_it_is_opened_when_a_cell_lies_far_away(old, new, elsewhere):
+    def far(data: bytes) -> bytes:
+        assert old in data
+        return data.replace(old, new, 1)
+
+    def target(data: bytes) -> bytes:
+        return data.replace(b"worksheets/sheet1.xml", b"elsewhere.xml")
+
+    changes = {SHEET: far} | ({"xl/_rels/workbook.xml.rels": target} if elsewhere else {})
+    body = workbook(changes, (SHEET, "xl/elsewhere.xml") if elsewhere else ("", ""))
+    assert both_refuse(XLSX, body) in ("delivery.too_large", "delivery.corrupt")
+
+
+def test_a_workbook_shows_no_number_of_a_person_when_its_sheet_is_named_by_one():
+    contract = contract_for(Source("s3", "x", "xlsx", sheet="Sales"), [column("a")])
+    with pytest.raises(PermanentFailure) as failure:
+        _ = reader(contract, workbook()).layout
+    assert failure.value.problem.rule == "delivery.sheet_missing"
+    assert "A123456" not in str(failure.value.problem)
+    assert "CHAN" in str(failure.value.problem)
+
+
+def test_a_workbook_is_refused_when_it_has_no_sheet_at_all():
+    body = workbook({"xl/workbook.xml": lambda data: re.sub(b"<sheets>.*</sheets>", b"<sheets/>", data)})
+    assert both_refuse(XLSX, body) == "delivery.sheet_missing"
+
+
+def test_a_workbook_is_read_or_refused_when_any_of_its_bytes_is_another():
+    body, chance = bytearray(workbook()), random.Random(5)
+    refused = 0
+    for _ in range(600):
+        place, bit = chance.randrange(len(body)), 1 << chance.randrange(8)
+        body[place] ^= bit
+        try:
+            list(reader(XLSX, bytes(body)).records())
+        except PermanentFailure:
+            refused += 1
+        body[place] ^= bit
+    assert refused > 100
