@@ -10,6 +10,7 @@ from typing import Any
 from sampan.settings import HOME
 
 FEEDS = HOME / "expectations" / "feeds"
+PARTNERS = HOME / "expectations" / "partners"
 SQL_TYPES = {
     "string": "text",
     "integer": "bigint",
@@ -24,11 +25,26 @@ CORRECTIONS = ("append", "replace_period", "versioned")
 DRIFT = ("fail", "add_nullable", "ignore")
 PERSONAL = ("none", "drop", "pseudonymise")
 SEVERITIES = ("critical", "error", "warning", "info")
+IDENTIFIES = ("enterprise_number", "enterprise_name")
+# Names of the custom properties that a contract, a server, an API and a column may have.
+CONTRACT_PROPERTIES = {"calendar", "rejectionBudget", "schemaDrift", "corrections"}
+SERVER_PROPERTIES = {"encoding", "compression", "sheet", "headerRow", "maxBytes"}
+REQUEST_PROPERTIES = {
+    "format", "baseUrl", "baseUrlVariable", "parameters", "each", "batch", "pagination", "records", "total", "success",
+    "failures", "pauseSeconds",
+}  # fmt: skip
+COLUMN_PROPERTIES = {
+    "personalData", "personalDataPattern", "unit", "scale", "start", "length", "stagedAs", "identifies",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column. `type` is the warehouse's, `logical_type` the standard's; `source_name` is the delivery's heading."""
+    """One column. `type` is the warehouse's, `logical_type` the standard's; `source_name` is the delivery's heading.
+
+    `staged_as` is its name in the staging model. `identifies` is one of IDENTIFIES: the column's number makes an
+    enterprise known to the platform, or its text is a name of one.
+    """
 
     name: str
     source_name: str
@@ -44,6 +60,8 @@ class Column:
     options: dict[str, Any] = field(default_factory=dict)
     start: int | None = None
     length: int | None = None
+    staged_as: str = ""
+    identifies: str | None = None
 
     @property
     def type(self) -> str:

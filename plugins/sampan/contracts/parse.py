@@ -39,6 +39,8 @@ def _column(item: dict[str, Any]) -> Column:
         options=dict(item.get("logicalTypeOptions") or {}),
         start=custom.get("start"),
         length=custom.get("length"),
+        staged_as=custom.get("stagedAs", item["name"]),
+        identifies=custom.get("identifies"),
     )
 
 

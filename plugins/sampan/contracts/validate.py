@@ -13,10 +13,14 @@ from zoneinfo import available_timezones
 
 import yaml
 
+from sampan.contracts import shorthand
 from sampan.contracts.model import (
+    COLUMN_PROPERTIES,
+    CONTRACT_PROPERTIES,
     CORRECTIONS,
     DRIFT,
     FEEDS,
+    IDENTIFIES,
     PERSONAL,
     SEVERITIES,
     SQL_TYPES,
@@ -27,8 +31,6 @@ from sampan.contracts.predicates import check_predicate, query_faults
 from sampan.contracts.validate_server import Finding, check_server
 from sampan.errors import Code, Problem
 
-COLUMN_PROPERTIES = {"personalData", "personalDataPattern", "unit", "scale", "start", "length"}
-CONTRACT_PROPERTIES = {"calendar", "rejectionBudget", "schemaDrift", "corrections"}
 # The greatest repetition that PostgreSQL counts.
 MAX_COUNT = 255
 OPTIONS = {
@@ -50,8 +52,8 @@ def _standard() -> Any:
     return jsonschema.validators.validator_for(schema)(schema)
 
 
-def _line(root: yaml.Node | None, path: list[Any]) -> int | None:
-    """Line of the node at `path`, or of the nearest one above it that exists."""
+def _mark(root: yaml.Node, path: list[Any]) -> yaml.Mark:
+    """Where the node at `path`, or the nearest one above it that exists, is written: file and line."""
     node = root
     for step in path:
         child = None
@@ -62,11 +64,11 @@ def _line(root: yaml.Node | None, path: list[Any]) -> int | None:
         if child is None:
             break
         node = child
-    return node.start_mark.line + 1 if node is not None else None
+    return node.start_mark
 
 
-def _repeated(root: yaml.Node | None) -> Iterator[tuple[str, int]]:
-    """Keys that stand twice in one mapping, with the line of the later one: YAML takes that and drops the others."""
+def _repeated(root: yaml.Node) -> Iterator[tuple[str, yaml.Mark]]:
+    """Duplicate keys of one mapping, with the place of the later one: YAML takes that and drops the others."""
     nodes, known = [root], {id(root)}
     for node in nodes:
         inner = node.value if isinstance(node, yaml.CollectionNode) else []
@@ -74,7 +76,7 @@ def _repeated(root: yaml.Node | None) -> Iterator[tuple[str, int]]:
             keys: set[str] = set()
             for key, _ in node.value:
                 if str(key.value) in keys:
-                    yield str(key.value), key.start_mark.line + 1
+                    yield str(key.value), key.start_mark
                 keys.add(str(key.value))
             inner = [value for _, value in node.value]
         # An alias leads back to a node that was seen, in the worst case to itself.
@@ -83,31 +85,40 @@ def _repeated(root: yaml.Node | None) -> Iterator[tuple[str, int]]:
 
 
 def check(path: Path) -> list[Problem]:
-    """All that is wrong with one contract file; empty when it may be used."""
+    """All that is wrong with one contract file; empty when it may be used.
+
+    What is checked is the ODCS document that the file expands to; file and line are of the part that was written, which
+    may be in the partner's defaults.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, yaml.CSafeLoader)
-        document = yaml.load(text, yaml.CSafeLoader)
+        written = shorthand.compose(path)
+        repeated = [
+            Problem(Code.CONTRACT_YAML, f"duplicate key {key!r}", str(mark.name), mark.line + 1)
+            for key, mark in (_repeated(written) if written else ())
+        ]
+        if repeated:
+            return repeated
+        root = shorthand.expand(written) if written else None
+        document = shorthand.construct(root) if root else None
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        return [Problem(Code.CONTRACT_YAML, str(error.problem), str(path), line)]
+        mark = error.problem_mark
+        place = (str(mark.name), mark.line + 1) if mark else (str(path), None)
+        return [Problem(Code.CONTRACT_YAML, str(error.problem), *place)]
     except OSError as error:
         return [Problem(Code.CONTRACT_UNREADABLE, error.strerror or str(error), str(path))]
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         return [Problem(Code.CONTRACT_YAML, str(error), str(path), 1)]
-    if not isinstance(document, dict):
+    if root is None or not isinstance(document, dict):
         return [Problem(Code.CONTRACT_YAML, "a contract is a mapping", str(path), 1)]
-    repeated = [Problem(Code.CONTRACT_YAML, f"{key!r} stands twice", str(path), line) for key, line in _repeated(root)]
-    if repeated:
-        return repeated
     found = [
         (list(error.absolute_path), Code.CONTRACT_STANDARD, _deepest(error))
         for error in _standard().iter_errors(document)
     ]
     if not found:
         found = list(_meaning(document, path))
-    problems = (Problem(rule, message, str(path), _line(root, where)) for where, rule, message in found)
-    return sorted(set(problems), key=lambda problem: (problem.line or 0, problem.message))
+    marks = ((_mark(root, where), rule, message) for where, rule, message in found)
+    problems = {Problem(rule, message, str(mark.name), mark.line + 1) for mark, rule, message in marks}
+    return sorted(problems, key=lambda problem: (problem.file or "", problem.line or 0, problem.message))
 
 
 def check_all(folder: Path | None = None) -> list[Problem]:
@@ -210,6 +221,10 @@ def _check_column(item: dict[str, Any], before: list[Any]) -> Iterator[tuple[str
         yield Code.CONTRACT_PERSONAL_DATA, f"{name}: personalDataPattern is hkid where there is one"
     elif "personalDataPattern" in custom and custom.get("personalData") != "pseudonymise":
         yield Code.CONTRACT_PERSONAL_DATA, f"{name}: what has a personalDataPattern is pseudonymised"
+    if custom.get("identifies") not in (None, *IDENTIFIES):
+        yield Code.CONTRACT_COLUMN, f"{name}: identifies is one of {', '.join(IDENTIFIES)}"
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,59}", str(custom.get("stagedAs", name))):
+        yield Code.CONTRACT_COLUMN, f"{name}: stagedAs {custom['stagedAs']!r} is not lower snake case"
     for unknown in options.keys() - OPTIONS[item["logicalType"]]:
         yield Code.CONTRACT_OPTION, f"{name}: {unknown!r} means nothing for {item['logicalType']}"
     if "pattern" in options:

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from sampan.contracts import shorthand
 from sampan.contracts.model import (
     COMPRESSIONS,
     FORMATS,
+    REQUEST_PROPERTIES,
+    SERVER_PROPERTIES,
     custom_properties,
 )
 from sampan.contracts.predicates import check_predicate
@@ -19,11 +20,6 @@ from sampan.errors import Code
 
 # Where a finding is in the document, its rule, its message.
 Finding = tuple[list[Any], str, str]
-SERVER_PROPERTIES = {"encoding", "compression", "sheet", "headerRow", "maxBytes"}
-REQUEST_PROPERTIES = {
-    "format", "baseUrl", "baseUrlVariable", "parameters", "each", "batch", "pagination", "records", "total", "success",
-    "failures", "pauseSeconds",
-}  # fmt: skip
 ACTIONS = ("empty", "step_back", "drop_named", "transient", "permanent")
 
 
@@ -147,7 +143,7 @@ def _check_lookup(entry: dict[str, Any], folder: Path) -> Iterator[tuple[str, st
     if not path.exists():
         yield Code.CONTRACT_REQUEST, f"no feed {entry['feed']!r}"
         return
-    other = yaml.load(path.read_bytes(), yaml.CSafeLoader)
+    other = shorthand.read(path)
     names = {str(item["name"]) for item in other["schema"][0]["properties"]}
     if entry["column"] not in names:
         yield Code.CONTRACT_REQUEST, f"{entry['feed']}: no column {entry['column']!r}"
