@@ -129,7 +129,12 @@ def _expand_retention(entries: Entries) -> None:
 
 def _server(entries: Entries, at: yaml.Node, contract: Entries) -> Entries:
     api = _is(entries.get("type"), "api")
-    _lift(entries, SERVER_PROPERTIES | REQUEST_PROPERTIES if api else SERVER_PROPERTIES, "customProperties", _property_list)
+    _lift(
+        entries,
+        SERVER_PROPERTIES | REQUEST_PROPERTIES if api else SERVER_PROPERTIES,
+        "customProperties",
+        _property_list,
+    )
     domain, feed = contract.get("domain"), contract.get("id")
     if _is(entries.get("type"), "s3") and isinstance(domain, yaml.ScalarNode) and isinstance(feed, yaml.ScalarNode):
         entries = {"location": _text(f"s3://drop/{domain.value}/{feed.value}/", at)} | entries
@@ -141,7 +146,11 @@ def _table(entries: Entries, at: yaml.Node) -> Entries:
     keys = entries.pop("key", None)
     names = [_value(node) for node in keys.value] if isinstance(keys, yaml.SequenceNode) else []
     columns = entries.get("properties")
-    known = {_value((_entries(item) or {}).get("name")) for item in columns.value} if isinstance(columns, yaml.SequenceNode) else set()
+    known = (
+        {_value((_entries(item) or {}).get("name")) for item in columns.value}
+        if isinstance(columns, yaml.SequenceNode)
+        else set()
+    )
     if keys is not None and (not names or not set(names) <= known or len(names) > len(set(names))):
         entries["key"], names = keys, []
     _replace_items(entries, "properties", partial(_column, key=names))
@@ -157,7 +166,11 @@ def _column(entries: Entries, at: yaml.Node, key: list[str]) -> Entries:
         number = yaml.ScalarNode("tag:yaml.org,2002:int", position, at.start_mark, at.end_mark)
         entries = {"primaryKey": true, "primaryKeyPosition": number, "required": true} | entries
     between = entries.get("between")
-    if isinstance(between, yaml.SequenceNode) and len(between.value) == 2 and not entries.keys() & {"minimum", "maximum"}:
+    if (
+        isinstance(between, yaml.SequenceNode)
+        and len(between.value) == 2
+        and not entries.keys() & {"minimum", "maximum"}
+    ):
         del entries["between"]
         entries["minimum"], entries["maximum"] = between.value
     _lift(entries, TYPE_OPTIONS, "logicalTypeOptions", _mapping)
@@ -201,7 +214,8 @@ def _replace_items(entries: Entries, name: str, expand_item: Callable[[Entries, 
     items = entries.get(name)
     if isinstance(items, yaml.SequenceNode):
         expanded = [
-            item if (inner := _entries(item)) is None else _mapping(expand_item(inner, item), item) for item in items.value
+            item if (inner := _entries(item)) is None else _mapping(expand_item(inner, item), item)
+            for item in items.value
         ]
         entries[name] = _sequence(expanded, items)
 
