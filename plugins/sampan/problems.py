@@ -191,7 +191,7 @@ MEANINGS: dict[Code, tuple[str, str]] = {
     ),
     Code.CONTRACT_TYPE: ("`logicalType` is not a type that the warehouse has.", CORRECT),
     Code.CONTRACT_UNKNOWN_FEED: ("There is no contract with this name.", "`sampan contracts list` shows all feeds."),
-    Code.CONTRACT_UNKNOWN_PROPERTY: ("A custom property is not known.", f"{CORRECT} Is it misspelt?"),
+    Code.CONTRACT_UNKNOWN_PROPERTY: ("A custom property is not known.", f"{CORRECT} Check its spelling."),
     Code.CONTRACT_UNREADABLE: ("The contract file cannot be read.", "Check the path and its permissions."),
     Code.CONTRACT_YAML: ("The file is not YAML, or a key is in it twice.", CORRECT),
     Code.DATA_DOCS_FOLDER: (

@@ -31,7 +31,7 @@ def _all_contracts(folder: Path) -> dict[str, Contract]:
 
 
 def all_contracts(folder: Path | None = None) -> dict[str, Contract]:
-    """Every contract by feed, in order of feed. A folder without any is refused; so is the first wrong one, with its line."""
+    """Every contract by feed, in order of feed. Raises PermanentFailure for the first invalid one, and when there is none."""
     return _all_contracts(folder or FEEDS)
 
 

@@ -91,7 +91,7 @@ def _defaults(written: Entries) -> Entries:
 
 def _merged(defaults: Entries, written: Entries) -> Entries:
     """The entries of both; of mappings that both have, the entries of both, and so on."""
-    merged = defaults | written
+    merged = written | {name: node for name, node in defaults.items() if name not in written}
     for name in defaults.keys() & written.keys():
         below, above = _entries(defaults[name]), _entries(written[name])
         if below is not None and above is not None:
@@ -100,15 +100,18 @@ def _merged(defaults: Entries, written: Entries) -> Entries:
 
 
 def _expand_contact(entries: Entries) -> None:
-    contact, team = entries.get("contact"), _entries(entries.get("team"))
-    if not isinstance(contact, yaml.ScalarNode) or team is None or "members" in team or "support" in entries:
+    address = entries.get("contact")
+    if not isinstance(address, yaml.ScalarNode):
         return
-    address = entries.pop("contact")
+    team = _entries(entries.setdefault("team", _mapping({}, address)))
+    if team is None or "members" in team or "support" in entries:
+        return
+    del entries["contact"]
     member = _mapping({"username": address, "role": _text("owner", address)}, address)
     entries["team"] = _mapping(team | {"members": _sequence([member], address)}, entries["team"])
     channel = {
-        "channel": _text(contact.value.partition("@")[0], address),
-        "url": _text(f"mailto:{contact.value}", address),
+        "channel": _text(address.value.partition("@")[0], address),
+        "url": _text(f"mailto:{address.value}", address),
     }
     entries["support"] = _sequence([_mapping(channel, address)], address)
 
@@ -135,9 +138,9 @@ def _server(entries: Entries, at: yaml.Node, contract: Entries) -> Entries:
         "customProperties",
         _property_list,
     )
-    domain, feed = contract.get("domain"), contract.get("id")
-    if _is(entries.get("type"), "s3") and isinstance(domain, yaml.ScalarNode) and isinstance(feed, yaml.ScalarNode):
-        entries = {"location": _text(f"s3://drop/{domain.value}/{feed.value}/", at)} | entries
+    if _is(entries.get("type"), "s3"):
+        prefix = f"s3://drop/{_value(contract.get('domain'))}/{_value(contract.get('id'))}/"
+        entries = {"location": _text(prefix, at)} | entries
     return entries
 
 
