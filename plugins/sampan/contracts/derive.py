@@ -24,6 +24,8 @@ PROJECT = HOME / "dbt_project"
 STAGING = PROJECT / "models" / "staging"
 HEADER = "Generated from the contracts by `sampan contracts derive`; edit those, not this."
 MODEL_HEADER = "Generated from the contract by `sampan contracts derive`; a model without this line is kept as it is."
+# PyYAML breaks a line after the word that crosses the width: no line is longer than 120.
+WIDTH = 100
 FEED_COLUMNS = ("feed", "partner", "title", "calendar_days", "missing")
 
 
@@ -35,7 +37,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _yaml(document: Any) -> str:
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH)
 
 
 def odcs(contract: Contract) -> str:
@@ -135,7 +137,7 @@ def feeds() -> str:
 
 
 def mart_models() -> list[dict[str, Any]]:
-    """The models that readers see, as described in the dbt project, each with the folder (family) it stands in."""
+    """The models that readers see, as described in the dbt project, each with its folder (family)."""
     found = []
     for path in sorted(PROJECT.glob("models/**/*.yml")):
         for model in yaml.safe_load(path.read_text(encoding="utf-8")).get("models") or ():
@@ -154,7 +156,7 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> list[str]:
 
 
 def _handling(column: Column) -> str:
-    """What happens to personal data in a column."""
+    """How personal data in the column is handled."""
     if column.personal == "drop":
         return "personal; dropped before it reaches a table"
     if column.personal == "pseudonymise":
@@ -174,8 +176,8 @@ def dictionary() -> str:
         f"<!-- {HEADER} -->",
         "# Data dictionary",
         "",
-        "Marts are read as `marts.<name>`, or as `release_<number>.<name>` by whoever needs several statements on one",
-        "release. Money is decimal, in the unit that the column's name ends with. Feeds are what partners deliver.",
+        "Read a mart as `marts.<name>`, or as `release_<number>.<name>` if several statements have to read one release.",
+        "Money is decimal, in the unit that the column's name ends with. Feeds are what partners deliver.",
         "",
         "## Marts",
         "",

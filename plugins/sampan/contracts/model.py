@@ -70,17 +70,17 @@ class Column:
 
     @property
     def primary_key(self) -> bool:
-        """Whether the column is part of the key."""
+        """True if the column is part of the key."""
         return self.key_position is not None
 
     @property
     def expects_hkid(self) -> bool:
-        """Whether a value may be an HKID number, and is personal data only then."""
+        """True if a value may be an HKID number, and is personal data only then."""
         return self.personal == "pseudonymise" and self.personal_pattern == "hkid"
 
     @property
     def wholly_personal(self) -> bool:
-        """Whether every value is personal data."""
+        """True if every value is personal data."""
         return self.personal != "none" and not self.expects_hkid
 
 
@@ -98,14 +98,14 @@ class Rule:
 
 @dataclass(frozen=True)
 class Request:
-    """One API that a feed is asked from. Paths into its answers are JMESPath expressions.
+    """One request to an API. Paths into its responses are JMESPath expressions.
 
     `parameters` may hold `{business_date}`, moved by days (`{business_date-45}`) or months (`-13m`) and with a format
     (`{business_date:%Y%m}`).
     `each` multiplies the request: one for every combination of its entries, an entry being a list of parameters or the
     values of a column of another feed. `batch` spreads many values of one parameter over requests of a size.
-    `success` says how an answer that succeeded looks and where one that failed keeps its message; `failures` what a
-    message means: an action of ACTIONS by pattern, the first that matches.
+    `success` says how to recognise a successful response and where a failed one has its message; `failures` maps messages
+    to an action of ACTIONS, by the first pattern that matches.
     """
 
     name: str
@@ -145,7 +145,7 @@ class Source:
 
     @property
     def asks_about(self) -> frozenset[str]:
-        """Feeds whose published rows say what the API is asked for."""
+        """Feeds whose published rows supply request parameters."""
         entries = (entry for request in self.requests for entry in request.each)
         return frozenset(entry["feed"] for entry in entries if isinstance(entry, dict))
 
@@ -168,7 +168,7 @@ class Calendar:
 
 @dataclass(frozen=True)
 class Alias:
-    """A heading that a partner uses since a date in the place of the contract's."""
+    """A header that a partner uses instead of the contract's, since a date."""
 
     source_name: str
     column: str

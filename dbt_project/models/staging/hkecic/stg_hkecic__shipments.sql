@@ -1,4 +1,4 @@
--- One row per policy and declared shipment, as it stands after the change of the day, of each batch.
+-- One row per policy and declared shipment, after the changes of the day, of each batch.
 -- Generated from the contract by `sampan contracts derive`; a model without this line is kept as it is.
 with deliveries as ({{ deliveries('hkecic_shipments') }})
 

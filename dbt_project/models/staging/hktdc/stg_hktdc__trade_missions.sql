@@ -1,4 +1,4 @@
--- One row per event and enterprise, as it stands on the business date, of each batch.
+-- One row per event and enterprise, on the business date, of each batch.
 -- Generated from the contract by `sampan contracts derive`; a model without this line is kept as it is.
 with deliveries as ({{ deliveries('trade_missions') }})
 
