@@ -74,7 +74,6 @@ class Code(StrEnum):
     DELIVERY_SHEET_MISSING = "delivery.sheet_missing"
     DELIVERY_TOO_LARGE = "delivery.too_large"
     DELIVERY_TRUNCATED = "delivery.truncated"
-    DERIVE_STAGING = "derive.staging"
     DERIVE_STALE = "derive.stale"
     DISCLOSURE_UNPROTECTED = "disclosure.unprotected"
     EXPECTATIONS_MART = "expectations.mart"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from sampan.contracts import shorthand
 
 from infra.local import airflow
 from infra.local.config import load
@@ -77,7 +77,7 @@ def edges(dag: dict[str, Any]) -> set[tuple[str, str]]:
 
 
 def contract(feed: str) -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "expectations" / "feeds" / f"{feed}.yaml").read_text())
+    return shorthand.read(ROOT / "expectations" / "feeds" / f"{feed}.yaml")
 
 
 def days_of(calendar: dict[str, Any]) -> tuple[str, str, str]:

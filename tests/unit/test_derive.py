@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
 
 import pytest
 import yaml
 from sampan.contracts import derive
 from sampan.contracts.registry import all_contracts
-from sampan.errors import PermanentFailure
+from sampan.contracts.row_rules import checks, type_checks
+from sampan.errors import Code, PermanentFailure
 from sampan.marts import build
+from sampan.problems import COLUMN_RULES, MEANINGS, SECTIONS, problems_page, see
 from sampan.quality import expectations
 
 MODELS = sorted((derive.PROJECT / "models").glob("**/*.sql"))
@@ -27,22 +30,79 @@ def test_derived_files_are_as_the_contracts_say():
 def test_a_changed_contract_makes_the_derived_files_stale(monkeypatch, tmp_path):
     stale = tmp_path / "data-dictionary.md"
     stale.write_text(derive.dictionary().replace("declaration", "statement"))
-    monkeypatch.setattr(derive, "DERIVED", {stale: derive.dictionary})
+    monkeypatch.setattr(derive, "derived", lambda: {stale: derive.dictionary})
+    monkeypatch.setattr(derive, "STAGING", tmp_path)
     assert [(problem.rule, problem.file) for problem in derive.check()] == [("derive.stale", str(stale))]
     assert derive.write() == [stale]
     assert derive.check() == []
     assert derive.write() == []
 
 
-def test_a_feed_without_a_staging_model_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(derive, "PROJECT", tmp_path)
-    monkeypatch.setattr(derive, "DERIVED", {})
-    assert len(derive.check()) == len(all_contracts())
-    assert {problem.rule for problem in derive.check()} == {"derive.staging"}
+def test_derived_staging_models_go_with_their_feed_and_yield_to_hand_written_ones(monkeypatch, tmp_path):
+    monkeypatch.setattr(derive, "STAGING", tmp_path)
+    contract = all_contracts()["quality_marks"]
+    model = derive.staging_path(contract)
+    gone, kept = tmp_path / "gone" / "stg_gone__feed.sql", tmp_path / "gone" / "stg_gone__hand_written.sql"
+    for path in (model, gone, kept):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("-- One row.\nselect 1 as one\n")
+    gone.write_text(derive.staging(contract))
+    assert model not in derive.derived()
+    assert str(gone) in {problem.file for problem in derive.check()}
+    assert gone in derive.write()
+    assert not gone.exists()
+    assert (model.read_text(), kept.read_text()) == ("-- One row.\nselect 1 as one\n",) * 2
+    assert derive.check() == []
+    model.unlink()
+    assert derive.write() == [model]
+
+
+def test_derived_staging_model_renames_and_keeps_every_stored_column():
+    contract = all_contracts()["platform_traffic"]
+    first, *lines = derive.staging(contract).splitlines()
+    assert first == "-- One row per platform, shop and day, of each batch."
+    columns = [line.strip().rstrip(",") for line in lines if "    deliveries." in line]
+    assert len(columns) == len(contract.stored)
+    assert {"deliveries.shop_name", "deliveries.visits as visit_count"} <= set(columns)
+
+
+def test_enterprise_columns_lists_what_contracts_say_identifies_an_enterprise():
+    macro = derive.enterprise_columns()
+    numbers, names = macro.split("'enterprise_name': [")
+    marked = [c for contract in all_contracts().values() for c in contract.columns if c.identifies]
+    assert len(marked) >= 20
+    assert numbers.count("'feed'") == sum(c.identifies == "enterprise_number" for c in marked)
+    assert names.count("'feed'") == sum(c.identifies == "enterprise_name" for c in marked)
+    assert "{'feed': 'quality_marks', 'model': 'stg_marks__quality_marks', 'column': 'holder_brn'}" in numbers
+
+
+def test_every_code_has_a_meaning_a_remedy_and_an_anchor_on_the_page():
+    page = problems_page()
+    assert set(MEANINGS) == set(Code)
+    assert {code.partition(".")[0] for code in Code} == set(SECTIONS)
+    for code, texts in MEANINGS.items():
+        assert all(text.endswith(".") for text in texts), code
+        assert f"\n### {code}\n" in page
+    headings = {
+        re.sub(r"[^a-z0-9_-]", "", line.lower().replace(" ", "-")) for line in re.findall("^#+ (.*)$", page, re.M)
+    }
+    for rule in (*Code, "fee_hkd.type", "brn.max_length", "has_a_name"):
+        assert see(rule).removeprefix("docs/problems.md#") in headings, rule
+
+
+def test_every_row_rule_of_a_column_is_explained():
+    kinds = {
+        name.rpartition(".")[2]
+        for contract in all_contracts().values()
+        for name, _ in (*checks(contract, contract.stored, date(2026, 8, 3)), *type_checks(contract.stored))
+        if "." in name
+    }
+    assert kinds == COLUMN_RULES.keys() - {"min_length", "finite"}
 
 
 def test_every_stored_column_of_every_feed_is_in_the_sources_and_the_dictionary():
-    tables = {table["name"]: table for table in yaml.safe_load(derive.sources())["sources"][0]["tables"]}
+    documents = [yaml.safe_load(derive.source(contract)) for contract in all_contracts().values()]
+    tables = {table["name"]: table for document in documents for table in document["sources"][0]["tables"]}
     dictionary = derive.dictionary()
     assert set(tables) == set(all_contracts())
     for feed, contract in all_contracts().items():
@@ -78,6 +138,8 @@ def test_models_are_portable_sql():
 def test_every_model_is_run_by_one_step():
     assert build.steps()[:3] == ("staging", "identity", "intermediate")
     folders = {f"{derive.PROJECT}/models/{step.replace('__', '/')}" for step in build.steps()}
+    staging = f"{derive.PROJECT}/models/staging"
+    folders |= {f"{staging}/{contract.partner}" for contract in all_contracts().values()}
     assert {str(path.parent) for path in MODELS} == folders
     assert set(build.BEFORE) <= set(build.steps())
 

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sampan import problems
 from sampan.contracts.registry import all_contracts, get_contract
 from sampan.contracts.validate import check, check_all
 from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
@@ -70,6 +71,8 @@ def main() -> None:
 
 
 def _said(error: SampanError) -> str:
+    if isinstance(error, PermanentFailure):
+        return f"{error}; see {problems.see(error.problem.rule)}"
     return f"{error}; try again" if isinstance(error, TransientFailure) else str(error)
 
 
@@ -432,9 +435,17 @@ def contracts_list() -> None:
     _table("Feeds", ["feed", "partner", "source", "due", "budget", "corrections", "drift"], rows)
 
 
+@contracts_app.command("show")
+def contracts_show(feed: Feed) -> None:
+    """The complete ODCS document of a contract: partner's defaults and short forms expanded."""
+    from sampan.contracts import derive
+
+    print(derive.odcs(get_contract(feed)), end="")
+
+
 @contracts_app.command("derive")
 def contracts_derive() -> None:
-    """Write the files that are derived from the contracts: dbt sources, data dictionary."""
+    """Write the files that are derived from the contracts: dbt sources and staging models, data dictionary, problem codes."""
     from sampan.contracts import derive
 
     for path in derive.write():

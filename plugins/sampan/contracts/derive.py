@@ -1,5 +1,5 @@
-"""Files derived from the contracts and the models that have to exist on disk: dbt's sources, its list of feeds, the
-data dictionary. `write()` makes them, `check()` names those that are stale; nobody edits them.
+"""Files that follow from the contracts and models: dbt's sources and staging models, its list of feeds, the data
+dictionary, the page of problem codes. `write()` makes them, `check()` names those that are stale.
 """
 
 from __future__ import annotations
@@ -7,30 +7,42 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sampan.contracts.model import Column, Contract
+from sampan.contracts import shorthand
+from sampan.contracts.model import IDENTIFIES, Column, Contract
 from sampan.contracts.registry import all_contracts
 from sampan.errors import Code, Problem
+from sampan.problems import problems_page
 from sampan.settings import HOME
 
 PROJECT = HOME / "dbt_project"
+STAGING = PROJECT / "models" / "staging"
 HEADER = "Generated from the contracts by `sampan contracts derive`; edit those, not this."
+MODEL_HEADER = "Generated from the contract by `sampan contracts derive`; a model without this line is kept as it is."
+# PyYAML breaks a line after the word that crosses the width: no line is longer than 120.
+WIDTH = 100
 FEED_COLUMNS = ("feed", "partner", "title", "calendar_days", "missing")
 
 
 class _Dumper(yaml.SafeDumper):
-    """Block style with indented lists, as the hand-written files have it."""
+    """Block style with indented lists, like the hand-written files."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
 
 
 def _yaml(document: Any) -> str:
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH)
+
+
+def odcs(contract: Contract) -> str:
+    """The ODCS document of a contract, with the partner's defaults and the short forms expanded."""
+    return _yaml(shorthand.read(contract.path))
 
 
 def staging_model(contract: Contract) -> str:
@@ -38,44 +50,79 @@ def staging_model(contract: Contract) -> str:
     return f"stg_{contract.partner}__{contract.feed.removeprefix(contract.partner + '_')}"
 
 
+def staging_path(contract: Contract) -> Path:
+    """File of the staging model of a feed, in the folder of its partner."""
+    return STAGING / contract.partner / f"{staging_model(contract)}.sql"
+
+
+def staging(contract: Contract) -> str:
+    """The staging model of a feed that only renames: every stored column, and the batch that brought the row."""
+    columns = (
+        f"deliveries.{c.name}" + (f" as {c.staged_as}" if c.staged_as != c.name else "") for c in contract.stored
+    )
+    return "\n".join(
+        [
+            f"-- {contract.grain.rstrip('.')}, of each batch.",
+            f"-- {MODEL_HEADER}",
+            f"with deliveries as ({{{{ deliveries('{contract.feed}') }}}})",
+            "",
+            "select",
+            *(f"    {column}," for column in columns),
+            "    {{ lineage() }}",
+            "from deliveries",
+            "",
+        ]
+    )
+
+
 def _described(column: Column) -> str:
     unit = f" Unit: {column.unit}." if column.unit else ""
     return column.description + unit
 
 
-def sources() -> str:
-    """dbt's sources: one table per feed with its columns, and what the macros need to know of its contract."""
-    tables = []
-    for contract in all_contracts().values():
-        columns = [{"name": c.name, "data_type": c.type, "description": _described(c)} for c in contract.stored]
-        columns.append({"name": "_batch_id", "data_type": "bigint", "description": "Batch that brought the row."})
-        columns.append({"name": "_line", "data_type": "bigint", "description": "Line of the delivery where it begins."})
-        tables.append(
-            {
-                "name": contract.feed,
-                "description": f"{contract.grain} {contract.description}",
-                "config": {
-                    "meta": {
-                        "key": list(contract.key),
-                        "corrections": contract.corrections,
-                        "version_column": contract.version_column,
-                    }
-                },
-                "columns": columns,
-            }
-        )
+def source(contract: Contract) -> str:
+    """dbt's source of a feed with its columns and what the macros need to know of its contract, and its staging model."""
+    columns = [{"name": c.name, "data_type": c.type, "description": _described(c)} for c in contract.stored]
+    columns.append({"name": "_batch_id", "data_type": "bigint", "description": "Batch that brought the row."})
+    columns.append({"name": "_line", "data_type": "bigint", "description": "Line of the delivery where it begins."})
+    described = f"{contract.grain} {contract.description}"
+    table = {"name": contract.feed, "description": described, "config": {"meta": _meta(contract)}, "columns": columns}
+    raw = {"name": "raw", "description": "Every version of every row that partners delivered and the gate accepted."}
+    staged = f"{contract.grain.rstrip('.')}, of each batch. {contract.description}"
     document = {
         "version": 2,
-        "sources": [
-            {
-                "name": "raw",
-                "description": "What the partners delivered and the gate let through, every version of it.",
-                "schema": "raw",
-                "tables": tables,
-            }
-        ],
+        "sources": [raw | {"schema": "raw", "tables": [table]}],
+        "models": [{"name": staging_model(contract), "description": staged}],
     }
     return f"# {HEADER}\n{_yaml(document)}"
+
+
+def _meta(contract: Contract) -> dict[str, Any]:
+    identifying = {kind: _identifying(contract, kind) for kind in IDENTIFIES}
+    return {
+        "key": list(contract.key),
+        "corrections": contract.corrections,
+        "version_column": contract.version_column,
+        "staged": staging_model(contract),
+    } | {kind: columns for kind, columns in identifying.items() if columns}
+
+
+def _identifying(contract: Contract, kind: str) -> list[str]:
+    return [c.staged_as for c in contract.stored if c.identifies == kind]
+
+
+def enterprise_columns() -> str:
+    """A macro that lists the staged columns with an enterprise's number or name: dbt has no `graph` when it parses."""
+    lines = [f"{{#- {HEADER} -#}}", "{% macro enterprise_columns(kind) -%}", "    {{ return({"]
+    for kind in IDENTIFIES:
+        lines.append(f"        '{kind}': [")
+        for contract in all_contracts().values():
+            lines += [
+                f"            {{'feed': '{contract.feed}', 'model': '{staging_model(contract)}', 'column': '{column}'}},"
+                for column in _identifying(contract, kind)
+            ]
+        lines.append("        ],")
+    return "\n".join([*lines, "    }[kind]) }}", "{%- endmacro %}", ""])
 
 
 def feeds() -> str:
@@ -90,7 +137,7 @@ def feeds() -> str:
 
 
 def mart_models() -> list[dict[str, Any]]:
-    """The models that readers see, as described in the dbt project, each with the folder (family) it stands in."""
+    """The models that readers see, as described in the dbt project, each with its folder (family)."""
     found = []
     for path in sorted(PROJECT.glob("models/**/*.yml")):
         for model in yaml.safe_load(path.read_text(encoding="utf-8")).get("models") or ():
@@ -109,7 +156,7 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> list[str]:
 
 
 def _handling(column: Column) -> str:
-    """What happens to personal data in a column."""
+    """How personal data in the column is handled."""
     if column.personal == "drop":
         return "personal; dropped before it reaches a table"
     if column.personal == "pseudonymise":
@@ -129,8 +176,8 @@ def dictionary() -> str:
         f"<!-- {HEADER} -->",
         "# Data dictionary",
         "",
-        "Marts are read as `marts.<name>`, or as `release_<number>.<name>` by whoever needs several statements on one",
-        "release. Money is decimal, in the unit that the column's name ends with. Feeds are what partners deliver.",
+        "Read a mart as `marts.<name>`, or as `release_<number>.<name>` if several statements have to read one release.",
+        "Money is decimal, in the unit that the column's name ends with. Feeds are what partners deliver.",
         "",
         "## Marts",
         "",
@@ -165,17 +212,28 @@ def dictionary() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-DERIVED: dict[Path, Callable[[], str]] = {
-    PROJECT / "models" / "staging" / "_sources.yml": sources,
-    PROJECT / "seeds" / "feeds.csv": feeds,
-    HOME / "docs" / "data-dictionary.md": dictionary,
-}
+def derived() -> dict[Path, Callable[[], str]]:
+    """Every derived file with what makes its content. A hand-written staging model takes the derived one's place."""
+    files: dict[Path, Callable[[], str]] = {
+        PROJECT / "macros" / "enterprise_columns.sql": enterprise_columns,
+        PROJECT / "seeds" / "feeds.csv": feeds,
+        HOME / "docs" / "data-dictionary.md": dictionary,
+        HOME / "docs" / "problems.md": problems_page,
+    }
+    for contract in all_contracts().values():
+        model = staging_path(contract)
+        files[model.with_name(f"_{contract.feed}.yml")] = partial(source, contract)
+        if not model.exists() or _is_derived(model):
+            files[model] = partial(staging, contract)
+    return files
 
 
 def write() -> list[Path]:
-    """Write every derived file whose content changed; return those."""
-    changed = []
-    for path, make in DERIVED.items():
+    """Write every derived file whose content changed and remove those of feeds that are gone; return both."""
+    changed = _left_over()
+    for path in changed:
+        path.unlink()
+    for path, make in derived().items():
         content = make()
         if not path.exists() or path.read_text(encoding="utf-8") != content:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,14 +243,22 @@ def write() -> list[Path]:
 
 
 def check() -> list[Problem]:
-    """A problem for each derived file that is stale, and for each feed without its one staging model."""
-    problems = [
-        Problem(Code.DERIVE_STALE, "stale: run `sampan contracts derive`", str(path))
-        for path, make in DERIVED.items()
-        if not path.exists() or path.read_text(encoding="utf-8") != make()
+    """A problem for each derived file that is stale, and for each that is left over from a feed that is gone."""
+    stale = [
+        path for path, make in derived().items() if not path.exists() or path.read_text(encoding="utf-8") != make()
     ]
-    for contract in all_contracts().values():
-        model = PROJECT / "models" / "staging" / f"{staging_model(contract)}.sql"
-        if not model.exists():
-            problems.append(Problem(Code.DERIVE_STAGING, f"feed {contract.feed} has no staging model", str(model)))
-    return problems
+    return [
+        Problem(Code.DERIVE_STALE, "differs from what the contracts say: run `sampan contracts derive`", str(path))
+        for path in [*stale, *_left_over()]
+    ]
+
+
+def _left_over() -> list[Path]:
+    expected = derived().keys()
+    files = [*STAGING.glob("*/stg_*.sql"), *STAGING.glob("*/_*.yml")]
+    return [path for path in sorted(files) if path not in expected and _is_derived(path)]
+
+
+def _is_derived(path: Path) -> bool:
+    head = path.read_text(encoding="utf-8").splitlines()[:2]
+    return any(line.endswith((HEADER, MODEL_HEADER)) for line in head)

@@ -10,6 +10,7 @@ from typing import Any
 from sampan.settings import HOME
 
 FEEDS = HOME / "expectations" / "feeds"
+PARTNERS = HOME / "expectations" / "partners"
 SQL_TYPES = {
     "string": "text",
     "integer": "bigint",
@@ -24,11 +25,26 @@ CORRECTIONS = ("append", "replace_period", "versioned")
 DRIFT = ("fail", "add_nullable", "ignore")
 PERSONAL = ("none", "drop", "pseudonymise")
 SEVERITIES = ("critical", "error", "warning", "info")
+IDENTIFIES = ("enterprise_number", "enterprise_name")
+# Names of the custom properties that a contract, a server, an API and a column may have.
+CONTRACT_PROPERTIES = {"calendar", "rejectionBudget", "schemaDrift", "corrections"}
+SERVER_PROPERTIES = {"encoding", "compression", "sheet", "headerRow", "maxBytes"}
+REQUEST_PROPERTIES = {
+    "format", "baseUrl", "baseUrlVariable", "parameters", "each", "batch", "pagination", "records", "total", "success",
+    "failures", "pauseSeconds",
+}  # fmt: skip
+COLUMN_PROPERTIES = {
+    "personalData", "personalDataPattern", "unit", "scale", "start", "length", "stagedAs", "identifies",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column. `type` is the warehouse's, `logical_type` the standard's; `source_name` is the delivery's heading."""
+    """One column. `type` is the warehouse's, `logical_type` the standard's; `source_name` is the delivery's heading.
+
+    `staged_as` is its name in the staging model. `identifies` is one of IDENTIFIES: the column's number makes an
+    enterprise known to the platform, or its text is a name of one.
+    """
 
     name: str
     source_name: str
@@ -44,6 +60,8 @@ class Column:
     options: dict[str, Any] = field(default_factory=dict)
     start: int | None = None
     length: int | None = None
+    staged_as: str = ""
+    identifies: str | None = None
 
     @property
     def type(self) -> str:
@@ -52,17 +70,17 @@ class Column:
 
     @property
     def primary_key(self) -> bool:
-        """Whether the column is part of the key."""
+        """True if the column is part of the key."""
         return self.key_position is not None
 
     @property
     def expects_hkid(self) -> bool:
-        """Whether a value may be an HKID number, and is personal data only then."""
+        """True if a value may be an HKID number, and is personal data only then."""
         return self.personal == "pseudonymise" and self.personal_pattern == "hkid"
 
     @property
     def wholly_personal(self) -> bool:
-        """Whether every value is personal data."""
+        """True if every value is personal data."""
         return self.personal != "none" and not self.expects_hkid
 
 
@@ -80,14 +98,14 @@ class Rule:
 
 @dataclass(frozen=True)
 class Request:
-    """One API that a feed is asked from. Paths into its answers are JMESPath expressions.
+    """One request to an API. Paths into its responses are JMESPath expressions.
 
     `parameters` may hold `{business_date}`, moved by days (`{business_date-45}`) or months (`-13m`) and with a format
     (`{business_date:%Y%m}`).
     `each` multiplies the request: one for every combination of its entries, an entry being a list of parameters or the
     values of a column of another feed. `batch` spreads many values of one parameter over requests of a size.
-    `success` says how an answer that succeeded looks and where one that failed keeps its message; `failures` what a
-    message means: an action of ACTIONS by pattern, the first that matches.
+    `success` says how to recognise a successful response and where a failed one has its message; `failures` maps messages
+    to an action of ACTIONS, by the first pattern that matches.
     """
 
     name: str
@@ -127,7 +145,7 @@ class Source:
 
     @property
     def asks_about(self) -> frozenset[str]:
-        """Feeds whose published rows say what the API is asked for."""
+        """Feeds whose published rows supply request parameters."""
         entries = (entry for request in self.requests for entry in request.each)
         return frozenset(entry["feed"] for entry in entries if isinstance(entry, dict))
 
@@ -150,7 +168,7 @@ class Calendar:
 
 @dataclass(frozen=True)
 class Alias:
-    """A heading that a partner uses since a date in the place of the contract's."""
+    """A header that a partner uses instead of the contract's, since a date."""
 
     source_name: str
     column: str

@@ -39,6 +39,8 @@ def _column(item: dict[str, Any]) -> Column:
         options=dict(item.get("logicalTypeOptions") or {}),
         start=custom.get("start"),
         length=custom.get("length"),
+        staged_as=custom.get("stagedAs", item["name"]),
+        identifies=custom.get("identifies"),
     )
 
 
@@ -95,7 +97,7 @@ def _source(servers: list[dict[str, Any]]) -> Source:
 
 
 def parse_contract(document: dict[str, Any], path: Path) -> Contract:
-    """The contract of a document that was validated. Raises KeyError, TypeError or ValueError for one that was not."""
+    """The contract of a valid document. Raises KeyError, TypeError or ValueError for an invalid one."""
     table = document["schema"][0]
     custom = custom_properties(document["customProperties"])
     calendar, drift, corrections = custom["calendar"], custom["schemaDrift"], custom["corrections"]

@@ -1,4 +1,4 @@
-"""SQL in contracts: a row rule looks at its own row, a query at its batch, and nothing else."""
+"""Checks of SQL in contracts: a row rule may read its own row only, a query its batch only."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from sampan.errors import Code
 
 
 def check_predicate(name: str, predicate: str, names: set[str]) -> Iterator[tuple[str, str]]:
-    """Rule and message of everything that keeps a predicate out of a contract. `names` are the columns of its row."""
+    """Code and message of each error of a row predicate. `names` are the columns of its row."""
     for message in query_faults(f"select 1 where {predicate}", names | {"business_date"}, ()):
         yield Code.CONTRACT_PREDICATE, f"{name}: {message}"
 
 
 def query_faults(query: str, names: set[str], tables: tuple[str, ...]) -> Iterator[str]:
-    """What keeps a query out of a contract: it is not SQL, or reads more than `names` of `tables` (its own row if none)."""
+    """Each error of a query: it is not SQL, or reads more than `names` of `tables` (its own row if none)."""
     import sqlglot
     from sqlglot import exp
 
@@ -26,12 +26,12 @@ def query_faults(query: str, names: set[str], tables: tuple[str, ...]) -> Iterat
     if not isinstance(tree, exp.Query):
         yield "not a query"
     elif not tables and tree.find(exp.Subquery, exp.From):
-        yield "a row rule looks at its own row only"
+        yield "a row rule may read its own row only"
     for table in tree.find_all(exp.Table) if tables else ():
         if table.sql() not in tables:
-            yield f"reads {table.sql()}, which is not the batch"
+            yield f"reads {table.sql()}; a query may read {{batch}} only"
     for function in tree.find_all(exp.Anonymous):
-        yield f"{function.name} is no function of portable SQL"
+        yield f"unknown or non-portable function {function.name}"
     for column in tree.find_all(exp.Column):
         if column.name not in names:
-            yield f"no column {column.name!r}"
+            yield f"unknown column {column.name!r}"

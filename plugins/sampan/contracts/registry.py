@@ -7,10 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from sampan.contracts.model import (
-    FEEDS,
-    Contract,
-)
+from sampan.contracts import shorthand
+from sampan.contracts.model import FEEDS, Contract
 from sampan.contracts.parse import parse_contract
 from sampan.contracts.validate import check, check_all
 from sampan.errors import Code, PermanentFailure, Problem
@@ -21,7 +19,7 @@ def _all_contracts(folder: Path) -> dict[str, Contract]:
     contracts = {}
     for path in sorted(folder.glob("*.yaml")):
         try:
-            contracts[path.stem] = parse_contract(yaml.load(path.read_bytes(), yaml.CSafeLoader), path)
+            contracts[path.stem] = parse_contract(shorthand.read(path), path)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, yaml.YAMLError) as error:
             problems = check(path)
             raise PermanentFailure(
@@ -33,7 +31,7 @@ def _all_contracts(folder: Path) -> dict[str, Contract]:
 
 
 def all_contracts(folder: Path | None = None) -> dict[str, Contract]:
-    """Every contract by feed, in order of feed. A folder without any is refused; so is the first wrong one, with its line."""
+    """Every contract by feed, in order of feed. Raises PermanentFailure for the first invalid one, and when there is none."""
     return _all_contracts(folder or FEEDS)
 
 

@@ -1,4 +1,4 @@
-"""All that is wrong with a contract file, with line and rule: the standard first, then what Sampan needs beyond it."""
+"""Every error of a contract file, with its line and code: the standard first, then what Sampan needs beyond it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from zoneinfo import available_timezones
 
 import yaml
 
+from sampan.contracts import shorthand
 from sampan.contracts.model import (
+    COLUMN_PROPERTIES,
+    CONTRACT_PROPERTIES,
     CORRECTIONS,
     DRIFT,
     FEEDS,
+    IDENTIFIES,
     PERSONAL,
     SEVERITIES,
     SQL_TYPES,
@@ -27,9 +31,7 @@ from sampan.contracts.predicates import check_predicate, query_faults
 from sampan.contracts.validate_server import Finding, check_server
 from sampan.errors import Code, Problem
 
-COLUMN_PROPERTIES = {"personalData", "personalDataPattern", "unit", "scale", "start", "length"}
-CONTRACT_PROPERTIES = {"calendar", "rejectionBudget", "schemaDrift", "corrections"}
-# The greatest repetition that PostgreSQL counts.
+# The greatest repetition count of a PostgreSQL regular expression.
 MAX_COUNT = 255
 OPTIONS = {
     "string": {"pattern", "minLength", "maxLength"},
@@ -50,8 +52,8 @@ def _standard() -> Any:
     return jsonschema.validators.validator_for(schema)(schema)
 
 
-def _line(root: yaml.Node | None, path: list[Any]) -> int | None:
-    """Line of the node at `path`, or of the nearest one above it that exists."""
+def _mark(root: yaml.Node, path: list[Any]) -> yaml.Mark:
+    """Where the node at `path`, or the nearest one above it that exists, is written: file and line."""
     node = root
     for step in path:
         child = None
@@ -62,11 +64,11 @@ def _line(root: yaml.Node | None, path: list[Any]) -> int | None:
         if child is None:
             break
         node = child
-    return node.start_mark.line + 1 if node is not None else None
+    return node.start_mark
 
 
-def _repeated(root: yaml.Node | None) -> Iterator[tuple[str, int]]:
-    """Keys that stand twice in one mapping, with the line of the later one: YAML takes that and drops the others."""
+def _repeated(root: yaml.Node) -> Iterator[tuple[str, yaml.Mark]]:
+    """Duplicate keys of one mapping, with the place of the later one: YAML takes that and drops the others."""
     nodes, known = [root], {id(root)}
     for node in nodes:
         inner = node.value if isinstance(node, yaml.CollectionNode) else []
@@ -74,7 +76,7 @@ def _repeated(root: yaml.Node | None) -> Iterator[tuple[str, int]]:
             keys: set[str] = set()
             for key, _ in node.value:
                 if str(key.value) in keys:
-                    yield str(key.value), key.start_mark.line + 1
+                    yield str(key.value), key.start_mark
                 keys.add(str(key.value))
             inner = [value for _, value in node.value]
         # An alias leads back to a node that was seen, in the worst case to itself.
@@ -83,35 +85,44 @@ def _repeated(root: yaml.Node | None) -> Iterator[tuple[str, int]]:
 
 
 def check(path: Path) -> list[Problem]:
-    """All that is wrong with one contract file; empty when it may be used."""
+    """Every error of one contract file; empty when it is valid.
+
+    What is checked is the ODCS document that the file expands to; file and line are of the part that was written, which
+    may be in the partner's defaults.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, yaml.CSafeLoader)
-        document = yaml.load(text, yaml.CSafeLoader)
+        written = shorthand.compose(path)
+        repeated = [
+            Problem(Code.CONTRACT_YAML, f"duplicate key {key!r}", str(mark.name), mark.line + 1)
+            for key, mark in (_repeated(written) if written else ())
+        ]
+        if repeated:
+            return repeated
+        root = shorthand.expand(written) if written else None
+        document = shorthand.construct(root) if root else None
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        return [Problem(Code.CONTRACT_YAML, str(error.problem), str(path), line)]
+        mark = error.problem_mark
+        place = (str(mark.name), mark.line + 1) if mark else (str(path), None)
+        return [Problem(Code.CONTRACT_YAML, str(error.problem), *place)]
     except OSError as error:
         return [Problem(Code.CONTRACT_UNREADABLE, error.strerror or str(error), str(path))]
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         return [Problem(Code.CONTRACT_YAML, str(error), str(path), 1)]
-    if not isinstance(document, dict):
-        return [Problem(Code.CONTRACT_YAML, "a contract is a mapping", str(path), 1)]
-    repeated = [Problem(Code.CONTRACT_YAML, f"{key!r} stands twice", str(path), line) for key, line in _repeated(root)]
-    if repeated:
-        return repeated
+    if root is None or not isinstance(document, dict):
+        return [Problem(Code.CONTRACT_YAML, "expected keys and values at the top level", str(path), 1)]
     found = [
         (list(error.absolute_path), Code.CONTRACT_STANDARD, _deepest(error))
         for error in _standard().iter_errors(document)
     ]
     if not found:
         found = list(_meaning(document, path))
-    problems = (Problem(rule, message, str(path), _line(root, where)) for where, rule, message in found)
-    return sorted(set(problems), key=lambda problem: (problem.line or 0, problem.message))
+    marks = ((_mark(root, where), rule, message) for where, rule, message in found)
+    problems = {Problem(rule, message, str(mark.name), mark.line + 1) for mark, rule, message in marks}
+    return sorted(problems, key=lambda problem: (problem.file or "", problem.line or 0, problem.message))
 
 
 def check_all(folder: Path | None = None) -> list[Problem]:
-    """All that is wrong with the contracts of a folder, the absence of any contract included."""
+    """Every error of the contracts of a folder; a folder without any contract is an error too."""
     paths = sorted((folder or FEEDS).glob("*.yaml"))
     if not paths:
         return [Problem(Code.CONTRACT_NONE, "no contract found", str(folder or FEEDS))]
@@ -126,7 +137,7 @@ def _deepest(error: Any) -> str:
 
 
 def _meaning(document: dict[str, Any], path: Path) -> Iterator[Finding]:
-    """What Sampan needs beyond the standard; a shape that nobody thought of is a finding too."""
+    """What Sampan needs beyond the standard; an unforeseen structure is a finding too."""
     sound = True
     try:
         for finding in _semantic(document, path):
@@ -135,15 +146,15 @@ def _meaning(document: dict[str, Any], path: Path) -> Iterator[Finding]:
         if sound:
             parse_contract(document, path)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        yield [], Code.CONTRACT_SHAPE, f"something is not of the expected shape: {type(error).__name__}: {error}"
+        yield [], Code.CONTRACT_SHAPE, f"unexpected structure: {type(error).__name__}: {error}"
 
 
 def _semantic(document: dict[str, Any], path: Path) -> Iterator[Finding]:
     """What Sampan needs, part by part."""
     if document["id"] != path.stem:
-        yield ["id"], Code.CONTRACT_ID, f"id {document['id']!r} differs from the file's name {path.stem!r}"
+        yield ["id"], Code.CONTRACT_ID, f"id {document['id']!r} differs from the file name {path.stem!r}"
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", str(document["id"])):
-        yield ["id"], Code.CONTRACT_ID, "a feed's id is lower snake case, at most 40 characters"
+        yield ["id"], Code.CONTRACT_ID, "an id must be lower snake case, at most 40 characters"
     missing = [
         key
         for key in ("name", "domain", "description", "team", "servers", "schema", "slaProperties", "customProperties")
@@ -156,9 +167,13 @@ def _semantic(document: dict[str, Any], path: Path) -> Iterator[Finding]:
     if not document["description"].get("purpose"):
         yield ["description"], Code.CONTRACT_MISSING, "description.purpose is missing"
     if not isinstance(document["team"], dict) or not (document["team"].get("members") and document["team"].get("name")):
-        yield ["team"], Code.CONTRACT_MISSING, "team needs a name and a member to tell"
+        yield (
+            ["team"],
+            Code.CONTRACT_MISSING,
+            "team needs a name (here or in the partner's defaults) and a member to notify",
+        )
     if len(document["schema"]) != 1:
-        yield ["schema"], Code.CONTRACT_SCHEMA, "a feed has exactly one table"
+        yield ["schema"], Code.CONTRACT_SCHEMA, "schema must have exactly one table"
         return
     table = document["schema"][0]
     columns = table.get("properties") or []
@@ -183,9 +198,9 @@ def _check_column(item: dict[str, Any], before: list[Any]) -> Iterator[tuple[str
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,59}", name):
         yield Code.CONTRACT_COLUMN, f"column {name!r} is not lower snake case"
     if name in before:
-        yield Code.CONTRACT_COLUMN, f"column {name!r} stands twice"
+        yield Code.CONTRACT_COLUMN, f"duplicate column {name!r}"
     if item.get("logicalType") not in SQL_TYPES:
-        yield Code.CONTRACT_TYPE, f"{name}: logicalType is one of {', '.join(SQL_TYPES)}"
+        yield Code.CONTRACT_TYPE, f"{name}: logicalType must be one of {', '.join(SQL_TYPES)}"
         return
     if not item.get("description"):
         yield Code.CONTRACT_MISSING, f"{name}: description is missing"
@@ -196,30 +211,37 @@ def _check_column(item: dict[str, Any], before: list[Any]) -> Iterator[tuple[str
     if item.get("primaryKey") and not bounded:
         yield (
             Code.CONTRACT_KEY,
-            f"{name}: a text of the key needs a pattern, codes or a maxLength: an index holds short ones",
+            f"{name}: a string key column needs a pattern, an enum or a maxLength (index entries are size-limited)",
         )
     if item.get("primaryKey") and not item.get("required"):
-        yield Code.CONTRACT_KEY, f"{name}: a key column is required"
+        yield Code.CONTRACT_KEY, f"{name}: a key column must be required"
     custom = custom_properties(item.get("customProperties"))
     for unknown in custom.keys() - COLUMN_PROPERTIES:
         yield Code.CONTRACT_UNKNOWN_PROPERTY, f"{name}: unknown property {unknown!r}"
     if custom.get("personalData", "none") not in PERSONAL:
-        yield Code.CONTRACT_PERSONAL_DATA, f"{name}: personalData is one of {', '.join(PERSONAL)}"
+        yield Code.CONTRACT_PERSONAL_DATA, f"{name}: personalData must be one of {', '.join(PERSONAL)}"
     pattern = custom.get("personalDataPattern", "hkid")
     if pattern != "hkid":
-        yield Code.CONTRACT_PERSONAL_DATA, f"{name}: personalDataPattern is hkid where there is one"
+        yield Code.CONTRACT_PERSONAL_DATA, f"{name}: the only personalDataPattern is hkid"
     elif "personalDataPattern" in custom and custom.get("personalData") != "pseudonymise":
-        yield Code.CONTRACT_PERSONAL_DATA, f"{name}: what has a personalDataPattern is pseudonymised"
+        yield Code.CONTRACT_PERSONAL_DATA, f"{name}: a personalDataPattern needs personalData: pseudonymise"
+    if custom.get("identifies") not in (None, *IDENTIFIES):
+        yield Code.CONTRACT_COLUMN, f"{name}: identifies must be one of {', '.join(IDENTIFIES)}"
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,59}", str(custom.get("stagedAs", name))):
+        yield Code.CONTRACT_COLUMN, f"{name}: stagedAs {custom['stagedAs']!r} is not lower snake case"
     for unknown in options.keys() - OPTIONS[item["logicalType"]]:
-        yield Code.CONTRACT_OPTION, f"{name}: {unknown!r} means nothing for {item['logicalType']}"
+        yield Code.CONTRACT_OPTION, f"{name}: {unknown!r} is not an option of type {item['logicalType']}"
     if "pattern" in options:
         try:
             re.compile(options["pattern"])
         except re.error as error:
-            yield Code.CONTRACT_PATTERN, f"{name}: pattern does not compile: {error}"
+            yield Code.CONTRACT_PATTERN, f"{name}: invalid regular expression: {error}"
         counts = re.findall(r"\{([0-9]+)(?:,([0-9]*))?\}", options["pattern"])
         if max((int(count) for pair in counts for count in pair if count), default=0) > MAX_COUNT:
-            yield Code.CONTRACT_PATTERN, f"{name}: the warehouse counts to {MAX_COUNT} in a pattern; use maxLength"
+            yield (
+                Code.CONTRACT_PATTERN,
+                f"{name}: PostgreSQL repeats a pattern at most {MAX_COUNT} times; use maxLength",
+            )
     if item["logicalType"] in ("date", "timestamp"):
         for bound in {"minimum", "maximum"} & options.keys():
             if not _is_date(str(options[bound])[:10]):
@@ -232,20 +254,20 @@ def _check_rule(item: dict[str, Any], names: set[str], seen: set[str]) -> Iterat
         yield Code.CONTRACT_RULE, "a rule needs a name"
         return
     if name in seen:
-        yield Code.CONTRACT_RULE, f"rule {name!r} stands twice"
+        yield Code.CONTRACT_RULE, f"duplicate rule name {name!r}"
     seen.add(name)
     if item.get("severity", "critical") not in SEVERITIES:
-        yield Code.CONTRACT_RULE, f"{name}: severity is one of {', '.join(SEVERITIES)}"
+        yield Code.CONTRACT_RULE, f"{name}: severity must be one of {', '.join(SEVERITIES)}"
     if item.get("metric"):
         if item["metric"] != "rowCount":
-            yield Code.CONTRACT_RULE, f"{name}: of the library metrics only rowCount is used; write a row rule instead"
+            yield Code.CONTRACT_RULE, f"{name}: the only supported metric is rowCount; write a row rule instead"
         return
     if item.get("engine") == "row":
         yield from check_predicate(str(name), str(item.get("implementation")), names)
     elif item.get("engine") == "greatExpectations":
         yield from _check_expectation(str(name), item.get("implementation"), names)
     else:
-        yield Code.CONTRACT_RULE, f"{name}: engine is row or greatExpectations"
+        yield Code.CONTRACT_RULE, f"{name}: engine must be row or greatExpectations"
 
 
 def _check_expectation(name: str, implementation: Any, names: set[str]) -> Iterator[tuple[str, str]]:
@@ -255,11 +277,11 @@ def _check_expectation(name: str, implementation: Any, names: set[str]) -> Itera
         yield Code.CONTRACT_EXPECTATION, f"{name}: implementation needs type and kwargs"
         return
     if implementation["type"] not in list_registered_expectation_implementations():
-        yield Code.CONTRACT_EXPECTATION, f"{name}: no expectation {implementation['type']!r}"
+        yield Code.CONTRACT_EXPECTATION, f"{name}: unknown expectation {implementation['type']!r}"
     kwargs = implementation["kwargs"]
     column = kwargs.get("column")
     if column is not None and column not in names:
-        yield Code.CONTRACT_EXPECTATION, f"{name}: no column {column!r}"
+        yield Code.CONTRACT_EXPECTATION, f"{name}: unknown column {column!r}"
     if "unexpected_rows_query" in kwargs:
         query = str(kwargs["unexpected_rows_query"]).replace("{batch}", "batch")
         for message in query_faults(query, names, ("batch",)):
@@ -282,41 +304,45 @@ def _check_custom(document: dict[str, Any], names: list[Any]) -> Iterator[Findin
         if key not in calendar:
             yield where, Code.CONTRACT_CALENDAR, f"calendar.{key} is missing"
     if calendar.get("days") not in ("business", "daily", "weekly", "monthly", "event"):
-        yield where, Code.CONTRACT_CALENDAR, "calendar.days is business, daily, weekly, monthly or event"
+        yield where, Code.CONTRACT_CALENDAR, "calendar.days must be business, daily, weekly, monthly or event"
     last = {"weekly": 7, "monthly": 28}.get(str(calendar.get("days")))
     if calendar.get("day") not in (range(1, last + 1) if last else (None,)):
         yield (
             where,
             Code.CONTRACT_CALENDAR,
-            "calendar.day is 1 to 7 with weekly, 1 to 28 with monthly, and not otherwise",
+            "calendar.day must be 1 to 7 for weekly, 1 to 28 for monthly, and absent otherwise",
         )
     if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", str(calendar.get("due"))):
-        yield where, Code.CONTRACT_CALENDAR, "calendar.due is HH:MM, in quotes"
+        yield where, Code.CONTRACT_CALENDAR, "calendar.due must be HH:MM, in quotes"
     if calendar.get("timezone") not in available_timezones():
-        yield where, Code.CONTRACT_CALENDAR, f"calendar.timezone {calendar.get('timezone')!r} is none"
+        yield where, Code.CONTRACT_CALENDAR, f"unknown time zone {calendar.get('timezone')!r}"
     if calendar.get("missing") not in ("late", "accept"):
-        yield where, Code.CONTRACT_CALENDAR, "calendar.missing is late or accept"
+        yield where, Code.CONTRACT_CALENDAR, "calendar.missing must be late or accept"
     if calendar.get("empty") not in ("hold", "accept"):
-        yield where, Code.CONTRACT_CALENDAR, "calendar.empty is hold or accept"
+        yield where, Code.CONTRACT_CALENDAR, "calendar.empty must be hold or accept"
     budget, where = custom["rejectionBudget"], ["customProperties", lines.index("rejectionBudget")]
     if not isinstance(budget, int | float) or isinstance(budget, bool) or not 0 <= budget <= 1:
-        yield where, Code.CONTRACT_BUDGET, "rejectionBudget is a share from 0 to 1"
+        yield where, Code.CONTRACT_BUDGET, "rejectionBudget must be a share from 0 to 1"
     where = ["customProperties", lines.index("schemaDrift")]
     if custom["schemaDrift"].get("policy") not in DRIFT:
-        yield where, Code.CONTRACT_DRIFT, f"schemaDrift.policy is one of {', '.join(DRIFT)}"
+        yield where, Code.CONTRACT_DRIFT, f"schemaDrift.policy must be one of {', '.join(DRIFT)}"
     for alias in custom["schemaDrift"].get("aliases", ()):
         if {"from", "to", "since"} - alias.keys() or alias["to"] not in names or not _is_date(alias["since"]):
-            yield where, Code.CONTRACT_DRIFT, "an alias has from, to (a column) and since (a date, in quotes)"
+            yield where, Code.CONTRACT_DRIFT, "an alias needs from, to (a column) and since (a date, in quotes)"
     corrections, where = custom["corrections"], ["customProperties", lines.index("corrections")]
     if corrections.get("policy") not in CORRECTIONS:
-        yield where, Code.CONTRACT_CORRECTIONS, f"corrections.policy is one of {', '.join(CORRECTIONS)}"
+        yield where, Code.CONTRACT_CORRECTIONS, f"corrections.policy must be one of {', '.join(CORRECTIONS)}"
     if (corrections.get("policy") == "versioned") != ("versionColumn" in corrections):
-        yield where, Code.CONTRACT_CORRECTIONS, "versionColumn goes with the policy versioned, and only with it"
+        yield where, Code.CONTRACT_CORRECTIONS, "the policy versioned needs a versionColumn; other policies have none"
     if "versionColumn" in corrections and corrections["versionColumn"] not in names:
-        yield where, Code.CONTRACT_CORRECTIONS, f"no column {corrections['versionColumn']!r}"
+        yield where, Code.CONTRACT_CORRECTIONS, f"unknown column {corrections['versionColumn']!r}"
     retention = [item for item in document["slaProperties"] if item.get("property") == "retention"]
     if len(retention) != 1 or retention[0].get("unit") not in ("d", "m", "y") or type(retention[0]["value"]) is not int:
-        yield ["slaProperties"], Code.CONTRACT_RETENTION, "slaProperties needs one retention in d, m or y"
+        yield (
+            ["slaProperties"],
+            Code.CONTRACT_RETENTION,
+            "retention must be a number of days, months or years, such as 7y",
+        )
 
 
 def _is_date(text: Any) -> bool:
