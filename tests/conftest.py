@@ -1,8 +1,10 @@
-"""A real PostgreSQL and a real S3 for every test that asks: one of each for the session, a fresh database and fresh buckets
-for the test. With SAMPAN_WAREHOUSE_DSN set (a role that may make roles and databases) that server is used instead."""
+"""A real PostgreSQL and a real S3 for every test that asks: one of each per worker, a fresh database and empty buckets per
+test. With SAMPAN_WAREHOUSE_DSN set (a role that may make roles and databases) that server is used instead."""
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import secrets
 import subprocess
@@ -24,6 +26,9 @@ from psycopg.conninfo import make_conninfo
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 EXTERNAL_DSN = os.environ.get("SAMPAN_WAREHOUSE_DSN")
+# An autovacuum worker is the superuser's: whoever drops the database it is in may not end it. Passwords that are hashed once
+# save a third of the time of each connection.
+QUICK = {"autovacuum": "off", "scram_iterations": "1"}
 
 from sampan.settings import settings  # noqa: E402
 from sampan.warehouse import schema as warehouse_module  # noqa: E402
@@ -108,8 +113,7 @@ def server() -> Iterator[str]:
     # server is another user when the tests run as root.
     with (
         tempfile.TemporaryDirectory(prefix="sampan-postgres-", ignore_cleanup_errors=True) as folder,
-        # An autovacuum worker is the superuser's: whoever drops the database it is in may not end it.
-        EmbeddedPostgres(Path(folder) / "data", durable=False, tuning={"autovacuum": "off"}) as postgres,
+        EmbeddedPostgres(Path(folder) / "data", durable=False, tuning=QUICK) as postgres,
     ):
         postgres.bootstrap()
         yield postgres.dsn()
@@ -178,6 +182,46 @@ def _empty(s3: Any, bucket: str) -> None:
             s3.delete_object(Bucket=bucket, Key=item["Key"], VersionId=item["VersionId"])
 
 
+@pytest.fixture(scope="session")
+def dbt_project_parsed_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """`dbt parse` gives what the first parse gave, for as long as nothing changes that it depends on.
+
+    A parse takes ten seconds. The workers of a session share its result; each call reads it anew, as each process would.
+    """
+    from dbt.cli import main
+    from dbt.contracts.graph.manifest import Manifest
+    from dbt.parser.manifest import extended_mashumaro_encoder, extended_mashumuro_decoder
+
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+    class CachedParse(main.dbtRunner):
+        def invoke(self, args: list[str], **options: Any) -> main.dbtRunnerResult:
+            if args[0] != "parse":
+                return super().invoke(args, **options)
+            kept = folder / f"dbt_{_dbt_state(Path(args[args.index('--project-dir') + 1]))}.msgpack"
+            with kept.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not kept.exists():
+                    parsed = super().invoke(args, **options)
+                    if not parsed.success:
+                        return parsed
+                    kept.write_bytes(parsed.result.to_msgpack(extended_mashumaro_encoder))
+            manifest = Manifest.from_msgpack(kept.read_bytes(), decoder=extended_mashumuro_decoder)
+            return main.dbtRunnerResult(success=True, result=manifest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(main, "dbtRunner", CachedParse)
+        yield
+
+
+def _dbt_state(project: Path) -> str:
+    """What a parsed project depends on: its files, and the database and schema that its relations are named with."""
+    files = [(str(path), path.stat().st_mtime_ns) for path in sorted(project.rglob("*")) if path.is_file()]
+    target = [os.environ.get(f"SAMPAN_DBT_{name}") for name in ("DATABASE", "SCHEMA", "USER", "SSLMODE")]
+    return hashlib.sha256(repr((files, target)).encode()).hexdigest()[:16]
+
+
 @pytest.fixture
 def sampan(
     server: str,
@@ -185,12 +229,13 @@ def sampan(
     object_store: EmbeddedS3,
     buckets: tuple[str, str],
     secrets_of_session: dict[str, str],
+    dbt_project_parsed_once: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Sampan]:
     """A fresh installation: its own database, empty buckets, its own state folder."""
-    mark = secrets.token_hex(4)
-    database = f"sampan_test_{mark}"
+    # Always the same on a server of our own: dbt's parsed project has the database's name in it.
+    database = f"sampan_test_{secrets.token_hex(4)}" if EXTERNAL_DSN else "sampan_test"
     with psycopg.connect(server, autocommit=True) as connection:
         # By files: through the write-ahead log, as it is done by default, a copy takes five times as long.
         statement = sql.SQL("create database {} template {} strategy file_copy")

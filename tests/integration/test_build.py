@@ -292,7 +292,7 @@ def test_a_claim_from_before_the_build_took_in_more_is_refused(sampan):
 
 def test_a_build_whose_process_was_killed_is_taken_up_again(sampan):
     publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01", "value_hkd": 5}])
-    code = f"from sampan import build; [build.run(s) for s in {SPINE!r}]"
+    code = f"from sampan.marts import build; [build.run(s) for s in {SPINE!r}]"
     environment = os.environ | {"SAMPAN_FAILPOINT": "build.after_intermediate", "PYTHONPATH": str(ROOT / "plugins")}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=300, check=False)
     assert ended.returncode == -9, ended.stderr.decode()

@@ -22,11 +22,11 @@ from infra.local.config import HOST, PORTS, SECRETS, WEED_PORTS, Config, StackEr
 from infra.local.postgres import EmbeddedPostgres, _open_way
 from infra.local.stack import Stack
 from infra.local.supervise import alive, leftovers
+from tests.conftest import ROOT
 
 # One worker runs them all: they share a stack.
 pytestmark = pytest.mark.xdist_group("stack")
 
-ROOT = Path(__file__).resolve().parents[2]
 LANDING = "landing-of-ours"
 PROGRAMS = ["postgres", "s3", "watch"]
 

@@ -25,13 +25,13 @@ def population():
     return make(SEED, 6000)
 
 
-def test_same_seed_writes_the_same_names(population):
+def test_written_gives_the_same_names_when_the_seed_is_the_same(population):
     smes = population.smes.head(300)
     assert written(SEED, smes).equals(written(SEED, smes))
     assert not written(SEED + 1, smes).equals(written(SEED, smes))
 
 
-def test_every_corruption_occurs_and_is_told(population):
+def test_written_makes_every_corruption_and_names_it(population):
     called = written(SEED, population.smes)
     stores = shops(World(SEED, population, periods(date(2026, 7, 6), 1)))
     told = Counter(
@@ -50,7 +50,7 @@ def test_every_corruption_occurs_and_is_told(population):
     assert 0.01 < sum("own_brand" in kinds for kinds in stores["name_corruption"]) / len(stores) < 0.06
 
 
-def test_one_typing_error_is_one(population):
+def test_mistyped_changes_one_character(population):
     generator = rng(SEED, "test")
     for text in ("恒丰贸易旗舰店", "Ternquay Trading Ltd"):
         for _ in range(50):
@@ -59,7 +59,7 @@ def test_one_typing_error_is_one(population):
             assert abs(len(wrong) - len(text)) <= 1
 
 
-def test_some_firms_differ_in_one_character_and_no_two_companies_have_one_name(population):
+def test_population_has_near_names_and_no_two_companies_with_the_same(population):
     smes = population.smes.filter(pl.col("name_zh").is_not_null())
     called = smes.select("brand_zh", "trade_word_no").unique().rows()
     brands = Counter((brand[:at] + "_" + brand[at + 1 :], trade) for brand, trade in called for at in range(len(brand)))
@@ -70,7 +70,7 @@ def test_some_firms_differ_in_one_character_and_no_two_companies_have_one_name(p
         assert sum(count - 1 for count in same.values()) < 0.005 * len(companies)
 
 
-def test_agencies_run_shops_of_several_merchants(population):
+def test_participants_have_agencies_that_run_shops_of_several_merchants(population):
     listed = hktdc.participants(World(SEED, population, periods(date(2026, 7, 6), 1)))
     served = listed.filter(pl.col("operator_uscc").is_not_null()).group_by("operator_uscc")
     assert (served.agg(pl.col("sme_no").n_unique())["sme_no"] > 5).sum() >= 3

@@ -7,7 +7,6 @@ import json
 import urllib.request
 from collections import Counter
 from datetime import date, timedelta
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -25,9 +24,13 @@ from infra.simulator.partners import customs, hkma, marks, platforms
 from infra.simulator.population import hkids, make
 from infra.simulator.serve import FAULTS, PATH, Behaviour, Server
 from infra.simulator.world import World, monthly, periods
+from tests.conftest import SHARED
 
 SEED, START = 20260706, date(2026, 7, 6)
 CONTRACTS = all_contracts()
+# One worker runs them all: they share two windows of deliveries.
+pytestmark = pytest.mark.xdist_group("simulator")
+
 DROPPED = [feed for feed, contract in CONTRACTS.items() if contract.source.kind == "s3"]
 
 
@@ -51,12 +54,11 @@ def _objects(outcome: deliver.Outcome, feed: str) -> list[dict]:
     return [entry for entry in outcome.planted if entry["feed"] == feed and "sha256" in entry]
 
 
-def test_every_contract_has_a_partner():
-    assert len(CONTRACTS) >= 10
+def test_simulator_delivers_every_feed_that_is_dropped():
     assert set(deliver.FEEDS) == set(DROPPED)
 
 
-def test_same_seed_gives_same_bytes_and_another_seed_others(tmp_path):
+def test_deliver_writes_the_same_bytes_when_the_seed_is_the_same(tmp_path):
     def shas(name: str, seed: int) -> dict[str, str]:
         outcome = deliver.run(tmp_path / name, seed=seed, smes=150, days=3)
         return {entry["key"]: entry["sha256"] for entry in outcome.planted if "sha256" in entry}
@@ -68,7 +70,7 @@ def test_same_seed_gives_same_bytes_and_another_seed_others(tmp_path):
     assert all(others[key] != sha for key, sha in first.items() if "customs" in key or "platform" in key)
 
 
-def test_part_of_the_feeds_is_delivered_the_same_as_all(tmp_path, clean):
+def test_deliver_writes_the_same_bytes_when_it_is_given_some_feeds_only(tmp_path, clean):
     _, everything = clean
     outcome = deliver.run(tmp_path, smes=300, days=4, faults=faults.NONE, feeds=["customs_declarations"])
     wanted = [entry["sha256"] for entry in _objects(everything, "customs_declarations")]
@@ -77,7 +79,7 @@ def test_part_of_the_feeds_is_delivered_the_same_as_all(tmp_path, clean):
 
 
 @pytest.mark.parametrize("feed", DROPPED)
-def test_deliveries_have_the_shape_of_their_contract(feed, clean):
+def test_deliver_writes_what_the_contract_describes_when_there_are_no_faults(feed, clean):
     out, outcome = clean
     contract, seen = CONTRACTS[feed], 0
     for entry in _objects(outcome, feed):
@@ -102,7 +104,7 @@ def test_headings_follow_announced_renamings():
     assert shapes.headings(contract, since)[alias.column] == alias.source_name
 
 
-def test_planted_record_adds_up(faulty):
+def test_deliver_records_counts_that_add_up_when_there_are_faults(faulty):
     _, outcome = faulty
     published = [entry for entry in outcome.planted if entry["expected"] == "published"]
     assert {entry["feed"] for entry in published} == set(CONTRACTS)
@@ -123,7 +125,7 @@ def test_planted_record_adds_up(faulty):
             assert quarantined[entry["sha256"]] == entry["rows_quarantined"]
 
 
-def test_default_window_shows_each_event_that_the_demo_needs(faulty):
+def test_deliver_shows_each_event_of_the_demo_when_the_window_is_the_default(faulty):
     _, outcome = faulty
     events = Counter(event for entry in outcome.planted for event in entry["events"])
     for event in (
@@ -153,14 +155,14 @@ def test_every_kind_of_bad_row_can_be_planted(feed):
     assert {rule.name for rule in contract.row_rules if rule.severity == "error"} <= rules
 
 
-def test_faults_are_parsed_and_unknown_ones_refused():
+def test_faults_are_parsed_and_refused_when_they_are_unknown():
     assert faults.parse("none") == faults.NONE
     assert faults.parse("dirty=0.01,late=0.5") == faults.Faults(dirty=0.01, late=0.5)
     with pytest.raises(ValueError, match="no fault 'wrong'"):
         faults.parse("wrong=1")
 
 
-def test_window_covers_every_day_once():
+def test_periods_cover_every_day_once():
     window = periods(START, 30)
     assert window[-1].business_date == date(2026, 8, 14)
     days = [day for period in window for day in period.days]
@@ -169,7 +171,7 @@ def test_window_covers_every_day_once():
     assert days == [date.fromordinal(days[0].toordinal() + step) for step in range(len(days))]
 
 
-def test_population_is_synthetic_and_its_numbers_are_sound():
+def test_population_has_valid_numbers_that_were_never_issued():
     smes = make(SEED, 2000).smes
     assert smes["brn"].n_unique() == 2000
     assert smes.filter(pl.col("brn").str.contains("^9[0-9]{7}$")).height > 1950
@@ -193,7 +195,7 @@ def test_festival_lifts_the_orders_of_those_who_take_part():
     assert ratio[~part].mean() == pytest.approx(platforms.FESTIVAL_SPILL, rel=0.03)
 
 
-def test_what_a_festival_brought_stays_with_those_who_took_part_and_fades():
+def test_festival_orders_stay_with_those_who_took_part_and_fade():
     world = World(SEED, make(SEED, 3000), monthly(date(2025, 7, 1), date(2026, 1, 31)))
     part, last = platforms.takes_part(world, "HKSF-2025"), date(2025, 8, 31)
     assert 0.3 * world.population.smes["in_festival"].sum() < part.sum() < part.size
@@ -234,7 +236,7 @@ def test_amendments_raise_the_version_and_keep_the_lines():
     assert lines.select("declaration_no", "version", "line_no").is_duplicated().sum() == 0
 
 
-def test_bench_lines_are_as_many_as_asked_for_and_distinct():
+def test_bench_lines_are_distinct_and_as_many_as_asked_for():
     frame = pl.concat(customs.bench_lines(SEED, 30_000, START, chunk=20_000))
     assert len(frame) == 30_000
     assert frame.select("declaration_no", "version", "line_no").is_duplicated().sum() == 0
@@ -251,7 +253,7 @@ def _get(server: Server, **parameters: str) -> dict:
 
 
 def test_rates_have_the_keys_of_the_published_answer():
-    captured = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "hkma_er_eeri_daily_2026-02.json"
+    captured = SHARED / "hkma_er_eeri_daily_2026-02.json"
     record = hkma.records(SEED, date(2026, 7, 6), date(2026, 7, 6))[0]
     assert set(record) == {column.source_name for column in CONTRACTS["hkma_exchange_rates"].columns}
     if captured.exists():
@@ -287,7 +289,7 @@ def test_server_pages_as_the_api_does():
 
 
 @pytest.mark.parametrize("fault", [name for name in FAULTS if name not in ("slow", "none")])
-def test_server_fails_as_often_as_it_is_told(fault):
+def test_server_fails_once_when_it_is_told_to(fault):
     behaviour = Behaviour(SEED, fault=fault, times=1, datasize="whole", max_pagesize=10)
     window = {"from": "2026-06-01", "to": "2026-07-31", "offset": "10"}
     with Server(behaviour) as server:
