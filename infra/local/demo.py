@@ -186,8 +186,8 @@ class Demo:
         with psycopg.connect(self.stack.dsn("sampan_loader")) as connection:
             feeds = connection.execute(query).fetchall()
             newest = connection.execute(
-                "select release_no, rows from ops.release_switch join ops.release using (release_no)"
-                " order by switch_no desc limit 1"
+                "select release_no, rows from ops.release_activation join ops.release using (release_no)"
+                " order by activation_no desc limit 1"
             ).fetchone()
         number, rows = newest or (None, {})
         return Outcome(feeds, sorted(rows.items()), number)

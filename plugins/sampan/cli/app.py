@@ -128,7 +128,7 @@ def load_(
 
     get_contract(feed)
     if again:
-        out.print(f"load {feed}: {load.again(feed, _day(date_))} held batches taken up again")
+        out.print(f"load {feed}: {load.reset_held(feed, _day(date_))} held batches taken up again")
     _step("load")(feed, date_)
 
 
@@ -200,7 +200,7 @@ def init(
     """Bring the warehouse's roles, schemas and tables to what the contracts ask for."""
     from sampan.warehouse import schema as warehouse
 
-    warehouse.init(again)
+    warehouse.apply_schema(again)
     out.print("The warehouse is ready.")
 
 
@@ -227,7 +227,7 @@ def status(
             " max(business_date) filter (where state = 'published') from ops.batch group by feed order by feed"
         ).fetchall()
         broken = connection.execute(
-            "select feed, business_date, batch_id, problem from ops.waiting order by feed, business_date, batch_id"
+            "select feed, business_date, batch_id, problem from ops.open_problem order by feed, business_date, batch_id"
         ).fetchall()
     headings = ["feed", "batches", "published", "held", "on the way"]
     headings += ["rows published", "rows quarantined", "rows duplicate", "rows held", "latest date"]
@@ -662,7 +662,7 @@ def consent_show(consent_id: Consent) -> None:
     """One consent: to which bank, for what, until when, and for which kinds of data it is live now."""
     from sampan import consent
 
-    for key, value in consent.standing(consent_id).items():
+    for key, value in consent.describe(consent_id).items():
         text = ", ".join(value) or "none" if isinstance(value, list) else value
         out.print(f"{key}: {text}", markup=False, highlight=False)
 

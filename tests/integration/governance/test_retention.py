@@ -179,7 +179,7 @@ def test_a_batch_that_was_never_published_is_deleted_and_cannot_go_on(partner):
             f"select {ledger.COLUMNS} from ops.batch"
         )
         assert ledger.claim(connection, row) is None
-    assert (load.again(FEED), partner.sampan.batch(FEED)["state"]) == (0, "held")
+    assert (load.reset_held(FEED), partner.sampan.batch(FEED)["state"]) == (0, "held")
     assert partner.sampan.rows("select relname from pg_class where relname like 'customs_declarations__b%%'") == []
 
 
@@ -192,7 +192,8 @@ def test_what_was_deleted_is_refused_and_deleted_again_when_it_is_delivered_agai
         partner.puts(FEED, OLD, name, body)
         assert land.run(FEED) == {"landed": 0, "repeated": 0, "refused": 1}
         assert (
-            two_days.one("select count(*) from ops.waiting where problem ->> 'rule' = 'delivery.past_retention'") == 1
+            two_days.one("select count(*) from ops.open_problem where problem ->> 'rule' = 'delivery.past_retention'")
+            == 1
         )
         assert [bucket for bucket, key in versions(two_days) if str(OLD) in key] == [settings().drop_bucket]
         done = retention.run(AFTER)
@@ -202,7 +203,7 @@ def test_what_was_deleted_is_refused_and_deleted_again_when_it_is_delivered_agai
             "select reason, jsonb_array_length(objects), verified_at is not null from ops.deletion where kind = 'delivery'"
         )
         assert proofs == [("refused: delivery.past_retention", 1, True)] * times
-        assert retention.run(AFTER)["objects"] == two_days.one("select count(*) from ops.waiting") == 0
+        assert retention.run(AFTER)["objects"] == two_days.one("select count(*) from ops.open_problem") == 0
 
 
 def test_a_delivery_is_refused_when_its_date_is_past_the_retention(partner):
