@@ -198,7 +198,7 @@ def test_a_published_table_goes_to_an_object_that_carries_its_hash(sampan):
         ("s3://no-such-bucket/out.csv", "does not exist"),
         ("s3://NO/out.csv", "bucket"),
         ("s3:///out.csv", "is not a valid bucket name"),
-        ("s3://drop-of-tests", "an object is s3://bucket/key"),
+        ("s3://drop-of-tests", "expected s3://bucket/key"),
     ],
 )
 def test_nothing_is_in_the_register_when_there_is_nowhere_to_write_to(target, why, sampan, tmp_path):
