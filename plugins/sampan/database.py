@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.abc import Params, Query
+from psycopg.abc import Params, QueryNoTemplate
 
 from sampan.contracts.model import Column
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
@@ -60,7 +60,7 @@ def connect(role: str = "loader", **options: Any) -> Iterator[Connection]:
         raise PermanentFailure(Problem(Code.WAREHOUSE_REFUSED, f"{message}; {remedy}")) from error
 
 
-def one(connection: Connection, query: Query, params: Params | None = None) -> tuple[Any, ...]:
+def one(connection: Connection, query: QueryNoTemplate, params: Params | None = None) -> tuple[Any, ...]:
     """The first row of a query that always has one. Raises LookupError when it has none."""
     row = connection.execute(query, params).fetchone()
     if row is None:
@@ -68,7 +68,7 @@ def one(connection: Connection, query: Query, params: Params | None = None) -> t
     return tuple(row)
 
 
-def scalar(connection: Connection, query: Query, params: Params | None = None) -> Any:
+def scalar(connection: Connection, query: QueryNoTemplate, params: Params | None = None) -> Any:
     """The first column of the first row of a query that always has one. Raises LookupError when it has none."""
     return one(connection, query, params)[0]
 

@@ -164,9 +164,7 @@ def _copy(connection: Connection, table: sql.Composable, columns: list[str], blo
         return cursor.rowcount
 
 
-def _copy_blocks(
-    connection: Connection, batch: Batch, reader: Reader, columns: list[Column]
-) -> tuple[int, bool]:
+def _copy_blocks(connection: Connection, batch: Batch, reader: Reader, columns: list[Column]) -> tuple[int, bool]:
     """The fast path. Returns how many records there are, and whether all lines match the contract's pattern."""
     import numpy as np
 
@@ -188,9 +186,7 @@ def _copy_blocks(
     return rows, fits
 
 
-def _copy_records(
-    connection: Connection, batch: Batch, reader: Reader, columns: list[Column]
-) -> tuple[int, int]:
+def _copy_records(connection: Connection, batch: Batch, reader: Reader, columns: list[Column]) -> tuple[int, int]:
     """The slow path. Returns how many records there are, and how many of them cannot be cast to their types."""
     names = [column.name for column in columns]
     fields = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in names)
