@@ -1,26 +1,26 @@
-"""One DAG per contract, `ingest__<feed>`: a partner's deliveries on their way into `raw`.
+"""One DAG per contract, `ingest__<feed>`: it brings a partner's deliveries into `raw`.
 
-A run handles whatever waits, however many days that is, so a run that was missed needs no catching up. Each task is one
+A run processes all pending deliveries, however many days they cover, so a missed run needs no catch-up. Each task calls one
 function of the library, the same that the `sampan` command calls.
 """
 
 from __future__ import annotations
 
 from datetime import date, timedelta
-from importlib import import_module
 from typing import Any
 
 from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, MultipleCronTriggerTimetable, Param, task
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts
+from sampan.ingest.steps import STEPS
 from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, asset_of
 
 
 def schedule_of(contract: Contract) -> MultipleCronTriggerTimetable:
-    """When a delivery is due, and once more at its deadline for those that come late.
+    """When a delivery is due, and once more at its deadline for late deliveries.
 
-    A weekly or monthly delivery whose day is no business day comes on the next one, and an API may be away on its day: such
-    feeds are looked at on every weekday, and an API is asked until it has answered for its week or month.
+    A weekly or monthly delivery that is not due on a business day comes on the next one, and an API may be unavailable on its
+    day: such feeds are polled on every weekday, and an API until it has delivered for the week or month.
     """
     calendar = contract.calendar
     of_week = "1-5" if calendar.days in ("business", "weekly", "monthly") else "*"
@@ -32,11 +32,11 @@ def schedule_of(contract: Contract) -> MultipleCronTriggerTimetable:
 
 
 def documentation_of(contract: Contract) -> str:
-    """What a person who opens the DAG should know, from the contract alone."""
+    """The DAG's page in Airflow, from the contract."""
     rows = [
         ("grain", contract.grain),
         ("key", ", ".join(contract.key)),
-        ("from", f"{contract.owner} ({contract.contact})"),
+        ("owner", f"{contract.owner} ({contract.contact})"),
         ("due", f"{contract.calendar.days}, {contract.calendar.due} {contract.calendar.timezone}"),
         ("held above", f"{contract.budget:.0%} rejected rows"),
         ("kept", f"{contract.retention_days} days"),
@@ -46,15 +46,15 @@ def documentation_of(contract: Contract) -> str:
 
 
 def params_of(contract: Contract) -> dict[str, Param]:
-    """What a person may ask of one run."""
-    text = "One business date only"
+    """Parameters of a manual run."""
+    text = "Process only this business date."
     if contract.source.kind == "api":
-        text += ", of which the API is asked; it is asked as of today without one"
-    return {"date": Param(None, type=["null", "string"], format="date", description=f"{text}.")}
+        text += " The API is requested as of this date, or as of today without one."
+    return {"date": Param(None, type=["null", "string"], format="date", description=text)}
 
 
 def build_dag(contract: Contract) -> DAG:
-    """The DAG of one feed: fetch, land, load, gate, publish, and word to the owner whatever came of them."""
+    """The DAG of one feed: the steps of the ingest, then notify the owner, whatever the outcome."""
     feed, minutes = contract.feed, contract.calendar.deadline_minutes
     deadline = DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
@@ -72,73 +72,81 @@ def build_dag(contract: Contract) -> DAG:
         default_args=DEFAULTS | {"owner": contract.owner},
         params=params_of(contract),
     ) as dag:
-        fetch, land = fetch_step(feed), step("land", feed)
-        load, gate = step("load", feed, pool=POOL), step("gate", feed, pool=POOL)
-        publish = publish_step(feed, pool=POOL, outlets=[asset_of(feed)])
-        fetch >> land >> load >> gate >> publish >> tell_owner_step(feed)
+        make = {"fetch": fetch_task, "publish": publish_task}
+        tasks = {name: make.get(name, step_task)(name, feed) for name in STEPS}
+        for name, step in STEPS.items():
+            if step.after:
+                tasks[step.after] >> tasks[name]
+        tasks["publish"] >> notify_owner_task(feed)
     return dag
 
 
-def step(name: str, feed: str, **options: Any) -> Any:
-    """A task that calls `sampan.<name>.run` for a feed."""
+def options_of(name: str) -> dict[str, Any]:
+    """Arguments of a step's task: its id, and the pool that limits how many tasks use the warehouse at once."""
+    options = {"task_id": name, "multiple_outputs": False}
+    return options | {"pool": POOL} if STEPS[name].uses_warehouse else options
 
-    @task(task_id=name, multiple_outputs=False, **options)
+
+def step_task(name: str, feed: str) -> Any:
+    """A task that runs one step for a feed."""
+
+    @task(**options_of(name))
     def run(params: dict[str, Any]) -> dict[str, int]:
         return run_step(name, feed, params)
 
     return run()
 
 
-def fetch_step(feed: str) -> Any:
-    """The task that fetches. The schedule asks an API for what it owes; a person who starts a run asks in any case."""
+def fetch_task(name: str, feed: str) -> Any:
+    """The fetch task. A scheduled run requests an API only for what is owed; a manual run always requests it."""
 
-    @task(task_id="fetch", multiple_outputs=False)
+    @task(**options_of(name))
     def fetch(params: dict[str, Any], dag_run: Any) -> dict[str, int]:
-        return run_step("fetch", feed, params, only_owed=dag_run.run_type == "scheduled")
+        return run_step(name, feed, params, only_owed=dag_run.run_type == "scheduled")
 
     return fetch()
 
 
-def publish_step(feed: str, **options: Any) -> Any:
-    """The task that publishes; skipped when its run published nothing, so that no asset event goes out."""
+def publish_task(name: str, feed: str) -> Any:
+    """The publish task. It is skipped when its run published nothing, so that no asset event is sent."""
 
-    @task(task_id="publish", multiple_outputs=False, **options)
+    @task(**options_of(name), outlets=[asset_of(feed)])
     def publish(params: dict[str, Any], dag_run: Any) -> dict[str, int]:
         from airflow.sdk.exceptions import AirflowSkipException
         from sampan.ingest.publish import is_published_since
 
-        done = run_step("publish", feed, params)
+        done = run_step(name, feed, params)
         if not done["batches"] and not is_published_since(feed, dag_run.start_date):
-            raise AirflowSkipException("no batch was waiting to be published")
+            raise AirflowSkipException("there was no batch to publish")
         return done
 
     return publish()
 
 
-def tell_owner_step(feed: str) -> Any:
-    """The last task, which runs whatever became of the others, and fails when this run held or refused a delivery.
+def notify_owner_task(feed: str) -> Any:
+    """The last task. It always runs, and fails when this run held or refused a delivery.
 
-    The last task decides what the run is: so it also fails when an earlier one did, which it would hide otherwise.
+    The state of the last task is the state of the run, so it also fails when an earlier task did.
     """
 
-    @task(task_id="tell_owner", retries=0, trigger_rule="all_done")
-    def tell_owner(dag_run: Any, ti: Any) -> None:
+    @task(task_id="notify_owner", retries=0, trigger_rule="all_done")
+    def notify_owner(dag_run: Any, ti: Any) -> None:
         from airflow.sdk.exceptions import AirflowFailException
         from sampan.ingest import ledger
 
-        ledger.tell_owner(feed, dag_run.start_date)
+        ledger.notify_owner(feed, dag_run.start_date)
         states = ti.get_task_states(dag_run.dag_id, run_ids=[dag_run.run_id])[dag_run.run_id]
         failed = sorted(name for name, state in states.items() if state == "failed")
         if failed:
-            raise AirflowFailException(f"failed: {', '.join(failed)}; its log says why")
+            raise AirflowFailException(f"these tasks failed, see their logs: {', '.join(failed)}")
 
-    return tell_owner()
+    return notify_owner()
 
 
 def run_step(name: str, feed: str, params: dict[str, Any], **options: Any) -> dict[str, int]:
-    """Call a step of the library, for one business date when the run asks for one."""
+    """Run a step of the library, for one business date if the run has one."""
     day = params.get("date")
-    return import_module(f"sampan.ingest.{name}").run(feed, date.fromisoformat(day) if day else None, **options)
+    return STEPS[name].run(feed, date.fromisoformat(day) if day else None, **options)
 
 
 for _contract in all_contracts().values():

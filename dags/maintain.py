@@ -1,7 +1,7 @@
-"""`maintain_retention`: delete what is past its contract's retention and prove it, then merge the leaves of closed months.
+"""`maintain_retention`: delete data past its retention, verify it, then compact the partitions of closed months.
 
-Each task is one function of the library, the same that `sampan retention run` and `sampan retention merge` call. A run that
-was missed needs no catching up: the next one deletes all that is due.
+Each task calls one function of the library, the same that `sampan retention run` and `sampan partitions compact` call. A
+missed run needs no catch-up: the next one deletes everything that is due.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL
 
 @task(pool=POOL, multiple_outputs=False)
 def delete() -> dict[str, int]:
-    """Delete what is past its retention; fails when something is still there afterwards."""
+    """Delete data past its retention; fails if some of it is still found afterwards."""
     from sampan.governance import retention
 
     return retention.run()
 
 
 @task(pool=POOL, multiple_outputs=False)
-def merge() -> dict[str, int]:
-    """Merge the leaves of raw of every closed month into one each."""
-    from sampan.governance import retention
+def compact() -> dict[str, int]:
+    """Merge the partitions of raw of every closed month into one each."""
+    from sampan.governance import compaction
 
-    return retention.merge()
+    return compaction.compact()
 
 
 with DAG(
     "maintain_retention",
-    description="Delete what is past its retention",
+    description="Delete data past its retention",
     doc_md=__doc__,
     schedule=CronTriggerTimetable("30 2 * * *", timezone="Asia/Hong_Kong", run_immediately=FROM_NOW_ON),
     max_active_runs=1,
     tags={"maintenance"},
     default_args=DEFAULTS | {"owner": "Sampan"},
 ) as dag:
-    delete() >> merge()
+    delete() >> compact()

@@ -1,4 +1,4 @@
-"""What the DAG modules share: the asset of a feed, and how tasks fail and try again."""
+"""What the DAG modules share: the asset of a feed, and the retries of tasks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from airflow.sdk import Asset, ExceptionRetryPolicy, RetryAction, RetryRule
 
 POOL = "warehouse"
-# A new installation waits for the next time of a schedule; by itself Airflow makes up for one up to some hours ago.
+# A new installation waits for the next time of a schedule. By default Airflow would also run one of the last few hours.
 FROM_NOW_ON = timedelta(0)
 
 BUGS = ["psycopg.ProgrammingError"]
 BUGS += [f"builtins.{name}Error" for name in ("Assertion", "Attribute", "Import", "Lookup", "Name", "Type")]
 
-# Transient failures, and what nobody thought of, are tried again, ever later; permanent ones and bugs fail at once.
+# Transient failures and unexpected errors are retried with growing delays; permanent failures and bugs fail at once.
 DEFAULTS: dict[str, Any] = {
     "retries": 5,
     "retry_delay": timedelta(seconds=10),
@@ -22,8 +22,8 @@ DEFAULTS: dict[str, Any] = {
     "max_retry_delay": timedelta(minutes=5),
     "retry_policy": ExceptionRetryPolicy(
         [
-            RetryRule("sampan.errors.PermanentFailure", RetryAction.FAIL, reason="trying again gives the same result"),
-            RetryRule(BUGS, RetryAction.FAIL, reason="a mistake in the program does not go away by itself"),
+            RetryRule("sampan.errors.PermanentFailure", RetryAction.FAIL, reason="a retry gives the same result"),
+            RetryRule(BUGS, RetryAction.FAIL, reason="a retry does not fix a bug"),
         ]
     ),
     "execution_timeout": timedelta(hours=2),
@@ -31,6 +31,6 @@ DEFAULTS: dict[str, Any] = {
 
 
 def asset_of(feed: str) -> Asset:
-    """The asset that says: `raw.<feed>` has new rows."""
-    # For a scheme of one's own, "x-" spares every parse the import of all providers that know schemes.
+    """The asset whose events mean that `raw.<feed>` has new rows."""
+    # With the prefix "x-" Airflow does not import all providers at every parse to look up the scheme.
     return Asset(name=feed, uri=f"x-sampan://raw/{feed}")

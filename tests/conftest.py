@@ -150,7 +150,7 @@ def template_on(server: str, secrets_of_session: dict[str, str]) -> Iterator[str
             patch.setenv(key, value)
         patch.setenv("SAMPAN_WAREHOUSE_DSN", make_conninfo(server, dbname=name))
         settings.cache_clear()
-        warehouse_module.init()
+        warehouse_module.apply_schema()
     settings.cache_clear()
     yield name
     drop_database(server, name)

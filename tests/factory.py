@@ -407,7 +407,7 @@ class Partner:
         from sampan.ingest import fetch
 
         with self.patch.context() as patch:
-            patch.setattr(fetch, "_ask", lambda contract, day: None)
+            patch.setattr(fetch, "_download", lambda contract, day: None)
             fetch.run(feed)
 
     def ingest(self, feed: str, day: date | None = None) -> dict[str, Any]:

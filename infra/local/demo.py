@@ -139,7 +139,7 @@ class Demo:
     def _run_dags(self, api: airflow.Api, dag_ids: Iterable[str], title: str) -> None:
         """Trigger a run of each DAG and wait for all of them.
 
-        A run whose one failed task is `tell_owner` did its work: it held a delivery, and says so.
+        A run whose one failed task is `notify_owner` did its work: it held a delivery, and says so.
         """
         for dag_id in dag_ids:
             body = {"dag_run_id": self.run_id, "logical_date": None}
@@ -161,7 +161,7 @@ class Demo:
                     progress.update(bar, now="")
                     break
                 time.sleep(1)
-        failed = [task for task in tasks if task["state"] == "failed" and task["task_id"] != "tell_owner"]
+        failed = [task for task in tasks if task["state"] == "failed" and task["task_id"] != "notify_owner"]
         if failed:
             raise StackError("\n".join(self._why(task) for task in failed))
         held = [task["dag_id"] for task in tasks if task["state"] == "failed"]
@@ -186,8 +186,8 @@ class Demo:
         with psycopg.connect(self.stack.dsn("sampan_loader")) as connection:
             feeds = connection.execute(query).fetchall()
             newest = connection.execute(
-                "select release_no, rows from ops.release_switch join ops.release using (release_no)"
-                " order by switch_no desc limit 1"
+                "select release_no, rows from ops.release_activation join ops.release using (release_no)"
+                " order by activation_no desc limit 1"
             ).fetchone()
         number, rows = newest or (None, {})
         return Outcome(feeds, sorted(rows.items()), number)

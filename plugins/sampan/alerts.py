@@ -1,27 +1,25 @@
-"""What the owner of a feed is to be told: a row of `ops.alert`, which a person, or a tool that reads it, passes on."""
+"""Alerts to the owner of a feed: rows of `ops.alert`, which a person, or a tool that reads the table, passes on."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-import psycopg
-
-from sampan.database import connect
+from sampan.database import Connection, connect
 
 
-def raise_alert(connection: psycopg.Connection, kind: str, feed: str, message: str) -> None:
-    """Write one alert, in the connection's transaction if it is in one. `kind` is a word to filter by, such as deadline."""
+def raise_alert(connection: Connection, kind: str, feed: str, message: str) -> None:
+    """Insert an alert, in the connection's transaction if one is open. `kind` is a word to filter by, such as deadline."""
     connection.execute("insert into ops.alert (kind, feed, message) values (%s, %s, %s)", [kind, feed, message])
 
 
 async def deadline_missed(feed: str, minutes: int, context: dict[str, Any] | None = None) -> None:
-    """Callback of a DAG's deadline, which Airflow's triggerer runs: the run was still going `minutes` after it was queued."""
+    """Callback of a DAG's deadline, run by Airflow's triggerer: the run has not finished `minutes` after it was queued."""
     run = ((context or {}).get("dag_run") or {}).get("dag_run_id", "a run")
-    message = f"ingest__{feed}: {run} was not done {minutes} minutes after it was queued"
+    message = f"ingest__{feed}: {run} did not finish within {minutes} minutes of being queued"
 
-    def leave_word() -> None:
+    def write_alert() -> None:
         with connect() as connection:
             raise_alert(connection, "deadline", feed, message)
 
-    await asyncio.to_thread(leave_word)
+    await asyncio.to_thread(write_alert)

@@ -15,18 +15,18 @@ def holidays(year: int) -> dict[date, str]:
     """General holidays of Hong Kong in a year, with their English names."""
     from holidays import country_holidays
 
-    # General holidays are the statutory ones and those that the library calls optional, Good Friday among them.
+    # General holidays are the statutory ones and those that the library calls optional, such as Good Friday.
     found = country_holidays("HK", years=year, categories=("public", "optional"), language="en_US")
     return dict(found.items())
 
 
 def is_business_day(day: date) -> bool:
-    """Monday to Friday and no general holiday of Hong Kong."""
+    """Whether a day is Monday to Friday and not a general holiday of Hong Kong."""
     return day.weekday() < 5 and day not in holidays(day.year)
 
 
 def business_days(start: date) -> Iterator[date]:
-    """Business days from `start` on, without end."""
+    """Business days from `start` on, endlessly."""
     day = start
     while True:
         if is_business_day(day):
@@ -35,5 +35,5 @@ def business_days(start: date) -> Iterator[date]:
 
 
 def today() -> date:
-    """The date in Hong Kong now."""
+    """The current date in Hong Kong."""
     return datetime.now(HONG_KONG).date()

@@ -1,27 +1,32 @@
-"""Connections to the warehouse by role, advisory locks, and what every step does to tables."""
+"""Connections to the warehouse by role, single rows and values, advisory locks, and helpers for tables."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.abc import Params, QueryNoTemplate
 
 from sampan.contracts.model import Column
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.settings import settings
 
-# Errors that say "not now" rather than "never": the server is away or restarting, or a lock was not had in time.
+# Rows are tuples unless a row factory is given, which psycopg's types cannot know here.
+Connection = psycopg.Connection[Any]
+
+# Errors that a retry may cure: the server is unreachable or restarting, or a lock was not acquired in time.
 TRANSIENT = (
     psycopg.OperationalError,
     psycopg.errors.SerializationFailure,
     psycopg.errors.DeadlockDetected,
     psycopg.errors.LockNotAvailable,
 )
-# What a server says when it turns a login down. psycopg has no SQLSTATE of a connection that failed, only the text.
+# What a server says when it rejects a login. libpq has no result for a failed connection, so psycopg has no SQLSTATE for it
+# (`error.sqlstate` and `error.diag.sqlstate` are None): the text is all there is to tell "never" from "not now".
 REFUSED = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|(?:role|database) \".*\" does not exist"
     r"|permission denied for database|not permitted to log in"
@@ -29,15 +34,15 @@ REFUSED = re.compile(
 
 
 @contextmanager
-def connect(role: str = "loader", **options: Any) -> Iterator[psycopg.Connection]:
-    """A connection of a role, autocommit unless told otherwise.
+def connect(role: str = "loader", **options: Any) -> Iterator[Connection]:
+    """Connect as `role` ("admin", "loader", "builder" or "bi"), with autocommit unless `options` say otherwise.
 
-    A server that is away is a TransientFailure, one that turns the login down a PermanentFailure.
+    Inside the block a server that is unreachable raises TransientFailure, one that rejects the login PermanentFailure.
     """
-    options = {"autocommit": True, "application_name": f"sampan_{role}"} | options
+    arguments: dict[str, Any] = {"autocommit": True, "application_name": f"sampan_{role}"} | options
     try:
-        with psycopg.connect(settings().dsn(role), **options) as connection:
-            # The contract's times without an offset are Hong Kong's; ISO order keeps 03/04/2026 from being guessed at.
+        with psycopg.connect(settings().dsn(role), **arguments) as connection:
+            # Times without an offset are Hong Kong's; with ISO order 03/04/2026 is refused instead of guessed.
             connection.execute("set timezone to 'Asia/Hong_Kong'")
             connection.execute("set datestyle to 'ISO, YMD'")
             yield connection
@@ -48,38 +53,53 @@ def connect(role: str = "loader", **options: Any) -> Iterator[psycopg.Connection
         if error.sqlstate is not None:
             raise TransientFailure(message) from error
         if not REFUSED.search(message):
-            raise TransientFailure(f"{message}; `make status` says whether it runs") from error
-        remedy = "look at SAMPAN_WAREHOUSE_DSN"
+            raise TransientFailure(f"{message}; run `make status` to see whether the server runs") from error
+        remedy = "check SAMPAN_WAREHOUSE_DSN"
         if role != "admin":
-            remedy += f" and SAMPAN_{role.upper()}_PASSWORD; `sampan init` makes the warehouse ready"
+            remedy += f" and SAMPAN_{role.upper()}_PASSWORD, then run `sampan init`"
         raise PermanentFailure(Problem(Code.WAREHOUSE_REFUSED, f"{message}; {remedy}")) from error
 
 
-@contextmanager
-def advisory_lock(connection: psycopg.Connection, key: str, complaint: str, *, shared: bool = False) -> Iterator[None]:
-    """The right to do what `key` names, by oneself or beside others who share it, until the block ends.
+def one(connection: Connection, query: QueryNoTemplate, params: Params | None = None) -> tuple[Any, ...]:
+    """The first row of a query that always has one. Raises LookupError when it has none."""
+    row = connection.execute(query, params).fetchone()
+    if row is None:
+        raise LookupError("the query returned no row")
+    return tuple(row)
 
-    Raises TransientFailure with the complaint when another session has the right. A process that dies loses it at once.
+
+def scalar(connection: Connection, query: QueryNoTemplate, params: Params | None = None) -> Any:
+    """The first column of the first row of a query that always has one. Raises LookupError when it has none."""
+    return one(connection, query, params)[0]
+
+
+@contextmanager
+def advisory_lock(connection: Connection, key: str, complaint: str, *, shared: bool = False) -> Iterator[None]:
+    """Hold the session-level advisory lock that `key` names until the block ends, exclusively or shared.
+
+    Raises TransientFailure with the complaint when another session holds it. A process that dies releases it at once.
     """
     suffix = "_shared" if shared else ""
-    taken = connection.execute(f"select pg_try_advisory_lock{suffix}(hashtext(%s))", [key]).fetchone()
-    if taken != (True,):
+    if not scalar(connection, sql.SQL(f"select pg_try_advisory_lock{suffix}(hashtext(%s))"), [key]):
         raise TransientFailure(complaint)
     try:
         yield
     finally:
-        # Of a session that is closed the server lets go a moment later, when the next one may have asked already.
+        # When a session closes, the server releases its locks only a moment later: the next session may ask before that.
         with suppress(psycopg.Error):
             connection.rollback()
-            connection.execute(f"select pg_advisory_unlock{suffix}(hashtext(%s))", [key])
+            connection.execute(sql.SQL(f"select pg_advisory_unlock{suffix}(hashtext(%s))"), [key])
 
 
-def drop_relations(connection: psycopg.Connection, schema: str) -> None:
-    """Drop the tables and views of a schema. Never CASCADE: what somebody made on one of them stops its being dropped."""
-    # The newest first: a view goes before what it reads.
+def drop_relations(connection: Connection, schema: str) -> None:
+    """Drop the tables and views of a schema. Never CASCADE: an object that others depend on is not dropped."""
+    # Newest first: a view is dropped before the tables it reads.
     relations = connection.execute(
-        "select relname, relkind = 'v' from pg_class where relnamespace = to_regnamespace(%s)"
-        " and relkind in ('r', 'p', 'v') order by oid desc",
+        """
+        select relname, relkind = 'v' from pg_class
+        where relnamespace = to_regnamespace(%s) and relkind in ('r', 'p', 'v')
+        order by oid desc
+        """,
         [schema],
     ).fetchall()
     for name, is_view in relations:
@@ -87,7 +107,7 @@ def drop_relations(connection: psycopg.Connection, schema: str) -> None:
         connection.execute(statement.format(sql.Identifier(schema, name)))
 
 
-def column_ddl(columns: Iterator[Column] | tuple[Column, ...] | list[Column]) -> sql.Composed:
+def column_ddl(columns: Iterable[Column]) -> sql.Composed:
     """`"name" type` of each column, joined by commas."""
     parts = (sql.SQL("{} {}").format(sql.Identifier(c.name), sql.SQL(c.type)) for c in columns)
     return sql.SQL(", ").join(parts)

@@ -1,4 +1,4 @@
-"""The two kinds of failure. Permanent: bad data or a bad contract, retrying cannot help. Transient: it may."""
+"""The two kinds of failure. Permanent: bad data, contract or settings; a retry cannot help. Transient: a retry may."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class Code(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong and where: the rule that was broken and, as far as known, file, line and column."""
+    """What is wrong and where: the code, a message and, if known, file, line and column."""
 
     rule: Code
     message: str
@@ -144,27 +144,31 @@ class Problem:
         return f"{where + ': ' if where else ''}{self.message} [{self.rule}]"
 
     def as_dict(self) -> dict[str, object]:
-        """What is known of it, as the ledger stores it."""
+        """The fields that are set, as the ledger stores them."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 class SampanError(Exception):
-    """Base of every failure that Sampan reports on purpose; its text is fit for the person who reads it."""
+    """Base of every failure that Sampan reports on purpose; its text is written for the person who reads it."""
 
 
 class PermanentFailure(SampanError):
-    """Trying again gives the same result: hold the work and tell its owner."""
+    """A retry gives the same result: hold the work and notify its owner."""
 
     def __init__(self, problem: Problem | str) -> None:
         self.problem = problem if isinstance(problem, Problem) else Problem(Code.FAILURE, problem)
         super().__init__(str(self.problem))
 
 
+class SettingsFailure(PermanentFailure):
+    """A setting is missing or wrong: the installation is at fault, not the data, so no batch is held for it."""
+
+
 class TransientFailure(SampanError):
-    """The network, a database that restarts, a partner's API in trouble: trying again may help."""
+    """The network, a restarting database, a partner's API in trouble: a retry may help."""
 
 
 def require_reason(reason: str, rule: Code) -> None:
-    """Raise PermanentFailure when a person gives no reason for a decision."""
+    """Raise PermanentFailure when a decision is made without a reason."""
     if not reason.strip():
-        raise PermanentFailure(Problem(rule, "say why: the reason is kept with the decision"))
+        raise PermanentFailure(Problem(rule, "give a reason: it is stored with the decision"))

@@ -1,4 +1,4 @@
-"""Named places at which a test may kill the process, to prove that any step may die at any instruction."""
+"""Named places where a test can kill the process, to prove that a step survives a crash at any point."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import signal
 
 
 def hit(name: str) -> None:
-    """Kill this process with SIGKILL when the environment's SAMPAN_FAILPOINT names this place."""
+    """Kill this process with SIGKILL when the environment variable SAMPAN_FAILPOINT is `name`."""
     if os.environ.get("SAMPAN_FAILPOINT") == name:
         os.kill(os.getpid(), signal.SIGKILL)

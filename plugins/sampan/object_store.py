@@ -1,4 +1,4 @@
-"""Objects of the drop and landing buckets: addresses, listings, content that is checked against its hash, failures."""
+"""The drop and landing buckets: addresses, listings, writes, and reads that are checked against a hash."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def parse_s3_uri(uri: str) -> tuple[str, str]:
 
 @contextmanager
 def s3_errors() -> Iterator[None]:
-    """Inside it, a failure of the object store is a TransientFailure."""
+    """Turn every failure of the object store inside the block into a TransientFailure."""
     try:
         yield
     except (Boto3Error, BotoCoreError, ClientError) as error:
@@ -39,7 +39,7 @@ def list_objects(prefix: str) -> Iterator[dict[str, Any]]:
 
 
 def put_if_absent(s3: Any, key: str, body: Callable[[], IO[bytes]], size: int, sha: str, uri: str) -> None:
-    """Put bytes into the landing bucket once; what lies there under its hash is never written again."""
+    """Upload bytes to the landing bucket unless `key` exists with this size: keys contain the hash of their content."""
     bucket = settings().landing_bucket
     with s3_errors():
         try:
@@ -58,7 +58,7 @@ def put_if_absent(s3: Any, key: str, body: Callable[[], IO[bytes]], size: int, s
 
 
 def open_verified(landing_uri: str) -> Callable[[], IO[bytes]]:
-    """A function that opens a landed delivery and, once it is read to the end, checks it against its hash."""
+    """A function that opens a landed delivery. Reading it to the end raises TransientFailure if its hash is wrong."""
     bucket, key = parse_s3_uri(landing_uri)
     sha = key.rsplit("/", 1)[-1].split(".", 1)[0]
 
@@ -70,7 +70,7 @@ def open_verified(landing_uri: str) -> Callable[[], IO[bytes]]:
 
 
 class _Checked:
-    """A binary stream that compares what was read with the hash that the landing address promises."""
+    """A binary stream that compares the SHA-256 of what was read with the one in the landing address."""
 
     def __init__(self, body: Any, sha: str, uri: str) -> None:
         self.body, self.sha, self.uri, self.digest = body, sha, uri, hashlib.sha256()
@@ -80,7 +80,7 @@ class _Checked:
             block: bytes = self.body.read(size)
         self.digest.update(block)
         if not block and self.digest.hexdigest() != self.sha:
-            raise TransientFailure(f"{self.uri}: what was read is not what was landed")
+            raise TransientFailure(f"{self.uri}: the content read does not match its SHA-256")
         return block
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sampan.errors import Code, PermanentFailure, Problem
+from sampan.errors import Code, Problem, SettingsFailure
 
 PACKAGE = Path(__file__).resolve().parent
 # What the library reads besides itself: contracts, models, SQL. A wheel brings a copy of them, a checkout is them.
@@ -26,17 +26,16 @@ class Settings:
     values: dict[str, str] = field(repr=False)
 
     def get(self, key: str, default: str | None = None) -> str:
-        """A value. Raises PermanentFailure when it is set nowhere and has no default."""
+        """One value. Raises SettingsFailure when it is not set and has no default."""
         value = self.values.get(key, default)
         if value is None:
             file = self.state / "env"
-            raise PermanentFailure(
-                Problem(Code.SETTINGS_MISSING, f"{key} is not set; `make up` writes it, or set it yourself", str(file))
-            )
+            message = f"{key} is not set; run `make up`, which writes it, or set it in the environment"
+            raise SettingsFailure(Problem(Code.SETTINGS_MISSING, message, str(file)))
         return value
 
     def dsn(self, role: str = "loader") -> str:
-        """Connection string of a role: admin (bootstrap only), loader, builder or bi."""
+        """Connection string of a role: admin (only for `sampan init`), loader, builder or bi."""
         admin = self.get("SAMPAN_WAREHOUSE_DSN")
         if role == "admin":
             return admin
@@ -48,30 +47,30 @@ class Settings:
 
     @property
     def drop_bucket(self) -> str:
-        """Bucket into which partners deliver."""
+        """Bucket that partners deliver into."""
         return self.get("SAMPAN_DROP_BUCKET", "drop")
 
     @property
     def landing_bucket(self) -> str:
-        """Bucket of the deliveries, unchanged."""
+        """Bucket that keeps every delivery unchanged."""
         return self.get("SAMPAN_LANDING_BUCKET", "landing")
 
     @property
     def pseudonym_key(self) -> bytes:
-        """Key of the pseudonyms (HMAC-SHA-256). Raises PermanentFailure when it is not hex of at least 32 bytes."""
+        """Key of the pseudonyms (HMAC-SHA-256). Raises SettingsFailure when it is not hex of at least 32 bytes."""
         name = "SAMPAN_PSEUDONYM_KEY"
         try:
             key = bytes.fromhex(self.get(name))
         except ValueError:
             key = b""
         if len(key) < 32:
-            message = f"{name} is not hex of at least 32 bytes, 64 digits; `openssl rand -hex 32` makes one"
-            raise PermanentFailure(Problem(Code.SETTINGS_PSEUDONYM_KEY, message))
+            message = f"{name} is not hex of at least 32 bytes (64 digits); make one with `openssl rand -hex 32`"
+            raise SettingsFailure(Problem(Code.SETTINGS_PSEUDONYM_KEY, message))
         return key
 
     @property
     def pseudonym_key_version(self) -> int:
-        """Number of the key, which every pseudonym carries."""
+        """Version of the key, which is part of every pseudonym."""
         return int(self.get("SAMPAN_PSEUDONYM_KEY_VERSION", "1"))
 
     def s3(self) -> Any:
@@ -83,7 +82,7 @@ class Settings:
 
 @cache
 def _s3_client(endpoint: str | None, key: str | None, secret: str | None, region: str, process: int) -> Any:
-    """One client for each process: to make one takes longer than to move a small delivery, and a fork may not share it."""
+    """One client per process: making one takes longer than moving a small delivery, and forks must not share one."""
     import boto3
     from botocore.config import Config
 
@@ -93,7 +92,7 @@ def _s3_client(endpoint: str | None, key: str | None, secret: str | None, region
         aws_access_key_id=key,
         aws_secret_access_key=secret,
         region_name=region,
-        # SeaweedFS and newer default checksums disagree on multipart uploads; content is checked by SHA-256 here.
+        # SeaweedFS rejects boto3's default checksums on multipart uploads; content is checked by SHA-256 here.
         config=Config(
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -104,7 +103,7 @@ def _s3_client(endpoint: str | None, key: str | None, secret: str | None, region
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """KEY=VALUE lines of a file; blank lines and lines that start with # do not count."""
+    """KEY=VALUE lines of a file; blank lines and lines that start with # are skipped."""
     if not path.exists():
         return {}
     lines = (line.strip() for line in path.read_text().splitlines())
@@ -119,6 +118,6 @@ def settings() -> Settings:
     stored = read_env_file(state / "env")
     values = stored | dict(os.environ)
     if "SAMPAN_S3_ENDPOINT" not in os.environ:
-        # Keys belong to an endpoint: a person's own for AWS, in their shell, are not those of the stored endpoint.
+        # Keys belong to an endpoint: a user's own AWS keys in the shell do not fit the stored endpoint.
         values |= {key: value for key, value in stored.items() if key.startswith("AWS_")}
     return Settings(HOME, state, values)

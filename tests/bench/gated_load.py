@@ -144,7 +144,7 @@ def rounds(file: Path, small: Path, runs: int, work: Path, forms: tuple[str, ...
     """Seconds of every round by contestant. A small delivery first pays for everybody's imports."""
     from sampan.warehouse import schema as warehouse
 
-    warehouse.init()
+    warehouse.apply_schema()
     days = (START + timedelta(days=n) for n in range(10_000))
     contestants: dict[str, Callable[[Path], float]] = {
         "plain COPY": plain_copy,

@@ -1,7 +1,8 @@
-"""Any step may die at any instruction: killed at every named place and run again, it leaves exactly what it should."""
+"""A step that is killed at any failpoint and run again leaves exactly what an uninterrupted run leaves."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import signal
@@ -20,37 +21,35 @@ from tests.factory import DAY, adds_up, rows, stored
 FEED = "customs_declarations"
 CONTRACT = get_contract(FEED)
 STEPS = {module.__name__.removeprefix("sampan.ingest."): module for module in (land, load, gate, publish)}
-# Read off the source, so that a place that is added is killed at as well.
+# Read from the source, so that new failpoints are tested as well.
 POINTS = [
-    point
-    for name in STEPS
-    for point in re.findall(r'failpoints\.hit\("([^"]+)"\)', (ROOT / f"plugins/sampan/ingest/{name}.py").read_text())
+    point for name in STEPS for point in re.findall(r'failpoints\.hit\("([^"]+)"\)', inspect.getsource(STEPS[name]))
 ]
-FAST, EXACT = DAY, DAY + timedelta(days=1)
+FAST, SLOW = DAY, DAY + timedelta(days=1)
 
 
-def test_every_step_has_named_places_at_which_it_is_killed():
+def test_every_step_has_failpoints():
     assert len(POINTS) == len(set(POINTS)) >= 12
     assert {point.split(".")[0] for point in POINTS} == set(STEPS)
 
 
 class Truth:
-    """Two deliveries with dirty and repeated rows: one for the fast path, one that does not parse; and what they come to."""
+    """Two deliveries with bad and repeated rows, one for the fast and one for the slow path, and the expected result."""
 
     def __init__(self, partner) -> None:
         self.sound, self.broken = [], 0
-        for day in (FAST, EXACT):
+        for day in (FAST, SLOW):
             given = rows(FEED, 80, day)
             dirty = {2: {"value_hkd": "-1"}, 3: {"hkhs_code": "1"}}
-            if day == EXACT:
+            if day == SLOW:
                 dirty[4] = {"movement_date": "2026-02-30"}
             delivered = [row | dirty.get(n, {}) for n, row in enumerate(given)]
             partner.hands_over(FEED, day, [*delivered, given[10]])
             self.sound += [row for n, row in enumerate(given) if n not in dirty]
             self.broken += len(dirty)
 
-    def holds(self, partner) -> None:
-        """Everything is there exactly once."""
+    def check(self, partner) -> None:
+        """Check that everything exists exactly once."""
         assert partner.raw(FEED) == stored(CONTRACT, self.sound)
         assert len(partner.quarantined(FEED)) == self.broken
         sampan = partner.sampan
@@ -63,8 +62,8 @@ class Truth:
 
 
 def killed(step: str, point: str, day: str) -> int:
-    """Run a step in a process of its own that is killed at a place; its return code."""
-    code = f"from datetime import date; from sampan import {step}; {step}.run({FEED!r}, date.fromisoformat({day!r}))"
+    """Run a step in its own process, which is killed at a failpoint. Returns its return code."""
+    code = f"from datetime import date; from sampan.ingest import {step}; {step}.run({FEED!r}, date.fromisoformat({day!r}))"
     environment = os.environ | {"SAMPAN_FAILPOINT": point, "PYTHONPATH": str(ROOT / "plugins")}
     return subprocess.run([sys.executable, "-c", code], env=environment, check=False, timeout=120).returncode
 
@@ -80,11 +79,11 @@ def run_before(step: str) -> None:
     ("point", "day"),
     [(point, FAST) for point in POINTS]
     + [
-        pytest.param(point, EXACT, marks=[] if point.startswith("load.") else pytest.mark.slow)
+        pytest.param(point, SLOW, marks=[] if point.startswith("load.") else pytest.mark.slow)
         for point in POINTS
         if not point.startswith("land.")
     ],
-    ids=lambda value: value if isinstance(value, str) else {FAST: "fast", EXACT: "exact"}[value],
+    ids=lambda value: value if isinstance(value, str) else {FAST: "fast", SLOW: "slow"}[value],
 )
 def test_every_record_counts_once_when_a_step_is_killed_and_run_again(point, day, partner):
     truth, step = Truth(partner), point.split(".")[0]
@@ -92,27 +91,27 @@ def test_every_record_counts_once_when_a_step_is_killed_and_run_again(point, day
     assert killed(step, point, str(day)) == -signal.SIGKILL
     for module in STEPS.values():
         module.run(FEED)
-    truth.holds(partner)
+    truth.check(partner)
     for module in STEPS.values():
         assert sum(module.run(FEED).values()) == 0
-    truth.holds(partner)
+    truth.check(partner)
 
 
-def test_every_record_counts_once_when_every_step_is_killed_at_every_place_in_turn(partner):
+def test_every_record_counts_once_when_every_step_is_killed_in_turn(partner):
     truth = Truth(partner)
     deaths = 0
     for step, module in STEPS.items():
         for point in POINTS:
             if point.startswith(f"{step}.") and not point.endswith("after_commit"):
-                for day in (FAST, EXACT):
+                for day in (FAST, SLOW):
                     deaths += killed(step, point, str(day)) == -signal.SIGKILL
                 break
         module.run(FEED)
     assert deaths == 8
-    truth.holds(partner)
+    truth.check(partner)
 
 
-def test_replay_publishes_the_row_once_when_it_is_killed_at_every_place(partner, tmp_path):
+def test_replay_publishes_the_row_once_when_it_is_killed_at_every_failpoint(partner, tmp_path):
     from sampan.ingest import quarantine
 
     given = rows(FEED, 80)
@@ -122,9 +121,8 @@ def test_replay_publishes_the_row_once_when_it_is_killed_at_every_place(partner,
     (entry,) = quarantine.entries(FEED)
     file = tmp_path / "corrected.csv"
     file.write_text(f"_quarantine_id,value_hkd\n{entry.quarantine_id},{given[0]['value_hkd']}\n")
-    code = (
-        f"from pathlib import Path; from sampan import quarantine; quarantine.replay({FEED!r}, (), Path({str(file)!r}))"
-    )
+    replay = f"quarantine.replay({FEED!r}, (), Path({str(file)!r}))"
+    code = f"from pathlib import Path; from sampan.ingest import quarantine; {replay}"
     for point in ("load.before_copy", "load.after_commit", "gate.after_rows_commit", "publish.before_commit"):
         environment = os.environ | {"SAMPAN_FAILPOINT": point, "PYTHONPATH": str(ROOT / "plugins")}
         done = subprocess.run([sys.executable, "-c", code], env=environment, check=False, timeout=120)

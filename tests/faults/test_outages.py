@@ -1,4 +1,4 @@
-"""The database and the object store go away in the middle of a step: it fails for now, and its next run finishes the work."""
+"""When the database fails during a step, the step fails transiently and its next run finishes the work."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FEED = "customs_declarations"
 
 @pytest.fixture(scope="module")
 def crashing() -> Iterator[EmbeddedPostgres]:
-    """A server of this module's own, which its tests may crash."""
+    """A server for this module alone, which its tests may crash."""
     with (
         tempfile.TemporaryDirectory(prefix="sampan-postgres-", ignore_cleanup_errors=True) as folder,
         EmbeddedPostgres(Path(folder) / "data", tuning={"autovacuum": "off"}) as postgres,
@@ -51,7 +51,7 @@ def template(server: str, secrets_of_session: dict[str, str]) -> Iterator[str]:
 
 
 def crash(postgres: EmbeddedPostgres) -> None:
-    """Stop the server as a power cut would, as far as its sessions can tell, and start it again."""
+    """Stop the server like a power cut, from the point of view of its sessions, and start it again."""
     os.kill(postgres.postmaster() or 0, signal.SIGQUIT)
     postgres.stop()
     postgres.start()
@@ -74,10 +74,10 @@ def test_every_record_counts_once_when_the_server_crashes(point, crashing, partn
     assert crashes == [point]
     for module in STEPS.values():
         module.run(FEED)
-    truth.holds(partner)
+    truth.check(partner)
 
 
-def test_load_fails_for_now_when_its_session_is_ended_in_the_middle_of_copy(partner, monkeypatch):
+def test_load_fails_transiently_when_its_session_ends_during_copy(partner, monkeypatch):
     given = rows(FEED, 50)
     partner.hands_over(FEED, DAY, given)
     land.run(FEED)
@@ -103,7 +103,7 @@ def test_load_fails_for_now_when_its_session_is_ended_in_the_middle_of_copy(part
     adds_up(partner.sampan)
 
 
-def test_gate_fails_for_now_and_holds_nothing_when_its_check_is_cut_off(partner):
+def test_gate_fails_transiently_and_holds_nothing_when_its_check_is_interrupted(partner):
     partner.hands_over(FEED, DAY, rows(FEED, 10))
     land.run(FEED)
     load.run(FEED)

@@ -269,8 +269,8 @@ def test_a_builder_that_lost_its_claim_writes_nothing(sampan):
         results, _ = build.Session().invoke(current, "identity", 1, again=False)
         broken = [row for row in results if row["status"] == "error"]
         assert broken
-        assert all("is in other hands" in row["message"] for row in broken)
-        with pytest.raises(TransientFailure, match="in other hands"):
+        assert all("was claimed by another worker" in row["message"] for row in broken)
+        with pytest.raises(TransientFailure, match="claimed by another worker"):
             build._finish(connection, current, "identity", 1, results, "")
     assert sampan.one("select to_regclass('intermediate.int_sme__numbered') is null", role="builder")
     assert build.run("identity")["nodes"] > 0
@@ -286,7 +286,7 @@ def test_a_claim_from_before_the_build_took_in_more_is_refused(sampan):
         stale.execute("select ops.assert_step_claimed()")
         assert build.run("staging")["batches"] == 2
         assert sampan.rows("select state, token from ops.build_step") == [("done", 3)]
-        with pytest.raises(psycopg.errors.ObjectInUse, match="in other hands"):
+        with pytest.raises(psycopg.errors.ObjectInUse, match="claimed by another worker"):
             stale.execute("select ops.assert_step_claimed()")
 
 

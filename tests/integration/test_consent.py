@@ -214,7 +214,7 @@ def test_a_revocation_counts_on_the_next_query_when_a_person_makes_it(sampan):
         assert gone not in {row[1] for row in seen(connection)}
     with pytest.raises(PermanentFailure, match="say why"):
         consent.revoke(gone, " ", "steward")
-    with pytest.raises(PermanentFailure, match="is no consent"):
+    with pytest.raises(PermanentFailure, match="invalid consent id"):
         consent.revoke("live", "x", "steward")
 
 
@@ -255,7 +255,7 @@ def test_the_terms_of_a_day_hold_when_a_consent_is_renewed_ahead_of_its_term(sam
             ],
         )  # fmt: skip
         wanted = ["ecommerce"] if gap <= 0 else ["payment"]
-        assert consent.standing(f"CS{number:010}")["live_scopes"] == wanted, gap
+        assert consent.describe(f"CS{number:010}")["live_scopes"] == wanted, gap
 
 
 def test_a_correction_of_the_feed_counts_by_its_newest_delivery(sampan):
@@ -281,7 +281,7 @@ def test_nothing_revives_what_was_revoked_when_retention_deleted_who_said_so(sam
     done = retention.run(TODAY + timedelta(days=get_contract("cdi_consents").retention_days))
     assert (done["batches"], done["consents"]) == (1, 3)
     deliver(sampan, [change(number, "renewed", TODAY, channel="app") for number in (1, 2, 3, 4, 5)])
-    live = {number for number in (1, 2, 3, 4, 5) if consent.standing(f"CS{number:010}")["live_scopes"]}
+    live = {number for number in (1, 2, 3, 4, 5) if consent.describe(f"CS{number:010}")["live_scopes"]}
     assert live == {2, 5}
     kept = sampan.rows("select consent_id, revoked_by, revoked_at::date from ops.consent_revocation order by 1")
     assert kept == [
@@ -338,7 +338,7 @@ def test_a_row_is_not_read_when_the_feed_corrects_whose_it_is_or_of_which_provid
         assert release.rollback() == {"release_no": first, "before": second}
         assert seen(connection) == wanted
         # The consent itself is live: rows that are made of it from now on are read.
-        assert consent.standing(gone)["live_scopes"] == ["trade_declaration", "payment"]
+        assert consent.describe(gone)["live_scopes"] == ["trade_declaration", "payment"]
 
 
 def test_no_row_of_a_release_is_read_when_its_policies_do_not_ask_whose_it_is(sampan):
@@ -356,7 +356,7 @@ def test_no_row_of_a_release_is_read_when_its_policies_do_not_ask_whose_it_is(sa
     with bank() as connection:
         assert allowed("B001") < seen(connection)
         for _ in range(2):
-            warehouse.init(again=True)
+            warehouse.apply_schema(force=True)
             assert seen(connection) == set()
         # The next release is read again, though no batch has come since.
         make_release()
@@ -371,7 +371,7 @@ def test_the_terms_of_a_warehouse_that_kept_one_set_of_them_are_taken_in_again(s
         connection.execute("drop table ops.consent_change cascade")
         connection.execute("alter table ops.consent add " + kept.replace(", ", ", add "))
     for _ in range(2):
-        warehouse.init(again=True)
+        warehouse.apply_schema(force=True)
         with bank() as connection:
             assert seen(connection) == allowed("B001")
 
@@ -640,4 +640,4 @@ def test_the_command_revokes_and_shows_a_consent(sampan):
     assert "live_scopes: none" in shown
     assert "the owner rang" in shown
     refused = sampan.cli("consent", "show", "CS9999999999")
-    assert (refused.returncode, "no delivery has shown" in refused.stderr) == (1, True)
+    assert (refused.returncode, "no delivery contains" in refused.stderr) == (1, True)

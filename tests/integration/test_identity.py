@@ -535,6 +535,6 @@ def test_run_of_a_builder_that_lost_its_claim_is_refused(known):
         connection.execute("insert into ops.build (as_of_date) values ('2026-08-14')")
         number = connection.execute("select build_no from ops.open_build").fetchone()[0]
         connection.execute("insert into ops.build_step (build_no, step, token) values (%s, 'identity', 2)", [number])
-    with pytest.raises(TransientFailure, match="in other hands"):
+    with pytest.raises(TransientFailure, match="claimed by another worker"):
         identity.run(f"{number}/identity/1")
     assert known.sampan.one("select count(*) from ops.identity_run") == 0

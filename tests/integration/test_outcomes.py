@@ -130,5 +130,5 @@ def _is_fenced_and_repeatable(sampan: Sampan) -> None:
     kept = sampan.rows("select * from ops.funding_outcome order by measure, programme")
     assert outcomes.run("1/marts__funding/1")["rows"] == 12
     assert sampan.rows("select * from ops.funding_outcome order by measure, programme") == kept
-    with pytest.raises(TransientFailure, match="in other hands"):
+    with pytest.raises(TransientFailure, match="claimed by another worker"):
         outcomes.run("1/marts__funding/0")

@@ -372,7 +372,7 @@ def test_no_personal_column_of_any_feed_comes_to_anything_that_a_build_and_a_rel
 def tell(feed: str) -> str:
     """What the owner of a feed is told."""
     try:
-        ledger.tell_owner(feed, datetime(2026, 1, 1).astimezone())
+        ledger.notify_owner(feed, datetime(2026, 1, 1).astimezone())
     except PermanentFailure as error:
         return str(error)
     return "nothing"
@@ -412,7 +412,7 @@ def test_a_steward_sees_file_and_date_of_its_own_rows_when_it_logs_in(partner):
     broken[3]["value_hkd"] = "-1"
     partner.hands_over(feed, DAY, broken, "of_monday")
     partner.ingest(feed)
-    warehouse.init()
+    warehouse.apply_schema()
     login, password = f"steward_login_{secrets.token_hex(4)}", secrets.token_hex(8)
     names = sql.Identifier(login), sql.Identifier(f"steward_{contract.partner}")
     other = next(other for other in all_contracts().values() if other.partner != contract.partner)

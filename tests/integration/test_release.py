@@ -481,7 +481,7 @@ def test_release_is_whole_when_its_process_is_killed(sampan, failpoint):
         "select count(*) from pg_namespace where nspname in ('marts_next', 'build') or nspname like 'marts_before_%%'"
     )
     assert sampan.one(leftovers) == 0
-    assert sampan.rows("select release_no, kind from ops.release_switch order by switch_no") == [
+    assert sampan.rows("select release_no, kind from ops.release_activation order by activation_no") == [
         (first, "release"),
         (number, "release"),
     ]

@@ -26,7 +26,7 @@ def test_sample_is_published_whole_when_ingested(feed: str, sampan: Sampan, monk
     from sampan.ingest import fetch, gate, land, load, publish
 
     (file,) = (SAMPLES / feed).iterdir()
-    monkeypatch.setattr(fetch, "_ask", lambda *_: None)  # an API's sample is what fetch put into the drop prefix
+    monkeypatch.setattr(fetch, "_download", lambda *_: None)  # an API's sample is what fetch put into the drop prefix
     sampan.deliver(feed, file.name.split(".")[0], f"sample_{file.name}", file.read_bytes())
     for step in (fetch, land, load, gate, publish):
         step.run(feed)
@@ -43,7 +43,7 @@ def test_every_staging_model_reads_its_sample(sampan: Sampan, monkeypatch: pytes
     from sampan.ingest import fetch, gate, land, load, publish
     from sampan.marts import build
 
-    monkeypatch.setattr(fetch, "_ask", lambda *_: None)
+    monkeypatch.setattr(fetch, "_download", lambda *_: None)
     for feed in all_contracts():
         (file,) = (SAMPLES / feed).iterdir()
         sampan.deliver(feed, file.name.split(".")[0], f"sample_{file.name}", file.read_bytes())

@@ -103,7 +103,7 @@ def make_world(environment: Mapping[str, str]) -> Simulated:
         _publish(made)
         freshness.set_clock(made.judged_at)
         for feed in all_contracts():
-            freshness.looked(feed, at=made.judged_at)
+            freshness.record_poll(feed, at=made.judged_at)
         build.run()
         release.gate()
         release.run()
@@ -206,7 +206,7 @@ def installation(
         for key, value in environment.items():
             patch.setenv(key, value)
         settings.cache_clear()
-        warehouse.init()
+        warehouse.apply_schema()
     settings.cache_clear()
     yield environment
 

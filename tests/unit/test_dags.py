@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DAGS = ROOT / "dags"
 CONTRACTS = sorted((ROOT / "expectations" / "feeds").glob("*.yaml"))
 FEEDS = [path.stem for path in CONTRACTS]
-CHAIN = ("fetch", "land", "load", "gate", "publish", "tell_owner")
+CHAIN = ("fetch", "land", "load", "gate", "publish", "notify_owner")
 SPINE = ("staging", "identity", "intermediate")
 FAMILIES = [f"marts__{path.name}" for path in sorted((ROOT / "dbt_project/models/marts").iterdir()) if path.is_dir()]
 # CPU seconds, which a busy machine does not stretch as it does the clock's.
@@ -154,14 +154,14 @@ def test_tasks_retry_by_the_kind_of_failure_and_heavy_ones_share_the_pool(dags: 
     for dag_id, dag in dags.items():
         for name, task in dag["tasks"].items():
             assert task["has_retry_policy"], f"{dag_id}.{name}"
-            assert task["retries"] == (0 if name == "tell_owner" else 5), f"{dag_id}.{name}"
-            light = name in ("fetch", "land", "tell_owner")
+            assert task["retries"] == (0 if name == "notify_owner" else 5), f"{dag_id}.{name}"
+            light = name in ("fetch", "land", "notify_owner")
             assert task["pool"] == ("default_pool" if light else "warehouse"), f"{dag_id}.{name}"
     assert set(airflow.POOLS) == {"warehouse"}
 
 
 def test_owner_is_told_whatever_came_of_the_rest(dags: dict[str, Any]) -> None:
-    rules = {dags[f"ingest__{feed}"]["tasks"]["tell_owner"]["trigger_rule"] for feed in FEEDS}
+    rules = {dags[f"ingest__{feed}"]["tasks"]["notify_owner"]["trigger_rule"] for feed in FEEDS}
     assert rules == {"all_done"}
 
 

@@ -6,7 +6,7 @@ with final as (
         batch_id,
         received_at,
         rows_held
-    from {{ source('ops', 'waiting') }}
+    from {{ source('ops', 'open_problem') }}
 )
 
 select * from final

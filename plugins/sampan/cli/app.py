@@ -35,6 +35,7 @@ calendar_app = typer.Typer(no_args_is_help=True, help="What is due when: days of
 identity_app = typer.Typer(no_args_is_help=True, help="Who is who: links that wait for a person.")
 consent_app = typer.Typer(no_args_is_help=True, help="Consents that let banks read: show, revoke.")
 retention_app = typer.Typer(no_args_is_help=True, help="Deleting what is past its retention, and the proof of it.")
+partitions_app = typer.Typer(no_args_is_help=True, help="The partitions of raw: compact.")
 transfer_app = typer.Typer(no_args_is_help=True, help="What leaves the platform: contracts, and the register.")
 review_app = typer.Typer(no_args_is_help=True, help="Likely links: list, look, accept, reject.")
 identity_app.add_typer(review_app, name="review")
@@ -46,6 +47,7 @@ app.add_typer(identity_app, name="identity")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(release_app, name="release")
 app.add_typer(retention_app, name="retention")
+app.add_typer(partitions_app, name="partitions")
 app.add_typer(transfer_app, name="transfer")
 out = Console()
 
@@ -121,14 +123,16 @@ for _name in ("fetch", "land", "publish"):
 def load_(
     feed: Feed,
     date_: Day = None,
-    again: Annotated[bool, typer.Option("--again", help="Held batches too, by the contract as it is now.")] = False,
+    again: Annotated[
+        bool, typer.Option("--retry-held", "--again", help="Held batches too, by the contract as it is now.")
+    ] = False,
 ) -> None:
     """load: landed batches into their intake tables, every record with its line."""
     from sampan.ingest import load
 
     get_contract(feed)
     if again:
-        out.print(f"load {feed}: {load.again(feed, _day(date_))} held batches taken up again")
+        out.print(f"load {feed}: {load.reset_held(feed, _day(date_))} held batches taken up again")
     _step("load")(feed, date_)
 
 
@@ -194,13 +198,13 @@ def deliver(
 @app.command()
 def init(
     again: Annotated[
-        bool, typer.Option("--again", help="Touch every table and view, though nothing has changed.")
+        bool, typer.Option("--force", "--again", help="Touch every table and view, though nothing has changed.")
     ] = False,
 ) -> None:
     """Bring the warehouse's roles, schemas and tables to what the contracts ask for."""
     from sampan.warehouse import schema as warehouse
 
-    warehouse.init(again)
+    warehouse.apply_schema(again)
     out.print("The warehouse is ready.")
 
 
@@ -227,7 +231,7 @@ def status(
             " max(business_date) filter (where state = 'published') from ops.batch group by feed order by feed"
         ).fetchall()
         broken = connection.execute(
-            "select feed, business_date, batch_id, problem from ops.waiting order by feed, business_date, batch_id"
+            "select feed, business_date, batch_id, problem from ops.open_problem order by feed, business_date, batch_id"
         ).fetchall()
     headings = ["feed", "batches", "published", "held", "on the way"]
     headings += ["rows published", "rows quarantined", "rows duplicate", "rows held", "latest date"]
@@ -662,7 +666,7 @@ def consent_show(consent_id: Consent) -> None:
     """One consent: to which bank, for what, until when, and for which kinds of data it is live now."""
     from sampan import consent
 
-    for key, value in consent.standing(consent_id).items():
+    for key, value in consent.describe(consent_id).items():
         text = ", ".join(value) or "none" if isinstance(value, list) else value
         out.print(f"{key}: {text}", markup=False, highlight=False)
 
@@ -684,21 +688,26 @@ def consent_revoke(
 
 @retention_app.command("run")
 def retention_run(
-    most: Annotated[bool, typer.Option("--most", help="Although most batches of a feed would go.")] = False,
+    most: Annotated[
+        bool, typer.Option("--allow-mass-delete", "--most", help="Although most batches of a feed would go.")
+    ] = False,
 ) -> None:
     """Delete what is past its contract's retention: landing, drop, raw, quarantine, what dbt keeps, old releases."""
     from sampan.governance import retention
 
-    out.print("deleted: " + ", ".join(f"{count} {what}" for what, count in retention.run(most=most).items()))
+    out.print(
+        "deleted: " + ", ".join(f"{count} {what}" for what, count in retention.run(allow_mass_delete=most).items())
+    )
 
 
-@retention_app.command("merge")
-def retention_merge() -> None:
-    """Merge the leaves of raw of every closed month into one each; nothing that reads notices."""
-    from sampan.governance import retention
+@retention_app.command("merge", hidden=True)
+@partitions_app.command("compact")
+def partitions_compact() -> None:
+    """Merge the partitions of raw of every closed month into one each; readers notice nothing."""
+    from sampan.governance import compaction
 
-    done = retention.merge()
-    out.print(f"{done['before']} leaves of closed months are {done['after']} now.")
+    done = compaction.compact()
+    out.print(f"merged {done['before']} partitions of closed months into {done['after']}")
 
 
 @retention_app.command("list")
@@ -730,11 +739,11 @@ def transfer_contract(
     """Enter a contract under which data may leave. What changes is a new contract; `filed` says later when it was filed."""
     from sampan.governance import transfer
 
-    contract = transfer.Contract(
+    agreement = transfer.TransferAgreement(
         contract_no, recipient, city, bank, purpose, mart, start.date(), end.date(), assessment, _day(assessed_on),
         _day(filed_on),
     )  # fmt: skip
-    transfer.enter(contract, getpass.getuser())
+    transfer.register_agreement(agreement, getpass.getuser())
     out.print(f"Contract {contract_no} entered.")
 
 
@@ -746,7 +755,7 @@ def transfer_filed(
     """Say when a contract was filed: once, and not ahead."""
     from sampan.governance import transfer
 
-    new = transfer.filed(contract_no, on.date())
+    new = transfer.record_filing(contract_no, on.date())
     out.print(f"Contract {contract_no} filed on {on:%Y-%m-%d}." if new else f"{contract_no}: said before.")
 
 

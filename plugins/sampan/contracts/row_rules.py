@@ -1,9 +1,10 @@
-"""A contract's types and row rules as SQL that says which rows break which of them, all in one pass."""
+"""A contract's types and row rules as SQL, to find in one pass which rows break which rules."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import date
 
 from psycopg import sql
@@ -11,38 +12,55 @@ from psycopg import sql
 from sampan.contracts.model import Column, Contract
 from sampan.contracts.values import DATE_WORDS, DAY
 
-Check = tuple[str, sql.Composable]
+
+@dataclass(frozen=True)
+class Check:
+    """A rule and the SQL condition that is true for rows that break it."""
+
+    name: str
+    """As `quarantine.record.broken_rules` shows it: `<column>.<check>`, or the contract's name of a row rule."""
+    broken: sql.Composable
+    column: str | None = None
+    """The column that it is about; None for a row rule."""
 
 
 def checks(contract: Contract, columns: Iterable[Column], business_date: date) -> list[Check]:
-    """Every rule that a row of these columns can break, as (rule, SQL that is true where the row breaks it)."""
+    """Every rule of these columns that sends a row to quarantine."""
     columns = list(columns)
     found = [check for column in columns for check in _column_checks(column)]
     have = {column.name for column in columns}
     for rule in contract.row_rules:
         predicate = rule.predicate or ""
         if rule.severity in ("critical", "error") and _names(predicate, contract) <= have:
-            found.append((rule.name, sql.SQL(f"({dated(predicate, business_date)}) is false")))
+            found.append(_row_check(rule.name, predicate, business_date))
     return found
 
 
-def advice(contract: Contract, columns: Iterable[Column], business_date: date) -> list[Check]:
-    """Row rules that warn only: their broken rows are counted, not quarantined."""
+def warning_checks(contract: Contract, columns: Iterable[Column], business_date: date) -> list[Check]:
+    """Row rules that only warn: rows that break them are counted, not quarantined."""
     have = {column.name for column in columns}
     return [
-        (rule.name, sql.SQL(f"({dated(rule.predicate or '', business_date)}) is false"))
+        _row_check(rule.name, rule.predicate or "", business_date)
         for rule in contract.row_rules
         if rule.severity in ("warning", "info") and _names(rule.predicate or "", contract) <= have
     ]
 
 
+def _row_check(name: str, predicate: str, business_date: date) -> Check:
+    return Check(name, sql.SQL(f"({bind_business_date(predicate, business_date)}) is false"))
+
+
 def type_checks(columns: Iterable[Column]) -> list[Check]:
-    """For text columns: where a value is not of its column's type, by the same reader that COPY uses."""
-    return [(f"{column.name}.type", sql.SQL("not ({})").format(_valid(column))) for column in columns if _typed(column)]
+    """Checks for columns read as text: whether a value has the column's type, by the same parser that COPY uses."""
+    return [
+        Check(f"{column.name}.type", sql.SQL("not ({})").format(_valid(column)), column.name)
+        for column in columns
+        if _typed(column)
+    ]
 
 
 def safe_casts(columns: Iterable[Column]) -> sql.Composed:
-    """Text columns as typed ones, null where the text is not of the type."""
+    """Text columns cast to their types, null where the text does not have the type."""
     parts = []
     for column in columns:
         name = sql.Identifier(column.name)
@@ -55,25 +73,27 @@ def safe_casts(columns: Iterable[Column]) -> sql.Composed:
 
 
 def any_of(found: list[Check]) -> sql.Composable:
-    """True where at least one check is broken."""
+    """SQL that is true for rows that break at least one check."""
     if not found:
         return sql.SQL("false")
-    return sql.SQL(" or ").join(sql.SQL("({})").format(broken) for _, broken in found)
+    return sql.SQL(" or ").join(sql.SQL("({})").format(check.broken) for check in found)
 
 
 def all_broken(found: list[Check], careful: bool = False) -> sql.Composable:
-    """Array of the names of every broken check.
+    """SQL array of the names of the checks that a row breaks.
 
-    A predicate that reckons with a value far out of its bounds may fail rather than answer. `careful` asks the predicates
-    only of rows whose columns are all in order.
+    A predicate that calculates with a value far outside its bounds can raise an error. With `careful`, predicates are
+    evaluated only for rows that break no check of a column.
     """
     if not found:
         return sql.SQL("array[]::text[]")
     if careful:
-        by_column = any_of([check for check in found if "." in check[0]])
+        by_column = any_of([check for check in found if check.column])
         guarded = sql.SQL("case when {} then false else {} end")
-        found = [(name, broken if "." in name else guarded.format(by_column, broken)) for name, broken in found]
-    cases = (sql.SQL("case when {} then {} end").format(broken, sql.Literal(name)) for name, broken in found)
+        found = [
+            check if check.column else replace(check, broken=guarded.format(by_column, check.broken)) for check in found
+        ]
+    cases = (sql.SQL("case when {} then {} end").format(check.broken, sql.Literal(check.name)) for check in found)
     return sql.SQL("array_remove(array[{}], null)").format(sql.SQL(", ").join(cases))
 
 
@@ -97,25 +117,23 @@ def _column_checks(column: Column) -> list[Check]:
     found: list[Check] = []
 
     def add(rule: str, broken: str, *values: sql.Composable) -> None:
-        found.append((f"{column.name}.{rule}", sql.SQL(broken).format(name, *values)))
+        add_sql(rule, sql.SQL(broken).format(name, *values))
+
+    def add_sql(rule: str, broken: sql.Composable) -> None:
+        found.append(Check(f"{column.name}.{rule}", broken, column.name))
 
     if column.required:
         add("required", "{} is null")
     if column.enum:
         add("enum", "{} not in ({})", sql.SQL(", ").join(sql.Literal(value) for value in column.enum))
     if "pattern" in options:
-        found.append((f"{column.name}.pattern", mismatches(name, options["pattern"])))
+        add_sql("pattern", pattern_violation(name, options["pattern"]))
     if "minLength" in options:
         add("min_length", "char_length({}) < {}", sql.Literal(options["minLength"]))
     if "maxLength" in options:
-        # Bytes are counted first: they are at hand, and no text has more characters than bytes.
+        # octet_length is cheap, and a text never has more characters than bytes.
         limit = sql.Literal(options["maxLength"])
-        found.append(
-            (
-                f"{column.name}.max_length",
-                sql.SQL("octet_length({}) > {} and char_length({}) > {}").format(name, limit, name, limit),
-            )
-        )
+        add_sql("max_length", sql.SQL("octet_length({0}) > {1} and char_length({0}) > {1}").format(name, limit))
     if column.type in ("numeric", "bigint", "date", "timestamptz"):
         kind = sql.SQL(column.type)
         for option, rule, broken in (
@@ -133,15 +151,15 @@ def _column_checks(column: Column) -> list[Check]:
     return found
 
 
-def mismatches(name: sql.Identifier, pattern: str) -> sql.Composable:
+def pattern_violation(name: sql.Identifier, pattern: str) -> sql.Composable:
     """SQL that is true where a text column does not match a pattern.
 
-    `^[class]{n,m}$`, the shape of nearly every code list, becomes a length and a search for a foreign character, which cost a
-    fifth of the pattern; of alternatives the cheap ones are tried first, and CASE keeps that order.
+    `^[class]{n,m}$`, the form of nearly every code, becomes a length check and a search for a character outside the class,
+    which take a fifth of the time. The cheap ones of several alternatives are tried first; CASE keeps that order.
     """
     alternatives = re.fullmatch(r"\^\(([^()]*)\)\$", pattern)
     pieces = [f"^{piece}$" for piece in alternatives.group(1).split("|")] if alternatives else [pattern]
-    wrong = [_shape(name, piece) for piece in pieces]
+    wrong = [_class_violation(name, piece) for piece in pieces]
     rest = [sql.SQL("{} !~ {}").format(name, sql.Literal(p)) for p, w in zip(pieces, wrong, strict=True) if w is None]
     cheap = [condition for condition in wrong if condition is not None]
     if not rest:
@@ -152,8 +170,8 @@ def mismatches(name: sql.Identifier, pattern: str) -> sql.Composable:
     return broken
 
 
-def _shape(name: sql.Identifier, pattern: str) -> sql.Composable | None:
-    """For `^[class]{n,m}$` the SQL that is true where text does not have that shape, else None."""
+def _class_violation(name: sql.Identifier, pattern: str) -> sql.Composable | None:
+    """For `^[class]{n,m}$`: SQL that is true where a text does not match it. None for other patterns."""
     match = re.fullmatch(r"\^\[([^\]\\^]+)\]\{(\d+)(?:,(\d+))?\}\$", pattern)
     if not match or not match.group(1).isascii():
         return None
@@ -163,8 +181,8 @@ def _shape(name: sql.Identifier, pattern: str) -> sql.Composable | None:
     )
 
 
-def dated(predicate: str, business_date: date) -> str:
-    """A predicate with the date in the place of `business_date`."""
+def bind_business_date(predicate: str, business_date: date) -> str:
+    """A predicate with `business_date` replaced by the date."""
     return re.sub(r"\bbusiness_date\b", f"cast('{business_date.isoformat()}' as date)", predicate)
 
 

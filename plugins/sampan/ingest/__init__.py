@@ -1,1 +1,1 @@
-"""The way of a delivery into raw: fetch, land, load, gate, publish, and the ledger that knows what happened."""
+"""The steps that bring a delivery into raw (fetch, land, load, gate, publish), and the ledger that records them."""

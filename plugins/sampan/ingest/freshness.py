@@ -1,7 +1,7 @@
 """Freshness: which deliveries are due, late at the partner, late here or held.
 
-The marts and `sampan status` read the same function, `ops.feed_days` (infra/postgres/90_freshness.sql).
-Times are Hong Kong's.
+The marts and `sampan status` read the same function, `ops.feed_days` (infra/postgres/after_feeds/90_freshness.loader.sql).
+Times are in Hong Kong.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any
 
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from sampan.calendar import HONG_KONG
 from sampan.contracts.registry import get_contract
-from sampan.database import connect
+from sampan.database import connect, scalar
 from sampan.errors import Code, Problem, require_reason
 
 STATES = {
@@ -21,31 +22,33 @@ STATES = {
     "late_here": "late here",
     "late_at_partner": "late at the partner",
     "not_yet_due": "not yet due",
-    "accepted": "nothing came, which is accepted",
+    "accepted": "nothing delivered, accepted",
     "arrived": "arrived",
 }
 BROKEN = ("held", "late_here", "late_at_partner")
 
 
-def looked(feed: str, problem: Problem | None = None, at: datetime | None = None) -> None:
-    """Note that the platform looked for deliveries of a feed (now), and what its partner's API said if it gave none."""
+def record_poll(feed: str, problem: Problem | None = None, at: datetime | None = None) -> None:
+    """Record that a feed was polled for deliveries (now, or at a time), and the problem if its API failed."""
     with connect() as connection:
         connection.execute(
-            "insert into ops.look (feed, looked_at, problem) values (%s, coalesce(%s, clock_timestamp()), %s)"
-            " on conflict (feed) do update set looked_at = excluded.looked_at, problem = excluded.problem",
+            """
+            insert into ops.feed_poll (feed, polled_at, problem) values (%s, coalesce(%s, clock_timestamp()), %s)
+            on conflict (feed) do update set polled_at = excluded.polled_at, problem = excluded.problem
+            """,
             [feed, at, Jsonb(problem.as_dict()) if problem else None],
         )
 
 
 def now() -> datetime:
-    """The time at which freshness is judged: that of the clock that was set, else the time now."""
+    """The time used for freshness, in Hong Kong: that of the clock if it is set, else the current time."""
     with connect() as connection:
-        (at,) = connection.execute("select ops.now()").fetchone() or ()
-    return at.astimezone(HONG_KONG)  # type: ignore[no-any-return]
+        at: datetime = scalar(connection, "select ops.now()")
+    return at.astimezone(HONG_KONG)
 
 
 def set_clock(at: datetime | None) -> None:
-    """Let freshness be judged at a time, for simulated windows and for looking back; None goes back to now."""
+    """Set the time used for freshness and API requests, for simulated data and for looking back; None means now again."""
     with connect(autocommit=False) as connection:
         connection.execute("delete from ops.clock")
         if at is not None:
@@ -54,19 +57,20 @@ def set_clock(at: datetime | None) -> None:
 
 
 def days(feed: str | None = None, at: datetime | None = None) -> list[dict[str, Any]]:
-    """Every delivery that is owed (of one feed or of all) with its state, in order of feed and date."""
-    from psycopg.rows import dict_row
-
+    """Every expected delivery (of one feed or all) with its state, in order of feed and date: rows of ops.feed_days."""
     with connect(row_factory=dict_row) as connection:
         return connection.execute(
-            "select * from ops.feed_days(coalesce(%s, ops.now())) where %s::text is null or feed = %s"
-            " order by feed, business_date",
+            """
+            select * from ops.feed_days(coalesce(%s, ops.now()))
+            where %s::text is null or feed = %s
+            order by feed, business_date
+            """,
             [at, feed, feed],
         ).fetchall()
 
 
 def spans(rows: list[dict[str, Any]]) -> list[tuple[str, str, date, date, int]]:
-    """Neighbouring deliveries of a feed in one broken state taken together: feed, state, from, to, how many."""
+    """Consecutive deliveries of a feed in the same broken state, grouped: feed, state, from, to, how many."""
     found: list[tuple[str, str, date, date, int]] = []
     before = ("", "")
     for row in rows:
@@ -82,20 +86,23 @@ def spans(rows: list[dict[str, Any]]) -> list[tuple[str, str, date, date, int]]:
 
 
 def close(day: date, reason: str, by: str, feed: str | None = None) -> None:
-    """Nothing is due of a day (a typhoon, a partner that was shut), of one feed or of all. The last reason stays."""
+    """Record that nothing is due for a day (a typhoon, a closed partner), for one feed or all; replaces an earlier reason."""
     require_reason(reason, Code.CALENDAR_REASON)
     if feed is not None:
         get_contract(feed)
     with connect() as connection:
         connection.execute(
-            "insert into ops.closure (day, feed, reason, decided_by) values (%s, %s, %s, %s) on conflict (day, feed)"
-            " do update set reason = excluded.reason, decided_by = excluded.decided_by, decided_at = clock_timestamp()",
+            """
+            insert into ops.closure (day, feed, reason, decided_by) values (%s, %s, %s, %s)
+            on conflict (day, feed) do update set
+                reason = excluded.reason, decided_by = excluded.decided_by, decided_at = clock_timestamp()
+            """,
             [day, feed, reason, by],
         )
 
 
 def reopen(day: date, feed: str | None = None) -> bool:
-    """Take a closure back. Returns whether there was one."""
+    """Remove a closure. Returns whether there was one."""
     with connect() as connection:
         done = connection.execute(
             "delete from ops.closure where day = %s and feed is not distinct from %s", [day, feed]

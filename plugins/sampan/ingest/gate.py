@@ -1,13 +1,15 @@
-"""gate: the checks of one batch. Rows that break a rule go to quarantine; a batch that breaks one is held.
+"""Check a loaded batch. Rows that break a rule go to quarantine; a batch that breaks a critical rule is held.
 
-Row rules and types are one pass over the intake table, which names every rule that a row broke. Identity is an index, not a
-sort: only when it cannot be built are the repeated rows looked for. Then Great Expectations judges the batch as a whole.
+Types and row rules are checked in one pass over the intake table, which finds every rule that a row breaks. Duplicate
+keys are found by creating a unique index: only if that fails are the repeated rows searched for. Then Great Expectations
+checks the batch as a whole.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 
 import psycopg
@@ -15,9 +17,10 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from sampan import failpoints
-from sampan.contracts import line_pattern
-from sampan.contracts import row_rules as rules
+from sampan.contracts import line_pattern, row_rules
 from sampan.contracts.model import Column, Contract
+from sampan.contracts.row_rules import Check
+from sampan.database import Connection, connect, one
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.ingest import ledger
 from sampan.ingest.ledger import Batch
@@ -30,11 +33,11 @@ log = logging.getLogger(__name__)
 
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
-    """Gate every loaded batch of a feed, or those of one date. Returns how many passed and how many are held."""
+    """Gate every loaded batch of a feed, or those of one date. Returns how many passed ("batches") and were held."""
     return ledger.process_pending(feed, "loaded", business_date, _gate)
 
 
-def _gate(connection: psycopg.Connection, contract: Contract, batch: Batch) -> None:
+def _gate(connection: Connection, contract: Contract, batch: Batch) -> None:
     if batch.row_rules_at is None:
         with ledger.transaction(connection):
             _row_rules(connection, contract, batch)
@@ -54,13 +57,14 @@ def _gate(connection: psycopg.Connection, contract: Contract, batch: Batch) -> N
 
 
 def accept(feed: str, business_date: date, reason: str, by: str) -> int:
-    """Let the held batches of a date pass all the same, on a person's word. Returns how many.
+    """Override the gate: release the held batches of a date, recording approver and reason. Returns how many.
 
-    Raises PermanentFailure when there is none, or for one whose rows were not told apart, such as one that could not be read.
+    Raises PermanentFailure when no batch is held, or when one was held before its rows were checked, for instance because it
+    could not be read.
     """
     require_reason(reason, Code.GATE_REASON)
     accepted = 0
-    with ledger.connect() as connection:
+    with connect() as connection:
         for batch in ledger.pending(connection, feed, "held", business_date):
             claimed = ledger.claim(connection, batch)
             if claimed is None or claimed.row_rules_at is None:
@@ -77,29 +81,34 @@ def accept(feed: str, business_date: date, reason: str, by: str) -> int:
                 )
             accepted += 1
         left = connection.execute(
-            "select batch_id, problem from ops.batch where feed = %s and business_date = %s and state = 'held'"
-            " and deleted_at is null and row_rules_at is null order by batch_id",
+            """
+            select batch_id, problem from ops.batch
+            where feed = %s and business_date = %s and state = 'held' and deleted_at is null and row_rules_at is null
+            order by batch_id
+            """,
             [feed, business_date],
         ).fetchall()
     if left:
         lines = [f"batch {number}: {Problem(**problem)}" for number, problem in left]
-        message = f"{accepted} accepted; there are no rows to let pass of " + "; ".join(lines)
+        message = f"{accepted} accepted; these cannot be accepted because their rows were never checked: " + "; ".join(
+            lines
+        )
         raise PermanentFailure(Problem(Code.GATE_ACCEPT, message))
     if not accepted:
-        raise PermanentFailure(Problem(Code.GATE_ACCEPT, f"no batch of {feed} of {business_date} is held"))
+        raise PermanentFailure(Problem(Code.GATE_ACCEPT, f"no batch of {feed} for {business_date} is held"))
     return accepted
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def _row_rules(connection: psycopg.Connection, contract: Contract, batch: Batch) -> None:
-    """Move every row that breaks a rule into quarantine and drop exact repeats, leaving a clean, indexed intake table."""
+def _row_rules(connection: Connection, contract: Contract, batch: Batch) -> None:
+    """Move every row that breaks a rule to quarantine and delete duplicates, leaving a clean, indexed intake table."""
     columns = _columns(connection, contract, batch)
-    found = rules.checks(contract, columns, batch.business_date)
-    if batch.shape == line_pattern.proven_rules_sha256(contract):
+    found = row_rules.checks(contract, columns, batch.business_date)
+    if batch.proven_rules_sha256 == line_pattern.proven_rules_sha256(contract):
         proven = line_pattern.proven_rules(contract)
-        found = [check for check in found if check[0] not in proven]
+        found = [check for check in found if check.name not in proven]
     broken = _broken_rows(connection, batch, found)
     duplicate = _identify(connection, contract, batch, broken)
     if broken:
@@ -107,22 +116,25 @@ def _row_rules(connection: psycopg.Connection, contract: Contract, batch: Batch)
     quarantined = len(broken)
     if _attributes(connection, f"{batch.table}__rejects"):
         quarantined += _quarantine_rejects(connection, contract, batch, columns, found)
-    _advise(connection, contract, batch, columns)
+    _count_warnings(connection, contract, batch, columns)
     ledger.write(connection, batch, rows_quarantined=quarantined, rows_duplicate=duplicate, row_rules_at=ledger.now())
 
 
-def _attributes(connection: psycopg.Connection, table: str) -> list[str]:
-    """Columns of a table of the intake; none when there is no such table."""
+def _attributes(connection: Connection, table: str) -> list[str]:
+    """Names of the delivered columns of an intake table; an empty list when the table does not exist."""
     rows = connection.execute(
-        "select attname from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped"
-        " order by attnum",
+        """
+        select attname from pg_attribute
+        where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped
+        order by attnum
+        """,
         [f'intake."{table}"'],
     )
     return [name for (name,) in rows if name not in ("_batch_id", "_line", "_broken", "_record")]
 
 
-def _columns(connection: psycopg.Connection, contract: Contract, batch: Batch) -> list[Column]:
-    """Columns of the intake table: the contract's, and those that the partner added."""
+def _columns(connection: Connection, contract: Contract, batch: Batch) -> list[Column]:
+    """Columns of the intake table: those of the contract, and those that the partner added."""
     known = {column.name: column for column in contract.stored}
     return [
         known.get(name) or Column(name, name, "string", "Added by the partner.")
@@ -134,23 +146,22 @@ def _names(columns: list[Column]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
 
 
-def _broken_rows(connection: psycopg.Connection, batch: Batch, found: list[rules.Check]) -> dict[int, list[str]]:
-    """Line and broken rules of each row that breaks one; the rows leave the intake table."""
-    # A plain SELECT, because PostgreSQL runs it on several cores: once it knows that rows to hand over are few, which it
-    # cannot see from the rules.
+def _broken_rows(connection: Connection, batch: Batch, found: list[Check]) -> dict[int, list[str]]:
+    """Broken rules by line, for every row that breaks one. The rows are deleted from the intake table."""
+    # PostgreSQL runs a plain SELECT on several cores, but expects too many rows from these conditions to do so by default.
     connection.execute("set local parallel_tuple_cost = 0")
     statement = sql.SQL("select _line, {} from {} where {}")
-    rows = _judged(
+    rows = _evaluate(
         connection,
-        lambda careful: statement.format(rules.all_broken(found, careful), batch.intake, rules.any_of(found)),
+        lambda careful: statement.format(row_rules.all_broken(found, careful), batch.intake, row_rules.any_of(found)),
     )
     broken = {line: list(names) for line, names in rows}
     _delete(connection, batch, broken)
     return broken
 
 
-def _judged(connection: psycopg.Connection, statement: Callable[[bool], sql.Composed]) -> psycopg.Cursor:
-    """Run a statement that asks the row rules; once more and carefully when a rule cannot be reckoned for some row."""
+def _evaluate(connection: Connection, statement: Callable[[bool], sql.Composed]) -> psycopg.Cursor:
+    """Run a statement that evaluates row rules; if a rule raises an error for some row, run the careful form of it."""
     try:
         with connection.transaction():
             return connection.execute(statement(False))
@@ -158,15 +169,15 @@ def _judged(connection: psycopg.Connection, statement: Callable[[bool], sql.Comp
         return connection.execute(statement(True))
 
 
-def _delete(connection: psycopg.Connection, batch: Batch, lines: dict[int, list[str]] | list[int]) -> None:
+def _delete(connection: Connection, batch: Batch, lines: dict[int, list[str]] | list[int]) -> None:
     if lines:
         connection.execute(sql.SQL("delete from {} where _line = any(%s)").format(batch.intake), [list(lines)])
 
 
-def _identify(connection: psycopg.Connection, contract: Contract, batch: Batch, broken: dict[int, list[str]]) -> int:
-    """Build the key's index. Of rows alike in all columns one stays; rows that contradict each other all go.
+def _identify(connection: Connection, contract: Contract, batch: Batch, broken: dict[int, list[str]]) -> int:
+    """Create the unique index on the key. Of identical rows one is kept; contradicting rows are all removed.
 
-    Returns how many repeats were dropped; contradicting rows are added to `broken`.
+    Returns how many duplicates were deleted; contradicting rows are added to `broken`.
     """
     try:
         with connection.transaction():
@@ -176,8 +187,12 @@ def _identify(connection: psycopg.Connection, contract: Contract, batch: Batch, 
         pass
     repeated = connection.execute(
         sql.SQL(
-            "select array_agg(_line order by _line), count(distinct cast(row({values}) as text))"
-            " from {table} group by {key} having count(*) > 1"
+            """
+            select array_agg(_line order by _line), count(distinct cast(row({values}) as text))
+            from {table}
+            group by {key}
+            having count(*) > 1
+            """
         ).format(
             values=_names(_columns(connection, contract, batch)),
             table=batch.intake,
@@ -192,7 +207,7 @@ def _identify(connection: psycopg.Connection, contract: Contract, batch: Batch, 
     return len(same)
 
 
-def _index(connection: psycopg.Connection, contract: Contract, batch: Batch) -> None:
+def _index(connection: Connection, contract: Contract, batch: Batch) -> None:
     key = sql.SQL(", ").join(map(sql.Identifier, contract.key))
     connection.execute(
         sql.SQL("create unique index {} on {} ({}, _batch_id)").format(
@@ -201,10 +216,8 @@ def _index(connection: psycopg.Connection, contract: Contract, batch: Batch) -> 
     )
 
 
-def _quarantine_typed(
-    connection: psycopg.Connection, contract: Contract, batch: Batch, broken: dict[int, list[str]]
-) -> None:
-    """Keep broken rows with their text, which is read again from the delivery."""
+def _quarantine_typed(connection: Connection, contract: Contract, batch: Batch, broken: dict[int, list[str]]) -> None:
+    """Quarantine rows with their original text, which is read again from the delivery."""
     replay = batch.origin == "replay"
     reader = open_delivery(contract, batch.landing_uri, batch.business_date, batch.file, replay=replay)
     names = [column.name for column in reader.layout.stored]
@@ -222,15 +235,14 @@ def _quarantine_typed(
             copy.write_row(entry(record))
             kept += 1
     if kept != len(broken):
-        raise PermanentFailure(
-            Problem(Code.QUARANTINE_INCOMPLETE, f"{len(broken)} rows broke rules but {kept} were found in the delivery")
-        )
+        message = f"{len(broken)} rows broke rules, but only {kept} of them were found in the delivery"
+        raise PermanentFailure(Problem(Code.QUARANTINE_INCOMPLETE, message))
 
 
 def _quarantine_rejects(
-    connection: psycopg.Connection, contract: Contract, batch: Batch, columns: list[Column], found: list[rules.Check]
+    connection: Connection, contract: Contract, batch: Batch, columns: list[Column], found: list[Check]
 ) -> int:
-    """Keep the records that do not fit the types, with every type and every rule of their other fields that they break."""
+    """Quarantine records that cannot be cast to their types, with every broken type and every broken rule of other fields."""
     delivered = _attributes(connection, f"{batch.table}__rejects")
     present = [column for column in columns if column.name in delivered]
     absent = [
@@ -238,52 +250,85 @@ def _quarantine_rejects(
         for column in columns
         if column.name not in delivered
     ]
+    type_checks = row_rules.type_checks(present)
     template = sql.SQL(
-        # A record that could not be split has no field to judge. A field of the wrong type breaks its type and no more.
-        "insert into quarantine.record (feed, batch_id, line, broken_rules, record, fields)"
-        " select {feed}, {batch}, _line,"
-        " case when _split then _broken || _types || array(select rule from unnest(_rules) rule"
-        " where split_part(rule, '.', 1) || '.type' <> all(_types)) else _broken end,"
-        " _record, case when _split then _fields end"
-        " from (select *, {rules} as _rules, cardinality(_broken) = 0 or _fields @? '$.* ? (@ != null)' as _split"
-        " from (select _line, _broken, _record, {types} as _types,"
-        " to_jsonb(r) - '_line' - '_broken' - '_record' as _fields, {casts}"
-        " from {rejects} r) typed) judged"
+        """
+        insert into quarantine.record (feed, batch_id, line, broken_rules, record, fields)
+        select
+            {feed},
+            {batch},
+            _line,
+            case
+                when _is_split
+                    then _broken || _types || array(select rule from unnest(_rules) as rule where rule <> all(_ignored))
+                else _broken
+            end,
+            _record,
+            case when _is_split then _fields end
+        from (
+            select
+                *,
+                {rules} as _rules,
+                {ignored} as _ignored,
+                cardinality(_broken) = 0 or _fields @? '$.* ? (@ != null)' as _is_split
+            from (
+                select
+                    _line,
+                    _broken,
+                    _record,
+                    {types} as _types,
+                    to_jsonb(r) - '_line' - '_broken' - '_record' as _fields,
+                    {casts}
+                from {rejects} as r
+            ) as typed
+        ) as checked
+        """
     )
 
     def statement(careful: bool) -> sql.Composed:
         return template.format(
             feed=sql.Literal(contract.feed),
             batch=sql.Literal(batch.batch_id),
-            rules=rules.all_broken(found, careful),
-            types=rules.all_broken(rules.type_checks(present)),
-            casts=sql.SQL(", ").join([rules.safe_casts(present), *absent]),
+            rules=row_rules.all_broken(found, careful),
+            ignored=row_rules.all_broken(_ignored(found, type_checks)),
+            types=row_rules.all_broken(type_checks),
+            casts=sql.SQL(", ").join([row_rules.safe_casts(present), *absent]),
             rejects=batch.rejects,
         )
 
-    return _judged(connection, statement).rowcount
+    return _evaluate(connection, statement).rowcount
 
 
-def _advise(connection: psycopg.Connection, contract: Contract, batch: Batch, columns: list[Column]) -> None:
-    """Count the rows that break a rule which only warns."""
-    found = rules.advice(contract, columns, batch.business_date)
+def _ignored(found: list[Check], type_checks: list[Check]) -> list[Check]:
+    """The checks that do not count for a record: those of a column whose value has the wrong type, which is reported."""
+    types = {check.column: check.name for check in type_checks}
+    return [
+        replace(check, broken=sql.SQL("{} = any(_types)").format(sql.Literal(types[check.column])))
+        for check in found
+        if check.column in types
+    ]
+
+
+def _count_warnings(connection: Connection, contract: Contract, batch: Batch, columns: list[Column]) -> None:
+    """Count the rows that break a rule which only warns, and store the counts."""
+    found = row_rules.warning_checks(contract, columns, batch.business_date)
     if not found:
         return
-    counts = sql.SQL(", ").join(sql.SQL("count(*) filter (where {})").format(broken) for _, broken in found)
-    row = connection.execute(sql.SQL("select {} from {}").format(counts, batch.intake)).fetchone() or ()
+    counts = sql.SQL(", ").join(sql.SQL("count(*) filter (where {})").format(check.broken) for check in found)
+    row = one(connection, sql.SQL("select {} from {}").format(counts, batch.intake))
     by_name = {rule.name: rule for rule in contract.row_rules}
     outcomes = [
         expectations.Outcome(
-            rule=name,
-            description=by_name[name].description,
+            rule=rule.name,
+            description=rule.description,
             expectation="unexpected_rows_expectation",
             column=None,
-            severity=by_name[name].severity,
+            severity=rule.severity,
             success=not count,
-            kwargs={"unexpected_rows_query": f"select * from {{batch}} where not ({by_name[name].predicate})"},
+            kwargs={"unexpected_rows_query": f"select * from {{batch}} where not ({rule.predicate})"},
             observed={"value": count},
         )
-        for (name, _), count in zip(found, row, strict=True)
+        for rule, count in zip((by_name[check.name] for check in found), row, strict=True)
     ]
     expectations.store(connection, f"{_suite(contract)}.rows", outcomes, batch_id=batch.batch_id)
 
@@ -291,34 +336,38 @@ def _advise(connection: psycopg.Connection, contract: Contract, batch: Batch, co
 # --- the batch --------------------------------------------------------------------------------------------------------
 
 
-def _counts(connection: psycopg.Connection, batch: Batch) -> tuple[int, int]:
-    """Records of the batch, and those of them in quarantine, as the row pass left them in the ledger."""
+def _counts(connection: Connection, batch: Batch) -> tuple[int, int]:
+    """Number of records of the batch and of those in quarantine, according to the ledger."""
     row = connection.execute(
         "select rows_in, rows_quarantined from ops.batch where batch_id = %s and token = %s",
         [batch.batch_id, batch.token],
     ).fetchone()
     if row is None:
-        raise ledger.StaleClaim(f"{batch.feed} batch {batch.batch_id}: claimed by another worker")
+        raise ledger.StaleClaim(f"{batch.feed} batch {batch.batch_id} was claimed by another worker")
     return row[0], row[1]
 
 
-def _recount(connection: psycopg.Connection, batch: Batch) -> tuple[int, int, int]:
-    """Records of a held batch, those in quarantine, and those dropped as repeats: what is left is in the intake."""
-    ((held, kept, clean),) = connection.execute(
-        sql.SQL(
-            "select rows_held, (select count(*) from quarantine.record q where (q.feed, q.batch_id) = (b.feed, b.batch_id)),"
-            " (select count(*) from {}) from ops.batch b where batch_id = %s"
-        ).format(batch.intake),
-        [batch.batch_id],
-    ).fetchall()
-    return held, kept, held - kept - clean
+def _recount(connection: Connection, batch: Batch) -> tuple[int, int, int]:
+    """Number of records of a held batch, of those in quarantine, and of those deleted as duplicates."""
+    query = sql.SQL(
+        """
+        select
+            rows_held,
+            (select count(*) from quarantine.record as q where (q.feed, q.batch_id) = (b.feed, b.batch_id)),
+            (select count(*) from {})
+        from ops.batch as b
+        where batch_id = %s
+        """
+    ).format(batch.intake)
+    held, quarantined, clean = one(connection, query, [batch.batch_id])
+    return held, quarantined, held - quarantined - clean
 
 
 def _over_budget(contract: Contract, batch: Batch, rows: int, quarantined: int) -> Problem | None:
     if batch.origin == "replay" or quarantined <= contract.budget * rows:
         return None
     share = f"{quarantined} of {rows} rows ({quarantined / rows:.1%}) broke a rule"
-    message = f"{share}, more than the {contract.budget:.1%} that the contract allows; nothing is published"
+    message = f"{share}, more than the rejection budget of {contract.budget:.1%} in the contract; nothing is published"
     return Problem(Code.BATCH_REJECTION_BUDGET, message, batch.file)
 
 
@@ -327,7 +376,7 @@ def _suite(contract: Contract) -> str:
 
 
 def _batch_rules(contract: Contract, batch: Batch) -> list[expectations.Outcome]:
-    """What Great Expectations says of the clean rows as a whole. A replay is no whole delivery and is not asked."""
+    """Results of Great Expectations for all clean rows together. A replay is only part of a delivery and is not checked."""
     if batch.origin == "replay":
         return []
     tokens = {"business_date": batch.business_date.isoformat()}
@@ -337,6 +386,6 @@ def _batch_rules(contract: Contract, batch: Batch) -> list[expectations.Outcome]
 
 
 def _failed(batch: Batch, outcomes: list[expectations.Outcome]) -> Problem | None:
-    """The reason to hold a batch, when a critical rule failed."""
+    """The reason to hold a batch if a critical rule failed, else None."""
     failed = [f"{outcome.rule} ({outcome.description})" for outcome in outcomes if outcome.critical]
     return Problem(Code.BATCH_RULES, "; ".join(failed), batch.file) if failed else None

@@ -1,4 +1,4 @@
-"""land: what waits in a drop prefix into the landing bucket, unchanged and addressed by its content, and into the ledger."""
+"""Copy new deliveries to the landing bucket, unchanged and under the hash of their content, and enter them in the ledger."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import logging
 from datetime import date, datetime, timedelta
 
-import psycopg
 from psycopg.types.json import Jsonb
 
 from sampan import failpoints
@@ -14,7 +13,7 @@ from sampan.alerts import raise_alert
 from sampan.calendar import today
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
-from sampan.database import connect
+from sampan.database import Connection, connect
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.object_store import parse_s3_uri, put_if_absent, s3_errors
 from sampan.settings import settings
@@ -24,18 +23,19 @@ PART = 8 << 20
 
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
-    """Land every delivery that waits, or those of one date. Returns how many were landed, repeated and refused."""
+    """Land every new delivery, or those of one date. Returns how many were landed, were repeats, and were refused."""
     contract, done = get_contract(feed), {"landed": 0, "repeated": 0, "refused": 0}
     with connect() as connection:
-        for uri, etag, day, received in _waiting(connection, feed, business_date):
+        for uri, etag, day, received in _new_deliveries(connection, feed, business_date):
             try:
-                _check_date(contract, uri, day)
-                landed = _land(connection, contract, uri, etag, day, received)
+                landed = _land(connection, contract, uri, etag, _checked_date(contract, uri, day), received)
                 done["landed" if landed else "repeated"] += 1
             except PermanentFailure as error:
                 connection.execute(
-                    "update ops.delivery set problem = %s, refused_at = clock_timestamp()"
-                    " where source_uri = %s and etag = %s",
+                    """
+                    update ops.delivery set problem = %s, refused_at = clock_timestamp()
+                    where source_uri = %s and etag = %s
+                    """,
                     [Jsonb(error.problem.as_dict()), uri, etag],
                 )
                 log.warning("%s refused: %s", uri, error)
@@ -43,39 +43,43 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
     return done
 
 
-def _waiting(
-    connection: psycopg.Connection, feed: str, business_date: date | None
+def _new_deliveries(
+    connection: Connection, feed: str, business_date: date | None
 ) -> list[tuple[str, str, date | None, datetime]]:
     return connection.execute(
-        "select source_uri, etag, business_date, received_at from ops.delivery"
-        " where feed = %s and batch_id is null and problem is null and (%s::date is null or business_date = %s)"
-        " order by business_date, received_at, source_uri",
+        """
+        select source_uri, etag, business_date, received_at from ops.delivery
+        where feed = %s and batch_id is null and problem is null and (%s::date is null or business_date = %s)
+        order by business_date, received_at, source_uri
+        """,
         [feed, business_date, business_date],
     ).fetchall()
 
 
-def _check_date(contract: Contract, uri: str, day: date | None) -> None:
+def _checked_date(contract: Contract, uri: str, day: date | None) -> date:
+    """The business date. Raises PermanentFailure when it is missing, in the future or past the feed's retention."""
     if day is None:
         wanted = f"s3://{settings().drop_bucket}/{contract.drop_prefix}<YYYY-MM-DD>/<name>"
-        raise PermanentFailure(Problem(Code.DELIVERY_NO_BUSINESS_DATE, f"a delivery lies at {wanted}", uri))
+        raise PermanentFailure(
+            Problem(Code.DELIVERY_NO_BUSINESS_DATE, f"the key has no business date; deliver to {wanted}", uri)
+        )
     if day > today():
-        raise PermanentFailure(Problem(Code.DELIVERY_FUTURE_DATE, f"business date {day} is still to come", uri))
+        raise PermanentFailure(Problem(Code.DELIVERY_FUTURE_DATE, f"business date {day} is in the future", uri))
     if day < today() - timedelta(days=contract.retention_days):
-        message = f"business date {day} is past the {contract.retention_days} days that the feed is kept"
+        message = f"business date {day} is older than the feed's retention of {contract.retention_days} days"
         raise PermanentFailure(Problem(Code.DELIVERY_PAST_RETENTION, message, uri))
+    return day
 
 
-def _land(
-    connection: psycopg.Connection, contract: Contract, uri: str, etag: str, day: date, received: datetime
-) -> bool:
-    """Copy one delivery and enter it in the ledger. Returns False when its content was known for that date."""
+def _land(connection: Connection, contract: Contract, uri: str, etag: str, day: date, received: datetime) -> bool:
+    """Copy one delivery and enter it in the ledger. Returns False when that date already has a batch with this content."""
     s3, (bucket, key) = settings().s3(), parse_s3_uri(uri)
     with s3_errors():
         try:
             body = s3.get_object(Bucket=bucket, Key=key)
         except s3.exceptions.NoSuchKey:
             raise PermanentFailure(
-                Problem(Code.DELIVERY_GONE, "the partner took it back before it was landed", uri)
+                Problem(Code.DELIVERY_GONE, "the partner removed the object before it was landed", uri)
             ) from None
         digest, size = hashlib.sha256(), 0
         for block in body["Body"].iter_chunks(PART):
@@ -83,11 +87,14 @@ def _land(
             size += len(block)
     sha = digest.hexdigest()
     deleted = connection.execute(
-        "select 1 from ops.batch where feed = %s and business_date = %s and content_sha256 = %s and deleted_at is not null",
+        """
+        select 1 from ops.batch
+        where feed = %s and business_date = %s and content_sha256 = %s and deleted_at is not null
+        """,
         [contract.feed, day, sha],
     ).fetchone()
     if deleted is not None:
-        message = f"this content of {day} was deleted at the end of its retention and is not taken in again"
+        message = f"this content for {day} was deleted at the end of its retention and cannot be delivered again"
         raise PermanentFailure(Problem(Code.DELIVERY_PAST_RETENTION, message, uri))
     target = f"{contract.feed}/{day}/{sha}.{contract.source.extension}"
     failpoints.hit("land.before_put")
@@ -96,49 +103,62 @@ def _land(
     )
     failpoints.hit("land.after_put")
     with connection.transaction():
-        new = enter(connection, contract, day, sha, uri, f"s3://{settings().landing_bucket}/{target}", size, received)
+        new = insert_batch(
+            connection, contract, day, sha, uri, f"s3://{settings().landing_bucket}/{target}", size, received
+        )
         connection.execute(
-            "update ops.delivery d set batch_id = b.batch_id from ops.batch b"
-            " where d.source_uri = %s and d.etag = %s"
-            " and b.feed = %s and b.business_date = %s and b.content_sha256 = %s",
+            """
+            update ops.delivery as d set batch_id = b.batch_id from ops.batch as b
+            where d.source_uri = %s and d.etag = %s
+                and b.feed = %s and b.business_date = %s and b.content_sha256 = %s
+            """,
             [uri, etag, contract.feed, day, sha],
         )
         if not new:
-            _note_return(connection, contract, uri, day, sha, received)
-    log.info("%s %s %s", uri, "landed as" if new else "is known as", sha)
+            _alert_if_superseded(connection, contract, uri, day, sha, received)
+    log.info("%s %s %s", uri, "landed as" if new else "was already landed as", sha)
     return new
 
 
-def _note_return(
-    connection: psycopg.Connection, contract: Contract, uri: str, day: date, sha: str, received: datetime
+def _alert_if_superseded(
+    connection: Connection, contract: Contract, uri: str, day: date, sha: str, received: datetime
 ) -> None:
-    """Leave word of a content that comes back after another took its place: one content is one batch, as old as ever."""
+    """Alert when superseded content is delivered again: equal content is the same batch and keeps its original position."""
     between = connection.execute(
-        "select known.batch_id, max(other.batch_id) from ops.batch known join ops.batch other using (feed, business_date)"
-        " where feed = %s and business_date = %s and known.content_sha256 = %s and other.origin = 'delivery'"
-        " and (other.received_at, other.batch_id) > (known.received_at, known.batch_id) and other.received_at <= %s"
-        " group by known.batch_id",
+        """
+        select known.batch_id, max(other.batch_id) from ops.batch as known
+        join ops.batch as other using (feed, business_date)
+        where feed = %s and business_date = %s and known.content_sha256 = %s and other.origin = 'delivery'
+            and (other.received_at, other.batch_id) > (known.received_at, known.batch_id) and other.received_at <= %s
+        group by known.batch_id
+        """,
         [contract.feed, day, sha, received],
     ).fetchone()
     if between is None:
         return
     known, other = between
     message = (
-        f"for {contract.owner} <{contract.contact}>: {uri} holds what batch {known} of {day} held, and batch {other} came in"
-        " between, which still counts; if the older content is to count again, it has to come in a file of other bytes"
+        f"for {contract.owner} <{contract.contact}>: {uri} has the same content as batch {known} of {day}, which batch"
+        f" {other} superseded; batch {other} stays in force. To restore the older content, deliver it with different bytes"
     )
     raise_alert(connection, "returned", contract.feed, message)
     log.warning("%s", message)
 
 
-def enter(
-    connection: psycopg.Connection, contract: Contract, day: date, sha: str, uri: str, landing: str, size: int,
+def insert_batch(
+    connection: Connection, contract: Contract, day: date, sha: str, uri: str, landing: str, size: int,
     received: datetime, origin: str = "delivery", replays: int | None = None,
 ) -> bool:  # fmt: skip
-    """A ledger row for a landed delivery; False when the same content of that date has one."""
+    """Insert the ledger row of a landed delivery. Returns False when that date already has a batch with this content."""
     cursor = connection.execute(
-        "insert into ops.batch (feed, business_date, content_sha256, origin, replays, source_uri, landing_uri,"
-        " bytes, received_at, contract_version) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
+        """
+        insert into ops.batch (
+            feed, business_date, content_sha256, origin, replays, source_uri, landing_uri, bytes, received_at,
+            contract_version
+        )
+        values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+        on conflict do nothing
+        """,
         [contract.feed, day, sha, origin, replays, uri, landing, size, received, contract.version],
     )
     return cursor.rowcount == 1

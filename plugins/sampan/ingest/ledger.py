@@ -1,7 +1,7 @@
-"""The ledger of batches: who works on what, what came of it, and why something is held.
+"""The ledger of batches: the state of each batch, who works on it, and why it is held.
 
-Every claim raises a batch's fencing token; every write names the token it was made under and is refused when a later claim
-has raised it. So a worker that was thought dead cannot undo what its successor did.
+Every claim raises a batch's fencing token. Every write names the token of its claim and is refused when a later claim has
+raised it, so a worker that was presumed dead cannot undo the work of its successor.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from psycopg.types.json import Jsonb
 from sampan.alerts import raise_alert
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
-from sampan.database import connect
-from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
+from sampan.database import Connection, connect
+from sampan.errors import Code, PermanentFailure, Problem, SampanError, SettingsFailure, TransientFailure
 
 log = logging.getLogger(__name__)
 COLUMNS = (
     "batch_id, feed, business_date, content_sha256, origin, source_uri, landing_uri, bytes, received_at, state, token, "
-    "rows_in, rows_quarantined, rows_duplicate, row_rules_at, shape"
+    "rows_in, rows_quarantined, rows_duplicate, row_rules_at, proven_rules_sha256"
 )
+Work = Callable[[Connection, Contract, "Batch"], None]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One row of the ledger, as it stood when it was read."""
+    """One row of the ledger, as it was when it was read."""
 
     batch_id: int
     feed: str
@@ -50,69 +51,72 @@ class Batch:
     rows_quarantined: int | None
     rows_duplicate: int | None
     row_rules_at: datetime | None
-    shape: str | None
+    proven_rules_sha256: str | None
 
     @property
     def intake(self) -> sql.Composed:
-        """Transient table of this batch, which becomes its partition of raw."""
+        """Intake table of this batch, which becomes its partition of raw."""
         return sql.SQL("intake.{}").format(sql.Identifier(self.table))
 
     @property
     def rejects(self) -> sql.Composed:
-        """Transient table of the records that do not fit the types."""
+        """Intake table of the records that cannot be cast to their types."""
         return sql.SQL("intake.{}").format(sql.Identifier(f"{self.table}__rejects"))
 
     @property
     def file(self) -> str:
-        """Name under which the partner delivered it."""
+        """File name that the partner gave it."""
         return self.source_uri.rsplit("/", 1)[-1]
 
     @property
     def table(self) -> str:
-        """Name of its table, in the intake first and then in raw."""
+        """Name of its table, first in the schema intake, then in raw."""
         return f"{self.feed}__b{self.batch_id}"
 
 
 class StaleClaim(TransientFailure):
-    """Another worker has claimed the batch since: nothing was written, and that worker goes on."""
+    """Another worker has claimed the batch since: nothing was written, and that worker continues."""
 
 
-def pending(connection: psycopg.Connection, feed: str, state: str, business_date: date | None) -> list[Batch]:
-    """Batches of a feed in a state, in the order in which they count: business date, then receipt.
-
-    Those that retention deleted are never among them: there is nothing left to work on.
-    """
+def pending(connection: Connection, feed: str, state: str, business_date: date | None) -> list[Batch]:
+    """Batches of a feed in a state, by business date and then by time of receipt, without those that retention deleted."""
     with connection.cursor(row_factory=class_row(Batch)) as cursor:
         return cursor.execute(
-            f"select {COLUMNS} from ops.batch where feed = %s and state = %s and deleted_at is null"
-            " and (%s::date is null or business_date = %s) order by business_date, received_at, batch_id",
+            f"""
+            select {COLUMNS} from ops.batch
+            where feed = %s and state = %s and deleted_at is null and (%s::date is null or business_date = %s)
+            order by business_date, received_at, batch_id
+            """,
             [feed, state, business_date, business_date],
         ).fetchall()
 
 
-def claim(connection: psycopg.Connection, batch: Batch) -> Batch | None:
-    """Take a batch, raising its token; None when it has moved on meanwhile or was deleted."""
+def claim(connection: Connection, batch: Batch) -> Batch | None:
+    """Claim a batch by raising its token. None when its state has changed since it was read, or it was deleted."""
     with connection.cursor(row_factory=class_row(Batch)) as cursor:
         return cursor.execute(
-            f"update ops.batch set token = token + 1 where batch_id = %s and state = %s and deleted_at is null"
-            f" returning {COLUMNS}",
+            f"""
+            update ops.batch set token = token + 1
+            where batch_id = %s and state = %s and deleted_at is null
+            returning {COLUMNS}
+            """,
             [batch.batch_id, batch.state],
         ).fetchone()
 
 
-def write(connection: psycopg.Connection, batch: Batch, **values: Any) -> None:
-    """Change the ledger row of a claimed batch, in the caller's transaction. Raises StaleClaim, which rolls it back."""
+def write(connection: Connection, batch: Batch, **values: Any) -> None:
+    """Update the ledger row of a claimed batch, in the caller's transaction. Raises StaleClaim when the claim was lost."""
     sets = sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(key), sql.Placeholder(key)) for key in values)
     statement = sql.SQL(
         "update ops.batch set {} where batch_id = %(batch_id_)s and token = %(token_)s and state = %(state_)s"
     ).format(sets)
     marks = {"batch_id_": batch.batch_id, "token_": batch.token, "state_": batch.state}
     if connection.execute(statement, values | marks).rowcount != 1:
-        raise StaleClaim(f"{batch.feed} batch {batch.batch_id}: claimed by another worker")
+        raise StaleClaim(f"{batch.feed} batch {batch.batch_id} was claimed by another worker")
 
 
-def hold(connection: psycopg.Connection, batch: Batch, problem: Problem, rows: int | None = None) -> None:
-    """Hold a batch: nothing of it is published until a person decides or the partner delivers anew."""
+def hold(connection: Connection, batch: Batch, problem: Problem, rows: int | None = None) -> None:
+    """Hold a batch: none of its rows is published until a person decides or the partner sends a new delivery."""
     values = {"rows_in": None, "rows_published": None, "rows_quarantined": None, "rows_duplicate": None}
     write(
         connection, batch, state="held", problem=Jsonb(problem.as_dict()), held_at=now(),
@@ -121,14 +125,13 @@ def hold(connection: psycopg.Connection, batch: Batch, problem: Problem, rows: i
     log.warning("%s %s batch %s held: %s", batch.feed, batch.business_date, batch.batch_id, problem)
 
 
-def process_pending(
-    feed: str, state: str, business_date: date | None, work: Callable[[psycopg.Connection, Contract, Batch], None]
-) -> dict[str, int]:
-    """Do `work` on every pending batch of a feed. One that fails for good is held, and the next one has its turn.
+def process_pending(feed: str, state: str, business_date: date | None, work: Work) -> dict[str, int]:
+    """Call `work` for every pending batch of a feed. Returns how many were done ("batches") and held ("held").
 
-    So it has after an error that nobody foresaw; the first of those is raised at the end.
+    A permanent failure holds its batch, and the next batch is processed. After an unexpected error the next batch is
+    processed too, and the first such error is raised at the end.
     """
-    done, unforeseen = {"batches": 0, "held": 0}, None
+    done, unexpected = {"batches": 0, "held": 0}, None
     contract = get_contract(feed)
     with connect() as connection:
         for batch in pending(connection, feed, state, business_date):
@@ -139,7 +142,7 @@ def process_pending(
                 problem = _attempt(connection, contract, claimed, work)
                 if problem is not None:
                     hold(connection, claimed, problem)
-                done["held" if problem is not None or _held(connection, claimed) else "batches"] += 1
+                done["held" if problem is not None or _is_held(connection, claimed) else "batches"] += 1
             except StaleClaim as error:
                 log.warning("%s", error)
             except (SampanError, psycopg.Error):
@@ -147,78 +150,80 @@ def process_pending(
             except Exception as error:  # noqa: BLE001
                 # Its text may quote values, which may be personal data.
                 log.error("%s batch %s: %s", feed, batch.batch_id, type(error).__name__)
-                unforeseen = unforeseen or error
-    if unforeseen is not None:
-        raise unforeseen
+                unexpected = unexpected or error
+    if unexpected is not None:
+        raise unexpected
     return done
 
 
-def _attempt(
-    connection: psycopg.Connection,
-    contract: Contract,
-    batch: Batch,
-    work: Callable[[psycopg.Connection, Contract, Batch], None],
-) -> Problem | None:
-    """Do the work. What makes it fail for good is given back; everything else is raised."""
+def _attempt(connection: Connection, contract: Contract, batch: Batch, work: Work) -> Problem | None:
+    """Do the work. Returns the problem of a permanent failure, and raises every other error."""
     try:
         work(connection, contract, batch)
+    except SettingsFailure:
+        raise
     except PermanentFailure as error:
-        if error.problem.rule.startswith("settings."):
-            # It is the installation that is wrong, not the delivery.
-            raise
         return error.problem
     except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded) as error:
         # The server's own message quotes values, which may be personal data.
         name = type(error).__name__
-        return Problem(Code.BATCH_UNPROCESSABLE, f"the database refuses what the delivery holds: {name}", batch.file)
+        return Problem(
+            Code.BATCH_UNPROCESSABLE, f"the database rejected the content of the delivery: {name}", batch.file
+        )
     except (psycopg.ProgrammingError, psycopg.IntegrityError):
-        # Whoever has lost a batch may find its tables gone; what counts is that it was lost.
+        # A worker that lost its claim may find the batch's tables gone; then the lost claim is the cause.
         if not _is_claimed(connection, batch):
-            raise StaleClaim(f"{batch.feed} batch {batch.batch_id}: claimed by another worker") from None
+            raise StaleClaim(f"{batch.feed} batch {batch.batch_id} was claimed by another worker") from None
         raise
     return None
 
 
-def _is_claimed(connection: psycopg.Connection, batch: Batch) -> bool:
+def _is_claimed(connection: Connection, batch: Batch) -> bool:
     query = "select 1 from ops.batch where batch_id = %s and token = %s and state = %s"
     return connection.execute(query, [batch.batch_id, batch.token, batch.state]).fetchone() is not None
 
 
-def _held(connection: psycopg.Connection, batch: Batch) -> bool:
+def _is_held(connection: Connection, batch: Batch) -> bool:
     row = connection.execute("select state from ops.batch where batch_id = %s", [batch.batch_id]).fetchone()
     return row is not None and row[0] == "held"
 
 
 @contextmanager
-def transaction(connection: psycopg.Connection) -> Iterator[None]:
-    """One transaction, whose locks are not waited for for ever: a reader in the way makes it a TransientFailure."""
+def transaction(connection: Connection) -> Iterator[None]:
+    """One transaction that waits at most 10 seconds for each lock. `connect` turns a lock timeout into a TransientFailure."""
     with connection.transaction():
         connection.execute("set local lock_timeout to '10s'")
         yield
 
 
-def tell_owner(feed: str, since: datetime) -> None:
-    """Raise a PermanentFailure that names every delivery of a feed that was held or refused since a time."""
+def notify_owner(feed: str, since: datetime) -> None:
+    """Alert the owner and raise a PermanentFailure if a delivery of a feed was held or refused since a time."""
     contract = get_contract(feed)
     with connect() as connection:
         held = connection.execute(
-            "select batch_id, business_date, problem from ops.batch"
-            " where feed = %s and state = 'held' and held_at >= %s order by batch_id",
+            """
+            select batch_id, business_date, problem from ops.batch
+            where feed = %s and state = 'held' and held_at >= %s
+            order by batch_id
+            """,
             [feed, since],
         ).fetchall()
         refused = connection.execute(
-            "select null, business_date, problem from ops.delivery"
-            " where feed = %s and problem is not null and refused_at >= %s order by source_uri",
+            """
+            select null, business_date, problem from ops.delivery
+            where feed = %s and problem is not null and refused_at >= %s
+            order by source_uri
+            """,
             [feed, since],
         ).fetchall()
         lines = [f"batch {number or '-'} of {day}: {Problem(**problem)}" for number, day, problem in held + refused]
         if not lines:
             return
-        message = f"{len(lines)} held, for {contract.owner} <{contract.contact}>: " + "; ".join(lines)
+        message = f"{len(lines)} held or refused, for {contract.owner} <{contract.contact}>: " + "; ".join(lines)
         raise_alert(connection, "held", feed, message[:4000])
     raise PermanentFailure(Problem(Code.BATCH_HELD, message))
 
 
 def now() -> datetime:
-    """The time now, with its offset."""
+    """The current time, with its offset."""
     return datetime.now().astimezone()

@@ -1,7 +1,7 @@
-"""load: a landed batch into its intake table, every record with its line.
+"""Load a landed batch into its intake table, every record with its line number.
 
-A clean delivery takes the fast path: whole blocks straight into typed columns. One that does not parse takes the slow path:
-all records as text, from which the sound ones are cast and the others are set aside for the gate; none is lost.
+A clean delivery is copied straight into typed columns, block by block: the fast path. If that fails, the slow path loads all
+records as text, casts the valid ones and keeps the others for the gate, so that no record is lost.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import psycopg
 from psycopg import sql
 
 from sampan import failpoints
-from sampan.contracts import line_pattern
-from sampan.contracts import row_rules as rules
+from sampan.contracts import line_pattern, row_rules
 from sampan.contracts.model import Column, Contract
 from sampan.contracts.registry import get_contract
-from sampan.database import column_ddl, connect
+from sampan.database import Connection, column_ddl, connect, scalar
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.ingest import ledger
 from sampan.ingest.ledger import Batch
@@ -27,7 +26,7 @@ from sampan.reading.reader import Reader, open_delivery
 
 log = logging.getLogger(__name__)
 NEWLINE = ord("\n")
-# The table is made in the same transaction, so its rows may come in frozen: no later scan has to mark or rewrite them.
+# COPY FREEZE is allowed because the table is created in the same transaction; it saves a later rewrite of hint bits.
 COPY_OPTIONS = sql.SQL("format csv, freeze, force_null ({})")
 
 
@@ -36,13 +35,13 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
     return ledger.process_pending(feed, "landed", business_date, _load)
 
 
-def again(feed: str, business_date: date | None = None, only: Collection[int] | None = None) -> int:
-    """Take held batches (or those with numbers) back to where they were landed, to be judged by the contract as it is now.
-    Returns how many.
+def reset_held(feed: str, business_date: date | None = None, only: Collection[int] | None = None) -> int:
+    """Reset held batches (or those with the numbers in `only`) to `landed`, to validate them against the current contract.
 
-    Their rows in quarantine are judged anew with them. A batch of which a person has decided a row stays as it is.
+    Returns how many. Their quarantined rows are deleted, since the gate will check them again. A batch stays held if a person
+    has already decided on one of its rows.
     """
-    taken = 0
+    count = 0
     contract = get_contract(feed)
     with connect() as connection:
         for batch in ledger.pending(connection, feed, "held", business_date):
@@ -61,20 +60,24 @@ def again(feed: str, business_date: date | None = None, only: Collection[int] | 
                     loaded_at=None, row_rules_at=None, rows_in=None, rows_quarantined=None, rows_duplicate=None,
                     rows_held=None,
                 )  # fmt: skip
-            taken += 1
-    return taken
+            count += 1
+    return count
 
 
-def _is_decided(connection: psycopg.Connection, batch: Batch) -> bool:
-    row = connection.execute(
-        "select count(*) from quarantine.record q where feed = %s and batch_id = %s and (state <> 'open'"
-        " or exists (select from ops.replay_line l where l.feed = q.feed and l.quarantine_id = q.quarantine_id))",
-        [batch.feed, batch.batch_id],
-    ).fetchone()
-    return row is not None and row[0] > 0
+def _is_decided(connection: Connection, batch: Batch) -> bool:
+    query = """
+        select exists (
+            select from quarantine.record as q
+            where feed = %s and batch_id = %s and (
+                state <> 'open'
+                or exists (select from ops.replay_line as l where l.feed = q.feed and l.quarantine_id = q.quarantine_id)
+            )
+        )
+    """
+    return bool(scalar(connection, query, [batch.feed, batch.batch_id]))
 
 
-def _load(connection: psycopg.Connection, contract: Contract, batch: Batch) -> None:
+def _load(connection: Connection, contract: Contract, batch: Batch) -> None:
     replay = batch.origin == "replay"
     reader = open_delivery(contract, batch.landing_uri, batch.business_date, batch.file, replay=replay)
     columns = reader.layout.stored
@@ -94,23 +97,28 @@ def _load(connection: psycopg.Connection, contract: Contract, batch: Batch) -> N
             rows, rejects = _copy_records(connection, batch, reader, columns)
             _finish(connection, contract, batch, rows)
     failpoints.hit("load.after_commit")
-    log.info("%s batch %s loaded: %s records, %s do not parse", batch.feed, batch.batch_id, rows, rejects)
+    log.info("%s batch %s loaded: %s records, %s of them rejected", batch.feed, batch.batch_id, rows, rejects)
 
 
 def _finish(
-    connection: psycopg.Connection, contract: Contract, batch: Batch, rows: int, shape: str | None = None
+    connection: Connection, contract: Contract, batch: Batch, rows: int, proven_rules_sha256: str | None = None
 ) -> None:
     if not rows and contract.calendar.empty == "hold":
-        raise PermanentFailure(Problem(Code.DELIVERY_NO_ROWS, "the delivery holds no record", batch.file))
-    ledger.write(connection, batch, state="loaded", rows_in=rows, shape=shape, loaded_at=ledger.now())
+        raise PermanentFailure(Problem(Code.DELIVERY_NO_ROWS, "the delivery contains no records", batch.file))
+    ledger.write(
+        connection, batch, state="loaded", rows_in=rows, proven_rules_sha256=proven_rules_sha256, loaded_at=ledger.now()
+    )
     failpoints.hit("load.before_commit")
 
 
-def _note_drift(connection: psycopg.Connection, contract: Contract, batch: Batch, reader: Reader) -> None:
-    """Record how the delivery differs from its contract; columns that it adds are added to raw."""
+def _note_drift(connection: Connection, contract: Contract, batch: Batch, reader: Reader) -> None:
+    """Record how the columns of the delivery differ from its contract, and add its new columns to raw."""
     for kind, name, detail in reader.layout.drift:
         connection.execute(
-            "insert into ops.drift (batch_id, kind, column_name, detail) values (%s, %s, %s, %s) on conflict do nothing",
+            """
+            insert into ops.drift (batch_id, kind, column_name, detail) values (%s, %s, %s, %s)
+            on conflict do nothing
+            """,
             [batch.batch_id, kind, name, detail],
         )
     for column in reader.layout.added:
@@ -121,10 +129,10 @@ def _note_drift(connection: psycopg.Connection, contract: Contract, batch: Batch
         )
 
 
-def _create_intake(connection: psycopg.Connection, contract: Contract, batch: Batch, first_line: int) -> None:
-    """The batch's own table, shaped like raw.<feed>; lines count themselves as the records come in."""
+def _create_intake(connection: Connection, contract: Contract, batch: Batch, first_line: int) -> None:
+    """Create the batch's table with the columns of raw.<feed>; a sequence numbers the lines as records are inserted."""
     connection.execute(sql.SQL("drop table if exists {}, {}").format(batch.intake, batch.rejects))
-    # The check tells publish that all rows belong to this batch, so that it need not look at them again.
+    # Thanks to this check, publish can attach the table as a partition without scanning it.
     connection.execute(
         sql.SQL("create table {} (like raw.{}, constraint {} check (_batch_id = {}))").format(
             batch.intake,
@@ -146,7 +154,7 @@ def _create_intake(connection: psycopg.Connection, contract: Contract, batch: Ba
     )
 
 
-def _copy(connection: psycopg.Connection, table: sql.Composable, columns: list[str], blocks: Iterator[bytes]) -> int:
+def _copy(connection: Connection, table: sql.Composable, columns: list[str], blocks: Iterator[bytes]) -> int:
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     statement = sql.SQL("copy {} ({}) from stdin ({})").format(table, names, COPY_OPTIONS.format(names))
     with connection.cursor() as cursor:
@@ -156,10 +164,8 @@ def _copy(connection: psycopg.Connection, table: sql.Composable, columns: list[s
         return cursor.rowcount
 
 
-def _copy_blocks(
-    connection: psycopg.Connection, batch: Batch, reader: Reader, columns: list[Column]
-) -> tuple[int, bool]:
-    """Returns how many records there are, and whether the lines of all of them fit the contract's pattern."""
+def _copy_blocks(connection: Connection, batch: Batch, reader: Reader, columns: list[Column]) -> tuple[int, bool]:
+    """The fast path. Returns how many records there are, and whether all lines match the contract's pattern."""
     import numpy as np
 
     names, numbered = [column.name for column in columns], reader.numbered
@@ -175,15 +181,13 @@ def _copy_blocks(
 
     rows = _copy(connection, batch.intake, ["_line", *names] if numbered else names, counted())
     if rows != lines and not numbered:
-        # A line end inside quotes, or a line that COPY takes for the end: records and lines no longer go in step.
+        # A line end inside quotes, or a line that COPY reads as the end: records and lines do not correspond.
         raise FastPathUnsupported
     return rows, fits
 
 
-def _copy_records(
-    connection: psycopg.Connection, batch: Batch, reader: Reader, columns: list[Column]
-) -> tuple[int, int]:
-    """Returns how many records there are, and how many of them do not fit the types."""
+def _copy_records(connection: Connection, batch: Batch, reader: Reader, columns: list[Column]) -> tuple[int, int]:
+    """The slow path. Returns how many records there are, and how many of them cannot be cast to their types."""
     names = [column.name for column in columns]
     fields = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in names)
     connection.execute(
@@ -200,7 +204,7 @@ def _copy_records(
         for record in reader.records():
             copy.write_row([record.line, record.broken, record.text, *record.fields])
             rows += 1
-    unfit = sql.SQL("(_broken <> '{{}}' or {})").format(rules.any_of(rules.type_checks(columns)))
+    unfit = sql.SQL("(_broken <> '{{}}' or {})").format(row_rules.any_of(row_rules.type_checks(columns)))
     connection.execute(sql.SQL("create table {} as select * from every_record where {}").format(batch.rejects, unfit))
     casts = sql.SQL(", ").join(
         sql.SQL("cast({} as {})").format(sql.Identifier(c.name), sql.SQL(c.type)) for c in columns
@@ -210,5 +214,4 @@ def _copy_records(
             batch.intake, sql.SQL(", ").join(map(sql.Identifier, names)), casts, unfit
         )
     )
-    row = connection.execute(sql.SQL("select count(*) from {}").format(batch.rejects)).fetchone()
-    return rows, row[0] if row else 0
+    return rows, scalar(connection, sql.SQL("select count(*) from {}").format(batch.rejects))

@@ -1,28 +1,27 @@
-"""publish: a gated batch becomes part of raw, in one transaction with its ledger row.
+"""Publish a gated batch: its intake table becomes a partition of raw.<feed>, in one transaction with its ledger row.
 
-The intake table itself becomes the batch's partition of raw.<feed>: no row is written a second time.
+No row is written a second time.
 """
 
 from __future__ import annotations
 
 from datetime import date, datetime
 
-import psycopg
 from psycopg import sql
 
-from sampan import consent, failpoints
+from sampan import failpoints, feed_hooks
 from sampan.contracts.model import Contract
-from sampan.database import connect
+from sampan.database import Connection, connect
 from sampan.errors import Code, Problem
 from sampan.ingest import ledger
 from sampan.ingest.ledger import Batch
 
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
-    """Publish every gated batch of a feed, or those of one date. Returns how many, and the rows they brought."""
+    """Publish every gated batch of a feed, or those of one date. Returns how many batches, held and rows."""
     rows = 0
 
-    def publish(connection: psycopg.Connection, contract: Contract, batch: Batch) -> None:
+    def publish(connection: Connection, contract: Contract, batch: Batch) -> None:
         nonlocal rows
         rows += _publish(connection, contract, batch)
 
@@ -30,60 +29,76 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
 
 
 def is_published_since(feed: str, since: datetime) -> bool:
-    """Whether a batch of a feed was published since a time, by whomever: a task that died after it had does not know."""
+    """Whether a batch of a feed was published since a time, also by an attempt that crashed after it had published."""
     with connect() as connection:
         query = "select 1 from ops.batch where feed = %s and published_at >= %s limit 1"
         return connection.execute(query, [feed, since]).fetchone() is not None
 
 
-def _publish(connection: psycopg.Connection, contract: Contract, batch: Batch) -> int:
+def _publish(connection: Connection, contract: Contract, batch: Batch) -> int:
     rows = (batch.rows_in or 0) - (batch.rows_quarantined or 0) - (batch.rows_duplicate or 0)
     failpoints.hit("publish.before_attach")
     with ledger.transaction(connection):
-        if batch.origin == "replay" and not _is_wanted(connection, batch):
+        if batch.origin == "replay" and not _is_still_open(connection, batch):
             return 0
         _attach(connection, contract, batch)
         failpoints.hit("publish.before_commit")
         connection.execute(
-            "update quarantine.record q set state = 'resolved', resolved_by_batch_id = %s, decided_at = clock_timestamp()"
-            " from ops.replay_line l where l.batch_id = %s and q.feed = %s and q.quarantine_id = l.quarantine_id"
-            " and q.state = 'open'",
+            """
+            update quarantine.record as q
+            set state = 'resolved', resolved_by_batch_id = %s, decided_at = clock_timestamp()
+            from ops.replay_line as l
+            where l.batch_id = %s and q.feed = %s and q.quarantine_id = l.quarantine_id and q.state = 'open'
+            """,
             [batch.batch_id, batch.batch_id, batch.feed],
         )
         ledger.write(connection, batch, state="published", rows_published=rows, published_at=ledger.now())
-        if batch.feed == consent.FEED:
-            consent.take_in(connection)
+        feed_hooks.after_publish(connection, batch.feed)
     failpoints.hit("publish.after_commit")
     return rows
 
 
-def _is_wanted(connection: psycopg.Connection, batch: Batch) -> bool:
-    """Whether every row that a replay brings back is still open; it is held when one was decided on its way."""
-    still = connection.execute(
-        "select q.quarantine_id from ops.replay_line l join quarantine.record q using (feed, quarantine_id)"
-        " where l.batch_id = %s and l.feed = %s and q.state = 'open' order by 1 for update of q",
+def _is_still_open(connection: Connection, batch: Batch) -> bool:
+    """Whether every row of a replay is still open. Holds the replay if some were decided meanwhile."""
+    still_open = connection.execute(
+        """
+        select q.quarantine_id from ops.replay_line as l
+        join quarantine.record as q using (feed, quarantine_id)
+        where l.batch_id = %s and l.feed = %s and q.state = 'open'
+        order by 1
+        for update of q
+        """,
         [batch.batch_id, batch.feed],
     ).rowcount
-    if still == batch.rows_in:
+    if still_open == batch.rows_in:
         return True
-    # What it put into quarantine stands for rows of the first delivery, of which the open ones can be replayed again.
+    # Its own quarantined rows are copies of rows of the first delivery, of which the open ones can be replayed again.
     connection.execute(
-        "delete from quarantine.record q where feed = %s and batch_id = %s and state = 'open' and not exists"
-        " (select from ops.replay_line l where l.feed = q.feed and l.quarantine_id = q.quarantine_id)",
+        """
+        delete from quarantine.record as q
+        where feed = %s and batch_id = %s and state = 'open' and not exists (
+            select from ops.replay_line as l where l.feed = q.feed and l.quarantine_id = q.quarantine_id
+        )
+        """,
         [batch.feed, batch.batch_id],
     )
     ledger.write(connection, batch, row_rules_at=None)
-    message = f"of {batch.rows_in} rows {still} are still open: the others were discarded or published meanwhile"
+    message = f"{still_open} of {batch.rows_in} rows are still open; the others were discarded or published meanwhile"
     ledger.hold(connection, batch, Problem(Code.REPLAY_DECIDED, message, batch.file), rows=batch.rows_in)
     return False
 
 
-def _attach(connection: psycopg.Connection, contract: Contract, batch: Batch) -> None:
-    feed, leaf = sql.Identifier(contract.feed), sql.Identifier(batch.table)
+def _attach(connection: Connection, contract: Contract, batch: Batch) -> None:
+    """Turn the intake table into a partition of raw.<feed>, with the columns that raw gained since it was created."""
+    feed, partition = sql.Identifier(contract.feed), sql.Identifier(batch.table)
     missing = connection.execute(
-        "select quote_ident(r.attname) || ' ' || format_type(r.atttypid, r.atttypmod) from pg_attribute r"
-        " where r.attrelid = %s::regclass and r.attnum > 0 and not r.attisdropped and not exists (select from"
-        " pg_attribute i where i.attrelid = %s::regclass and i.attname = r.attname and not i.attisdropped)",
+        """
+        select quote_ident(r.attname) || ' ' || format_type(r.atttypid, r.atttypmod) from pg_attribute as r
+        where r.attrelid = %s::regclass and r.attnum > 0 and not r.attisdropped and not exists (
+            select from pg_attribute as i
+            where i.attrelid = %s::regclass and i.attname = r.attname and not i.attisdropped
+        )
+        """,
         [f'raw."{contract.feed}"', f'intake."{batch.table}"'],
     ).fetchall()
     for (column,) in missing:
@@ -93,8 +108,8 @@ def _attach(connection: psycopg.Connection, contract: Contract, batch: Batch) ->
         sql.SQL("drop sequence intake.{lines}"),
         sql.SQL("drop table if exists {rejects}"),
         sql.SQL("alter table {table} set schema raw"),
-        sql.SQL("alter table raw.{feed} attach partition raw.{leaf} for values in ({number})"),
-        sql.SQL("alter table raw.{leaf} drop constraint {check}"),
+        sql.SQL("alter table raw.{feed} attach partition raw.{partition} for values in ({number})"),
+        sql.SQL("alter table raw.{partition} drop constraint {check}"),
     ):
         connection.execute(
             statement.format(
@@ -102,7 +117,7 @@ def _attach(connection: psycopg.Connection, contract: Contract, batch: Batch) ->
                 lines=sql.Identifier(f"{batch.table}__lines"),
                 rejects=batch.rejects,
                 feed=feed,
-                leaf=leaf,
+                partition=partition,
                 number=sql.Literal(batch.batch_id),
                 check=sql.Identifier(f"{batch.table}__batch"),
             )

@@ -1,6 +1,6 @@
-"""quarantine: the rows that broke a rule. A steward looks at them, corrects them and replays them, or discards them.
+"""Rows that broke a rule. A steward inspects them, corrects and replays them, or discards them.
 
-A replay is a delivery of its own, landed and gated like any other; it names the batch whose rows it brings back.
+A replay is landed and gated like any delivery; its batch names the batch whose rows it replays.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
 
-import psycopg
 from psycopg.rows import class_row
 
 from sampan import object_store
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
-from sampan.database import connect
+from sampan.database import Connection, connect, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.ingest import gate, land, load, publish
 from sampan.reading.reader import REPLAYED
@@ -32,13 +30,14 @@ from sampan.settings import settings
 log = logging.getLogger(__name__)
 ID = REPLAYED.name
 RULES = "_broken_rules"
-# Rows that are taken at a time where none are named.
+# How many rows are selected at most when no ids are given.
 LIMIT = 100_000
+Fields = dict[str, str | None]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One quarantined row, with the delivery, line and columns that its broken rules are about."""
+    """One quarantined row, with its delivery, line and broken rules."""
 
     quarantine_id: int
     feed: str
@@ -48,13 +47,13 @@ class Entry:
     line: int
     broken_rules: list[str]
     record: str
-    fields: dict[str, str | None] | None
+    fields: Fields | None
     state: str
     resolved_by_batch_id: int | None
     quarantined_at: datetime
 
     def details(self) -> list[tuple[str | None, str, str | None]]:
-        """(column, rule, value) for each broken rule; the column is None for a rule about the whole row."""
+        """(column, rule, value) for each broken rule; column and value are None for a rule about the whole row."""
         fields = self.fields or {}
         found = []
         for rule in self.broken_rules:
@@ -71,34 +70,55 @@ def entries(
     state: str | None = "open",
     limit: int = LIMIT,
 ) -> list[Entry]:
-    """Quarantined rows of a feed in order of delivery and line: those with `ids`, or else at most `limit` of them."""
+    """Quarantined rows of a feed in order of delivery and line: those with `ids`, or at most `limit` of them."""
     get_contract(feed)
     wanted = list(ids)
     with connect() as connection, connection.cursor(row_factory=class_row(Entry)) as cursor:
         return cursor.execute(
-            "select q.quarantine_id, q.feed, q.batch_id, b.business_date, regexp_replace(b.source_uri, '^.*/', '') as file,"
-            " q.line, q.broken_rules, q.record, q.fields, q.state, q.resolved_by_batch_id, q.quarantined_at"
-            " from quarantine.record q join ops.batch b using (batch_id)"
-            " where q.feed = %(feed)s and (%(state)s::text is null or q.state = %(state)s)"
-            " and (%(day)s::date is null or b.business_date = %(day)s)"
-            " and (cardinality(%(ids)s::bigint[]) = 0 or q.quarantine_id = any(%(ids)s::bigint[]))"
-            " order by b.business_date, q.batch_id, q.line limit %(limit)s",
+            """
+            select
+                q.quarantine_id,
+                q.feed,
+                q.batch_id,
+                b.business_date,
+                regexp_replace(b.source_uri, '^.*/', '') as file,
+                q.line,
+                q.broken_rules,
+                q.record,
+                q.fields,
+                q.state,
+                q.resolved_by_batch_id,
+                q.quarantined_at
+            from quarantine.record as q
+            join ops.batch as b using (batch_id)
+            where q.feed = %(feed)s
+                and (%(state)s::text is null or q.state = %(state)s)
+                and (%(day)s::date is null or b.business_date = %(day)s)
+                and (cardinality(%(ids)s::bigint[]) = 0 or q.quarantine_id = any(%(ids)s::bigint[]))
+            order by b.business_date, q.batch_id, q.line
+            limit %(limit)s
+            """,
             {"feed": feed, "state": state, "day": business_date, "ids": wanted,
              "limit": None if wanted else limit},
         ).fetchall()  # fmt: skip
 
 
 def counts() -> list[tuple[str, str, str, int]]:
-    """(feed, state, rule, rows) over all that was ever quarantined; a row counts once for each rule that it broke."""
+    """(feed, state, rule, rows) of all quarantined rows; a row counts once for each rule that it broke."""
     with connect() as connection:
         return connection.execute(
-            "select feed, state, rule, count(*) from quarantine.record, unnest(broken_rules) rule"
-            " group by feed, state, rule order by feed, state, count(*) desc, rule"
+            """
+            select feed, state, rule, count(*)
+            from quarantine.record
+            cross join unnest(broken_rules) as rule
+            group by feed, state, rule
+            order by feed, state, count(*) desc, rule
+            """
         ).fetchall()
 
 
 def export(contract: Contract, chosen: Sequence[Entry]) -> str:
-    """Rows as CSV for correction: their id, what they broke, then the contract's columns."""
+    """Rows as CSV for correction: id, broken rules, then the contract's columns."""
     names = _names(contract, [entry.fields for entry in chosen])
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -112,91 +132,97 @@ def export(contract: Contract, chosen: Sequence[Entry]) -> str:
 
 
 def _names(contract: Contract, rows: Iterable[Mapping[str, str | None] | None]) -> list[str]:
-    """The contract's stored columns, then those that partners added in these rows."""
+    """The contract's stored columns, then the columns of these rows that partners added."""
     names = [column.name for column in contract.stored]
     added = {name for fields in rows for name in fields or ()} - set(names)
     return names + sorted(added)
 
 
 def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) -> dict[str, int]:
-    """Send open rows through the gate again: as they are, the contract having changed, or as corrected in a CSV file.
+    """Send open rows through the gate again: unchanged, because the contract has changed, or corrected in a CSV file.
 
-    The file has the columns of `export`; rows it does not name stay where they are. Returns counts of the replay:
-    rows sent, rows published, rows quarantined again. Raises PermanentFailure when another replay has one of the rows
-    and is not finished (the same replay again finishes it), and when the replay is held.
+    The file has the columns of `export`; rows that are not in it stay in quarantine. Returns how many rows were sent,
+    published and quarantined again. Raises PermanentFailure when an unfinished other replay contains one of the rows
+    (repeating the same replay finishes it), and when the replay is held.
     """
     contract, wanted = get_contract(feed), list(ids)
     if corrected is None:
         chosen = entries(feed, wanted)
         if not wanted and len(chosen) == LIMIT:
-            log.warning("only the first %s open rows are replayed: what is left takes another replay", f"{LIMIT:,}")
+            log.warning("only the first %s open rows are replayed; run the command again for the rest", f"{LIMIT:,}")
         rows = [(entry, entry.fields) for entry in chosen if entry.fields is not None]
     else:
         rows = _corrected(contract, corrected, set(wanted))
     if not rows:
         raise PermanentFailure(
-            Problem(Code.QUARANTINE_NOTHING_TO_REPLAY, f"no open row of {feed} that can be replayed")
+            Problem(Code.QUARANTINE_NOTHING_TO_REPLAY, f"{feed} has no open row that can be replayed")
         )
-    by_batch: dict[int, list[tuple[Entry, dict[str, str | None] | None]]] = defaultdict(list)
+    by_batch: dict[int, list[tuple[Entry, Fields]]] = defaultdict(list)
     for entry, fields in rows:
         by_batch[entry.batch_id].append((entry, fields))
-    replays = [_written(contract, chosen) for chosen in by_batch.values()]
+    replays = [_to_replay(contract, chosen) for chosen in by_batch.values()]
     with connect() as connection, connection.transaction():
         for one in replays:
-            _refuse_under_way(connection, contract, one)
+            _refuse_if_in_replay(connection, contract, one)
         batches = [_land(connection, contract, one) for one in replays]
-    # Where the same rows with the same values were sent before and held, that replay is taken up again.
-    load.again(feed, only=batches)
+    # If the same replay was sent before and held, it is tried again.
+    load.reset_held(feed, only=batches)
     for day in sorted({entry.business_date for entry, _ in rows}):
         for step in (load, gate, publish):
             step.run(feed, day)
     _refuse_held(batches)
-    return _outcome(batches)
+    return _counts(batches)
 
 
 def discard(feed: str, ids: Iterable[int], reason: str, by: str) -> int:
-    """Give up open rows for good, with a reason. Returns how many."""
+    """Discard open rows permanently, with a reason. Returns how many."""
     wanted = list(ids)
     if not wanted:
-        raise PermanentFailure(Problem(Code.QUARANTINE_DISCARD, "name the rows"))
+        raise PermanentFailure(Problem(Code.QUARANTINE_DISCARD, "give the ids of the rows to discard"))
     require_reason(reason, Code.QUARANTINE_REASON)
     with connect() as connection:
         return connection.execute(
-            "update quarantine.record set state = 'discarded', reason = %s, decided_by = %s, decided_at = clock_timestamp()"
-            " where feed = %s and state = 'open' and quarantine_id = any(%s)",
+            """
+            update quarantine.record
+            set state = 'discarded', reason = %s, decided_by = %s, decided_at = clock_timestamp()
+            where feed = %s and state = 'open' and quarantine_id = any(%s)
+            """,
             [reason, by, feed, wanted],
         ).rowcount
 
 
-def _corrected(contract: Contract, path: Path, ids: set[int]) -> list[tuple[Entry, dict[str, str | None] | None]]:
+def _corrected(contract: Contract, path: Path, ids: set[int]) -> list[tuple[Entry, Fields]]:
+    """Open rows with the values of a CSV file put in; only those with `ids` unless that is empty."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
             reader = csv.DictReader(handle)
             names = {name for name in reader.fieldnames or () if name not in (ID, RULES)}
             unknown = {name for name in names - {c.name for c in contract.stored} if not name.startswith("x_")}
             if ID not in (reader.fieldnames or ()) or unknown:
-                message = f"needs the columns {ID} and the contract's; unknown: {', '.join(sorted(unknown)) or 'none'}"
+                message = f"expected {ID} and columns of the contract; unknown: {', '.join(sorted(unknown)) or 'none'}"
                 raise PermanentFailure(Problem(Code.QUARANTINE_COLUMNS, message, str(path), 1))
             given = [(number, row) for number, row in enumerate(reader, 2)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PermanentFailure(Problem(Code.QUARANTINE_UNREADABLE, str(error), str(path))) from error
-    wanted: dict[int, dict[str, str | None]] = {}
+    wanted: dict[int, Fields] = {}
     for number, row in given:
         if not re.fullmatch(r"[0-9]{1,18}", row[ID] or ""):
-            raise PermanentFailure(Problem(Code.QUARANTINE_ID, f"{row[ID]!r} is no id", str(path), number, ID))
+            raise PermanentFailure(Problem(Code.QUARANTINE_ID, f"invalid id {row[ID]!r}", str(path), number, ID))
         if int(row[ID]) in wanted:
-            raise PermanentFailure(Problem(Code.QUARANTINE_ID, f"{row[ID]} stands twice", str(path), number, ID))
+            raise PermanentFailure(Problem(Code.QUARANTINE_ID, f"duplicate id {row[ID]}", str(path), number, ID))
         wanted[int(row[ID])] = {name: row.get(name) or None for name in names}
     found = {entry.quarantine_id: entry for entry in entries(contract.feed, wanted)} if wanted else {}
     missing = sorted(wanted.keys() - found.keys())
     if missing:
-        raise PermanentFailure(Problem(Code.QUARANTINE_ID, f"not open in {contract.feed}: {missing}", str(path)))
+        raise PermanentFailure(
+            Problem(Code.QUARANTINE_ID, f"{contract.feed} has no open rows with the ids {missing}", str(path))
+        )
     return [(found[key], (found[key].fields or {}) | fields) for key, fields in wanted.items() if not ids or key in ids]
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Rows of one batch as they are sent again: the file, and (line, quarantine id) of each of its rows."""
+    """Rows of one batch as they are replayed: the file, and (line, quarantine id) of each row."""
 
     batch_id: int
     business_date: date
@@ -205,78 +231,94 @@ class Replay:
 
     @property
     def sha(self) -> str:
-        """SHA-256 of the file: the same rows with the same values are the same replay."""
+        """SHA-256 of the file. The same rows with the same values are the same replay."""
         return hashlib.sha256(self.body).hexdigest()
 
 
-def _written(contract: Contract, chosen: list[tuple[Entry, dict[str, str | None] | None]]) -> Replay:
-    """Write a replay of one batch's rows."""
+def _to_replay(contract: Contract, chosen: list[tuple[Entry, Fields]]) -> Replay:
+    """The replay of rows of one batch."""
     names = _names(contract, [fields for _, fields in chosen])
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    # Their ids make two replays of the same values two deliveries: the contract may have changed between them.
+    # With the ids, later replays of the same values are deliveries of their own: the contract may have changed meanwhile.
     writer.writerow([ID, *names])
     line, lines = 2, []
     for entry, fields in chosen:
-        values = [(fields or {}).get(name) or "" for name in names]
+        values = [fields.get(name) or "" for name in names]
         writer.writerow([entry.quarantine_id, *values])
         lines.append((line, entry.quarantine_id))
         line += 1 + sum(value.count("\n") for value in values)
     return Replay(chosen[0][0].batch_id, chosen[0][0].business_date, out.getvalue().encode(), lines)
 
 
-def _refuse_under_way(connection: psycopg.Connection, contract: Contract, replay: Replay) -> None:
-    """Raise when another replay that may still be published has one of the rows. Others who ask wait for this one."""
+def _refuse_if_in_replay(connection: Connection, contract: Contract, replay: Replay) -> None:
+    """Raise if another replay that can still be published contains one of the rows. Locks the rows against parallel calls."""
     ids = [key for _, key in replay.lines]
     connection.execute(
-        "select from quarantine.record where feed = %s and quarantine_id = any(%s) order by quarantine_id for update",
+        """
+        select from quarantine.record
+        where feed = %s and quarantine_id = any(%s)
+        order by quarantine_id
+        for update
+        """,
         [contract.feed, ids],
     )
     found = connection.execute(
-        "select l.quarantine_id, b.batch_id from ops.replay_line l join ops.batch b using (batch_id)"
-        " where l.feed = %s and l.quarantine_id = any(%s) and b.state not in ('published', 'held')"
-        " and (b.business_date, b.content_sha256) <> (%s, %s) order by 1, 2 limit 1",
+        """
+        select l.quarantine_id, b.batch_id from ops.replay_line as l
+        join ops.batch as b using (batch_id)
+        where l.feed = %s and l.quarantine_id = any(%s)
+            and b.state not in ('published', 'held')
+            and (b.business_date, b.content_sha256) <> (%s, %s)
+        order by 1, 2
+        limit 1
+        """,
         [contract.feed, ids, replay.business_date, replay.sha],
     ).fetchone()
     if found is not None:
-        message = f"row {found[0]} is in batch {found[1]}, a replay on its way: run the ingest of {contract.feed} first"
+        message = (
+            f"row {found[0]} is in batch {found[1]}, an unfinished replay: run `sampan ingest {contract.feed}` first"
+        )
         raise PermanentFailure(Problem(Code.QUARANTINE_UNDER_WAY, message))
 
 
-def _land(connection: psycopg.Connection, contract: Contract, replay: Replay) -> int:
-    """Land a replay and enter it in the ledger, in the caller's transaction. Returns its batch id."""
+def _land(connection: Connection, contract: Contract, replay: Replay) -> int:
+    """Land a replay and insert its batch, in the caller's transaction. Returns its batch id."""
     day, sha, size = replay.business_date, replay.sha, len(replay.body)
     key = f"{contract.feed}/{day}/{sha}.csv"
     uri = f"s3://{settings().landing_bucket}/{key}"
     source = f"quarantine://{contract.feed}/{replay.batch_id}"
     object_store.put_if_absent(settings().s3(), key, lambda: io.BytesIO(replay.body), size, sha, source)
-    # It stands where the delivery stands whose rows it brings back, before what was delivered since.
-    ((received,),) = connection.execute(
-        "select received_at from ops.batch where batch_id = %s", [replay.batch_id]
-    ).fetchall()
-    land.enter(connection, contract, day, sha, source, uri, size, received, origin="replay", replays=replay.batch_id)
-    ((replay_batch,),) = connection.execute(
+    # It counts as received when the original delivery was, so that a newer delivery still supersedes it.
+    received = scalar(connection, "select received_at from ops.batch where batch_id = %s", [replay.batch_id])
+    land.insert_batch(
+        connection, contract, day, sha, source, uri, size, received, origin="replay", replays=replay.batch_id
+    )
+    batch_id: int = scalar(
+        connection,
         "select batch_id from ops.batch where feed = %s and business_date = %s and content_sha256 = %s",
         [contract.feed, day, sha],
-    ).fetchall()
-    _link(connection, replay_batch, contract.feed, replay.lines)
-    return int(replay_batch)
-
-
-def _link(connection: psycopg.Connection, replay_batch: int, feed: str, lines: list[tuple[int, int]]) -> None:
+    )
     with connection.cursor() as cursor:
         cursor.executemany(
-            "insert into ops.replay_line (batch_id, line, feed, quarantine_id) values (%s, %s, %s, %s)"
-            " on conflict do nothing",
-            [(replay_batch, line, feed, key) for line, key in lines],
+            """
+            insert into ops.replay_line (batch_id, line, feed, quarantine_id) values (%s, %s, %s, %s)
+            on conflict do nothing
+            """,
+            [(batch_id, line, contract.feed, key) for line, key in replay.lines],
         )
+    return batch_id
 
 
 def _refuse_held(batches: list[int]) -> None:
-    """Raise when one of the replays is held, and say why it is."""
+    """Raise if one of the replays is held, with the reason."""
     with connect() as connection:
         held = connection.execute(
-            "select batch_id, problem ->> 'message' from ops.batch where batch_id = any(%s) and state = 'held' order by 1",
+            """
+            select batch_id, problem ->> 'message' from ops.batch
+            where batch_id = any(%s) and state = 'held'
+            order by 1
+            """,
             [batches],
         ).fetchall()
     if held:
@@ -284,11 +326,18 @@ def _refuse_held(batches: list[int]) -> None:
         raise PermanentFailure(Problem(Code.QUARANTINE_HELD, message))
 
 
-def _outcome(batches: list[int]) -> dict[str, int]:
+def _counts(batches: list[int]) -> dict[str, int]:
     with connect() as connection:
-        row: Any = connection.execute(
-            "select coalesce(sum(rows_in), 0)::int, coalesce(sum(rows_published), 0)::int,"
-            " coalesce(sum(rows_quarantined), 0)::int from ops.batch where batch_id = any(%s)",
+        rows, published, quarantined = one(
+            connection,
+            """
+            select
+                coalesce(sum(rows_in), 0)::int,
+                coalesce(sum(rows_published), 0)::int,
+                coalesce(sum(rows_quarantined), 0)::int
+            from ops.batch
+            where batch_id = any(%s)
+            """,
             [batches],
-        ).fetchone()
-    return {"rows": row[0], "published": row[1], "quarantined": row[2]}
+        )
+    return {"rows": rows, "published": published, "quarantined": quarantined}

@@ -22,7 +22,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 from psycopg.types.json import Jsonb
 
-from sampan import consent, failpoints
+from sampan import failpoints, feed_hooks
 from sampan.database import advisory_lock, connect, drop_relations
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.identity import resolve as identity
@@ -46,7 +46,7 @@ SEEDS = PROJECT / "seeds"
 LASTING_SEEDS = ("customs_regimes", "declaration_exemptions", "gold_codes")
 # What a database says when it is away or busy rather than at odds with a model.
 AWAY = ("could not connect", "connection to server", "server closed the connection", "terminating connection",
-        "deadlock detected", "lock timeout", "the database system is", "is in other hands")  # fmt: skip
+        "deadlock detected", "lock timeout", "the database system is", "was claimed by another worker")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _begin(connection: psycopg.Connection[Any], force: bool, full_refresh: bool)
     What was done of the build under way is done again when it takes in more, or when `force` or `full_refresh` asks so.
     """
     with connection.transaction():
-        consent.take_in(connection)
+        feed_hooks.before_build(connection)
         build = current(connection)
         waiting = connection.execute(
             "select count(*) from ops.batch where state = 'published'"
@@ -261,7 +261,7 @@ def _finish(
             ["done" if good else "failed", build.build_no, step, token],
         )
         if changed.rowcount != 1:
-            raise TransientFailure(f"step {step} of build {build.build_no} is in other hands")
+            raise TransientFailure(f"step {step} of build {build.build_no} was claimed by another worker")
         with connection.cursor() as cursor:
             cursor.executemany(
                 "insert into ops.build_node"

@@ -189,7 +189,8 @@ def _swap(connection: Connection, release_no: int, kind: str) -> None:
     The views that were there stay, under another name, until no reader holds them.
     """
     switch_no = connection.execute(
-        "insert into ops.release_switch (release_no, kind) values (%s, %s) returning switch_no", [release_no, kind]
+        "insert into ops.release_activation (release_no, kind) values (%s, %s) returning activation_no",
+        [release_no, kind],
     ).fetchone()[0]  # type: ignore[index]
     connection.execute("create schema marts_next")
     restricted = under_row_security(connection, f"release_{release_no}")
@@ -331,7 +332,9 @@ def _drop_schema(connection: Connection, schema: str, release_no: int | None) ->
 
 def live_release(connection: Connection) -> int | None:
     """Number of the release that `marts` shows; None before the first."""
-    row = connection.execute("select release_no from ops.release_switch order by switch_no desc limit 1").fetchone()
+    row = connection.execute(
+        "select release_no from ops.release_activation order by activation_no desc limit 1"
+    ).fetchone()
     return row[0] if row else None
 
 
@@ -371,7 +374,8 @@ def show(release_no: int) -> dict[str, Any]:
             [release_no],
         ).fetchall()
         switches = connection.execute(
-            "select kind, switched_at from ops.release_switch where release_no = %s order by switch_no", [release_no]
+            "select kind, activated_at from ops.release_activation where release_no = %s order by activation_no",
+            [release_no],
         ).fetchall()
         return {
             **dict(zip(("release_no", "as_of_date", "released_at", "dropped_at", "rows"), row, strict=True)),

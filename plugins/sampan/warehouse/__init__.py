@@ -1,1 +1,1 @@
-"""What `sampan init` makes of a database: roles, schemas, the tables of every feed, calendars."""
+"""What `sampan init` creates in a database: roles, schemas, the tables of every feed, calendars."""

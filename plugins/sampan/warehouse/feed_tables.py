@@ -1,83 +1,118 @@
-"""The tables of a feed: raw, its quarantine and the view that its steward reads, derived from the contract."""
+"""The tables of a feed: raw, its quarantine and the view for its steward, derived from the contract."""
 
 from __future__ import annotations
+
+from datetime import date
 
 import psycopg
 from psycopg import sql
 
-from sampan.calendar import today
-from sampan.contracts import row_rules as rules
+from sampan.contracts import row_rules
 from sampan.contracts.model import Contract
-from sampan.database import column_ddl
+from sampan.database import Connection, column_ddl
 from sampan.errors import Code, PermanentFailure, Problem
 
 META = (sql.SQL("_batch_id bigint not null"), sql.SQL("_line bigint not null"))
+# Any date will do: the rules are planned, not run, and their text must not change from day to day.
+BUSINESS_DATE = date(2026, 1, 1)
 
 
-def create_feed_tables(connection: psycopg.Connection, contract: Contract) -> None:
-    """raw.<feed> (partitioned by batch), quarantine.<feed> and its view; columns that a contract gained are added."""
-    feed = sql.Identifier(contract.feed)
-    connection.execute(
-        sql.SQL("create table if not exists raw.{} ({}, {}) partition by list (_batch_id)").format(
-            feed, column_ddl(contract.stored), sql.SQL(", ").join(META)
-        )
-    )
-    have = {
-        row[0]
-        for row in connection.execute(
-            "select attname from pg_attribute where attrelid = ('raw.' || quote_ident(%s))::regclass and attnum > 0",
-            [contract.feed],
-        )
-    }
-    for column in contract.stored:
-        if column.name not in have:
-            connection.execute(sql.SQL("alter table raw.{} add column {}").format(feed, column_ddl([column])))
-    key = sql.SQL(", ").join(sql.Identifier(name) for name in contract.key)
-    connection.execute(
-        sql.SQL("create unique index if not exists {} on raw.{} ({}, _batch_id)").format(
-            sql.Identifier(f"{contract.feed}_key"), feed, key
-        )
-    )
-    _comments(connection, contract)
-    _prove_rules(connection, contract)
-    connection.execute(
+def create_feed_tables(connection: Connection, contract: Contract) -> None:
+    """Create raw.<feed> (partitioned by batch), quarantine.<feed> and its view, and add columns that the contract gained.
+
+    Raises PermanentFailure when the types of a row rule do not fit, so that `init` finds it and not the gate at night.
+    """
+    table, *others = feed_statements(contract)
+    connection.execute(table)
+    _add_columns(connection, contract)
+    for statement in others:
+        connection.execute(statement)
+    _check_rules(connection, contract)
+
+
+def feed_statements(contract: Contract) -> list[sql.Composed]:
+    """The statements that create a feed's tables, comments and view; the first one creates raw.<feed>."""
+    feed, raw = sql.Identifier(contract.feed), sql.Identifier("raw", contract.feed)
+    view = sql.Identifier("quarantine", f"{contract.feed}__rows")
+    return [
+        sql.SQL("create table if not exists {} ({}, {}) partition by list (_batch_id)").format(
+            raw, column_ddl(contract.stored), sql.SQL(", ").join(META)
+        ),
+        sql.SQL("create unique index if not exists {} on {} ({}, _batch_id)").format(
+            sql.Identifier(f"{contract.feed}_key"), raw, sql.SQL(", ").join(map(sql.Identifier, contract.key))
+        ),
+        *_comments(contract, raw),
         sql.SQL("create table if not exists quarantine.{} partition of quarantine.record for values in ({})").format(
             feed, sql.Literal(contract.feed)
-        )
-    )
-    view = sql.Identifier("quarantine", f"{contract.feed}__rows")
-    connection.execute(
+        ),
         sql.SQL(
-            "create or replace view {} with (security_barrier) as select q.quarantine_id, b.business_date,"
-            " regexp_replace(b.source_uri, '^.*/', '') as file, q.line, q.broken_rules, q.record, q.fields, q.state,"
-            " q.reason, q.quarantined_at from quarantine.{} q join ops.batch b using (batch_id)"
-        ).format(view, feed)
+            """
+            create or replace view {} with (security_barrier) as
+            select
+                q.quarantine_id,
+                b.business_date,
+                regexp_replace(b.source_uri, '^.*/', '') as file,
+                q.line,
+                q.broken_rules,
+                q.record,
+                q.fields,
+                q.state,
+                q.reason,
+                q.quarantined_at
+            from quarantine.{} as q
+            join ops.batch as b using (batch_id)
+            """
+        ).format(view, feed),
+        sql.SQL("comment on view {} is {}").format(
+            view,
+            sql.Literal("Quarantined rows of this feed, with file and business date, for the steward of its partner."),
+        ),
+    ]
+
+
+def _comments(contract: Contract, raw: sql.Identifier) -> list[sql.Composed]:
+    on_table = sql.SQL("comment on table {} is {}").format(raw, sql.Literal(f"{contract.grain} {contract.description}"))
+    on_columns = [
+        sql.SQL("comment on column {}.{} is {}").format(
+            raw,
+            sql.Identifier(column.name),
+            sql.Literal(column.description + (f" Unit: {column.unit}." if column.unit else "")),
+        )
+        for column in contract.stored
+    ]
+    return [on_table, *on_columns]
+
+
+def rule_statements(contract: Contract) -> list[sql.Composed]:
+    """A query for each row rule that PostgreSQL can plan only if the rule fits the types of the columns."""
+    raw = sql.Identifier("raw", contract.feed)
+    return [sql.SQL("explain select from {} where {}").format(raw, check.broken) for check in _checks(contract)]
+
+
+def _checks(contract: Contract) -> list[row_rules.Check]:
+    columns = contract.stored
+    return row_rules.checks(contract, columns, BUSINESS_DATE) + row_rules.warning_checks(
+        contract, columns, BUSINESS_DATE
     )
-    text = "The rows of this feed in quarantine, with file and business date, for the steward of its partner."
-    connection.execute(sql.SQL("comment on view {} is {}").format(view, sql.Literal(text)))
 
 
-def _prove_rules(connection: psycopg.Connection, contract: Contract) -> None:
-    """Have PostgreSQL plan every row rule, so that one whose types do not fit is refused now and not by a gate at night."""
-    for name, broken in rules.checks(contract, contract.stored, today()) + rules.advice(
-        contract, contract.stored, today()
-    ):
-        statement = sql.SQL("explain select from raw.{} where {}").format(sql.Identifier(contract.feed), broken)
+def _check_rules(connection: Connection, contract: Contract) -> None:
+    for check, statement in zip(_checks(contract), rule_statements(contract), strict=True):
         try:
             connection.execute(statement)
         except psycopg.ProgrammingError as error:
-            message = f"{name}: {str(error).splitlines()[0]}"
+            message = f"{check.name}: {str(error).splitlines()[0]}"
             raise PermanentFailure(Problem(Code.CONTRACT_PREDICATE, message, str(contract.path))) from error
 
 
-def _comments(connection: psycopg.Connection, contract: Contract) -> None:
-    table = sql.SQL("raw.{}").format(sql.Identifier(contract.feed))
-    text = f"{contract.grain} {contract.description}"
-    connection.execute(sql.SQL("comment on table {} is {}").format(table, sql.Literal(text)))
-    for column in contract.stored:
-        unit = f" Unit: {column.unit}." if column.unit else ""
-        connection.execute(
-            sql.SQL("comment on column {}.{} is {}").format(
-                table, sql.Identifier(column.name), sql.Literal(column.description + unit)
-            )
+def _add_columns(connection: Connection, contract: Contract) -> None:
+    raw = sql.Identifier("raw", contract.feed)
+    existing = {
+        name
+        for (name,) in connection.execute(
+            "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0", [raw.as_string()]
         )
+    }
+    for column in contract.stored:
+        if column.name not in existing:
+            connection.execute(sql.SQL("alter table {} add column {}").format(raw, column_ddl([column])))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import psycopg
 from psycopg import sql
 
+from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts
+from sampan.database import Connection
 from sampan.settings import ROLES, settings
 
 
-def ensure_role(admin: psycopg.Connection, name: str, password: str | None) -> None:
-    """Create a role that is missing; with a password it may log in."""
+def ensure_role(admin: Connection, name: str, password: str | None) -> None:
+    """Create a role if it is missing; with a password it can log in."""
     if not admin.execute("select 1 from pg_roles where rolname = %s", [name]).fetchone():
         admin.execute(sql.SQL("create role {}").format(sql.Identifier(name)))
     if password is not None:
@@ -18,11 +19,11 @@ def ensure_role(admin: psycopg.Connection, name: str, password: str | None) -> N
     admin.execute(sql.SQL("grant {} to current_user").format(sql.Identifier(name)))
 
 
-def create_roles(admin: psycopg.Connection) -> None:
-    """The roles of the platform and of every partner's steward, and who may connect."""
+def create_roles(admin: Connection) -> None:
+    """Create the roles of the platform and a steward for every partner, and set who may connect."""
     for key, name in ROLES.items():
         ensure_role(admin, name, settings().get(f"SAMPAN_{key.upper()}_PASSWORD"))
-    stewards = sorted({f"steward_{contract.partner}" for contract in all_contracts().values()})
+    stewards = sorted({_steward(contract) for contract in all_contracts().values()})
     for steward in stewards:
         ensure_role(admin, steward, None)
     database = sql.Identifier(admin.info.dbname)
@@ -33,14 +34,15 @@ def create_roles(admin: psycopg.Connection) -> None:
     admin.execute(sql.SQL("grant create, temporary on database {} to {}").format(database, builders))
 
 
-def grant_stewards(admin: psycopg.Connection) -> None:
-    """Let the steward of each partner read its own rejected rows."""
-    admin.execute("set local role sampan_loader")
-    for contract in all_contracts().values():
-        steward = sql.Identifier(f"steward_{contract.partner}")
-        admin.execute(sql.SQL("grant usage on schema quarantine to {}").format(steward))
-        tables = sql.SQL(", ").join(
-            sql.Identifier("quarantine", name) for name in (contract.feed, f"{contract.feed}__rows")
-        )
-        admin.execute(sql.SQL("grant select on {} to {}").format(tables, steward))
-    admin.execute("reset role")
+def steward_grants(contract: Contract) -> list[sql.Composed]:
+    """Statements that let the steward of a partner read the partner's own rejected rows."""
+    steward = sql.Identifier(_steward(contract))
+    tables = (sql.Identifier("quarantine", name) for name in (contract.feed, f"{contract.feed}__rows"))
+    return [
+        sql.SQL("grant usage on schema quarantine to {}").format(steward),
+        sql.SQL("grant select on {} to {}").format(sql.SQL(", ").join(tables), steward),
+    ]
+
+
+def _steward(contract: Contract) -> str:
+    return f"steward_{contract.partner}"

@@ -264,7 +264,7 @@ def test_gate_checks_every_rule_when_the_contract_has_become_stricter_since_load
     partner.hands_over(CUSTOMS, DAY, rows(CUSTOMS, 25))
     land.run(CUSTOMS)
     load.run(CUSTOMS)
-    assert sampan.batch(CUSTOMS)["shape"] == line_pattern.proven_rules_sha256(contract)
+    assert sampan.batch(CUSTOMS)["proven_rules_sha256"] == line_pattern.proven_rules_sha256(contract)
     form = contract.column("form_type")
     columns = tuple(replace(c, enum=("1",)) if c is form else c for c in contract.columns)
     stricter = replace(contract, columns=columns, budget=1.0)

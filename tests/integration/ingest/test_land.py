@@ -85,7 +85,7 @@ def test_land_alerts_the_owner_when_superseded_content_is_delivered_again(partne
     ((kind, feed, message),) = partner.sampan.rows("select kind, feed, message from ops.alert")
     first, second = (number for (number,) in partner.sampan.rows("select batch_id from ops.batch order by batch_id"))
     assert (kind, feed) == ("returned", CUSTOMS)
-    assert f"1_again.csv.gz holds what batch {first} of {DAY} held, and batch {second} came in between" in message
+    assert f"1_again.csv.gz has the same content as batch {first} of {DAY}, which batch {second} superseded" in message
     assert get_contract(CUSTOMS).contact in message
 
 

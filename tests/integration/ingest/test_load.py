@@ -335,7 +335,7 @@ def test_load_loads_a_held_batch_again_when_the_contract_has_changed(partner, mo
     changed = replace(contract, columns=columns)
     monkeypatch.setattr(load, "get_contract", lambda feed: changed)
     monkeypatch.setattr(ledger, "get_contract", lambda feed: changed)
-    assert load.again(CUSTOMS, DAY) == 1
+    assert load.reset_held(CUSTOMS, DAY) == 1
     batch = partner.ingest(CUSTOMS)
     assert (batch["state"], batch["rows_published"], batch["problem"]) == ("published", 20, None)
     assert partner.quarantined(CUSTOMS) == []

@@ -158,7 +158,7 @@ def both_paths(connection: psycopg.Connection, contract, body: bytes):
 def _broken_although_proven(connection: psycopg.Connection, contract, batch: Batch) -> int:
     """Rows that break a rule which the line pattern should prove."""
     proven = line_pattern.proven_rules(contract)
-    proved = [check for check in rules.checks(contract, contract.stored, DAY) if check[0] in proven]
+    proved = [check for check in rules.checks(contract, contract.stored, DAY) if check.name in proven]
     assert proved
     query = sql.SQL("select count(*) from {} where {}").format(batch.intake, rules.any_of(proved))
     return connection.execute(query).fetchone()[0]

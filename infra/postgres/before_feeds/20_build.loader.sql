@@ -1,4 +1,4 @@
--- Builds, releases and what their gates said. Applied as sampan_loader after 10_ledger; safe to apply again.
+-- Builds, releases and the results of their gates.
 create table if not exists ops.build (
     build_no bigint generated always as identity primary key,
     state text not null default 'open' check (state in ('open', 'built', 'released', 'failed', 'as_known')),
@@ -14,12 +14,12 @@ alter table ops.build drop constraint if exists build_state_check;
 alter table ops.build add constraint build_state_check
     check (state in ('open', 'built', 'released', 'failed', 'as_known'));
 create unique index if not exists build_one_at_a_time on ops.build ((true)) where state in ('open', 'built');
-comment on table ops.build is 'One row per dbt run that derives marts; its number becomes the number of the release made from it.';
-comment on column ops.build.state is 'as_known: the marts of an earlier knowledge date, beside the builds that become releases.';
-comment on column ops.build.as_of_date is 'Greatest business date among the batches that this build and those before it took in.';
-comment on column ops.build.full_refresh is 'Whether the persistent tables are derived anew from all published batches.';
+comment on table ops.build is 'One row per build of the marts by dbt; its number becomes the number of the release made from it.';
+comment on column ops.build.state is 'open, built, released or failed; as_known for marts as known on an earlier date, which never become a release.';
+comment on column ops.build.as_of_date is 'Latest business date among the batches of this build and all earlier ones.';
+comment on column ops.build.full_refresh is 'Whether the persistent tables are rebuilt from all published batches.';
 alter table ops.build add column if not exists seeds_sha256 text;
-comment on column ops.build.seeds_sha256 is 'SHA-256 of the seeds that persistent tables rest on; with another one they are derived anew.';
+comment on column ops.build.seeds_sha256 is 'SHA-256 of the seeds that persistent tables depend on; a change rebuilds them.';
 
 create table if not exists ops.build_batch (
     build_no bigint not null references ops.build,
@@ -27,7 +27,7 @@ create table if not exists ops.build_batch (
     primary key (build_no, batch_id)
 );
 create index if not exists build_batch_by_batch on ops.build_batch (batch_id);
-comment on table ops.build_batch is 'The published batches that a build takes in and that no build before it took in with success.';
+comment on table ops.build_batch is 'The published batches that a build takes in: those that no earlier successful build took in.';
 
 create table if not exists ops.build_step (
     build_no bigint not null references ops.build,
@@ -41,9 +41,9 @@ create table if not exists ops.build_step (
 alter table ops.build_step drop constraint if exists build_step_state_check;
 alter table ops.build_step add constraint build_step_state_check
     check (state in ('waiting', 'running', 'done', 'failed'));
-comment on table ops.build_step is 'How far a build has come.';
-comment on column ops.build_step.state is 'waiting: it is to be done again, with what the build has taken in since.';
-comment on column ops.build_step.token is 'Fencing token: each claim raises it, a write with an older one is refused.';
+comment on table ops.build_step is 'One row per step of a build, with its state.';
+comment on column ops.build_step.state is 'waiting: to be run again, because the build has taken in more batches since.';
+comment on column ops.build_step.token is 'Fencing token: every claim raises it; a write with an older token is refused.';
 
 create table if not exists ops.build_node (
     build_no bigint not null references ops.build,
@@ -58,7 +58,7 @@ create table if not exists ops.build_node (
     recorded_at timestamptz not null default clock_timestamp(),
     primary key (build_no, step, node)
 );
-comment on table ops.build_node is 'The latest result of every dbt node of a build; messages without values of the data.';
+comment on table ops.build_node is 'Latest result of every dbt node of a build. Messages contain no values of the data.';
 
 create table if not exists ops.release (
     release_no bigint primary key references ops.build,
@@ -67,16 +67,16 @@ create table if not exists ops.release (
     released_at timestamptz not null default clock_timestamp(),
     dropped_at timestamptz
 );
-comment on table ops.release is 'A complete set of marts that passed its gate, kept as schema release_<number> until it is dropped.';
-comment on column ops.release.rows is 'Rows per mart.';
+comment on table ops.release is 'One row per release: a complete set of marts that passed its gate, kept as schema release_<number> until it is dropped.';
+comment on column ops.release.rows is 'Number of rows of each mart.';
 
-create table if not exists ops.release_switch (
-    switch_no bigint generated always as identity primary key,
+create table if not exists ops.release_activation (
+    activation_no bigint generated always as identity primary key,
     release_no bigint not null references ops.release,
     kind text not null check (kind in ('release', 'rollback')),
-    switched_at timestamptz not null default clock_timestamp()
+    activated_at timestamptz not null default clock_timestamp()
 );
-comment on table ops.release_switch is 'Which release the schema marts has shown since when; the last row is the one that readers see now.';
+comment on table ops.release_activation is 'When each release was shown in the schema marts, or shown again by a rollback. The last row is what readers see now.';
 
 create table if not exists ops.gate_result (
     suite text not null,
@@ -95,8 +95,8 @@ create table if not exists ops.gate_result (
     unique nulls not distinct (suite, batch_id, build_no, rule)
 );
 create index if not exists gate_result_by_time on ops.gate_result (suite, checked_at desc);
-comment on table ops.gate_result is 'What each expectation said of a batch or of a build of the marts.';
-comment on column ops.gate_result.observed is 'Counts, sums and shares that were seen; never a value of a row.';
+comment on table ops.gate_result is 'Result of each expectation, for a batch or for a build of the marts.';
+comment on column ops.gate_result.observed is 'Observed counts, sums and shares; never a value of a row.';
 
 create table if not exists ops.as_known (
     build_no bigint primary key references ops.build,
@@ -111,14 +111,14 @@ create table if not exists ops.as_known (
 );
 alter table ops.as_known add column if not exists deleted_batches bigint not null default 0;
 create unique index if not exists as_known_by_schema on ops.as_known (schema_name) where dropped_at is null;
-comment on table ops.as_known is 'Marts as known on an earlier date, each a schema of its own; see ADR 0021.';
-comment on column ops.as_known.known_until is 'What a person or the linkage decided later does not count; infinity when it all counts.';
-comment on column ops.as_known.basis is 'published: batches published by then; delivered: batches of business dates until then.';
-comment on column ops.as_known.deleted_batches is 'Batches known then that retention has deleted since: they are not in the marts.';
-comment on column ops.as_known.rows is 'Rows per mart; null while they are being made.';
+comment on table ops.as_known is 'Marts as known on an earlier date, each in its own schema; see ADR 0021.';
+comment on column ops.as_known.known_until is 'Decisions of people and of the linkage after this time are ignored; infinity when none are.';
+comment on column ops.as_known.basis is 'published: batches published by known_on; delivered: batches with business dates up to known_on.';
+comment on column ops.as_known.deleted_batches is 'Number of batches known at that time that retention has deleted since; their rows are missing.';
+comment on column ops.as_known.rows is 'Number of rows of each mart; null while they are being built.';
 
--- A session that makes marts as known on an earlier date names their build in the setting sampan.as_known; to all others the
--- views below show the build under way.
+-- A session that builds marts as known on an earlier date has that build's number in the setting sampan.as_known. For all other
+-- sessions the views below show the current build.
 create or replace function ops.as_known_no() returns bigint
 language sql stable as $$
     select nullif(current_setting('sampan.as_known', true), '')::bigint
@@ -128,19 +128,19 @@ create or replace function ops.known_until() returns timestamptz
 language sql stable as $$
     select coalesce((select known_until from ops.as_known where build_no = ops.as_known_no()), 'infinity')
 $$;
-comment on function ops.known_until is 'Until when what was decided counts in this session: infinity unless it looks back.';
+comment on function ops.known_until is 'Decisions after this time are ignored in this session: infinity, unless the session builds marts as known on an earlier date.';
 
 create or replace view ops.open_build as
 select build_no, as_of_date, full_refresh, opened_at from ops.build
 where case when ops.as_known_no() is null then state in ('open', 'built') else build_no = ops.as_known_no() end;
-comment on view ops.open_build is 'The build under way: one row or none.';
+comment on view ops.open_build is 'The current build: at most one row.';
 
 create or replace view ops.batches_to_build as
 select build_batch.batch_id, batch.feed, batch.business_date
 from ops.build_batch
 join ops.open_build using (build_no)
 join ops.batch using (batch_id);
-comment on view ops.batches_to_build is 'The batches that incremental models read in the build under way.';
+comment on view ops.batches_to_build is 'The batches that incremental models read in the current build.';
 
 create or replace view ops.batches_built as
 select build_batch.batch_id, batch.feed, batch.business_date, min(build_batch.build_no) as build_no
@@ -149,7 +149,7 @@ join ops.build using (build_no)
 join ops.batch using (batch_id)
 where case when ops.as_known_no() is null then build.state not in ('failed', 'as_known') else build.build_no = ops.as_known_no() end
 group by build_batch.batch_id, batch.feed, batch.business_date;
-comment on view ops.batches_built is 'Every batch that the persistent tables hold once the build under way is done.';
+comment on view ops.batches_built is 'Every batch that the persistent tables contain once the current build is done.';
 
 create or replace view ops.release_batch as
 select release.release_no, batch.feed, batch.business_date, batch.batch_id, batch.origin, batch.source_uri, batch.landing_uri,
@@ -160,10 +160,10 @@ join ops.build_batch using (build_no)
 join ops.batch using (batch_id)
 where batch.deleted_at is null or batch.deleted_at > release.released_at
 group by release.release_no, batch.batch_id;
-comment on view ops.release_batch is 'One row per release and batch that it rests on, with the file: those it took in and those that releases before it did.';
+comment on view ops.release_batch is 'One row per release and batch that it contains, with the file, including the batches of earlier releases.';
 
--- A builder's sessions carry their claim as `build_no/step/token`. Whoever lost the claim is refused before each model,
--- inside the model's own transaction; the row stays locked until it ends, so a new claim waits for it.
+-- Sessions of a build carry their claim as `build_no/step/token`. A session that lost its claim is refused before each model,
+-- inside the model's own transaction. The row stays locked until that ends, so a new claim waits for it.
 create or replace function ops.assert_step_claimed() returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -176,25 +176,25 @@ begin
     select token into current_token from ops.build_step
     where build_no = claim[1]::bigint and step = claim[2] for share;
     if current_token is distinct from claim[3]::bigint then
-        raise exception 'step % of build % is in other hands: claim %, now %', claim[2], claim[1], claim[3], current_token
+        raise exception 'step % of build % was claimed by another worker (claim %, now %)', claim[2], claim[1], claim[3], current_token
             using errcode = 'object_in_use';
     end if;
 end $$;
 
--- Views of `marts` call this. A snapshot older than the release would find its tables empty: refuse instead.
+-- The views of `marts` call this. In a snapshot older than the release its tables look empty: raise an error instead.
 create or replace function ops.assert_release_visible(release_no bigint) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 begin
     if not exists (select from ops.release where release.release_no = assert_release_visible.release_no) then
-        raise exception 'this transaction began before release % and cannot see it', release_no
+        raise exception 'this transaction started before release % and cannot see it', release_no
             using errcode = 'serialization_failure',
-                  hint = 'Begin a new transaction, or read an earlier release as release_<number>.';
+                  hint = 'Start a new transaction, or read an earlier release from its schema release_<number>.';
     end if;
     return true;
 end $$;
 
 grant select on all tables in schema ops to sampan_builder;
-grant insert, update on ops.build, ops.build_batch, ops.build_step, ops.build_node, ops.release, ops.release_switch,
+grant insert, update on ops.build, ops.build_batch, ops.build_step, ops.build_node, ops.release, ops.release_activation,
     ops.as_known, ops.gate_result to sampan_builder;
 grant delete on ops.gate_result to sampan_builder;
 revoke delete on ops.build_step from sampan_builder;

@@ -1,4 +1,4 @@
--- Consents as they stand, read by the policies of what banks see. Applied as sampan_loader after 20_build; safe to apply again.
+-- The current state of consents, read by the row-level policies on what banks see.
 create table if not exists ops.consent (
     consent_id text primary key,
     status text not null,
@@ -6,11 +6,11 @@ create table if not exists ops.consent (
     is_revoked boolean not null,
     taken_in_at timestamptz not null default clock_timestamp()
 );
-comment on table ops.consent is 'One row per consent and where it stands as the feed cdi_consents leaves it, brought up to date when a batch is published.';
-comment on column ops.consent.status is 'Last status that the feed gives.';
-comment on column ops.consent.is_revoked is 'Whether any change that the feed stands by is a revocation: nothing after it revives the consent.';
+comment on table ops.consent is 'One row per consent: its status according to the feed cdi_consents, updated when a batch is published.';
+comment on column ops.consent.status is 'Last status in the feed.';
+comment on column ops.consent.is_revoked is 'Whether the feed, after its corrections, contains a revocation. No later change makes the consent valid again.';
 
--- A warehouse from before terms were kept apart has one set of them in ops.consent: what it took in is taken in again below.
+-- Earlier versions kept one set of terms per consent in ops.consent. The batches are taken in again below.
 do $$ begin
     if to_regclass('ops.consent_change') is null and to_regclass('ops.consent_batch') is not null then
         delete from ops.consent_batch;
@@ -33,9 +33,9 @@ create table if not exists ops.consent_change (
     primary key (consent_id, status_at)
 );
 create index if not exists consent_change_by_bank on ops.consent_change (bank_id);
-comment on table ops.consent_change is 'One row per change of a consent that the feed stands by, with the terms that it gives.';
+comment on table ops.consent_change is 'One row per change of a consent in the feed, after corrections, with the terms of that change.';
 
--- The day decides which terms count, so this is asked anew each day. int_consents__current has the same rule.
+-- Which terms apply depends on the day, so they are chosen at query time. int_consents__current has the same rule.
 create or replace view ops.consent_now as
 select c.consent_id, t.brn, t.bank_id, t.provider, t.purpose, t.scopes, t.valid_from, t.valid_to, c.status, c.status_at,
     c.is_revoked
@@ -47,7 +47,7 @@ cross join lateral (
         (h.valid_from <= timezone('Asia/Hong_Kong', clock_timestamp())::date) desc, h.status_at desc
     limit 1
 ) t;
-comment on view ops.consent_now is 'One row per consent with the terms of today in Hong Kong: those of the newest grant or renewal whose first day has come; where none has, of the newest.';
+comment on view ops.consent_now is 'One row per consent with the terms that apply today in Hong Kong: those of the newest grant or renewal that has started or, if none has, of the newest.';
 
 create table if not exists ops.consent_revocation (
     consent_id text primary key,
@@ -55,7 +55,7 @@ create table if not exists ops.consent_revocation (
     revoked_by text not null,
     reason text not null
 );
-comment on table ops.consent_revocation is 'Consents that a person revoked here, before or without the feed, and those that the feed revoked in deliveries which retention has deleted. Never deleted: the feed cannot revive them.';
+comment on table ops.consent_revocation is 'Consents revoked by a person on the platform, and those that the feed revoked in deliveries that retention has deleted. Rows are never deleted, so the feed cannot make such a consent valid again.';
 
 create table if not exists ops.consent_batch (
     batch_id bigint primary key references ops.batch
@@ -68,8 +68,8 @@ create table if not exists ops.consent_purpose (
 comment on table ops.consent_purpose is 'Purposes of a consent for which a bank may read credit features.';
 insert into ops.consent_purpose (purpose) values ('loan_application'), ('loan_review') on conflict do nothing;
 
--- Takes every published batch of the feed into ops.consent that is not in it yet. Publish calls it in its own transaction, so
--- a revocation counts from the moment it is published; a build calls it for batches that were published in another way.
+-- Takes every published batch of the feed into ops.consent that is not in it yet. The publish step calls it in its own
+-- transaction, so a revocation counts from the moment it is published; a build calls it for batches published in another way.
 create or replace function ops.take_in_consents() returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -128,16 +128,16 @@ end $$;
 revoke all on function ops.take_in_consents() from public;
 grant execute on function ops.take_in_consents() to sampan_builder;
 
--- Whether a bank may read a row of a scope at this moment. The row says under whose consent and for which provider's data it
--- was made: when the feed corrects either, the row is another enterprise's, or another provider's, and no longer read.
--- Volatile, so that it looks anew for every row that is fetched: a revocation counts in a cursor that is already open, too.
--- A snapshot kept by REPEATABLE READ would keep what was revoked.
+-- Whether a bank may read a row of a scope at this moment. The row says whose consent and which provider's data it is based
+-- on: when the feed corrects either, the row belongs to another enterprise or provider and can no longer be read.
+-- Volatile, so that it runs for every row that is fetched: a revocation also counts in a cursor that is already open.
+-- A REPEATABLE READ snapshot would still show what was revoked, so it is refused.
 create or replace function ops.consent_is_live(consent text, bank text, data_scope text, owner_brn text, data_provider text)
 returns boolean
 language plpgsql volatile security definer parallel unsafe set search_path = pg_catalog, pg_temp as $$
 begin
     if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
-        raise exception 'consents are checked when read: use READ COMMITTED' using errcode = 'invalid_transaction_state';
+        raise exception 'consents are checked at the time of reading: use isolation level READ COMMITTED' using errcode = 'invalid_transaction_state';
     end if;
     return exists (
         select from ops.consent_now c
@@ -152,8 +152,8 @@ end $$;
 revoke all on function ops.consent_is_live(text, text, text, text, text) from public;
 grant execute on function ops.consent_is_live(text, text, text, text, text) to sampan_builder;
 
--- Releases from before rows said whose they are have policies that ask without it, and nothing to compare: no row of theirs
--- is read. Banks that consents name already may ask anew before a batch comes that takes their consents in.
+-- Releases of earlier versions have rows without their owner, and policies that call the function with three arguments: it
+-- lets no bank read them. Banks that existing consents name get the right to call the new function at once.
 do $$
 declare
     known_bank text;
@@ -176,8 +176,8 @@ begin
 end $$;
 
 -- Puts a mart under forced row-level security: each bank that a consent names has a policy with its own identifier as a
--- constant, and the consent is checked when the row is read. The planner gets no statistics, and no index may begin with
--- anything but the bank: neither an estimate nor what a scan passes over tells a bank of another's rows.
+-- constant, and the consent is checked when the row is read. The planner gets no statistics, and every index must begin with
+-- the bank: neither an estimate nor the rows that a scan skips tell a bank anything about another bank's rows.
 create or replace function ops.read_under_consent(mart regclass) returns void
 language plpgsql set search_path = pg_catalog as $$
 declare
@@ -209,6 +209,6 @@ end $$;
 
 create or replace view ops.consent_revocation_known as
 select consent_id, revoked_at from ops.consent_revocation where revoked_at <= ops.known_until();
-comment on view ops.consent_revocation_known is 'What was revoked here, or had been by the time that a session looks back to.';
+comment on view ops.consent_revocation_known is 'Revocations on the platform; in a session that builds marts as known on an earlier date, those until that time.';
 
 grant select on ops.consent, ops.consent_change, ops.consent_revocation, ops.consent_revocation_known, ops.consent_purpose to sampan_builder;

@@ -1,4 +1,4 @@
--- Who is who: names, links, review and decisions. Applied as sampan_loader after 20_build; safe to apply again.
+-- Identity of enterprises: names, links, reviews and decisions.
 create table if not exists ops.identity_run (
     run_no bigint generated always as identity primary key,
     build_no bigint references ops.build,
@@ -8,8 +8,8 @@ create table if not exists ops.identity_run (
     counts jsonb not null,
     ran_at timestamptz not null default clock_timestamp()
 );
-comment on table ops.identity_run is 'One row per run of the linkage: the model it used and what it did.';
-comment on column ops.identity_run.model is 'Fingerprint of the model, the words, the aliases and the rules; another one links everything anew.';
+comment on table ops.identity_run is 'One row per run of the linkage: the model it used and counts of what it did.';
+comment on column ops.identity_run.model is 'Fingerprint of the linkage model; when it changes, everything is linked again.';
 
 create table if not exists ops.identity_entity (
     source text not null,
@@ -27,10 +27,10 @@ create table if not exists ops.identity_entity (
 );
 create index if not exists identity_entity_by_merchant on ops.identity_entity (source, merchant) where merchant is not null;
 create index if not exists identity_entity_by_number on ops.identity_entity (number);
-comment on table ops.identity_entity is 'Every enterprise, shop, certificate holder and the like that a feed has shown, as its own source identifies it.';
-comment on column ops.identity_entity.number is 'Registration number that the newest delivery gives; null where none does.';
-comment on column ops.identity_entity.registry_number is 'Former Companies Registry number with the prefix of a dummy UBI, where the register tells it.';
-comment on column ops.identity_entity.operator_uscc is 'Unified social credit code of the Mainland operator, if its check character is right.';
+comment on table ops.identity_entity is 'One row per enterprise, shop, certificate holder or similar in the feeds, as identified by its own source.';
+comment on column ops.identity_entity.number is 'Registration number according to the newest delivery; null if no delivery has one.';
+comment on column ops.identity_entity.registry_number is 'Former Companies Registry number with the prefix of a dummy UBI, if the register has it.';
+comment on column ops.identity_entity.operator_uscc is 'Unified social credit code of the Mainland operator, if its check character is valid.';
 
 create table if not exists ops.identity_name (
     source text not null,
@@ -38,7 +38,7 @@ create table if not exists ops.identity_name (
     name text not null,
     primary key (source, source_key, name)
 );
-comment on table ops.identity_name is 'Every name under which a feed has shown an entity.';
+comment on table ops.identity_name is 'Every name of an entity in any feed.';
 
 create table if not exists ops.identity_seen (
     feed text not null,
@@ -46,7 +46,7 @@ create table if not exists ops.identity_seen (
     source_key text not null,
     primary key (feed, source, source_key)
 );
-comment on table ops.identity_seen is 'Which feeds have named an entity.';
+comment on table ops.identity_seen is 'Feeds that contain an entity.';
 
 create table if not exists ops.identity_key (
     key text not null,
@@ -56,7 +56,7 @@ create table if not exists ops.identity_key (
     primary key (source, source_key, key)
 );
 create index if not exists identity_key_by_key on ops.identity_key (key, number);
-comment on table ops.identity_key is 'Under which keys the names of an entity are looked up, and the number that a person or its source gives it.';
+comment on table ops.identity_key is 'Lookup keys of the names of an entity, and its registration number by decision or by its source.';
 
 create table if not exists ops.identity_link (
     source text not null,
@@ -71,7 +71,7 @@ create table if not exists ops.identity_link (
     primary key (source, source_key),
     constraint linked_has_a_number check ((state = 'linked') = (number is not null and basis is not null))
 );
-comment on table ops.identity_link is 'Which enterprise each entity is, on what basis; or that a person has to say, or that nothing is like it.';
+comment on table ops.identity_link is 'Enterprise that each entity was linked to and on what basis; or that it awaits review, or has no match.';
 
 create table if not exists ops.identity_link_version (
     version_id bigint generated always as identity primary key,
@@ -86,7 +86,7 @@ create table if not exists ops.identity_link_version (
     valid_to timestamptz
 );
 create index if not exists identity_link_version_now on ops.identity_link_version (source, source_key) where valid_to is null;
-comment on table ops.identity_link_version is 'What each link said from when until when; the newest row of an entity is its link.';
+comment on table ops.identity_link_version is 'History of the links: each row with its period of validity; the newest row of an entity is its current link.';
 
 create or replace function ops.keep_identity_link() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -121,7 +121,7 @@ union all
 select source, source_key, number, state, basis, probability, evidence from ops.identity_link_version
 where ops.as_known_no() is not null and valid_from <= ops.known_until()
     and (valid_to is null or valid_to > ops.known_until());
-comment on view ops.identity_link_known is 'The links as they are, or as they were when a session looks back.';
+comment on view ops.identity_link_known is 'Current links or, in a session that builds marts as known on an earlier date, those of that time.';
 
 create table if not exists ops.identity_review (
     review_id bigint generated always as identity primary key,
@@ -139,7 +139,7 @@ create table if not exists ops.identity_review (
     unique (source, source_key, number)
 );
 create index if not exists identity_review_open on ops.identity_review (source, source_key) where state = 'open';
-comment on table ops.identity_review is 'Links that are likely but not certain: they wait for a person. A proposal keeps its number for ever.';
+comment on table ops.identity_review is 'Proposed links that are likely but not certain and await review. A proposal keeps its number.';
 
 create table if not exists ops.identity_decision (
     decision_id bigint generated always as identity primary key,
@@ -152,7 +152,7 @@ create table if not exists ops.identity_decision (
     decided_at timestamptz not null default clock_timestamp()
 );
 create index if not exists identity_decision_by_entity on ops.identity_decision (source, source_key, number, decision_id);
-comment on table ops.identity_decision is 'What persons decided: the newest word on a pair holds in every later run. Rows are never changed.';
+comment on table ops.identity_decision is 'Decisions by people: the newest decision on a pair applies to every later run. Rows are never changed.';
 
 create table if not exists ops.identity_survivorship (
     sme_id text not null,
@@ -168,19 +168,19 @@ create table if not exists ops.identity_survivorship (
     constraint nobody_survives_as_itself check (sme_id <> survives_as)
 );
 create unique index if not exists identity_survivorship_now on ops.identity_survivorship (sme_id) where valid_to is null;
-comment on table ops.identity_survivorship is 'Which sme_id stands for another since two were found to be one enterprise; ended rows are splits.';
+comment on table ops.identity_survivorship is 'sme_ids that were merged into another because both are one enterprise. Rows with valid_to were split again.';
 
 create or replace view ops.identity_survivor as
 select sme_id, number, survives_as, survivor_number, basis, valid_from
 from ops.identity_survivorship
 where valid_from <= ops.known_until() and (valid_to is null or valid_to > ops.known_until());
-comment on view ops.identity_survivor is 'The sme_ids that stand for another now, or when a session looks back, then.';
+comment on view ops.identity_survivor is 'Merged sme_ids: current or, in a session that builds marts as known on an earlier date, of that time.';
 
 create or replace view ops.identity_verdict as
 select distinct on (source, source_key, number) source, source_key, number, verdict, decision_id
 from ops.identity_decision
 order by source, source_key, number, decision_id desc;
-comment on view ops.identity_verdict is 'What holds of each pair that a person has decided on.';
+comment on view ops.identity_verdict is 'Newest decision on each pair.';
 
 grant select on all tables in schema ops to sampan_builder;
 grant insert, update, delete on ops.identity_entity, ops.identity_name, ops.identity_seen, ops.identity_key,

@@ -24,20 +24,23 @@ CITIES = {
     "Hong Kong", "Guangzhou", "Shenzhen", "Zhuhai", "Foshan", "Huizhou", "Dongguan", "Zhongshan", "Jiangmen", "Zhaoqing",
 }  # fmt: skip
 RECIPIENT, TABLE, FEATURES = "Shenzhen Credit Service", "mart_published_traders", "mart_credit_features"
-SOUND = transfer.Contract(
+SOUND = transfer.TransferAgreement(
     "GBASC-2026-001", RECIPIENT, "Shenzhen", "B001", "credit assessment", [TABLE, FEATURES],
     TODAY - timedelta(days=30), TODAY + timedelta(days=300), "PIA-7", TODAY - timedelta(days=40), TODAY - timedelta(days=25),
 )  # fmt: skip
 WRONG = {
-    "another recipient": ({"recipient": "Another"}, "the contract is with Another"),
-    "a mart that is not covered": ({"marts": ["mart_published_exports"]}, "the contract covers mart_published_exports"),
+    "another recipient": ({"recipient": "Another"}, "the agreement is with Another"),
+    "a mart that is not covered": (
+        {"marts": ["mart_published_exports"]},
+        "the agreement covers only mart_published_exports",
+    ),
     "a city outside": ({"recipient_city": "Shanghai"}, "Shanghai is neither Hong Kong nor"),
     "Macao, which is no party": ({"recipient_city": "Macao"}, "Macao is neither Hong Kong nor"),
     "not yet in effect": ({"valid_from": TODAY + timedelta(days=1)}, "takes effect on"),
-    "ended": ({"valid_to": TODAY - timedelta(days=1)}, "the contract ended on"),
+    "ended": ({"valid_to": TODAY - timedelta(days=1)}, "the agreement ended on"),
     "no assessment": ({"assessment_no": None, "assessed_on": None}, "no impact assessment was made"),
     "an assessment to come": ({"assessed_on": TODAY + timedelta(days=1)}, "no impact assessment was made"),
-    "not filed in time": ({"filed_on": None}, "was to be filed by"),
+    "not filed in time": ({"filed_on": None}, "had to be filed by"),
 }
 
 
@@ -45,7 +48,7 @@ WRONG = {
 def test_a_share_is_refused_when_its_contract_is_not_valid(case, sampan, tmp_path):
     changed, why = WRONG[case]
     release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
-    transfer.enter(replace(SOUND, **changed), "officer")
+    transfer.register_agreement(replace(SOUND, **changed), "officer")
     with pytest.raises(PermanentFailure, match=why):
         transfer.share(TABLE, RECIPIENT, SOUND.contract_no, str(tmp_path / "out.csv"), "officer")
     assert list(tmp_path.glob("*.csv*")) == []
@@ -80,22 +83,22 @@ def test_a_contract_is_filed_once_and_not_ahead(sampan, tmp_path):
     release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
     number, tomorrow = SOUND.contract_no, TODAY + timedelta(days=1)
     for refused in (
-        lambda: transfer.enter(replace(SOUND, filed_on=tomorrow), "officer"),
-        lambda: transfer.filed(number, tomorrow),
+        lambda: transfer.register_agreement(replace(SOUND, filed_on=tomorrow), "officer"),
+        lambda: transfer.record_filing(number, tomorrow),
     ):
-        with pytest.raises(PermanentFailure, match="is to come"):
+        with pytest.raises(PermanentFailure, match="is in the future"):
             refused()
-    with pytest.raises(PermanentFailure, match="is not in the register"):
-        transfer.filed(number, TODAY)
-    transfer.enter(replace(SOUND, filed_on=None), "officer")
-    with pytest.raises(PermanentFailure, match="was to be filed by"):
+    with pytest.raises(PermanentFailure, match="is not registered"):
+        transfer.record_filing(number, TODAY)
+    transfer.register_agreement(replace(SOUND, filed_on=None), "officer")
+    with pytest.raises(PermanentFailure, match="had to be filed by"):
         transfer.share(TABLE, RECIPIENT, number, str(tmp_path / "out.csv"), "officer")
     # As it could be entered once.
     sampan.rows("update ops.transfer_contract set filed_on = %s returning 1", tomorrow)
-    assert transfer.filed(number, TODAY)
-    assert not transfer.filed(number, TODAY)
-    with pytest.raises(PermanentFailure, match=f"was filed on {TODAY}, which is not changed"):
-        transfer.filed(number, TODAY - timedelta(days=1))
+    assert transfer.record_filing(number, TODAY)
+    assert not transfer.record_filing(number, TODAY)
+    with pytest.raises(PermanentFailure, match=f"was filed on {TODAY}; this date cannot be changed"):
+        transfer.record_filing(number, TODAY - timedelta(days=1))
     assert transfer.share(TABLE, RECIPIENT, number, str(tmp_path / "out.csv"), "officer")["rows"] == 50
 
 
@@ -106,19 +109,19 @@ def test_the_cities_are_hong_kong_and_the_nine_of_the_mainland(sampan):
 @pytest.mark.parametrize("mart", ["mart_open", "mart_sme_360", "dim_sme", "nothing"])
 def test_a_mart_of_enterprises_does_not_leave_under_any_contract(mart, sampan, tmp_path):
     release_one()
-    transfer.enter(replace(SOUND, marts=[mart]), "officer")
-    with pytest.raises(PermanentFailure, match="neither a published table nor under consents"):
+    transfer.register_agreement(replace(SOUND, marts=[mart]), "officer")
+    with pytest.raises(PermanentFailure, match="only published tables and credit features can be shared"):
         transfer.share(mart, RECIPIENT, SOUND.contract_no, str(tmp_path / "out.csv"), "officer")
 
 
 def test_a_share_without_a_contract_is_refused(sampan, tmp_path):
-    with pytest.raises(PermanentFailure, match="no such contract"):
+    with pytest.raises(PermanentFailure, match="the agreement is not registered"):
         transfer.share(TABLE, RECIPIENT, "none", str(tmp_path / "out.csv"), "officer")
-    transfer.enter(SOUND, "officer")
-    with pytest.raises(PermanentFailure, match="has no mart_published_traders"):
+    transfer.register_agreement(SOUND, "officer")
+    with pytest.raises(PermanentFailure, match="has no mart mart_published_traders"):
         transfer.share(TABLE, RECIPIENT, SOUND.contract_no, str(tmp_path / "out.csv"), "officer")
-    with pytest.raises(PermanentFailure, match="what changes is a new contract"):
-        transfer.enter(replace(SOUND, purpose="another"), "officer")
+    with pytest.raises(PermanentFailure, match="register changes as a new agreement"):
+        transfer.register_agreement(replace(SOUND, purpose="another"), "officer")
 
 
 def rows_of(body: bytes) -> list[dict[str, str]]:
@@ -128,7 +131,7 @@ def rows_of(body: bytes) -> list[dict[str, str]]:
 def test_credit_features_leave_for_the_consents_that_are_live_now(sampan, tmp_path):
     deliver(sampan, changes())
     number = make_release()
-    transfer.enter(SOUND, "officer")
+    transfer.register_agreement(SOUND, "officer")
     gone = f"CS{NUMBERS['live']:010}"
     consent.revoke(gone, "asked", "steward")
     file = tmp_path / "out.csv"
@@ -142,7 +145,7 @@ def test_credit_features_leave_for_the_consents_that_are_live_now(sampan, tmp_pa
     assert (done["rows"], done["content_sha256"]) == (rows, sha)
     assert consents == sorted({row[1] for row in wanted})
     assert (release_no, city, in_full) == (number, "Shenzhen", True)
-    with pytest.raises(PermanentFailure, match="is there already"):
+    with pytest.raises(PermanentFailure, match="the file already exists"):
         transfer.share(FEATURES, RECIPIENT, SOUND.contract_no, str(file), "officer")
 
 
@@ -150,7 +153,7 @@ def test_credit_features_leave_for_the_consents_that_are_live_now(sampan, tmp_pa
 def test_credit_features_do_not_leave_when_the_feed_corrects_whose_they_are(corrected, sampan, tmp_path):
     deliver(sampan, [change(NUMBERS["live"])], TODAY - timedelta(days=1))
     make_release()
-    transfer.enter(SOUND, "officer")
+    transfer.register_agreement(SOUND, "officer")
     before = transfer.share(FEATURES, RECIPIENT, SOUND.contract_no, str(tmp_path / "before.csv"), "officer")
     deliver(sampan, [change(NUMBERS["live"], **corrected)])
     after = transfer.share(FEATURES, RECIPIENT, SOUND.contract_no, str(tmp_path / "after.csv"), "officer")
@@ -161,7 +164,7 @@ def test_credit_features_do_not_leave_when_the_feed_corrects_whose_they_are(corr
 def test_credit_features_do_not_leave_of_a_release_that_does_not_say_whose_they_are(sampan, tmp_path):
     deliver(sampan, changes())
     number = make_release()
-    transfer.enter(SOUND, "officer")
+    transfer.register_agreement(SOUND, "officer")
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
         connection.execute(f"alter table release_{number}.mart_credit_features drop column consent_brn cascade")
     with pytest.raises(PermanentFailure, match="make a new release"):
@@ -170,14 +173,14 @@ def test_credit_features_do_not_leave_of_a_release_that_does_not_say_whose_they_
 
 
 def test_credit_features_do_not_leave_under_a_contract_without_a_bank(sampan, tmp_path):
-    transfer.enter(replace(SOUND, bank_id=None), "officer")
+    transfer.register_agreement(replace(SOUND, bank_id=None), "officer")
     with pytest.raises(PermanentFailure, match="names no bank"):
         transfer.share(FEATURES, RECIPIENT, SOUND.contract_no, str(tmp_path / "out.csv"), "officer")
 
 
 def test_a_published_table_goes_to_an_object_that_carries_its_hash(sampan):
     release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
-    transfer.enter(SOUND, "officer")
+    transfer.register_agreement(SOUND, "officer")
     target = f"s3://{settings().drop_bucket}/shared/traders.csv"
     done = transfer.share(TABLE, RECIPIENT, SOUND.contract_no, target, "officer")
     found = sampan.s3.get_object(Bucket=settings().drop_bucket, Key="shared/traders.csv")
@@ -189,18 +192,18 @@ def test_a_published_table_goes_to_an_object_that_carries_its_hash(sampan):
 @pytest.mark.parametrize(
     ("target", "why"),
     [
-        ("{folder}/missing/out.csv", "there is no folder"),
-        ("{folder}/file/out.csv", "there is no folder"),
-        ("{folder}", "is there already"),
-        ("s3://no-such-bucket/out.csv", "there is no bucket"),
+        ("{folder}/missing/out.csv", "does not exist"),
+        ("{folder}/file/out.csv", "does not exist"),
+        ("{folder}", "already exists"),
+        ("s3://no-such-bucket/out.csv", "does not exist"),
         ("s3://NO/out.csv", "bucket"),
-        ("s3:///out.csv", "no name of a bucket"),
-        ("s3://drop-of-tests", "an object is s3://bucket/key"),
+        ("s3:///out.csv", "is not a valid bucket name"),
+        ("s3://drop-of-tests", "expected s3://bucket/key"),
     ],
 )
 def test_nothing_is_in_the_register_when_there_is_nowhere_to_write_to(target, why, sampan, tmp_path):
     release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
-    transfer.enter(SOUND, "officer")
+    transfer.register_agreement(SOUND, "officer")
     (tmp_path / "file").touch()
     with pytest.raises(PermanentFailure, match=why):
         transfer.share(TABLE, RECIPIENT, SOUND.contract_no, target.format(folder=tmp_path), "officer")
@@ -209,7 +212,7 @@ def test_nothing_is_in_the_register_when_there_is_nowhere_to_write_to(target, wh
 
 def test_a_share_says_what_the_disk_says_when_it_cannot_be_written(sampan, tmp_path):
     release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
-    transfer.enter(SOUND, "officer")
+    transfer.register_agreement(SOUND, "officer")
     # Not too long itself, but too long as long as it is written.
     with pytest.raises(PermanentFailure, match="File name too long"):
         transfer.share(TABLE, RECIPIENT, SOUND.contract_no, str(tmp_path / ("x" * 252)), "officer")
@@ -218,7 +221,7 @@ def test_a_share_says_what_the_disk_says_when_it_cannot_be_written(sampan, tmp_p
 
 def test_what_may_have_left_is_in_the_register_when_the_share_died(sampan, tmp_path, monkeypatch):
     release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
-    transfer.enter(SOUND, "officer")
+    transfer.register_agreement(SOUND, "officer")
 
     def dies(place: str) -> None:
         if place == "transfer.before_leaving":
@@ -237,7 +240,7 @@ def test_what_may_have_left_is_in_the_register_when_the_share_died(sampan, tmp_p
 )
 def test_the_register_is_not_changed(statement, sampan, tmp_path):
     release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
-    transfer.enter(SOUND, "officer")
+    transfer.register_agreement(SOUND, "officer")
     transfer.share(TABLE, RECIPIENT, SOUND.contract_no, str(tmp_path / "out.csv"), "officer")
     with pytest.raises(psycopg.errors.IntegrityConstraintViolation):
         sampan.rows(statement + " returning 1")
@@ -253,10 +256,10 @@ def test_the_command_enters_a_contract_shares_and_lists(sampan, tmp_path):
     filing = ("transfer", "filed", "GBASC-9", "--on")
     assert f"filed on {SOUND.filed_on}" in sampan.cli(*filing, str(SOUND.filed_on)).stdout
     refused = sampan.cli(*filing, str(TODAY))
-    assert (refused.returncode, "which is not changed" in refused.stderr) == (1, True)
+    assert (refused.returncode, "this date cannot be changed" in refused.stderr) == (1, True)
     file = Path(tmp_path) / "out.csv"
     command = ("share", TABLE, "--contract", "GBASC-9", "--into", str(file), "--to")
     refused = sampan.cli(*command, "Another")
-    assert (refused.returncode, f"the contract is with {RECIPIENT}" in refused.stderr) == (1, True)
+    assert (refused.returncode, f"the agreement is with {RECIPIENT}" in refused.stderr) == (1, True)
     assert "50 rows" in sampan.cli(*command, RECIPIENT).stdout
     assert "GBASC-9" in sampan.cli("transfer", "list").stdout

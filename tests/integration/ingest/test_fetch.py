@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from sampan.contracts.registry import get_contract
 from sampan.errors import PermanentFailure, TransientFailure
+from sampan.ingest import api as api_client
 from sampan.ingest import fetch
 from sampan.settings import settings
 
@@ -26,7 +27,7 @@ CAPTURED = SHARED / "hkma_er_eeri_daily_2026-02.json"
 
 @pytest.fixture
 def api(sampan, monkeypatch):
-    monkeypatch.setattr(fetch, "wait_exponential", lambda **_: lambda state: 0)
+    monkeypatch.setattr(api_client, "wait_exponential", lambda **_: lambda state: 0)
     with Api(CONTRACT) as api:
         monkeypatch.setenv(REQUEST.base_variable, api.url)
         settings.cache_clear()
@@ -85,13 +86,13 @@ def altered(path: str, value: object, only: int | None = None):
 @pytest.mark.parametrize(
     ("turn", "message"),
     [
-        (altered("header.success", False), "did not succeed"),
-        (altered("header.success", "true"), "did not succeed"),
-        (altered("header", None), "did not succeed"),
+        (altered("header.success", False), "does not report success"),
+        (altered("header.success", "true"), "does not report success"),
+        (altered("header", None), "does not report success"),
         (lambda n, s, b: (200, b"<html>Maintenance</html>"), "not JSON"),
         (lambda n, s, b: (200, b[: len(b) // 2]), "not JSON"),
         (lambda n, s, b: (200, b""), "not JSON"),
-        (lambda n, s, b: (200, b"[]"), "did not succeed"),
+        (lambda n, s, b: (200, b"[]"), "does not report success"),
         (lambda n, s, b: (500, b), "HTTP 500"),
         (lambda n, s, b: (429, b), "HTTP 429"),
     ],
@@ -166,7 +167,7 @@ def test_fetch_believes_nothing_when_the_total_changes_between_pages(api, sampan
 def test_fetch_believes_nothing_when_fewer_records_come_than_were_promised(promised, api, sampan):
     api.records = many(SIZE)
     api.turn = altered(REQUEST.total, promised)
-    with pytest.raises(TransientFailure, match="were promised"):
+    with pytest.raises(TransientFailure, match="but the API's total is"):
         fetch.run(FEED, DAY)
     assert drop(sampan) == []
 
@@ -184,7 +185,7 @@ def test_fetch_reads_every_page_when_the_total_counts_the_page_only(api, sampan)
 
 
 def test_fetch_stops_when_an_api_has_no_end(api, sampan, monkeypatch):
-    monkeypatch.setattr(fetch, "MAX_PAGES", 3)
+    monkeypatch.setattr(api_client, "MAX_PAGES", 3)
     api.records = many(5 * SIZE)
     with pytest.raises(PermanentFailure, match="more than 3 pages"):
         fetch.run(FEED, DAY)

@@ -190,14 +190,14 @@ def test_the_next_batch_has_its_turn_when_one_fails_for_good(partner):
     assert states == [("held",), ("published",)]
 
 
-def test_tell_owner_names_every_held_and_refused_delivery_when_asked(partner):
+def test_notify_owner_names_every_held_and_refused_delivery_when_asked(partner):
     since = ledger.now()
-    ledger.tell_owner(FEED, since)
+    ledger.notify_owner(FEED, since)
     partner.puts(FEED, DAY, "bad.csv.gz", b"this is no gzip at all")
     partner.puts(FEED, "latest", "lost.csv.gz", b"x")
     partner.ingest(FEED)
     with pytest.raises(PermanentFailure) as told:
-        ledger.tell_owner(FEED, since)
+        ledger.notify_owner(FEED, since)
     for part in (
         "bad.csv.gz",
         "delivery.corrupt",
@@ -208,24 +208,24 @@ def test_tell_owner_names_every_held_and_refused_delivery_when_asked(partner):
         assert part in str(told.value)
     ((message,),) = partner.sampan.rows("select message from ops.alert")
     assert message in str(told.value)
-    assert message.startswith(f"2 held, for {get_contract(FEED).owner} <")
-    ledger.tell_owner(FEED, ledger.now())
+    assert message.startswith(f"2 held or refused, for {get_contract(FEED).owner} <")
+    ledger.notify_owner(FEED, ledger.now())
 
 
 def test_a_missed_deadline_leaves_word_of_the_run_and_since_when(sampan):
     asyncio.run(alerts.deadline_missed(FEED, 60, {"dag_run": {"dag_run_id": "run_7"}}))
     assert sampan.rows("select kind, feed, message from ops.alert") == [
-        ("deadline", FEED, f"ingest__{FEED}: run_7 was not done 60 minutes after it was queued")
+        ("deadline", FEED, f"ingest__{FEED}: run_7 did not finish within 60 minutes of being queued")
     ]
 
 
-def test_tell_owner_names_what_was_refused_now_though_it_was_seen_before(partner):
+def test_notify_owner_names_what_was_refused_now_though_it_was_seen_before(partner):
     partner.puts(FEED, "latest", "lost.csv.gz", b"x")
     fetch.run(FEED)
     since = ledger.now()
     assert (fetch.run(FEED)["seen"], land.run(FEED)["refused"]) == (0, 1)
     with pytest.raises(PermanentFailure, match=r"lost\.csv\.gz"):
-        ledger.tell_owner(FEED, since)
+        ledger.notify_owner(FEED, since)
     assert partner.sampan.one("select count(*) from ops.alert") == 1
 
 
@@ -295,7 +295,7 @@ def test_load_fails_for_now_when_what_was_landed_has_changed(partner):
     land.run(FEED)
     bucket, key = object_store.parse_s3_uri(partner.sampan.batch(FEED)["landing_uri"])
     partner.sampan.s3.put_object(Bucket=bucket, Key=key, Body=encode(get_contract(FEED), rows(FEED, 3, seed=9)))
-    with pytest.raises(TransientFailure, match="not what was landed"):
+    with pytest.raises(TransientFailure, match="does not match its SHA-256"):
         load.run(FEED)
     assert partner.sampan.batch(FEED)["state"] == "landed"
     assert partner.raw(FEED) == []

@@ -62,7 +62,7 @@ def test_replay_publishes_the_row_once_when_it_has_been_corrected(feed, partner,
     replays = partner.sampan.rows("select origin, replays, business_date from ops.batch order by batch_id")
     assert replays == [("delivery", None, DAY), ("replay", batch["batch_id"], DAY)]
     adds_up(partner.sampan)
-    with pytest.raises(PermanentFailure, match="not open"):
+    with pytest.raises(PermanentFailure, match="has no open rows with the ids"):
         quarantine.replay(feed, corrected=file)
     assert partner.raw(feed) == stored(get_contract(feed), right)
 
@@ -143,9 +143,9 @@ def test_a_replay_is_held_when_its_row_was_discarded_on_its_way(partner, monkeyp
         partner.ingest(FEED)
         held = partner.sampan.batch(FEED)
         assert (held["batch_id"], held["state"], held["problem"]["rule"]) == (batch, "held", "replay.decided")
-        with pytest.raises(PermanentFailure, match="no rows to let pass of batch"):
+        with pytest.raises(PermanentFailure, match="cannot be accepted because their rows were never checked: batch"):
             quarantine.gate.accept(FEED, DAY, "all the same", "a steward")
-        assert load.again(FEED) == 1
+        assert load.reset_held(FEED) == 1
     assert partner.sampan.rows("select state, resolved_by_batch_id from quarantine.record") == [("discarded", None)]
     assert len(partner.raw(FEED)) == MANY - 1
 
@@ -183,8 +183,8 @@ def test_a_row_is_published_once_when_two_replays_of_it_are_gated(partner, monke
     row, _ = one_on_its_way(partner, monkeypatch, first)
     second.write_text(f"_quarantine_id,goods_description\n{row},something else\n")
     # Two that asked at the same moment.
-    monkeypatch.setattr(quarantine, "_refuse_under_way", lambda *_: None)
-    with pytest.raises(PermanentFailure, match="0 are still open"):
+    monkeypatch.setattr(quarantine, "_refuse_if_in_replay", lambda *_: None)
+    with pytest.raises(PermanentFailure, match="0 of 1 rows are still open"):
         quarantine.replay(FEED, corrected=second)
     states = [state for (state,) in partner.sampan.rows("select state from ops.batch order by batch_id")]
     assert states == ["published", "published", "held"]
@@ -204,7 +204,7 @@ def test_replay_brings_back_what_could_not_be_split_when_it_has_been_typed_in(pa
     partner.ingest(FEED)
     (entry,) = quarantine.entries(FEED)
     assert (entry.fields, entry.line) == (None, 6)
-    with pytest.raises(PermanentFailure, match="no open row"):
+    with pytest.raises(PermanentFailure, match="has no open row that can be replayed"):
         quarantine.replay(FEED)
     file = tmp_path / "typed.csv"
     names = [c.name for c in CONTRACT.stored]

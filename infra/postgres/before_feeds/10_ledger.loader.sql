@@ -1,4 +1,4 @@
--- The ledger: what was delivered and what became of it. Applied as sampan_loader; safe to apply again.
+-- The ledger: every delivery and what happened to it.
 create table if not exists ops.batch (
     batch_id bigint generated always as identity primary key,
     feed text not null,
@@ -31,23 +31,23 @@ create table if not exists ops.batch (
     constraint rows_add_up check (rows_in = rows_published + rows_quarantined + rows_duplicate),
     constraint held_has_a_reason check (state <> 'held' or problem is not null)
 );
-alter table ops.batch add column if not exists shape text;
+alter table ops.batch add column if not exists proven_rules_sha256 text;
 alter table ops.batch add column if not exists row_rules_at timestamptz;
 alter table ops.batch add column if not exists replays bigint references ops.batch;
 alter table ops.batch drop constraint if exists replay_has_a_source;
 alter table ops.batch add constraint replay_has_a_source check ((origin = 'replay') = (replays is not null));
--- A count that is null would let rows_add_up through.
+-- rows_add_up would accept counts that are null.
 alter table ops.batch drop constraint if exists published_is_counted;
 alter table ops.batch add constraint published_is_counted
     check (state <> 'published' or num_nulls(rows_in, rows_published, rows_quarantined, rows_duplicate) = 0);
 create index if not exists batch_by_state on ops.batch (feed, state);
-comment on table ops.batch is 'One row per delivery content and business date: the truth about what happened to it.';
-comment on column ops.batch.rows_in is 'Records in the delivery; null until it is loaded, and while it is held.';
-comment on column ops.batch.rows_held is 'Records that wait in a held batch; null when the delivery could not be read.';
-comment on column ops.batch.received_at is 'When the partner delivered it; of a replay, when the delivery came whose rows it brings back.';
-comment on column ops.batch.replays is 'Batch whose quarantined rows a replay brings back, corrected or not.';
-comment on column ops.batch.shape is 'SHA-256 of what the form of every line proved when it was loaded: rules that the gate need not ask again.';
-comment on column ops.batch.token is 'Fencing token: each claim raises it, a write with an older one is refused.';
+comment on table ops.batch is 'One row per feed, business date and content of a delivery: its state, and how many rows it brought.';
+comment on column ops.batch.rows_in is 'Records in the delivery; null until it is loaded and while it is held.';
+comment on column ops.batch.rows_held is 'Records in a held batch; null when the delivery could not be read.';
+comment on column ops.batch.received_at is 'When the partner delivered it. For a replay: when the delivery arrived whose rows it replays.';
+comment on column ops.batch.replays is 'Batch whose quarantined rows this replay sends through the gate again; null for a delivery.';
+comment on column ops.batch.proven_rules_sha256 is 'SHA-256 of the line pattern that every line matched when it was loaded: it proves rules that the gate then skips. Null when lines did not match.';
+comment on column ops.batch.token is 'Fencing token: every claim raises it; a write with an older token is refused.';
 
 create table if not exists ops.delivery (
     source_uri text not null,
@@ -64,9 +64,9 @@ create table if not exists ops.delivery (
 alter table ops.delivery add column if not exists deleted_at timestamptz;
 alter table ops.delivery add column if not exists refused_at timestamptz;
 create index if not exists delivery_waiting on ops.delivery (feed) where batch_id is null and problem is null;
-comment on table ops.delivery is 'Every object seen in a drop prefix; several with one content share one batch.';
-comment on column ops.delivery.refused_at is 'When it was refused at the door: later than it was first seen where nobody landed it then.';
-comment on column ops.delivery.deleted_at is 'When retention deleted the object: what is seen under its name after that was delivered anew.';
+comment on table ops.delivery is 'One row per object seen in a drop prefix. Objects with the same content share one batch.';
+comment on column ops.delivery.refused_at is 'When the land step refused it, which may be later than seen_at.';
+comment on column ops.delivery.deleted_at is 'When retention deleted the object. An object seen under the same name after that is a new delivery.';
 
 create table if not exists ops.drift (
     drift_id bigint generated always as identity primary key,
@@ -77,7 +77,7 @@ create table if not exists ops.drift (
     seen_at timestamptz not null default clock_timestamp(),
     unique (batch_id, kind, column_name)
 );
-comment on table ops.drift is 'How the columns of a delivery differed from its contract, and what was done.';
+comment on table ops.drift is 'Differences between the columns of a delivery and its contract, and how each was handled.';
 
 create table if not exists ops.alert (
     alert_id bigint generated always as identity primary key,
@@ -86,7 +86,7 @@ create table if not exists ops.alert (
     message text not null,
     raised_at timestamptz not null default clock_timestamp()
 );
-comment on table ops.alert is 'What the owner of a feed is to be told; nothing is sent from here.';
+comment on table ops.alert is 'Alerts to the owners of feeds. Nothing is sent from here: a person or a tool reads this table.';
 
 create table if not exists quarantine.record (
     quarantine_id bigint generated always as identity,
@@ -105,9 +105,9 @@ create table if not exists quarantine.record (
     primary key (feed, quarantine_id),
     unique (feed, batch_id, line)
 ) partition by list (feed);
-comment on table quarantine.record is 'Rows that broke a rule, verbatim less personal data, with every rule they broke.';
-comment on column quarantine.record.line is 'Line of the delivery at which the record begins.';
-comment on column quarantine.record.fields is 'The record by column of the contract, as text; null when it could not be split.';
+comment on table quarantine.record is 'Rows that broke a rule, verbatim except for personal data, with every rule they broke.';
+comment on column quarantine.record.line is 'Line of the delivery where the record begins.';
+comment on column quarantine.record.fields is 'The record by column of the contract, as text; null when it could not be split into fields.';
 
 create table if not exists ops.replay_line (
     batch_id bigint not null references ops.batch,
@@ -117,4 +117,4 @@ create table if not exists ops.replay_line (
     primary key (batch_id, line),
     foreign key (feed, quarantine_id) references quarantine.record
 );
-comment on table ops.replay_line is 'Which quarantined record each line of a replay stands for.';
+comment on table ops.replay_line is 'Which quarantined record each line of a replay comes from.';

@@ -1,4 +1,4 @@
--- What became of funded enterprises, estimated in each build. Applied as sampan_loader after 20_build; safe to apply again.
+-- Outcomes of funded enterprises, estimated in each build.
 create table if not exists ops.funding_outcome (
     build_no bigint not null references ops.build,
     measure text not null check (measure in ('exports', 'online_net_sales')),
@@ -23,8 +23,8 @@ create table if not exists ops.funding_outcome (
     constraint estimated_has_an_interval
         check ((status = 'estimated') = (num_nonnulls(effect, effect_low, effect_high) = 3))
 );
-comment on table ops.funding_outcome is 'One row per build, measure and group of programmes: funded enterprises against matched unfunded ones.';
-comment on column ops.funding_outcome.effect is 'Ratio of what funded enterprises made to what they would have made without; 1 is no effect.';
-comment on column ops.funding_outcome.placebo is 'The same ratio between the halves of the window before the funding, when it should be 1.';
+comment on table ops.funding_outcome is 'One row per build, measure and group of programmes: funded enterprises compared with matched unfunded ones.';
+comment on column ops.funding_outcome.effect is 'Ratio of the funded enterprises'' figure to its estimate without funding; 1 means no effect.';
+comment on column ops.funding_outcome.placebo is 'The same ratio between the two halves of the window before the funding, where it should be 1.';
 
 grant select, insert, delete on ops.funding_outcome to sampan_builder;

@@ -11,19 +11,19 @@ from datetime import date, timedelta
 import psycopg
 import pytest
 from psycopg.rows import class_row
-from sampan import failpoints
+from sampan import failpoints, feed_hooks
 from sampan.calendar import today
 from sampan.contracts.registry import get_contract
 from sampan.database import connect
 from sampan.errors import PermanentFailure, TransientFailure
 from sampan.governance import retention
+from sampan.governance.partitions import maintenance_lock
 from sampan.ingest import gate, land, ledger, load, publish
 from sampan.marts import as_known
 from sampan.settings import settings
 
 from tests.conftest import ROOT
 from tests.factory import rows
-from tests.integration.published import publish as published
 from tests.integration.test_release import make_build, release_one, shown
 
 FEED = "customs_declarations"
@@ -119,7 +119,7 @@ def test_retention_deletes_every_copy_and_proves_it_when_the_last_day_is_over(tw
 
 @pytest.mark.parametrize("place", PLACES)
 def test_retention_finishes_when_it_died_in_between(place, two_days):
-    code = f"import datetime, sampan.retention as r; r.run(datetime.date.fromisoformat('{AFTER}'))"
+    code = f"import datetime, sampan.governance.retention as r; r.run(datetime.date.fromisoformat('{AFTER}'))"
     environment = os.environ | {"SAMPAN_FAILPOINT": place, "PYTHONPATH": str(ROOT / "plugins")}
     died = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=120, check=False)
     assert died.returncode == -9, died.stderr.decode()
@@ -130,13 +130,17 @@ def test_retention_finishes_when_it_died_in_between(place, two_days):
 
 def test_retention_does_not_call_it_done_when_something_is_still_there(two_days, monkeypatch):
     monkeypatch.setattr(retention, "_delete_derived", lambda *_: 0)
-    with pytest.raises(TransientFailure, match=r"still in intermediate\.kept"):
+    with pytest.raises(TransientFailure, match=r"still found in intermediate\.kept"):
         retention.run(AFTER)
     assert two_days.one("select count(*) from ops.deletion where verified_at is not null") == 0
 
 
 def test_retention_gives_way_to_another_run(two_days):
-    with connect() as connection, retention._alone(connection), pytest.raises(TransientFailure, match="another run"):
+    with (
+        connect() as connection,
+        maintenance_lock(connection),
+        pytest.raises(TransientFailure, match="another maintenance run"),
+    ):
         retention.run(AFTER)
 
 
@@ -155,14 +159,14 @@ def test_what_was_begun_is_taken_back_when_the_contract_keeps_it_after_all(two_d
 
 
 def test_retention_deletes_most_of_a_feed_only_when_that_is_asked_for(two_days, monkeypatch):
-    monkeypatch.setattr(retention, "MANY", 2)
+    monkeypatch.setattr(retention, "MASS_DELETE_BATCHES", 2)
     after_both = AFTER + timedelta(days=1)
     before = counts(two_days)
-    with pytest.raises(PermanentFailure, match=f"2 of the 2 batches of {FEED} .* --most"):
+    with pytest.raises(PermanentFailure, match=f"2 of the 2 batches of {FEED} .* --allow-mass-delete"):
         retention.run(after_both)
     assert counts(two_days) == before
     assert retention.run(AFTER)["batches"] == 1
-    assert retention.run(after_both, most=True)["batches"] == 1
+    assert retention.run(after_both, allow_mass_delete=True)["batches"] == 1
 
 
 def test_a_batch_that_was_never_published_is_deleted_and_cannot_go_on(partner):
@@ -179,7 +183,7 @@ def test_a_batch_that_was_never_published_is_deleted_and_cannot_go_on(partner):
             f"select {ledger.COLUMNS} from ops.batch"
         )
         assert ledger.claim(connection, row) is None
-    assert (load.again(FEED), partner.sampan.batch(FEED)["state"]) == (0, "held")
+    assert (load.reset_held(FEED), partner.sampan.batch(FEED)["state"]) == (0, "held")
     assert partner.sampan.rows("select relname from pg_class where relname like 'customs_declarations__b%%'") == []
 
 
@@ -192,7 +196,8 @@ def test_what_was_deleted_is_refused_and_deleted_again_when_it_is_delivered_agai
         partner.puts(FEED, OLD, name, body)
         assert land.run(FEED) == {"landed": 0, "repeated": 0, "refused": 1}
         assert (
-            two_days.one("select count(*) from ops.waiting where problem ->> 'rule' = 'delivery.past_retention'") == 1
+            two_days.one("select count(*) from ops.open_problem where problem ->> 'rule' = 'delivery.past_retention'")
+            == 1
         )
         assert [bucket for bucket, key in versions(two_days) if str(OLD) in key] == [settings().drop_bucket]
         done = retention.run(AFTER)
@@ -202,7 +207,7 @@ def test_what_was_deleted_is_refused_and_deleted_again_when_it_is_delivered_agai
             "select reason, jsonb_array_length(objects), verified_at is not null from ops.deletion where kind = 'delivery'"
         )
         assert proofs == [("refused: delivery.past_retention", 1, True)] * times
-        assert retention.run(AFTER)["objects"] == two_days.one("select count(*) from ops.waiting") == 0
+        assert retention.run(AFTER)["objects"] == two_days.one("select count(*) from ops.open_problem") == 0
 
 
 def test_a_delivery_is_refused_when_its_date_is_past_the_retention(partner):
@@ -299,7 +304,7 @@ def look_back(day: int, made: bool) -> str:
 def test_look_backs_go_also_those_that_died_and_one_in_use_stops_nothing(sampan, monkeypatch):
     used, died, making = look_back(3, True), look_back(2, False), look_back(1, False)
     consents = []
-    monkeypatch.setattr(retention, "_delete_consents", lambda *_: consents.append(1) or 0)
+    monkeypatch.setattr(feed_hooks, "delete_expired", lambda *_: consents.append(1) or {})
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
         connection.execute(f"create view staging.stands as select * from {used}.mart_one")
         with as_known._alone(connection, making), pytest.raises(PermanentFailure, match=f"stands on {used}"):
@@ -310,75 +315,3 @@ def test_look_backs_go_also_those_that_died_and_one_in_use_stops_nothing(sampan,
         connection.execute("drop view staging.stands")
     assert retention.run()["releases"] == 2
     assert sampan.rows("select nspname from pg_namespace where nspname like 'as_known%%'") == []
-
-
-# --- closed months ----------------------------------------------------------------------------------------------------
-
-
-def leaves(sampan) -> list[str]:
-    return [
-        name
-        for (name,) in sampan.rows(
-            "select c.relname from pg_inherits join pg_class c on c.oid = inhrelid"
-            " where inhparent = 'raw.customs_declarations'::regclass order by 1"
-        )
-    ]
-
-
-def test_merge_makes_one_leaf_of_a_closed_month_and_changes_no_row(sampan):
-    for day in ("2026-05-04", "2026-05-05", "2026-06-01", "2026-06-02", "2026-07-01"):
-        published(FEED, day, [{"declaration_no": f"D{day}", "line_no": line} for line in (1, 2)])
-    content = "select r::text from raw.customs_declarations r order by 1"
-    before = sampan.rows(content)
-    assert len(before) == 10
-    assert retention.merge(date(2026, 7, 20)) == {"before": 2, "after": 1}
-    assert leaves(sampan)[-1] == "customs_declarations__m202605_2_2"
-    assert len(leaves(sampan)) == 4
-    assert retention.merge(date(2026, 7, 20)) == {"before": 0, "after": 0}
-    assert sampan.rows(content) == before
-    # One that comes for the month later is merged in, too, and the key still holds.
-    late = published(FEED, "2026-05-05", [{"declaration_no": "Dlate"}])
-    assert retention.merge(date(2026, 8, 20)) == {"before": 4, "after": 2}
-    assert len(leaves(sampan)) == 3
-    assert len(sampan.rows(content)) == 11
-    twice = (
-        "insert into raw.customs_declarations select * from raw.customs_declarations where _batch_id = %s returning 1"
-    )
-    with pytest.raises(psycopg.errors.UniqueViolation):
-        sampan.rows(twice, late)
-    # Retention takes a batch out of a leaf, and the leaf with the last of them.
-    for batch, name in ((late, 3), (1, 3), (2, 2)):
-        with psycopg.connect(settings().dsn("loader")) as connection:
-            assert retention._drop_from_raw(connection, FEED, batch) > 0
-            connection.execute("update ops.batch set deleted_at = now() where batch_id = %s", [batch])
-        assert len(leaves(sampan)) == name
-
-
-def test_merge_goes_on_when_a_batch_with_a_lower_number_is_published_later(sampan):
-    late, *others = (published(FEED, f"2026-05-0{n}", [{"declaration_no": f"D{n}"}]) for n in (4, 5, 6))
-    parent, leaf = "raw.customs_declarations", f"raw.customs_declarations__b{late}"
-    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
-        connection.execute(f"alter table {parent} detach partition {leaf}")
-        assert retention.merge(date(2026, 7, 20)) == {"before": 2, "after": 1}
-        connection.execute(f"alter table {parent} attach partition {leaf} for values in ({late})")
-    assert others[-1] > late
-    assert retention.merge(date(2026, 7, 20)) == {"before": 2, "after": 1}
-    assert leaves(sampan) == [f"customs_declarations__m202605_{others[-1]}_3"]
-    assert sampan.one(f"select count(*) from {parent}") == 3
-
-
-def test_merge_leaves_all_as_it_was_when_it_died(sampan, monkeypatch):
-    for day in ("2026-05-04", "2026-05-05"):
-        published(FEED, day, [{"declaration_no": f"D{day}"}])
-    before = leaves(sampan)
-
-    def dies(place: str) -> None:
-        if place == "retention.before_merge_commit":
-            raise psycopg.errors.AdminShutdown("dies")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(failpoints, "hit", dies)
-        with pytest.raises(TransientFailure):
-            retention.merge(date(2026, 7, 20))
-    assert leaves(sampan) == before
-    assert len(before) == 2

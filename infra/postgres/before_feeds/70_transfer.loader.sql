@@ -1,8 +1,8 @@
--- What left the platform, to whom and under which contract. Applied as sampan_loader after 60_disclosure; safe to apply again.
+-- Data transfers out of the platform: to whom, and under which agreement.
 create table if not exists ops.gba_city (
     city text primary key
 );
-comment on table ops.gba_city is 'Where a party to the GBA Standard Contract may be: Hong Kong and the nine Mainland cities of the Greater Bay Area.';
+comment on table ops.gba_city is 'Cities where a party to the GBA Standard Contract may be: Hong Kong and the nine Mainland cities of the Greater Bay Area.';
 insert into ops.gba_city (city) values ('Hong Kong'), ('Guangzhou'), ('Shenzhen'), ('Zhuhai'), ('Foshan'), ('Huizhou'),
     ('Dongguan'), ('Zhongshan'), ('Jiangmen'), ('Zhaoqing') on conflict do nothing;
 
@@ -23,10 +23,10 @@ create table if not exists ops.transfer_contract (
     constraint ends_after_start check (valid_to >= valid_from),
     constraint assessment_has_a_day check ((assessment_no is null) = (assessed_on is null))
 );
-comment on table ops.transfer_contract is 'Standard contracts under which data leave the platform. What changes in purpose, recipient or data is a new contract.';
-comment on column ops.transfer_contract.assessment_no is 'Personal information protection impact assessment, made before the first transfer; null while there is none.';
-comment on column ops.transfer_contract.filed_on is 'Day on which the contract was filed, due 10 business days after it takes effect; null until it was. Said once.';
-comment on column ops.transfer_contract.bank_id is 'Bank whose consents let credit features through, where the recipient is one.';
+comment on table ops.transfer_contract is 'Agreements (GBA Standard Contracts) that allow data transfers. A new purpose, recipient or data set needs a new agreement.';
+comment on column ops.transfer_contract.assessment_no is 'Number of the personal information protection impact assessment, due before the first transfer; null until it is made.';
+comment on column ops.transfer_contract.filed_on is 'Day on which the agreement was filed, due within 10 business days of taking effect; null until then. Set once.';
+comment on column ops.transfer_contract.bank_id is 'If the recipient is a bank: the bank whose consents allow credit features to be transferred.';
 
 create table if not exists ops.transfer (
     transfer_id bigint generated always as identity primary key,
@@ -45,9 +45,9 @@ create table if not exists ops.transfer (
     begun_at timestamptz not null default clock_timestamp(),
     done_at timestamptz
 );
-comment on table ops.transfer is 'The register: one row per data set that left, written before it does. Rows are never changed but for done_at, nor deleted.';
-comment on column ops.transfer.consent_ids is 'Consents under which the rows went, where they went under consents.';
-comment on column ops.transfer.done_at is 'When the target held the data in full; null when that is not known, and then it counts as left.';
+comment on table ops.transfer is 'Register of transfers: one row per data set, written before the data leaves. Only done_at is ever updated; no row is deleted.';
+comment on column ops.transfer.consent_ids is 'Consents that the transferred rows are based on; null for published tables.';
+comment on column ops.transfer.done_at is 'When the target had all the data; null when that is not known, in which case it counts as transferred.';
 
 create or replace function ops.keep_the_register() returns trigger
 language plpgsql set search_path = pg_catalog as $$
@@ -55,7 +55,7 @@ begin
     if tg_op = 'UPDATE' and to_jsonb(new) - 'done_at' = to_jsonb(old) - 'done_at' and old.done_at is null then
         return new;
     end if;
-    raise exception 'the register of transfers is not changed' using errcode = 'integrity_constraint_violation';
+    raise exception 'rows of the register of transfers cannot be changed or deleted' using errcode = 'integrity_constraint_violation';
 end $$;
 create or replace trigger register_is_kept before update or delete on ops.transfer
 for each row execute function ops.keep_the_register();

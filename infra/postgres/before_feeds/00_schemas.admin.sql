@@ -1,4 +1,4 @@
--- Schemas and their owners. Applied by the bootstrap role; safe to apply again.
+-- Schemas and their owners.
 create schema if not exists ops authorization sampan_loader;
 create schema if not exists intake authorization sampan_loader;
 create schema if not exists raw authorization sampan_loader;
@@ -11,15 +11,15 @@ grant usage on schema ops, raw, quarantine to sampan_builder;
 alter default privileges for role sampan_loader in schema ops, raw, quarantine grant select on tables to sampan_builder;
 revoke create on schema public from public;
 
--- A bank that consents name gets a role of its own at once: without a login, a password or any right but to connect. Only
--- the bootstrap role may make roles, so the loader asks it by this function, which makes nothing else.
+-- Every bank that a consent names gets a role at once: without login or password, and with no right but to connect. Only the
+-- admin role can create roles, so the loader calls this function, which creates nothing else.
 create or replace function ops.ensure_bank_role(bank_id text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     role_name text := 'bank_' || lower(bank_id);
 begin
     if bank_id !~ '^B[0-9]{3}$' then
-        raise exception 'no bank''s identifier' using errcode = 'invalid_parameter_value';
+        raise exception 'invalid bank identifier %: expected B and 3 digits', bank_id using errcode = 'invalid_parameter_value';
     end if;
     begin
         if not exists (select from pg_catalog.pg_roles where rolname = role_name) then

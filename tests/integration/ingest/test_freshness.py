@@ -53,7 +53,7 @@ def begun(sampan):
 
 
 def looks(at: str) -> None:
-    freshness.looked(FEED, at=hkt(at))
+    freshness.record_poll(FEED, at=hkt(at))
 
 
 # --- the four states --------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def test_an_api_that_gives_nothing_is_late_itself_and_what_it_said_is_kept(sampa
 
 def test_the_schedule_asks_a_monthly_api_until_it_has_answered_and_a_person_always(sampan, monkeypatch):
     feed, asked = "hkhs_codes", []
-    monkeypatch.setattr(fetch, "_ask", lambda contract, day: asked.append(day))
+    monkeypatch.setattr(fetch, "_download", lambda contract, day: asked.append(day))
     publish(feed, date(2026, 6, 3), [])
     for at in ("2026-07-03 08:59", "2026-07-03 09:00", "2026-07-06 09:00", "2026-07-07 09:00"):
         freshness.set_clock(hkt(at))
@@ -273,8 +273,8 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
         if day != TUESDAY:
             publish("funding_applications", day, [{"application_no": f"A{day}", "status_on": day}],
                     received_at=f"{day + timedelta(days=1)} 11:00+08")  # fmt: skip
-    freshness.looked(FEED)
-    freshness.looked("funding_applications")
+    freshness.record_poll(FEED)
+    freshness.record_poll("funding_applications")
     # A correction that is refused is held, although its day arrived.
     publish("hkecic_policies", MONDAY, [{"policy_no": "P"}], received_at=f"{TUESDAY} 07:00+08")
     sampan.deliver(

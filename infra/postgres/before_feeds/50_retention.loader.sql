@@ -1,4 +1,4 @@
--- What was deleted because its retention ended, and the proof of it. Applied as sampan_loader after 40_consent; safe to apply again.
+-- Deletions at the end of a retention, with proof.
 create table if not exists ops.deletion (
     deletion_id bigint generated always as identity primary key,
     kind text not null check (kind in ('batch', 'delivery', 'release', 'consents')),
@@ -24,10 +24,10 @@ alter table ops.deletion add column if not exists source_uri text;
 create unique index if not exists deletion_of_delivery on ops.deletion (source_uri) where verified_at is null;
 update ops.delivery set deleted_at = deletion.verified_at from ops.deletion
 where deletion.batch_id = delivery.batch_id and deletion.verified_at is not null and delivery.deleted_at is null;
-comment on table ops.deletion is 'One row per thing whose retention ended: what it was, when it was deleted and found to be gone.';
-comment on column ops.deletion.content_sha256 is 'SHA-256 of the delivery, which says what was deleted without holding it.';
-comment on column ops.deletion.source_uri is 'Where a delivery lay that was refused and so became no batch.';
-comment on column ops.deletion.objects is 'Every version of every object that held the delivery: bucket, key, version and bytes.';
-comment on column ops.deletion.rows_derived is 'Rows of the persistent tables of dbt that came from the batch, or consents, or rows of a release.';
-comment on column ops.deletion.verified_at is 'When it was looked for again, everywhere, and found nowhere; null while the deletion is not complete.';
+comment on table ops.deletion is 'One row per deletion at the end of a retention: what was deleted, when, and when it was verified to be gone.';
+comment on column ops.deletion.content_sha256 is 'SHA-256 of the delivery: it identifies what was deleted without containing it.';
+comment on column ops.deletion.source_uri is 'Address of a delivery that was refused and never became a batch.';
+comment on column ops.deletion.objects is 'Every version of every object that contained the delivery: bucket, key, version and bytes.';
+comment on column ops.deletion.rows_derived is 'Number of rows of dbt''s persistent tables that came from the batch; or of consents; or of the release''s rows.';
+comment on column ops.deletion.verified_at is 'When a search of every place confirmed that nothing is left; null while the deletion is incomplete.';
 grant select on ops.deletion to sampan_builder;

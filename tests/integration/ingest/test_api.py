@@ -1,4 +1,4 @@
-"""What an API says in the place of data, and what fetch makes of it, as the contract tells."""
+"""Failures, fallbacks and paging of APIs, handled as the contract describes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from sampan.contracts.model import Request
 from sampan.contracts.registry import all_contracts, get_contract
 from sampan.errors import PermanentFailure, TransientFailure
-from sampan.ingest import fetch
+from sampan.ingest import api
 from tenacity import wait_none
 
 DAY = date(2026, 8, 14)
@@ -66,7 +66,7 @@ def partner(monkeypatch: pytest.MonkeyPatch) -> Iterator[Partner]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     known.url = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    monkeypatch.setattr(fetch, "wait_exponential", lambda **_: wait_none())
+    monkeypatch.setattr(api, "wait_exponential", lambda **_: wait_none())
     yield known
     server.shutdown()
     server.server_close()
@@ -81,7 +81,7 @@ def request_of(feed: str, name: str, partner: Partner, **changes: object) -> Req
 
 def asked(request: Request, day: date = DAY) -> list[dict]:
     with httpx.Client(follow_redirects=True) as client:
-        return list(fetch._records(client, request, day))
+        return list(api._records(client, request, day))
 
 
 def small(partner: Partner, **changes: object) -> Request:
@@ -113,9 +113,9 @@ def test_month_that_is_not_out_is_stepped_back_from_once_for_all_requests(partne
 
 def test_nothing_defined_at_all_is_transient_after_a_year_of_steps(partner):
     partner.turn = lambda *_: fail("Period code (202608) is not defined")
-    with pytest.raises(TransientFailure, match="nothing to be had"):
+    with pytest.raises(TransientFailure, match="no data available from"):
         asked(small(partner))
-    assert len(partner.asked) <= fetch.MAX_STEPS_BACK + 4
+    assert len(partner.asked) <= api.MAX_STEPS_BACK + 4
 
 
 def test_codes_that_an_answer_names_are_dropped_and_the_others_asked_again(partner):
@@ -132,7 +132,7 @@ def test_request_whose_every_code_is_named_has_no_records(partner):
 
 def test_naming_what_was_not_asked_for_is_permanent(partner):
     partner.turn = lambda *_: fail("Commodity code (99) is not defined")
-    with pytest.raises(PermanentFailure, match="names what was not asked for"):
+    with pytest.raises(PermanentFailure, match="rejects values that were not requested"):
         asked(small(partner))
 
 
@@ -190,7 +190,7 @@ def test_numbers_are_kept_as_they_were_written(partner, figure):
     status, headers, body = ok([cell(figure="@")])
     partner.turn = lambda *_: (status, headers, body.replace(b'"@"', figure.encode()))
     source = replace(get_contract("csd_trade_statistics").source, requests=(small(partner),))
-    landed = fetch._answered(replace(get_contract("csd_trade_statistics"), source=source), DAY)
+    landed = api.response_body(replace(get_contract("csd_trade_statistics"), source=source), DAY)
     (record,) = landed.splitlines()
     assert json.loads(record, parse_float=str, parse_int=str)["figure"] == figure
 
@@ -198,7 +198,7 @@ def test_numbers_are_kept_as_they_were_written(partner, figure):
 def test_half_a_character_is_landed_as_it_was_spelt(partner):
     partner.turn = lambda *_: ok([cell(unitEN="\ud83d"), cell(unitEN="\U0001f600")])
     source = replace(get_contract("csd_trade_statistics").source, requests=(small(partner),))
-    landed = fetch._answered(replace(get_contract("csd_trade_statistics"), source=source), DAY).decode()
+    landed = api.response_body(replace(get_contract("csd_trade_statistics"), source=source), DAY).decode()
     assert [json.loads(line)["unit"] for line in landed.splitlines()] == ["\ud83d", "\U0001f600"]
 
 
@@ -213,7 +213,7 @@ def test_an_answer_that_is_nested_too_deeply_is_permanent(partner, body):
         get_contract("csd_trade_statistics").source, requests=(small(partner, success={}, records="dataSet"),)
     )
     with pytest.raises(PermanentFailure) as failure:
-        fetch._answered(replace(get_contract("csd_trade_statistics"), source=source), DAY)
+        api.response_body(replace(get_contract("csd_trade_statistics"), source=source), DAY)
     assert failure.value.problem.rule == "api.shape"
     assert len(partner.asked) == 1
 
@@ -235,7 +235,7 @@ def test_web_table_gives_monthly_totals_only(partner):
 
 def lookup(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> Request:
     monkeypatch.setattr(
-        fetch, "_choices", lambda entry, day: [{entry["parameter"]: brn} for brn in ("90000007", "90000014")]
+        api, "_expand", lambda entry, day: [{entry["parameter"]: brn} for brn in ("90000007", "90000014")]
     )
     return request_of("companies_registry", "local", partner)
 
@@ -292,7 +292,7 @@ def test_status_decides_where_the_contract_is_silent(partner, status, body, fail
 
 def test_answer_without_the_list_that_was_promised_is_permanent(partner):
     partner.turn = lambda *_: (200, {}, b'{"header":{"status":{"name":"Success"}},"dataSet":null}')
-    with pytest.raises(PermanentFailure, match="no list of records"):
+    with pytest.raises(PermanentFailure, match="has no list of records"):
         asked(request_of("csd_insured_exports", "web_table", partner))
 
 
@@ -361,12 +361,12 @@ def test_catalogue_is_paged_and_its_resources_summed_up(partner):
     ],
 )
 def test_dates_are_put_into_parameters(text, filled):
-    assert fetch._filled({"x": text}, date(2026, 3, 31)) == {"x": filled}
+    assert api._render_dates({"x": text}, date(2026, 3, 31)) == {"x": filled}
 
 
 def test_months_before_are_never_skipped():
     for day in (date(2026, 3, 31), date(2026, 1, 1), date(2024, 2, 29)):
-        months = [fetch._filled({"": f"{{business_date-{back}m:%Y%m}}"}, day)[""] for back in range(14)]
+        months = [api._render_dates({"": f"{{business_date-{back}m:%Y%m}}"}, day)[""] for back in range(14)]
         numbers = [int(month[:4]) * 12 + int(month[4:]) for month in months]
         assert numbers == list(range(numbers[0], numbers[0] - 14, -1))
 

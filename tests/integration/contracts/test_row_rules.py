@@ -1,4 +1,4 @@
-"""A contract's rules as SQL, asked of a real PostgreSQL and compared with the same rules spelt out in Python."""
+"""A contract's rules as SQL in a real PostgreSQL, compared with the same rules written in Python."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def tried(column: Column, chance: random.Random) -> list[str | None]:
     return found
 
 
-def test_every_column_of_every_contract_is_judged_as_its_rules_read(ask):
+def test_checks_agree_with_python_for_every_column_of_every_contract(ask):
     chance, judged, broken_rules = random.Random(1), 0, set()
     for feed, column in COLUMNS:
         if column.type == "timestamptz":
@@ -120,9 +120,9 @@ def test_every_column_of_every_contract_is_judged_as_its_rules_read(ask):
         wanted = [expected(column, item) for item in values]
         found: list[set[str]] = [set() for _ in values]
         contract = replace(get_contract(feed), row_rules=())
-        for name, condition in rules.checks(contract, [column], DAY):
-            rule = name.removeprefix(f"{column.name}.")
-            for position, is_broken in enumerate(ask(column.name, column.type, condition, values)):
+        for check in rules.checks(contract, [column], DAY):
+            rule = check.name.removeprefix(f"{column.name}.")
+            for position, is_broken in enumerate(ask(column.name, column.type, check.broken, values)):
                 if is_broken:
                     found[position].add(rule)
         wrong = [(v, f, w) for v, f, w in zip(values, found, wanted, strict=True) if f != w]
@@ -144,13 +144,13 @@ def test_every_column_of_every_contract_is_judged_as_its_rules_read(ask):
         "^[^x]{2}$",
     ],
 )
-def test_a_pattern_means_the_same_when_it_is_asked_in_its_cheap_shape(ask, pattern):
+def test_pattern_violation_means_the_same_when_it_avoids_the_pattern(ask, pattern):
     chance = random.Random(pattern)
     alphabet = ["0", "9", "A", "Z", "a", "x", "_", "-", "/", "N", *FOREIGN]
     texts = ["".join(chance.choices(alphabet, k=chance.randrange(10))) for _ in range(2000)]
     texts += ["12345678", "1234567a", "AB", "A1", "123", "N/A", "AB\n", "12345678\n", "１２３４５６７８"]
     column = sql.Identifier("text_column")
-    found = ask("text_column", "text", rules.mismatches(column, pattern), texts)
+    found = ask("text_column", "text", rules.pattern_violation(column, pattern), texts)
     assert found == [not matches(pattern, text) for text in texts]
     assert 0 < sum(found) < len(texts)
 
@@ -165,14 +165,14 @@ def test_a_pattern_means_the_same_when_it_is_asked_in_its_cheap_shape(ask, patte
         ("boolean", ["true", "false", "t", None], ["2", "maybe", ""]),
     ],
 )  # fmt: skip
-def test_a_text_is_of_its_columns_type_when_the_database_reads_it_as_one(ask, kind, good, bad):
+def test_type_checks_accept_what_the_database_can_read(ask, kind, good, bad):
     column = Column("given", "Given", kind, "A value.")
-    ((name, condition),) = rules.type_checks([column])
-    assert name == "given.type"
-    assert ask("given", "text", condition, [*good, *bad]) == [False] * len(good) + [True] * len(bad)
+    (check,) = rules.type_checks([column])
+    assert (check.name, check.column) == ("given.type", "given")
+    assert ask("given", "text", check.broken, [*good, *bad]) == [False] * len(good) + [True] * len(bad)
 
 
-def test_texts_are_cast_where_they_can_be_and_null_elsewhere(sampan):
+def test_safe_casts_give_null_when_a_text_does_not_have_the_type(sampan):
     columns = [Column("a", "A", "integer", "A number."), Column("b", "B", "string", "A text.")]
     query = sql.SQL("select {} from (values ('1', 'x'), ('y', 'y'), (null, null)) as t (a, b)").format(
         rules.safe_casts(columns)
@@ -181,22 +181,22 @@ def test_texts_are_cast_where_they_can_be_and_null_elsewhere(sampan):
         assert connection.execute(query).fetchall() == [(1, "x"), (None, "y"), (None, None)]
 
 
-def test_every_broken_rule_is_named_and_a_predicate_that_fails_is_not_asked_of_a_row_out_of_bounds(sampan):
+def test_all_broken_names_every_broken_rule_and_skips_predicates_when_careful_and_a_column_is_broken(sampan):
     columns = [
         Column("a", "A", "integer", "A number.", required=True, options={"minimum": 1, "maximum": 5}),
         Column("b", "B", "string", "A text.", enum=("x", "y")),
     ]
     row_rules = (
         Rule("a_divides", "Ten is divided.", "error", "10 / a > 2"),
-        Rule("b_is_x", "Only advice.", "warning", "b = 'x'"),
+        Rule("b_is_x", "Only a warning.", "warning", "b = 'x'"),
         Rule("of_another_column", "Not asked.", "error", "customs_value > 0"),
     )
     contract = replace(get_contract("customs_declarations"), columns=tuple(columns), row_rules=row_rules)
     found = rules.checks(contract, columns, DAY)
-    assert [name for name, _ in found][-1] != "b_is_x"
-    assert [name for name, _ in rules.advice(contract, columns, DAY)] == ["b_is_x"]
+    assert [check.name for check in found][-1] != "b_is_x"
+    assert [check.name for check in rules.warning_checks(contract, columns, DAY)] == ["b_is_x"]
     query = sql.SQL("select {} from (values (0, 'z'), (5, 'x'), (2, null), (null, 'y'), (9, 'x')) as t (a, b)").format(
-        rules.all_broken([check for check in found if check[0] != "of_another_column"], careful=True)
+        rules.all_broken([check for check in found if check.name != "of_another_column"], careful=True)
     )
     with psycopg.connect(settings().dsn("loader")) as connection:
         assert [row[0] for row in connection.execute(query)] == [
@@ -204,16 +204,16 @@ def test_every_broken_rule_is_named_and_a_predicate_that_fails_is_not_asked_of_a
         ]  # fmt: skip
 
 
-def test_a_rule_is_left_out_when_the_delivery_lacks_its_column():
+def test_checks_leave_a_row_rule_out_when_the_delivery_lacks_its_column():
     contract = get_contract("customs_declarations")
     named = {rule.name for rule in contract.row_rules if rule.severity in ("critical", "error")}
     assert named
     some = [column for column in contract.stored if column.primary_key]
-    left = {name for name, _ in rules.checks(contract, some, DAY) if "." not in name}
+    left = {check.name for check in rules.checks(contract, some, DAY) if check.column is None}
     assert left < named
 
 
-def test_nothing_is_broken_when_there_are_no_rules(sampan):
+def test_nothing_is_broken_when_there_are_no_checks(sampan):
     with psycopg.connect(settings().dsn("loader")) as connection:
         query = sql.SQL("select {}, {}").format(rules.any_of([]), rules.all_broken([]))
         assert connection.execute(query).fetchone() == (False, [])
@@ -226,5 +226,5 @@ def test_nothing_is_broken_when_there_are_no_rules(sampan):
         ("business_date > my_business_date", "cast('2026-07-06' as date) > my_business_date"),
     ],
 )  # fmt: skip
-def test_the_date_takes_the_place_of_business_date_and_of_nothing_else(predicate, wanted):
-    assert rules.dated(predicate, DAY) == wanted
+def test_bind_business_date_replaces_the_whole_word_only(predicate, wanted):
+    assert rules.bind_business_date(predicate, DAY) == wanted

@@ -1,4 +1,4 @@
--- Which delivery is due when, and what became of it. Applied as sampan_loader after the feeds' tables; safe to apply again.
+-- Which deliveries are due when, and their state.
 create table if not exists ops.feed (
     feed text primary key,
     partner text not null,
@@ -19,7 +19,7 @@ create table if not exists ops.holiday (
     day date primary key,
     name text not null
 );
-comment on table ops.holiday is 'General holidays of Hong Kong as the software knows them; the feed hk_public_holidays has the word on its years.';
+comment on table ops.holiday is 'General holidays of Hong Kong according to the software; for years in the feed hk_public_holidays, the feed applies.';
 
 create table if not exists ops.closure (
     day date not null,
@@ -29,29 +29,29 @@ create table if not exists ops.closure (
     decided_at timestamptz not null default clock_timestamp(),
     unique nulls not distinct (day, feed)
 );
-comment on table ops.closure is 'Days on which nothing is due, of one feed or of all: a typhoon, a partner that was shut.';
+comment on table ops.closure is 'Days for which nothing is due, for one feed or all, such as a typhoon or a partner that was closed.';
 
-create table if not exists ops.look (
+create table if not exists ops.feed_poll (
     feed text primary key,
-    looked_at timestamptz not null,
+    polled_at timestamptz not null,
     problem jsonb
 );
-comment on table ops.look is 'When the platform last looked for deliveries of a feed, and what the partner''s API said if it gave none.';
+comment on table ops.feed_poll is 'One row per feed: when the platform last polled it for deliveries and, if its API failed, the problem.';
 
 create table if not exists ops.clock (
     stands_at timestamptz not null
 );
 create unique index if not exists clock_is_one on ops.clock ((true));
-comment on table ops.clock is 'The time at which freshness is judged and APIs are asked, where that is not now: for simulated windows and for looking back.';
+comment on table ops.clock is 'At most one row: a fixed time used instead of now for freshness and for API requests, for simulated data and for looking back.';
 
 create or replace function ops.now() returns timestamptz
 language sql stable as $$
     select coalesce((select stands_at from ops.clock), clock_timestamp())
 $$;
-comment on function ops.now is 'The time at which freshness is judged.';
+comment on function ops.now is 'The time used for freshness: that of ops.clock or, if it is not set, the current time.';
 
 alter table ops.build add column if not exists judged_at timestamptz not null default clock_timestamp();
-comment on column ops.build.judged_at is 'Time at which the freshness of its feeds was judged.';
+comment on column ops.build.judged_at is 'Time used for the freshness of its feeds.';
 
 create or replace view ops.general_holiday as
 with listed as (
@@ -76,11 +76,11 @@ union all
 select day, name, 'software' as source
 from ops.holiday
 where extract(year from day)::integer not in (select year from newest);
-comment on view ops.general_holiday is 'General holidays: of a year that hk_public_holidays covers, as it lists them.';
+comment on view ops.general_holiday is 'General holidays: from the feed hk_public_holidays for the years it covers, else from the software.';
 
--- A slot is a delivery that a feed owes: of one business date, or of the days between two dates of a weekly or monthly
--- calendar. A partner hands over on the morning of the next business day, or next date of its calendar; an API is asked
--- on the day itself. Deadline: when the platform has to have published what came in time.
+-- A slot is an expected delivery: for one business date, or for the days between two dates of a weekly or monthly
+-- calendar. A partner delivers on the morning of the next business day, or next date of its calendar; an API is polled
+-- on the day itself. Deadline: the time by which the platform must have published a delivery that was on time.
 create or replace function ops.feed_days(as_of timestamptz, only_built boolean default false)
 returns table (
     feed text, business_date date, last_date date, due_at timestamptz, deadline_at timestamptz, state text, deliveries
@@ -93,13 +93,13 @@ with feeds as (
         feed.*,
         least(firsts.day, cast(timezone(feed.timezone, feed.added_at) as date)) as first_date,
         cast(timezone(feed.timezone, as_of) as date) as today,
-        greatest(look.looked_at, firsts.landed_at) as looked_at
+        greatest(feed_poll.polled_at, firsts.landed_at) as polled_at
     from ops.feed
     left join (
         select batch.feed, min(batch.business_date) as day, max(batch.landed_at) as landed_at
         from ops.batch group by batch.feed
     ) as firsts using (feed)
-    left join ops.look using (feed)
+    left join ops.feed_poll using (feed)
 ),
 
 days as (
@@ -199,7 +199,7 @@ by_slot as (
     group by slots.feed, slots.business_date
 ),
 
--- An API is asked as of a day and tells of those before as well: what a later answer covers is not missing.
+-- An API is polled as of a day and also returns the days before: what a later response covers is not missing.
 answered as (
     select items.feed, max(items.business_date) as through
     from items
@@ -212,7 +212,7 @@ timed as (
     select
         slots.*,
         feeds.missing,
-        feeds.looked_at,
+        feeds.polled_at,
         timezone(feeds.timezone, slots.due_on + feeds.due_at) as due_at,
         timezone(feeds.timezone, slots.due_on + feeds.due_at) + make_interval(mins => feeds.deadline_minutes) as deadline_at,
         coalesce(answered.through >= slots.business_date, false) as is_answered
@@ -235,7 +235,7 @@ select
         when by_slot.held_deliveries > 0 then 'held'
         when as_of < case when by_slot.deliveries_on_the_way > 0 then timed.deadline_at else timed.due_at end then 'not_yet_due'
         when by_slot.deliveries_on_the_way > 0 then 'late_here'
-        when timed.looked_at is null or timed.looked_at < timed.due_at
+        when timed.polled_at is null or timed.polled_at < timed.due_at
             then case when as_of < timed.deadline_at then 'not_yet_due' else 'late_here' end
         when timed.missing = 'accept' then 'accepted'
         else 'late_at_partner'
@@ -250,23 +250,23 @@ from timed
 left join by_slot on timed.feed = by_slot.feed and timed.business_date = by_slot.business_date
 $$;
 comment on function ops.feed_days is
-'One row per feed and delivery that it owes, from its first to now, in one of these states: arrived; not_yet_due;
-late_at_partner; late_here (delivered and not published by its deadline, or nobody looked); held (by the gate, or refused at
-the door); accepted (nothing came, and the contract is content with that). `as_of` moves the clock, not the ledger;
-`only_built` takes for arrived what the build under way took in.';
+'One row per feed and expected delivery, from the first one to now, in one of these states: arrived; not_yet_due;
+late_at_partner; late_here (delivered but not published by its deadline, or not polled); held (by the gate, or refused when
+landing); accepted (nothing was delivered, and the contract accepts that). `as_of` changes the time, not the ledger;
+with `only_built` a delivery has arrived only if the current build contains it.';
 
 create or replace view ops.feed_day as
 select * from ops.feed_days(ops.now());
-comment on view ops.feed_day is 'One row per feed and delivery that it owes, with its state now.';
+comment on view ops.feed_day is 'One row per feed and expected delivery, with its current state.';
 
 create or replace view ops.feed_day_built as
 select days.*, build.build_no, build.judged_at
 from ops.build
 inner join ops.open_build using (build_no)
 cross join lateral ops.feed_days(build.judged_at, true) as days;
-comment on view ops.feed_day_built is 'ops.feed_day as the build under way sees it: at the time at which it was begun.';
+comment on view ops.feed_day_built is 'ops.feed_day for the current build, at the time when it was started.';
 
-create or replace view ops.waiting as
+create or replace view ops.open_problem as
 select feed, business_date, batch_id, received_at, rows_held, problem
 from ops.batch as held
 where
@@ -282,14 +282,14 @@ union all
 select feed, business_date, null, received_at, null, problem
 from ops.delivery
 where problem is not null and deleted_at is null and received_at <= ops.known_until();
-comment on view ops.waiting is 'What is held by the gate or was refused at the door, and that no later delivery took the place of.';
+comment on view ops.open_problem is 'Deliveries held by the gate or refused when landing that no later delivery replaced.';
 
 create or replace view ops.feed_now as
 select
     feed.feed,
     feed.partner,
     case
-        when count(*) filter (where day.state = 'held') > 0 or feed.feed in (select waiting.feed from ops.waiting) then 'held'
+        when count(*) filter (where day.state = 'held') > 0 or feed.feed in (select open_problem.feed from ops.open_problem) then 'held'
         when count(*) filter (where day.state = 'late_here') > 0 then 'late_here'
         when count(*) filter (where day.state = 'late_at_partner') > 0 then 'late_at_partner'
         when feed.feed not in (select batch.feed from ops.batch) then 'nothing'
@@ -305,8 +305,8 @@ from ops.feed
 left join ops.feed_day as day using (feed)
 group by feed.feed, feed.partner;
 comment on view ops.feed_now is
-'One row per feed: the worst of what is open now (held, corrections included; late_here; late_at_partner; nothing when it
-never delivered; else well, as in mart_data_quality), and how many of its days are in each state.';
+'One row per feed: its worst open problem (held, including corrections; late_here; late_at_partner; nothing if it
+never delivered; otherwise well, as in mart_data_quality), and how many of its days are in each state.';
 
 create or replace view ops.batch_seen as
 select
@@ -327,10 +327,10 @@ select
     rows_duplicate
 from ops.batch
 where received_at <= ops.known_until() and (origin = 'delivery' or landed_at <= ops.known_until());
-comment on view ops.batch_seen is 'The ledger, without what came after the time that a session looks back to.';
+comment on view ops.batch_seen is 'The ledger; in a session that builds marts as known on an earlier date, without what came later.';
 
 create or replace view ops.gate_result_seen as
 select * from ops.gate_result where checked_at <= ops.known_until();
-comment on view ops.gate_result_seen is 'What was asked, without what was asked after the time that a session looks back to.';
+comment on view ops.gate_result_seen is 'Results of expectations; in a session that builds marts as known on an earlier date, without later ones.';
 
 grant select on all tables in schema ops to sampan_builder;

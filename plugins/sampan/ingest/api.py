@@ -1,0 +1,269 @@
+"""HTTP client for the APIs of partners: requests, paging, fallbacks and failures as the contract describes them."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import re
+import time
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import httpx
+import jmespath
+from psycopg import sql
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from sampan.contracts.model import Contract, Request
+from sampan.contracts.row_rules import bind_business_date
+from sampan.database import connect
+from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
+from sampan.settings import settings
+
+log = logging.getLogger(__name__)
+MAX_PAGES = 10_000
+MAX_STEPS_BACK = 12
+
+
+class RefusedError(Exception):
+    """A failed response for which the contract has an `action`; `named` are the codes in its message."""
+
+    def __init__(self, action: str, message: str, named: list[str]) -> None:
+        super().__init__(message)
+        self.action, self.named = action, named
+
+
+def response_body(contract: Contract, day: date) -> bytes:
+    """Everything that a feed's API returns as of a day, as one file: the response itself, or one JSON record per line.
+
+    Raises TransientFailure when a retry may help, and PermanentFailure when the API refuses the request or its response does
+    not have the form that the contract describes.
+    """
+    source = contract.source
+    try:
+        with httpx.Client(timeout=30, follow_redirects=True, headers={"User-Agent": "sampan"}) as client:
+            if source.format != "jsonl":
+                first = source.requests[0]
+                return _retrying()(_get, client, first, _render_dates(first.parameters, day), day).content
+            records = [record for request in source.requests for record in _records(client, request, day)]
+            text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    except (RecursionError, jmespath.exceptions.JMESPathError) as error:
+        message = f"the response does not have the form that the contract describes: {type(error).__name__}"
+        raise PermanentFailure(Problem(Code.API_SHAPE, message, source.location)) from None
+    # JSON can contain half of a surrogate pair, which UTF-8 cannot encode: it stays escaped and goes to quarantine.
+    return text.encode(errors="backslashreplace")
+
+
+def _retrying() -> Retrying:
+    """Up to four attempts while the failure is transient."""
+    return Retrying(
+        retry=retry_if_exception_type(TransientFailure),
+        stop=stop_after_attempt(4),
+        wait=wait_exponential(multiplier=0.2, max=5),
+        reraise=True,
+    )
+
+
+def _records(client: httpx.Client, request: Request, day: date) -> Iterator[dict[str, Any]]:
+    """Records of every combination of parameters. A month that one of them says is not published is not requested again."""
+    as_of = day
+    for parameters in itertools.product(*(_expand(entry, day) for entry in request.each)):
+        chosen = request.parameters | {key: str(value) for choice in parameters for key, value in choice.items()}
+        values = [str(value) for value in request.batch.get("values", ())]
+        size = request.batch.get("size") or 1
+        for start in range(0, max(len(values), 1), size):
+            records, as_of = _fetch_with_fallback(client, request, chosen, values[start : start + size], as_of)
+            yield from records
+
+
+def _expand(entry: Any, day: date) -> list[dict[str, str]]:
+    """The parameters of one entry of `each`: those in the contract, or the newest values of a column of raw."""
+    if isinstance(entry, list):
+        return entry
+    query = sql.SQL(
+        """
+        select {0} from raw.{1}
+        where {0} is not null and ({2})
+        group by {0}
+        order by max(_batch_id) desc, {0}
+        limit {3}
+        """
+    ).format(
+        sql.Identifier(entry["column"]),
+        sql.Identifier(entry["feed"]),
+        sql.SQL(bind_business_date(entry["where"], day)),
+        sql.Literal(entry["limit"]),
+    )
+    with connect() as connection:
+        return [{entry["parameter"]: str(value)} for (value,) in connection.execute(query)]
+
+
+def _fetch_with_fallback(
+    client: httpx.Client, request: Request, parameters: dict[str, str], values: list[str], as_of: date
+) -> tuple[list[dict[str, Any]], date]:
+    """Records for one combination of parameters, and the day as of which they were available.
+
+    When the response says that a month or some values do not exist, the request is repeated without them.
+    """
+    for _ in range(MAX_STEPS_BACK + len(values) + 1):
+        batch = {request.batch["parameter"]: ",".join(values)} if values else {}
+        try:
+            return _retrying()(_all_pages, client, request, parameters | batch, as_of), as_of
+        except RefusedError as refusal:
+            log.warning("%s: %s: %s", request.name, refusal.action, refusal)
+            if refusal.action == "empty":
+                return [], as_of
+            if refusal.action == "step_back":
+                as_of = as_of.replace(day=1) - timedelta(days=1)
+                continue
+            left = [value for value in values if value not in refusal.named]
+            if left == values:
+                problem = Problem(
+                    Code.API_REFUSED,
+                    f"the response rejects values that were not requested: {refusal}",
+                    _url(request, as_of),
+                )
+                raise PermanentFailure(problem) from refusal
+            if not left:
+                return [], as_of
+            values = left
+    raise TransientFailure(f"{_url(request, as_of)}: no data available from {as_of} onwards")
+
+
+def _all_pages(client: httpx.Client, request: Request, parameters: dict[str, str], day: date) -> list[dict[str, Any]]:
+    """Every record of one request. Raises TransientFailure when pages repeat or their total changes or does not match."""
+    url, paging = _url(request, day), request.pagination
+    records: list[dict[str, Any]] = []
+    digests: set[str] = set()
+    totals: set[Any] = set()
+    for _ in range(MAX_PAGES):
+        page = {paging["limit"]: str(paging["size"]), paging["offset"]: str(len(records))} if paging else {}
+        answer = _parse_json(_get(client, request, _render_dates(parameters, day) | page, day))
+        batch = jmespath.search(request.records, answer)
+        if not isinstance(batch, list) or not all(isinstance(record, dict) for record in batch):
+            raise PermanentFailure(
+                Problem(Code.API_SHAPE, f"the response has no list of records at {request.records}", url)
+            )
+        if not paging:
+            return batch
+        digest = hashlib.sha256(json.dumps(batch, sort_keys=True).encode()).hexdigest()
+        if batch and digest in digests:
+            raise TransientFailure(f"{url}: the page at offset {len(records)} repeats an earlier one")
+        digests.add(digest)
+        records += batch
+        # Some APIs give the size of the page, others that of the whole: a total that differs from the page's is of the whole.
+        total = jmespath.search(request.total, answer) if request.total else None
+        if total is not None and not isinstance(total, int):
+            raise PermanentFailure(Problem(Code.API_SHAPE, f"the response has no number at {request.total}", url))
+        if total is not None and total != len(batch):
+            totals.add(total)
+        if len(totals) > 1:
+            raise TransientFailure(f"{url}: the total changed between pages: {sorted(totals)}")
+        if not batch or (totals and len(records) >= next(iter(totals))):
+            break
+        if not totals and len(batch) < int(paging["size"]):
+            break
+    else:
+        raise PermanentFailure(Problem(Code.API_SHAPE, f"the response has more than {MAX_PAGES} pages", url))
+    if totals and len(records) != next(iter(totals)):
+        raise TransientFailure(f"{url}: received {len(records)} records, but the API's total is {next(iter(totals))}")
+    return records
+
+
+def _url(request: Request, day: date) -> str:
+    """The contract's address; an environment variable may replace its base."""
+    location = _render_dates({"": request.location}, day)[""]
+    if not request.base_variable:
+        return location
+    return settings().get(request.base_variable, request.base).rstrip("/") + location.removeprefix(request.base)
+
+
+def _get(client: httpx.Client, request: Request, parameters: dict[str, str], day: date) -> httpx.Response:
+    """One successful response. A failed one raises an error by the contract's `failures` or else by its HTTP status."""
+    url = _url(request, day)
+    if request.pause_seconds and url == request.location:
+        time.sleep(request.pause_seconds)
+    # Some servers do not decode percent-encoded brackets and commas.
+    query = urlencode(parameters, quote_via=quote, safe="[],")
+    try:
+        response = client.get(f"{url}?{query}" if query else url)
+    except httpx.HTTPError as error:
+        raise TransientFailure(f"{url}: {type(error).__name__}: {error}") from error
+    status = response.status_code
+    if status < 300 and _succeeded(request, response):
+        return response
+    message = _error_message(request, response)
+    for failure in request.failures:
+        found = re.findall(failure["match"], message)
+        if found and failure["action"] == "transient":
+            break
+        if found and failure["action"] == "permanent":
+            raise PermanentFailure(Problem(Code.API_REFUSED, message, url))
+        if found:
+            named = [code.strip() for text in found for code in re.split("[,;]", text)]
+            raise RefusedError(failure["action"], message, named)
+    else:
+        if 300 <= status < 500 and status not in (408, 425, 429):
+            raise PermanentFailure(Problem(Code.API_REFUSED, f"HTTP {status}: {message}", url))
+    if status < 300:
+        trouble = (
+            "the response is not JSON" if _parse_json(response) is None else "the response does not report success"
+        )
+        raise TransientFailure(f"{url}: {trouble}: {message}")
+    raise TransientFailure(f"{url}: HTTP {status}: {message}")
+
+
+def _parse_json(response: httpx.Response) -> Any:
+    """The JSON of a response, which may begin with a byte order mark. None when it is not JSON."""
+    try:
+        return json.loads(response.content.removeprefix(b"\xef\xbb\xbf"), parse_float=_exact_number)
+    except ValueError:
+        return None
+
+
+def _exact_number(written: str) -> float | str:
+    """A number as float, or as text if a float would change it."""
+    number = float(written)
+    return number if repr(number) == written else written
+
+
+def _succeeded(request: Request, response: httpx.Response) -> bool:
+    """Whether the response reports success: some APIs fail with HTTP 200, and the contract says where to look."""
+    if not request.records:
+        return bool(response.content)
+    answer = _parse_json(response)
+    if answer is None:
+        return False
+    return (
+        "path" not in request.success or jmespath.search(request.success["path"], answer) == request.success["equals"]
+    )
+
+
+def _error_message(request: Request, response: httpx.Response) -> str:
+    """The error message of a failed response: where the contract says it is, or else the beginning of the response."""
+    answer, path = _parse_json(response), request.success.get("message")
+    message = jmespath.search(path, answer) if path and answer is not None else None
+    text = "; ".join(map(str, message)) if isinstance(message, list) else str(message or "")
+    return (text or response.text[:200]).strip()
+
+
+def _render_dates(parameters: dict[str, str], day: date) -> dict[str, str]:
+    """Parameters with `{business_date}` replaced, shifted (`-45` days, `-13m` months) and formatted (`:%Y%m`)."""
+
+    def render(mark: re.Match[str]) -> str:
+        by = int(mark[1] or 0)
+        months = day.year * 12 + day.month - 1 + by
+        # Every month has a 28th.
+        moved = (
+            min(day.replace(day=28), day).replace(year=months // 12, month=months % 12 + 1)
+            if mark[2]
+            else day + timedelta(days=by)
+        )
+        return moved.strftime(mark[3]) if mark[3] else moved.isoformat()
+
+    pattern = r"\{business_date(?:([+-]\d+)(m?))?(?::([^{}]+))?\}"
+    return {key: re.sub(pattern, render, value) for key, value in parameters.items()}

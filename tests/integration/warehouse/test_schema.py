@@ -1,0 +1,176 @@
+"""`sampan init` blocks no reader while nothing has changed, waits a bounded time otherwise, and migrates older schemas."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import psycopg
+import pytest
+from sampan import calendar
+from sampan.contracts.registry import all_contracts
+from sampan.errors import TransientFailure
+from sampan.settings import settings
+from sampan.warehouse import schema as warehouse
+
+from tests.conftest import Sampan
+
+VIEW = "ops.consent_now"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warehouse, "LOCK_TIMEOUT", "500ms")
+    monkeypatch.setattr(warehouse, "TRIES", 2)
+    monkeypatch.setattr(warehouse, "PAUSE_SECONDS", 0.5)
+
+
+def changed(sampan: Sampan) -> None:
+    sampan.rows("update ops.schema_version set digest = 'of an earlier version' returning 1")
+
+
+def test_apply_schema_waits_for_no_reader_when_nothing_changed(sampan, impatient):
+    with psycopg.connect(settings().dsn("loader")) as reader:
+        reader.execute(f"select count(*) from {VIEW}")
+        warehouse.apply_schema()
+        with pytest.raises(TransientFailure):
+            warehouse.apply_schema(force=True)
+
+
+def test_apply_schema_gives_up_and_names_the_session_when_a_changed_view_is_locked(sampan, impatient):
+    changed(sampan)
+    with (
+        psycopg.connect(settings().dsn("loader"), application_name="a bank at lunch") as idle,
+        ThreadPoolExecutor() as pool,
+    ):
+        idle.execute(f"select count(*) from {VIEW}")
+        begun, slowest = time.monotonic(), 0.0
+        running = pool.submit(warehouse.apply_schema)
+        while not running.done():
+            asked = time.monotonic()
+            sampan.rows(f"select count(*) from {VIEW}")
+            slowest = max(slowest, time.monotonic() - asked)
+        with pytest.raises(
+            TransientFailure, match=f"{idle.info.backend_pid} of sampan_loader \\(a bank at lunch\\).*{VIEW}"
+        ):
+            running.result()
+        assert time.monotonic() - begun < 20
+        assert slowest < 5
+    assert sampan.one("select digest from ops.schema_version") == "of an earlier version"
+    warehouse.apply_schema()
+    assert sampan.one("select digest from ops.schema_version") != "of an earlier version"
+
+
+def test_apply_schema_sets_passwords_when_only_they_changed(sampan, monkeypatch, secrets_of_session):
+    monkeypatch.setenv("SAMPAN_BI_PASSWORD", "another")
+    settings.cache_clear()
+    try:
+        warehouse.apply_schema()
+        assert sampan.one("select current_user", role="bi") == "bi_reader"
+    finally:
+        monkeypatch.setenv("SAMPAN_BI_PASSWORD", secrets_of_session["SAMPAN_BI_PASSWORD"])
+        settings.cache_clear()
+        warehouse.apply_schema()
+    assert sampan.one("select current_user", role="bi") == "bi_reader"
+
+
+@pytest.fixture
+def scripts(tmp_path, monkeypatch) -> Path:
+    """A copy of the scripts, which a test may change."""
+    shutil.copytree(warehouse.SCRIPTS, tmp_path / "postgres")
+    monkeypatch.setattr(warehouse, "SCRIPTS", tmp_path / "postgres")
+    return tmp_path / "postgres"
+
+
+def test_apply_schema_touches_nothing_when_a_comment_changed_and_everything_when_a_statement_changed(sampan, scripts):
+    script = scripts / "after_feeds" / "90_freshness.loader.sql"
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
+        connection.execute("drop view ops.feed_now")
+    text = script.read_text()
+    script.write_text(text.replace("\n--", "\n-- It's reworded:").replace("\n    ", "\n        ") + "\n-- changed\n")
+    assert script.read_text().count("It's reworded") > 1
+    warehouse.apply_schema()
+    assert sampan.one("select to_regclass('ops.feed_now')") is None
+    script.write_text(text.replace("'General holidays", "'The general holidays"))
+    warehouse.apply_schema()
+    assert sampan.one("select to_regclass('ops.feed_now')") is not None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("create or replace view", "create view"), ("'late_here'", "'late-here'"), ("-- A slot", "; select '-- A slot'")],
+)
+def test_schema_digest_changes_when_a_statement_means_something_else(old, new, scripts):
+    before = warehouse.schema_digest()
+    script = scripts / "after_feeds" / "90_freshness.loader.sql"
+    script.write_text(script.read_text().replace(old, new, 1))
+    assert warehouse.schema_digest() != before
+
+
+def test_schema_digest_changes_with_a_contract_and_not_with_the_day(monkeypatch):
+    before, contracts = warehouse.schema_digest(), dict(all_contracts())
+    monkeypatch.setattr(calendar, "today", lambda: date(2030, 1, 1))
+    assert warehouse.schema_digest() == before
+    feed, contract = next(iter(contracts.items()))
+    contracts[feed] = replace(contract, description="Another description.")
+    monkeypatch.setattr(warehouse, "all_contracts", lambda: contracts)
+    assert warehouse.schema_digest() != before
+
+
+OLDER = {
+    "replays": "alter table ops.batch drop column replays cascade",
+    "row_rules_at": "alter table ops.batch drop column row_rules_at cascade",
+    "refused_at": "alter table ops.delivery drop column refused_at cascade",
+    "deleted_batches": "alter table ops.as_known drop column deleted_batches cascade",
+    "build_no": "drop view ops.suppression_known; alter table ops.suppression drop column build_no, add primary key"
+    " (table_name, series, period, row_key, column_key);"
+    " insert into ops.suppression values ('t', 's', '2026-07-01', 'r', 'c', 'primary')",
+    "the old names": "alter table ops.feed_poll rename to look; alter table ops.look rename polled_at to looked_at;"
+    " alter table ops.schema_version rename to applied; alter table ops.release_activation rename to release_switch;"
+    " alter table ops.release_switch rename activation_no to switch_no;"
+    " alter table ops.release_switch rename activated_at to switched_at;"
+    " alter table ops.release_switch rename constraint release_activation_pkey to release_switch_pkey;"
+    " alter table ops.release_switch rename constraint release_activation_kind_check to release_switch_kind_check;"
+    " alter sequence ops.release_activation_activation_no_seq rename to release_switch_switch_no_seq;"
+    " alter view ops.open_problem rename to waiting; alter table ops.batch rename proven_rules_sha256 to shape",
+    "the key": "alter table ops.suppression drop constraint suppression_pkey, add primary key"
+    " (table_name, series, period, row_key, column_key);"
+    " insert into ops.suppression values (0, 't', 's', '2026-07-01', 'r', 'c', 'primary')",
+}
+SHAPE = (
+    "select attrelid::regclass::text, attname, format_type(atttypid, atttypmod) from pg_attribute"
+    " where attrelid in (select oid from pg_class where relkind in ('r', 'v') and relnamespace = 'ops'::regnamespace)"
+    " and attnum > 0"
+    " and not attisdropped union all select conrelid::regclass::text, conname, pg_get_constraintdef(oid)"
+    " from pg_constraint where contype in ('p', 'c', 'f') and connamespace = 'ops'::regnamespace order by 1, 2"
+)
+
+
+@pytest.mark.parametrize("older", list(OLDER))
+def test_apply_schema_gives_the_same_schema_when_the_warehouse_is_older(older, sampan):
+    now = sampan.rows(SHAPE)
+    assert len(now) > 40
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
+        connection.execute(OLDER[older])
+    assert sampan.rows(SHAPE) != now
+    for _ in range(2):
+        warehouse.apply_schema(force=True)
+        assert sampan.rows(SHAPE) == now
+
+
+def test_apply_schema_keeps_the_rows_of_renamed_tables_when_the_warehouse_is_older(sampan):
+    sampan.rows("insert into ops.feed_poll values ('platform_orders', '2026-07-06 08:00+08', null) returning 1")
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
+        connection.execute(OLDER["the old names"])
+    warehouse.apply_schema()
+    assert sampan.rows("select feed, polled_at::text from ops.feed_poll") == [
+        ("platform_orders", "2026-07-06 08:00:00+08")
+    ]
+    assert sampan.one("select count(*) from ops.schema_version") == 1
+    assert sampan.rows("select to_regclass('ops.look'), to_regclass('ops.applied'), to_regclass('ops.waiting')") == [
+        (None, None, None)
+    ]
