@@ -204,11 +204,11 @@ def dictionary() -> str:
             f"Staged as `{staging_model(contract)}`.",
             "",
         ]
-        rows = [
+        columns = [
             (f"`{c.name}`", c.type, c.unit, "yes" if c.required else "", c.description, _values(c), _handling(c))
             for c in contract.columns
         ]
-        lines += [*_table(("column", "type", "unit", "required", "meaning", "values", "personal data"), rows), ""]
+        lines += [*_table(("column", "type", "unit", "required", "meaning", "values", "personal data"), columns), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
