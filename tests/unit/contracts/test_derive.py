@@ -63,14 +63,31 @@ def test_derived_staging_model_renames_and_keeps_every_stored_column():
     assert {"deliveries.shop_name", "deliveries.visits as visit_count"} <= set(columns)
 
 
-def test_enterprise_columns_lists_what_contracts_say_identifies_an_enterprise():
-    macro = derive.enterprise_columns()
-    numbers, names = macro.split("'enterprise_name': [")
-    marked = [c for contract in all_contracts().values() for c in contract.columns if c.identifies]
-    assert len(marked) >= 20
-    assert numbers.count("'feed'") == sum(c.identifies == "enterprise_number" for c in marked)
-    assert names.count("'feed'") == sum(c.identifies == "enterprise_name" for c in marked)
-    assert "{'feed': 'quality_marks', 'model': 'stg_marks__quality_marks', 'column': 'holder_brn'}" in numbers
+def test_numbers_of_enterprises_come_from_every_column_that_identifies_one():
+    macro = derive.enterprise_numbers()
+    marked = [
+        (contract, column)
+        for contract in all_contracts().values()
+        for column in contract.columns
+        if column.identifies == "enterprise_number"
+    ]
+    assert len(marked) >= 9
+    assert macro.count("union distinct") == len(marked) - 1
+    for contract, column in marked:
+        assert f"select {column.staged_as} as number from {{{{ ref('{derive.staging_model(contract)}') }}}}" in macro
+
+
+def test_linkage_reads_every_column_that_is_a_name_of_an_enterprise():
+    text = (derive.STAGING / "stg_ops__identity_names.sql").read_text()
+    named = {
+        derive.staging_model(contract): {c.staged_as for c in contract.columns if c.identifies == "enterprise_name"}
+        for contract in all_contracts().values()
+    }
+    read = {model for model, columns in named.items() if columns}
+    assert set(re.findall(r"ref\('(\w+)'\)", text)) == read
+    assert len(read) >= 8
+    columns = set().union(*named.values())
+    assert set(re.findall(r"'(\w*name\w*)'", re.sub(r"ref\('\w+'\)|names_of\(\s*'\w+'", "", text))) == columns
 
 
 def test_every_stored_column_of_every_feed_is_in_the_sources_and_the_dictionary():
