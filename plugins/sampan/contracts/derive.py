@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from sampan.contracts import shorthand
-from sampan.contracts.model import IDENTIFIES, Column, Contract
+from sampan.contracts.model import Column, Contract
 from sampan.contracts.registry import all_contracts
 from sampan.errors import Code, Problem
 from sampan.problems import problems_page
@@ -86,7 +86,12 @@ def source(contract: Contract) -> str:
     columns.append({"name": "_batch_id", "data_type": "bigint", "description": "Batch that brought the row."})
     columns.append({"name": "_line", "data_type": "bigint", "description": "Line of the delivery where it begins."})
     described = f"{contract.grain} {contract.description}"
-    table = {"name": contract.feed, "description": described, "config": {"meta": _meta(contract)}, "columns": columns}
+    meta = {
+        "key": list(contract.key),
+        "corrections": contract.corrections,
+        "version_column": contract.version_column,
+    }
+    table = {"name": contract.feed, "description": described, "config": {"meta": meta}, "columns": columns}
     raw = {"name": "raw", "description": "Every version of every row that partners delivered and the gate accepted."}
     staged = f"{contract.grain.rstrip('.')}, of each batch. {contract.description}"
     document = {
@@ -97,32 +102,17 @@ def source(contract: Contract) -> str:
     return f"# {HEADER}\n{_yaml(document)}"
 
 
-def _meta(contract: Contract) -> dict[str, Any]:
-    identifying = {kind: _identifying(contract, kind) for kind in IDENTIFIES}
-    return {
-        "key": list(contract.key),
-        "corrections": contract.corrections,
-        "version_column": contract.version_column,
-        "staged": staging_model(contract),
-    } | {kind: columns for kind, columns in identifying.items() if columns}
-
-
-def _identifying(contract: Contract, kind: str) -> list[str]:
-    return [c.staged_as for c in contract.stored if c.identifies == kind]
-
-
-def enterprise_columns() -> str:
-    """A macro that lists the staged columns with an enterprise's number or name: dbt has no `graph` when it parses."""
-    lines = [f"{{#- {HEADER} -#}}", "{% macro enterprise_columns(kind) -%}", "    {{ return({"]
-    for kind in IDENTIFIES:
-        lines.append(f"        '{kind}': [")
-        for contract in all_contracts().values():
-            lines += [
-                f"            {{'feed': '{contract.feed}', 'model': '{staging_model(contract)}', 'column': '{column}'}},"
-                for column in _identifying(contract, kind)
-            ]
-        lines.append("        ],")
-    return "\n".join([*lines, "    }[kind]) }}", "{%- endmacro %}", ""])
+def enterprise_numbers() -> str:
+    """A macro: every number that makes an enterprise known, of the batches that the running build takes in."""
+    queries = [
+        f"    select {column.staged_as} as number from {{{{ ref('{staging_model(contract)}') }}}}"
+        f" where {{{{ in_build('{contract.feed}') }}}}"
+        for contract in all_contracts().values()
+        for column in contract.stored
+        if column.identifies == "enterprise_number"
+    ]
+    lines = (f"{{#- {HEADER} -#}}", "{% macro enterprise_numbers() -%}", "\n    union distinct\n".join(queries))
+    return "\n".join([*lines, "{%- endmacro %}", ""])
 
 
 def feeds() -> str:
@@ -204,18 +194,18 @@ def dictionary() -> str:
             f"Staged as `{staging_model(contract)}`.",
             "",
         ]
-        rows = [
+        columns = [
             (f"`{c.name}`", c.type, c.unit, "yes" if c.required else "", c.description, _values(c), _handling(c))
             for c in contract.columns
         ]
-        lines += [*_table(("column", "type", "unit", "required", "meaning", "values", "personal data"), rows), ""]
+        lines += [*_table(("column", "type", "unit", "required", "meaning", "values", "personal data"), columns), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def derived() -> dict[Path, Callable[[], str]]:
     """Every derived file with what makes its content. A hand-written staging model takes the derived one's place."""
     files: dict[Path, Callable[[], str]] = {
-        PROJECT / "macros" / "enterprise_columns.sql": enterprise_columns,
+        PROJECT / "macros" / "enterprise_numbers.sql": enterprise_numbers,
         PROJECT / "seeds" / "feeds.csv": feeds,
         HOME / "docs" / "data-dictionary.md": dictionary,
         HOME / "docs" / "problems.md": problems_page,

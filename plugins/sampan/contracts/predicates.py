@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sampan.errors import Code
 
 
-def check_predicate(name: str, predicate: str, names: set[str]) -> Iterator[tuple[str, str]]:
+def check_predicate(name: str, predicate: str, names: set[str]) -> Iterator[tuple[Code, str]]:
     """Code and message of each error of a row predicate. `names` are the columns of its row."""
     for message in query_faults(f"select 1 where {predicate}", names | {"business_date"}, ()):
         yield Code.CONTRACT_PREDICATE, f"{name}: {message}"

@@ -33,8 +33,12 @@ from sampan.contracts.model import (
 )
 
 API_VERSION = "v3.2.0"
-# How serious a broken rule of a short form is, unless it says so itself.
-SEVERITIES = {"row": "error", "rowCount": "critical", "expect": "warning"}
+# Short forms of a rule: the standard's words for them, the key that takes their value, and their default severity.
+RULE_FORMS = {
+    "row": ({"type": "custom", "engine": "row", "severity": "error"}, "implementation"),
+    "rowCount": ({"type": "library", "metric": "rowCount", "severity": "critical"}, "mustBeBetween"),
+    "expect": ({"type": "custom", "engine": "greatExpectations", "severity": "warning"}, "implementation"),
+}
 TYPE_OPTIONS = ("pattern", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum")
 # A long form in a contract keeps the partner's defaults in short form out.
 LONG_FORMS = {"customProperties": CONTRACT_PROPERTIES, "slaProperties": ("retention",), "support": ("contact",)}
@@ -189,17 +193,12 @@ def _column(entries: Entries, at: yaml.Node, key: list[str]) -> Entries:
 
 
 def _rule(entries: Entries, at: yaml.Node) -> Entries:
-    short = entries.keys() & SEVERITIES.keys()
+    short = entries.keys() & RULE_FORMS.keys()
     if len(short) != 1 or entries.keys() & {"type", "engine", "metric", "implementation", "mustBeBetween"}:
         return entries
     form = short.pop()
-    said = entries.pop(form)
-    long = {
-        "row": {"type": "custom", "engine": "row", "implementation": said},
-        "rowCount": {"type": "library", "metric": "rowCount", "mustBeBetween": said},
-        "expect": {"type": "custom", "engine": "greatExpectations", "implementation": said},
-    }[form] | {"severity": SEVERITIES[form]}
-    return {name: _text(value, at) if isinstance(value, str) else value for name, value in long.items()} | entries
+    words, key = RULE_FORMS[form]
+    return {name: _text(value, at) for name, value in words.items()} | {key: entries.pop(form)} | entries
 
 
 def _lift(

@@ -193,7 +193,7 @@ def _semantic(document: dict[str, Any], path: Path) -> Iterator[Finding]:
     yield from _check_custom(document, names)
 
 
-def _check_column(item: dict[str, Any], before: list[Any]) -> Iterator[tuple[str, str]]:
+def _check_column(item: dict[str, Any], before: list[Any]) -> Iterator[tuple[Code, str]]:
     name = str(item.get("name"))
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,59}", name):
         yield Code.CONTRACT_COLUMN, f"column {name!r} is not lower snake case"
@@ -248,7 +248,7 @@ def _check_column(item: dict[str, Any], before: list[Any]) -> Iterator[tuple[str
                 yield Code.CONTRACT_OPTION, f"{name}: {bound} {options[bound]!r} is not a date"
 
 
-def _check_rule(item: dict[str, Any], names: set[str], seen: set[str]) -> Iterator[tuple[str, str]]:
+def _check_rule(item: dict[str, Any], names: set[str], seen: set[str]) -> Iterator[tuple[Code, str]]:
     name = item.get("name")
     if not name:
         yield Code.CONTRACT_RULE, "a rule needs a name"
@@ -270,7 +270,7 @@ def _check_rule(item: dict[str, Any], names: set[str], seen: set[str]) -> Iterat
         yield Code.CONTRACT_RULE, f"{name}: engine must be row or greatExpectations"
 
 
-def _check_expectation(name: str, implementation: Any, names: set[str]) -> Iterator[tuple[str, str]]:
+def _check_expectation(name: str, implementation: Any, names: set[str]) -> Iterator[tuple[Code, str]]:
     from great_expectations.expectations.registry import list_registered_expectation_implementations
 
     if not isinstance(implementation, dict) or {"type", "kwargs"} - implementation.keys():

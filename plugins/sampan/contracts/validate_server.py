@@ -19,7 +19,7 @@ from sampan.contracts.predicates import check_predicate
 from sampan.errors import Code
 
 # Path of a finding in the document, its code, its message.
-Finding = tuple[list[Any], str, str]
+Finding = tuple[list[Any], Code, str]
 ACTIONS = ("empty", "step_back", "drop_named", "transient", "permanent")
 
 
@@ -87,7 +87,7 @@ def _check_spans(columns: list[dict[str, Any]]) -> Iterator[Finding]:
 
 def _check_request(
     server: dict[str, Any], custom: dict[str, Any], servers: int, folder: Path
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[tuple[Code, str]]:
     rule = Code.CONTRACT_REQUEST
     if bool(custom.get("baseUrl")) != bool(custom.get("baseUrlVariable")):
         yield rule, "baseUrl and baseUrlVariable must be given together"
@@ -123,7 +123,7 @@ def _check_request(
         yield from _check_failure(failure, batch)
 
 
-def _check_path(name: str, path: Any) -> Iterator[tuple[str, str]]:
+def _check_path(name: str, path: Any) -> Iterator[tuple[Code, str]]:
     import jmespath
 
     try:
@@ -132,7 +132,7 @@ def _check_path(name: str, path: Any) -> Iterator[tuple[str, str]]:
         yield Code.CONTRACT_REQUEST, f"{name}: not a JMESPath expression: {str(error).splitlines()[0]}"
 
 
-def _check_lookup(entry: dict[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
+def _check_lookup(entry: dict[str, Any], folder: Path) -> Iterator[tuple[Code, str]]:
     """Values of another feed: that feed must have the column, and `where` may read its rows only."""
     if {"parameter", "feed", "column", "where", "limit"} != entry.keys():
         yield Code.CONTRACT_REQUEST, "values of a feed need parameter, feed, column, where and limit"
@@ -148,7 +148,7 @@ def _check_lookup(entry: dict[str, Any], folder: Path) -> Iterator[tuple[str, st
     yield from check_predicate(f"values of {entry['feed']}", str(entry["where"]), names)
 
 
-def _check_failure(failure: dict[str, Any], batch: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+def _check_failure(failure: dict[str, Any], batch: dict[str, Any] | None) -> Iterator[tuple[Code, str]]:
     if failure.keys() != {"match", "action"} or failure["action"] not in ACTIONS:
         yield Code.CONTRACT_REQUEST, f"a failure needs match and action, one of {', '.join(ACTIONS)}"
         return

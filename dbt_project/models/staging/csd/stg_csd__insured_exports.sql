@@ -1,7 +1,7 @@
 -- One row per financial year (ended 31 March), product and measure of each batch; values in Hong Kong dollars.
 with deliveries as ({{ deliveries('csd_insured_exports') }}),
 
--- Figure and unit stand in each other's place now and then: the figure is the one without letters.
+-- Figure and unit are swapped at times: the figure is the one without letters.
 righted as (
     select
         deliveries.*,

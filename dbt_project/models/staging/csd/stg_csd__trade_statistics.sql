@@ -1,8 +1,8 @@
 -- One row per source, period, measure, flow, code, origin and partner of each batch; values in Hong Kong dollars. A figure
--- whose unit is none that is known here is not available.
+-- with an unknown unit is not available.
 with deliveries as ({{ deliveries('csd_trade_statistics') }}),
 
--- Figure and unit stand in each other's place now and then: the figure is the one without letters.
+-- Figure and unit are swapped at times: the figure is the one without letters.
 righted as (
     select
         deliveries.*,

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import date
 from pathlib import Path
 
 import pytest
 import yaml
 from sampan.contracts import derive
 from sampan.contracts.registry import all_contracts
-from sampan.contracts.row_rules import checks, type_checks
-from sampan.errors import Code, PermanentFailure
+from sampan.errors import PermanentFailure
 from sampan.marts import build
-from sampan.problems import COLUMN_RULES, MEANINGS, SECTIONS, problems_page, see
 from sampan.quality import expectations
 
 MODELS = sorted((derive.PROJECT / "models").glob("**/*.sql"))
@@ -66,38 +63,31 @@ def test_derived_staging_model_renames_and_keeps_every_stored_column():
     assert {"deliveries.shop_name", "deliveries.visits as visit_count"} <= set(columns)
 
 
-def test_enterprise_columns_lists_what_contracts_say_identifies_an_enterprise():
-    macro = derive.enterprise_columns()
-    numbers, names = macro.split("'enterprise_name': [")
-    marked = [c for contract in all_contracts().values() for c in contract.columns if c.identifies]
-    assert len(marked) >= 20
-    assert numbers.count("'feed'") == sum(c.identifies == "enterprise_number" for c in marked)
-    assert names.count("'feed'") == sum(c.identifies == "enterprise_name" for c in marked)
-    assert "{'feed': 'quality_marks', 'model': 'stg_marks__quality_marks', 'column': 'holder_brn'}" in numbers
-
-
-def test_every_code_has_a_meaning_a_remedy_and_an_anchor_on_the_page():
-    page = problems_page()
-    assert set(MEANINGS) == set(Code)
-    assert {code.partition(".")[0] for code in Code} == set(SECTIONS)
-    for code, texts in MEANINGS.items():
-        assert all(text.endswith(".") for text in texts), code
-        assert f"\n### {code}\n" in page
-    headings = {
-        re.sub(r"[^a-z0-9_-]", "", line.lower().replace(" ", "-")) for line in re.findall("^#+ (.*)$", page, re.M)
-    }
-    for rule in (*Code, "fee_hkd.type", "brn.max_length", "has_a_name"):
-        assert see(rule).removeprefix("docs/problems.md#") in headings, rule
-
-
-def test_every_row_rule_of_a_column_is_explained():
-    kinds = {
-        name.rpartition(".")[2]
+def test_numbers_of_enterprises_come_from_every_column_that_identifies_one():
+    macro = derive.enterprise_numbers()
+    marked = [
+        (contract, column)
         for contract in all_contracts().values()
-        for name, _ in (*checks(contract, contract.stored, date(2026, 8, 3)), *type_checks(contract.stored))
-        if "." in name
+        for column in contract.columns
+        if column.identifies == "enterprise_number"
+    ]
+    assert len(marked) >= 9
+    assert macro.count("union distinct") == len(marked) - 1
+    for contract, column in marked:
+        assert f"select {column.staged_as} as number from {{{{ ref('{derive.staging_model(contract)}') }}}}" in macro
+
+
+def test_linkage_reads_every_column_that_is_a_name_of_an_enterprise():
+    text = (derive.STAGING / "stg_ops__identity_names.sql").read_text()
+    named = {
+        derive.staging_model(contract): {c.staged_as for c in contract.columns if c.identifies == "enterprise_name"}
+        for contract in all_contracts().values()
     }
-    assert kinds == COLUMN_RULES.keys() - {"min_length", "finite"}
+    read = {model for model, columns in named.items() if columns}
+    assert set(re.findall(r"ref\('(\w+)'\)", text)) == read
+    assert len(read) >= 8
+    columns = set().union(*named.values())
+    assert set(re.findall(r"'(\w*name\w*)'", re.sub(r"ref\('\w+'\)|names_of\(\s*'\w+'", "", text))) == columns
 
 
 def test_every_stored_column_of_every_feed_is_in_the_sources_and_the_dictionary():

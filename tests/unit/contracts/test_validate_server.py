@@ -13,7 +13,7 @@ IDDS, LOOKUP, BULK, FILE = "csd_trade_statistics", "companies_registry", "csd_bu
 
 
 def problems(tmp_path: Path, feed: str, old: str, new: str) -> list[str]:
-    """Messages about a contract in which a text was replaced; the other contracts stand beside it."""
+    """Messages about a contract in which a text was replaced, in a folder with all the others."""
     for path in FEEDS.glob("*.yaml"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     text = (FEEDS / f"{feed}.yaml").read_text()
