@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast up down status dsn psql lint lint-python lint-sql lint-text types bench faults
 
-STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml infra/local/setup.sh | sha256sum | cut -c 1-16)
+STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml plugins/sampan/__init__.py infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
 SQL := $(shell find dbt_project/models -name '*.sql' 2>/dev/null)
 LOCAL := $(RUN) infra.local
