@@ -18,6 +18,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from re import _constants as codes  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any, Self
@@ -64,26 +65,46 @@ def rows(feed: str, count: int, day: date = DAY, seed: int = 0) -> list[Row]:
 
 @cache
 def _rows(feed: str, count: int, day: date, seed: int) -> tuple[Row, ...]:
-    contract, chance = get_contract(feed), random.Random(f"{feed}{day}{seed}")
-    found: dict[tuple[str | None, ...], Row] = {}
+    drawing = _drawing(feed, day, seed, max(4 * count, 200))
     for _ in range(60):
-        valid = list(found.values())
+        if len(drawing.found) >= count:
+            return tuple(islice(drawing.found.values(), count))
+        drawing.go_on()
+    raise AssertionError(f"{feed}: no way found to meet all rules of its contract")
+
+
+@cache
+def _drawing(feed: str, day: date, seed: int, size: int) -> _Drawing:
+    return _Drawing(get_contract(feed), day, size, random.Random(f"{feed}{day}{seed}"))
+
+
+@dataclass
+class _Drawing:
+    """Rows of a feed that were found so far by their keys, of `size` that are drawn at a time."""
+
+    contract: Contract
+    day: date
+    size: int
+    chance: random.Random
+    found: dict[tuple[str | None, ...], Row] = field(default_factory=dict)
+
+    def go_on(self) -> None:
+        """Draw once more and keep what is valid."""
+        valid, key = list(self.found.values()), self.contract.key
+        span = 60 if len(key) > 1 else 5000
         # Once some rows are known to be right, more are made by changing a few of their values and the whole key.
-        bases = [chance.choice(valid) if len(valid) >= 8 else None for _ in range(max(4 * count, 200))]
+        bases = [self.chance.choice(valid) if len(valid) >= 8 else None for _ in range(self.size)]
         drawn = [
             {
                 column.name: base[column.name]
-                if base is not None and not column.primary_key and chance.random() < 0.8
-                else value(column, day, chance, 60 if len(contract.key) > 1 else 5000)
-                for column in contract.columns
+                if base is not None and not column.primary_key and self.chance.random() < 0.8
+                else value(column, self.day, self.chance, span)
+                for column in self.contract.columns
             }
             for base in bases
         ]
-        for row in _valid(contract, drawn, day):
-            found.setdefault(tuple(row[name] for name in contract.key), row)
-        if len(found) >= count:
-            return tuple(list(found.values())[:count])
-    raise AssertionError(f"{feed}: no way found to meet all rules of its contract")
+        for row in _valid(self.contract, drawn, self.day):
+            self.found.setdefault(tuple(row[name] for name in key), row)
 
 
 def _valid(contract: Contract, drawn: list[Row], day: date) -> list[Row]:
@@ -92,13 +113,18 @@ def _valid(contract: Contract, drawn: list[Row], day: date) -> list[Row]:
     casts = ", ".join(f'try_cast("{c.name}" as {types.get(c.type, c.type)}) as "{c.name}"' for c in contract.columns)
     tests = " and ".join(f"({rule.predicate}) is not false" for rule in contract.row_rules) or "true"
     table = pl.DataFrame(drawn, schema=dict.fromkeys((c.name for c in contract.columns), pl.String))
-    with duckdb.connect() as connection:
-        connection.register("drawn", table.with_row_index("position").to_arrow())
-        good = connection.execute(
-            f"select position from (select position, {casts}, date '{day}' as business_date from drawn)"
-            f" where {tests} order by position"
-        ).fetchall()
+    connection = _duckdb()
+    connection.register("drawn", table.with_row_index("position").to_arrow())
+    good = connection.execute(
+        f"select position from (select position, {casts}, date '{day}' as business_date from drawn)"
+        f" where {tests} order by position"
+    ).fetchall()
     return [drawn[position] for (position,) in good]
+
+
+@cache
+def _duckdb() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect()
 
 
 def value(column: Column, day: date, chance: random.Random, span: int = 60) -> str | None:
@@ -129,9 +155,14 @@ def value(column: Column, day: date, chance: random.Random, span: int = 60) -> s
 
 def matching(pattern: str, chance: random.Random) -> str:
     """Text that a regular expression matches; of the first alternatives, so that a number comes before a pseudonym."""
-    text = _sampled(parser.parse(pattern), chance)
+    text = _sampled(_parsed(pattern), chance)
     assert re.search(pattern, text), (pattern, text)
     return text
+
+
+@cache
+def _parsed(pattern: str) -> Any:
+    return parser.parse(pattern)
 
 
 def _sampled(parsed: Any, chance: random.Random) -> str:

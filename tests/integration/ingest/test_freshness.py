@@ -17,7 +17,7 @@ from sampan.settings import settings
 
 from infra.simulator.serve import Behaviour, Server
 from tests.factory import encode, rows
-from tests.integration.answers.quality import owed_by
+from tests.integration.marts.answers.quality import owed_by
 from tests.integration.published import publish, publish_csv
 
 FEED = "customs_declarations"  # due at 07:30 on the next business day, published an hour later

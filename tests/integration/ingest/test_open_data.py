@@ -25,7 +25,7 @@ APIS = [feed for feed, contract in all_contracts().items() if contract.source.ki
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def simulation() -> World:
     return World(SEED, make(SEED, SMES), periods(START, DAYS))
 
 
@@ -51,20 +51,20 @@ def ingest(feed: str, day: date | None = None) -> None:
         step.run(feed, day)
 
 
-def test_every_api_comes_whole_to_raw(sampan, served, world, tmp_path):
+def test_every_api_comes_whole_to_raw(sampan, served, simulation, tmp_path):
     assert len(APIS) >= 8
     bucket = deliver.Bucket(settings().s3(), settings().drop_bucket)
     names = ["business_register", "hkhs_codes"]
     deliver.run(bucket, seed=SEED, smes=SMES, start=START, days=DAYS, faults=faults.NONE, feeds=names, truth=tmp_path)
     ingest("business_register")
-    servers = OpenData(world)
+    servers = OpenData(simulation)
     with served() as server:
         for feed in APIS:
-            ingest(feed, world.last)
+            ingest(feed, simulation.last)
             batch = sampan.batch(feed)
             assert (batch["state"], batch["rows_quarantined"]) == ("published", 0), (feed, batch["problem"])
             if feed != "hkma_exchange_rates":
-                assert batch["rows_published"] == servers.expected(feed, world.last) > 0, feed
+                assert batch["rows_published"] == servers.expected(feed, simulation.last) > 0, feed
     paths = Counter(urlsplit(path).path for path in server.behaviour.asked)
     assert paths["/api/get"] > 180, "Trade-IDDS sends everybody on to an address of his own"
     # The edition that was kept from the year before stands beside the one that was downloaded.
@@ -79,9 +79,9 @@ def test_every_api_comes_whole_to_raw(sampan, served, world, tmp_path):
     assert short > 5, "no code lost its zero"
 
 
-def test_published_figures_in_raw_are_those_of_the_simulated_trade(sampan, served, world):
+def test_published_figures_in_raw_are_those_of_the_simulated_trade(sampan, served, simulation):
     with served():
-        ingest("csd_trade_statistics", world.last)
+        ingest("csd_trade_statistics", simulation.last)
     figures = {
         (flow, period, code, partner): (figure, unit)
         for flow, period, code, partner, figure, unit in sampan.rows(
@@ -89,7 +89,7 @@ def test_published_figures_in_raw_are_those_of_the_simulated_trade(sampan, serve
         )
     }
     assert max(period for _, period, _, _ in figures) == "202607", "the month under way is not out"
-    truth = csd.published(world).filter(pl.col("month").is_between(pl.lit("202506"), pl.lit("202607")))
+    truth = csd.published(simulation).filter(pl.col("month").is_between(pl.lit("202506"), pl.lit("202607")))
     wanted = {}
     for row in truth.iter_rows(named=True):
         wanted[(row["flow"], row["month"], row["chapter"], row["partner"])] = row["hkd_thousand"]
@@ -128,13 +128,13 @@ def test_register_that_is_empty_asks_the_companies_registry_nothing(sampan, serv
     assert sampan.batch("companies_registry")["rows_in"] == 0
 
 
-def test_staging_makes_values_of_figures(sampan, served, world):
+def test_staging_makes_values_of_figures(sampan, served, simulation):
     from sampan.marts import build
 
     with served():
-        ingest("csd_trade_statistics", world.last)
-        ingest("csd_insured_exports", world.last)
-        ingest("comtrade_mirror_imports", world.last)
+        ingest("csd_trade_statistics", simulation.last)
+        ingest("csd_insured_exports", simulation.last)
+        ingest("comtrade_mirror_imports", simulation.last)
     build.run("staging")
     found = sampan.rows(
         "select to_char(month_start, 'YYYYMM'), flow, code, partner_iso2_code, value_hkd, figure_status"
@@ -142,7 +142,7 @@ def test_staging_makes_values_of_figures(sampan, served, world):
         role="builder",
     )
     flows = {"1": "import", "2": "domestic_export", "3": "re_export", "4": "total_export"}
-    truth = csd.published(world).filter(pl.col("month").is_between(pl.lit("202506"), pl.lit("202607")))
+    truth = csd.published(simulation).filter(pl.col("month").is_between(pl.lit("202506"), pl.lit("202607")))
     wanted = {
         (row["month"], flows[row["flow"]], row["chapter"], row["partner"]): row["hkd_thousand"] * 1000
         for row in truth.iter_rows(named=True)
@@ -153,7 +153,7 @@ def test_staging_makes_values_of_figures(sampan, served, world):
         " where source = 'web_table' and figure_status = 'reported'",
         role="builder",
     )
-    published = {(row["month"], row["sv"]): row["figure"] for row in csd.totals(world).iter_rows(named=True)}
+    published = {(row["month"], row["sv"]): row["figure"] for row in csd.totals(simulation).iter_rows(named=True)}
     names = {"import": "VAL_IM", "total_export": "VAL_TX"}
     assert len(totals) > 20
     assert all(int(value) == published[(month, names[flow])] for month, flow, value in totals)

@@ -19,7 +19,7 @@ SEED, START, DAYS = 20260706, date(2026, 7, 6), 10
 HEADINGS = ("renamed", "added")
 
 
-def test_what_was_planted_comes_out_when_a_window_is_ingested(sampan, tmp_path):
+def test_ingest_finds_every_planted_fault_when_a_window_is_delivered(sampan, tmp_path):
     bucket = deliver.Bucket(settings().s3(), settings().drop_bucket)
     rates = replace(faults.DEFAULT, dirty=0.02, duplicate=0.004, contradicting=0.002)
     outcome = deliver.run(bucket, seed=SEED, smes=800, start=START, days=DAYS, faults=rates, truth=tmp_path / "truth")
@@ -108,7 +108,7 @@ def _raw_holds_exactly_the_planted_rows(sampan, delivered):
     assert compared > 15_000
 
 
-def test_every_kind_of_bad_row_is_quarantined_for_its_rule(sampan, tmp_path):
+def test_ingest_quarantines_a_bad_row_for_its_rule_when_every_kind_is_planted(sampan, tmp_path):
     bucket = deliver.Bucket(settings().s3(), settings().drop_bucket)
     outcome = deliver.run(
         bucket, seed=SEED, smes=15000, start=START, days=1, faults=faults.parse("held=1"), truth=tmp_path / "truth"
@@ -128,7 +128,7 @@ def test_every_kind_of_bad_row_is_quarantined_for_its_rule(sampan, tmp_path):
 
 
 @pytest.mark.parametrize("event", ["renamed", "added", "truncated", "repeated", "resent"])
-def test_ledger_agrees_when_it_befalls_every_delivery(sampan, tmp_path, event):
+def test_ledger_agrees_when_an_event_happens_to_every_delivery(sampan, tmp_path, event):
     bucket = deliver.Bucket(settings().s3(), settings().drop_bucket)
     outcome = deliver.run(
         bucket, seed=SEED, smes=1500, start=START, days=1, faults=faults.parse(f"{event}=1"), truth=tmp_path / "truth"
@@ -156,7 +156,9 @@ def test_ledger_agrees_when_it_befalls_every_delivery(sampan, tmp_path, event):
         pytest.param({"fault": "failure"}, 0, id="success-false-always"),
     ],
 )
-def test_rates_are_fetched_whole_or_not_at_all(sampan, monkeypatch, behaviour: dict[str, Any], outcome: int):
+def test_fetch_takes_rates_whole_or_not_when_the_api_fails(
+    sampan, monkeypatch, behaviour: dict[str, Any], outcome: int
+):
     from sampan.errors import TransientFailure
 
     from infra.simulator.partners.hkma import records

@@ -6,7 +6,7 @@ import pytest
 
 from infra.simulator.partners import marks, platforms, traffic
 from infra.simulator.world import FESTIVALS
-from tests.integration.answers.programmes import valid_marks
+from tests.integration.marts.answers.programmes import valid_marks
 from tests.integration.world import Simulated
 
 pytestmark = pytest.mark.xdist_group("world")
@@ -22,7 +22,7 @@ def _kept(days: int) -> float:
 
 
 @pytest.mark.parametrize("measure", ["placed", "paid", "net"])
-def test_uplift_and_what_is_retained_are_what_was_planted(world: Simulated, measure: str):
+def test_festival_uplift_is_what_was_planted_during_and_after(world: Simulated, measure: str):
     columns = ("during", "after_30", "after_90")
     ratios = ", ".join(
         f"sum({name}_daily_cny) / sum(case when {name}_daily_cny is not null then before_daily_cny end)"
@@ -42,7 +42,7 @@ def test_uplift_and_what_is_retained_are_what_was_planted(world: Simulated, meas
     assert float(uplift) > 1.3 > float(after_30) > 1
 
 
-def test_a_window_that_is_not_over_says_so_and_has_no_figure(world: Simulated):
+def test_festival_uplift_has_no_figure_when_its_window_is_not_over(world: Simulated):
     rows = world.read(
         "select event_id, measure, min(is_after_30_complete::int), max(is_after_90_complete::int), count(after_30_cny),"
         " count(after_90_cny), count(retained_90_ratio), count(*) from marts.mart_festival_uplift"
@@ -56,7 +56,7 @@ def test_a_window_that_is_not_over_says_so_and_has_no_figure(world: Simulated):
     assert paid[5] == paid[-1]
 
 
-def test_visits_turn_into_orders_as_planted_and_live_streams_come_with_the_festival(world: Simulated):
+def test_festival_traffic_has_the_planted_conversion_and_live_streams(world: Simulated):
     found = {
         phase: (float(conversion), float(sessions))
         for phase, conversion, sessions in world.read(
@@ -72,7 +72,7 @@ def test_visits_turn_into_orders_as_planted_and_live_streams_come_with_the_festi
     assert found["before"][1] == pytest.approx(traffic.SESSIONS_A_DAY, rel=0.3)
 
 
-def test_merchants_are_new_at_their_first_festival_only(world: Simulated):
+def test_festival_participants_are_new_when_it_is_their_first_festival(world: Simulated):
     counts = dict(
         world.read(
             "select event_id, count(distinct merchant_no) filter (where not is_new_merchant)"
@@ -87,7 +87,7 @@ def test_merchants_are_new_at_their_first_festival_only(world: Simulated):
     assert more_than_once == []
 
 
-def test_marks_claimed_are_worth_what_issuers_say(world: Simulated):
+def test_claimed_marks_are_valid_when_their_issuer_says_so(world: Simulated):
     claims = dict(
         world.read(
             "select mark_codes, max(valid_claimed_mark_count) from marts.dim_festival_participant"
@@ -101,13 +101,21 @@ def test_marks_claimed_are_worth_what_issuers_say(world: Simulated):
     assert 0 < sum(claims.values()) < len(claims)
 
 
-def test_design_gallery_and_missions_are_whole(world: Simulated):
+def test_design_gallery_sales_are_those_that_were_published(world: Simulated):
     sales = world.frames["design_gallery_sales"]
     ((units, returned),) = world.read(
         "select sum(units_sold), sum(units_returned) from marts.mart_design_gallery_sales"
     )
     assert (units, returned) == (sales["units_sold"].sum(), sales["units_returned"].sum())
+
+
+def test_trade_missions_have_a_row_for_each_participant(world: Simulated):
     listed = world.frames["trade_missions"].select("event_id", "participant_no").unique()
-    ((participants, known),) = world.read("select count(*), count(sme_id) from marts.mart_trade_missions")
-    assert participants == len(listed) > 100
-    assert known > 0.8 * participants
+    assert len(listed) > 100, "too few to prove anything"
+    assert world.read("select count(*) from marts.mart_trade_missions") == [(len(listed),)]
+
+
+def test_trade_missions_know_most_participants_when_some_give_no_number(world: Simulated):
+    # Planted: 85 of 100 give their registration number. The margin is that of a hundred participants.
+    (known,) = world.read("select count(sme_id) * 1.0 / count(*) from marts.mart_trade_missions")[0]
+    assert known > 0.8

@@ -7,10 +7,10 @@ from typing import Any
 
 import polars as pl
 
-from tests.integration.answers.festival import in_hkd, order_lines, taking_part
-from tests.integration.answers.insurance import amount, as_date
-from tests.integration.answers.trade import SMES, enterprises
-from tests.integration.answers.who import linked, shop_key
+from tests.integration.marts.answers.festival import in_hkd, order_lines, taking_part
+from tests.integration.marts.answers.insurance import amount, as_date
+from tests.integration.marts.answers.trade import SMES, enterprises
+from tests.integration.marts.answers.who import linked, shop_key
 from tests.integration.world import Simulated
 
 GRANTED = ("approved", "in_progress", "completed", "terminated")

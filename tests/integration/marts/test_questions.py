@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from tests.integration.answers import answer_to
+from tests.integration.marts.answers import answer_to
 from tests.integration.world import Simulated
 
 PAGE = ROOT / "docs" / "questions.md"
@@ -60,12 +60,12 @@ def same(found: Any, wanted: Any) -> bool:
     return bool(found == wanted)
 
 
-def test_the_page_has_every_question():
+def test_questions_page_has_every_question():
     assert [section.number for section in QUESTIONS] == list(range(1, 24))
 
 
 @pytest.mark.parametrize("section", QUESTIONS, ids=[str(section.number) for section in QUESTIONS])
-def test_a_section_says_where_the_answer_is(section):
+def test_section_names_the_mart_that_its_query_reads(section):
     assert section.title.endswith("?")
     assert section.mart.startswith(("mart_", "dim_"))
     # The mart may be one of several that the query reads, and all of it is what analysts see.
@@ -76,7 +76,7 @@ def test_a_section_says_where_the_answer_is(section):
 
 
 @pytest.mark.parametrize("section", QUESTIONS, ids=[str(section.number) for section in QUESTIONS])
-def test_a_query_gives_the_answer_of_the_simulated_world(section: Section, world: Simulated):
+def test_query_gives_the_answer_of_the_simulated_world(section: Section, world: Simulated):
     found = world.read(section.query)
     wanted = [tuple(row) for row in answer_to(section.number)(world)]
     assert wanted, "an empty answer proves nothing"

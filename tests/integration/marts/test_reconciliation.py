@@ -7,13 +7,13 @@ import pytest
 
 from infra.simulator import vocabulary as words
 from infra.simulator.partners import csd
-from tests.integration.answers.reconciliation import declared_lines, insured
+from tests.integration.marts.answers.reconciliation import declared_lines, insured
 from tests.integration.world import Simulated
 
 pytestmark = pytest.mark.xdist_group("world")
 
 
-def test_declarations_of_a_year_meet_what_is_published_within_what_is_planted_on_top(world: Simulated):
+def test_trade_reconciliation_has_the_planted_difference_when_a_year_is_comparable(world: Simulated):
     found = world.read(
         "select flow, sum(declared_hkd), sum(published_hkd) from marts.mart_trade_reconciliation"
         " where comparability = 'comparable' and goods = 'merchandise' and published_source = 'bulk_hsccit'"
@@ -30,7 +30,7 @@ def test_declarations_of_a_year_meet_what_is_published_within_what_is_planted_on
     assert float(everything) == pytest.approx(declared_lines(world)["value"].sum())
 
 
-def test_insured_exports_of_a_whole_financial_year_are_close_to_the_published_table(world: Simulated):
+def test_insured_export_reconciliation_is_close_when_the_financial_year_is_whole(world: Simulated):
     found = world.read(
         "select financial_year, declared_hkd, published_hkd, gap_pct, band from marts.mart_insured_export_reconciliation"
         " where product_code = 'TOTAL' and comparability = 'comparable'"
@@ -44,7 +44,7 @@ def test_insured_exports_of_a_whole_financial_year_are_close_to_the_published_ta
     assert float(gap_pct) == pytest.approx(-100 * csd.INSURED_ON_TOP / (1 + csd.INSURED_ON_TOP), abs=0.2)
 
 
-def test_a_month_is_revised_until_it_is_what_the_marts_say(world: Simulated):
+def test_trade_revisions_end_with_what_the_marts_say(world: Simulated):
     found = world.read(
         "select month, flow, max(revision_no), sum(value_hkd) filter (where is_latest), count(*) filter (where is_latest)"
         " from marts.mart_trade_revisions where series = 'declared' group by month, flow"
@@ -59,7 +59,7 @@ def test_a_month_is_revised_until_it_is_what_the_marts_say(world: Simulated):
     assert max(revisions for _, _, revisions, *_ in found) >= 3
 
 
-def test_editions_concord_both_ways_as_was_planted(world: Simulated):
+def test_hkhs_concordance_has_the_planted_changes_both_ways(world: Simulated):
     rows = world.read(
         "select direction, from_code, to_code, relation, weight, weight_basis from marts.dim_hkhs_concordance"
         " where relation <> 'kept'"
@@ -94,7 +94,7 @@ def test_editions_concord_both_ways_as_was_planted(world: Simulated):
     assert uneven == [(0,)]
 
 
-def test_every_declared_code_is_in_an_edition_or_reported(world: Simulated):
+def test_hkhs_coverage_reports_a_declared_code_when_no_edition_has_it(world: Simulated):
     found = world.read("select edition_year, hkhs_code, status from marts.mart_hkhs_coverage")
     lines = world.frames["customs_declarations"]
     year = pl.col("movement_date").cast(pl.String).str.slice(0, 4).cast(pl.Int64)

@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from tests.integration.answers.festival import day_of, rates
-from tests.integration.answers.who import linked, shop_key
+from tests.integration.marts.answers.festival import day_of, rates
+from tests.integration.marts.answers.who import linked, shop_key
 
 BUD = ("bud_general", "bud_easy", "bud_ecommerce_easy")
 APPROVED = ("approved", "in_progress", "completed", "terminated")
