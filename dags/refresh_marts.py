@@ -1,7 +1,7 @@
-"""`refresh_marts`: from what the feeds published to a released set of marts.
+"""`refresh_marts`: build the marts from what the feeds published, check them and release them.
 
 One task per step of the build, each a `dbt build` in the task's own process, then the gate, then the release.
-Yesterday's release stays up until the gate has passed; with nothing new to take in, nothing runs.
+Yesterday's release stays live until the gate has passed. When nothing new was published, nothing runs.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from airflow.sdk import DAG, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable
 from airflow.sdk.exceptions import AirflowSkipException
 from sampan.contracts.registry import all_contracts
 from sampan.marts import build
+from sampan.marts.steps import Step, all_steps
 from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, asset_of
 
 
-def build_step(name: str) -> Any:
-    """A task that calls `sampan.marts.build.run` for one step; the first skips all when no batch waits for a build."""
+def build_step(step: Step) -> Any:
+    """A task that runs one step of the build; the first one skips all others when no batch is waiting."""
 
-    @task(task_id=name, pool=POOL, multiple_outputs=False)
+    @task(task_id=step.name, pool=POOL, multiple_outputs=False)
     def run() -> dict[str, int]:
-        done = build.run(name)
-        if name == build.steps()[0] and not done["batches"]:
-            raise AirflowSkipException("no published batch waits for a build")
+        done = build.run(step.name)
+        if step == all_steps()[0] and not done["batches"]:
+            raise AirflowSkipException("no published batch is waiting for a build")
         return done
 
     return run()
@@ -30,7 +31,7 @@ def build_step(name: str) -> Any:
 
 @task(pool=POOL, multiple_outputs=False)
 def gate() -> dict[str, int]:
-    """Check the marts that were built; a critical finding fails here and keeps the release that is up."""
+    """Check the marts that were built. A broken critical rule fails this task, and the live release stays."""
     from sampan.marts import release
 
     return release.gate()
@@ -48,7 +49,7 @@ with DAG(
     "refresh_marts",
     description="Build, check and release the marts",
     doc_md=__doc__,
-    # Whatever was published while a run went on is taken in by the next one.
+    # Batches that are published during a run are taken in by the next one.
     schedule=AssetOrTimeSchedule(
         timetable=CronTriggerTimetable("0 9 * * *", timezone="Asia/Hong_Kong", run_immediately=FROM_NOW_ON),
         assets=AssetAny(*(asset_of(feed) for feed in sorted(all_contracts()))),
@@ -57,7 +58,7 @@ with DAG(
     tags={"marts"},
     default_args=DEFAULTS | {"owner": "Sampan"},
 ) as dag:
-    families = [name for name in build.steps() if name.startswith(f"{build.MARTS}__")]
-    at = build.steps().index(families[0])
-    before, after = build.steps()[:at], build.steps()[at + len(families) :]
-    chain(*map(build_step, before), [build_step(name) for name in families], *map(build_step, after), gate(), release())
+    families = [step for step in all_steps() if step.is_family]
+    at = all_steps().index(families[0])
+    before, after = all_steps()[:at], all_steps()[at + len(families) :]
+    chain(*map(build_step, before), list(map(build_step, families)), *map(build_step, after), gate(), release())

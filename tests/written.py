@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 import polars as pl
-from sampan.identity.linkage import Record
+from sampan.identity.linkage import NameRecord
 
 from infra.simulator import names
 from infra.simulator.draws import rng
@@ -26,6 +26,6 @@ def written(seed: int, smes: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def frequencies(records: Iterable[Record]) -> dict[str, int]:
+def frequencies(records: Iterable[NameRecord]) -> dict[str, int]:
     """How many enterprises have each key."""
     return Counter(key for _, key in {(record.entity, key) for record in records for key in record.name.keys})

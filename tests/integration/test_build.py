@@ -1,4 +1,4 @@
-"""Builds on real dbt and a real database: what is taken in, in whatever order, and how a build survives trouble."""
+"""Builds on real dbt and a real database: what is taken in, in any order, and how a build survives failures."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ import pytest
 from sampan.calendar import HONG_KONG
 from sampan.errors import PermanentFailure, TransientFailure
 from sampan.ingest import freshness
-from sampan.marts import build, release
+from sampan.marts import build, dbt, release, steps
 from sampan.settings import settings
 
 from tests.conftest import ROOT, Sampan
 from tests.integration.published import publish, publish_csv
 
 SPINE = ("staging", "identity", "intermediate")
+# What the database says to a worker that has lost its claim.
+CLAIMED = "was claimed by another worker"
 
 
 @pytest.fixture(scope="session")
@@ -38,8 +40,8 @@ def dbt_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _shared_state(sampan: Sampan, dbt_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SAMPAN_STATE", str(dbt_folder))
-    # So little data is always mostly new: merge all the same, unless a test asks for a full refresh.
-    monkeypatch.setattr(build, "MOSTLY", 2)
+    # So little data is always mostly new: merge anyway, unless a test asks for a full refresh.
+    monkeypatch.setattr(build, "FULL_REFRESH_SHARE", 2)
     settings.cache_clear()
     yield
     settings.cache_clear()
@@ -232,7 +234,7 @@ def test_a_build_takes_in_what_is_new_and_says_so_when_nothing_is(sampan):
     assert build.run("staging") == {"build_no": 1, "batches": 2, "nodes": first["nodes"]}
     with pytest.raises(PermanentFailure, match="comes after identity, intermediate"):
         build.run("marts__trade")
-    with pytest.raises(PermanentFailure, match="no step 'nonsense'"):
+    with pytest.raises(PermanentFailure, match="unknown step 'nonsense'"):
         build.run("nonsense")
     assert spine() == 1
     assert build.run() == {"build_no": 0, "batches": 0, "nodes": 0}
@@ -254,7 +256,7 @@ def test_a_build_takes_in_what_is_new_and_says_so_when_nothing_is(sampan):
 
 def test_a_second_builder_is_turned_away(sampan):
     publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01"}])
-    with build.lock(), pytest.raises(TransientFailure, match="another builder is at work"):
+    with build.lock(), pytest.raises(TransientFailure, match="another builder is working"):
         build.run("staging")
     assert build.run("staging")["batches"] == 1
 
@@ -266,12 +268,14 @@ def test_a_builder_that_lost_its_claim_writes_nothing(sampan):
         current = build.current(connection)
         assert current is not None
         sampan.rows("insert into ops.build_step (build_no, step, token) values (1, 'identity', 2) returning 1")
-        results, _ = build.Session().invoke(current, "identity", 1, again=False)
-        broken = [row for row in results if row["status"] == "error"]
+        result = dbt.DbtRunner().run("identity", current.build_no, "1/identity/1")
+        broken = [node for node in result.nodes if node.status == "error"]
         assert broken
-        assert all("was claimed by another worker" in row["message"] for row in broken)
+        assert all(CLAIMED in node.message for node in broken)
+        # Told by the SQLSTATE of the error, which dbt leaves out of its results.
+        assert result.is_transient
         with pytest.raises(TransientFailure, match="claimed by another worker"):
-            build._finish(connection, current, "identity", 1, results, "")
+            build._finish(connection, current, "identity", 1, result)
     assert sampan.one("select to_regclass('intermediate.int_sme__numbered') is null", role="builder")
     assert build.run("identity")["nodes"] > 0
     assert sampan.one("select token from ops.build_step where step = 'identity'") == 3
@@ -286,7 +290,7 @@ def test_a_claim_from_before_the_build_took_in_more_is_refused(sampan):
         stale.execute("select ops.assert_step_claimed()")
         assert build.run("staging")["batches"] == 2
         assert sampan.rows("select state, token from ops.build_step") == [("done", 3)]
-        with pytest.raises(psycopg.errors.ObjectInUse, match="claimed by another worker"):
+        with pytest.raises(psycopg.errors.ObjectInUse, match=CLAIMED):
             stale.execute("select ops.assert_step_claimed()")
 
 
@@ -306,8 +310,8 @@ def test_a_build_whose_process_was_killed_is_taken_up_again(sampan):
 
 def test_a_failing_test_stops_the_build_names_the_node_and_is_retried(sampan):
     publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01", "value_hkd": -5}])
-    for step in build.steps():
-        if step.startswith(f"{build.MARTS}__"):
+    for step in steps.names():
+        if step.startswith(f"{dbt.MARTS}__"):
             break
         build.run(step)
     with pytest.raises(PermanentFailure, match="not_negative_mart_sme_360_export_value_12m_hkd"):
@@ -321,7 +325,7 @@ def test_a_failing_test_stops_the_build_names_the_node_and_is_retried(sampan):
         connection.execute("update build.mart_sme_360 set export_value_12m_hkd = 5")
     assert build.run("marts__sme")["nodes"] < 5
     assert sampan.one("select state from ops.build_step where step = 'marts__sme'") == "done"
-    # The cause, in raw: a later version mends it, and everything is done again.
+    # The cause, in raw: a later version corrects it, and everything is done again.
     publish("customs_declarations", "2026-07-07", [{"declaration_no": "DDDDDDDD01", "version": 2, "value_hkd": 5}])
     assert full() == 1
     assert sampan.rows("select value_hkd from marts.mart_sme_trade_monthly", role="bi") == [(Decimal("5.00"),)]
@@ -475,8 +479,8 @@ def _unit_tests_pass() -> None:
     """dbt's own unit tests, which need the tables that models read to exist."""
     from dbt.cli.main import dbtRunner
 
-    folder, project = str(settings().state / "unit"), str(build.PROJECT)
-    with build.environment(""):
+    folder, project = str(settings().state / "unit"), str(dbt.PROJECT)
+    with dbt.environment():
         outcome = dbtRunner().invoke(
             ["test", "--select", "test_type:unit", "--project-dir", project, "--profiles-dir", project, "--quiet"],
             target_path=folder,
@@ -500,8 +504,8 @@ def test_a_build_begins_without_what_an_unfinished_one_left(sampan):
 
 def test_a_build_derives_all_anew_when_a_seed_of_its_tables_changed(sampan, tmp_path, monkeypatch):
     seeds = tmp_path / "seeds"
-    shutil.copytree(build.SEEDS, seeds)
-    monkeypatch.setattr(build, "SEEDS", seeds)
+    shutil.copytree(dbt.SEEDS, seeds)
+    monkeypatch.setattr(dbt, "SEEDS", seeds)
 
     def begins_anew(name: str) -> bool:
         publish("customs_declarations", "2026-07-06", [{"declaration_no": name}])
@@ -529,7 +533,7 @@ def test_a_build_derives_all_anew_when_a_seed_of_its_tables_changed(sampan, tmp_
 
 
 def test_the_seeds_of_tables_that_stay_are_those_that_incremental_models_read():
-    models = {path.stem: path.read_text() for path in build.PROJECT.glob("models/**/*.sql")}
+    models = {path.stem: path.read_text() for path in dbt.PROJECT.glob("models/**/*.sql")}
 
     def seeds_of(text: str) -> set[str]:
         named = set(re.findall(r"ref\('(\w+)'\)", text))
@@ -539,21 +543,21 @@ def test_the_seeds_of_tables_that_stay_are_those_that_incremental_models_read():
     lasting = [
         path.read_text()
         for folder in ("identity", "intermediate")
-        for path in build.PROJECT.glob(f"models/{folder}/*.sql")
+        for path in dbt.PROJECT.glob(f"models/{folder}/*.sql")
         if "materialized=" not in path.read_text()
     ]
     assert len(lasting) > 20
-    assert set().union(*map(seeds_of, lasting)) == set(build.LASTING_SEEDS)
+    assert set().union(*map(seeds_of, lasting)) == set(build.INCREMENTAL_SEEDS)
 
 
 def test_families_of_marts_that_end_together_complete_the_build(sampan):
     publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01"}])
     with build.lock() as connection:
         assert build._begin(connection, force=False, full_refresh=False) is not None
-    for step in build.steps():
+    for step in steps.names():
         sampan.rows("insert into ops.build_step (build_no, step) values (1, %s) returning 1", step)
-    *_, one, other = (step for step in build.steps() if step.startswith("marts__"))
-    before = [step for step in build.steps() if step not in (one, other)]
+    *_, one, other = (step for step in steps.names() if step.startswith("marts__"))
+    before = [step for step in steps.names() if step not in (one, other)]
     sampan.rows("update ops.build_step set state = 'done' where step = any(%s) returning 1", before)
     with (
         psycopg.connect(settings().dsn("builder"), autocommit=True) as first,
@@ -563,8 +567,8 @@ def test_families_of_marts_that_end_together_complete_the_build(sampan):
         current = build.current(first)
         assert current is not None
         with first.transaction():
-            build._finish(first, current, one, 1, [], "")
-            waiting = pool.submit(build._finish, second, current, other, 1, [], "")
+            build._finish(first, current, one, 1, dbt.StepResult())
+            waiting = pool.submit(build._finish, second, current, other, 1, dbt.StepResult())
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=0.5)
         waiting.result(timeout=10)

@@ -148,7 +148,7 @@ def make_release() -> int:
                 ],
             )
         connection.execute("select ops.read_under_consent('build.mart_credit_features')")
-        verdict = expectations.Outcome("ok", "Holds.", "x", None, "critical", True, {})
+        verdict = expectations.CheckResult("ok", "Holds.", "x", None, "critical", True, {})
         expectations.store(connection, "mart_open", [verdict], build_no=number)
     assert release.run()["release_no"] == number
     return number
@@ -233,7 +233,7 @@ def test_a_revocation_counts_on_the_next_query_when_the_feed_publishes_it_and_no
             assert gone not in {row[0] for row in cursor.fetchall()}
             assert gone not in {row[1] for row in seen(connection)}
         assert before - seen(connection) == {row for row in before if row[1] == gone}
-    assert [item["release_no"] for item in release.kept()] == [number]
+    assert [item["release_no"] for item in release.list_releases()] == [number]
 
 
 def test_the_terms_of_a_day_hold_when_a_consent_is_renewed_ahead_of_its_term(sampan):

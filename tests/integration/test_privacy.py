@@ -20,8 +20,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sampan.contracts.registry import all_contracts, get_contract
 from sampan.errors import PermanentFailure
 from sampan.ingest import gate, ledger, quarantine
-from sampan.marts import build, release
-from sampan.quality import expectations
+from sampan.marts import build, release, steps
+from sampan.quality import data_docs
 from sampan.settings import settings
 from sampan.warehouse import schema as warehouse
 
@@ -335,15 +335,15 @@ def test_no_personal_column_of_any_feed_comes_to_anything_that_a_build_and_a_rel
     assert len(planted_in) >= 30
     assert len(needles) > 300
     # Made-up rows may break what models expect of each other: then the messages of that are looked through, too.
-    for step in build.steps():
+    for step in steps.names():
         try:
-            returned.append(build.run(step, force=step == build.steps()[0]))
+            returned.append(build.run(step, force=step == steps.names()[0]))
         except PermanentFailure as error:
             returned.append(str(error))
-    ((steps, nodes),) = partner.sampan.rows(
+    ((step_count, nodes),) = partner.sampan.rows(
         "select count(distinct step), count(*) filter (where status in ('success', 'pass')) from ops.build_node"
     )
-    assert steps >= len(build.steps()) - 1, returned
+    assert step_count >= len(steps.names()) - 1, returned
     assert nodes > 200
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
         connection.execute("update ops.build set state = 'built', built_at = clock_timestamp() where state = 'open'")
@@ -353,7 +353,7 @@ def test_no_personal_column_of_any_feed_comes_to_anything_that_a_build_and_a_rel
         except PermanentFailure as error:
             returned.append(str(error))
     assert partner.sampan.one("select count(*) from ops.gate_result where build_no is not null") > 50
-    expectations.data_docs(tmp_path / "docs")
+    data_docs.write(tmp_path / "docs")
 
     assert found_in(everything(settings().dsn("admin")), needles) == set()
     written = [path for path in (*partner.sampan.state.rglob("*"), *(tmp_path / "docs").rglob("*")) if path.is_file()]

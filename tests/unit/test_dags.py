@@ -82,7 +82,7 @@ def contract(feed: str) -> dict[str, Any]:
 
 def days_of(calendar: dict[str, Any]) -> tuple[str, str, str]:
     """Day of the month, month and day of the week of a feed's runs."""
-    # What is due on a day that is no business day comes on one after it, and an API may be away on its day: one look a month
+    # A delivery due on a holiday comes on a later business day, and an API may be away on its day: one look a month
     # would come too early, or lose the month.
     return ("*", "*", "*" if calendar["days"] in ("daily", "event") else "1-5")
 

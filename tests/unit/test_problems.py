@@ -27,9 +27,9 @@ def test_every_code_has_a_meaning_a_remedy_and_an_anchor_on_the_page():
 
 def test_every_row_rule_of_a_column_is_explained():
     kinds = {
-        name.rpartition(".")[2]
+        check.name.rpartition(".")[2]
         for contract in all_contracts().values()
-        for name, _ in (*checks(contract, contract.stored, date(2026, 8, 3)), *type_checks(contract.stored))
-        if "." in name
+        for check in (*checks(contract, contract.stored, date(2026, 8, 3)), *type_checks(contract.stored))
+        if "." in check.name
     }
     assert kinds == COLUMN_RULES.keys() - {"min_length", "finite"}

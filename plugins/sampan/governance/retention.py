@@ -361,7 +361,7 @@ def _delete_look_backs(on: date) -> tuple[int, list[SampanError]]:
     Returns how many, and the errors for those that are in use or being built.
     """
     dropped, failed = 0, []
-    for item in as_known.kept():
+    for item in as_known.list_snapshots():
         if (item["made_at"] or item["begun_at"]) < _kept_since(on):
             try:
                 as_known.drop(item["schema"])

@@ -1,12 +1,13 @@
-"""Linkage: how likely a name is an enterprise's, by Splink, and what may be concluded from that.
+"""Linkage: how likely a name belongs to an enterprise, by Splink, and what follows from that.
 
-The model is `linkage.json`, versioned with the code. Names that are equal weigh by how many enterprises bear them: the
-others on the register, and those that may be expected to bear them by chance (`names.Name.chance`). A merge needs names
-of one script that are equal, or brands of one alias group; whatever else looks alike is proposed to a person.
+The model is `linkage.json`, versioned with the code. The weight of equal names depends on how many enterprises have them: the
+others on the register, and those that may be expected to have them by chance (`names.Name.chance`). A merge needs equal
+names in one script, or brands of one alias group; anything else that is similar is proposed to a person.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import defaultdict
@@ -19,15 +20,15 @@ from typing import Any
 from sampan.identity.names import Name
 
 MODEL = Path(__file__).with_suffix(".json")
-# Kinds of evidence, by the labels of the model's levels, that let a link be made without a person.
+# Evidence, by the labels of the model's levels, that allows a link without a person's decision.
 MERGING = ("same name by the registry's rules", "same brand and trade", "same brand", "brands of one alias group")
-# Of the enterprises that bear a brand by chance, how many bear the same trade or the very same name with it.
+# Share of the enterprises with a brand by chance that also have the same alias group, trade or whole name.
 CHANCE = {"brand": 1.0, "alias_group": 0.1, "full_name": 0.2, "same_name": 0.05}
 
 
 @dataclass(frozen=True)
-class Record:
-    """One name of an entity: a source's (`number` None) or an enterprise's, and the operator's USCC where known."""
+class NameRecord:
+    """One name of an entity or of an enterprise (then `entity` is its number), and its operator's USCC if known."""
 
     entity: str
     name: Name
@@ -36,7 +37,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Pair:
-    """How an entity of a source compares with an enterprise, by their closest names. `weight` is in bits."""
+    """Comparison of an entity with an enterprise, by their most similar names. `weight` is in bits."""
 
     entity: str
     number: str
@@ -49,8 +50,8 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What follows for one entity: the enterprise it is linked to or none, and the pairs that a person should see."""
+class LinkDecision:
+    """What follows for one entity: the enterprise it is linked to, or None and the pairs that a person should review."""
 
     number: str | None
     probability: float | None
@@ -64,8 +65,14 @@ def model() -> dict[str, Any]:
     return dict(json.loads(MODEL.read_text(encoding="utf-8")))
 
 
+def version() -> str:
+    """Changes when the model does; its explanations (`..._because`) do not count."""
+    thresholds = {name: value for name, value in model()["thresholds"].items() if not name.endswith("_because")}
+    return hashlib.sha256(json.dumps(model() | {"thresholds": thresholds}).encode()).hexdigest()[:16]
+
+
 def blocks(keys: Sequence[str], frequency: dict[str, int]) -> list[str]:
-    """The keys under which a name is looked up: its rarest, as long as few enterprises share them."""
+    """The keys under which a name is looked up: its rarest ones, shared by at most `compared_at_most` enterprises."""
     chosen, reached = [], 0
     for shared, key in sorted((frequency[key], key) for key in keys if frequency.get(key)):
         reached += shared
@@ -75,11 +82,10 @@ def blocks(keys: Sequence[str], frequency: dict[str, int]) -> list[str]:
     return chosen
 
 
-def score(sources: Iterable[Record], enterprises: Iterable[Record], frequency: dict[str, int]) -> list[Pair]:
-    """Every pair worth a look, best name against best name, for sources that share a key with an enterprise.
+def score(sources: Iterable[NameRecord], enterprises: Iterable[NameRecord], frequency: dict[str, int]) -> list[Pair]:
+    """Every likely pair of an entity and an enterprise that share a key, compared by their most similar names.
 
-    `enterprises` holds all names that share a key with any of the sources, and `frequency` how many names of
-    enterprises have each key.
+    `enterprises` has all names that share a key with any of the sources; `frequency` counts enterprises by key.
     """
     left, right = list(sources), list(enterprises)
     chosen = [blocks(record.name.keys, frequency) for record in left]
@@ -98,13 +104,13 @@ def score(sources: Iterable[Record], enterprises: Iterable[Record], frequency: d
     return sorted(best.values(), key=lambda pair: (pair.entity, -pair.weight, pair.number))
 
 
-def decide(pairs: Sequence[Pair], rejected: frozenset[str] = frozenset(), merges: bool = True) -> Outcome:
-    """What follows from an entity's pairs. `rejected` are enterprises that a person ruled out; without `merges` all
-    that is likely goes to a person."""
+def decide(pairs: Sequence[Pair], rejected: frozenset[str] = frozenset(), merges: bool = True) -> LinkDecision:
+    """Decide from an entity's pairs. `rejected` are enterprises that a person ruled out; without `merges` every likely pair
+    is proposed to a person."""
     limits = model()["thresholds"]
     ranked = sorted((p for p in pairs if p.number not in rejected), key=lambda pair: (-pair.weight, pair.number))
     if not ranked or ranked[0].probability < limits["review"]:
-        return Outcome(None, None, None, ())
+        return LinkDecision(None, None, None, ())
     top = ranked[0]
     margin = top.weight - ranked[1].weight if len(ranked) > 1 else math.inf
     if (
@@ -114,11 +120,11 @@ def decide(pairs: Sequence[Pair], rejected: frozenset[str] = frozenset(), merges
         and top.evidence in MERGING
         and (top.scripts in ("en-en", "zh-zh") or top.evidence == "brands of one alias group")
     ):
-        return Outcome(top.number, top.probability, top.evidence, ())
-    return Outcome(None, None, None, tuple(ranked[: limits["proposals"]]))
+        return LinkDecision(top.number, top.probability, top.evidence, ())
+    return LinkDecision(None, None, None, tuple(ranked[: limits["proposals"]]))
 
 
-def _row(side: str, position: int, record: Record, keys: Sequence[str]) -> dict[str, Any]:
+def _row(side: str, position: int, record: NameRecord, keys: Sequence[str]) -> dict[str, Any]:
     name = record.name
     return {
         "unique_id": f"{side}{position}", "entity": record.entity, "script": name.script,
@@ -128,30 +134,30 @@ def _row(side: str, position: int, record: Record, keys: Sequence[str]) -> dict[
     }  # fmt: skip
 
 
-def _expected(sources: Sequence[Record], enterprises: Sequence[Record]) -> dict[str, dict[str, float]]:
-    """By column and value: which share of all enterprises, other than the one in question, may be expected to bear it.
+def _expected(sources: Sequence[NameRecord], enterprises: Sequence[NameRecord]) -> dict[str, dict[str, float]]:
+    """By column and value: the expected share of all other enterprises that have it.
 
-    A name that one enterprise alone bears so weighs as much as its kind allows, whatever the size of the register.
+    So a name that only one enterprise has gets the same weight in a register of any size.
     """
-    bearers: dict[tuple[str, str], set[str]] = defaultdict(set)
+    holders: dict[tuple[str, str], set[str]] = defaultdict(set)
     chance: dict[tuple[str, str], float] = defaultdict(float)
     for record in (*sources, *enterprises):
-        for value in _values(record.name).items():
-            chance[value] = max(chance[value], record.name.chance)
+        for pair in _values(record.name).items():
+            chance[pair] = max(chance[pair], record.name.chance)
     for record in enterprises:
-        for value in _values(record.name).items():
-            bearers[value].add(record.entity)
+        for pair in _values(record.name).items():
+            holders[pair].add(record.entity)
     found: dict[str, dict[str, float]] = {column: {} for column in CHANCE}
     for (column, value), by_chance in chance.items():
-        others = max(len(bearers[column, value]) - 1, 0)
+        others = max(len(holders[column, value]) - 1, 0)
         found[column][value] = (others + by_chance * CHANCE[column]) / model()["enterprises"]
     return found
 
 
 def _misspellings(name: Name) -> list[str]:
-    """The brand with each of its characters left out or unknown: what two spellings that are one error apart share.
+    """The brand with each character left out or replaced: what two spellings that differ by one error have in common.
 
-    Short brands have none: there two firms that differ in one character are the rule and errors the exception.
+    Short brands have none: there a difference in one character usually means another firm.
     """
     if len(name.brand) < (6 if name.script == "en" else 4):
         return []
@@ -161,21 +167,21 @@ def _misspellings(name: Name) -> list[str]:
 
 
 def _values(name: Name) -> dict[str, str]:
-    """What two names may have in common, where they have it."""
+    """The values by which names may be equal, where the name has them."""
     found = {"brand": name.brand, "alias_group": name.alias, "full_name": name.full, "same_name": name.same_name}
     return {column: value for column, value in found.items() if value}
 
 
 @cache
 def _labels(comparison: str) -> dict[int, str]:
-    """The level's label by the value that Splink gives to it."""
+    """Labels of a comparison's levels by Splink's gamma value."""
     (levels,) = (
         entry["comparison_levels"]
         for entry in model()["settings"]["comparisons"]
         if entry["output_column_name"] == comparison
     )
-    told = [level for level in levels if not level.get("is_null_level")]
-    return {len(told) - 1 - at: level["label_for_charts"] for at, level in enumerate(told)} | {-1: ""}
+    counted = [level for level in levels if not level.get("is_null_level")]
+    return {len(counted) - 1 - at: level["label_for_charts"] for at, level in enumerate(counted)} | {-1: ""}
 
 
 def _splink(
@@ -212,6 +218,6 @@ def _splink(
                 _labels("trades")[entry["trades"]],
                 _labels("operator")[entry["operator"]],
             )
-            # A script pair has no order.
+            # Which side has which script does not matter.
             entry["scripts"] = "-".join(sorted(entry["scripts"].split("-")))
             yield entry

@@ -1,15 +1,16 @@
-"""Names of enterprises taken apart: what they are called, what they trade in, and the keys under which they are found.
+"""Parse names of enterprises: into brand, trades, and the keys under which they are found.
 
 The rules are the Companies Registry's for "the same name": case, spaces, accents, punctuation, a leading "The" and the
-legal form do not count; "and" is "&", Hong Kong is HK, Far East is FE, and characters that are written in several ways
-are one. Chinese is compared in simplified characters; the name itself is never changed. Words and their meanings are
-the seed `name_words`, groups of names that mean one brand the seed `name_aliases`.
+legal form do not count; "and" equals "&", Hong Kong equals HK, Far East equals FE, and variants of a character are equal.
+Chinese is compared in simplified characters; the name itself is never changed. Words and their meanings are in the seed
+`name_words`, groups of names of one brand in the seed `name_aliases`.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import re
 import unicodedata
 from dataclasses import dataclass, replace
@@ -23,19 +24,31 @@ from sampan.settings import HOME
 SEEDS = HOME / "dbt_project" / "seeds"
 HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
 READINGS = 4
-# Characters of the longest ending in Chinese.
+# Raise it when the code below gives another result for any name: then every name is parsed and linked again. Changes of the
+# seeds and of SPELLINGS are noticed without it.
+RULES_VERSION = 1
+# Spellings of one sound in the romanisations of Cantonese and Mandarin, replaced in this order.
+SPELLINGS = (
+    ("ck", "k"), ("oo", "u"), ("ee", "i"), ("ts", "ch"), ("tz", "ch"), ("gw", "kw"), ("eung", "ung"), ("eong", "ung"),
+    ("ea", "i"), ("aa", "a"), ("ar", "a"), ("ue", "u"), ("or", "o"), ("ui", "oy"), ("ey", "i"), ("x", "sh"), ("q", "ch"),
+    ("zh", "ch"), ("z", "ch"), ("j", "ch"), ("sh", "s"), ("g", "k"), ("kn", "ng"), ("b", "p"), ("d", "t"), ("nk", "ng"),
+    ("y", "i"),
+)  # fmt: skip
+# Characters of the longest Chinese ending.
 LONGEST = 8
 
 Script = Literal["en", "zh"]
+Phrases = dict[tuple[str, ...], str]
 
 
 @dataclass(frozen=True)
 class Name:
     """One name in one script.
 
-    `same_name` is equal for names that the Companies Registry takes for the same; `brand` is the part that tells one
-    firm from another, `trades` what it says of its trade, and `full` both in one spelling. `readings` are the brand in
-    Latin letters without spaces (Cantonese and Mandarin readings of Chinese), `alias` the group of names it belongs to.
+    `same_name` is equal for names that the Companies Registry treats as the same; `brand` is the part that distinguishes
+    firms, `trades` the trades that it names, and `full` both in one string. `readings` are the brand in Latin letters without
+    spaces (Cantonese and Mandarin readings of Chinese), `alias` is its group of names. `chance` is how many enterprises
+    not on the register may be expected to have the brand by chance.
     """
 
     script: Script
@@ -56,9 +69,9 @@ class Name:
 
 @dataclass(frozen=True)
 class _Words:
-    """The seeds by use. Phrases of English are tuples of tokens, Chinese words are in simplified characters."""
+    """The seeds by use. English phrases are tuples of tokens, Chinese words are in simplified characters."""
 
-    english: dict[str, dict[tuple[str, ...], str]]
+    english: dict[str, Phrases]
     chinese: dict[str, dict[str, str]]
     variants: dict[int, str]
     aliases: dict[tuple[Script, str], str]
@@ -66,7 +79,7 @@ class _Words:
 
 
 def parse(text: str) -> tuple[Name, ...]:
-    """The names in a text: one, or two when it holds a brand in Latin letters beside one in Chinese."""
+    """The names in a text: none, one, or two when it has a brand in Latin letters and one in Chinese."""
     return _parse(text, words().fingerprint)
 
 
@@ -78,49 +91,47 @@ def _parse(text: str, _fingerprint: str) -> tuple[Name, ...]:
         return (name,) if name else ()
     latin = " ".join(part for part in HAN.split(_without_places(folded)) if re.search(r"[A-Za-z]{2}", part))
     brand, trades, legal = _chinese_parts("".join(HAN.findall(folded)))
-    # Beside a brand in Latin letters Chinese may say the trade alone: TERNQUAY贸易旗舰店.
+    # After a brand in Latin letters the Chinese part may name only the trade: TERNQUAY贸易旗舰店.
     english = _english(latin, trades) if latin else None
     chinese = _chinese(brand, trades, legal) if brand else None
     return tuple(name for name in (english, chinese) if name)
 
 
 def fingerprint() -> str:
-    """Changes when a word, an alias or these rules change: then every name has to be taken apart anew."""
+    """Changes when a word, an alias, SPELLINGS or RULES_VERSION changes: then every name has to be parsed again."""
     return words().fingerprint
 
 
 @cache
-def _files(folder: Path) -> _Words:
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    english: dict[str, dict[tuple[str, ...], str]] = {}
+def _read(folder: Path) -> _Words:
+    english: dict[str, Phrases] = {}
     chinese: dict[str, dict[str, str]] = {}
-    variants: dict[int, str] = {}
-    rows = _rows(folder / "name_words.csv", digest)
-    for row in rows:
-        if row["kind"] == "variant":
-            variants[ord(row["word"])] = row["meaning"]
-    for row in rows:
-        if row["kind"] != "variant" and HAN.search(row["word"]):
-            chinese.setdefault(row["kind"], {})[_simplified(row["word"], variants)] = row["meaning"]
-        elif row["kind"] != "variant":
-            english.setdefault(row["kind"], {})[tuple(row["word"].split())] = row["meaning"]
-    found = _Words(english, chinese, variants, {}, "")
-    aliases: dict[tuple[Script, str], str] = {}
-    for row in _rows(folder / "name_aliases.csv", digest):
-        text = unicodedata.normalize("NFKC", row["name"])
-        script: Script = "zh" if HAN.search(text) else "en"
-        brand = _simplified("".join(HAN.findall(text)), variants) if script == "zh" else "".join(_tokens(text))
-        aliases[script, brand] = row["alias_group"]
-    return _Words(found.english, found.chinese, variants, aliases, digest.hexdigest()[:16])
+    words_of = [(row["word"], row["kind"], row["meaning"]) for row in _rows(folder / "name_words.csv")]
+    variants = {ord(word): meaning for word, kind, meaning in words_of if kind == "variant"}
+    for word, kind, meaning in words_of:
+        if kind != "variant" and HAN.search(word):
+            chinese.setdefault(kind, {})[_simplified(word, variants)] = meaning
+        elif kind != "variant":
+            english.setdefault(kind, {})[tuple(word.split())] = meaning
+    named = [(row["name"], row["alias_group"]) for row in _rows(folder / "name_aliases.csv")]
+    aliases = {_alias_key(name, variants): alias_group for name, alias_group in named}
+    digest = hashlib.sha256(json.dumps([RULES_VERSION, SPELLINGS, words_of, named]).encode()).hexdigest()
+    return _Words(english, chinese, variants, aliases, digest[:16])
+
+
+def _alias_key(name: str, variants: dict[int, str]) -> tuple[Script, str]:
+    text = unicodedata.normalize("NFKC", name)
+    if HAN.search(text):
+        return "zh", _simplified("".join(HAN.findall(text)), variants)
+    return "en", "".join(_tokens(text))
 
 
 def words() -> _Words:
     """The seeds, read once for each folder that holds them."""
-    return _files(SEEDS)
+    return _read(SEEDS)
 
 
-def _rows(path: Path, digest: Any) -> list[dict[str, str]]:
-    digest.update(path.read_bytes())
+def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -129,7 +140,7 @@ def _rows(path: Path, digest: Any) -> list[dict[str, str]]:
 
 
 def _tokens(text: str) -> list[str]:
-    """Words in lower case without accents; the spellings that the registry takes for one are one."""
+    """Words in lower case without accents, each in one of the spellings that the registry treats as equal."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).casefold()
     plain = re.sub(r"(?<=\b[a-z])\.(?=[a-z]\b)", "", plain)  # H.K. is one word
     plain = re.sub(r"['`\u2019]", "", plain).replace("&", " and ")
@@ -140,15 +151,15 @@ def _tokens(text: str) -> list[str]:
     return tokens[1:] if len(tokens) > 1 and tokens[0] == "the" else tokens
 
 
-def _ends(tokens: list[str], phrases: dict[tuple[str, ...], str]) -> int:
-    """How many tokens at the end are one of the phrases; the longest counts."""
+def _ends(tokens: list[str], phrases: Phrases) -> int:
+    """Length of the longest of the phrases that the tokens end with, in tokens; 0 without one."""
     return max((n for n in range(1, min(4, len(tokens)) + 1) if tuple(tokens[-n:]) in phrases), default=0)
 
 
-def _english(text: str, said_elsewhere: tuple[str, ...] = ()) -> Name | None:
+def _english(text: str, other_trades: tuple[str, ...] = ()) -> Name | None:
     table = words().english
     places = table["place"] | table["district"]
-    # "Kowloon Branch" in brackets says nothing of the firm, "(Hong Kong)" belongs to its legal name.
+    # "(Kowloon Branch)" is not part of the firm's name, "(Hong Kong)" is part of its legal name.
     tokens = _tokens(text)
     legal = list(tokens)
     while len(legal) > 1 and (n := _ends(legal, table["legal"])) and n < len(legal):
@@ -163,14 +174,14 @@ def _english(text: str, said_elsewhere: tuple[str, ...] = ()) -> Name | None:
     brand, trades = _english_trades(kept, {**table["trade"], **dict.fromkeys(table["place"], "")}, table["legal"])
     if not brand:
         return None
-    trades = trades or said_elsewhere
+    trades = trades or other_trades
     spelled = "".join(brand)
     alias = words().aliases.get(("en", spelled), "")
     readings = (sounds_like(spelled),)
     full = f"{spelled}+{'+'.join(trades)}" if trades else ""
     keys = {f"e:{token}" for token in brand if len(token) > 1} | {f"e:{spelled}", f"r:{sounds_like(spelled)}"}
     if len(spelled) >= 6:
-        # One typing error leaves the first or the last part of a brand as it is.
+        # One typing error leaves the first or the last part of a brand unchanged.
         keys |= {f"h:{spelled[:5]}", f"t:{spelled[-5:]}"}
     if alias:
         keys.add(f"a:{alias}")
@@ -179,14 +190,13 @@ def _english(text: str, said_elsewhere: tuple[str, ...] = ()) -> Name | None:
     )
 
 
-def _starts(tokens: list[str], phrases: dict[tuple[str, ...], str]) -> int:
+def _starts(tokens: list[str], phrases: Phrases) -> int:
+    """Length of the longest of the phrases that the tokens start with, in tokens; 0 without one."""
     return max((n for n in range(1, min(4, len(tokens)) + 1) if tuple(tokens[:n]) in phrases), default=0)
 
 
-def _english_trades(
-    tokens: list[str], trades: dict[tuple[str, ...], str], legal: dict[tuple[str, ...], str]
-) -> tuple[list[str], tuple[str, ...]]:
-    """The tokens that are the brand, and the trades that the others name; the first token is always brand."""
+def _english_trades(tokens: list[str], trades: Phrases, legal: Phrases) -> tuple[list[str], tuple[str, ...]]:
+    """The tokens of the brand, and the trades that the others name; the first token always belongs to the brand."""
     brand, found, position = tokens[:1], set(), 1
     while position < len(tokens):
         for length in (3, 2, 1):
@@ -206,13 +216,12 @@ def _english_trades(
 
 @cache
 def _syllables() -> frozenset[str]:
-    """Syllables of Cantonese as Hong Kong spells them."""
+    """Cantonese syllables in Hong Kong's spelling."""
     return frozenset(sounds_like(spelling) for spelling in _cantonese().romanToChar)
 
 
 def _english_chance(brand: tuple[str, ...]) -> float:
-    """Enterprises not on the register that may be expected to bear the brand by chance: few for coined words, more for
-    Cantonese syllables, of which there are six hundred, and for short words."""
+    """`Name.chance` of a brand: low for coined words, higher for short words and for Cantonese syllables (there are 600)."""
     chance = 1.0
     for token in brand:
         syllable = sounds_like(token) in _syllables()
@@ -238,17 +247,17 @@ def _cantonese() -> Any:
 
 
 def _simplified(text: str, variants: dict[int, str]) -> str:
-    """Chinese in simplified characters, variants made one before and after."""
-    return _converter("t2s").convert(text.translate(variants)).translate(variants)
+    """Chinese in simplified characters, with each character's variants replaced by one of them."""
+    return str(_converter("t2s").convert(text.translate(variants))).translate(variants)
 
 
 def _without_places(text: str) -> str:
-    """A text of both scripts without the Latin abbreviations that are no brand, HK above all."""
+    """A text of both scripts without HK and Hong Kong, which are not a brand."""
     return re.sub(r"\b(HK|H\.K\.|Hong ?Kong)\b", "", text, flags=re.IGNORECASE)
 
 
 def _chinese_parts(text: str) -> tuple[str, tuple[str, ...], str]:
-    """Brand (empty when every word is of a kind that any firm may use), trades, and the name without its legal form."""
+    """Brand (empty when all words are generic), trades, and the name without its legal form."""
     table = words().chinese
     folded = _simplified(text, words().variants)
     legal = _cut(folded, table["legal"])
@@ -279,21 +288,20 @@ def _chinese(brand: str, trades: tuple[str, ...], legal: str) -> Name:
     keys |= {f"z:{brand[at : at + 2]}" for at in range(len(brand) - 1)}
     if alias:
         keys.add(f"a:{alias}")
-    # Enterprises not on the register that may be expected to bear it by chance.
     chance = {1: 1.0, 2: 0.06, 3: 0.0015}.get(len(brand), 0.001)
     full = f"{brand}+{'+'.join(trades)}" if trades else ""
     return Name("zh", legal, brand, trades, full, sounds, pinyin, alias, chance, tuple(sorted(keys)))
 
 
 def _cut(text: str, endings: dict[str, str]) -> str:
-    """The text without the endings, longest first, as often as they follow each other; never all of it."""
+    """The text without the endings, longest first and repeatedly; at least one character is left."""
     while (word := _ending(text, endings)) and len(text) > len(word) + (len(word) == 1):
         text = text[: -len(word)]
     return text
 
 
 def _ending(text: str, endings: dict[str, str]) -> str:
-    """The longest of the endings that the text has, or nothing."""
+    """The longest of the endings that the text has; empty without one."""
     return next((text[-n:] for n in range(min(LONGEST, len(text)), 0, -1) if text[-n:] in endings), "")
 
 
@@ -304,7 +312,7 @@ def _syllable_readings(character: str) -> tuple[str, ...]:
 
 
 def _readings(brand: str) -> tuple[str, ...]:
-    """The brand as Hong Kong would spell it in Latin letters; characters are read in more than one way."""
+    """The brand in Hong Kong's Latin spelling: up to READINGS, since a character may have several readings."""
     parts = [_syllable_readings(character) for character in brand]
     return tuple("".join(choice) for choice in islice(product(*parts), READINGS)) if all(parts) else ()
 
@@ -317,13 +325,8 @@ def _pinyin(brand: str) -> str:
 
 @lru_cache(maxsize=100_000)
 def sounds_like(spelled: str) -> str:
-    """A spelling without the differences that romanisations of one syllable have: Yick and Yik, Loong and Lung."""
+    """One spelling for all romanisations of a sound: Yick and Yik, Loong and Lung."""
     text = spelled.lower().replace(" ", "")
-    for old, new in (
-        ("ck", "k"), ("oo", "u"), ("ee", "i"), ("ts", "ch"), ("tz", "ch"), ("gw", "kw"), ("eung", "ung"),
-        ("eong", "ung"), ("ea", "i"), ("aa", "a"), ("ar", "a"), ("ue", "u"), ("or", "o"), ("ui", "oy"), ("ey", "i"),
-        ("x", "sh"), ("q", "ch"), ("zh", "ch"), ("z", "ch"), ("j", "ch"), ("sh", "s"), ("g", "k"), ("kn", "ng"),
-        ("b", "p"), ("d", "t"), ("nk", "ng"), ("y", "i"),
-    ):  # fmt: skip
+    for old, new in SPELLINGS:
         text = text.replace(old, new)
     return re.sub(r"(.)\1+", r"\1", text)

@@ -318,7 +318,7 @@ def _count_warnings(connection: Connection, contract: Contract, batch: Batch, co
     row = one(connection, sql.SQL("select {} from {}").format(counts, batch.intake))
     by_name = {rule.name: rule for rule in contract.row_rules}
     outcomes = [
-        expectations.Outcome(
+        expectations.CheckResult(
             rule=rule.name,
             description=rule.description,
             expectation="unexpected_rows_expectation",
@@ -375,7 +375,7 @@ def _suite(contract: Contract) -> str:
     return f"feeds.{contract.feed}"
 
 
-def _batch_rules(contract: Contract, batch: Batch) -> list[expectations.Outcome]:
+def _batch_rules(contract: Contract, batch: Batch) -> list[expectations.CheckResult]:
     """Results of Great Expectations for all clean rows together. A replay is only part of a delivery and is not checked."""
     if batch.origin == "replay":
         return []
@@ -385,7 +385,7 @@ def _batch_rules(contract: Contract, batch: Batch) -> list[expectations.Outcome]
     )
 
 
-def _failed(batch: Batch, outcomes: list[expectations.Outcome]) -> Problem | None:
+def _failed(batch: Batch, outcomes: list[expectations.CheckResult]) -> Problem | None:
     """The reason to hold a batch if a critical rule failed, else None."""
     failed = [f"{outcome.rule} ({outcome.description})" for outcome in outcomes if outcome.critical]
     return Problem(Code.BATCH_RULES, "; ".join(failed), batch.file) if failed else None

@@ -1,7 +1,7 @@
-"""outcomes: how funded enterprises fared against matched unfunded ones, estimated once in each build.
+"""Outcomes: how sales of funded enterprises changed compared with matched unfunded ones, estimated once in each build.
 
-The matched panel is made by dbt (`int_funding__outcome_panel`); here it is weighted and handed to statsmodels, and what
-comes out is kept per build in `ops.funding_outcome`, from which `mart_funding_outcomes` is made. See ADR 0022.
+dbt makes the matched panel (`int_funding__outcome_panel`); this module weights it, estimates with statsmodels, and stores the
+results per build in `ops.funding_outcome`, which `mart_funding_outcomes` reads. See ADR 0022.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MEASURES = ("exports", "online_net_sales")
-# Groups of programmes; an enterprise is in the one of its first project.
+# Groups of programmes; an enterprise counts in the group of its first project.
 GROUPS = {
     "all": ("bud_general", "bud_easy", "bud_ecommerce_easy", "emf"),
     "bud": ("bud_general", "bud_easy", "bud_ecommerce_easy"),
@@ -30,10 +30,9 @@ GROUPS = {
     "bud_ecommerce_easy": ("bud_ecommerce_easy",),
     "emf": ("emf",),
 }
-# With fewer enterprises on either side (or fewer that matter) an interval promises more than it keeps, and a mean tells of
-# single ones.
-FEWEST = 20
-FEWEST_EFFECTIVE = 3
+# With fewer enterprises on either side, an interval is narrower than it should be, and a mean discloses single enterprises.
+MIN_ENTERPRISES = 20
+MIN_EFFECTIVE = 3
 CONFIDENCE = 0.95
 STRATUM = ["start_month", "industry_section", "sme_class", "size_of_sales"]
 PANEL = [
@@ -43,7 +42,7 @@ PANEL = [
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of ratios with the bounds of its confidence interval; 1 is no effect."""
+    """A ratio of ratios with the bounds of its 95% confidence interval; 1 means no effect."""
 
     value: float
     low: float
@@ -51,10 +50,10 @@ class Ratio:
 
 
 def run(claim: str | None = None, schema: str = "intermediate") -> dict[str, int]:
-    """Estimate from the panel of the build under way and keep what comes out; what an earlier attempt kept is replaced.
+    """Estimate from the panel of the current build and store the results, in place of those of an earlier attempt.
 
-    `claim` is the build's hold on the step (`build_no/step/token`); who lost it is refused. `schema` is where the panel
-    is. Returns rows kept, and how many of them could be estimated.
+    `claim` is the build's hold on the step (`build_no/step/token`); without a valid one TransientFailure is raised. `schema`
+    is where the panel is. Returns rows stored, and how many of them could be estimated.
     """
     import pandas as pd
 
@@ -84,7 +83,7 @@ def run(claim: str | None = None, schema: str = "intermediate") -> dict[str, int
 
 
 def estimates(panel: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """One row per measure and group of programmes, as `ops.funding_outcome` has them, from rows of the matched panel."""
+    """One row per measure and group of programmes, in the columns of `ops.funding_outcome`, from the matched panel."""
     money = ["before_early_hkd", "before_late_hkd", "after_hkd"]
     panel = panel.assign(**{name: panel[name].astype(float) for name in money})
     panel["before_hkd"] = panel["before_early_hkd"] + panel["before_late_hkd"]
@@ -95,10 +94,10 @@ def estimates(panel: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def _estimated(panel: pd.DataFrame, programmes: Sequence[str]) -> dict[str, Any]:
-    """Counts, means per enterprise, effect and placebo of one measure and group."""
+    """Counts, means per enterprise (HKD), effect and placebo effect of one measure and group."""
     funded = panel[panel["is_funded"].astype(bool) & panel["programme"].isin(programmes)]
     matched = funded[funded["is_matched"].astype(bool)]
-    rows = weighted(matched, panel[~panel["is_funded"].astype(bool)])
+    rows = reweight(matched, panel[~panel["is_funded"].astype(bool)])
     control = rows[rows["funded"] == 0]
     found: dict[str, Any] = {
         "status": "too_few",
@@ -108,9 +107,10 @@ def _estimated(panel: pd.DataFrame, programmes: Sequence[str]) -> dict[str, Any]
         "first_start_month": min(funded["start_month"], default=None),
         "last_start_month": max(funded["start_month"], default=None),
     }
-    if min(found["matched_funded_count"], found["unfunded_count"]) < FEWEST:
+    if min(found["matched_funded_count"], found["unfunded_count"]) < MIN_ENTERPRISES:
         return found
-    effect, placebo = ratio(rows, "before_hkd", "after_hkd"), ratio(rows, "before_early_hkd", "before_late_hkd")
+    effect = difference_in_differences(rows, "before_hkd", "after_hkd")
+    placebo = difference_in_differences(rows, "before_early_hkd", "before_late_hkd")
     if effect is None:
         return found
     found["status"] = "estimated"
@@ -124,26 +124,26 @@ def _estimated(panel: pd.DataFrame, programmes: Sequence[str]) -> dict[str, Any]
     return found
 
 
-def weighted(funded: pd.DataFrame, unfunded: pd.DataFrame) -> pd.DataFrame:
-    """The funded, and the unfunded of their strata with weights that make each stratum as heavy on both sides.
+def reweight(funded: pd.DataFrame, unfunded: pd.DataFrame) -> pd.DataFrame:
+    """The funded, and the unfunded of their strata with weights that give each stratum the same total on both sides.
 
-    Returns the rows of both with `funded` (0 or 1) and `weight`; an unfunded enterprise may stand in several strata.
+    Returns the rows of both with `funded` (0 or 1) and `weight`; an unfunded enterprise may be in several strata.
     """
     import pandas as pd
 
     wanted = funded.groupby(STRATUM, as_index=False).size().rename(columns={"size": "wanted"})
     control = unfunded.merge(wanted, on=STRATUM)
-    there = control.groupby(STRATUM)["sme_id"].transform("size")
-    control = control.assign(funded=0, weight=control["wanted"] / there).drop(columns="wanted")
+    available = control.groupby(STRATUM)["sme_id"].transform("size")
+    control = control.assign(funded=0, weight=control["wanted"] / available).drop(columns="wanted")
     return pd.concat([funded.assign(funded=1, weight=1.0), control], ignore_index=True)
 
 
-def ratio(rows: pd.DataFrame, before: str, after: str) -> Ratio | None:
-    """How much more the funded grew than the unfunded, as a ratio of ratios of totals, with its interval.
+def difference_in_differences(rows: pd.DataFrame, before: str, after: str) -> Ratio | None:
+    """How much more the funded grew than the unfunded: a ratio of ratios of totals, with its confidence interval.
 
-    A Poisson regression of sales on group, period and both, two observations per row, with standard errors clustered by
-    enterprise. Where few enterprises sell most, the interval is as wide as so few make it. None where a side sold
-    nothing in a period, or one enterprise sold nearly all.
+    A Poisson regression of sales on group, period and their interaction, two observations per row, with standard errors
+    clustered by enterprise. `before` and `after` name the columns with sales (HKD). The fewer enterprises sell most, the
+    wider the interval. None when a side sold nothing in a period, or one enterprise sold nearly everything.
     """
     import numpy as np
     import pandas as pd
@@ -153,10 +153,10 @@ def ratio(rows: pd.DataFrame, before: str, after: str) -> Ratio | None:
     totals = rows.groupby("funded")[[before, after]].sum()
     if len(totals) < 2 or (totals <= 0).to_numpy().any():
         return None
-    enterprises = effective(rows, rows[before] + rows[after])
-    if enterprises < FEWEST_EFFECTIVE:
+    enterprises = effective_sample_size(rows, rows[before] + rows[after])
+    if enterprises < MIN_EFFECTIVE:
         return None
-    # What was refunded may exceed what was paid in a period; less than nothing is sold by nobody.
+    # Refunds may exceed payments in a period; sales are never negative.
     sold = np.maximum(np.concatenate([rows[before], rows[after]]), 0.0)
     count = len(rows)
     is_funded = np.tile(rows["funded"].to_numpy(float), 2)
@@ -165,8 +165,8 @@ def ratio(rows: pd.DataFrame, before: str, after: str) -> Ratio | None:
         {"const": 1.0, "funded": is_funded, "after": is_after, "funded_after": is_funded * is_after}
     )
     clusters = np.tile(pd.factorize(rows["sme_id"])[0], 2)
-    # A weight is an exposure: what n alike are taken to have sold, by n of them. The scores are those of weighting. The
-    # unit is of no matter to a ratio; near 1 the iteration is at its steadiest.
+    # A weight n enters as exposure n with n times the sales, which gives the same scores as weighting. A ratio has no unit:
+    # dividing by the mean only keeps the iteration stable.
     weights = np.tile(rows["weight"].to_numpy(float), 2)
     model = sm.GLM(weights * sold / sold.mean(), regressors, family=sm.families.Poisson(), exposure=weights)
     fitted = model.fit(cov_type="cluster", cov_kwds={"groups": clusters})
@@ -175,7 +175,7 @@ def ratio(rows: pd.DataFrame, before: str, after: str) -> Ratio | None:
     return Ratio(*(float(np.exp(value)) for value in (effect, effect - error, effect + error)))
 
 
-def effective(rows: pd.DataFrame, sold: pd.Series) -> float:
-    """How many enterprises of equal size would say as much as those of the side that says least."""
+def effective_sample_size(rows: pd.DataFrame, sold: pd.Series[float]) -> float:
+    """Kish's effective number of enterprises, weighted by their sales, of the side that has fewer."""
     parts = (rows["weight"] * sold).groupby([rows["funded"], rows["sme_id"]]).sum()
     return float(min(side.sum() ** 2 / (side**2).sum() for _, side in parts.groupby(level=0)))

@@ -1,8 +1,8 @@
 """Release: check the marts that were built, then show them to the readers, all at once.
 
 dbt builds into the schema `build`. A release renames it to `release_<number>` and swaps the schema `marts`, which holds
-views only, by renaming: no lock on a relation, so no reader is blocked or killed, and any column may change. All of it
-is one transaction, so a release is there in full or not at all, and a process that dies leaves nothing to repair.
+views only, by renaming: it locks no relation, so no reader is blocked or killed, and any column may change. All of it
+is one transaction, so a release is complete or does not exist, and a process that dies leaves nothing to repair.
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ from psycopg.types.json import Jsonb
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from sampan import failpoints
-from sampan.database import connect, drop_relations
+from sampan.database import Connection, connect, drop_relations, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.marts import build
-from sampan.quality import expectations
+from sampan.quality import expectations, mart_rules
 from sampan.settings import settings
 
 KEEP = 5
 READER = "bi_reader"
 READABLE = "relkind in ('r', 'p', 'v')"
-# Shorter than deadlock_timeout: the release gives way, a reader never does.
+# Shorter than deadlock_timeout: the release gives up its lock and retries, a reader never has to.
 LOCK_TIMEOUT = "500ms"
-
-Connection = psycopg.Connection[Any]
 
 
 def _schema(release_no: int) -> sql.Identifier:
@@ -36,7 +34,7 @@ def _schema(release_no: int) -> sql.Identifier:
 
 
 def relations(connection: Connection, schema: str) -> list[str]:
-    """Tables and views of a schema, in order of name."""
+    """Names of the tables and views of a schema, sorted."""
     query = f"select relname from pg_class where relnamespace = to_regnamespace(%s) and {READABLE} order by 1"
     return [row[0] for row in connection.execute(query, [schema])]
 
@@ -45,12 +43,12 @@ def relations(connection: Connection, schema: str) -> list[str]:
 
 
 def gate() -> dict[str, int]:
-    """Check the built marts against expectations/marts; store every verdict in ops.gate_result.
+    """Check the built marts against expectations/marts; store every result in ops.gate_result.
 
-    Returns build_no, rules checked and rules broken without being critical; zeros when no build waits for its gate. A
-    broken critical rule gives the build up (its batches wait for the next one) and raises PermanentFailure.
+    Returns build_no, rules checked and rules broken that are not critical; zeros when no build is waiting. When a critical
+    rule is broken, the build is abandoned (its batches wait for the next one) and PermanentFailure raised.
     """
-    rules = expectations.mart_rules()
+    rules = mart_rules.load()
     with build.lock() as connection:
         waiting = _built(connection)
         if waiting is None:
@@ -59,26 +57,27 @@ def gate() -> dict[str, int]:
         unchecked, unknown = sorted(set(built) - set(rules)), sorted(set(rules) - set(built))
         if unchecked or unknown:
             what = [f"no expectations for {name}" for name in unchecked] + [f"{name} was not built" for name in unknown]
-            raise PermanentFailure(Problem(Code.RELEASE_EXPECTATIONS, "; ".join(what), str(expectations.MARTS)))
-        outcomes = {
+            raise PermanentFailure(Problem(Code.RELEASE_EXPECTATIONS, "; ".join(what), str(mart_rules.FOLDER)))
+        results = {
             mart: expectations.validate(mart, rules[mart], "build", mart, settings().dsn("builder"))
             for mart in sorted(rules)
         }
         with connection.transaction():
-            for mart, found in outcomes.items():
+            for mart, found in results.items():
                 expectations.store(connection, mart, found, build_no=waiting.build_no)
         failpoints.hit("release.after_gate")
-        critical = [f"{mart}: {item.rule}" for mart, found in outcomes.items() for item in found if item.critical]
+        critical = [f"{mart}: {item.rule}" for mart, found in results.items() for item in found if item.critical]
         if critical:
-            problem = Problem(Code.RELEASE_GATE, f"build {waiting.build_no} is not released: {', '.join(critical)}")
-            build.fail(connection, waiting.build_no, problem)
+            message = f"build {waiting.build_no} is not released; broken critical rules: {', '.join(critical)}"
+            problem = Problem(Code.RELEASE_GATE, message)
+            build.abandon(connection, waiting.build_no, problem)
             raise PermanentFailure(problem)
-        broken = sum(not item.success for found in outcomes.values() for item in found)
-        return {"build_no": waiting.build_no, "rules": sum(map(len, outcomes.values())), "broken": broken}
+        broken = sum(not item.success for found in results.values() for item in found)
+        return {"build_no": waiting.build_no, "rules": sum(map(len, results.values())), "broken": broken}
 
 
 def _built(connection: Connection) -> build.Build | None:
-    """The build that is complete; None when none is under way. One that is half done is refused."""
+    """The complete build; None when there is no current build. Raises PermanentFailure when it is not complete."""
     found = build.current(connection)
     if found is not None and found.state != "built":
         raise PermanentFailure(Problem(Code.RELEASE_NOT_BUILT, f"build {found.build_no} is not complete"))
@@ -89,10 +88,10 @@ def _built(connection: Connection) -> build.Build | None:
 
 
 def run() -> dict[str, int]:
-    """Release the build that passed its gate, then drop releases beyond the last 5 kept.
+    """Release the build that passed its gate, then drop all but the last 5 releases.
 
-    Returns release_no, marts and rows; zeros when no build waits. Raises PermanentFailure when the gate has not passed,
-    TransientFailure when a lock could not be had.
+    Returns release_no, marts and rows; zeros when no build is waiting. Raises PermanentFailure when the build has not passed
+    its gate, TransientFailure when a lock cannot be acquired.
     """
     with build.lock() as connection:
         waiting = _built(connection)
@@ -100,22 +99,20 @@ def run() -> dict[str, int]:
             _drop_old(connection)
             return {"release_no": 0, "marts": 0, "rows": 0}
         _require_gate(connection, waiting.build_no)
-        _settle(lambda: _release(connection, waiting.build_no))
+        _retry_locks(lambda: _release(connection, waiting.build_no))
         failpoints.hit("release.after_commit")
-        rows = connection.execute("select rows from ops.release where release_no = %s", [waiting.build_no]).fetchone()[
-            0
-        ]  # type: ignore[index]
+        rows = scalar(connection, "select rows from ops.release where release_no = %s", [waiting.build_no])
         _drop_old(connection)
         return {"release_no": waiting.build_no, "marts": len(rows), "rows": sum(rows.values())}
 
 
 def rollback(release_no: int | None = None) -> dict[str, int]:
-    """Show an earlier release again: the one named, or the newest kept before the live one. Nothing is rebuilt.
+    """Show an earlier release again: `release_no`, or the newest kept before the live one. Nothing is rebuilt.
 
-    The next release goes live as usual. Raises PermanentFailure when there is no such release.
+    The next release goes live as usual. Raises PermanentFailure when that release is not kept.
     """
     with build.lock() as connection:
-        kept = [item["release_no"] for item in _kept(connection)]
+        kept = [item["release_no"] for item in _list_releases(connection)]
         live = live_release(connection)
         wanted = release_no if release_no is not None else max((no for no in kept if live and no < live), default=None)
         if wanted is None or wanted not in kept:
@@ -123,18 +120,24 @@ def rollback(release_no: int | None = None) -> dict[str, int]:
             message = f"{what} is not kept; kept: {', '.join(map(str, kept)) or 'none'}"
             raise PermanentFailure(Problem(Code.RELEASE_UNKNOWN, message))
         if wanted != live:
-            _settle(lambda: _show(connection, wanted, "rollback"))
+            _retry_locks(lambda: _show(connection, wanted, "rollback"))
             _drop_views(connection)
         return {"release_no": wanted, "before": live or 0}
 
 
 def _require_gate(connection: Connection, build_no: int) -> None:
-    row = connection.execute(
-        "select count(*), count(*) filter (where not success and severity = 'critical'), min(checked_at) <"
-        " (select built_at from ops.build where build_no = %s) from ops.gate_result where build_no = %s",
-        [build_no, build_no],
-    ).fetchone()
-    checked, critical, stale = row  # type: ignore[misc]
+    checked, critical, stale = one(
+        connection,
+        """
+        select
+            count(*),
+            count(*) filter (where not success and severity = 'critical'),
+            min(checked_at) < (select built_at from ops.build where build_no = %(build_no)s)
+        from ops.gate_result
+        where build_no = %(build_no)s
+        """,
+        {"build_no": build_no},
+    )
     if not checked or critical or stale:
         raise PermanentFailure(Problem(Code.RELEASE_GATE, f"build {build_no} has not passed its gate"))
 
@@ -145,21 +148,19 @@ def _require_gate(connection: Connection, build_no: int) -> None:
     wait=wait_random_exponential(multiplier=0.1, max=3),
     reraise=True,
 )
-def _settle(work: Callable[[], None]) -> None:
-    """Do the work in its transaction, again when a lock could not be had in time."""
+def _retry_locks(work: Callable[[], None]) -> None:
+    """Do the work, which is one transaction; try again when it cannot acquire a lock in time."""
     try:
         work()
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-        raise TransientFailure(f"a lock could not be had: {str(error).splitlines()[0]}") from error
+        raise TransientFailure(f"could not acquire a lock: {str(error).splitlines()[0]}") from error
 
 
 def _release(connection: Connection, release_no: int) -> None:
     with connection.transaction():
         connection.execute(sql.SQL("set local lock_timeout = {}").format(LOCK_TIMEOUT))
         rows = {
-            mart: connection.execute(
-                sql.SQL("select count(*) from {}").format(sql.Identifier("build", mart))
-            ).fetchone()[0]  # type: ignore[index]
+            mart: scalar(connection, sql.SQL("select count(*) from {}").format(sql.Identifier("build", mart)))
             for mart in relations(connection, "build")
         }
         connection.execute(
@@ -184,14 +185,15 @@ def _show(connection: Connection, release_no: int, kind: str) -> None:
 
 
 def _swap(connection: Connection, release_no: int, kind: str) -> None:
-    """Put views on a release in the place of `marts`.
+    """Replace the schema `marts` with views of a release.
 
-    The views that were there stay, under another name, until no reader holds them.
+    The old views stay, in a schema of another name, until no reader holds them.
     """
-    switch_no = connection.execute(
+    activation_no = scalar(
+        connection,
         "insert into ops.release_activation (release_no, kind) values (%s, %s) returning activation_no",
         [release_no, kind],
-    ).fetchone()[0]  # type: ignore[index]
+    )
     connection.execute("create schema marts_next")
     restricted = under_row_security(connection, f"release_{release_no}")
     for mart in relations(connection, f"release_{release_no}"):
@@ -199,7 +201,7 @@ def _swap(connection: Connection, release_no: int, kind: str) -> None:
     for schema in (f"release_{release_no}", "marts_next"):
         grant(connection, schema, f"release_{release_no}")
     failpoints.hit("release.before_swap")
-    old = sql.Identifier(f"marts_before_{switch_no}")
+    old = sql.Identifier(f"marts_before_{activation_no}")
     if _exists(connection, "marts"):
         connection.execute(sql.SQL("alter schema marts rename to {}").format(old))
     connection.execute("alter schema marts_next rename to marts")
@@ -207,9 +209,9 @@ def _swap(connection: Connection, release_no: int, kind: str) -> None:
 
 
 def _view(connection: Connection, release_no: int, mart: str, of_invoker: bool) -> None:
-    """A view with the mart's columns and comments, which refuses a snapshot older than the release.
+    """Create a view with the mart's columns and comments. A snapshot older than the release gets an error from it.
 
-    A mart under row-level security is read with the rights of who reads, so that the policies see that role.
+    A mart under row-level security is read with the reader's own rights (security_invoker): policies check that role.
     """
     view, table = sql.Identifier("marts_next", mart), sql.Identifier(f"release_{release_no}", mart)
     connection.execute(
@@ -221,8 +223,12 @@ def _view(connection: Connection, release_no: int, mart: str, of_invoker: bool) 
         )
     )
     comments = connection.execute(
-        "select attname, d.description from pg_description d left join pg_attribute a on a.attrelid = d.objoid and"
-        " a.attnum = d.objsubid and d.objsubid > 0 where d.classoid = 'pg_class'::regclass and d.objoid = %s::regclass",
+        """
+        select a.attname, d.description
+        from pg_description as d
+        left join pg_attribute as a on a.attrelid = d.objoid and a.attnum = d.objsubid and d.objsubid > 0
+        where d.classoid = 'pg_class'::regclass and d.objoid = %s::regclass
+        """,
         [f'release_{release_no}."{mart}"'],
     ).fetchall()
     for column, text in comments:
@@ -233,10 +239,10 @@ def _view(connection: Connection, release_no: int, mart: str, of_invoker: bool) 
 
 
 def grant(connection: Connection, schema: str, tables: str) -> None:
-    """Let the readers read a schema, and make sure that they can: the only place that gives them anything.
+    """Grant the readers select on a schema, and check that they have it. Nothing else grants them anything.
 
-    `tables` is the schema of the tables that it shows, which may be itself. Marts under row-level security are for the
-    roles that their policies name, and for nobody else.
+    `tables` is the schema of the tables that it shows, which may be the same. Marts under row-level security are granted
+    only to the roles that their policies name. Raises PermanentFailure when the grants are not as expected.
     """
     restricted = under_row_security(connection, tables)
     name, reader = sql.Identifier(schema), sql.Identifier(READER)
@@ -248,63 +254,79 @@ def grant(connection: Connection, schema: str, tables: str) -> None:
             connection.execute(grant_usage.format(name, sql.Identifier(role)))
             connection.execute(grant_select.format(sql.Identifier(schema, mart), sql.Identifier(role)))
     wrong = connection.execute(
-        "select relname from pg_class, lateral (select has_table_privilege(%(reader)s, oid, 'select') and"
-        " has_schema_privilege(%(reader)s, relnamespace, 'usage') as can) of_reader"
-        f" where relnamespace = to_regnamespace(%(schema)s) and {READABLE} and can = (relname = any(%(restricted)s))",
+        f"""
+        with readable as (
+            select
+                relname,
+                has_table_privilege(%(reader)s, oid, 'select')
+                    and has_schema_privilege(%(reader)s, relnamespace, 'usage') as is_readable
+            from pg_class
+            where relnamespace = to_regnamespace(%(schema)s) and {READABLE}
+        )
+        select relname from readable where is_readable = (relname = any(%(restricted)s)) order by relname
+        """,
         {"reader": READER, "schema": schema, "restricted": list(restricted)},
     ).fetchall()
     if wrong:
-        names = ", ".join(f"{schema}.{row[0]}" for row in wrong)
-        raise PermanentFailure(
-            Problem(Code.RELEASE_GRANTS, f"{READER} has not the rights that it should have on {names}")
-        )
+        marts = ", ".join(f"{schema}.{row[0]}" for row in wrong)
+        message = f"grants of {READER} are not as expected (missing, or on a mart under row-level security) on {marts}"
+        raise PermanentFailure(Problem(Code.RELEASE_GRANTS, message))
 
 
 def under_row_security(connection: Connection, schema: str) -> dict[str, list[str]]:
-    """The marts of a schema that are under row-level security, with the roles that may read what policies let through."""
+    """The marts of a schema that are under row-level security, with the roles that their policies name.
+
+    Raises PermanentFailure when it is not forced on one: the owner's views would then read every row.
+    """
     rows = connection.execute(
-        "select relname, relforcerowsecurity, coalesce(array_agg(distinct role order by role)"
-        " filter (where role <> current_user), '{}') from pg_class"
-        " left join pg_policies on schemaname = %s and tablename = relname left join unnest(roles) role on true"
-        " where relnamespace = to_regnamespace(%s) and relrowsecurity group by relname, relforcerowsecurity",
-        [schema] * 2,
+        """
+        select
+            relname,
+            relforcerowsecurity,
+            coalesce(array_agg(distinct role order by role) filter (where role <> current_user), '{}')
+        from pg_class
+        left join pg_policies on schemaname = %(schema)s and tablename = relname
+        left join unnest(roles) as role on true
+        where relnamespace = to_regnamespace(%(schema)s) and relrowsecurity
+        group by relname, relforcerowsecurity
+        """,
+        {"schema": schema},
     ).fetchall()
-    open_ones = [mart for mart, forced, _ in rows if not forced]
-    if open_ones:
-        message = f"row-level security is not forced on {', '.join(open_ones)}"
+    unforced = [mart for mart, forced, _ in rows if not forced]
+    if unforced:
+        message = f"row-level security is not forced on {', '.join(unforced)}"
         raise PermanentFailure(Problem(Code.RELEASE_ROW_SECURITY, message))
     return {mart: roles for mart, _, roles in rows}
 
 
 def _exists(connection: Connection, schema: str) -> bool:
-    return bool(connection.execute("select to_regnamespace(%s) is not null", [schema]).fetchone()[0])  # type: ignore[index]
+    return bool(scalar(connection, "select to_regnamespace(%s) is not null", [schema]))
 
 
 # --- dropping ---------------------------------------------------------------------------------------------------------
 
 
 def _drop_old(connection: Connection) -> None:
-    """Drop releases beyond the last 5, the live one excepted, after the views that were swapped out.
+    """Drop the views that were swapped out, then all but the last 5 releases; never the live one.
 
-    What a reader still uses stays until the next time. Never CASCADE: a view that stands on a release has to stop its
-    being dropped.
+    What a reader still uses stays until the next time. Never CASCADE: a user's view on a release has to block the drop.
     """
     _drop_views(connection)
     live = live_release(connection)
-    for item in _kept(connection)[KEEP:]:
+    for item in _list_releases(connection)[KEEP:]:
         if item["release_no"] != live:
             drop_release(connection, item["release_no"])
 
 
 def _drop_views(connection: Connection) -> None:
-    """Drop the views that were swapped out and that no reader holds any more."""
+    """Drop the views that were swapped out and that no reader uses any more."""
     query = "select nspname from pg_namespace where nspname ~ '^marts_before_[0-9]+$' order by nspname"
     for (schema,) in connection.execute(query).fetchall():
         _drop_schema(connection, schema, None)
 
 
 def drop_release(connection: Connection, release_no: int) -> None:
-    """Drop a release, unless a reader still uses it: then it stays until it is dropped again."""
+    """Drop a release, unless a reader still uses it: then it stays until the next attempt."""
     _drop_schema(connection, f"release_{release_no}", release_no)
 
 
@@ -327,7 +349,7 @@ def _drop_schema(connection: Connection, schema: str, release_no: int | None) ->
         return
 
 
-# --- looking ----------------------------------------------------------------------------------------------------------
+# --- listing ----------------------------------------------------------------------------------------------------------
 
 
 def live_release(connection: Connection) -> int | None:
@@ -338,8 +360,8 @@ def live_release(connection: Connection) -> int | None:
     return row[0] if row else None
 
 
-def _kept(connection: Connection) -> list[dict[str, Any]]:
-    """Releases that are there, newest first."""
+def _list_releases(connection: Connection) -> list[dict[str, Any]]:
+    """Releases that were not dropped, newest first."""
     rows = connection.execute(
         "select release_no, as_of_date, released_at, rows from ops.release where dropped_at is null order by 1 desc"
     ).fetchall()
@@ -348,22 +370,29 @@ def _kept(connection: Connection) -> list[dict[str, Any]]:
     ]
 
 
-def kept() -> list[dict[str, Any]]:
+def list_releases() -> list[dict[str, Any]]:
     """Releases that are kept, newest first: release_no, as_of_date, released_at, rows per mart, whether it is live."""
     with connect("builder") as connection:
         live = live_release(connection)
-        return [item | {"live": item["release_no"] == live} for item in _kept(connection)]
+        return [item | {"live": item["release_no"] == live} for item in _list_releases(connection)]
 
 
 def show(release_no: int) -> dict[str, Any]:
-    """One release: what `kept` says of it, the batches it took in per feed, what its gate found, when it was shown."""
+    """One release: as in `list_releases`, with batches taken in per feed, broken rules, and when it went live.
+
+    Raises PermanentFailure when there never was such a release.
+    """
     with connect("builder") as connection:
         row = connection.execute(
             "select release_no, as_of_date, released_at, dropped_at, rows from ops.release where release_no = %s",
             [release_no],
         ).fetchone()
         if row is None:
-            raise PermanentFailure(Problem(Code.RELEASE_UNKNOWN, f"there is no release {release_no}"))
+            raise PermanentFailure(
+                Problem(
+                    Code.RELEASE_UNKNOWN, f"no release {release_no}; `sampan release list` shows those that are kept"
+                )
+            )
         batches = connection.execute(
             "select feed, count(*) from ops.build_batch join ops.batch using (batch_id) where build_no = %s"
             " group by feed order by feed",

@@ -1,10 +1,10 @@
-"""Small cells: which cells of a published table are left out, so that nothing can be learnt of one enterprise.
+"""Cell suppression: which cells of a published table are left out, so that it discloses nothing about one enterprise.
 
-A cell is left out when too few enterprises are behind it or one of them dominates it (primary). Sums are published, too, so
-others have to go with it (secondary): for each primary cell there has to be a way to change it by its protection and mend
-every sum by changing only cells that are left out, none of them below zero. Then whoever knows all that is published knows
-no more of the cell than an interval that is at least as wide as its protection. A cell with one enterprise mends nothing
-where another can: that enterprise knows its own cell and must not learn of another by it.
+A cell is suppressed when too few enterprises contribute to it or one of them dominates it (primary suppression). Sums are
+published too, so other cells have to be suppressed with it (secondary suppression): for each primary cell there has to be a
+way to change its value by its protection and to restore every sum by changing suppressed cells only, none below zero. Then an
+attacker who knows everything that is published can only infer an interval at least as wide as the protection. A cell with
+one contributor is used for that only when no other can be: its enterprise knows its value.
 """
 
 from __future__ import annotations
@@ -16,24 +16,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
 from psycopg import sql
 
+from sampan.database import Connection
 from sampan.errors import Code, PermanentFailure, Problem
 
 TOTAL = "*"
-# A sum tells more than a cell: it is left out only when no cell can take its place.
+# A sum is worth more to readers than a cell: it is suppressed only when no cell can be suppressed instead.
 TOTAL_COSTS = 1e6
-# The step of the build whose marts are published.
-STEP = "marts__published"
 
 Key = tuple[str, str]
 Node = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Rule:
-    """What protects the cells of a table. Shares are between 0 and 1."""
+class SuppressionRule:
+    """How the cells of a table are protected. Shares are between 0 and 1."""
 
     min_contributors: int
     max_share: float
@@ -41,45 +39,47 @@ class Rule:
     protected_least: float
 
     def is_primary(self, cell: Cell) -> bool:
-        """Whether the cell tells of one enterprise by itself."""
+        """Whether the cell alone discloses something about one enterprise."""
         dominated = cell.contributors > 1 and cell.largest > self.max_share * cell.value
         return cell.contributors < self.min_contributors or dominated
 
     def protection(self, cell: Cell) -> float:
-        """How wide the interval has to be in which the value may be for all that is published."""
+        """Minimum width of the interval that an attacker may infer, in the unit of the value."""
         return max(self.protected_share * cell.value, self.protected_least)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell, or a sum: its value, how many enterprises are behind it, and the greatest of their shares in the value."""
+    """One cell, or a sum: its value, how many enterprises contribute to it, and the largest of their contributions."""
 
     value: float
     contributors: int
     largest: float
 
 
-def suppressed(cells: Mapping[Key, Cell], rule: Rule) -> dict[Key, str]:
-    """Which cells of a table of two dimensions are left out, and why: primary or secondary.
+def suppressed(cells: Mapping[Key, Cell], rule: SuppressionRule) -> dict[Key, str]:
+    """Which cells of a two-dimensional table are suppressed, and why: "primary" or "secondary".
 
-    `cells` has every cell that is not zero by row and column, and the sums under `*`. Raises PermanentFailure when a cell
-    lacks its sums, the only way in which it could not be protected.
+    `cells` has every cell that is not zero, by row and column, with the sums under `*`. Raises PermanentFailure when the sums
+    of a cell are missing, the only case in which it cannot be protected.
     """
     found = {key: "primary" for key, cell in cells.items() if rule.is_primary(cell)}
     network = _network(cells)
-    # The hardest first: what protects them often protects the rest.
+    # The hardest first: cells that protect them often protect the rest.
     for key in sorted(found, key=lambda key: (-rule.protection(cells[key]), key)):
         by = rule.protection(cells[key])
-        path = _way(cells, network, found, key, by) or _way(cells, network, found, key, by, single=True)
+        path = _cheapest_cycle(cells, network, found, key, by)
+        path = path or _cheapest_cycle(cells, network, found, key, by, single=True)
         if path is None:
-            raise PermanentFailure(Problem(Code.DISCLOSURE_UNPROTECTED, f"cell {key} is no part of its table's sums"))
+            message = f"cell {key} cannot be protected: it is not part of its table's sums"
+            raise PermanentFailure(Problem(Code.DISCLOSURE_UNPROTECTED, message))
         for other in path:
             found.setdefault(other, "secondary")
     return found
 
 
 def _network(cells: Mapping[Key, Cell]) -> dict[Node, list[Key]]:
-    """The cells of each sum, itself among them: a node is a row or a column, an edge a cell."""
+    """The cells of each row and column, with its sum. Rows and columns are the nodes of a graph, cells its edges."""
     network: dict[Node, list[Key]] = defaultdict(list)
     for key in sorted(cells):
         for node in _nodes(key):
@@ -92,11 +92,11 @@ def _nodes(key: Key) -> tuple[Node, Node]:
 
 
 def _sign(key: Key, node: Node) -> int:
-    """How the cell counts in the equation `cells - sum = 0` of a row or a column."""
+    """Sign of the cell in the equation `cells - sum = 0` of a row or a column."""
     return -1 if key[1 if node[0] == "row" else 0] == TOTAL else 1
 
 
-def _way(
+def _cheapest_cycle(
     cells: Mapping[Key, Cell],
     network: Mapping[Node, list[Key]],
     out: Mapping[Key, str],
@@ -104,11 +104,11 @@ def _way(
     by: float,
     single: bool = False,
 ) -> list[Key] | None:
-    """The cheapest cells whose change mends all sums when `key` grows by `by`; None when there are none.
+    """The cheapest cells whose change restores all sums when `key` grows by `by`; None when there are none.
 
-    A growing cell unsettles its row and its column. Each step settles one equation by changing one cell, which unsettles the
-    cell's other equation, until the column of `key` is settled. Each equation is met with one sign only, so no cell is
-    changed twice. Cells with one enterprise take part only if `single`.
+    A growing cell breaks the equations of its row and its column. Each step restores one equation by changing one cell, which
+    breaks the cell's other equation, until the equation of the column of `key` holds again. Each equation is visited with one
+    sign only, so no cell changes twice. Cells with one contributor take part only if `single`.
     """
     start, end = _nodes(key)
     queue: list[tuple[float, Node, int, tuple[Key, ...]]] = [(0.0, start, _sign(key, start), ())]
@@ -132,26 +132,22 @@ def _way(
     return None
 
 
-def run(connection: psycopg.Connection[Any], schema: str = "intermediate", build_no: int = 0) -> int:
-    """Decide what is left out of each published table of the build under way. Returns how many cells are.
+def run(connection: Connection, schema: str = "intermediate", build_no: int = 0) -> int:
+    """Decide which cells of each published table are suppressed, and store them. Returns how many.
 
-    A look-back names itself by `build_no`, and the schema that its cells are in.
+    `schema` holds the cells and the rules; marts as known on a date have their own `build_no`, the current build has 0.
     """
-    rules = {
-        row[0]: Rule(row[1], *map(float, row[2:]))
-        for row in connection.execute(
-            sql.SQL("select table_name, min_contributors, max_share, protected_share, protected_least from {}").format(
-                sql.Identifier(schema, "disclosure_rules")
-            )
-        )
-    }
+    rules_query = sql.SQL("""
+        select table_name, min_contributors, max_share, protected_share, protected_least from {}
+    """).format(sql.Identifier(schema, "disclosure_rules"))
+    cells_query = sql.SQL("""
+        select table_name, series, period, row_key, column_key, value, contributor_count, largest_value
+        from {}
+        where value > 0
+    """).format(sql.Identifier(schema, "int_published__cells"))
+    rules = {row[0]: SuppressionRule(row[1], *map(float, row[2:])) for row in connection.execute(rules_query)}
     tables: dict[tuple[Any, ...], dict[Key, Cell]] = defaultdict(dict)
-    for table, series, period, row, column, value, contributors, largest in connection.execute(
-        sql.SQL(
-            "select table_name, series, period, row_key, column_key, value, contributor_count, largest_value"
-            " from {} where value > 0"
-        ).format(sql.Identifier(schema, "int_published__cells"))
-    ):
+    for table, series, period, row, column, value, contributors, largest in connection.execute(cells_query):
         tables[table, series, period][row, column] = Cell(float(value), contributors, float(largest))
     found = [
         (build_no, *table, *key, reason)

@@ -1,34 +1,26 @@
-"""Great Expectations, kept small: suites out of rules, counts and verdicts in return, never a value of a row.
+"""Check tables with Great Expectations: rules go in, results with counts come out, never a value of a row.
 
-Severity is routed by the caller: an `Outcome` says what failed and how badly, and only the gate decides what follows.
+The caller decides what follows: a `CheckResult` says what failed and how severe that is, and the gate acts on it.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import tempfile
 import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import yaml
-from psycopg import Connection, OperationalError
+import psycopg
 from psycopg.types.json import Jsonb
 
-from sampan.contracts.model import SEVERITIES, Rule
-from sampan.database import connect
+from sampan.contracts.model import Rule
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
-from sampan.settings import HOME
 
-MARTS = HOME / "expectations" / "marts"
-# In the folder of a site, which the next one may take the place of.
-SITE_MARK = ".sampan-data-docs"
-# Expectations whose observed value is a count, a sum or a share. All others answer yes or no.
+# Expectations whose observed value is a count, a sum or a share. The others are evaluated without one.
 COUNTED = frozenset(
     {
         "expect_table_row_count_to_be_between",
@@ -40,17 +32,17 @@ COUNTED = frozenset(
         "expect_column_unique_value_count_to_be_between",
     }
 )
-# The threads of a process share one data source, whose tables go by their names.
-ALONE = threading.Lock()
-# Names of errors that a restart of the server, a lost connection or a lock in the way leaves behind.
-PASSING = (
+# The threads of a process share one data source, which keeps its tables by name: one check at a time.
+ONE_AT_A_TIME = threading.Lock()
+# Errors after a restart of the server, a lost connection or a lock timeout.
+TRANSIENT = (
     r"OperationalError|InterfaceError|Shutdown|CannotConnectNow|QueryCanceled|LockNotAvailable|Deadlock|Serialization"
 )
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What one rule said. `observed` holds a count, sum or share (`{"value": 12}`), or nothing."""
+class CheckResult:
+    """The result of one rule. `observed` is a count, sum or share (`{"value": 12}`), or None."""
 
     rule: str
     description: str
@@ -63,26 +55,26 @@ class Outcome:
 
     @property
     def critical(self) -> bool:
-        """Whether this alone holds a batch or stops a release."""
+        """Whether this result alone holds a batch or stops a release."""
         return not self.success and self.severity == "critical"
 
 
 @cache
 def _data_source(dsn: str, process: int) -> Any:
-    """One Great Expectations data source per database and process: a fork may not share its parent's connections."""
+    """One Great Expectations data source per database and process: a fork must not use its parent's connections."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations
-    import psycopg
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = great_expectations.get_context(mode="ephemeral")
     context.enable_analytics(False)
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    return context.data_sources.add_postgres(
+    sources: Any = context.data_sources
+    return sources.add_postgres(
         "warehouse",
         connection_string="postgresql+psycopg://creator@warehouse/creator",
         create_temp_table=False,
-        # Autocommit: an open transaction would keep a lock on the intake table that publish attaches.
+        # Autocommit: an open transaction would hold a lock on the intake table, which publish attaches.
         kwargs={
             "creator": lambda: psycopg.connect(dsn, autocommit=True, application_name="sampan-gate"),
             "isolation_level": "AUTOCOMMIT",
@@ -110,22 +102,22 @@ def validate(
     table: str,
     dsn: str,
     tokens: Mapping[str, object] | None = None,
-) -> list[Outcome]:
-    """The outcome of every rule that has an expectation, in the order of `rules`, over the whole of one table.
+) -> list[CheckResult]:
+    """Check one table against every rule that has an expectation. Returns the results in the order of `rules`.
 
-    `tokens` (business_date, ...) replace `{name}` in the arguments of expectations. Raises TransientFailure when the
-    database cannot be reached and PermanentFailure when a rule cannot be evaluated: neither is a verdict on the data.
+    `tokens` (business_date, ...) replace `{name}` in the arguments of expectations. Raises TransientFailure when the database
+    is unreachable and PermanentFailure when a rule cannot be evaluated: neither says anything about the data.
     """
     wanted = [rule for rule in rules if rule.expectation is not None]
     if not wanted:
         return []
     filled = {rule.name: _fill(rule.kwargs, tokens or {}) for rule in wanted}
     source = asset = None
-    with ALONE:
+    with ONE_AT_A_TIME:
         try:
             source = _data_source(dsn, os.getpid())
             with warnings.catch_warnings():
-                # The schema changes from batch to batch, so it cannot be part of the connection as the warning asks.
+                # The warning asks for the schema in the connection, but it differs from batch to batch.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 asset = source.add_table_asset(f"{schema}.{table}", table_name=table, schema_name=schema)
             batch = asset.add_batch_definition_whole_table("all").get_batch()
@@ -138,7 +130,7 @@ def validate(
                     found |= _evaluate(batch, suite, part, filled, form)
         except PermanentFailure:
             raise
-        except Exception as error:  # noqa: BLE001 - it raises whatever its metrics raise
+        except Exception as error:  # noqa: BLE001 - metrics raise errors of any kind
             raise _failure(dsn, schema, table, _chain(error)) from None
         finally:
             if source is not None and asset is not None:
@@ -147,7 +139,7 @@ def validate(
     if unknown:
         raise _failure(dsn, schema, table, ", ".join(f"{name}: {found[name][1]}" for name in unknown))
     return [
-        Outcome(
+        CheckResult(
             rule=rule.name,
             description=rule.description,
             expectation=str(rule.expectation),
@@ -164,7 +156,7 @@ def validate(
 def _evaluate(
     batch: Any, suite: str, rules: Sequence[Rule], filled: Mapping[str, dict[str, Any]], form: str
 ) -> dict[str, tuple[Any, Any]]:
-    """Rule to (success, observed value); success is None and the value an error's name where it could not be told."""
+    """Success and observed value by rule. If a rule cannot be evaluated, success is None and the value an error's name."""
     from great_expectations import ExpectationSuite
     from great_expectations.expectations.registry import get_expectation_impl
 
@@ -177,29 +169,28 @@ def _evaluate(
                 Problem(Code.GATE_EXPECTATION, f"{suite}, {rule.name}: {str(error).splitlines()[0]}")
             ) from error
         expectations.append(made)
-    verdict = batch.validate(ExpectationSuite(name=suite, expectations=expectations), result_format=form)
+    validation = batch.validate(ExpectationSuite(name=suite, expectations=expectations), result_format=form)
     found: dict[str, tuple[Any, Any]] = {}
-    for result in verdict.results:
+    for result in validation.results:
         name = result.expectation_config.meta["rule"]
-        error = _error_name(result.exception_info)
-        found[name] = (None, error) if error else (bool(result.success), result.result.get("observed_value"))
+        failure = _error_name(result.exception_info)
+        found[name] = (None, failure) if failure else (bool(result.success), result.result.get("observed_value"))
     return found
 
 
 def _error_name(info: Mapping[str, Any]) -> str | None:
-    """Name of the exception behind a result, without its text, which may quote a value."""
+    """Name of a result's exception. Its text is left out: it may quote a value."""
     entries = [info] if "raised_exception" in info else list(info.values())
     for entry in entries:
         if isinstance(entry, Mapping) and entry.get("raised_exception"):
-            names = re.findall(
-                r"^([\w.]+(?:Error|Exception|\w)):", entry.get("exception_traceback") or "", re.MULTILINE
-            )
+            traceback: str = entry.get("exception_traceback") or ""
+            names: list[str] = re.findall(r"^([\w.]+(?:Error|Exception|\w)):", traceback, re.MULTILINE)
             return next((name for name in names if name.startswith("psycopg.")), (names or ["error"])[-1])
     return None
 
 
 def _chain(error: BaseException | None) -> str:
-    """Names of an error and of those behind it, without their texts, which may quote a value."""
+    """Names of an error and its causes. Their texts are left out: they may quote a value."""
     names: list[str] = []
     while error is not None:
         names.append(type(error).__name__)
@@ -208,18 +199,16 @@ def _chain(error: BaseException | None) -> str:
 
 
 def _failure(dsn: str, schema: str, table: str, what: str) -> Exception:
-    """Why a gate could not decide: the database is away (transient), or table or rule are amiss (permanent)."""
-    import psycopg
-
+    """Why a check failed to run: the database is away (transient), or the table or the rule is wrong (permanent)."""
     try:
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("select 1")
-    except OperationalError:
+    except psycopg.OperationalError:
         return TransientFailure(f"the warehouse cannot be reached to check {schema}.{table}")
-    # A server that was away may be back by the time it is asked.
-    if re.search(PASSING, what):
-        return TransientFailure(f"the warehouse went away while {schema}.{table} was checked ({what})")
-    return PermanentFailure(Problem(Code.GATE_CANNOT_EVALUATE, f"{schema}.{table} could not be checked ({what})"))
+    # A server that was away may have come back since.
+    if re.search(TRANSIENT, what):
+        return TransientFailure(f"lost the connection to the warehouse while checking {schema}.{table} ({what})")
+    return PermanentFailure(Problem(Code.GATE_CANNOT_EVALUATE, f"cannot check {schema}.{table} ({what})"))
 
 
 def _number(value: Any) -> dict[str, float] | None:
@@ -227,165 +216,30 @@ def _number(value: Any) -> dict[str, float] | None:
 
 
 def store(
-    connection: Connection[Any],
+    connection: psycopg.Connection[Any],
     suite: str,
-    outcomes: Iterable[Outcome],
+    results: Iterable[CheckResult],
     *,
     batch_id: int | None = None,
     build_no: int | None = None,
 ) -> None:
-    """Write outcomes of a batch or a build to ops.gate_result, in the caller's transaction, instead of earlier ones."""
+    """Write the results of a batch or a build to ops.gate_result, in the caller's transaction; they replace earlier ones."""
     connection.execute(
         "delete from ops.gate_result where suite = %s and (batch_id = %s or build_no = %s)", (suite, batch_id, build_no)
     )
     with connection.cursor() as cursor:
         cursor.executemany(
-            "insert into ops.gate_result (suite, batch_id, build_no, rule, description, expectation, column_name,"
-            " severity, success, kwargs, observed) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            """
+            insert into ops.gate_result (
+                suite, batch_id, build_no, rule, description, expectation, column_name, severity, success, kwargs, observed
+            )
+            values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+            """,
             [
                 (
                     suite, batch_id, build_no, item.rule, item.description, item.expectation, item.column,
                     item.severity, item.success, Jsonb(item.kwargs), Jsonb(item.observed) if item.observed else None,
                 )
-                for item in outcomes
+                for item in results
             ],
         )  # fmt: skip
-
-
-@cache
-def mart_rules(folder: Path = MARTS) -> dict[str, tuple[Rule, ...]]:
-    """Rules per mart from expectations/marts/<mart>.yaml, written as the `quality` of a contract is."""
-    rules = {}
-    for path in sorted(folder.glob("*.yaml")):
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if document.get("mart") != path.stem:
-            raise PermanentFailure(Problem(Code.EXPECTATIONS_MART, f"mart is not {path.stem!r}", str(path), 1))
-        rules[path.stem] = tuple(_mart_rule(item, path) for item in document["quality"])
-    return rules
-
-
-def _mart_rule(item: Mapping[str, Any], path: Path) -> Rule:
-    try:
-        rule = Rule(
-            name=item["name"],
-            description=item["description"],
-            severity=item["severity"],
-            expectation=item["implementation"]["type"],
-            kwargs=dict(item["implementation"]["kwargs"]),
-        )
-    except KeyError as error:
-        message = f"{item.get('name')}: {error} is missing"
-        raise PermanentFailure(Problem(Code.EXPECTATIONS_RULE, message, str(path))) from error
-    if rule.severity not in SEVERITIES:
-        message = f"{rule.name}: severity is one of {', '.join(SEVERITIES)}"
-        raise PermanentFailure(Problem(Code.EXPECTATIONS_RULE, message, str(path)))
-    return rule
-
-
-def data_docs(path: Path, keep: int = 20) -> Path:
-    """Write Great Expectations' own static site of the newest `keep` checks of every suite to `path`; return its index.
-
-    It is made beside `path` and takes its place when complete. Raises PermanentFailure when something else is at `path`.
-    """
-    path = path.resolve()
-    try:
-        if path.exists() and not (path / SITE_MARK).exists() and (not path.is_dir() or any(path.iterdir())):
-            message = "is there already and no pages that were written before: name a new or an empty folder"
-            raise PermanentFailure(Problem(Code.DATA_DOCS_FOLDER, message, str(path)))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            fresh = Path(scratch) / "new"
-            fresh.mkdir()
-            _write_site(fresh, keep)
-            (fresh / SITE_MARK).touch()
-            if path.exists():
-                path.rename(Path(scratch) / "old")
-            fresh.rename(path)
-    except OSError as error:
-        raise PermanentFailure(Problem(Code.DATA_DOCS_FOLDER, error.strerror or str(error), str(path))) from error
-    return path / "index.html"
-
-
-def _write_site(folder: Path, keep: int) -> None:
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    import great_expectations
-
-    context = great_expectations.get_context(mode="ephemeral")
-    context.enable_analytics(False)
-    site = {
-        "class_name": "SiteBuilder",
-        "show_how_to_buttons": False,
-        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder)},
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-    }
-    for name in context.get_site_names():
-        context.delete_data_docs_site(name)
-    context.add_data_docs_site("gates", site)
-    with connect("builder") as connection:
-        rows = connection.execute(
-            """
-            with checks as (
-                select *, dense_rank() over (partition by suite order by coalesce(batch_id, build_no) desc) as age
-                from ops.gate_result
-            )
-            select suite, coalesce('batch ' || batch_id, 'build ' || build_no) as subject, min(checked_at),
-                json_agg(json_build_object('rule', rule, 'description', description, 'expectation', expectation,
-                    'severity', severity, 'success', success, 'kwargs', kwargs, 'observed', observed) order by rule)
-            from checks where age <= %s group by suite, batch_id, build_no
-            """,
-            (keep,),
-        ).fetchall()
-    for suite, subject, checked_at, results in rows:
-        key, result = _stored_result(suite, subject, checked_at, results)
-        context.validation_results_store.set(key, result)
-    context.build_data_docs()
-
-
-def _stored_result(suite: str, subject: str, checked_at: Any, results: list[dict[str, Any]]) -> tuple[Any, Any]:
-    """A stored check as Great Expectations' own result, under its own key."""
-    from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
-    from great_expectations.core.run_identifier import RunIdentifier
-    from great_expectations.data_context.types.resource_identifiers import (
-        ExpectationSuiteIdentifier,
-        ValidationResultIdentifier,
-    )
-    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
-
-    key = ValidationResultIdentifier(
-        expectation_suite_identifier=ExpectationSuiteIdentifier(suite),
-        run_id=RunIdentifier(run_name=subject, run_time=checked_at),
-        batch_identifier=subject.replace(" ", "-"),
-    )
-    verdicts = [
-        ExpectationValidationResult(
-            success=item["success"],
-            expectation_config=ExpectationConfiguration(
-                type=item["expectation"],
-                kwargs=item["kwargs"],
-                description=f"{item['rule']} ({item['severity']}): {item['description']} {_asked(item)}",
-            ),
-            result={"observed_value": item["observed"]["value"]} if item["observed"] else {},
-        )
-        for item in results
-    ]
-    passed = sum(bool(item["success"]) for item in results)
-    result = ExpectationSuiteValidationResult(
-        success=passed == len(results),
-        results=verdicts,
-        suite_name=suite,
-        statistics={
-            "evaluated_expectations": len(results),
-            "successful_expectations": passed,
-            "unsuccessful_expectations": len(results) - passed,
-            "success_percent": 100 * passed / len(results),
-        },
-        meta={"run_id": key.run_id, "active_batch_definition": {"batch_identifiers": {}, "data_asset_name": subject}},
-        batch_id=subject,
-    )
-    return key, result
-
-
-def _asked(item: dict[str, Any]) -> str:
-    """The expectation behind a rule, with its arguments, in one line."""
-    arguments = ", ".join(f"{name}={value!r}" for name, value in item["kwargs"].items())
-    return f"[{item['expectation']}: {arguments}]"

@@ -307,10 +307,10 @@ def test_look_backs_go_also_those_that_died_and_one_in_use_stops_nothing(sampan,
     monkeypatch.setattr(feed_hooks, "delete_expired", lambda *_: consents.append(1) or {})
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
         connection.execute(f"create view staging.stands as select * from {used}.mart_one")
-        with as_known._alone(connection, making), pytest.raises(PermanentFailure, match=f"stands on {used}"):
+        with as_known._lock(connection, making), pytest.raises(PermanentFailure, match=f"cannot drop {used}"):
             retention.run()
         assert consents == [1]
-        assert [item["schema"] for item in as_known.kept()] == [used, making]
+        assert [item["schema"] for item in as_known.list_snapshots()] == [used, making]
         assert sampan.rows("select nspname from pg_namespace where nspname like %s", f"{died}%") == []
         connection.execute("drop view staging.stands")
     assert retention.run()["releases"] == 2

@@ -251,14 +251,14 @@ def test_the_command_enters_a_contract_shares_and_lists(sampan, tmp_path):
     options = ("--recipient", RECIPIENT, "--city", "Shenzhen", "--purpose", "statistics", "--mart", TABLE)
     days = ("--from", str(SOUND.valid_from), "--until", str(SOUND.valid_to))
     assessment = ("--assessment", "PIA-7", "--assessed-on", str(SOUND.assessed_on))
-    entered = sampan.cli("transfer", "contract", "GBASC-9", *options, *days, *assessment)
-    assert "GBASC-9 entered" in entered.stdout, entered.stderr
-    filing = ("transfer", "filed", "GBASC-9", "--on")
+    entered = sampan.cli("transfer", "agreement", "GBASC-9", *options, *days, *assessment)
+    assert "GBASC-9 registered" in entered.stdout, entered.stderr
+    filing = ("transfer", "record-filing", "GBASC-9", "--on")
     assert f"filed on {SOUND.filed_on}" in sampan.cli(*filing, str(SOUND.filed_on)).stdout
     refused = sampan.cli(*filing, str(TODAY))
     assert (refused.returncode, "this date cannot be changed" in refused.stderr) == (1, True)
     file = Path(tmp_path) / "out.csv"
-    command = ("share", TABLE, "--contract", "GBASC-9", "--into", str(file), "--to")
+    command = ("share", TABLE, "--agreement", "GBASC-9", "--into", str(file), "--to")
     refused = sampan.cli(*command, "Another")
     assert (refused.returncode, f"the agreement is with {RECIPIENT}" in refused.stderr) == (1, True)
     assert "50 rows" in sampan.cli(*command, RECIPIENT).stdout

@@ -351,7 +351,7 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
 def test_status_says_what_is_missing_and_where_at_the_time_that_is_asked_for(begun):
     looks("2026-07-10 07:30")
     text = begun.cli("status", "--now", "2026-07-10 08:00").stdout
-    assert "Deliveries owed until 2026-07-10 08:00" in text
+    assert "Deliveries due until 2026-07-10 08:00" in text
     line = next(line for line in text.splitlines() if "2026-07-07 to 2026-07-09" in line)
     assert [part.strip() for part in line.split("│")][1:-1] == [
         FEED, "2026-07-07 to 2026-07-09", "3", "late at the partner",

@@ -10,8 +10,8 @@ import yaml
 from sampan.contracts import derive
 from sampan.contracts.registry import all_contracts
 from sampan.errors import PermanentFailure
-from sampan.marts import build
-from sampan.quality import expectations
+from sampan.marts import steps
+from sampan.quality import mart_rules
 
 MODELS = sorted((derive.PROJECT / "models").glob("**/*.sql"))
 # PostgreSQL alone understands these; they belong into macros, behind adapter.dispatch.
@@ -126,18 +126,18 @@ def test_models_are_portable_sql():
 
 
 def test_every_model_is_run_by_one_step():
-    assert build.steps()[:3] == ("staging", "identity", "intermediate")
-    folders = {f"{derive.PROJECT}/models/{step.replace('__', '/')}" for step in build.steps()}
+    assert steps.names()[:3] == ("staging", "identity", "intermediate")
+    folders = {f"{derive.PROJECT}/models/{step.replace('__', '/')}" for step in steps.names()}
     staging = f"{derive.PROJECT}/models/staging"
     folders |= {f"{staging}/{contract.partner}" for contract in all_contracts().values()}
     assert {str(path.parent) for path in MODELS} == folders
-    assert set(build.BEFORE) <= set(build.steps())
+    assert {step.name for step in steps.PREPARED} <= set(steps.names())
 
 
 def test_every_mart_is_described_and_something_is_expected_of_it():
     marts = {path.stem for path in MODELS if path.stem.startswith(("mart_", "dim_", "fct_"))}
     assert {"mart_sme_360", "mart_sme_trade_monthly", "mart_funding_headroom"} <= marts
-    assert set(expectations.mart_rules()) == marts
+    assert set(mart_rules.load()) == marts
     described = {model["name"]: model for model in derive.mart_models()}
     assert set(described) == marts
     for name, model in described.items():
@@ -148,7 +148,7 @@ def test_every_mart_is_described_and_something_is_expected_of_it():
         assert all(
             "Unit: " in columns[c]["description"] or " at hkd_per_cny" in columns[c]["description"] for c in money
         )
-        assert any(rule.severity == "critical" or rule.name == "has_rows" for rule in expectations.mart_rules()[name])
+        assert any(rule.severity == "critical" or rule.name == "has_rows" for rule in mart_rules.load()[name])
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_every_mart_is_described_and_something_is_expected_of_it():
 def test_wrong_expectations_of_a_mart_are_refused(tmp_path: Path, text: str, rule: str):
     (tmp_path / "m.yaml").write_text(text)
     with pytest.raises(PermanentFailure) as caught:
-        expectations.mart_rules(tmp_path)
+        mart_rules.load(tmp_path)
     assert caught.value.problem.rule == rule
 
 

@@ -6,11 +6,11 @@ from collections import Counter, defaultdict
 
 import psycopg
 import pytest
-from sampan.marts.suppression import Cell, Key, Rule
+from sampan.marts.suppression import Cell, Key, SuppressionRule
 from sampan.settings import settings
 
 from tests.integration.world import Simulated
-from tests.unit.test_disclosure import intervals
+from tests.unit.marts.test_suppression import intervals
 
 pytestmark = pytest.mark.xdist_group("world")
 
@@ -22,7 +22,7 @@ TABLES = {
 ATTACKED = 25
 
 
-def truth(world: Simulated, table: str) -> tuple[Rule, dict[tuple, dict[Key, Cell]]]:
+def truth(world: Simulated, table: str) -> tuple[SuppressionRule, dict[tuple, dict[Key, Cell]]]:
     """What the cells of a table are, by series and month, and what protects them."""
     with world.installed(), psycopg.connect(settings().dsn("builder")) as connection:
         rule = connection.execute(
@@ -37,7 +37,7 @@ def truth(world: Simulated, table: str) -> tuple[Rule, dict[tuple, dict[Key, Cel
             [table],
         ):
             found[series, period][row, column] = Cell(float(value), contributors, float(largest))
-    return Rule(rule[0], *map(float, rule[1:])), found
+    return SuppressionRule(rule[0], *map(float, rule[1:])), found
 
 
 @pytest.mark.parametrize("table", TABLES)

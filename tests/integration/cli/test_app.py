@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from psycopg.conninfo import make_conninfo
-from sampan.cli import app as cli
+from sampan.cli import app
+from sampan.cli.output import out as console
 from sampan.contracts.model import FEEDS as FOLDER
 from sampan.contracts.registry import get_contract
 from sampan.ingest import quarantine
@@ -32,9 +33,9 @@ class Run:
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
         self.patch.setattr(sys, "argv", ["sampan", *arguments])
-        self.patch.setattr(cli.out, "_width", 200)
+        self.patch.setattr(console, "_width", 200)
         try:
-            cli.main()
+            app.main()
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
@@ -98,11 +99,11 @@ def test_each_step_says_what_it_did_when_it_is_run_by_hand(sampan, run):
         (("quarantine", "list", "no_such_feed"), 1, "no feed"),
         (("land", FEED, "--date", "06/07/2026"), 2, "does not match the format"),
         (("land",), 2, "Missing argument"),
-        (("gate", FEED, "--accept", "because"), 1, "--accept goes with --date"),
+        (("gate", FEED, "--accept", "because"), 1, "--accept needs --date"),
         (
             ("gate", FEED, "--accept", "because", "--date", "2026-07-06"),
             1,
-            "no batch of customs_declarations of 2026-07-06",
+            "no batch of customs_declarations for 2026-07-06 is held",
         ),
         (("gate", FEED, "--accept", " ", "--date", "2026-07-06"), 1, "give a reason"),
         (("quarantine", "discard", FEED, "--reason", " ", "1"), 1, "give a reason"),
@@ -123,12 +124,22 @@ def test_a_mistake_gets_one_message_when_it_is_made(arguments, code, said, sampa
 
 
 ABSENT = {
-    "a wrong password": ({"SAMPAN_LOADER_PASSWORD": "nonsense"}, {}, 1, "SAMPAN_LOADER_PASSWORD; `sampan init` makes"),
-    "no password": ({"SAMPAN_LOADER_PASSWORD": ""}, {}, 1, "SAMPAN_LOADER_PASSWORD; `sampan init` makes"),
-    "no such database": ({}, {"dbname": "no_such"}, 1, "`sampan init` makes the warehouse ready"),
-    "a database that is not made ready": ({}, {"dbname": "postgres"}, 1, "`sampan init` makes the warehouse ready"),
-    "a server that is away": ({}, {"port": "9"}, 75, "`make status` says whether it runs; try again"),
-    "a host that is unknown": ({}, {"host": "sampan.invalid"}, 75, "`make status` says whether it runs; try again"),
+    "a wrong password": (
+        {"SAMPAN_LOADER_PASSWORD": "nonsense"},
+        {},
+        1,
+        "SAMPAN_LOADER_PASSWORD, then run `sampan init`",
+    ),
+    "no password": ({"SAMPAN_LOADER_PASSWORD": ""}, {}, 1, "SAMPAN_LOADER_PASSWORD, then run `sampan init`"),
+    "no such database": ({}, {"dbname": "no_such"}, 1, "SAMPAN_LOADER_PASSWORD, then run `sampan init`"),
+    "a database that is not made ready": ({}, {"dbname": "postgres"}, 1, "run `sampan init`"),
+    "a server that is away": ({}, {"port": "9"}, 75, "run `make status` to see whether the server runs; try again"),
+    "a host that is unknown": (
+        {},
+        {"host": "sampan.invalid"},
+        75,
+        "run `make status` to see whether the server runs; try again",
+    ),
 }
 
 
@@ -147,12 +158,13 @@ def test_status_says_what_to_do_when_the_warehouse_cannot_be_asked(case, sampan,
 
 def test_init_names_the_dsn_when_its_login_is_turned_down(sampan, run, monkeypatch):
     monkeypatch.setenv(
-        "SAMPAN_WAREHOUSE_DSN", make_conninfo(sampan.environment["SAMPAN_WAREHOUSE_DSN"], user="nobody", password="no")
+        "SAMPAN_WAREHOUSE_DSN",
+        make_conninfo(sampan.environment["SAMPAN_WAREHOUSE_DSN"], user="unknown_role", password="no"),
     )
     settings.cache_clear()
     code, _, err = run("init")
     assert code == 1
-    assert err.endswith("look at SAMPAN_WAREHOUSE_DSN [warehouse.refused]\n")
+    assert err.endswith("check SAMPAN_WAREHOUSE_DSN [warehouse.refused]; see docs/problems.md#warehouserefused\n")
 
 
 def test_settings_say_which_is_missing_when_nothing_is_set_up(run, monkeypatch, tmp_path):
@@ -163,12 +175,12 @@ def test_settings_say_which_is_missing_when_nothing_is_set_up(run, monkeypatch, 
     code, _, err = run("status")
     settings.cache_clear()
     assert code == 1
-    assert "SAMPAN_WAREHOUSE_DSN is not set; `make up` writes it" in err
+    assert "SAMPAN_WAREHOUSE_DSN is not set; run `make up`" in err
 
 
 def test_status_shows_every_feed_and_what_is_broken_when_something_is(sampan, run):
     delivered(sampan, {"value_hkd": "-1"})
-    sampan.deliver(FEED, DAY, "odd [bold] [red] name.csv.gz", b"this is no gzip at all")
+    sampan.deliver(FEED, DAY, "odd [bold] [red] name.csv.gz", b"not gzip at all")
     sampan.deliver(FEED, "latest", "lost.csv.gz", b"x")
     code, _, _ = run("ingest", FEED)
     assert code == 1
@@ -242,7 +254,7 @@ def test_gate_accept_publishes_a_held_batch_with_name_and_reason_when_a_person_d
 
 
 def test_gate_accept_returns_1_and_says_why_when_a_held_batch_could_not_be_read(sampan, run):
-    sampan.deliver(FEED, DAY, "cut.csv.gz", b"this is no gzip at all")
+    sampan.deliver(FEED, DAY, "cut.csv.gz", b"not gzip at all")
     run("ingest", FEED)
     code, out, err = run("gate", FEED, "--date", str(DAY), "--accept", "agreed by phone")
     assert (code, out) == (1, "")
@@ -269,12 +281,14 @@ def test_ingest_tries_every_feed_when_one_fails_and_returns_the_worst_code(sampa
         assert run("ingest", *feeds[:2])[0] == 75
 
 
-def test_load_again_takes_held_batches_up_when_asked(sampan, run):
+@pytest.mark.parametrize("option", ["--retry-held", "--again"], ids=["as it is called", "as it was called before"])
+def test_load_resets_held_batches_when_asked(option, sampan, run):
     delivered(sampan, *[{"value_hkd": "-1"}] * 10)
     run("ingest", FEED)
-    code, out, _ = run("load", FEED, "--again")
+    code, out, err = run("load", FEED, option)
     assert code == 0
-    assert "1 held batches taken up again" in out
+    assert "1 held batches reset" in out
+    assert ("'--again' is now '--retry-held'" in err) == (option == "--again")
     assert sampan.batch(FEED)["state"] == "loaded"
     assert run("gate", FEED)[0] == 1
 
@@ -294,7 +308,7 @@ def test_data_docs_draws_a_page_of_the_rows_that_break_a_warning(partner, run, t
 
 def test_contracts_check_counts_them_when_they_are_in_order(run):
     code, out, _ = run("contracts", "check")
-    assert (code, out) == (0, f"{len(FEEDS)} contracts are in order.\n")
+    assert (code, out) == (0, f"{len(FEEDS)} contracts are valid.\n")
     assert len(FEEDS) >= 10
     assert run("contracts", "list")[0] == 0
 

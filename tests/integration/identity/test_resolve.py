@@ -15,9 +15,8 @@ import polars as pl
 import psycopg
 import pytest
 from sampan.errors import PermanentFailure, TransientFailure
-from sampan.identity import linkage, names
-from sampan.identity import resolve as identity
-from sampan.identity.linkage import Record
+from sampan.identity import linkage, names, resolve, review, survivorship
+from sampan.identity.linkage import NameRecord
 from sampan.marts import build
 from sampan.settings import settings
 
@@ -105,7 +104,7 @@ class Warehouse:
                 "insert into ops.build_batch select open_build.build_no, batch_id from ops.batch, ops.open_build"
                 " where batch_id not in (select batch_id from ops.batches_built)"
             )
-            done = identity.run()
+            done = resolve.run()
             connection.execute("update ops.build set state = 'released', ended_at = now() where state = 'open'")
         return done
 
@@ -159,7 +158,7 @@ def _measured(seed: int, smes: int) -> dict[str, Counter[str]]:
         for row in population.smes.iter_rows(named=True)
     }
     enterprises = [
-        Record(brn, name)
+        NameRecord(brn, name)
         for brn, called in register.items()
         for text in called.values()
         if text
@@ -174,7 +173,7 @@ def _measured(seed: int, smes: int) -> dict[str, Counter[str]]:
         # A name in a script in which the register has none cannot be compared; a brand of its own neither.
         same = f"{script}-{script}" if register[brn][script] else "en-zh"
         truth[f"name {at}"] = (brn, "own_brand" if "own_brand" in corruption else same)
-        sources += [Record(f"name {at}", name) for name in names.parse(text)]
+        sources += [NameRecord(f"name {at}", name) for name in names.parse(text)]
     found = defaultdict(list)
     for compared in linkage.score(sources, enterprises, frequencies(enterprises)):
         found[compared.entity].append(compared)
@@ -199,7 +198,7 @@ def test_names_are_linked_as_well_as_promised(seed, smes):
         assert of["names"] > smes * 0.7
         assert of["right"] >= 0.995 * of["merged"], (scripts, of)
         assert of["right"] >= 0.95 * of["names"], (scripts, of)
-    # What cannot be known is not merged: a name in another script goes to a person, a brand of its own to nobody.
+    # Uncertain names are not merged: a name in another script is proposed to a person, an unknown brand is not.
     across = counts["en-zh"]
     assert across["names"] > smes * 0.05
     assert across["right"] == 0
@@ -293,7 +292,7 @@ def test_names_in_another_script_wait_for_a_person_unless_an_alias_says_so(known
     with (tmp_path / "name_aliases.csv").open("a", encoding="utf-8") as file:
         file.write("hang_fung,恒豐,register of marks,2026-08-01\nhang_fung,Hang Fung,register of marks,2026-08-01\n")
     monkeypatch.setattr(names, "SEEDS", tmp_path)
-    # Another version of the aliases links everything anew, without a new delivery.
+    # With changed aliases every entity is linked again, without a new delivery.
     known.build()
     assert known.link("jd:1") == ("linked", "90000001", "name")
     assert known.proposals() == {}
@@ -308,7 +307,7 @@ def test_decisions_survive_every_later_run(known):
     assert known.link("jd:1")[0] == "review"
     assert known.link("jd:2") == ("linked", "90000001", "name")
     before = known.proposals()
-    identity.accept(before["jd:1", "90000002"], "invoice of July shows the number", "analyst")
+    review.accept(before["jd:1", "90000002"], "invoice of July shows the number", "analyst")
     known.build()
     assert known.link("jd:1") == ("linked", "90000002", "decision")
     known.register("90000003", "恒豐實業有限公司").shop("jd:1", "恒丰官方旗舰店").batch(1).build()
@@ -323,7 +322,7 @@ def test_rejected_link_is_not_made_or_proposed_again(known):
     known.register("90000001", "恒豐貿易有限公司").shop("jd:1", "恒丰旗舰店").batch().build()
     ((pair, review_id),) = known.proposals().items()
     assert pair == ("jd:1", "90000001")
-    identity.reject(review_id, "another firm, by its licence", "analyst")
+    review.reject(review_id, "another firm, by its licence", "analyst")
     known.build()
     assert known.link("jd:1") == ("unlinked", None, None)
     # Even a name that would merge on its own does not overrule a person, nor does a full refresh.
@@ -332,7 +331,7 @@ def test_rejected_link_is_not_made_or_proposed_again(known):
     assert known.link("jd:1") == ("unlinked", None, None)
     assert known.proposals() == {}
     # A person may think again.
-    identity.accept(review_id, "the licence was out of date", "analyst")
+    review.accept(review_id, "the licence was out of date", "analyst")
     known.build()
     assert known.link("jd:1") == ("linked", "90000001", "decision")
 
@@ -340,13 +339,13 @@ def test_rejected_link_is_not_made_or_proposed_again(known):
 def test_names_of_an_entity_count_for_the_enterprise_that_a_person_says_it_is(known):
     known.register("90000001", "Quill Moss Toys Limited").shop("jd:1", "睿卫穗旗舰店").batch().build()
     assert known.link("jd:1") == ("unlinked", None, None)
-    identity.decide("shop", "jd:1", "90000001", "same", "its page names the company", "analyst")
+    review.decide("shop", "jd:1", "90000001", "same", "its page names the company", "analyst")
     known.shop("tmall:1", "睿卫穗海外专营店").batch(1).build()
     assert known.link("tmall:1") == ("linked", "90000001", "name")
     before = known.all_state()
     known.build(full_refresh=True)
     assert known.all_state() == before
-    identity.decide("shop", "jd:1", "90000001", "different", "the page was copied", "analyst")
+    review.decide("shop", "jd:1", "90000001", "different", "the page was copied", "analyst")
     known.build()
     assert known.link("jd:1") == known.link("tmall:1") == ("unlinked", None, None)
 
@@ -371,22 +370,22 @@ def test_review_commands_show_and_decide(known):
 def test_link_that_was_made_wrongly_is_undone_by_a_person(known):
     known.register("90000001", "恒豐貿易有限公司").register("90000002", "睿衞穗國際有限公司")
     known.shop("jd:1", "恒丰贸易旗舰店").shop("jd:2", "恒丰旗舰店", number="90000002", merchant="M1").batch().build()
-    identity.decide("shop", "jd:1", "90000001", "different", "another firm, by its licence", "analyst")
-    identity.decide("shop", "jd:2", "90000001", "same", "the organiser copied the wrong number", "analyst")
+    review.decide("shop", "jd:1", "90000001", "different", "another firm, by its licence", "analyst")
+    review.decide("shop", "jd:2", "90000001", "same", "the organiser copied the wrong number", "analyst")
     known.build()
     assert known.link("jd:1") == ("unlinked", None, None)
     assert known.link("jd:2") == ("linked", "90000001", "decision")
-    with pytest.raises(PermanentFailure, match="no feed has shown shop jd:9"):
-        identity.decide("shop", "jd:9", "90000001", "same", "because", "analyst")
-    with pytest.raises(PermanentFailure, match="neither"):
-        identity.decide("shop", "jd:1", "90000001", "perhaps", "because", "analyst")
+    with pytest.raises(PermanentFailure, match="unknown shop jd:9: no feed has shown it"):
+        review.decide("shop", "jd:9", "90000001", "same", "because", "analyst")
+    with pytest.raises(PermanentFailure, match="unknown verdict 'perhaps'"):
+        review.decide("shop", "jd:1", "90000001", "perhaps", "because", "analyst")
 
 
 def test_decision_needs_a_reason_and_a_proposal(known):
     with pytest.raises(PermanentFailure, match="reason"):
-        identity.accept(1, "", "analyst")
+        review.accept(1, "", "analyst")
     with pytest.raises(PermanentFailure, match="no proposal"):
-        identity.reject(1, "because", "analyst")
+        review.reject(1, "because", "analyst")
 
 
 # --- merges and splits ------------------------------------------------------------------------------------------------
@@ -398,7 +397,7 @@ def test_dummy_number_becomes_the_enterprise_with_the_same_registry_number(known
     known.register("90000007", "恒豐貿易有限公司", registry_number="C9000001").batch(1).build()
     assert known.survivors() == {"C9000001": "90000007"}
     assert known.sampan.rows("select sme_id, survives_as, basis from ops.identity_survivor") == [
-        (identity.sme_id("C9000001"), identity.sme_id("90000007"), "registry_number")
+        (survivorship.sme_id("C9000001"), survivorship.sme_id("90000007"), "registry_number")
     ]
     before = known.sampan.rows("select * from ops.identity_survivorship")
     known.build(full_refresh=True)
@@ -410,10 +409,10 @@ def test_merge_by_a_person_can_be_undone_and_the_map_keeps_both(known):
     ((pair, review_id),) = known.proposals().items()
     assert pair == ("90000010", "90000001"), "a number that the register does not know may be a slip of the pen"
     assert known.survivors() == {}
-    identity.accept(review_id, "the applicant wrote a wrong digit", "analyst")
+    review.accept(review_id, "the applicant wrote a wrong digit", "analyst")
     known.build()
     assert known.survivors() == {"90000010": "90000001"}
-    identity.reject(review_id, "the number was only new", "analyst")
+    review.reject(review_id, "the number was only new", "analyst")
     known.build()
     assert known.survivors() == {}
     (row,) = known.sampan.rows("select number, survivor_number, valid_to is not null from ops.identity_survivorship")
@@ -427,16 +426,16 @@ def test_numbers_that_a_person_holds_apart_are_not_put_together_by_way_of_a_thir
     )
     known.batch().build()
     assert known.survivors() == {"C9000001": "90000001"}
-    identity.decide("number", "90000001", "90000002", "different", "two firms", "analyst")
-    identity.decide("number", "C9000001", "90000002", "same", "its own certificate", "analyst")
+    review.decide("number", "90000001", "90000002", "different", "two firms", "analyst")
+    review.decide("number", "C9000001", "90000002", "same", "its own certificate", "analyst")
     for _ in range(2):
         known.build()
         assert known.survivors() == {"C9000001": "90000002"}, "a person's word comes before the registry's"
         ((pair, review_id),) = known.proposals().items()
         assert pair == ("C9000001", "90000001")
     evidence = "registry_number, but 90000001 and 90000002 are held apart"
-    assert identity.review(review_id)["evidence"] == evidence
-    identity.decide("number", "90000001", "90000002", "same", "one firm after all", "analyst")
+    assert review.get_proposal(review_id)["evidence"] == evidence
+    review.decide("number", "90000001", "90000002", "same", "one firm after all", "analyst")
     known.build()
     assert known.survivors() == {"C9000001": "90000001", "90000002": "90000001"}
     assert known.proposals() == {}
@@ -490,9 +489,7 @@ def test_order_of_deliveries_does_not_matter(known, order):
     late = known.all_state()
     known.build(full_refresh=True)
     assert known.all_state() == late
-    assert known.link("jd:2") == ("linked", "90000003", "festival_registration"), (
-        "the newest business date has the word"
-    )
+    assert known.link("jd:2") == ("linked", "90000003", "festival_registration"), "the newest business date wins"
     assert known.link("jd:5") == ("linked", "90000003", "same_merchant")
 
 
@@ -516,15 +513,15 @@ def test_killed_run_leaves_nothing_behind_and_the_next_does_its_work(known):
         connection.execute("insert into ops.build (as_of_date) values ('2026-08-14')")
         connection.execute("insert into ops.build_batch select 1, batch_id from ops.batch")
     killed = subprocess.run(
-        [sys.executable, "-c", "from sampan import identity; identity.run()"],
+        [sys.executable, "-c", "from sampan.identity import resolve; resolve.run()"],
         env=os.environ | {"SAMPAN_FAILPOINT": "identity.before_commit", "PYTHONPATH": str(ROOT / "plugins")},
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL
     assert known.links() == {}
-    assert identity.run()["linked"] == 1
+    assert resolve.run()["linked"] == 1
     before = known.all_state()
-    identity.run()
+    resolve.run()
     assert known.all_state() == before, "a run that is done changes nothing"
     assert known.link("jd:1") == ("linked", "90000001", "name")
 
@@ -536,5 +533,5 @@ def test_run_of_a_builder_that_lost_its_claim_is_refused(known):
         number = connection.execute("select build_no from ops.open_build").fetchone()[0]
         connection.execute("insert into ops.build_step (build_no, step, token) values (%s, 'identity', 2)", [number])
     with pytest.raises(TransientFailure, match="claimed by another worker"):
-        identity.run(f"{number}/identity/1")
+        resolve.run(f"{number}/identity/1")
     assert known.sampan.one("select count(*) from ops.identity_run") == 0

@@ -89,7 +89,7 @@ def test_the_interval_covers_what_the_simulator_planted(sampan, seed, effects):
         assert row["status"] == "estimated", row
         assert row["effect_low_pct"] <= planted <= row["effect_high_pct"], row
         assert (row["effect_low_pct"] <= 0 <= row["effect_high_pct"]) == (effect == 1), row
-        assert row["matched_funded_count"] >= outcomes.FEWEST
+        assert row["matched_funded_count"] >= outcomes.MIN_ENTERPRISES
         assert row["unfunded_count"] > row["matched_funded_count"]
     assert found["exports", "all"]["trends_are_parallel"]
     _windows_are_right(sampan, world)

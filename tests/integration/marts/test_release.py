@@ -17,7 +17,8 @@ from sampan.contracts.model import Rule
 from sampan.database import drop_relations
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.marts import build, release
-from sampan.quality import expectations
+from sampan.marts.steps import Step
+from sampan.quality import expectations, mart_rules
 from sampan.settings import settings
 
 from tests.conftest import ROOT
@@ -26,6 +27,7 @@ COLUMNS = {
     "mart_one": "%(no)s::bigint as release_no, g as id, 'x' || g as name",
     "mart_two": "%(no)s::bigint as release_no, g as id, g * 2 as amount_hkd",
 }
+TRADE, FUNDING = Step("marts__trade"), Step("marts__funding")
 FAILPOINTS = (
     "release.after_rename",
     "release.before_swap",
@@ -51,7 +53,7 @@ def make_build(columns: dict[str, str] | None = None, rows: int = 50, passed: bo
             connection.execute(sql.SQL("comment on table {} is 'One row per id.'").format(table))
             connection.execute(sql.SQL("comment on column {}.id is 'Number of the row.'").format(table))
         if passed:
-            verdict = expectations.Outcome(
+            verdict = expectations.CheckResult(
                 "ok", "Holds.", "expect_table_row_count_to_be_between", None, "critical", True, {}
             )
             expectations.store(connection, "mart_one", [verdict], build_no=number)
@@ -90,7 +92,7 @@ def test_release_shows_every_mart_with_comments_when_the_gate_has_passed(sampan)
     assert read(f"select count(*) from release_{number}.mart_one") == [(50,)]
     assert read("select obj_description('marts.mart_one'::regclass)") == [("One row per id.",)]
     assert read("select col_description('marts.mart_one'::regclass, 2)") == [("Number of the row.",)]
-    ((kept,),) = [release.kept()]
+    ((kept,),) = [release.list_releases()]
     assert (kept["release_no"], kept["live"], kept["rows"]) == (number, True, {"mart_one": 50, "mart_two": 50})
 
 
@@ -127,12 +129,12 @@ def test_release_waits_when_another_builder_is_at_work(sampan):
     make_build()
     with build.lock(), pytest.raises(TransientFailure, match="another builder"):
         release.run()
-    with build.lock("marts__trade"):
+    with build.lock(TRADE):
         with pytest.raises(TransientFailure, match="another builder"):
             release.run()
-        with build.lock("marts__funding"):
+        with build.lock(FUNDING):
             pass
-        with pytest.raises(TransientFailure, match="another builder"), build.lock("marts__trade"):
+        with pytest.raises(TransientFailure, match="another builder"), build.lock(TRADE):
             pass
     assert release.run()["release_no"]
 
@@ -142,7 +144,7 @@ def test_release_waits_when_another_builder_is_at_work(sampan):
 
 def _rules(monkeypatch: pytest.MonkeyPatch, severity: str, least: int) -> None:
     rule = Rule("has_rows", "", severity, None, "expect_table_row_count_to_be_between", {"min_value": least})
-    monkeypatch.setattr(expectations, "mart_rules", lambda: dict.fromkeys(COLUMNS, (rule,)))
+    monkeypatch.setattr(mart_rules, "load", lambda: dict.fromkeys(COLUMNS, (rule,)))
 
 
 def test_gate_keeps_the_live_release_and_gives_the_build_up_when_a_critical_rule_breaks(sampan, monkeypatch):
@@ -364,7 +366,7 @@ def test_grants_are_given_to_every_mart_and_asserted(sampan):
 
 def test_the_last_five_releases_stay_and_older_ones_are_dropped(sampan):
     numbers = [release_one() for _ in range(7)]
-    assert [item["release_no"] for item in release.kept()] == numbers[:1:-1]
+    assert [item["release_no"] for item in release.list_releases()] == numbers[:1:-1]
     schemas = {row[0] for row in sampan.rows("select nspname from pg_namespace where nspname like 'release_%%'")}
     assert schemas == {f"release_{number}" for number in numbers[2:]}
     with pytest.raises(PermanentFailure, match="is not kept"):
@@ -416,7 +418,7 @@ def test_a_release_names_the_files_it_rests_on_without_those_of_failed_builds_an
     release.run()
     failed = take_in(make_build(passed=False), "b")
     with psycopg.connect(settings().dsn("builder")) as connection:
-        build.fail(connection, failed, Problem("release.gate", "it broke"))
+        build.abandon(connection, failed, Problem("release.gate", "it broke"))
         drop_relations(connection, "build")
         connection.execute("drop schema build")
     second = take_in(make_build(), "b")
@@ -439,7 +441,7 @@ def test_the_live_release_stays_when_it_is_older_than_the_last_five(sampan):
         release.rollback(first)
     release.run()
     assert shown() == {first}
-    assert len(release.kept()) == 6
+    assert len(release.list_releases()) == 6
 
 
 def test_a_release_that_a_reader_uses_is_dropped_the_next_time(sampan):
@@ -448,9 +450,9 @@ def test_a_release_that_a_reader_uses_is_dropped_the_next_time(sampan):
         read(f"select count(*) from release_{first}.mart_one", reader)
         for _ in range(6):
             release_one()
-        assert first in {item["release_no"] for item in release.kept()}
+        assert first in {item["release_no"] for item in release.list_releases()}
     release_one()
-    assert len(release.kept()) == 5
+    assert len(release.list_releases()) == 5
     assert sampan.one("select dropped_at is not null from ops.release where release_no = %s", first)
 
 
@@ -471,12 +473,12 @@ def test_a_release_that_a_view_stands_on_is_not_dropped(sampan):
 def test_release_is_whole_when_its_process_is_killed(sampan, failpoint):
     first = release_one()
     number = make_build()
-    run_and_die("from sampan import release; release.run()", failpoint)
+    run_and_die("from sampan.marts import release; release.run()", failpoint)
     after_commit = failpoint in ("release.after_commit", "release.before_drop_commit")
     assert shown() == {number if after_commit else first}
     release.run()
     assert shown() == {number}
-    assert [item["release_no"] for item in release.kept()] == [number, first]
+    assert [item["release_no"] for item in release.list_releases()] == [number, first]
     leftovers = (
         "select count(*) from pg_namespace where nspname in ('marts_next', 'build') or nspname like 'marts_before_%%'"
     )
@@ -491,7 +493,7 @@ def test_release_is_whole_when_its_process_is_killed(sampan, failpoint):
 @pytest.mark.parametrize("failpoint", ["release.before_swap", "release.after_swap"])
 def test_rollback_is_whole_when_its_process_is_killed(sampan, failpoint):
     first, second = release_one(), release_one()
-    run_and_die(f"from sampan import release; release.rollback({first})", failpoint)
+    run_and_die(f"from sampan.marts import release; release.rollback({first})", failpoint)
     assert shown() == {second}
     release.rollback(first)
     assert shown() == {first}

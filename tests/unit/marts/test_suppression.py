@@ -1,4 +1,4 @@
-"""Attacks on tables with cells left out: what can be reckoned from all that is published, by linear programming."""
+"""Attacks on tables with suppressed cells: what can be inferred from everything published, by linear programming."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from sampan.errors import PermanentFailure
-from sampan.marts.suppression import TOTAL, Cell, Key, Rule, _network, _sign, suppressed
+from sampan.marts.suppression import TOTAL, Cell, Key, SuppressionRule, _network, _sign, suppressed
 from scipy.optimize import linprog
 
-COUNTS = Rule(min_contributors=5, max_share=1, protected_share=0, protected_least=5)
-VALUES = Rule(min_contributors=5, max_share=0.75, protected_share=0.2, protected_least=0)
+COUNTS = SuppressionRule(min_contributors=5, max_share=1, protected_share=0, protected_least=5)
+VALUES = SuppressionRule(min_contributors=5, max_share=0.75, protected_share=0.2, protected_least=0)
 
 
 def table(seed: int, rows: int, columns: int, enterprises: int, counts: bool) -> dict[Key, Cell]:
-    """A table with its sums, of enterprises of which few are great, each in some cells."""
+    """A table with its sums. A few of its enterprises are large, and each contributes to some cells."""
     generator = np.random.default_rng(seed)
     shares: dict[Key, dict[int, float]] = defaultdict(lambda: defaultdict(float))
     for enterprise in range(enterprises):
@@ -31,7 +31,7 @@ def table(seed: int, rows: int, columns: int, enterprises: int, counts: bool) ->
 def intervals(
     cells: dict[Key, Cell], out: set[Key], known: set[Key] = frozenset(), wanted: set[Key] | None = None
 ) -> Iterator[tuple[Key, float, float]]:
-    """Each cell that is left out with the least and the most that it can be, for whoever knows all else and `known`."""
+    """Smallest and largest possible value of each suppressed cell, for an attacker who knows the rest and `known`."""
     unknown = sorted(out - known)
     place = {key: number for number, key in enumerate(unknown)}
     scale = max(cell.value for cell in cells.values())
@@ -125,5 +125,5 @@ def test_sums_stay_when_cells_can_take_their_place():
 
 
 def test_a_table_without_its_sums_is_refused():
-    with pytest.raises(PermanentFailure, match="is no part of its table's sums"):
+    with pytest.raises(PermanentFailure, match="is not part of its table's sums"):
         suppressed({("a", "x"): Cell(1, 1, 1)}, COUNTS)

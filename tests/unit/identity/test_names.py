@@ -1,10 +1,15 @@
-"""Names taken apart: what the registry takes for the same, what is brand and what is not, and how brands are found."""
+"""Names: which ones the registry treats as equal, what is the brand, and under which keys brands are found."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 import pytest
 from sampan.identity import linkage, names
-from sampan.identity.linkage import Pair, Record
+from sampan.identity.linkage import NameRecord, Pair
 
 from tests.written import frequencies
 
@@ -94,8 +99,8 @@ def test_aliases_are_of_one_group_in_any_script():
 
 
 def _scored(source: str, *enterprises: str, operator: str = "") -> list[Pair]:
-    known = [Record(f"9000000{at}", name) for at, text in enumerate(enterprises) for name in names.parse(text)]
-    asked = [Record("shop", name, operator) for name in names.parse(source)]
+    known = [NameRecord(f"9000000{at}", name) for at, text in enumerate(enterprises) for name in names.parse(text)]
+    asked = [NameRecord("shop", name, operator) for name in names.parse(source)]
     return linkage.score(asked, known, frequencies(known))
 
 
@@ -113,9 +118,9 @@ def _scored(source: str, *enterprises: str, operator: str = "") -> list[Pair]:
     ],
 )
 def test_only_equal_and_telling_names_merge_on_their_own(source, enterprises, linked):
-    outcome = linkage.decide(_scored(source, *enterprises))
-    assert outcome.number == linked
-    assert linked or outcome.proposals, "what is likely goes to a person"
+    decision = linkage.decide(_scored(source, *enterprises))
+    assert decision.number == linked
+    assert linked or decision.proposals, "what is likely goes to a person"
 
 
 @pytest.mark.parametrize(
@@ -127,15 +132,15 @@ def test_only_equal_and_telling_names_merge_on_their_own(source, enterprises, li
     ],
 )
 def test_name_of_nobody_known_is_not_even_proposed(source, enterprise):
-    outcome = linkage.decide(_scored(source, enterprise))
-    assert (outcome.number, outcome.proposals) == (None, ())
+    decision = linkage.decide(_scored(source, enterprise))
+    assert (decision.number, decision.proposals) == (None, ())
 
 
 def test_rejected_enterprise_is_not_linked_again():
     pairs = _scored("恒丰贸易旗舰店", "恒豐貿易有限公司")
     assert linkage.decide(pairs).number == "90000000"
-    outcome = linkage.decide(pairs, frozenset({"90000000"}))
-    assert (outcome.number, outcome.proposals) == (None, ())
+    decision = linkage.decide(pairs, frozenset({"90000000"}))
+    assert (decision.number, decision.proposals) == (None, ())
 
 
 def test_more_bearers_make_a_brand_tell_less():
@@ -150,3 +155,59 @@ def test_model_is_a_whole_one():
     assert all(f"{name}_because" in limits for name in ("merge", "review", "margin"))
     levels = [level for entry in linkage.model()["settings"]["comparisons"] for level in entry["comparison_levels"]]
     assert {level["label_for_charts"] for level in levels} >= set(linkage.MERGING)
+
+
+# --- what makes every name be parsed and linked again -----------------------------------------------------------------
+
+PARSED = {1: "13ee99421b6c4b85"}
+
+
+def test_rules_version_is_raised_when_a_name_is_parsed_in_another_way():
+    texts = [
+        "Hang Fung Trading Limited",
+        "The Far East Quill & Co. (H.K.) Ltd - Kwun Tong Branch",
+        "Loong Po Jewellery",
+        "恒丰贸易海外旗舰店",
+        "恒豐貿易(香港)有限公司尖沙咀分店",
+        "TERNQUAY恒丰旗舰店",
+        "莎莎官方旗舰店",
+        "峯滙無限公司",
+    ]
+    parsed = json.dumps([asdict(name) for text in texts for name in names.parse(text)])
+    digest = hashlib.sha256(parsed.encode()).hexdigest()[:16]
+    assert PARSED[names.RULES_VERSION] == digest, "raise names.RULES_VERSION and write the new digest here"
+
+
+def _seeds(folder: Path, more: str = "", source: str = "chowtaifook.com") -> Path:
+    folder.mkdir()
+    (folder / "name_words.csv").write_bytes((names.SEEDS / "name_words.csv").read_bytes())
+    aliases = (names.SEEDS / "name_aliases.csv").read_text().replace("chowtaifook.com", source)
+    (folder / "name_aliases.csv").write_text(aliases + more)
+    return folder
+
+
+def test_fingerprint_stays_when_only_a_note_changes(monkeypatch, tmp_path):
+    before = names.fingerprint()
+    monkeypatch.setattr(names, "SEEDS", _seeds(tmp_path / "seeds", source="another source of the same alias"))
+    assert names.fingerprint() == before
+    version, model = linkage.version(), linkage.model()
+    reworded = model | {"thresholds": model["thresholds"] | {"merge_because": "in other words"}}
+    monkeypatch.setattr(linkage, "model", lambda: reworded)
+    assert linkage.version() == version
+
+
+def test_fingerprint_changes_when_a_table_or_the_rules_change(monkeypatch, tmp_path):
+    before = names.fingerprint()
+    with monkeypatch.context() as patch:
+        patch.setattr(names, "SEEDS", _seeds(tmp_path / "seeds", more="hang_fung,恒豐,register of marks,2026-08-01\n"))
+        assert names.fingerprint() != before
+    for name, value in (("SPELLINGS", names.SPELLINGS[1:]), ("RULES_VERSION", names.RULES_VERSION + 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(names, name, value)
+            names._read.cache_clear()
+            assert names.fingerprint() != before, name
+    names._read.cache_clear()
+    assert names.fingerprint() == before
+    version, model = linkage.version(), linkage.model()
+    monkeypatch.setattr(linkage, "model", lambda: model | {"thresholds": model["thresholds"] | {"merge": 0.98}})
+    assert linkage.version() != version

@@ -78,7 +78,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(effect, funded, price
     placebo = np.mean([row["placebo_low"] <= 1 <= row["placebo_high"] for row in found])
     assert covered >= 0.9
     assert placebo >= 0.9
-    # It is no interval that covers everything, and its middle is where it should be.
+    # The interval does not cover everything, and its middle is at the true effect.
     assert np.median([row["effect_high"] / row["effect_low"] for row in found]) < 2
     assert np.exp(np.mean(np.log([row["effect"] for row in found]))) == pytest.approx(effect, rel=0.06)
 
@@ -130,12 +130,12 @@ def test_programmes_are_estimated_apart_and_together():
     "rows",
     [
         panel(5).head(0),
-        panel(5, funded=outcomes.FEWEST - 1),
-        panel(5, unfunded=outcomes.FEWEST - 1),
+        panel(5, funded=outcomes.MIN_ENTERPRISES - 1),
+        panel(5, unfunded=outcomes.MIN_ENTERPRISES - 1),
         panel(5).assign(after_hkd=0.0),
         panel(5).assign(is_matched=False),
     ],
-    ids=["nobody", "few funded", "few unfunded", "nothing sold after", "nobody alike"],
+    ids=["no enterprise", "few funded", "few unfunded", "nothing sold after", "no match"],
 )
 def test_too_few_is_said_and_no_figure_given(rows):
     found = list(outcomes.estimates(rows))

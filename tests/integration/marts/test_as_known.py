@@ -10,7 +10,7 @@ import pytest
 from sampan.calendar import HONG_KONG
 from sampan.errors import PermanentFailure
 from sampan.ingest import freshness
-from sampan.marts import as_known, build, release
+from sampan.marts import as_known, build, release, steps
 from sampan.settings import settings
 
 from tests.conftest import Sampan
@@ -92,7 +92,7 @@ def test_marts_as_known_are_those_of_the_release_made_then(sampan):
         (done["schema"],)
     ]
     assert build.run()["batches"] == 0
-    assert [item["schema"] for item in as_known.kept()] == [done["schema"]]
+    assert [item["schema"] for item in as_known.list_snapshots()] == [done["schema"]]
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         sampan.rows(f"delete from {done['schema']}.mart_sme_trade_monthly returning 1", role="bi")
 
@@ -110,30 +110,29 @@ def test_marts_as_known_are_those_of_the_release_made_then(sampan):
 
     # Dropped it is gone.
     as_known.drop(by_day)
-    with pytest.raises(
-        PermanentFailure, match="there is no as_delivered_20260706; there are: as_known_20260708t230000"
-    ):
+    with pytest.raises(PermanentFailure, match="no marts as_delivered_20260706; existing: as_known_20260708t230000"):
         as_known.drop(by_day)
 
 
 def test_nothing_is_left_behind_when_nothing_was_known_or_a_model_fails(sampan, monkeypatch):
-    with pytest.raises(PermanentFailure, match="no batch that is there was published by 2026-07-06"):
+    with pytest.raises(PermanentFailure, match="no available batch was published by 2026-07-06"):
         as_known.run(date(2026, 7, 6))
     _published("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01"}], "2026-07-06 20:00")
-    monkeypatch.setattr(build, "steps", lambda: ("staging", "intermediate"))
+    monkeypatch.setattr(as_known, "all_steps", lambda: (steps.Step("staging"), steps.Step("intermediate")))
     with pytest.raises(PermanentFailure, match="step intermediate"):
         as_known.run(date(2026, 7, 6))
     assert sampan.rows("select nspname from pg_namespace where nspname ~ '^as_'") == []
-    assert as_known.kept() == []
+    assert as_known.list_snapshots() == []
     # Batches that are deleted cannot be asked.
     sampan.rows("update ops.batch set deleted_at = now() returning 1")
-    with pytest.raises(PermanentFailure, match="no batch that is there"):
+    with pytest.raises(PermanentFailure, match="no available batch"):
         as_known.run(date(2026, 7, 6))
 
 
-def test_a_look_back_reckons_what_a_build_does():
-    assert set(as_known.BEFORE) == set(build.BEFORE) - {"identity"}
-    assert set(as_known.BEFORE) <= set(build.steps())
+def test_marts_as_known_are_prepared_as_those_of_a_build_are():
+    prepared = {step.name for step in steps.all_steps() if step.prepare}
+    assert prepared == {step.name for step in steps.PREPARED}
+    assert {step.name for step in steps.all_steps() if step.prepare_as_known} == prepared - {"identity"}
 
 
 def test_links_are_those_of_the_date(sampan):

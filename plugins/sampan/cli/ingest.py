@@ -1,0 +1,178 @@
+"""Commands of the ingest: its steps, all of them in one go, and what each feed has delivered."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sampan.calendar import HONG_KONG
+from sampan.cli.arguments import Day, Feed, day_of
+from sampan.cli.output import message_of, out, table
+from sampan.contracts.registry import all_contracts, get_contract
+from sampan.errors import Code, PermanentFailure, Problem, SampanError
+from sampan.ingest import freshness, gate, load
+from sampan.ingest import status as status_of
+from sampan.ingest.steps import STEPS
+from sampan.object_store import s3_errors
+from sampan.settings import settings
+
+commands = typer.Typer()
+
+
+@commands.command("fetch")
+def fetch_(feed: Feed, date_: Day = None) -> None:
+    """Ask what a partner has ready: list its drop prefix, or call its API and put the answer there.
+
+    Example: sampan fetch hkma_exchange_rates
+    """
+    _run_one("fetch", feed, date_)
+
+
+@commands.command("land")
+def land_(feed: Feed, date_: Day = None) -> None:
+    """Copy new files from the drop prefix to the landing bucket, unchanged, and register them as batches.
+
+    Example: sampan land customs_declarations
+    """
+    _run_one("land", feed, date_)
+
+
+@commands.command("load")
+def load_(
+    feed: Feed,
+    date_: Day = None,
+    retry_held: Annotated[
+        bool, typer.Option("--retry-held", help="Also reload held batches, against the contract as it is now.")
+    ] = False,
+) -> None:
+    """Load landed batches into their intake tables.
+
+    Example: sampan load customs_declarations --date 2026-07-06 --retry-held
+    """
+    get_contract(feed)
+    if retry_held:
+        out.print(f"load {feed}: {load.reset_held(feed, day_of(date_))} held batches reset")
+    _run_one("load", feed, date_)
+
+
+@commands.command("gate")
+def gate_(
+    feed: Feed,
+    date_: Day = None,
+    accept: Annotated[
+        str | None, typer.Option(help="Accept the held batches of --date; the reason is kept with them.")
+    ] = None,
+) -> None:
+    """Check loaded batches: rows that break a rule go to quarantine, a batch with too many of them is held.
+
+    Example: sampan gate customs_declarations --date 2026-07-06 --accept "known fault, agreed by phone"
+    """
+    get_contract(feed)
+    if accept is None:
+        _run_one("gate", feed, date_)
+        return
+    if date_ is None:
+        raise PermanentFailure(Problem(Code.GATE_ACCEPT, "--accept needs --date: say which day's batches to accept"))
+    count = gate.accept(feed, date_.date(), accept, getpass.getuser())
+    out.print(f"gate {feed}: {count} held batches accepted")
+
+
+@commands.command("publish")
+def publish_(feed: Feed, date_: Day = None) -> None:
+    """Publish gated batches: their rows become part of raw.
+
+    Example: sampan publish customs_declarations
+    """
+    _run_one("publish", feed, date_)
+
+
+@commands.command()
+def ingest(
+    feeds: Annotated[list[str] | None, typer.Argument(help="Feeds. Default: all.")] = None, date_: Day = None
+) -> None:
+    """Run fetch, land, load, gate and publish. A feed that fails does not stop the others.
+
+    Example: sampan ingest customs_declarations platform_orders
+    """
+    chosen = feeds or list(all_contracts())
+    for feed in chosen:
+        get_contract(feed)
+    clean: list[bool] = []
+    failed: dict[str, SampanError] = {}
+    for feed in chosen:
+        try:
+            clean += [_run(name, feed, day_of(date_)) for name in STEPS]
+        except SampanError as error:
+            failed[feed] = error
+    for feed, failure in failed.items():
+        print(f"sampan: {feed}: {message_of(failure)}", file=sys.stderr)
+    if not all(clean) or any(isinstance(failure, PermanentFailure) for failure in failed.values()):
+        raise typer.Exit(1)
+    if failed:
+        raise typer.Exit(75)
+
+
+@commands.command()
+def deliver(
+    feed: Feed,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The file to deliver.")],
+    date_: Annotated[datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="Its business date.")],
+) -> None:
+    """Upload a file to a feed's drop prefix, as its partner would.
+
+    Example: sampan deliver customs_declarations declarations.csv.gz --date 2026-07-06
+    """
+    key = f"{get_contract(feed).drop_prefix}{date_.date()}/{file.name}"
+    with s3_errors(), file.open("rb") as body:
+        settings().s3().upload_fileobj(body, settings().drop_bucket, key)
+    out.print(f"s3://{settings().drop_bucket}/{key}", soft_wrap=True)
+
+
+@commands.command()
+def status(
+    at: Annotated[
+        datetime | None, typer.Option("--now", help="Judge lateness at this Hong Kong time. Default: now.")
+    ] = None,
+) -> None:
+    """Show what each feed has delivered, which deliveries are late, and which problems are open.
+
+    Example: sampan status --now "2026-07-07 12:00:00"
+    """
+    moment = at.replace(tzinfo=HONG_KONG) if at else freshness.now()
+    owed = freshness.days(at=moment)
+    table("Feeds", status_of.TOTALS, status_of.totals())
+    problems = status_of.open_problems()
+    counts = [(feed, *tally.values()) for feed, tally in status_of.counts_by_state(owed).items()]
+    table(f"Deliveries due until {moment:%F %R}, Hong Kong time", ["feed", *freshness.STATES.values()], counts)
+    late = [
+        (feed, str(first) if count == 1 else f"{first} to {last}", count, freshness.STATES[state])
+        for feed, state, first, last, count in freshness.spans(owed)
+    ]
+    if late:
+        table("Missing now", ["feed", "dates", "deliveries", "where"], late)
+    else:
+        out.print("Nothing is late.")
+    if problems:
+        lines = [(feed, day, batch, str(problem)) for feed, day, batch, problem in problems]
+        table("Open problems", ["feed", "date", "batch", "problem"], lines)
+    else:
+        out.print("Nothing is held.")
+
+
+def _run_one(name: str, feed: str, date_: datetime | None) -> None:
+    """Run one step of one feed; exit with 1 when something was held or refused."""
+    get_contract(feed)
+    if not _run(name, feed, day_of(date_)):
+        raise typer.Exit(1)
+
+
+def _run(name: str, feed: str, day: date | None) -> bool:
+    """Run a step and print what it did. Returns False when something was held or refused."""
+    done = STEPS[name].run(feed, day)
+    out.print(f"{name} {feed}: " + ", ".join(f"{count} {what}" for what, count in done.items()))
+    return not done.get("held") and not done.get("refused")

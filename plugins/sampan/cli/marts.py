@@ -1,0 +1,159 @@
+"""Commands of the marts: build, release, marts as known on an earlier date, and the results of their checks."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sampan.cli.arguments import command_group
+from sampan.cli.output import out, table
+from sampan.marts import as_known, release
+from sampan.marts import build as builds
+from sampan.quality import data_docs
+
+commands = typer.Typer()
+release_group = command_group("Releases of the marts: make, list, show, roll back.")
+as_known_group = command_group("Marts as known on an earlier date: make, list, drop.")
+
+KnownOn = Annotated[
+    str, typer.Option("--date", metavar="YYYY-MM-DD[ HH:MM:SS]", help="A day, or a time of day, in Hong Kong.")
+]
+Delivered = Annotated[
+    bool,
+    typer.Option("--delivered", help="Select by business date instead of publishing time: for history loaded late."),
+]
+
+
+@commands.command()
+def build(
+    step: Annotated[str | None, typer.Argument(help="One step of the build. Default: all.")] = None,
+    force: Annotated[bool, typer.Option(help="Build even if nothing new was published.")] = False,
+    full_refresh: Annotated[bool, typer.Option(help="Rebuild everything from all of raw.")] = False,
+) -> None:
+    """Build the marts from what was published, with dbt. Readers see nothing of it before the release.
+
+    Example: sampan build
+    """
+    done = builds.run(step, force=force, full_refresh=full_refresh)
+    if not done["build_no"]:
+        out.print("Nothing new was published; nothing to build.")
+        return
+    out.print(f"build {done['build_no']}: {done['batches']} new batches, {done['nodes']} nodes run")
+
+
+@commands.command("data-docs")
+def data_docs_(
+    folder: Annotated[
+        Path, typer.Argument(help="Where to write the pages: a new or empty folder, or an earlier site.")
+    ],
+) -> None:
+    """Write the results of all gates as static pages, without any row's values.
+
+    Example: sampan data-docs site
+    """
+    out.print(f"wrote {data_docs.write(folder)}")
+
+
+@release_group.command("run")
+def release_run() -> None:
+    """Check the marts that were built and, if they pass, show them to the readers, all at once.
+
+    Example: sampan release run
+    """
+    release.gate()
+    done = release.run()
+    if not done["release_no"]:
+        out.print("No build is waiting for its release.")
+        return
+    out.print(f"release {done['release_no']}: {done['marts']} marts, {done['rows']:,} rows")
+
+
+@release_group.command("list")
+def release_list() -> None:
+    """List the releases that are kept, newest first.
+
+    Example: sampan release list
+    """
+    rows = [
+        (item["release_no"], "live" if item["live"] else "", item["as_of_date"], f"{item['released_at']:%F %R}",
+         sum(item["rows"].values()))
+        for item in release.list_releases()
+    ]  # fmt: skip
+    table("Releases", ["release", "", "as of", "released", "rows"], rows)
+
+
+@release_group.command("show")
+def release_show(release_no: Annotated[int, typer.Argument(help="Number of the release.")]) -> None:
+    """Show one release: rows per mart, the batches it took in, what its gate found, when it was live.
+
+    Example: sampan release show 12
+    """
+    for key, value in release.show(release_no).items():
+        if isinstance(value, dict):
+            table(key, ["", ""], list(value.items()))
+        elif isinstance(value, list):
+            out.print(f"{key}:", *(f"  {item}" for item in value), sep="\n")
+        else:
+            out.print(f"{key}: {value}")
+
+
+@release_group.command("rollback")
+def release_rollback(
+    release_no: Annotated[int | None, typer.Argument(help="A kept release. Default: the one before.")] = None,
+) -> None:
+    """Show an earlier release again; nothing is rebuilt.
+
+    Example: sampan release rollback 11
+    """
+    out.print(f"Readers see release {release.rollback(release_no)['release_no']} now.")
+
+
+@as_known_group.command("run")
+def as_known_run(day: KnownOn, delivered: Delivered = False) -> None:
+    """Build all marts as known on a date, in their own schema; the live release does not change.
+
+    Example: sampan as-known-on run --date 2026-07-31
+    """
+    done = as_known.run(*_known_on(day, delivered))
+    out.print(f"{done['schema']}: {done['marts']} marts, {done['rows']:,} rows, from {done['batches']} batches")
+    if done["deleted"]:
+        out.print(f"Not included: {done['deleted']} batches known then, which retention has deleted since.")
+
+
+@as_known_group.command("list")
+def as_known_list() -> None:
+    """List the dates as known on which there are marts, newest first.
+
+    Example: sampan as-known-on list
+    """
+    rows = [
+        (item["schema"], item["known_on"], item["basis"],
+         f"{item['made_at']:%F %R}" if item["made_at"] else "in progress", sum(item["rows"].values()))
+        for item in as_known.list_snapshots()
+    ]  # fmt: skip
+    table("As known on", ["schema", "known on", "basis", "made", "rows"], rows)
+
+
+@as_known_group.command("drop")
+def as_known_drop(day: KnownOn, delivered: Delivered = False) -> None:
+    """Drop the marts as known on a date.
+
+    Example: sampan as-known-on drop --date 2026-07-31
+    """
+    schema = as_known.schema_of(*_known_on(day, delivered))
+    as_known.drop(schema)
+    out.print(f"dropped {schema}")
+
+
+def _known_on(text: str, delivered: bool) -> tuple[date | datetime, str]:
+    """The day or time that was given, and the basis."""
+    try:
+        known_on = date.fromisoformat(text) if len(text) == 10 else datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"cannot read {text!r}: write a day such as 2026-07-31, or a time such as '2026-07-31 18:00:00'"
+        ) from None
+    return known_on, "delivered" if delivered else "published"

@@ -1,0 +1,44 @@
+"""What commands print: tables on standard output, and the text of partners without control characters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sampan import problems
+from sampan.errors import PermanentFailure, SampanError, TransientFailure
+
+out = Console()
+
+
+def table(title: str, headings: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Print a table. Columns that hold nothing but whole numbers are aligned right; None is an empty cell."""
+    made = Table(title=title, title_justify="left")
+    for position, heading in enumerate(headings):
+        numeric = bool(rows) and all(isinstance(row[position], int | None) for row in rows)
+        made.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        cells = ("" if value is None else f"{value:,}" if isinstance(value, int) else str(value) for value in row)
+        made.add_row(*(Text(printable(cell)) for cell in cells))
+    out.print(made)
+
+
+def field(name: str, value: object) -> None:
+    """Print one `name: value` line as it is, without rich's markup and colours."""
+    out.print(f"{name}: {value}", markup=False, highlight=False)
+
+
+def printable(text: str) -> str:
+    """Escape control characters in a partner's text: a terminal would obey them."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def message_of(error: SampanError) -> str:
+    """What a person reads of a failure: with the page that explains it, or the advice to try again."""
+    if isinstance(error, PermanentFailure):
+        return f"{error}; see {problems.see(error.problem.rule)}"
+    return f"{error}; try again" if isinstance(error, TransientFailure) else str(error)

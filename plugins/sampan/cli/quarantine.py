@@ -1,0 +1,87 @@
+"""Commands of the quarantine: rows that broke a rule, and what becomes of them."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from sampan.cli.arguments import Day, Feed, Limit, command_group, day_of
+from sampan.cli.output import out, printable, table
+from sampan.contracts.registry import get_contract
+from sampan.ingest import quarantine
+
+group = command_group("Rows that broke a rule: list, show, replay, discard.")
+
+Ids = Annotated[list[int] | None, typer.Argument(help="Quarantine ids.")]
+MOST_ROWS_AS_CSV = 1_000_000
+
+
+@group.command("list")
+def quarantine_list(feed: Annotated[str | None, typer.Argument(help="A feed. Default: all.")] = None) -> None:
+    """Count the rows in quarantine by feed, state and rule.
+
+    Example: sampan quarantine list customs_declarations
+    """
+    if feed:
+        get_contract(feed)
+    rows = [row for row in quarantine.counts() if feed in (None, row[0])]
+    table("Quarantine (a row counts once for each rule)", ["feed", "state", "rule", "rows"], rows)
+
+
+@group.command("show")
+def quarantine_show(
+    feed: Feed,
+    ids: Ids = None,
+    date_: Day = None,
+    limit: Limit = 20,
+    csv: Annotated[bool, typer.Option("--csv", help="As CSV, to correct and replay.")] = False,
+) -> None:
+    """Show rows in quarantine: file, line, each broken rule with column and value, and the record.
+
+    Example: sampan quarantine show customs_declarations --csv > corrected.csv
+    """
+    most = MOST_ROWS_AS_CSV if csv else limit
+    chosen = quarantine.entries(feed, ids or (), day_of(date_), limit=most)
+    if csv:
+        if len(chosen) == most:
+            print(f"sampan: the first {most:,} rows; there may be more", file=sys.stderr)
+        print(quarantine.export(get_contract(feed), chosen), end="")
+        return
+    for entry in chosen:
+        place = f" {entry.file}:{entry.line} ({entry.business_date})"
+        out.print(Text(str(entry.quarantine_id), "bold").append(printable(place), "not bold"))
+        for column, rule, value in entry.details():
+            where = f"{column} = {value!r}: " if column else ""
+            out.print(f"    {where}{rule}", markup=False, highlight=False)
+        out.print(f"    {printable(entry.record)}", markup=False, highlight=False)
+    out.print(f"{len(chosen)} rows shown.")
+
+
+@group.command("replay")
+def quarantine_replay(
+    feed: Feed,
+    ids: Ids = None,
+    file: Annotated[Path | None, typer.Option(help="Corrected rows, as CSV from `show --csv`.")] = None,
+) -> None:
+    """Send rows through the gate again, unchanged or as corrected in a file.
+
+    Example: sampan quarantine replay customs_declarations --file corrected.csv
+    """
+    done = quarantine.replay(feed, ids or (), file)
+    out.print(", ".join(f"{count} {what}" for what, count in done.items()))
+
+
+@group.command("discard")
+def quarantine_discard(
+    feed: Feed, ids: Ids, reason: Annotated[str, typer.Option(help="Why; kept with the rows.")]
+) -> None:
+    """Give up rows for good.
+
+    Example: sampan quarantine discard customs_declarations 17 18 --reason "test rows of the partner"
+    """
+    out.print(f"{quarantine.discard(feed, ids or (), reason, getpass.getuser())} rows discarded.")

@@ -1,0 +1,239 @@
+"""dbt: the one module that knows it. It names the steps of the project, runs one in this process and reads its results."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
+
+from sampan.settings import HOME, settings
+
+PROJECT = HOME / "dbt_project"
+SEEDS = PROJECT / "seeds"
+MARTS = "marts"
+# SQLSTATEs of a database that is away or busy, and of a claim that another worker has taken (object_in_use): trying again
+# may help. Class 08 is a broken connection, 40 a deadlock or a failed serialization.
+TRANSIENT_CLASSES = ("08", "40")
+TRANSIENT_STATES = ("55006", "55P03", "57P01", "57P02", "57P03")
+# What dbt fires while it handles the error of a node.
+NODE_ERRORS = ("CatchableExceptionOnRun", "GenericExceptionOnRun")
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What came of one node. `rows` and `failures` are None where they do not apply; `message` quotes no row."""
+
+    node: str
+    resource_type: str
+    status: str
+    seconds: float
+    rows: int | None
+    failures: int | None
+    message: str | None
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the node failed, rather than being skipped because another one did."""
+        return self.status in ("error", "fail", "runtime error")
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the node does not have to run again."""
+        return self.status in ("success", "pass", "warn", "no-op")
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What came of a step: its nodes, why dbt itself failed (if it did), and whether trying again may help."""
+
+    nodes: tuple[NodeResult, ...] = ()
+    error: str = ""
+    is_transient: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether dbt and every node succeeded."""
+        return not self.error and all(node.is_done for node in self.nodes)
+
+    @property
+    def problem(self) -> str:
+        """What failed, with each broken node by its name; empty when nothing did."""
+        broken = (node for node in self.nodes if node.is_broken)
+        return "; ".join(f"{node.node.split('.')[2]}: {node.message or node.status}" for node in broken) or self.error
+
+
+@cache
+def step_names() -> tuple[str, ...]:
+    """The steps in order: the folders that dbt_project.yml configures, with each family of marts as a step."""
+    project = yaml.safe_load((PROJECT / "dbt_project.yml").read_text(encoding="utf-8"))
+    folders = [name for name in project["models"]["sampan"] if not name.startswith("+")]
+    families = sorted(path.name for path in (PROJECT / "models" / MARTS).iterdir() if path.is_dir())
+    of_families = tuple(f"{MARTS}__{family}" for family in families)
+    at = folders.index(MARTS)
+    return (*folders[:at], *of_families, *folders[at + 1 :])
+
+
+class DbtRunner:
+    """Runs steps in this process. The project is parsed once for all steps that one runner runs.
+
+    With `schema` and `as_known` (a build's number) the marts go into that schema, and the sessions look back as
+    ops.as_known says of that build.
+    """
+
+    def __init__(self, schema: str = "build", as_known: int | None = None) -> None:
+        self._schema = schema
+        self._as_known = as_known
+        self._folder = settings().state / ("dbt" if as_known is None else "dbt_as_known")
+        self._manifest: Any = None
+        self._is_transient = False
+
+    def run(
+        self, step: str, build_no: int, claim: str = "", *, full_refresh: bool = False, retry: bool = False
+    ) -> StepResult:
+        """Run a step of a build; with `retry` only what failed the last time, as far as that is known.
+
+        `claim` is the build's hold on the step (`build_no/step/token`), which the models check.
+        """
+        from dbt.cli.main import dbtRunner
+
+        target = self._folder / step
+        marker, stored = target / "build_no", target / "run_results.json"
+        retry = retry and stored.exists() and marker.exists() and marker.read_text() == str(build_no)
+        target.mkdir(parents=True, exist_ok=True)
+        marker.write_text(str(build_no))
+        common = self._arguments(target)
+        if retry:
+            # dbt reads the old results from a folder of their own while it writes the new ones.
+            old = target / "before"
+            old.mkdir(exist_ok=True)
+            stored.replace(old / stored.name)
+            arguments = ["retry", "--state", str(old), *common]
+        else:
+            stored.unlink(missing_ok=True)
+            arguments = ["build", "--select", *_selection(step), *common]
+            arguments += ["--indirect-selection", "buildable", "--exclude-resource-type", "unit_test"]
+            arguments += ["--full-refresh"] if full_refresh else []
+        self._is_transient = False
+        with environment(claim, self._schema, self._as_known):
+            if self._manifest is None and not retry:
+                parsed = dbtRunner().invoke(["parse", *common])
+                if not parsed.success:
+                    return StepResult(error=_without_rows(str(parsed.exception)) or "the dbt project could not be read")
+                self._manifest = parsed.result
+                self._keep_parsed(target)
+            runner = dbtRunner(manifest=None if retry else self._manifest, callbacks=[self._note_error])
+            outcome = runner.invoke(arguments)
+        return StepResult(
+            tuple(map(_node_result, getattr(outcome.result, "results", None) or ())),
+            (_without_rows(str(outcome.exception)) or "dbt failed") if outcome.exception else "",
+            self._is_transient or _is_transient(outcome.exception),
+        )
+
+    def _note_error(self, event: Any) -> None:
+        """Keep what the result of a node lacks: the SQLSTATE of its error, which dbt is handling when it fires the event."""
+        if event.info.name in NODE_ERRORS and _is_transient(sys.exc_info()[1]):
+            self._is_transient = True
+
+    def _arguments(self, target: Path) -> list[str]:
+        parsed = self._folder / "partial_parse.msgpack"
+        known = ["--partial-parse-file-path", str(parsed)] if parsed.exists() else []
+        return [
+            *known, "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(target),
+            "--log-path", str(self._folder / "logs"), "--log-level", "warn", "--log-level-file", "info", "--quiet",
+            "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
+        ]  # fmt: skip
+
+    def _keep_parsed(self, target: Path) -> None:
+        """Keep the parsed project for the steps of other processes; they differ in their target folder only."""
+        parsed = target / "partial_parse.msgpack"
+        if parsed.exists():
+            fresh = self._folder / f"partial_parse.{os.getpid()}"
+            shutil.copyfile(parsed, fresh)
+            fresh.replace(self._folder / "partial_parse.msgpack")
+
+
+def _selection(step: str) -> list[str]:
+    folders = [f"path:models/{step.replace('__', '/')}"]
+    return ["path:seeds", *folders] if step == step_names()[0] else folders
+
+
+def _node_result(result: Any) -> NodeResult:
+    rows = (result.adapter_response or {}).get("rows_affected")
+    return NodeResult(
+        node=result.node.unique_id,
+        resource_type=str(result.node.resource_type),
+        status=str(result.status),
+        seconds=float(result.execution_time),
+        rows=rows if isinstance(rows, int) and rows >= 0 else None,
+        failures=result.failures,
+        message=_without_rows(result.message),
+    )
+
+
+def _without_rows(message: str | None) -> str | None:
+    """A database's message in one line, without the part that quotes rows."""
+    if not message:
+        return None
+    lines = []
+    for line in message.splitlines():
+        if line.strip().startswith(("DETAIL:", "CONTEXT:", "LINE ", "compiled code at")):
+            break
+        lines.append(line.strip())
+    return " ".join(lines)
+
+
+def _is_transient(error: BaseException | None) -> bool:
+    """Whether an error comes from a database error after which trying again may help."""
+    import psycopg2  # type: ignore[import-untyped]
+
+    while error is not None:
+        if isinstance(error, psycopg2.Error):
+            state = error.pgcode
+            if state is None:
+                # The server did not answer: psycopg2 has no SQLSTATE of that.
+                return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+            return state in TRANSIENT_STATES or state[:2] in TRANSIENT_CLASSES
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def environment(claim: str = "", schema: str = "build", as_known: int | None = None) -> Iterator[None]:
+    """Environment variables for profiles.yml and libpq: the warehouse's address and, for every session, the claim or the
+    build that it looks back as."""
+    parts = conninfo_to_dict(settings().dsn("builder"))
+    # profiles.yml knows the usual parts; libpq takes the others, such as certificates, from variables of its own.
+    names = {item.keyword.decode(): item.envvar.decode() for item in Conninfo.get_defaults() if item.envvar}
+    values = {names[part]: value for part, value in parts.items() if part in names and part != "password"}
+    values |= {
+        "SAMPAN_DBT_HOST": parts.get("host", "localhost"),
+        "SAMPAN_DBT_PORT": parts.get("port", "5432"),
+        "SAMPAN_DBT_USER": parts["user"],
+        "SAMPAN_DBT_DATABASE": parts["dbname"],
+        "SAMPAN_DBT_SSLMODE": parts.get("sslmode", "prefer"),
+        "DBT_ENV_SECRET_SAMPAN_PASSWORD": parts.get("password", ""),
+        "SAMPAN_DBT_SCHEMA": schema,
+        "PGOPTIONS": f"{parts.get('options', '')} -c sampan.claim={claim} -c sampan.as_known={as_known or ''}"
+        " -c timezone=Asia/Hong_Kong",
+        "DO_NOT_TRACK": "1",
+    }
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update({key: str(value) for key, value in values.items()})
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value

@@ -1,0 +1,53 @@
+"""The steps of a build, in order, each with the Python that has to run before dbt does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from sampan.database import Connection
+from sampan.identity import resolve
+from sampan.marts import dbt, outcomes, suppression
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the build.
+
+    `prepare` takes the builder's connection and the step's claim (`build_no/step/token`). `prepare_as_known` does the same
+    for marts as known on a date: it takes the connection, the schema with the look-back's own tables and its build_no.
+    """
+
+    name: str
+    prepare: Callable[[Connection, str], object] | None = None
+    prepare_as_known: Callable[[Connection, str, int], object] | None = None
+
+    @property
+    def is_family(self) -> bool:
+        """Whether it is a family of marts, which may run beside others: they read the same tables, and write their own."""
+        return self.name.startswith(f"{dbt.MARTS}__")
+
+
+PREPARED = (
+    # A look-back needs no linkage of its own: the history of the links is kept.
+    Step("identity", lambda _, claim: resolve.run(claim)),
+    Step(
+        f"{dbt.MARTS}__funding",
+        lambda _, claim: outcomes.run(claim),
+        lambda _, schema, __: outcomes.run(schema=schema),
+    ),
+    Step(f"{dbt.MARTS}__published", lambda connection, _: suppression.run(connection), suppression.run),
+)
+
+
+@cache
+def all_steps() -> tuple[Step, ...]:
+    """The steps in order."""
+    prepared = {step.name: step for step in PREPARED}
+    return tuple(prepared.get(name, Step(name)) for name in dbt.step_names())
+
+
+def names() -> tuple[str, ...]:
+    """Names of the steps in order."""
+    return tuple(step.name for step in all_steps())
