@@ -15,6 +15,10 @@ links as (
     select * from {{ ref('int_sme__linked') }} where source = 'number'
 ),
 
+programmes as (
+    select * from {{ ref('funding_programmes') }}
+),
+
 rule_periods as (
     select * from {{ ref('int_funding__rule_periods') }}
 ),
@@ -36,7 +40,7 @@ days as (
     select
         statuses.application_no,
         links.sme_id,
-        case when statuses.programme = 'emf' then 'emf' else 'bud' end as scheme,
+        programmes.scheme,
         statuses.status,
         statuses.amount_approved_hkd,
         {{ hong_kong_date('statuses.status_at') }} as changed_on,
@@ -45,6 +49,7 @@ days as (
             order by statuses.status_at desc
         ) as recency
     from statuses
+    inner join programmes on statuses.programme = programmes.programme
     inner join links on statuses.brn = links.source_key
 ),
 

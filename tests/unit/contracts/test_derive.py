@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
@@ -179,3 +180,54 @@ def test_seeds_hold_the_rules_that_changed_in_march_2025():
         ("emf", "2012-06-25"): "50",
         ("emf", "2025-03-14"): "25",
     }
+
+
+def _staged_by(model: str) -> set[str]:
+    """The feeds whose staging models a model reads."""
+    (path,) = [path for path in MODELS if path.stem == model]
+    named = set(re.findall(r"ref\('(stg_\w+)'\)", path.read_text()))
+    return {contract.feed for contract in load_all().values() if derive.staging_model(contract) in named}
+
+
+def test_every_feed_with_registration_numbers_makes_enterprises_or_is_known_only_to_refer_to_them():
+    numbers = {
+        feed
+        for feed, contract in load_all().items()
+        if any(column.name == "trader_id" or column.name.endswith("brn") for column in contract.stored)
+    }
+    referring = {
+        "cdi_consents",
+        "cdi_financing_requests",
+        "companies_registry",
+        "credit_reference_checks",
+        "epayment_summaries",
+    }
+    assert _staged_by("int_sme__numbered") == numbers - referring
+
+
+def test_every_feed_with_names_of_enterprises_gives_them_to_the_linkage_or_is_known_not_to():
+    kinds = re.compile(r"(name_en|name_zh|applicant_name|enterprise_name|holder_name|merchant_name|shop_name|trader_name)")
+    names = {
+        feed for feed, contract in load_all().items() if any(kinds.search(column.name) for column in contract.stored)
+    }
+    # Declarations and claims name who has a number; traffic names the shops of the orders.
+    assert _staged_by("stg_ops__identity_names") == names - {
+        "customs_declarations",
+        "hkecic_claims",
+        "platform_traffic",
+    }
+
+
+def _seed(name: str) -> list[dict[str, str]]:
+    with (derive.PROJECT / "seeds" / f"{name}.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_programme_of_an_application_belongs_to_a_scheme():
+    (programme,) = [c for c in load_all()["funding_applications"].columns if c.name == "programme"]
+    assert [row["programme"] for row in _seed("funding_programmes")] == list(programme.enum)
+
+
+def test_every_indicator_of_the_task_force_has_its_words():
+    (mart,) = [path.read_text() for path in MODELS if path.stem == "mart_task_force_indicators"]
+    assert [row["indicator"] for row in _seed("indicators")] == re.findall(r"'(\w+)' as indicator", mart)

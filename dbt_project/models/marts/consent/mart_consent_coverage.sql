@@ -17,11 +17,7 @@ purposes as (
 ),
 
 open_build as (
-    select
-        build_no,
-        as_of_date,
-        {{ last_complete_date(['cdi_consents']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['cdi_consents']) }}
 ),
 
 covered as (
@@ -60,11 +56,11 @@ final as (
         open_build.as_of_date,
         open_build.last_complete_date,
         cast('rows of mart_credit_features' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from scopes
     cross join open_build
     left join checked on scopes.scope = checked.scope
-    group by scopes.scope, open_build.as_of_date, open_build.last_complete_date, open_build.build_no
+    group by scopes.scope, open_build.as_of_date, open_build.last_complete_date, open_build.release_no
 )
 
 select * from final

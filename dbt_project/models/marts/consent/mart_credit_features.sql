@@ -21,32 +21,27 @@ smes as (
 ),
 
 open_build as (
-    select
-        build_no,
-        as_of_date,
-        {{ month_of(dbt.dateadd('month', -11, 'as_of_date')) }} as first_month,
-        {{ month_of(dbt.dateadd('month', -23, 'as_of_date')) }} as first_month_before,
-        {{ last_complete_date([
-            'cdi_consents', 'cdi_financing_requests', 'epayment_summaries', 'credit_reference_checks',
-            'customs_declarations', 'platform_orders'
-        ]) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{
+        release_columns(
+            [
+                'cdi_consents', 'cdi_financing_requests', 'epayment_summaries', 'credit_reference_checks',
+                'customs_declarations', 'platform_orders'
+            ],
+            months_back={'first_month': 11, 'first_month_before': 23}
+        )
+    }}
 ),
 
-settled as (
-    select
-        {{ last_settled_month('customs_declarations', 'coalesce(' ~ last_complete_date(['customs_declarations']) ~ ', as_of_date)') }}
-            as last_month
-    from open_build
+known_until as (
+    {{ known_until('customs_declarations') }}
 ),
 
 declared as (
     select
-        last_month,
+        month as last_month,
         -- The first month of the history may have begun without us.
-        coalesce({{ first_month('customs_declarations') }} <= {{ dbt.dateadd('month', -24, 'last_month') }}, false)
-            as knows_prior_12m
-    from settled
+        coalesce({{ first_month('customs_declarations') }} <= {{ dbt.dateadd('month', -24, 'month') }}, false) as knows_prior_12m
+    from known_until
 ),
 
 summaries as (
@@ -110,7 +105,7 @@ chapters as (
 market_shares as (
     select
         sme_id,
-        sum(value_hkd * value_hkd) / nullif(sum(value_hkd) * sum(value_hkd), 0) as market_hhi,
+        {{ herfindahl('value_hkd') }} as market_hhi,
         max(value_hkd) / nullif(sum(value_hkd), 0) as top_market_share
     from markets
     group by sme_id
@@ -119,7 +114,7 @@ market_shares as (
 chapter_shares as (
     select
         sme_id,
-        sum(value_hkd * value_hkd) / nullif(sum(value_hkd) * sum(value_hkd), 0) as chapter_hhi
+        {{ herfindahl('value_hkd') }} as chapter_hhi
     from chapters
     group by sme_id
 ),
@@ -147,9 +142,7 @@ online as (
         count(distinct daily.day) as online_day_count
     from {{ ref('int_orders__daily') }} as daily
     inner join links
-        on
-            links.source = 'shop'
-            and links.source_key = {{ dbt.concat(["daily.platform", "':'", "daily.store_id"]) }}
+        on links.source = 'shop' and links.source_key = {{ shop_key('daily') }}
     inner join open_build on daily.day >= open_build.first_month
     left join {{ ref('int_rates__periods') }} as rates on {{ in_force_on('rates', 'daily.day') }}
     where daily.paid_line_count > 0
@@ -263,7 +256,7 @@ final as (
         open_build.as_of_date,
         open_build.last_complete_date,
         cast('what the feeds show of the enterprise' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from granted
     cross join open_build
     cross join declared

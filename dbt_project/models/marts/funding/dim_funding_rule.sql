@@ -4,7 +4,7 @@ with periods as (
 ),
 
 open_build as (
-    select * from {{ ref('stg_ops__open_build') }}
+    {{ release_columns() }}
 ),
 
 final as (
@@ -22,7 +22,7 @@ final as (
         periods.bud_easy_months_between_applications,
         cast(periods.bud_ecommerce_easy_application_cap_hkd as numeric(20, 2)) as bud_ecommerce_easy_application_cap_hkd,
         cast(periods.emf_application_cap_hkd as numeric(20, 2)) as emf_application_cap_hkd,
-        open_build.build_no as release_no
+        open_build.release_no
     from periods
     cross join open_build
 )

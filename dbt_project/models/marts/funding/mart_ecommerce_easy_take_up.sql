@@ -9,10 +9,7 @@ every_application as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['funding_applications', 'funding_payments']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['funding_applications', 'funding_payments']) }}
 ),
 
 history as (
@@ -57,7 +54,7 @@ final as (
         history.history_from,
         counted.pending_count > 0 as is_provisional,
         open_build.last_complete_date,
-        open_build.build_no as release_no
+        open_build.release_no
     from counted
     cross join history
     cross join open_build

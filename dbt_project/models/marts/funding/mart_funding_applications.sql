@@ -11,10 +11,7 @@ smes as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['funding_applications', 'funding_payments']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['funding_applications', 'funding_payments']) }}
 ),
 
 final as (
@@ -42,7 +39,7 @@ final as (
         applications.is_first_of_programme,
         applications.outcome = 'pending' as is_provisional,
         open_build.last_complete_date,
-        open_build.build_no as release_no
+        open_build.release_no
     from applications
     cross join open_build
     left join smes on applications.sme_id = smes.sme_id

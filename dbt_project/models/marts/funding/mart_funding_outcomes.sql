@@ -5,11 +5,7 @@ with outcomes as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['funding_applications', 'customs_declarations', 'platform_orders', 'business_register']) }}
-            as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['funding_applications', 'customs_declarations', 'platform_orders', 'business_register']) }}
 ),
 
 final as (
@@ -43,7 +39,7 @@ final as (
             end as text
         ) as caveat,
         open_build.last_complete_date,
-        open_build.build_no as release_no
+        open_build.release_no
     from outcomes
     cross join open_build
 )

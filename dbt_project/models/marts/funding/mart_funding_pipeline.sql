@@ -5,10 +5,7 @@ with applications as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['funding_applications']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['funding_applications']) }}
 ),
 
 dimensions as (
@@ -92,7 +89,7 @@ final as (
         or counted.received_year >= extract(year from coalesce(open_build.last_complete_date, cast('1900-01-01' as date)))
             as is_provisional,
         open_build.last_complete_date,
-        open_build.build_no as release_no
+        open_build.release_no
     from counted
     cross join open_build
 )

@@ -25,11 +25,7 @@ countries as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['hkecic_policies', 'hkecic_shipments', 'hkecic_claims', 'customs_declarations']) }}
-            as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['hkecic_policies', 'hkecic_shipments', 'hkecic_claims', 'customs_declarations']) }}
 ),
 
 holders as (
@@ -149,7 +145,7 @@ final as (
         ) as is_fully_covered,
         open_build.last_complete_date,
         cast('policyholders' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from totals
     cross join open_build
 )

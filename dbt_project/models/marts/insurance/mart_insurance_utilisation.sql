@@ -21,15 +21,11 @@ links as (
 ),
 
 history as (
-    select first_date from {{ ref('int_feeds__covered') }} where feed = 'hkecic_shipments'
+    select first_date from {{ ref('int_feeds__completeness') }} where feed = 'hkecic_shipments'
 ),
 
 open_build as (
-    select
-        build_no,
-        as_of_date,
-        {{ last_complete_date(['hkecic_policies', 'hkecic_shipments', 'hkecic_claims']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['hkecic_policies', 'hkecic_shipments', 'hkecic_claims']) }}
 ),
 
 declared as (
@@ -119,7 +115,7 @@ final as (
         measured.is_fully_covered,
         open_build.last_complete_date,
         cast('shipments within a year of cover' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from measured
     cross join open_build
 )

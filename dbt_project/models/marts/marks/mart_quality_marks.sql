@@ -7,10 +7,7 @@ with certificates as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['quality_marks']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['quality_marks']) }}
 ),
 
 final as (
@@ -30,7 +27,7 @@ final as (
         certificates.valid_to,
         certificates.is_valid,
         open_build.last_complete_date,
-        open_build.build_no as release_no
+        open_build.release_no
     from certificates
     cross join open_build
 )

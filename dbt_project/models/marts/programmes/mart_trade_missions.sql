@@ -15,10 +15,7 @@ countries as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['trade_missions']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['trade_missions']) }}
 ),
 
 final as (
@@ -36,7 +33,7 @@ final as (
         cast(missions.meetings as integer) as meeting_count,
         cast(missions.expected_orders_hkd as numeric(20, 2)) as expected_orders_hkd,
         open_build.last_complete_date,
-        open_build.build_no as release_no
+        open_build.release_no
     from missions
     cross join open_build
     left join links on links.source_key = {{ dbt.concat(["missions.event_id", "':'", "missions.participant_no"]) }}

@@ -25,15 +25,12 @@ links as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['hkecic_policies', 'hkecic_shipments', 'customs_declarations']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['hkecic_policies', 'hkecic_shipments', 'customs_declarations']) }}
 ),
 
 coverage as (
     select max(first_date) as first_date
-    from {{ ref('int_feeds__covered') }}
+    from {{ ref('int_feeds__completeness') }}
     where feed in ('hkecic_shipments', 'customs_declarations')
     having count(first_date) = 2
 ),
@@ -125,7 +122,7 @@ final as (
         open_build.last_complete_date,
         cast('insured: gross invoice value as declared to HKECIC; exports: FOB value as declared to customs' as text)
             as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from dated
     cross join open_build
     left join coverage on coverage.first_date is not null

@@ -16,8 +16,8 @@ by_sme as (
         max(case when flow = 'import' then 1 else 0 end) as imports,
         max(case when flow <> 'import' then 1 else 0 end) as exports,
         sum(declaration_count) as declaration_count,
-        max(case when is_provisional then 1 else 0 end) as provisional,
-        max(case when is_fully_covered then 1 else 0 end) as fully_covered,
+        {{ any_true('is_provisional') }} as is_provisional,
+        {{ any_true('is_fully_covered') }} as is_fully_covered,
         max(last_complete_date) as last_complete_date,
         max(release_no) as release_no
     from declared
@@ -33,8 +33,8 @@ final as (
         cast(sum(by_sme.imports) as bigint) as importer_count,
         cast(sum(by_sme.exports) as bigint) as exporter_count,
         cast(sum(by_sme.declaration_count) as bigint) as declaration_count,
-        max(by_sme.provisional) = 1 as is_provisional,
-        max(by_sme.fully_covered) = 1 as is_fully_covered,
+        {{ any_true('by_sme.is_provisional') }} as is_provisional,
+        {{ any_true('by_sme.is_fully_covered') }} as is_fully_covered,
         max(by_sme.last_complete_date) as last_complete_date,
         cast('declared trade' as text) as coverage_note,
         max(by_sme.release_no) as release_no

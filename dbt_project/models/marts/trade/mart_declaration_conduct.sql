@@ -19,8 +19,8 @@ sums as (
         sum(declared.late_declaration_count) as late_declaration_count,
         sum(declared.amended_declaration_count) as amended_declaration_count,
         sum(declared.agent_declaration_count) as agent_declaration_count,
-        max(case when declared.is_provisional then 1 else 0 end) as provisional,
-        max(case when declared.is_fully_covered then 1 else 0 end) as fully_covered,
+        {{ any_true('declared.is_provisional') }} as is_provisional,
+        {{ any_true('declared.is_fully_covered') }} as is_fully_covered,
         max(declared.last_complete_date) as last_complete_date,
         max(declared.release_no) as release_no
     from declared
@@ -46,8 +46,8 @@ final as (
         cast(1.0 * late_declaration_count / nullif(declaration_count, 0) as numeric(9, 6)) as late_share,
         cast(1.0 * amended_declaration_count / nullif(declaration_count, 0) as numeric(9, 6)) as amended_share,
         cast(1.0 * agent_declaration_count / nullif(declaration_count, 0) as numeric(9, 6)) as agent_share,
-        provisional = 1 as is_provisional,
-        fully_covered = 1 as is_fully_covered,
+        is_provisional,
+        is_fully_covered,
         last_complete_date,
         cast('declared trade' as text) as coverage_note,
         release_no

@@ -36,8 +36,8 @@ months as (
     select
         month,
         cast({{ dbt.date_trunc('year', 'month') }} as date) as year_start,
-        max(case when is_provisional then 1 else 0 end) as provisional,
-        max(case when is_fully_covered then 1 else 0 end) as fully_covered,
+        {{ any_true('is_provisional') }} as is_provisional,
+        {{ any_true('is_fully_covered') }} as is_fully_covered,
         max(last_complete_date) as last_complete_date,
         max(release_no) as release_no
     from exports
@@ -74,8 +74,8 @@ final as (
             ) as numeric(20, 2)
         ) as value_ytd_hkd,
         cast(coalesce(monthly.exporter_count, 0) as bigint) as exporter_count,
-        months.provisional = 1 as is_provisional,
-        months.fully_covered = 1 as is_fully_covered,
+        months.is_provisional,
+        months.is_fully_covered,
         coalesce({{ first_month('customs_declarations') }} < months.year_start, false) as is_ytd_fully_covered,
         months.last_complete_date,
         cast('declared trade' as text) as coverage_note,

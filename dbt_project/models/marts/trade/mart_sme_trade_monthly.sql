@@ -15,10 +15,7 @@ countries as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['customs_declarations']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['customs_declarations']) }}
 ),
 
 by_sme as (
@@ -59,7 +56,7 @@ final as (
         coalesce(by_sme.month > {{ first_month('customs_declarations') }}, false) as is_fully_covered,
         open_build.last_complete_date,
         cast('declared trade' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from by_sme
     cross join open_build
     left join countries on by_sme.counterparty_country_code = countries.csd_code
