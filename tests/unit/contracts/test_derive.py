@@ -186,13 +186,13 @@ def _staged_by(model: str) -> set[str]:
     """The feeds whose staging models a model reads."""
     (path,) = [path for path in MODELS if path.stem == model]
     named = set(re.findall(r"ref\('(stg_\w+)'\)", path.read_text()))
-    return {contract.feed for contract in load_all().values() if derive.staging_model(contract) in named}
+    return {contract.feed for contract in all_contracts().values() if derive.staging_model(contract) in named}
 
 
 def test_every_feed_with_registration_numbers_makes_enterprises_or_is_known_only_to_refer_to_them():
     numbers = {
         feed
-        for feed, contract in load_all().items()
+        for feed, contract in all_contracts().items()
         if any(column.name == "trader_id" or column.name.endswith("brn") for column in contract.stored)
     }
     referring = {
@@ -206,9 +206,13 @@ def test_every_feed_with_registration_numbers_makes_enterprises_or_is_known_only
 
 
 def test_every_feed_with_names_of_enterprises_gives_them_to_the_linkage_or_is_known_not_to():
-    kinds = re.compile(r"(name_en|name_zh|applicant_name|enterprise_name|holder_name|merchant_name|shop_name|trader_name)")
+    kinds = re.compile(
+        r"(name_en|name_zh|applicant_name|enterprise_name|holder_name|merchant_name|shop_name|trader_name)"
+    )
     names = {
-        feed for feed, contract in load_all().items() if any(kinds.search(column.name) for column in contract.stored)
+        feed
+        for feed, contract in all_contracts().items()
+        if any(kinds.search(column.name) for column in contract.stored)
     }
     # Declarations and claims name who has a number; traffic names the shops of the orders.
     assert _staged_by("stg_ops__identity_names") == names - {
@@ -224,7 +228,7 @@ def _seed(name: str) -> list[dict[str, str]]:
 
 
 def test_every_programme_of_an_application_belongs_to_a_scheme():
-    (programme,) = [c for c in load_all()["funding_applications"].columns if c.name == "programme"]
+    (programme,) = [c for c in all_contracts()["funding_applications"].columns if c.name == "programme"]
     assert [row["programme"] for row in _seed("funding_programmes")] == list(programme.enum)
 
 
