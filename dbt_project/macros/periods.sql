@@ -74,5 +74,5 @@
 
 {#- Size class of whoever declares, a person who lodges with an HKID number apart; `smes` is the alias of dim_sme. -#}
 {% macro declarant_class(smes) -%}
-    case when {{ smes }}.number_scheme = 'hkid_pseudonym' then 'individual' else {{ smes }}.sme_class end
+    case when {{ smes }}.number_kind = 'hkid_pseudonym' then 'individual' else {{ smes }}.sme_class end
 {%- endmacro %}

@@ -563,7 +563,9 @@ def test_a_column_that_a_versioned_model_forgets_stops_the_build(sampan, tmp_pat
     settings.cache_clear()
     publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01"}])
     build.run("staging")
-    with pytest.raises(PermanentFailure, match=r"int_register__versioned forgets columns .*business_register: district"):
+    with pytest.raises(
+        PermanentFailure, match=r"int_register__versioned forgets columns .*business_register: district"
+    ):
         build.run("identity")
 
 

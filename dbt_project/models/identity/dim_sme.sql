@@ -65,8 +65,8 @@ main_businesses as (
 final as (
     select
         numbers.sme_id,
-        case when numbers.number_scheme <> 'hkid_pseudonym' then numbers.number end as brn,
-        numbers.number_scheme,
+        case when numbers.number_kind <> 'hkid_pseudonym' then numbers.number end as brn,
+        numbers.number_kind,
         main_businesses.name_en,
         main_businesses.name_zh,
         main_businesses.legal_form,

@@ -15,7 +15,7 @@ final as (
             when substring(number, 1, 1) = 'p' then 'hkid_pseudonym'
             when substring(number, 1, 1) between '0' and '9' then 'brn'
             else 'ubi'
-        end as number_scheme,
+        end as number_kind,
         {{ dbt.concat(["'sme_'", "substring(" ~ dbt.hash('number') ~ ", 1, 16)"]) }} as sme_id
     from seen
     where number is not null

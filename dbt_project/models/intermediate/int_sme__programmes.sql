@@ -36,7 +36,7 @@ open_build as (
 reached as (
     select
         headroom.sme_id,
-        headroom.scheme as programme,
+        headroom.funding_scheme as programme,
         headroom.project_count as things
     from headroom
     inner join open_build on {{ in_force_on('headroom', 'open_build.as_of_date') }}

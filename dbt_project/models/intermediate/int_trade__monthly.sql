@@ -5,7 +5,7 @@
         changed='int_trade__changed',
         changed_key=['trader_id', 'month'],
         indexes=[
-            {'columns': ['trader_id', 'month', 'flow', 'counterparty_country_code', 'hs_chapter'], 'unique': true}
+            {'columns': ['trader_id', 'month', 'flow', 'market_csd_code', 'hs_chapter'], 'unique': true}
         ]
     )
 }}
@@ -101,7 +101,7 @@ final as (
         trader_id,
         month,
         flow,
-        counterparty_country_code,
+        counterparty_country_code as market_csd_code,
         hs_chapter,
         sum(value_hkd) as value_hkd,
         sum(case when form_type in ('1B', '2B') then value_hkd else 0 end) as exempt_value_hkd,

@@ -18,7 +18,7 @@ mirrored as (
 ),
 
 sales as (
-    select * from {{ ref('mart_sales_by_regime') }} where direction = 'into_mainland' and is_fully_covered
+    select * from {{ ref('mart_sales_by_regime') }} where regime_direction = 'into_mainland' and is_fully_covered
 ),
 
 festivals as (
@@ -55,46 +55,46 @@ open_build as (
 
 trade_of_smes as (
     select
-        trade.month,
+        trade.movement_month as month,
         sum(case when trade.flow <> 'import' then trade.value_hkd else 0 end) as export_value_hkd,
         count(distinct case when trade.flow <> 'import' then trade.sme_id end) as exporter_count,
         {{ any_true('trade.is_provisional') }} as is_provisional,
         max(trade.last_complete_date) as last_complete_date
     from trade
     inner join smes on trade.sme_id = smes.sme_id
-    group by trade.month
+    group by trade.movement_month
 ),
 
 insured_monthly as (
     select
-        month,
+        shipment_month as month,
         sum(insured_value_hkd) as insured_value_hkd,
         sum(export_value_hkd) as export_value_hkd,
         {{ any_true('is_provisional') }} as is_provisional,
         max(last_complete_date) as last_complete_date
     from insured
-    group by month
+    group by shipment_month
 ),
 
 mirrored_monthly as (
     select
-        month,
+        movement_month as month,
         sum(mirror_import_hkd) as mirror_import_hkd,
         sum(published_export_hkd) as published_export_hkd,
         {{ any_true('is_provisional') }} as is_provisional,
         max(last_complete_date) as last_complete_date
     from mirrored
-    group by month
+    group by movement_month
 ),
 
 sales_monthly as (
     select
-        month,
+        sales_month as month,
         sum(net_hkd) as net_hkd,
         {{ any_true('is_provisional') }} as is_provisional,
         max(last_complete_date) as last_complete_date
     from sales
-    group by month
+    group by sales_month
 ),
 
 festivals_monthly as (
@@ -110,14 +110,14 @@ festivals_monthly as (
 
 cdi_monthly as (
     select
-        month,
+        activity_month as month,
         sum(consents_given_count) as consents_given_count,
-        coalesce(max(last_complete_date) < {{ dbt.last_day('month', 'month') }}, true) as is_under_way,
+        coalesce(max(last_complete_date) < {{ dbt.last_day('activity_month', 'month') }}, true) as is_under_way,
         sum(amount_approved_hkd) as amount_approved_hkd,
         {{ any_true('is_provisional') }} as is_provisional,
         max(last_complete_date) as last_complete_date
     from cdi
-    group by month
+    group by activity_month
 ),
 
 programmes_now as (
@@ -181,7 +181,7 @@ measured as (
     union all
     select
         'declared_exports_gap' as indicator,
-        month as period_start,
+        movement_month as period_start,
         gap_pct as value,
         is_provisional,
         last_complete_date

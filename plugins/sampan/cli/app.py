@@ -30,6 +30,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 contracts_app = typer.Typer(no_args_is_help=True, help="The contracts of the feeds, and what is derived from them.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that broke a rule: look, correct, replay, discard.")
 release_app = typer.Typer(no_args_is_help=True, help="Releases of the marts: make, list, show, roll back.")
+marts_app = typer.Typer(no_args_is_help=True, help="The marts: columns that will go.")
 as_known_app = typer.Typer(no_args_is_help=True, help="Marts as known on an earlier date: make, list, drop.")
 calendar_app = typer.Typer(no_args_is_help=True, help="What is due when: days off, and the clock of the freshness.")
 identity_app = typer.Typer(no_args_is_help=True, help="Who is who: links that wait for a person.")
@@ -44,6 +45,7 @@ app.add_typer(consent_app, name="consent")
 app.add_typer(contracts_app, name="contracts")
 app.add_typer(calendar_app, name="calendar")
 app.add_typer(identity_app, name="identity")
+app.add_typer(marts_app, name="marts")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(release_app, name="release")
 app.add_typer(retention_app, name="retention")
@@ -279,6 +281,15 @@ def build(
         out.print("Nothing new was published; nothing to build.")
         return
     out.print(f"build {done['build_no']}: {done['batches']} new batches, {done['nodes']} nodes run")
+
+
+@marts_app.command("deprecations")
+def marts_deprecations() -> None:
+    """Columns that have another name now: the old one is removed in the version after the one named."""
+    from sampan.marts.deprecations import deprecations
+
+    rows = [(item.mart, item.column, ", or ".join(item.instead), item.since) for item in deprecations()]
+    _table("Deprecated columns", ["mart", "column", "use", "since"], rows)
 
 
 @release_app.command("run")

@@ -19,6 +19,7 @@ from sampan import failpoints
 from sampan.database import connect, drop_relations
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.marts import build
+from sampan.marts.deprecations import missing_from
 from sampan.quality import expectations
 from sampan.settings import settings
 
@@ -209,13 +210,25 @@ def _swap(connection: Connection, release_no: int, kind: str) -> None:
 def _view(connection: Connection, release_no: int, mart: str, of_invoker: bool) -> None:
     """A view with the mart's columns and comments, which refuses a snapshot older than the release.
 
-    A mart under row-level security is read with the rights of who reads, so that the policies see that role.
+    Columns renamed in this version are there under their old names too. A mart under row-level security is read with
+    the rights of who reads, so that the policies see that role.
     """
     view, table = sql.Identifier("marts_next", mart), sql.Identifier(f"release_{release_no}", mart)
+    columns = connection.execute(
+        "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped",
+        [f'release_{release_no}."{mart}"'],
+    ).fetchall()
+    deprecated = missing_from(mart, {name for (name,) in columns})
     connection.execute(
-        sql.SQL("create view {} {} as select * from {} where ops.assert_release_visible({})").format(
+        sql.SQL("create view {} {} as select {} from {} where ops.assert_release_visible({})").format(
             view,
             sql.SQL("with (security_invoker = true)" if of_invoker else ""),
+            sql.SQL(", ").join(
+                [
+                    sql.SQL("*"),
+                    *(sql.SQL("{} as {}").format(d.expression, sql.Identifier(d.column)) for d in deprecated),
+                ]
+            ),
             table,
             sql.Literal(release_no),
         )
@@ -225,7 +238,7 @@ def _view(connection: Connection, release_no: int, mart: str, of_invoker: bool) 
         " a.attnum = d.objsubid and d.objsubid > 0 where d.classoid = 'pg_class'::regclass and d.objoid = %s::regclass",
         [f'release_{release_no}."{mart}"'],
     ).fetchall()
-    for column, text in comments:
+    for column, text in [*comments, *((item.column, item.comment) for item in deprecated)]:
         target = sql.SQL("view {}").format(view)
         if column is not None:
             target = sql.SQL("column {}.{}").format(view, sql.Identifier(column))

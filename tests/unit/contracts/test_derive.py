@@ -12,6 +12,7 @@ from sampan.contracts import derive
 from sampan.contracts.registry import all_contracts
 from sampan.errors import PermanentFailure
 from sampan.marts import build
+from sampan.marts.deprecations import deprecations
 from sampan.quality import expectations
 
 MODELS = sorted((derive.PROJECT / "models").glob("**/*.sql"))
@@ -235,3 +236,14 @@ def test_every_programme_of_an_application_belongs_to_a_scheme():
 def test_every_indicator_of_the_task_force_has_its_words():
     (mart,) = [path.read_text() for path in MODELS if path.stem == "mart_task_force_indicators"]
     assert [row["indicator"] for row in _seed("indicators")] == re.findall(r"'(\w+)' as indicator", mart)
+
+
+def test_a_deprecated_column_has_columns_of_the_mart_in_its_place():
+    described = {model["name"]: {column["name"] for column in model["columns"]} for model in derive.mart_models()}
+    found = deprecations()
+    assert len(found) > 40
+    for item in found:
+        assert item.column not in described[item.mart], item
+        assert set(item.instead) <= described[item.mart], item
+    (market,) = [item for item in found if (item.mart, item.column) == ("mart_insurance_coverage", "market_code")]
+    assert market.comment.endswith("use market_iso2_code, or market_csd_code where that is unknown.")

@@ -74,7 +74,7 @@ months as (
 
 final as (
     select
-        months.month,
+        months.month as activity_month,
         months.with_trade_declarations,
         cast(coalesce(consents_monthly.consents_given_count, 0) as bigint) as consents_given_count,
         cast(coalesce(consents_monthly.consents_renewed_count, 0) as bigint) as consents_renewed_count,

@@ -58,7 +58,7 @@ trade as (
         links.sme_id,
         case when monthly.flow = 'import' then 'import' else 'export' end as direction,
         monthly.month,
-        monthly.counterparty_country_code as market_code,
+        monthly.market_csd_code,
         monthly.hs_chapter,
         monthly.value_hkd,
         monthly.month > {{ dbt.dateadd('month', -12, 'declared.last_month') }} as is_last_12m
@@ -85,11 +85,11 @@ trade_totals as (
 markets as (
     select
         sme_id,
-        market_code,
+        market_csd_code,
         sum(value_hkd) as value_hkd
     from trade
     where direction = 'export' and is_last_12m
-    group by sme_id, market_code
+    group by sme_id, market_csd_code
 ),
 
 chapters as (
@@ -181,33 +181,33 @@ granted as (
     select
         consents.bank_id,
         consents.consent_id,
-        scopes.scope,
+        scopes.consent_scope,
         consents.sme_id,
         consents.brn as consent_brn,
         consents.provider,
         consents.purpose,
         consents.valid_to,
-        scopes.scope = 'trade_declaration' as shows_trade,
-        scopes.scope = 'payment' as shows_payments,
-        scopes.scope = 'ecommerce' as shows_online,
-        scopes.scope = 'credit_reference' as shows_credit
+        scopes.consent_scope = 'trade_declaration' as shows_trade,
+        scopes.consent_scope = 'payment' as shows_payments,
+        scopes.consent_scope = 'ecommerce' as shows_online,
+        scopes.consent_scope = 'credit_reference' as shows_credit
     from consents
     inner join purposes on consents.purpose = purposes.purpose
-    inner join scopes on {{ among('scopes.scope', 'consents.scopes') }}
+    inner join scopes on {{ among('scopes.consent_scope', 'consents.scopes') }}
 ),
 
 final as (
     select
         granted.bank_id,
         granted.consent_id,
-        granted.scope,
+        granted.consent_scope,
         granted.sme_id,
         smes.brn,
         smes.name_en,
         smes.name_zh,
         granted.consent_brn,
         granted.provider,
-        granted.purpose,
+        granted.purpose as consent_purpose,
         granted.valid_to as consent_valid_to,
         cast(case when granted.shows_trade then coalesce(trade_totals.export_value_12m_hkd, 0) end as numeric(20, 2))
             as export_value_12m_hkd,
@@ -228,9 +228,9 @@ final as (
         cast(case when granted.shows_trade then coalesce(trade_totals.export_month_count, 0) end as integer)
             as export_month_count,
         case when granted.shows_trade then trade_totals.last_export_month end as last_export_month,
-        cast(case when granted.shows_trade then market_shares.market_hhi end as numeric(6, 4)) as market_hhi,
-        cast(case when granted.shows_trade then chapter_shares.chapter_hhi end as numeric(6, 4)) as chapter_hhi,
-        cast(case when granted.shows_trade then market_shares.top_market_share end as numeric(6, 4)) as top_market_share,
+        cast(case when granted.shows_trade then market_shares.market_hhi end as numeric(9, 6)) as market_hhi,
+        cast(case when granted.shows_trade then chapter_shares.chapter_hhi end as numeric(9, 6)) as chapter_hhi,
+        cast(case when granted.shows_trade then market_shares.top_market_share end as numeric(9, 6)) as top_market_share,
         cast(case when granted.shows_payments then coalesce(payments.epayment_net_12m_hkd, 0) end as numeric(20, 2))
             as epayment_net_12m_hkd,
         cast(case when granted.shows_payments then coalesce(payments.epayment_count_12m, 0) end as bigint)

@@ -15,7 +15,7 @@ final as (
         transfers.shared_release_no,
         transfers.recipient,
         transfers.recipient_city,
-        transfers.purpose,
+        transfers.purpose as transfer_purpose,
         transfers.contract_no,
         transfers.row_count,
         transfers.content_sha256,

@@ -57,7 +57,7 @@ final as (
         ) as claimed_mark_count,
         cast(coalesce(confirmed.valid_mark_count, 0) as integer) as valid_claimed_mark_count,
         participants.joined_on,
-        participants.status,
+        participants.status as participant_status,
         joined.is_new_merchant,
         links.sme_id,
         coalesce(links.link_basis, 'none') as link_basis,

@@ -9,7 +9,7 @@ open_build as (
 
 final as (
     select
-        periods.scheme,
+        periods.funding_scheme,
         periods.valid_from,
         periods.valid_to,
         cast(periods.government_share_pct as numeric(5, 2)) as government_share_pct,

@@ -10,6 +10,10 @@ smes as (
     select * from {{ ref('dim_sme') }}
 ),
 
+countries as (
+    select * from {{ ref('csd_countries') }}
+),
+
 open_build as (
     {{ release_columns(['funding_applications', 'funding_payments']) }}
 ),
@@ -18,15 +22,16 @@ final as (
     select
         applications.application_no,
         applications.sme_id,
-        applications.scheme,
+        applications.funding_scheme,
         applications.programme,
         applications.received_on,
-        applications.market_code,
-        applications.purpose,
-        applications.platform,
+        countries.csd_code as market_csd_code,
+        applications.market_iso2_code,
+        applications.purpose as funding_purpose,
+        applications.platform as funded_platform,
         coalesce(smes.industry_section, 'unknown') as industry_section,
         coalesce(smes.sme_class, 'unknown') as sme_class,
-        applications.status,
+        applications.status as application_status,
         applications.outcome,
         applications.decided_on,
         cast(applications.processing_days as integer) as processing_days,
@@ -43,6 +48,7 @@ final as (
     from applications
     cross join open_build
     left join smes on applications.sme_id = smes.sme_id
+    left join countries on applications.market_iso2_code = countries.iso2_code
 )
 
 select * from final

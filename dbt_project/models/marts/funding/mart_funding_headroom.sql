@@ -13,7 +13,7 @@ open_build as (
 final as (
     select
         headroom.sme_id,
-        headroom.scheme,
+        headroom.funding_scheme,
         headroom.valid_from,
         headroom.valid_to,
         {{ in_force_on('headroom', 'open_build.as_of_date') }} as is_current,

@@ -13,7 +13,7 @@ final as (
         outcomes.measure,
         outcomes.programme,
         12 as window_months,
-        outcomes.status,
+        outcomes.status as estimate_status,
         outcomes.funded_count,
         outcomes.matched_funded_count,
         outcomes.unfunded_count,

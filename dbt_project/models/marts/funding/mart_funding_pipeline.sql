@@ -11,7 +11,7 @@ open_build as (
 dimensions as (
     select 'total' as dimension
     union all
-    select 'market_code' as dimension
+    select 'market_iso2_code' as dimension
     union all
     select 'industry_section' as dimension
     union all
@@ -24,7 +24,7 @@ sliced as (
         dimensions.dimension,
         case dimensions.dimension
             when 'total' then 'all'
-            when 'market_code' then applications.market_code
+            when 'market_iso2_code' then applications.market_iso2_code
             when 'industry_section' then applications.industry_section
             else applications.sme_class
         end as dimension_value
@@ -42,7 +42,7 @@ grouped as (
         sliced.*,
         'bud' as programme_group
     from sliced
-    where scheme = 'bud'
+    where funding_scheme = 'bud'
     union all
     select
         sliced.*,

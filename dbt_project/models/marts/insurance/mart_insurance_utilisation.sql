@@ -87,7 +87,7 @@ final as (
         measured.cover_end_on,
         measured.sme_id,
         measured.policy_type,
-        measured.status,
+        measured.status as policy_status,
         measured.status = 'in_force'
         and open_build.as_of_date between measured.cover_start_on and measured.cover_end_on as is_in_force,
         cast(measured.indemnity_pct as numeric(5, 2)) as indemnity_pct,

@@ -23,10 +23,10 @@ open_build as (
 marks as (
     select
         sme_id,
-        {{ any_true("scope = 'company'") }} as has_company_mark,
-        {{ any_true("scope = 'brand'") }} as has_brand_mark,
-        {{ any_true("scope = 'product'") }} as has_product_mark,
-        {{ any_true("scope = 'shop'") }} as has_shop_mark,
+        {{ any_true("mark_scope = 'company'") }} as has_company_mark,
+        {{ any_true("mark_scope = 'brand'") }} as has_brand_mark,
+        {{ any_true("mark_scope = 'product'") }} as has_product_mark,
+        {{ any_true("mark_scope = 'shop'") }} as has_shop_mark,
         count(*) as valid_mark_count
     from certificates
     group by sme_id

@@ -12,17 +12,17 @@ open_build as (
 
 final as (
     select
-        certificates.scheme,
+        certificates.mark_scheme,
         certificates.certificate_no,
         certificates.issuer,
-        certificates.scope,
+        certificates.mark_scope,
         certificates.subject,
         certificates.holder_name,
         certificates.sme_id,
         certificates.link_basis,
         certificates.platform,
         certificates.store_id,
-        certificates.status,
+        certificates.status as certificate_status,
         certificates.valid_from,
         certificates.valid_to,
         certificates.is_valid,

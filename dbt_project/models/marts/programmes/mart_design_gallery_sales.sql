@@ -39,7 +39,7 @@ monthly as (
 final as (
     select
         monthly.store,
-        monthly.month,
+        monthly.month as sale_month,
         monthly.category,
         monthly.sme_id,
         cast(monthly.units_sold as bigint) as units_sold,

@@ -10,7 +10,7 @@ open_build as (
 
 final as (
     select
-        cells.period as month,
+        cells.period as movement_month,
         cells.series as flow,
         cells.row_key as hs_chapter,
         cells.column_key as market_csd_code,

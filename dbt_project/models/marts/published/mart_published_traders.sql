@@ -10,7 +10,7 @@ open_build as (
 
 final as (
     select
-        cells.period as month,
+        cells.period as movement_month,
         cells.row_key as industry_section,
         cells.column_key as sme_class,
         cast(cells.value as bigint) as enterprise_count,

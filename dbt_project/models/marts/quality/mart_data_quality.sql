@@ -97,8 +97,8 @@ final as (
                 when coalesce(owed.held_count, 0) + coalesce(waiting.waiting_count, 0) > 0 then 'held'
                 when owed.late_here_count > 0 then 'late_here'
                 when owed.late_at_partner_count > 0 then 'late_at_partner'
-                when by_feed.feed is null then 'nothing'
-                else 'well'
+                when by_feed.feed is null then 'no_data'
+                else 'healthy'
             end as text
         ) as state,
         coalesce(owed.held_count + owed.late_here_count + owed.late_at_partner_count, 0)

@@ -173,7 +173,7 @@ allocated as (
 
 directed as (
     select
-        'forward' as direction,
+        'forward' as mapping_direction,
         year_before as from_edition,
         year_since as to_edition,
         code_before as from_code,
@@ -183,7 +183,7 @@ directed as (
     from allocated
     union all
     select
-        'backward' as direction,
+        'backward' as mapping_direction,
         year_since as from_edition,
         year_before as to_edition,
         code_since as from_code,
@@ -196,22 +196,22 @@ directed as (
 counted as (
     select
         directed.*,
-        count(*) over (partition by direction, from_edition, from_code) as to_count,
-        count(*) over (partition by direction, from_edition, to_code) as from_count,
-        sum(shared_hkd) over (partition by direction, from_edition, from_code) as shared_of_from_hkd
+        count(*) over (partition by mapping_direction, from_edition, from_code) as to_count,
+        count(*) over (partition by mapping_direction, from_edition, to_code) as from_count,
+        sum(shared_hkd) over (partition by mapping_direction, from_edition, from_code) as shared_of_from_hkd
     from directed
 ),
 
 summed as (
     select
         counted.*,
-        max(from_count) over (partition by direction, from_edition, from_code) as siblings
+        max(from_count) over (partition by mapping_direction, from_edition, from_code) as siblings
     from counted
 ),
 
 linked as (
     select
-        direction,
+        mapping_direction,
         from_edition,
         to_edition,
         from_code,
@@ -220,8 +220,8 @@ linked as (
         case
             when to_count = 1 and siblings = 1 and from_code = to_code then 'kept'
             when to_count = 1 and siblings = 1 then 'renumbered'
-            when siblings = 1 then case when direction = 'forward' then 'split' else 'merged' end
-            when to_count = 1 then case when direction = 'forward' then 'merged' else 'split' end
+            when siblings = 1 then case when mapping_direction = 'forward' then 'split' else 'merged' end
+            when to_count = 1 then case when mapping_direction = 'forward' then 'merged' else 'split' end
             else 'rearranged'
         end as relation,
         case
@@ -239,7 +239,7 @@ linked as (
 
 all_rows as (
     select
-        direction,
+        mapping_direction,
         from_edition,
         to_edition,
         from_code,
@@ -251,7 +251,7 @@ all_rows as (
     from linked
     union all
     select
-        'forward' as direction,
+        'forward' as mapping_direction,
         dropped.year_before as from_edition,
         dropped.year_since as to_edition,
         dropped.hkhs_code as from_code,
@@ -265,7 +265,7 @@ all_rows as (
     where edges.code_before is null
     union all
     select
-        'backward' as direction,
+        'backward' as mapping_direction,
         added.year_since as from_edition,
         added.year_before as to_edition,
         added.hkhs_code as from_code,
@@ -281,7 +281,7 @@ all_rows as (
 
 final as (
     select
-        cast(all_rows.direction as text) as direction,
+        cast(all_rows.mapping_direction as text) as mapping_direction,
         all_rows.from_edition,
         all_rows.to_edition,
         cast(all_rows.from_code as text) as from_code,

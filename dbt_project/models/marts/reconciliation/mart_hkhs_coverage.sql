@@ -35,7 +35,7 @@ final as (
                 when other_editions.hkhs_code is not null then 'in_other_edition'
                 else 'unknown'
             end as text
-        ) as status,
+        ) as code_status,
         other_editions.edition_year as newest_edition,
         cast(editions.description_en as text) as description_en,
         cast(editions.description_zh as text) as description_zh,

@@ -44,7 +44,8 @@ holders as (
 measures as (
     select
         insured_by_policy.month,
-        insured_by_policy.buyer_country_code as market_code,
+        countries.csd_code as market_csd_code,
+        insured_by_policy.buyer_country_code as market_iso2_code,
         insured_by_policy.hs_chapter,
         insured_by_policy.insured_value_hkd,
         insured_by_policy.ecommerce_insured_value_hkd,
@@ -52,10 +53,12 @@ measures as (
         0 as export_value_hkd,
         0 as policyholder_export_value_hkd
     from insured_by_policy
+    left join countries on insured_by_policy.buyer_country_code = countries.iso2_code
     union all
     select
         exports_by_trader.month,
-        coalesce(countries.iso2_code, exports_by_trader.counterparty_country_code) as market_code,
+        exports_by_trader.market_csd_code,
+        countries.iso2_code as market_iso2_code,
         exports_by_trader.hs_chapter,
         0 as insured_value_hkd,
         0 as ecommerce_insured_value_hkd,
@@ -63,7 +66,7 @@ measures as (
         exports_by_trader.value_hkd as export_value_hkd,
         case when holders.sme_id is not null then exports_by_trader.value_hkd else 0 end as policyholder_export_value_hkd
     from exports_by_trader
-    left join countries on exports_by_trader.counterparty_country_code = countries.csd_code
+    left join countries on exports_by_trader.market_csd_code = countries.csd_code
     left join links on exports_by_trader.trader_id = links.source_key
     left join holders on links.sme_id = holders.sme_id
 ),
@@ -71,7 +74,8 @@ measures as (
 totals as (
     select
         measures.month,
-        measures.market_code,
+        measures.market_csd_code,
+        measures.market_iso2_code,
         coalesce(products.product_code, 'OTHER') as product_code,
         sum(measures.insured_value_hkd) as insured_value_hkd,
         sum(measures.ecommerce_insured_value_hkd) as ecommerce_insured_value_hkd,
@@ -80,7 +84,11 @@ totals as (
         sum(measures.policyholder_export_value_hkd) as policyholder_export_value_hkd
     from measures
     left join products on measures.hs_chapter = products.hs_chapter
-    group by measures.month, measures.market_code, coalesce(products.product_code, 'OTHER')
+    group by
+        measures.month,
+        measures.market_csd_code,
+        measures.market_iso2_code,
+        coalesce(products.product_code, 'OTHER')
 ),
 
 dated as (
@@ -93,8 +101,9 @@ dated as (
 
 final as (
     select
-        dated.month,
-        cast(dated.market_code as text) as market_code,
+        dated.month as shipment_month,
+        cast(coalesce(dated.market_csd_code, 'none') as text) as market_csd_code,
+        cast(coalesce(dated.market_iso2_code, 'none') as text) as market_iso2_code,
         cast(dated.product_code as text) as product_code,
         cast(dated.insured_value_hkd as numeric(20, 2)) as insured_value_hkd,
         cast(dated.ecommerce_insured_value_hkd as numeric(20, 2)) as ecommerce_insured_value_hkd,

@@ -88,7 +88,7 @@ cells as (
 
 final as (
     select
-        cells.month,
+        cells.month as movement_month,
         cast(cells.hs_chapter as text) as hs_chapter,
         cast(cells.published_export_hkd as numeric(20, 2)) as published_export_hkd,
         cast(cells.published_re_export_hkd as numeric(20, 2)) as published_re_export_hkd,

@@ -202,7 +202,7 @@ banded as (
 
 final as (
     select
-        banded.month,
+        banded.month as movement_month,
         banded.flow,
         banded.goods,
         banded.published_source,

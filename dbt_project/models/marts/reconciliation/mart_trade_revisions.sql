@@ -114,7 +114,7 @@ ordered as (
 final as (
     select
         cast(ordered.series as text) as series,
-        ordered.month,
+        ordered.month as movement_month,
         cast(ordered.flow as text) as flow,
         ordered.known_on,
         cast(ordered.revision_no as integer) as revision_no,

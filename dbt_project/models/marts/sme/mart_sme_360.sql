@@ -45,7 +45,7 @@ funding as (
         sum(headroom.granted_hkd) as funding_granted_hkd,
         sum(headroom.in_force_hkd) as funding_in_force_hkd,
         sum(headroom.project_count) as funding_project_count,
-        sum(case when headroom.scheme = 'bud' then headroom.headroom_hkd end) as bud_headroom_hkd
+        sum(case when headroom.funding_scheme = 'bud' then headroom.headroom_hkd end) as bud_headroom_hkd
     from {{ ref('int_funding__headroom') }} as headroom
     inner join open_build on {{ in_force_on('headroom', 'open_build.as_of_date') }}
     group by headroom.sme_id

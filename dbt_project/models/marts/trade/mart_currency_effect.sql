@@ -102,7 +102,7 @@ compared as (
 
 final as (
     select
-        compared.month,
+        compared.month as payment_month,
         compared.platform,
         cast(compared.paid_cny as numeric(20, 2)) as paid_cny,
         cast(compared.paid_hkd as numeric(20, 2)) as paid_hkd,

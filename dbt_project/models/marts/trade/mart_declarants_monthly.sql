@@ -12,7 +12,7 @@ smes as (
 by_sme as (
     select
         sme_id,
-        month,
+        movement_month,
         max(case when flow = 'import' then 1 else 0 end) as imports,
         max(case when flow <> 'import' then 1 else 0 end) as exports,
         sum(declaration_count) as declaration_count,
@@ -21,12 +21,12 @@ by_sme as (
         max(last_complete_date) as last_complete_date,
         max(release_no) as release_no
     from declared
-    group by sme_id, month
+    group by sme_id, movement_month
 ),
 
 final as (
     select
-        by_sme.month,
+        by_sme.movement_month,
         coalesce(smes.industry_section, 'unknown') as industry_section,
         {{ declarant_class('smes') }} as sme_class,
         cast(count(*) as bigint) as declarant_count,
@@ -40,7 +40,7 @@ final as (
         max(by_sme.release_no) as release_no
     from by_sme
     inner join smes on by_sme.sme_id = smes.sme_id
-    group by by_sme.month, coalesce(smes.industry_section, 'unknown'), {{ declarant_class('smes') }}
+    group by by_sme.movement_month, coalesce(smes.industry_section, 'unknown'), {{ declarant_class('smes') }}
 )
 
 select * from final

@@ -11,8 +11,8 @@ smes as (
 
 sums as (
     select
-        declared.month,
-        case when declared.flow = 'import' then 'import' else 'export' end as direction,
+        declared.movement_month,
+        case when declared.flow = 'import' then 'import' else 'export' end as trade_direction,
         coalesce(smes.industry_section, 'unknown') as industry_section,
         {{ declarant_class('smes') }} as sme_class,
         sum(declared.declaration_count) as declaration_count,
@@ -26,7 +26,7 @@ sums as (
     from declared
     inner join smes on declared.sme_id = smes.sme_id
     group by
-        declared.month,
+        declared.movement_month,
         case when declared.flow = 'import' then 'import' else 'export' end,
         coalesce(smes.industry_section, 'unknown'),
         {{ declarant_class('smes') }}
@@ -34,8 +34,8 @@ sums as (
 
 final as (
     select
-        month,
-        direction,
+        movement_month,
+        trade_direction,
         industry_section,
         sme_class,
         cast(declaration_count as bigint) as declaration_count,

@@ -14,8 +14,8 @@ known_until as (
 periods as (
     select distinct
         'calendar_year' as period_kind,
-        cast({{ dbt.date_trunc('year', 'exports.month') }} as date) as period_start,
-        cast({{ dbt.dateadd('month', 11, dbt.date_trunc('year', 'exports.month')) }} as date) as last_month
+        cast({{ dbt.date_trunc('year', 'exports.movement_month') }} as date) as period_start,
+        cast({{ dbt.dateadd('month', 11, dbt.date_trunc('year', 'exports.movement_month')) }} as date) as last_month
     from exports
     union all
     select
@@ -39,7 +39,7 @@ cells as (
         max(exports.last_complete_date) as last_complete_date,
         max(exports.release_no) as release_no
     from exports
-    inner join periods on exports.month between periods.period_start and periods.last_month
+    inner join periods on exports.movement_month between periods.period_start and periods.last_month
     group by
         exports.sme_id,
         periods.period_kind,

@@ -5,7 +5,7 @@
 with exports as (
     select distinct
         sme_id,
-        month,
+        movement_month,
         is_provisional,
         last_complete_date,
         release_no
@@ -24,7 +24,7 @@ known_until as (
 first_months as (
     select
         sme_id,
-        min(month) as first_month
+        min(movement_month) as first_month
     from exports
     group by sme_id
 ),
@@ -33,15 +33,15 @@ spans as (
     select
         exports.sme_id,
         first_months.first_month,
-        max(exports.month) as last_month,
+        max(exports.movement_month) as last_month,
         count(*) as month_count,
         {{ any_true(
-            'exports.month > first_months.first_month and exports.month <= '
+            'exports.movement_month > first_months.first_month and exports.movement_month <= '
             ~ dbt.dateadd('month', 12, 'first_months.first_month')
         ) }} as is_back_in_12,
         {{ any_true(
-            'exports.month > ' ~ dbt.dateadd('month', 12, 'first_months.first_month')
-            ~ ' and exports.month <= ' ~ dbt.dateadd('month', 24, 'first_months.first_month')
+            'exports.movement_month > ' ~ dbt.dateadd('month', 12, 'first_months.first_month')
+            ~ ' and exports.movement_month <= ' ~ dbt.dateadd('month', 24, 'first_months.first_month')
         ) }} as is_back_in_24,
         {{ any_true('exports.is_provisional') }} as is_provisional,
         max(exports.last_complete_date) as last_complete_date,

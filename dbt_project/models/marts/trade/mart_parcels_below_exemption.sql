@@ -15,7 +15,7 @@ open_build as (
 
 final as (
     select
-        {{ month_of('parcels.day') }} as month,
+        {{ month_of('parcels.day') }} as payment_month,
         parcels.platform,
         cast(min(parcels.limit_hkd) as numeric(12, 2)) as exemption_limit_hkd,
         cast(sum(parcels.parcel_count) as bigint) as parcel_count,

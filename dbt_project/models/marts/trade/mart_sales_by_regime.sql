@@ -44,12 +44,12 @@ priced as (
 
 final as (
     select
-        priced.month,
+        priced.month as sales_month,
         priced.customs_regime,
         priced.platform,
         priced.category,
         max(regimes.name_en) as regime_name_en,
-        max(regimes.direction) as direction,
+        max(regimes.regime_direction) as regime_direction,
         cast(sum(priced.placed_cny) as numeric(20, 2)) as placed_cny,
         cast(sum(priced.paid_cny) as numeric(20, 2)) as paid_cny,
         cast(sum(priced.refunded_cny) as numeric(20, 2)) as refunded_cny,
