@@ -1,7 +1,6 @@
--- One row per registration number that the business register, a trader, an applicant, a policyholder, a participant of an event,
--- a supplier or a holder of a mark has shown. Consents, requests for financing, credit checks and payments only refer to enterprises,
--- and the Companies Registry only adds names: their numbers alone make none. The sme_id follows from the number alone, so it is
--- the same in every run; a number once seen stays.
+-- One row per registration number in a column that a contract marks as the number of an enterprise. Other feeds only refer to
+-- enterprises: their numbers alone make none. The sme_id follows from the number alone, so it is the same in every run; a number
+-- once seen stays.
 {{ config(unique_key='number', incremental_strategy='delete+insert', indexes=[{'columns': ['number'], 'unique': true}]) }}
 
 with seen as (

@@ -190,37 +190,13 @@ def _staged_by(model: str) -> set[str]:
     return {contract.feed for contract in all_contracts().values() if derive.staging_model(contract) in named}
 
 
-def test_every_feed_with_registration_numbers_makes_enterprises_or_is_known_only_to_refer_to_them():
-    numbers = {
+def test_every_feed_with_a_name_of_an_enterprise_gives_it_to_the_linkage():
+    named = {
         feed
         for feed, contract in all_contracts().items()
-        if any(column.name == "trader_id" or column.name.endswith("brn") for column in contract.stored)
+        if any(column.identifies == "enterprise_name" for column in contract.stored)
     }
-    referring = {
-        "cdi_consents",
-        "cdi_financing_requests",
-        "companies_registry",
-        "credit_reference_checks",
-        "epayment_summaries",
-    }
-    assert _staged_by("int_sme__numbered") == numbers - referring
-
-
-def test_every_feed_with_names_of_enterprises_gives_them_to_the_linkage_or_is_known_not_to():
-    kinds = re.compile(
-        r"(name_en|name_zh|applicant_name|enterprise_name|holder_name|merchant_name|shop_name|trader_name)"
-    )
-    names = {
-        feed
-        for feed, contract in all_contracts().items()
-        if any(kinds.search(column.name) for column in contract.stored)
-    }
-    # Declarations and claims name who has a number; traffic names the shops of the orders.
-    assert _staged_by("stg_ops__identity_names") == names - {
-        "customs_declarations",
-        "hkecic_claims",
-        "platform_traffic",
-    }
+    assert _staged_by("stg_ops__identity_names") == named
 
 
 def _seed(name: str) -> list[dict[str, str]]:
