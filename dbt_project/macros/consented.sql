@@ -17,7 +17,7 @@
 {#- The kinds of data of which credit features are made; a consent may name others, which the platform does not hold. -#}
 {% macro credit_scopes() -%}
     {% for scope in ['trade_declaration', 'payment', 'ecommerce', 'credit_reference'] %}
-    select '{{ scope }}' as scope
+    select '{{ scope }}' as consent_scope
     {{ 'union all' if not loop.last }}
     {% endfor %}
 {%- endmacro %}

@@ -15,18 +15,33 @@
     cast({{ dbt.date_trunc('month', column) }} as date)
 {%- endmacro %}
 
+{#- What marts say of the release: its number, its day and, with `feeds`, the last day up to which all of them are complete.
+    `months_back` adds first days of months: {column: months before the month of the release day}. -#}
+{% macro release_columns(feeds=[], months_back={}) -%}
+    select
+        build_no as release_no,
+        {% for column, months in months_back.items() -%}
+            {{ month_of(dbt.dateadd('month', -months, 'as_of_date')) }} as {{ column }},
+        {% endfor -%}
+        {% if feeds -%}
+            {{ last_complete_date(feeds) }} as last_complete_date,
+        {% endif -%}
+        as_of_date
+    from {{ ref('stg_ops__open_build') }}
+{%- endmacro %}
+
 {#- The last day up to which every one of the feeds is complete; empty while one of them has delivered nothing. -#}
 {% macro last_complete_date(feeds) -%}
     (
         select case when count(coverage.last_complete_date) = {{ feeds | length }} then min(coverage.last_complete_date) end
-        from {{ ref('int_feeds__covered') }} as coverage
+        from {{ ref('int_feeds__completeness') }} as coverage
         where coverage.feed in ('{{ feeds | join("', '") }}')
     )
 {%- endmacro %}
 
 {#- The month in which a feed's history begins; it may have begun without us. Empty while the feed has delivered nothing. -#}
 {% macro first_month(feed) -%}
-    (select {{ month_of('history.first_date') }} from {{ ref('int_feeds__covered') }} as history where history.feed = '{{ feed }}')
+    (select {{ month_of('history.first_date') }} from {{ ref('int_feeds__completeness') }} as history where history.feed = '{{ feed }}')
 {%- endmacro %}
 
 {#- For how many days after its last one what a feed reports of a month may still grow. Declarations are due 14 days after
@@ -45,6 +60,13 @@
     {{ last_whole_month(dbt.dateadd('day', '-' ~ days_to_settle(feed), complete_date)) }}
 {%- endmacro %}
 
+{#- One row: the first day of the last month of which what a feed reports may not grow any more. -#}
+{% macro known_until(feed) -%}
+    select
+        {{ last_settled_month(feed, 'coalesce(' ~ last_complete_date([feed]) ~ ', as_of_date)') }} as month
+    from {{ ref('stg_ops__open_build') }}
+{%- endmacro %}
+
 {#- The first day of the last month that is over on a day. -#}
 {% macro last_whole_month(day) -%}
     {{ month_of(dbt.dateadd('month', -1, dbt.dateadd('day', 1, day))) }}
@@ -52,5 +74,5 @@
 
 {#- Size class of whoever declares, a person who lodges with an HKID number apart; `smes` is the alias of dim_sme. -#}
 {% macro declarant_class(smes) -%}
-    case when {{ smes }}.number_scheme = 'hkid_pseudonym' then 'individual' else {{ smes }}.sme_class end
+    case when {{ smes }}.number_kind = 'hkid_pseudonym' then 'individual' else {{ smes }}.sme_class end
 {%- endmacro %}

@@ -9,7 +9,7 @@
 
 {#- Gives the planner the statistics of a table just written, unless they would tell banks of rows they may not see. -#}
 {% macro analyze() -%}
-    {%- if model.config.materialized in ('table', 'incremental') and not model.config.meta.read_under_consent -%}
+    {%- if model.config.materialized in ('table', 'incremental', 'versioned') and not model.config.meta.read_under_consent -%}
         {{ return(adapter.dispatch('analyze', 'sampan')()) }}
     {%- endif -%}
 {%- endmacro %}
@@ -47,4 +47,15 @@
 {%- endmacro %}
 {% macro postgres__median(column) -%}
     percentile_cont(0.5) within group (order by {{ column }})
+{%- endmacro %}
+
+{#- An aggregate: whether a condition holds for any row. -#}
+{% macro any_true(condition) -%}
+    {{ return(adapter.dispatch('any_true', 'sampan')(condition)) }}
+{%- endmacro %}
+{% macro default__any_true(condition) -%}
+    max(case when {{ condition }} then 1 else 0 end) = 1
+{%- endmacro %}
+{% macro postgres__any_true(condition) -%}
+    coalesce(bool_or({{ condition }}), false)
 {%- endmacro %}

@@ -6,3 +6,14 @@
         else 're_export'
     end
 {%- endmacro %}
+
+{#- The key of a shop among the identifiers of enterprises: its number counts within its platform only. -#}
+{% macro shop_key(alias=none) -%}
+    {%- set prefix = alias ~ '.' if alias else '' -%}
+    {{ dbt.concat([prefix ~ 'platform', "':'", prefix ~ 'store_id']) }}
+{%- endmacro %}
+
+{#- An aggregate: the Herfindahl-Hirschman index, the sum of squared shares; 1 is all in one, empty when the total is 0. -#}
+{% macro herfindahl(value) -%}
+    sum({{ value }} * {{ value }}) / nullif(sum({{ value }}) * sum({{ value }}), 0)
+{%- endmacro %}

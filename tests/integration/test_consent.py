@@ -135,9 +135,9 @@ def make_release() -> int:
         connection.execute("create schema build")
         connection.execute("create table build.mart_open as select 1 as id, %s::bigint as release_no", [number])
         connection.execute(
-            "create table build.mart_credit_features (bank_id text, consent_id text, scope text, sme_id text,"
+            "create table build.mart_credit_features (bank_id text, consent_id text, consent_scope text, sme_id text,"
             " export_value_12m_hkd numeric(20, 2), release_no bigint, consent_brn text, provider text,"
-            " primary key (bank_id, consent_id, scope))"
+            " primary key (bank_id, consent_id, consent_scope))"
         )
         with connection.cursor() as cursor:
             cursor.executemany(
@@ -172,7 +172,7 @@ def bank(role: str = "bank_b001", **options: Any) -> Iterator[psycopg.Connection
 
 
 def seen(connection: psycopg.Connection, relation: str = "marts.mart_credit_features") -> set[tuple[str, str, str]]:
-    rows = connection.execute(f"select bank_id, consent_id, scope from {relation}").fetchall()
+    rows = connection.execute(f"select bank_id, consent_id, consent_scope from {relation}").fetchall()
     assert len(rows) == len(set(rows))
     return set(rows)
 
@@ -351,7 +351,8 @@ def test_no_row_of_a_release_is_read_when_its_policies_do_not_ask_whose_it_is(sa
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
         table = f"release_{number}.mart_credit_features"
         connection.execute(
-            f"alter policy bank_b001 on {table} using (bank_id = 'B001' and ops.consent_is_live(consent_id, bank_id, scope))"
+            f"alter policy bank_b001 on {table} using (bank_id = 'B001'"
+            " and ops.consent_is_live(consent_id, bank_id, consent_scope))"
         )
     with bank() as connection:
         assert allowed("B001") < seen(connection)
@@ -445,7 +446,7 @@ def test_a_mart_is_not_released_when_its_policies_are_not_forced(sampan):
 def test_an_index_that_could_tell_of_other_banks_is_refused(sampan):
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
         connection.execute("create schema build")
-        connection.execute("create table build.x (bank_id text, consent_id text, scope text, sme_id text)")
+        connection.execute("create table build.x (bank_id text, consent_id text, consent_scope text, sme_id text)")
         connection.execute("create index on build.x (sme_id)")
         with pytest.raises(psycopg.errors.RaiseException, match="does not begin with bank_id"):
             connection.execute("select ops.read_under_consent('build.x')")
@@ -578,7 +579,7 @@ def test_plans_tell_no_more_of_another_banks_rows_than_of_rows_that_are_not_ther
             for query in (
                 "select * from {m} where sme_id = '{x}'",
                 "select * from {m} where bank_id = 'B002' and sme_id = '{x}'",
-                "select count(*) from {m} where sme_id = '{x}' group by scope",
+                "select count(*) from {m} where sme_id = '{x}' group by consent_scope",
                 "select * from {m} join (values ('{x}')) v (x) on sme_id = v.x",
             ):
                 plans = {plan_of(connection, query.format(m=mart, x=value)) for value in (there, nowhere)}

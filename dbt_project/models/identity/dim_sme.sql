@@ -1,5 +1,6 @@
--- One row per enterprise that any feed has shown. Whether it is an SME is known only where the register knows its size. Of one
--- with several numbers the register says what it has under the number that survived, or else under another of them.
+-- One row per enterprise on the business register, or that traded, applied, was insured, took part, supplied or held a mark.
+-- Whether it is an SME is known only where the register knows its size. Of one with several numbers the register says what it has
+-- under the number that survived, or else under another of them.
 {{
     config(
         schema='build',
@@ -33,7 +34,7 @@ size_classes as (
 ),
 
 open_build as (
-    select * from {{ ref('stg_ops__open_build') }}
+    {{ release_columns() }}
 ),
 
 branches as (
@@ -64,8 +65,8 @@ main_businesses as (
 final as (
     select
         numbers.sme_id,
-        case when numbers.number_scheme <> 'hkid_pseudonym' then numbers.number end as brn,
-        numbers.number_scheme,
+        case when numbers.number_kind <> 'hkid_pseudonym' then numbers.number end as brn,
+        numbers.number_kind,
         main_businesses.name_en,
         main_businesses.name_zh,
         main_businesses.legal_form,
@@ -81,7 +82,7 @@ final as (
         case when size_classes.sme_class is null then 'unknown' else main_businesses.size_basis end as sme_class_basis,
         size_classes.is_sme,
         main_businesses.brn is not null as is_on_register,
-        open_build.build_no as release_no
+        open_build.release_no
     from numbers
     cross join open_build
     left join main_businesses on numbers.sme_id = main_businesses.sme_id

@@ -1,14 +1,20 @@
 -- One row per event, merchant, platform and batch: every version of the participants, the current one marked.
-{{
-    config(
-        unique_key=['event_id', 'merchant_no', 'platform'],
-        incremental_strategy='delete+insert',
-        indexes=[{'columns': ['event_id', 'merchant_no', 'platform']}]
-    )
-}}
+{{ config(materialized='versioned') }}
 
-{{
-    versions('festival_participants', ref('stg_hktdc__festival_participants'), [
-        'store_id', 'shop_name', 'merchant_name', 'brn', 'operator_uscc', 'categories', 'mark_codes', 'joined_on', 'status'
-    ])
-}}
+select
+    event_id,
+    merchant_no,
+    platform,
+    store_id,
+    shop_name,
+    merchant_name,
+    brn,
+    operator_uscc,
+    categories,
+    mark_codes,
+    joined_on,
+    status,
+    batch_id,
+    business_date,
+    received_at
+from {{ ref('stg_hktdc__festival_participants') }}

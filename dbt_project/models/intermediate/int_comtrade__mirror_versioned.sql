@@ -1,15 +1,19 @@
 -- One row per month, chapter and batch: every version of what the Mainland reports, the current one marked.
 {{
     config(
-        unique_key=['month_start', 'chapter'],
-        incremental_strategy='delete+insert',
-        indexes=[{'columns': ['month_start']}]
+        materialized='versioned',
+        renamed={'period': 'month_start', 'code': 'chapter'},
+        indexes=[{'columns': ['month_start']}],
+        leaves_out=['reporter_code', 'partner_code', 'flow', 'classification', 'code_description', 'cif_usd']
     )
 }}
 
-{{
-    versions(
-        'comtrade_mirror_imports', ref('stg_comtrade__mirror_imports'), ['value_usd', 'is_reported'],
-        renamed={'period': 'month_start', 'code': 'chapter'}
-    )
-}}
+select
+    month_start,
+    chapter,
+    value_usd,
+    is_reported,
+    batch_id,
+    business_date,
+    received_at
+from {{ ref('stg_comtrade__mirror_imports') }}

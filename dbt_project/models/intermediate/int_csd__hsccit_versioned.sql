@@ -2,16 +2,28 @@
 -- bulk file, the current one marked. The file's other levels of code repeat the same trade.
 {{
     config(
-        unique_key=['business_date', 'record_type', 'hs_code', 'counterparty_country_code'],
-        incremental_strategy='delete+insert',
-        indexes=[{'columns': ['month_start']}]
+        materialized='versioned',
+        renamed={'counterparty_country': 'counterparty_country_code'},
+        by_date=true,
+        indexes=[{'columns': ['month_start']}],
+        leaves_out=[
+            'import_quantity', 'import_value_ytd_hkd', 'import_quantity_ytd', 'domestic_export_quantity',
+            'domestic_export_value_ytd_hkd', 'domestic_export_quantity_ytd', 're_export_quantity',
+            're_export_value_ytd_hkd', 're_export_quantity_ytd'
+        ]
     )
 }}
 
-{{
-    versions(
-        'csd_bulk_hsccit', "(select * from " ~ ref('stg_csd__bulk_hsccit') ~ " where record_type = '1') as codes",
-        ['month_start', 'import_value_hkd', 'domestic_export_value_hkd', 're_export_value_hkd'],
-        renamed={'counterparty_country': 'counterparty_country_code'}, by_date=true
-    )
-}}
+select
+    business_date,
+    record_type,
+    hs_code,
+    counterparty_country_code,
+    month_start,
+    import_value_hkd,
+    domestic_export_value_hkd,
+    re_export_value_hkd,
+    batch_id,
+    received_at
+from {{ ref('stg_csd__bulk_hsccit') }}
+where record_type = '1'

@@ -2,16 +2,23 @@
 -- bulk file, the current one marked. The file's other levels of code repeat the same trade.
 {{
     config(
-        unique_key=['business_date', 'record_type', 'hs_code', 'origin_country_code', 'destination_country_code'],
-        incremental_strategy='delete+insert',
-        indexes=[{'columns': ['month_start']}]
+        materialized='versioned',
+        renamed={'origin_country': 'origin_country_code', 'destination_country': 'destination_country_code'},
+        by_date=true,
+        indexes=[{'columns': ['month_start']}],
+        leaves_out=['re_export_quantity', 're_export_value_ytd_hkd', 're_export_quantity_ytd']
     )
 }}
 
-{{
-    versions(
-        'csd_bulk_hscoccit', "(select * from " ~ ref('stg_csd__bulk_hscoccit') ~ " where record_type = '1') as codes",
-        ['month_start', 're_export_value_hkd'],
-        renamed={'origin_country': 'origin_country_code', 'destination_country': 'destination_country_code'}, by_date=true
-    )
-}}
+select
+    business_date,
+    record_type,
+    hs_code,
+    origin_country_code,
+    destination_country_code,
+    month_start,
+    re_export_value_hkd,
+    batch_id,
+    received_at
+from {{ ref('stg_csd__bulk_hscoccit') }}
+where record_type = '1'

@@ -2,16 +2,22 @@
 -- bulk file, the current one marked. The file's other levels of code repeat the same trade.
 {{
     config(
-        unique_key=['business_date', 'record_type', 'hs_code', 'origin_country_code'],
-        incremental_strategy='delete+insert',
-        indexes=[{'columns': ['month_start']}]
+        materialized='versioned',
+        renamed={'origin_country': 'origin_country_code'},
+        by_date=true,
+        indexes=[{'columns': ['month_start']}],
+        leaves_out=['import_quantity', 'import_value_ytd_hkd', 'import_quantity_ytd']
     )
 }}
 
-{{
-    versions(
-        'csd_bulk_hscoit', "(select * from " ~ ref('stg_csd__bulk_hscoit') ~ " where record_type = '1') as codes",
-        ['month_start', 'import_value_hkd'],
-        renamed={'origin_country': 'origin_country_code'}, by_date=true
-    )
-}}
+select
+    business_date,
+    record_type,
+    hs_code,
+    origin_country_code,
+    month_start,
+    import_value_hkd,
+    batch_id,
+    received_at
+from {{ ref('stg_csd__bulk_hscoit') }}
+where record_type = '1'

@@ -1,16 +1,17 @@
 -- One row per financial year, product, measure and batch: every version of a published figure, the current one marked.
-{{
-    config(
-        unique_key=['frequency', 'financial_year', 'product_code', 'measure'],
-        incremental_strategy='delete+insert',
-        indexes=[{'columns': ['financial_year']}]
-    )
-}}
+{{ config(materialized='versioned', renamed={'period': 'financial_year'}, indexes=[{'columns': ['financial_year']}]) }}
 
-{{
-    versions(
-        'csd_insured_exports', ref('stg_csd__insured_exports'),
-        ['product', 'figure_status', 'value_hkd', 'unit_published', 'maturity'],
-        renamed={'period': 'financial_year'}
-    )
-}}
+select
+    frequency,
+    financial_year,
+    product_code,
+    measure,
+    product,
+    figure_status,
+    value_hkd,
+    unit_published,
+    maturity,
+    batch_id,
+    business_date,
+    received_at
+from {{ ref('stg_csd__insured_exports') }}

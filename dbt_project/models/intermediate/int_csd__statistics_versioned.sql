@@ -2,16 +2,28 @@
 -- one marked. Flows are never to be added up: total_export is domestic_export and re_export together.
 {{
     config(
-        unique_key=['source', 'frequency', 'month_start', 'measure', 'flow', 'code_class', 'code', 'origin_iso2_code', 'partner_iso2_code'],
-        incremental_strategy='delete+insert',
-        indexes=[{'columns': ['month_start']}]
+        materialized='versioned',
+        renamed={'period': 'month_start', 'origin': 'origin_iso2_code', 'partner': 'partner_iso2_code'},
+        indexes=[{'columns': ['month_start']}],
+        leaves_out=['footnote']
     )
 }}
 
-{{
-    versions(
-        'csd_trade_statistics', ref('stg_csd__trade_statistics'),
-        ['figure_status', 'value_hkd', 'unit_published', 'maturity'],
-        renamed={'period': 'month_start', 'origin': 'origin_iso2_code', 'partner': 'partner_iso2_code'}
-    )
-}}
+select
+    source,
+    frequency,
+    month_start,
+    measure,
+    flow,
+    code_class,
+    code,
+    origin_iso2_code,
+    partner_iso2_code,
+    figure_status,
+    value_hkd,
+    unit_published,
+    maturity,
+    batch_id,
+    business_date,
+    received_at
+from {{ ref('stg_csd__trade_statistics') }}

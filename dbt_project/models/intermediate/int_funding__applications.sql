@@ -10,6 +10,10 @@ payments as (
     select * from {{ ref('int_funding__payments_versioned') }} where is_current
 ),
 
+programmes as (
+    select * from {{ ref('funding_programmes') }}
+),
+
 links as (
     select * from {{ ref('int_sme__linked') }} where source = 'number'
 ),
@@ -50,9 +54,9 @@ applications as (
         last_statuses.application_no,
         links.sme_id,
         last_statuses.programme,
-        case when last_statuses.programme = 'emf' then 'emf' else 'bud' end as scheme,
+        programmes.funding_scheme,
         last_statuses.received_on,
-        last_statuses.market_code,
+        last_statuses.market_code as market_iso2_code,
         last_statuses.purpose,
         last_statuses.platform,
         last_statuses.status,
@@ -68,6 +72,7 @@ applications as (
         last_statuses.project_start_on,
         last_statuses.project_end_on
     from last_statuses
+    inner join programmes on last_statuses.programme = programmes.programme
     left join links on last_statuses.brn = links.source_key
     left join decisions
         on last_statuses.application_no = decisions.application_no and last_statuses.outcome = decisions.status

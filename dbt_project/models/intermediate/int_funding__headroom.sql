@@ -15,6 +15,10 @@ links as (
     select * from {{ ref('int_sme__linked') }} where source = 'number'
 ),
 
+programmes as (
+    select * from {{ ref('funding_programmes') }}
+),
+
 rule_periods as (
     select * from {{ ref('int_funding__rule_periods') }}
 ),
@@ -36,7 +40,7 @@ days as (
     select
         statuses.application_no,
         links.sme_id,
-        case when statuses.programme = 'emf' then 'emf' else 'bud' end as scheme,
+        programmes.funding_scheme,
         statuses.status,
         statuses.amount_approved_hkd,
         {{ hong_kong_date('statuses.status_at') }} as changed_on,
@@ -45,13 +49,14 @@ days as (
             order by statuses.status_at desc
         ) as recency
     from statuses
+    inner join programmes on statuses.programme = programmes.programme
     inner join links on statuses.brn = links.source_key
 ),
 
 standings as (
     select
         days.sme_id,
-        days.scheme,
+        days.funding_scheme,
         days.application_no,
         days.changed_on,
         case
@@ -70,7 +75,7 @@ standings as (
 steps as (
     select
         sme_id,
-        scheme,
+        funding_scheme,
         changed_on,
         granted_hkd - coalesce(lag(granted_hkd) over (partition by application_no order by changed_on), 0) as granted_hkd,
         in_force_hkd - coalesce(lag(in_force_hkd) over (partition by application_no order by changed_on), 0) as in_force_hkd,
@@ -101,7 +106,7 @@ easy_waits as (
             ) }} as date
         ) as over_on
     from easy_applications
-    inner join rule_periods on rule_periods.scheme = 'bud' and rule_periods.bud_easy_months_between_applications is not null
+    inner join rule_periods on rule_periods.funding_scheme = 'bud' and rule_periods.bud_easy_months_between_applications is not null
     where easy_applications.recency = 1
 ),
 
@@ -124,31 +129,31 @@ easy_steps as (
 applicants as (
     select distinct
         sme_id,
-        scheme
+        funding_scheme
     from steps
 ),
 
 rule_starts as (
     select
-        scheme,
+        funding_scheme,
         valid_from as changed_on
     from rule_periods
     union distinct
     select
-        scheme,
+        funding_scheme,
         cast({{ dbt.dateadd('day', 1, 'max(valid_to)') }} as date) as changed_on
     from rule_periods
-    group by scheme
+    group by funding_scheme
     having count(valid_to) = count(*)
 ),
 
 current_starts as (
     select
-        rule_starts.scheme,
+        rule_starts.funding_scheme,
         max(rule_starts.changed_on) as changed_on
     from rule_starts
     inner join open_build on rule_starts.changed_on <= open_build.as_of_date
-    group by rule_starts.scheme
+    group by rule_starts.funding_scheme
 ),
 
 enterprises as (
@@ -158,7 +163,7 @@ enterprises as (
 all_steps as (
     select
         sme_id,
-        scheme,
+        funding_scheme,
         changed_on,
         granted_hkd,
         in_force_hkd,
@@ -168,7 +173,7 @@ all_steps as (
     union all
     select
         sme_id,
-        'bud' as scheme,
+        'bud' as funding_scheme,
         changed_on,
         0 as granted_hkd,
         0 as in_force_hkd,
@@ -178,18 +183,18 @@ all_steps as (
     union all
     select
         applicants.sme_id,
-        applicants.scheme,
+        applicants.funding_scheme,
         rule_starts.changed_on,
         0 as granted_hkd,
         0 as in_force_hkd,
         0 as project_count,
         cast(null as date) as easy_received_on
     from applicants
-    inner join rule_starts on applicants.scheme = rule_starts.scheme
+    inner join rule_starts on applicants.funding_scheme = rule_starts.funding_scheme
     union all
     select
         enterprises.sme_id,
-        current_starts.scheme,
+        current_starts.funding_scheme,
         current_starts.changed_on,
         0 as granted_hkd,
         0 as in_force_hkd,
@@ -197,35 +202,35 @@ all_steps as (
         cast(null as date) as easy_received_on
     from enterprises
     cross join current_starts
-    left join applicants on enterprises.sme_id = applicants.sme_id and current_starts.scheme = applicants.scheme
+    left join applicants on enterprises.sme_id = applicants.sme_id and current_starts.funding_scheme = applicants.funding_scheme
     where applicants.sme_id is null
 ),
 
 changes as (
     select
         all_steps.sme_id,
-        all_steps.scheme,
+        all_steps.funding_scheme,
         all_steps.changed_on,
         sum(all_steps.granted_hkd) as granted_hkd,
         sum(all_steps.in_force_hkd) as in_force_hkd,
         sum(all_steps.project_count) as project_count,
         max(all_steps.easy_received_on) as easy_received_on
     from all_steps
-    group by all_steps.sme_id, all_steps.scheme, all_steps.changed_on
+    group by all_steps.sme_id, all_steps.funding_scheme, all_steps.changed_on
 ),
 
 running as (
     select
         sme_id,
-        scheme,
+        funding_scheme,
         changed_on as valid_from,
         cast(
-            {{ dbt.dateadd('day', -1, 'lead(changed_on) over (partition by sme_id, scheme order by changed_on)') }} as date
+            {{ dbt.dateadd('day', -1, 'lead(changed_on) over (partition by sme_id, funding_scheme order by changed_on)') }} as date
         ) as valid_to,
-        sum(granted_hkd) over (partition by sme_id, scheme order by changed_on) as granted_hkd,
-        sum(in_force_hkd) over (partition by sme_id, scheme order by changed_on) as in_force_hkd,
-        sum(project_count) over (partition by sme_id, scheme order by changed_on) as project_count,
-        max(easy_received_on) over (partition by sme_id, scheme order by changed_on) as easy_received_on
+        sum(granted_hkd) over (partition by sme_id, funding_scheme order by changed_on) as granted_hkd,
+        sum(in_force_hkd) over (partition by sme_id, funding_scheme order by changed_on) as in_force_hkd,
+        sum(project_count) over (partition by sme_id, funding_scheme order by changed_on) as project_count,
+        max(easy_received_on) over (partition by sme_id, funding_scheme order by changed_on) as easy_received_on
     from changes
 ),
 
@@ -233,7 +238,7 @@ ruled as (
     select
         running.*,
         applicants.sme_id is not null as has_applied,
-        rule_periods.scheme is not null as is_open,
+        rule_periods.funding_scheme is not null as is_open,
         rule_periods.government_share_pct,
         rule_periods.cumulative_ceiling_hkd,
         rule_periods.cumulative_ceiling_projects,
@@ -251,9 +256,9 @@ ruled as (
             false
         ) as awaits_easy
     from running
-    left join applicants on running.sme_id = applicants.sme_id and running.scheme = applicants.scheme
+    left join applicants on running.sme_id = applicants.sme_id and running.funding_scheme = applicants.funding_scheme
     left join rule_periods
-        on running.scheme = rule_periods.scheme and {{ in_force_on('rule_periods', 'running.valid_from') }}
+        on running.funding_scheme = rule_periods.funding_scheme and {{ in_force_on('rule_periods', 'running.valid_from') }}
 ),
 
 measured as (

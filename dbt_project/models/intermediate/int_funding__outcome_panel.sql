@@ -18,7 +18,7 @@ smes as (
 ),
 
 coverage as (
-    select * from {{ ref('int_feeds__covered') }}
+    select * from {{ ref('int_feeds__completeness') }}
 ),
 
 projects as (

@@ -7,12 +7,12 @@ with rules as (
 
 changes as (
     select
-        scheme,
+        funding_scheme,
         valid_from as changed_on
     from rules
     union distinct
     select
-        scheme,
+        funding_scheme,
         cast({{ dbt.dateadd('day', 1, 'valid_to') }} as date) as changed_on
     from rules
     where valid_to is not null
@@ -20,17 +20,17 @@ changes as (
 
 periods as (
     select
-        scheme,
+        funding_scheme,
         changed_on as valid_from,
         cast(
-            {{ dbt.dateadd('day', -1, 'lead(changed_on) over (partition by scheme order by changed_on)') }} as date
+            {{ dbt.dateadd('day', -1, 'lead(changed_on) over (partition by funding_scheme order by changed_on)') }} as date
         ) as valid_to
     from changes
 ),
 
 in_force as (
     select
-        periods.scheme,
+        periods.funding_scheme,
         periods.valid_from,
         periods.valid_to,
         rules.value,
@@ -39,12 +39,12 @@ in_force as (
             else {{ dbt.concat(["rules.programme", "'_'", "rules.rule"]) }}
         end as rule
     from periods
-    inner join rules on periods.scheme = rules.scheme and {{ in_force_on('rules', 'periods.valid_from') }}
+    inner join rules on periods.funding_scheme = rules.funding_scheme and {{ in_force_on('rules', 'periods.valid_from') }}
 ),
 
 final as (
     select
-        scheme,
+        funding_scheme,
         valid_from,
         valid_to,
         max(case when rule = 'cumulative_ceiling_hkd' then value end) as cumulative_ceiling_hkd,
@@ -60,7 +60,7 @@ final as (
             as bud_ecommerce_easy_application_cap_hkd,
         max(case when rule = 'emf_application_cap_hkd' then value end) as emf_application_cap_hkd
     from in_force
-    group by scheme, valid_from, valid_to
+    group by funding_scheme, valid_from, valid_to
 )
 
 select * from final

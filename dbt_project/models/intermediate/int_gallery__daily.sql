@@ -1,9 +1,9 @@
 -- One row per store, day, category and supplier: what Design Gallery sold and took back, in the currency of the store.
 {{
     config(
-        incremental_strategy='replace_touched',
-        touched='int_gallery__touched',
-        touched_key=['store', 'day'],
+        incremental_strategy='replace_changed',
+        changed='int_gallery__changed',
+        changed_key=['store', 'day'],
         indexes=[{'columns': ['store', 'day', 'category', 'supplier_brn'], 'unique': true}]
     )
 }}
@@ -16,15 +16,15 @@ with sales as (
     where versions.is_current
 ),
 
-touched as (
-    select * from {{ ref('int_gallery__touched') }}
+changed as (
+    select * from {{ ref('int_gallery__changed') }}
 ),
 
-touched_sales as (
+changed_sales as (
     select sales.*
     from sales
     {%- if is_incremental() %}
-    inner join touched on sales.store = touched.store and sales.day = touched.day
+    inner join changed on sales.store = changed.store and sales.day = changed.day
     {%- endif %}
 ),
 
@@ -41,7 +41,7 @@ final as (
         sum(returns_cny) as returns_cny,
         sum(sales_hkd) as sales_hkd,
         sum(returns_hkd) as returns_hkd
-    from touched_sales
+    from changed_sales
     group by store, day, category, supplier_brn
 )
 

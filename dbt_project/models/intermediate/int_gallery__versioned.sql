@@ -1,15 +1,25 @@
 -- One row per store, item, day and batch: every version of the sales of Design Gallery, the current one marked.
 {{
     config(
-        unique_key=['store', 'sku_id', 'sale_date'],
-        incremental_strategy='delete+insert',
-        indexes=[{'columns': ['store', 'sku_id', 'sale_date']}, {'columns': ['build_no'], 'type': 'brin'}]
+        materialized='versioned',
+        indexes=[{'columns': ['store', 'sku_id', 'sale_date']}, {'columns': ['build_no'], 'type': 'brin'}],
+        leaves_out=['item_name', 'brand_name']
     )
 }}
 
-{{
-    versions('design_gallery_sales', ref('stg_hktdc__design_gallery_sales'), [
-        'category', 'supplier_brn', 'units_sold', 'units_returned', 'sales_cny', 'sales_hkd', 'returns_cny',
-        'returns_hkd'
-    ])
-}}
+select
+    store,
+    sku_id,
+    sale_date,
+    category,
+    supplier_brn,
+    units_sold,
+    units_returned,
+    sales_cny,
+    sales_hkd,
+    returns_cny,
+    returns_hkd,
+    batch_id,
+    business_date,
+    received_at
+from {{ ref('stg_hktdc__design_gallery_sales') }}

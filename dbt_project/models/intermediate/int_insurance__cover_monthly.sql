@@ -2,9 +2,9 @@
 -- every year of cover that HKECIC reported have none.
 {{
     config(
-        incremental_strategy='replace_touched',
-        touched='int_insurance__cover_touched',
-        touched_key=['policy_no', 'month'],
+        incremental_strategy='replace_changed',
+        changed='int_insurance__cover_changed',
+        changed_key=['policy_no', 'month'],
         indexes=[{'columns': ['policy_no', 'month']}]
     )
 }}
@@ -21,16 +21,16 @@ covers as (
     select * from {{ ref('int_insurance__covers') }}
 ),
 
-touched as (
-    select * from {{ ref('int_insurance__cover_touched') }}
+changed as (
+    select * from {{ ref('int_insurance__cover_changed') }}
 ),
 
-touched_shipments as (
+changed_shipments as (
     select shipments.*
     from shipments
     {%- if is_incremental() %}
-    inner join touched on shipments.policy_no = touched.policy_no and shipments.month = touched.month
-    where shipments.shipped_on >= (select min(all_touched.month) from touched as all_touched)
+    inner join changed on shipments.policy_no = changed.policy_no and shipments.month = changed.month
+    where shipments.shipped_on >= (select min(all_changed.month) from changed as all_changed)
     {%- endif %}
 ),
 
@@ -45,7 +45,7 @@ final as (
         sum(case when shipments.overdue_reported_on is not null then 1 else 0 end) as overdue_shipment_count,
         sum(case when shipments.overdue_reported_on is not null then shipments.invoice_value_hkd else 0 end)
             as overdue_value_hkd
-    from touched_shipments as shipments
+    from changed_shipments as shipments
     left join covers
         on
             shipments.policy_no = covers.policy_no

@@ -1,9 +1,9 @@
 -- One row per policy, month of shipment, country of the buyer and HKHS chapter, from the shipments as they stand.
 {{
     config(
-        incremental_strategy='replace_touched',
-        touched='int_insurance__touched',
-        touched_key=['policy_no', 'month'],
+        incremental_strategy='replace_changed',
+        changed='int_insurance__changed',
+        changed_key=['policy_no', 'month'],
         indexes=[{'columns': ['policy_no', 'month', 'buyer_country_code', 'hs_chapter'], 'unique': true}]
     )
 }}
@@ -16,16 +16,16 @@ with shipments as (
     where versions.is_current
 ),
 
-touched as (
-    select * from {{ ref('int_insurance__touched') }}
+changed as (
+    select * from {{ ref('int_insurance__changed') }}
 ),
 
-touched_shipments as (
+changed_shipments as (
     select shipments.*
     from shipments
     {%- if is_incremental() %}
-    inner join touched on shipments.policy_no = touched.policy_no and shipments.month = touched.month
-    where shipments.shipped_on >= (select min(all_touched.month) from touched as all_touched)
+    inner join changed on shipments.policy_no = changed.policy_no and shipments.month = changed.month
+    where shipments.shipped_on >= (select min(all_changed.month) from changed as all_changed)
     {%- endif %}
 ),
 
@@ -40,7 +40,7 @@ final as (
         count(*) as shipment_count,
         sum(case when overdue_reported_on is not null then 1 else 0 end) as overdue_shipment_count,
         sum(case when overdue_reported_on is not null then invoice_value_hkd else 0 end) as overdue_value_hkd
-    from touched_shipments
+    from changed_shipments
     group by policy_no, month, buyer_country_code, substring(hs_code, 1, 2)
 )
 

@@ -31,10 +31,10 @@ newest as (
 
 final as (
     select
-        newest.scheme,
+        newest.scheme as mark_scheme,
         newest.certificate_no,
         newest.issuer,
-        newest.scope,
+        newest.scope as mark_scope,
         newest.subject,
         newest.holder_name,
         newest.platform,

@@ -2,9 +2,9 @@
 -- refunded since. An order counts at its first line, so that counts add up over categories and regimes.
 {{
     config(
-        incremental_strategy='replace_touched',
-        touched='int_orders__touched',
-        touched_key=['platform', 'store_id', 'day'],
+        incremental_strategy='replace_changed',
+        changed='int_orders__changed',
+        changed_key=['platform', 'store_id', 'day'],
         indexes=[{'columns': ['platform', 'store_id', 'day', 'category', 'customs_regime'], 'unique': true}]
     )
 }}
@@ -17,8 +17,8 @@ paid_lines as (
     select * from {{ ref('int_orders__lines_versioned') }} where is_current and paid_at is not null
 ),
 
-touched as (
-    select * from {{ ref('int_orders__touched') }}
+changed as (
+    select * from {{ ref('int_orders__changed') }}
 ),
 
 placed as (
@@ -45,22 +45,22 @@ events as (
     select * from paid
 ),
 
-touched_events as (
+changed_events as (
     select events.*
     from events
     {%- if is_incremental() %}
-    inner join touched
-        on events.platform = touched.platform and events.store_id = touched.store_id and events.day = touched.day
+    inner join changed
+        on events.platform = changed.platform and events.store_id = changed.store_id and events.day = changed.day
     {%- endif %}
 ),
 
 counted as (
     select
-        touched_events.*,
+        changed_events.*,
         case
             when row_number() over (partition by platform, tid, store_id, is_placed, day order by oid) = 1 then 1 else 0
         end as is_first_line
-    from touched_events
+    from changed_events
 ),
 
 final as (

@@ -2,9 +2,9 @@
 -- and the part under the value from which on a declaration is needed, at the rate in force on the day.
 {{
     config(
-        incremental_strategy='replace_touched',
-        touched='int_orders__parcels_touched',
-        touched_key=['platform', 'store_id', 'day'],
+        incremental_strategy='replace_changed',
+        changed='int_orders__parcels_changed',
+        changed_key=['platform', 'store_id', 'day'],
         indexes=[{'columns': ['platform', 'store_id', 'day', 'customs_regime'], 'unique': true}]
     )
 }}
@@ -29,8 +29,8 @@ rates as (
     select * from {{ ref('int_rates__periods') }}
 ),
 
-touched as (
-    select * from {{ ref('int_orders__parcels_touched') }}
+changed as (
+    select * from {{ ref('int_orders__parcels_changed') }}
 ),
 
 parcel_lines as (
@@ -43,11 +43,11 @@ lines as (
     select parcel_lines.*
     from parcel_lines
     {%- if is_incremental() %}
-    inner join touched
+    inner join changed
         on
-            parcel_lines.platform = touched.platform
-            and parcel_lines.store_id = touched.store_id
-            and parcel_lines.day = touched.day
+            parcel_lines.platform = changed.platform
+            and parcel_lines.store_id = changed.store_id
+            and parcel_lines.day = changed.day
     {%- endif %}
 ),
 

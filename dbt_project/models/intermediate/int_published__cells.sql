@@ -24,7 +24,7 @@ trade as (
     select
         monthly.month,
         monthly.flow,
-        monthly.counterparty_country_code as market_code,
+        monthly.market_csd_code,
         monthly.hs_chapter,
         monthly.value_hkd,
         smes.sme_id,
@@ -33,7 +33,7 @@ trade as (
     from monthly
     inner join open_build on monthly.month >= open_build.first_month
     inner join links on monthly.trader_id = links.source_key
-    inner join smes on links.sme_id = smes.sme_id and smes.number_scheme <> 'hkid_pseudonym'
+    inner join smes on links.sme_id = smes.sme_id and smes.number_kind <> 'hkid_pseudonym'
     where monthly.month > {{ first_month('customs_declarations') }}
 ),
 
@@ -53,12 +53,12 @@ contributions as (
         flow as series,
         month as period,
         hs_chapter as row_key,
-        market_code as column_key,
+        market_csd_code as column_key,
         sme_id,
         sum(value_hkd) as value
     from trade
     where flow <> 'import'
-    group by flow, month, hs_chapter, market_code, sme_id
+    group by flow, month, hs_chapter, market_csd_code, sme_id
     -- Who declared nothing of value hides nobody.
     having sum(value_hkd) > 0
 ),

@@ -43,7 +43,7 @@ online_sales as (
     inner join links
         on
             links.source = 'shop'
-            and links.source_key = {{ dbt.concat(["orders.platform", "':'", "orders.store_id"]) }}
+            and links.source_key = {{ shop_key('orders') }}
     cross join first_rate
     inner join rates on {{ in_force_on('rates', 'greatest(orders.day, first_rate.valid_from)') }}
     group by links.sme_id, {{ month_of('orders.day') }}

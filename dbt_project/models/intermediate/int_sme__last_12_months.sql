@@ -20,7 +20,7 @@ span as (
 final as (
     select
         links.sme_id,
-        max(case when monthly.flow <> 'import' then 1 else 0 end) = 1 as is_exporter,
+        {{ any_true("monthly.flow <> 'import'") }} as is_exporter,
         sum(case when monthly.flow <> 'import' then monthly.value_hkd else 0 end) as export_value_hkd,
         sum(case when monthly.flow = 'import' then monthly.value_hkd else 0 end) as import_value_hkd
     from monthly

@@ -36,7 +36,7 @@ open_build as (
 reached as (
     select
         headroom.sme_id,
-        case when headroom.scheme = 'emf' then 'emf' else 'bud' end as programme,
+        headroom.funding_scheme as programme,
         headroom.project_count as things
     from headroom
     inner join open_build on {{ in_force_on('headroom', 'open_build.as_of_date') }}
@@ -56,9 +56,7 @@ reached as (
         count(distinct participants.event_id) as things
     from participants
     inner join links
-        on
-            links.source = 'shop'
-            and links.source_key = {{ dbt.concat(["participants.platform", "':'", "participants.store_id"]) }}
+        on links.source = 'shop' and links.source_key = {{ shop_key('participants') }}
     -- Merchants join weeks ahead.
     inner join open_build on participants.first_day <= open_build.as_of_date
     group by links.sme_id

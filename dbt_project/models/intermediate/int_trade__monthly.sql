@@ -1,11 +1,11 @@
 -- One row per trader, month of movement, flow, market and HKHS chapter, from the current lines of declarations.
 {{
     config(
-        incremental_strategy='replace_touched',
-        touched='int_trade__touched',
-        touched_key=['trader_id', 'month'],
+        incremental_strategy='replace_changed',
+        changed='int_trade__changed',
+        changed_key=['trader_id', 'month'],
         indexes=[
-            {'columns': ['trader_id', 'month', 'flow', 'counterparty_country_code', 'hs_chapter'], 'unique': true}
+            {'columns': ['trader_id', 'month', 'flow', 'market_csd_code', 'hs_chapter'], 'unique': true}
         ]
     )
 }}
@@ -18,8 +18,8 @@ all_versions as (
     select * from {{ ref('int_customs__lines_versioned') }}
 ),
 
-touched as (
-    select * from {{ ref('int_trade__touched') }}
+changed as (
+    select * from {{ ref('int_trade__changed') }}
 ),
 
 gold_codes as (
@@ -32,15 +32,15 @@ lines as (
         {{ month_of('current_versions.movement_date') }} as month
     from current_versions
     {%- if is_incremental() %}
-        where current_versions.movement_date >= (select min(touched.month) from touched)
+        where current_versions.movement_date >= (select min(changed.month) from changed)
     {%- endif %}
 ),
 
-touched_lines as (
+changed_lines as (
     select lines.*
     from lines
     {%- if is_incremental() %}
-    inner join touched on lines.trader_id = touched.trader_id and lines.month = touched.month
+    inner join changed on lines.trader_id = changed.trader_id and lines.month = changed.month
     {%- endif %}
 ),
 
@@ -49,14 +49,14 @@ declarations_without_line_1 as (
     select
         declaration_no,
         min(line_no) as line_no
-    from touched_lines
+    from changed_lines
     group by declaration_no
     having min(line_no) > 1
 ),
 
 amended_declarations as (
     select distinct declaration_no
-    from touched_lines
+    from changed_lines
     where version > 1
 ),
 
@@ -80,20 +80,20 @@ first_lodgements as (
 
 marked as (
     select
-        touched_lines.*,
-        {{ flow_of('touched_lines.form_type', 'touched_lines.origin_country_code') }} as flow,
-        substring(touched_lines.hkhs_code, 1, 2) as hs_chapter,
+        changed_lines.*,
+        {{ flow_of('changed_lines.form_type', 'changed_lines.origin_country_code') }} as flow,
+        substring(changed_lines.hkhs_code, 1, 2) as hs_chapter,
         gold_codes.hkhs_code is not null as is_gold,
-        case when touched_lines.line_no = coalesce(declarations_without_line_1.line_no, 1) then 1 else 0 end as declarations,
+        case when changed_lines.line_no = coalesce(declarations_without_line_1.line_no, 1) then 1 else 0 end as declarations,
         {{ hong_kong_date(
-            'case when touched_lines.version = 1 then touched_lines.lodged_at else first_lodgements.lodged_at end'
+            'case when changed_lines.version = 1 then changed_lines.lodged_at else first_lodgements.lodged_at end'
         ) }} as first_lodged_on
-    from touched_lines
+    from changed_lines
     left join declarations_without_line_1
-        on touched_lines.declaration_no = declarations_without_line_1.declaration_no
+        on changed_lines.declaration_no = declarations_without_line_1.declaration_no
     left join first_lodgements
-        on touched_lines.declaration_no = first_lodgements.declaration_no and first_lodgements.recency = 1
-    left join gold_codes on touched_lines.hkhs_code = gold_codes.hkhs_code
+        on changed_lines.declaration_no = first_lodgements.declaration_no and first_lodgements.recency = 1
+    left join gold_codes on changed_lines.hkhs_code = gold_codes.hkhs_code
 ),
 
 final as (
@@ -101,7 +101,7 @@ final as (
         trader_id,
         month,
         flow,
-        counterparty_country_code,
+        counterparty_country_code as market_csd_code,
         hs_chapter,
         sum(value_hkd) as value_hkd,
         sum(case when form_type in ('1B', '2B') then value_hkd else 0 end) as exempt_value_hkd,
@@ -110,7 +110,7 @@ final as (
         count(*) as line_count,
         sum(declarations) as declaration_count,
         sum(
-            case when first_lodged_on > {{ dbt.dateadd('day', 14, 'movement_date') }} then declarations else 0 end
+            case when first_lodged_on > {{ dbt.dateadd('day', days_to_settle('customs_declarations'), 'movement_date') }} then declarations else 0 end
         ) as late_declaration_count,
         sum(case when version > 1 then declarations else 0 end) as amended_declaration_count,
         sum(case when agent_brn is not null then declarations else 0 end) as agent_declaration_count

@@ -1,12 +1,8 @@
 -- One row per batch and expectation that was asked of it.
-with final as (
-    select
-        batch_id,
-        rule,
-        severity,
-        success as is_met
-    from {{ source('ops', 'gate_result_seen') }}
-    where batch_id is not null
-)
-
-select * from final
+select
+    batch_id,
+    rule,
+    severity,
+    success as is_met
+from {{ source('ops', 'gate_result_seen') }}
+where batch_id is not null

@@ -1,4 +1,4 @@
--- One row per published batch that the build under way or one before it took in.
+-- One row per published batch that the open build or one before it took in.
 with recursive batches as (
     select * from {{ source('ops', 'batch') }}
 ),

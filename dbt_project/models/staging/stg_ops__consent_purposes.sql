@@ -1,6 +1,2 @@
 -- One row per purpose of a consent for which a bank may read credit features.
-with final as (
-    select purpose from {{ source('ops', 'consent_purpose') }}
-)
-
-select * from final
+select purpose from {{ source('ops', 'consent_purpose') }}

@@ -1,18 +1,14 @@
 -- One row per batch in the ledger, whatever became of it; replays of quarantined rows are batches of their own.
-with final as (
-    select
-        batch_id,
-        feed,
-        business_date,
-        origin,
-        state,
-        received_at,
-        published_at,
-        rows_in,
-        rows_published,
-        rows_quarantined,
-        rows_duplicate
-    from {{ source('ops', 'batch_seen') }}
-)
-
-select * from final
+select
+    batch_id,
+    feed,
+    business_date,
+    origin,
+    state,
+    received_at,
+    published_at,
+    rows_in,
+    rows_published,
+    rows_quarantined,
+    rows_duplicate
+from {{ source('ops', 'batch_seen') }}

@@ -56,11 +56,11 @@ final as (
     {{ names_of('policies', 'number', 'brn', ['policyholder_name']) }}
     union all
     {{ names_of(
-        'participants', 'shop', dbt.concat(["platform", "':'", "store_id"]), ['shop_name', 'merchant_name'], number='brn',
+        'participants', 'shop', shop_key(), ['shop_name', 'merchant_name'], number='brn',
         basis='festival_registration', merchant='merchant_no', operator_uscc='operator_uscc', stated_on='joined_on'
     ) }}
     union all
-    {{ names_of('orders', 'shop', dbt.concat(["platform", "':'", "store_id"]), ['shop_name']) }}
+    {{ names_of('orders', 'shop', shop_key(), ['shop_name']) }}
     union all
     {{ names_of(
         'missions', 'mission', dbt.concat(["event_id", "':'", "participant_no"]), ['enterprise_name'], number='brn'

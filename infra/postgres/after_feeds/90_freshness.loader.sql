@@ -292,8 +292,8 @@ select
         when count(*) filter (where day.state = 'held') > 0 or feed.feed in (select open_problem.feed from ops.open_problem) then 'held'
         when count(*) filter (where day.state = 'late_here') > 0 then 'late_here'
         when count(*) filter (where day.state = 'late_at_partner') > 0 then 'late_at_partner'
-        when feed.feed not in (select batch.feed from ops.batch) then 'nothing'
-        else 'well'
+        when feed.feed not in (select batch.feed from ops.batch) then 'no_data'
+        else 'healthy'
     end as state,
     count(*) filter (where day.state = 'late_at_partner') as days_late_at_partner,
     count(*) filter (where day.state = 'late_here') as days_late_here,
@@ -305,8 +305,8 @@ from ops.feed
 left join ops.feed_day as day using (feed)
 group by feed.feed, feed.partner;
 comment on view ops.feed_now is
-'One row per feed: its worst open problem (held, including corrections; late_here; late_at_partner; nothing if it
-never delivered; otherwise well, as in mart_data_quality), and how many of its days are in each state.';
+'One row per feed: its worst open problem (held, including corrections; late_here; late_at_partner; no_data if it
+never delivered; otherwise healthy, as in mart_data_quality), and how many of its days are in each state.';
 
 create or replace view ops.batch_seen as
 select

@@ -201,7 +201,7 @@ begin
     loop
         execute format(
             'create policy %I on %s for select to %I using'
-            ' (bank_id = %L and ops.consent_is_live(consent_id, bank_id, scope, consent_brn, provider))',
+            ' (bank_id = %L and ops.consent_is_live(consent_id, bank_id, consent_scope, consent_brn, provider))',
             item.rolname, mart, item.rolname, item.bank_id
         );
     end loop;

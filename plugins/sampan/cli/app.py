@@ -24,6 +24,7 @@ for _commands in (ingest.commands, warehouse.commands, marts.commands, governanc
     app.add_typer(_commands)
 for _name, _group in (
     ("quarantine", quarantine.group),
+    ("marts", marts.marts_group),
     ("release", marts.release_group),
     ("as-known-on", marts.as_known_group),
     ("contracts", contracts.group),

@@ -12,9 +12,11 @@ from sampan.cli.arguments import command_group
 from sampan.cli.output import out, table
 from sampan.marts import as_known, release
 from sampan.marts import build as builds
+from sampan.marts.deprecations import deprecations
 from sampan.quality import data_docs
 
 commands = typer.Typer()
+marts_group = command_group("The marts: columns that will go.")
 release_group = command_group("Releases of the marts: make, list, show, roll back.")
 as_known_group = command_group("Marts as known on an earlier date: make, list, drop.")
 
@@ -55,6 +57,16 @@ def data_docs_(
     Example: sampan data-docs site
     """
     out.print(f"wrote {data_docs.write(folder)}")
+
+
+@marts_group.command("deprecations")
+def marts_deprecations() -> None:
+    """List columns that have another name now. The old name goes in the version after the one named.
+
+    Example: sampan marts deprecations
+    """
+    rows = [(item.mart, item.column, ", or ".join(item.instead), item.since) for item in deprecations()]
+    table("Deprecated columns", ["mart", "column", "use", "since"], rows)
 
 
 @release_group.command("run")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,9 @@ HEADER = "Generated from the contracts by `sampan contracts derive`; edit those,
 MODEL_HEADER = "Generated from the contract by `sampan contracts derive`; a model without this line is kept as it is."
 # PyYAML breaks a line after the word that crosses the width: no line is longer than 120.
 WIDTH = 100
+# Several times as fast as the one in Python; it is missing where libyaml was.
+LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+DOC = re.compile(r"\{\{ doc\('(\w+)'\) \}\}")
 FEED_COLUMNS = ("feed", "partner", "title", "calendar_days", "missing")
 
 
@@ -128,12 +132,21 @@ def feeds() -> str:
 
 def mart_models() -> list[dict[str, Any]]:
     """The models that readers see, as described in the dbt project, each with its folder (family)."""
-    found = []
+    found, blocks = [], _doc_blocks()
     for path in sorted(PROJECT.glob("models/**/*.yml")):
-        for model in yaml.safe_load(path.read_text(encoding="utf-8")).get("models") or ():
+        for model in yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER).get("models") or ():  # noqa: S506
             if model["name"].startswith(("mart_", "dim_", "fct_")):
+                for column in model["columns"]:
+                    column["description"] = DOC.sub(lambda name: blocks[name[1]], column["description"])
                 found.append(model | {"family": path.parent.name})
     return found
+
+
+def _doc_blocks() -> dict[str, str]:
+    """Texts of the dbt project's doc blocks, by name."""
+    block = re.compile(r"\{% docs (\w+) %\}(.*?)\{% enddocs %\}", re.DOTALL)
+    pages = (path.read_text(encoding="utf-8") for path in PROJECT.glob("models/**/*.md"))
+    return {name: text.strip() for page in pages for name, text in block.findall(page)}
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> list[str]:
@@ -178,6 +191,14 @@ def dictionary() -> str:
             (f"`{c['name']}`", c.get("data_type", ""), " ".join(c["description"].split())) for c in model["columns"]
         ]
         lines += [*_table(("column", "type", "meaning"), rows), ""]
+        renamed = model.get("config", {}).get("meta", {}).get("deprecated")
+        if renamed:
+            names = (f"`{old}` (now `{'`, `'.join([new] if isinstance(new, str) else new)}`)"
+                     for old, new in renamed["columns"].items())  # fmt: skip
+            lines += [
+                f"Deprecated since version {renamed['since']}, removed in the one after it: {', '.join(names)}.",
+                "",
+            ]
     lines += ["## Feeds", ""]
     for contract in all_contracts().values():
         due = f"due {contract.calendar.due} ({contract.calendar.timezone}), {contract.calendar.days}"

@@ -178,7 +178,7 @@ def _export(agreement: TransferAgreement, mart: str, file: Path) -> tuple[int, i
         if mart == CONSENTED:
             # The condition of the bank's own row-level policy, at this moment.
             allowed = sql.SQL(
-                "bank_id = {} and ops.consent_is_live(consent_id, bank_id, scope, consent_brn, provider)"
+                "bank_id = {} and ops.consent_is_live(consent_id, bank_id, consent_scope, consent_brn, provider)"
             ).format(sql.Literal(agreement.bank_id))
         query = sql.SQL("copy (select * from {} where {} order by 1, 2, 3, 4) to stdout (format csv, header)")
         try:

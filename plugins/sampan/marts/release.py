@@ -19,6 +19,7 @@ from sampan import failpoints
 from sampan.database import Connection, connect, drop_relations, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.marts import build
+from sampan.marts.deprecations import missing_from
 from sampan.quality import expectations, mart_rules
 from sampan.settings import settings
 
@@ -211,13 +212,25 @@ def _swap(connection: Connection, release_no: int, kind: str) -> None:
 def _view(connection: Connection, release_no: int, mart: str, of_invoker: bool) -> None:
     """Create a view with the mart's columns and comments. A snapshot older than the release gets an error from it.
 
-    A mart under row-level security is read with the reader's own rights (security_invoker): policies check that role.
+    Columns renamed in this version are there under their old names too. A mart under row-level security is read with
+    the reader's own rights (security_invoker): policies check that role.
     """
     view, table = sql.Identifier("marts_next", mart), sql.Identifier(f"release_{release_no}", mart)
+    columns = connection.execute(
+        "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped",
+        [f'release_{release_no}."{mart}"'],
+    ).fetchall()
+    deprecated = missing_from(mart, {name for (name,) in columns})
     connection.execute(
-        sql.SQL("create view {} {} as select * from {} where ops.assert_release_visible({})").format(
+        sql.SQL("create view {} {} as select {} from {} where ops.assert_release_visible({})").format(
             view,
             sql.SQL("with (security_invoker = true)" if of_invoker else ""),
+            sql.SQL(", ").join(
+                [
+                    sql.SQL("*"),
+                    *(sql.SQL("{} as {}").format(d.expression, sql.Identifier(d.column)) for d in deprecated),
+                ]
+            ),
             table,
             sql.Literal(release_no),
         )
@@ -231,7 +244,7 @@ def _view(connection: Connection, release_no: int, mart: str, of_invoker: bool) 
         """,
         [f'release_{release_no}."{mart}"'],
     ).fetchall()
-    for column, text in comments:
+    for column, text in [*comments, *((item.column, item.comment) for item in deprecated)]:
         target = sql.SQL("view {}").format(view)
         if column is not None:
             target = sql.SQL("column {}.{}").format(view, sql.Identifier(column))

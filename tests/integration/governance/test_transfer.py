@@ -137,7 +137,7 @@ def test_credit_features_leave_for_the_consents_that_are_live_now(sampan, tmp_pa
     file = tmp_path / "out.csv"
     done = transfer.share(FEATURES, RECIPIENT, SOUND.contract_no, str(file), "officer")
     wanted = {row for row in allowed("B001") if row[1] != gone}
-    assert {(row["bank_id"], row["consent_id"], row["scope"]) for row in rows_of(file.read_bytes())} == wanted
+    assert {(row["bank_id"], row["consent_id"], row["consent_scope"]) for row in rows_of(file.read_bytes())} == wanted
     ((rows, sha, consents, release_no, city, in_full),) = sampan.rows(
         "select rows, content_sha256, consent_ids, release_no, recipient_city, done_at is not null from ops.transfer"
     )

@@ -299,11 +299,11 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
         )
     }
     assert quality.keys() == all_contracts().keys()
-    assert quality[FEED] == ("well", False, None, date(2026, 7, 8), date(2026, 7, 8), 0, 3, 0, 0, 3, 0, 1)
+    assert quality[FEED] == ("healthy", False, None, date(2026, 7, 8), date(2026, 7, 8), 0, 3, 0, 0, 3, 0, 1)
     assert quality["funding_applications"] == (
         "late_at_partner", True, TUESDAY, date(2026, 7, 8), MONDAY, 1, 2, 2, 2, 2, 0, 0,
     )  # fmt: skip
-    assert quality["platform_orders"][:2] == ("nothing", False)
+    assert quality["platform_orders"][:2] == ("no_data", False)
     assert quality["hkecic_policies"][:3] == ("held", True, TUESDAY)
     assert dict(sampan.rows("select feed, state from ops.feed_now")) == {feed: row[0] for feed, row in quality.items()}
     ((waiting, asked, failed, named, unmatched, share),) = sampan.rows(
@@ -332,7 +332,7 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
     assert {row[:2] for row in coverage} == wanted
     assert len(wanted) > 30
     shown = {(mart, feed): tuple(rest) for mart, feed, *rest in coverage}
-    assert shown["mart_sme_trade_monthly", FEED][:3] == ("well", False, date(2026, 7, 8))
+    assert shown["mart_sme_trade_monthly", FEED][:3] == ("healthy", False, date(2026, 7, 8))
     assert {(feed, state) for (_, feed), (state, *_) in shown.items()} <= {
         (feed, row[0]) for feed, row in quality.items()
     }
@@ -345,7 +345,7 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
     ((state_now, complete),) = sampan.rows(
         "select state, last_complete_date from marts.mart_data_quality where feed = 'funding_applications'", role="bi"
     )
-    assert (state_now, complete) == ("well", date(2026, 7, 8))
+    assert (state_now, complete) == ("healthy", date(2026, 7, 8))
 
 
 def test_status_says_what_is_missing_and_where_at_the_time_that_is_asked_for(begun):

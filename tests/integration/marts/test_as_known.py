@@ -98,10 +98,11 @@ def test_marts_as_known_are_those_of_the_release_made_then(sampan):
 
     # By business date the first day alone; the revisions of the month say the same.
     by_day = as_known.run(date(2026, 7, 6), "delivered")["schema"]
-    revisions = "select sum(value_hkd) from (select distinct on (month, flow) value_hkd from marts.mart_trade_revisions"
+    newest = "select distinct on (movement_month, flow) value_hkd from marts.mart_trade_revisions"
     for schema, day in ((by_day, "2026-07-06"), (done["schema"], "2026-07-07"), ("marts", "2026-07-08")):
         revised = sampan.one(
-            f"{revisions} where series = 'declared' and known_on <= %s order by month, flow, known_on desc) as known",
+            f"select sum(value_hkd) from ({newest} where series = 'declared' and known_on <= %s"
+            " order by movement_month, flow, known_on desc) as known",
             day,
             role="bi",
         )

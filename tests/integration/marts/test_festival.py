@@ -76,7 +76,7 @@ def test_festival_participants_are_new_when_it_is_their_first_festival(world: Si
     counts = dict(
         world.read(
             "select event_id, count(distinct merchant_no) filter (where not is_new_merchant)"
-            " from marts.dim_festival_participant where status = 'joined' group by 1"
+            " from marts.dim_festival_participant where participant_status = 'joined' group by 1"
         )
     )
     assert counts["HKSF-2024"] == 0 < counts["HKSF-2026"]

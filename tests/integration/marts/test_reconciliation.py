@@ -46,8 +46,9 @@ def test_insured_export_reconciliation_is_close_when_the_financial_year_is_whole
 
 def test_trade_revisions_end_with_what_the_marts_say(world: Simulated):
     found = world.read(
-        "select month, flow, max(revision_no), sum(value_hkd) filter (where is_latest), count(*) filter (where is_latest)"
-        " from marts.mart_trade_revisions where series = 'declared' group by month, flow"
+        "select movement_month, flow, max(revision_no), sum(value_hkd) filter (where is_latest),"
+        " count(*) filter (where is_latest)"
+        " from marts.mart_trade_revisions where series = 'declared' group by movement_month, flow"
     )
     wanted = {
         (month, flow): value
@@ -61,7 +62,7 @@ def test_trade_revisions_end_with_what_the_marts_say(world: Simulated):
 
 def test_hkhs_concordance_has_the_planted_changes_both_ways(world: Simulated):
     rows = world.read(
-        "select direction, from_code, to_code, relation, weight, weight_basis from marts.dim_hkhs_concordance"
+        "select mapping_direction, from_code, to_code, relation, weight, weight_basis from marts.dim_hkhs_concordance"
         " where relation <> 'kept'"
     )
     found = {
@@ -89,13 +90,13 @@ def test_hkhs_concordance_has_the_planted_changes_both_ways(world: Simulated):
         assert weight == pytest.approx(value / sum(parts.values()))
     uneven = world.read(
         "select count(*) from (select sum(weight) as weight from marts.dim_hkhs_concordance"
-        " group by direction, from_edition, to_edition, from_code) as sums where abs(weight - 1) > 0.000000001"
+        " group by mapping_direction, from_edition, to_edition, from_code) as sums where abs(weight - 1) > 0.000000001"
     )
     assert uneven == [(0,)]
 
 
 def test_hkhs_coverage_reports_a_declared_code_when_no_edition_has_it(world: Simulated):
-    found = world.read("select edition_year, hkhs_code, status from marts.mart_hkhs_coverage")
+    found = world.read("select edition_year, hkhs_code, code_status from marts.mart_hkhs_coverage")
     lines = world.frames["customs_declarations"]
     year = pl.col("movement_date").cast(pl.String).str.slice(0, 4).cast(pl.Int64)
     declared = set(lines.select(year, "hkhs_code").unique().iter_rows())

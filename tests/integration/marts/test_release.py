@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import date
 
 import psycopg
 import pytest
@@ -305,6 +306,29 @@ def test_columns_may_be_added_dropped_and_retyped_between_releases(sampan):
         assert read(ONE, reader) == [(number,)]
         with pytest.raises(psycopg.errors.UndefinedTable):
             read(TWO, reader)
+
+
+def test_a_renamed_column_is_read_under_both_names_and_its_comment_says_which_to_use(sampan):
+    mart, month = "marts.mart_currency_effect", date(2026, 7, 1)
+    columns = {
+        "mart_one": COLUMNS["mart_one"],
+        "mart_currency_effect": "%(no)s::bigint as release_no, g as id, date '2026-07-01' as payment_month",
+        "mart_trade_missions": "%(no)s::bigint as release_no, g as id, '631' as market_csd_code,"
+        " case when g = 1 then 'CN' end as market_iso2_code",
+    }
+    first = release_one(columns=columns, rows=2)
+    assert read(f"select payment_month, month from {mart}") == [(month, month)] * 2
+    assert read("select market_code from marts.mart_trade_missions order by id") == [("CN",), ("631",)]
+    ((comment,),) = read(f"select col_description('{mart}'::regclass, 4)")
+    assert comment == "Deprecated since version 0.2.0, removed in the one after it: use payment_month."
+    assert "payment_month" in sampan.cli("marts", "deprecations").stdout
+    # A release of the version before has the old name only, and is shown as it is.
+    release_one(
+        columns=columns | {"mart_currency_effect": "%(no)s::bigint as release_no, g as id, date '2026-06-01' as month"}
+    )
+    assert read(f"select distinct month from {mart}") == [(date(2026, 6, 1),)]
+    assert release.rollback()["release_no"] == first
+    assert read(f"select distinct month from {mart}") == [(month,)]
 
 
 def test_the_filter_of_a_view_reaches_the_index_of_its_table(sampan):

@@ -45,7 +45,9 @@ def test_no_cell_left_out_can_be_reckoned_from_the_published_tables(table: str, 
     mart, series, row, column, measure = TABLES[table]
     rule, cells = truth(world, table)
     published: dict[tuple, dict[Key, float | None]] = defaultdict(dict)
-    for of, month, *key, value in world.read(f"select {series}, month, {row}, {column}, {measure} from marts.{mart}"):
+    for of, month, *key, value in world.read(
+        f"select {series}, movement_month, {row}, {column}, {measure} from marts.{mart}"
+    ):
         published[of, month][tuple(key)] = value
     assert published.keys() == cells.keys()
     kinds: Counter[str] = Counter()
@@ -69,13 +71,13 @@ def test_no_cell_left_out_can_be_reckoned_from_the_published_tables(table: str, 
 def test_persons_are_no_enterprises_in_what_is_published(world: Simulated):
     shown = dict(
         world.read(
-            "select month, enterprise_count from marts.mart_published_traders"
+            "select movement_month, enterprise_count from marts.mart_published_traders"
             " where industry_section = '*' and sme_class = '*' and not is_suppressed"
         )
     )
     traders = (
-        "select month, count(distinct sme_id) from marts.mart_sme_trade_monthly join marts.dim_sme using (sme_id)"
-        " where number_scheme {} 'hkid_pseudonym' group by month"
+        "select movement_month, count(distinct sme_id) from marts.mart_sme_trade_monthly join marts.dim_sme using (sme_id)"
+        " where number_kind {} 'hkid_pseudonym' group by movement_month"
     )
     assert world.read(traders.format("="))
     enterprises = dict(world.read(traders.format("<>")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sampan.contracts import derive
 from sampan.contracts.registry import all_contracts
 from sampan.errors import PermanentFailure
 from sampan.marts import steps
+from sampan.marts.deprecations import deprecations
 from sampan.quality import mart_rules
 
 MODELS = sorted((derive.PROJECT / "models").glob("**/*.sql"))
@@ -179,3 +181,45 @@ def test_seeds_hold_the_rules_that_changed_in_march_2025():
         ("emf", "2012-06-25"): "50",
         ("emf", "2025-03-14"): "25",
     }
+
+
+def _staged_by(model: str) -> set[str]:
+    """The feeds whose staging models a model reads."""
+    (path,) = [path for path in MODELS if path.stem == model]
+    named = set(re.findall(r"ref\('(stg_\w+)'\)", path.read_text()))
+    return {contract.feed for contract in all_contracts().values() if derive.staging_model(contract) in named}
+
+
+def test_every_feed_with_a_name_of_an_enterprise_gives_it_to_the_linkage():
+    named = {
+        feed
+        for feed, contract in all_contracts().items()
+        if any(column.identifies == "enterprise_name" for column in contract.stored)
+    }
+    assert _staged_by("stg_ops__identity_names") == named
+
+
+def _seed(name: str) -> list[dict[str, str]]:
+    with (derive.PROJECT / "seeds" / f"{name}.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_programme_of_an_application_belongs_to_a_scheme():
+    (programme,) = [c for c in all_contracts()["funding_applications"].columns if c.name == "programme"]
+    assert [row["programme"] for row in _seed("funding_programmes")] == list(programme.enum)
+
+
+def test_every_indicator_of_the_task_force_has_its_words():
+    (mart,) = [path.read_text() for path in MODELS if path.stem == "mart_task_force_indicators"]
+    assert [row["indicator"] for row in _seed("indicators")] == re.findall(r"'(\w+)' as indicator", mart)
+
+
+def test_a_deprecated_column_has_columns_of_the_mart_in_its_place():
+    described = {model["name"]: {column["name"] for column in model["columns"]} for model in derive.mart_models()}
+    found = deprecations()
+    assert len(found) > 40
+    for item in found:
+        assert item.column not in described[item.mart], item
+        assert set(item.instead) <= described[item.mart], item
+    (market,) = [item for item in found if (item.mart, item.column) == ("mart_insurance_coverage", "market_code")]
+    assert market.comment.endswith("use market_iso2_code, or market_csd_code where that is unknown.")

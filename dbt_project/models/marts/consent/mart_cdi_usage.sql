@@ -14,11 +14,7 @@ requests as (
 ),
 
 open_build as (
-    select
-        build_no,
-        as_of_date,
-        {{ last_complete_date(['cdi_consents', 'cdi_financing_requests']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['cdi_consents', 'cdi_financing_requests']) }}
 ),
 
 consents_monthly as (
@@ -78,7 +74,7 @@ months as (
 
 final as (
     select
-        months.month,
+        months.month as activity_month,
         months.with_trade_declarations,
         cast(coalesce(consents_monthly.consents_given_count, 0) as bigint) as consents_given_count,
         cast(coalesce(consents_monthly.consents_renewed_count, 0) as bigint) as consents_renewed_count,
@@ -98,7 +94,7 @@ final as (
         or coalesce(open_build.last_complete_date < {{ dbt.last_day('months.month', 'month') }}, true) as is_provisional,
         open_build.last_complete_date,
         cast('consents and requests that banks report through CDI' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from months
     cross join open_build
     left join consents_monthly

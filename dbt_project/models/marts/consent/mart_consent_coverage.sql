@@ -17,11 +17,7 @@ purposes as (
 ),
 
 open_build as (
-    select
-        build_no,
-        as_of_date,
-        {{ last_complete_date(['cdi_consents']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['cdi_consents']) }}
 ),
 
 covered as (
@@ -36,7 +32,7 @@ covered as (
 
 checked as (
     select
-        features.scope,
+        features.consent_scope,
         features.sme_id,
         features.bank_id,
         covered.consent_id is not null as is_covered
@@ -46,25 +42,25 @@ checked as (
             features.consent_id = covered.consent_id
             and features.bank_id = covered.bank_id
             and features.sme_id = covered.sme_id
-            and {{ among('features.scope', 'covered.scopes') }}
+            and {{ among('features.consent_scope', 'covered.scopes') }}
 ),
 
 final as (
     select
-        scopes.scope,
-        count(checked.scope) as row_count,
-        sum(case when checked.is_covered then 0 when checked.scope is null then 0 else 1 end)
+        scopes.consent_scope,
+        count(checked.consent_scope) as row_count,
+        sum(case when checked.is_covered then 0 when checked.consent_scope is null then 0 else 1 end)
             as row_without_consent_count,
         count(distinct checked.sme_id) as sme_count,
         count(distinct checked.bank_id) as bank_count,
         open_build.as_of_date,
         open_build.last_complete_date,
         cast('rows of mart_credit_features' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from scopes
     cross join open_build
-    left join checked on scopes.scope = checked.scope
-    group by scopes.scope, open_build.as_of_date, open_build.last_complete_date, open_build.build_no
+    left join checked on scopes.consent_scope = checked.consent_scope
+    group by scopes.consent_scope, open_build.as_of_date, open_build.last_complete_date, open_build.release_no
 )
 
 select * from final

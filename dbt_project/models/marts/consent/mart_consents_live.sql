@@ -5,11 +5,7 @@ with consents as (
 ),
 
 open_build as (
-    select
-        build_no,
-        as_of_date,
-        {{ last_complete_date(['cdi_consents']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['cdi_consents']) }}
 ),
 
 final as (
@@ -18,15 +14,15 @@ final as (
         consents.sme_id,
         consents.bank_id,
         consents.provider,
-        consents.purpose,
-        consents.scopes,
+        consents.purpose as consent_purpose,
+        consents.scopes as consent_scopes,
         consents.valid_from,
         consents.valid_to,
         cast({{ dbt.datediff('open_build.as_of_date', 'consents.valid_to', 'day') }} as integer) as days_left,
         open_build.as_of_date,
         open_build.last_complete_date,
         cast('consents that banks report through CDI' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from consents
     cross join open_build
 )

@@ -21,32 +21,27 @@ smes as (
 ),
 
 open_build as (
-    select
-        build_no,
-        as_of_date,
-        {{ month_of(dbt.dateadd('month', -11, 'as_of_date')) }} as first_month,
-        {{ month_of(dbt.dateadd('month', -23, 'as_of_date')) }} as first_month_before,
-        {{ last_complete_date([
-            'cdi_consents', 'cdi_financing_requests', 'epayment_summaries', 'credit_reference_checks',
-            'customs_declarations', 'platform_orders'
-        ]) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{
+        release_columns(
+            [
+                'cdi_consents', 'cdi_financing_requests', 'epayment_summaries', 'credit_reference_checks',
+                'customs_declarations', 'platform_orders'
+            ],
+            months_back={'first_month': 11, 'first_month_before': 23}
+        )
+    }}
 ),
 
-settled as (
-    select
-        {{ last_settled_month('customs_declarations', 'coalesce(' ~ last_complete_date(['customs_declarations']) ~ ', as_of_date)') }}
-            as last_month
-    from open_build
+known_until as (
+    {{ known_until('customs_declarations') }}
 ),
 
 declared as (
     select
-        last_month,
+        month as last_month,
         -- The first month of the history may have begun without us.
-        coalesce({{ first_month('customs_declarations') }} <= {{ dbt.dateadd('month', -24, 'last_month') }}, false)
-            as knows_prior_12m
-    from settled
+        coalesce({{ first_month('customs_declarations') }} <= {{ dbt.dateadd('month', -24, 'month') }}, false) as knows_prior_12m
+    from known_until
 ),
 
 summaries as (
@@ -63,7 +58,7 @@ trade as (
         links.sme_id,
         case when monthly.flow = 'import' then 'import' else 'export' end as direction,
         monthly.month,
-        monthly.counterparty_country_code as market_code,
+        monthly.market_csd_code,
         monthly.hs_chapter,
         monthly.value_hkd,
         monthly.month > {{ dbt.dateadd('month', -12, 'declared.last_month') }} as is_last_12m
@@ -90,11 +85,11 @@ trade_totals as (
 markets as (
     select
         sme_id,
-        market_code,
+        market_csd_code,
         sum(value_hkd) as value_hkd
     from trade
     where direction = 'export' and is_last_12m
-    group by sme_id, market_code
+    group by sme_id, market_csd_code
 ),
 
 chapters as (
@@ -110,7 +105,7 @@ chapters as (
 market_shares as (
     select
         sme_id,
-        sum(value_hkd * value_hkd) / nullif(sum(value_hkd) * sum(value_hkd), 0) as market_hhi,
+        {{ herfindahl('value_hkd') }} as market_hhi,
         max(value_hkd) / nullif(sum(value_hkd), 0) as top_market_share
     from markets
     group by sme_id
@@ -119,7 +114,7 @@ market_shares as (
 chapter_shares as (
     select
         sme_id,
-        sum(value_hkd * value_hkd) / nullif(sum(value_hkd) * sum(value_hkd), 0) as chapter_hhi
+        {{ herfindahl('value_hkd') }} as chapter_hhi
     from chapters
     group by sme_id
 ),
@@ -147,9 +142,7 @@ online as (
         count(distinct daily.day) as online_day_count
     from {{ ref('int_orders__daily') }} as daily
     inner join links
-        on
-            links.source = 'shop'
-            and links.source_key = {{ dbt.concat(["daily.platform", "':'", "daily.store_id"]) }}
+        on links.source = 'shop' and links.source_key = {{ shop_key('daily') }}
     inner join open_build on daily.day >= open_build.first_month
     left join {{ ref('int_rates__periods') }} as rates on {{ in_force_on('rates', 'daily.day') }}
     where daily.paid_line_count > 0
@@ -188,33 +181,33 @@ granted as (
     select
         consents.bank_id,
         consents.consent_id,
-        scopes.scope,
+        scopes.consent_scope,
         consents.sme_id,
         consents.brn as consent_brn,
         consents.provider,
         consents.purpose,
         consents.valid_to,
-        scopes.scope = 'trade_declaration' as shows_trade,
-        scopes.scope = 'payment' as shows_payments,
-        scopes.scope = 'ecommerce' as shows_online,
-        scopes.scope = 'credit_reference' as shows_credit
+        scopes.consent_scope = 'trade_declaration' as shows_trade,
+        scopes.consent_scope = 'payment' as shows_payments,
+        scopes.consent_scope = 'ecommerce' as shows_online,
+        scopes.consent_scope = 'credit_reference' as shows_credit
     from consents
     inner join purposes on consents.purpose = purposes.purpose
-    inner join scopes on {{ among('scopes.scope', 'consents.scopes') }}
+    inner join scopes on {{ among('scopes.consent_scope', 'consents.scopes') }}
 ),
 
 final as (
     select
         granted.bank_id,
         granted.consent_id,
-        granted.scope,
+        granted.consent_scope,
         granted.sme_id,
         smes.brn,
         smes.name_en,
         smes.name_zh,
         granted.consent_brn,
         granted.provider,
-        granted.purpose,
+        granted.purpose as consent_purpose,
         granted.valid_to as consent_valid_to,
         cast(case when granted.shows_trade then coalesce(trade_totals.export_value_12m_hkd, 0) end as numeric(20, 2))
             as export_value_12m_hkd,
@@ -235,9 +228,9 @@ final as (
         cast(case when granted.shows_trade then coalesce(trade_totals.export_month_count, 0) end as integer)
             as export_month_count,
         case when granted.shows_trade then trade_totals.last_export_month end as last_export_month,
-        cast(case when granted.shows_trade then market_shares.market_hhi end as numeric(6, 4)) as market_hhi,
-        cast(case when granted.shows_trade then chapter_shares.chapter_hhi end as numeric(6, 4)) as chapter_hhi,
-        cast(case when granted.shows_trade then market_shares.top_market_share end as numeric(6, 4)) as top_market_share,
+        cast(case when granted.shows_trade then market_shares.market_hhi end as numeric(9, 6)) as market_hhi,
+        cast(case when granted.shows_trade then chapter_shares.chapter_hhi end as numeric(9, 6)) as chapter_hhi,
+        cast(case when granted.shows_trade then market_shares.top_market_share end as numeric(9, 6)) as top_market_share,
         cast(case when granted.shows_payments then coalesce(payments.epayment_net_12m_hkd, 0) end as numeric(20, 2))
             as epayment_net_12m_hkd,
         cast(case when granted.shows_payments then coalesce(payments.epayment_count_12m, 0) end as bigint)
@@ -263,7 +256,7 @@ final as (
         open_build.as_of_date,
         open_build.last_complete_date,
         cast('what the feeds show of the enterprise' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from granted
     cross join open_build
     cross join declared

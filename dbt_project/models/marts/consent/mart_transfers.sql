@@ -5,7 +5,7 @@ with transfers as (
 ),
 
 open_build as (
-    select * from {{ ref('stg_ops__open_build') }}
+    {{ release_columns() }}
 ),
 
 final as (
@@ -15,13 +15,13 @@ final as (
         transfers.shared_release_no,
         transfers.recipient,
         transfers.recipient_city,
-        transfers.purpose,
+        transfers.purpose as transfer_purpose,
         transfers.contract_no,
         transfers.row_count,
         transfers.content_sha256,
         transfers.begun_at as transferred_at,
         transfers.done_at is not null as is_complete,
-        open_build.build_no as release_no
+        open_build.release_no
     from transfers
     cross join open_build
 )

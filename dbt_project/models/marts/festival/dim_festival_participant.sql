@@ -21,7 +21,7 @@ joined as (
 ),
 
 open_build as (
-    select * from {{ ref('stg_ops__open_build') }}
+    {{ release_columns() }}
 ),
 
 confirmed as (
@@ -57,11 +57,11 @@ final as (
         ) as claimed_mark_count,
         cast(coalesce(confirmed.valid_mark_count, 0) as integer) as valid_claimed_mark_count,
         participants.joined_on,
-        participants.status,
+        participants.status as participant_status,
         joined.is_new_merchant,
         links.sme_id,
         coalesce(links.link_basis, 'none') as link_basis,
-        open_build.build_no as release_no
+        open_build.release_no
     from participants
     cross join open_build
     left join events on participants.event_id = events.event_id
@@ -75,7 +75,7 @@ final as (
             participants.event_id = confirmed.event_id
             and participants.merchant_no = confirmed.merchant_no
             and participants.platform = confirmed.platform
-    left join links on links.source_key = {{ dbt.concat(["participants.platform", "':'", "participants.store_id"]) }}
+    left join links on links.source_key = {{ shop_key('participants') }}
 )
 
 select * from final

@@ -20,10 +20,7 @@ rates as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['platform_orders', 'festival_participants']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['platform_orders', 'festival_participants']) }}
 ),
 
 sales as (
@@ -84,15 +81,15 @@ final as (
         cast(sales.refunded_line_count as bigint) as refunded_line_count,
         cast(rates.hkd_per_cny as numeric(12, 6)) as hkd_per_cny,
         rates.valid_from as rate_date,
-        coalesce(open_build.last_complete_date < {{ dbt.dateadd('day', 15, 'sales.day') }}, true)
+        coalesce(open_build.last_complete_date < {{ dbt.dateadd('day', days_to_settle('platform_orders'), 'sales.day') }}, true)
         or rates.valid_from is null
         or ({{ awaits_rate('rates', 'sales.day') }}) as is_provisional,
         open_build.last_complete_date,
         cast('shops that share their data' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from sales
     cross join open_build
-    left join links on links.source_key = {{ dbt.concat(["sales.platform", "':'", "sales.store_id"]) }}
+    left join links on links.source_key = {{ shop_key('sales') }}
     left join rates on {{ in_force_on('rates', 'sales.day') }}
 )
 

@@ -19,10 +19,7 @@ links as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['platform_traffic', 'platform_orders', 'festival_participants']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['platform_traffic', 'platform_orders', 'festival_participants']) }}
 ),
 
 sold as (
@@ -61,7 +58,7 @@ final as (
         coalesce(open_build.last_complete_date < traffic.stat_date, true) as is_provisional,
         open_build.last_complete_date,
         cast('shops that share their data' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from participants
     inner join traffic
         on
@@ -72,7 +69,7 @@ final as (
     cross join open_build
     left join sold
         on traffic.platform = sold.platform and traffic.store_id = sold.store_id and traffic.stat_date = sold.day
-    left join links on links.source_key = {{ dbt.concat(["participants.platform", "':'", "participants.store_id"]) }}
+    left join links on links.source_key = {{ shop_key('participants') }}
 )
 
 select * from final

@@ -2,6 +2,12 @@
 -- Yuan, so that the exchange rate plays no part. A window that is not complete has no figure; shops that do not share their data
 -- are absent.
 {{ config(indexes=[{'columns': ['sme_id']}]) }}
+{%- set time_windows = {
+    'before': (dbt.dateadd('day', -28, 'participants.first_day'), dbt.dateadd('day', -1, 'participants.first_day')),
+    'during': ('participants.first_day', 'participants.last_day'),
+    'after_30': (dbt.dateadd('day', 1, 'participants.last_day'), dbt.dateadd('day', 30, 'participants.last_day')),
+    'after_90': (dbt.dateadd('day', 1, 'participants.last_day'), dbt.dateadd('day', 90, 'participants.last_day')),
+} %}
 
 with participants as (
     select
@@ -25,10 +31,7 @@ links as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['platform_orders', 'festival_participants']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['platform_orders', 'festival_participants']) }}
 ),
 
 -- The first delivery also brings orders of earlier days that changed since, but not all of those days: only a Monday's has its
@@ -38,7 +41,7 @@ beginning as (
         cast(
             {{ dbt.dateadd('day', 'case when extract(isodow from first_date) = 1 then -2 else 0 end', 'first_date') }} as date
         ) as first_day
-    from {{ ref('int_feeds__covered') }}
+    from {{ ref('int_feeds__completeness') }}
     where feed = 'platform_orders'
 ),
 
@@ -54,37 +57,19 @@ measures as (
     union all
     select
         'net' as measure,
-        15 as days_to_settle
+        {{ days_to_settle('platform_orders') }} as days_to_settle
 ),
 
 windows as (
-    select
-        participants.*,
-        'before' as time_window,
-        cast({{ dbt.dateadd('day', -28, 'participants.first_day') }} as date) as window_first_day,
-        cast({{ dbt.dateadd('day', -1, 'participants.first_day') }} as date) as window_last_day
-    from participants
-    union all
-    select
-        participants.*,
-        'during' as time_window,
-        participants.first_day as window_first_day,
-        participants.last_day as window_last_day
-    from participants
-    union all
-    select
-        participants.*,
-        'after_30' as time_window,
-        cast({{ dbt.dateadd('day', 1, 'participants.last_day') }} as date) as window_first_day,
-        cast({{ dbt.dateadd('day', 30, 'participants.last_day') }} as date) as window_last_day
-    from participants
-    union all
-    select
-        participants.*,
-        'after_90' as time_window,
-        cast({{ dbt.dateadd('day', 1, 'participants.last_day') }} as date) as window_first_day,
-        cast({{ dbt.dateadd('day', 90, 'participants.last_day') }} as date) as window_last_day
-    from participants
+    {% for time_window, (first_day, last_day) in time_windows.items() %}
+        select
+            participants.*,
+            '{{ time_window }}' as time_window,
+            cast({{ first_day }} as date) as window_first_day,
+            cast({{ last_day }} as date) as window_last_day
+        from participants
+        {{ 'union all' if not loop.last }}
+    {% endfor %}
 ),
 
 sales as (
@@ -146,10 +131,10 @@ wide as (
         max(case when is_complete and time_window = 'during' then value_cny end) as during_cny,
         max(case when is_complete and time_window = 'after_30' then value_cny end) as after_30_cny,
         max(case when is_complete and time_window = 'after_90' then value_cny end) as after_90_cny,
-        max(case when is_complete and time_window = 'before' then 1 else 0 end) = 1 as is_before_complete,
-        max(case when is_complete and time_window = 'during' then 1 else 0 end) = 1 as is_during_complete,
-        max(case when is_complete and time_window = 'after_30' then 1 else 0 end) = 1 as is_after_30_complete,
-        max(case when is_complete and time_window = 'after_90' then 1 else 0 end) = 1 as is_after_90_complete
+        {{ any_true("is_complete and time_window = 'before'") }} as is_before_complete,
+        {{ any_true("is_complete and time_window = 'during'") }} as is_during_complete,
+        {{ any_true("is_complete and time_window = 'after_30'") }} as is_after_30_complete,
+        {{ any_true("is_complete and time_window = 'after_90'") }} as is_after_90_complete
     from measured
     group by event_id, merchant_no, platform, measure
 ),
@@ -205,10 +190,10 @@ final as (
         or not rates.is_after_90_complete as is_provisional,
         open_build.last_complete_date,
         cast('shops that share their data' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from rates
     cross join open_build
-    left join links on links.source_key = {{ dbt.concat(["rates.platform", "':'", "rates.store_id"]) }}
+    left join links on links.source_key = {{ shop_key('rates') }}
 )
 
 select * from final

@@ -4,12 +4,12 @@ with periods as (
 ),
 
 open_build as (
-    select * from {{ ref('stg_ops__open_build') }}
+    {{ release_columns() }}
 ),
 
 final as (
     select
-        periods.scheme,
+        periods.funding_scheme,
         periods.valid_from,
         periods.valid_to,
         cast(periods.government_share_pct as numeric(5, 2)) as government_share_pct,
@@ -22,7 +22,7 @@ final as (
         periods.bud_easy_months_between_applications,
         cast(periods.bud_ecommerce_easy_application_cap_hkd as numeric(20, 2)) as bud_ecommerce_easy_application_cap_hkd,
         cast(periods.emf_application_cap_hkd as numeric(20, 2)) as emf_application_cap_hkd,
-        open_build.build_no as release_no
+        open_build.release_no
     from periods
     cross join open_build
 )

@@ -9,10 +9,7 @@ every_application as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['funding_applications', 'funding_payments']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['funding_applications', 'funding_payments']) }}
 ),
 
 history as (
@@ -22,8 +19,9 @@ history as (
 counted as (
     select
         {{ month_of('received_on') }} as received_month,
-        market_code,
-        platform,
+        market_csd_code,
+        market_iso2_code,
+        funded_platform,
         count(*) as application_count,
         sum(case when outcome = 'approved' then 1 else 0 end) as approved_count,
         sum(case when outcome = 'rejected' then 1 else 0 end) as rejected_count,
@@ -35,15 +33,16 @@ counted as (
         sum(coalesce(amount_approved_hkd, 0)) as amount_approved_hkd,
         sum(paid_hkd) as paid_hkd
     from applications
-    group by {{ month_of('received_on') }}, market_code, platform
+    group by {{ month_of('received_on') }}, market_csd_code, market_iso2_code, funded_platform
 ),
 
 final as (
     select
         counted.received_month,
-        counted.market_code,
-        case when counted.market_code = 'CN' then 'mainland' else 'asean' end as market_region,
-        counted.platform,
+        counted.market_csd_code,
+        counted.market_iso2_code,
+        case when counted.market_iso2_code = 'CN' then 'mainland' else 'asean' end as market_region,
+        counted.funded_platform,
         cast(counted.application_count as bigint) as application_count,
         cast(counted.approved_count as bigint) as approved_count,
         cast(counted.rejected_count as bigint) as rejected_count,
@@ -57,7 +56,7 @@ final as (
         history.history_from,
         counted.pending_count > 0 as is_provisional,
         open_build.last_complete_date,
-        open_build.build_no as release_no
+        open_build.release_no
     from counted
     cross join history
     cross join open_build

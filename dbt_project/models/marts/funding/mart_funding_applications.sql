@@ -10,26 +10,28 @@ smes as (
     select * from {{ ref('dim_sme') }}
 ),
 
+countries as (
+    select * from {{ ref('csd_countries') }}
+),
+
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['funding_applications', 'funding_payments']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['funding_applications', 'funding_payments']) }}
 ),
 
 final as (
     select
         applications.application_no,
         applications.sme_id,
-        applications.scheme,
+        applications.funding_scheme,
         applications.programme,
         applications.received_on,
-        applications.market_code,
-        applications.purpose,
-        applications.platform,
+        countries.csd_code as market_csd_code,
+        applications.market_iso2_code,
+        applications.purpose as funding_purpose,
+        applications.platform as funded_platform,
         coalesce(smes.industry_section, 'unknown') as industry_section,
         coalesce(smes.sme_class, 'unknown') as sme_class,
-        applications.status,
+        applications.status as application_status,
         applications.outcome,
         applications.decided_on,
         cast(applications.processing_days as integer) as processing_days,
@@ -42,10 +44,11 @@ final as (
         applications.is_first_of_programme,
         applications.outcome = 'pending' as is_provisional,
         open_build.last_complete_date,
-        open_build.build_no as release_no
+        open_build.release_no
     from applications
     cross join open_build
     left join smes on applications.sme_id = smes.sme_id
+    left join countries on applications.market_iso2_code = countries.iso2_code
 )
 
 select * from final

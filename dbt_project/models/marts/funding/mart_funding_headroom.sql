@@ -7,17 +7,13 @@ with headroom as (
 ),
 
 open_build as (
-    select
-        build_no,
-        as_of_date,
-        {{ last_complete_date(['funding_applications', 'funding_payments']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['funding_applications', 'funding_payments']) }}
 ),
 
 final as (
     select
         headroom.sme_id,
-        headroom.scheme,
+        headroom.funding_scheme,
         headroom.valid_from,
         headroom.valid_to,
         {{ in_force_on('headroom', 'open_build.as_of_date') }} as is_current,
@@ -36,7 +32,7 @@ final as (
         cast(headroom.emf_headroom_hkd as numeric(20, 2)) as emf_headroom_hkd,
         open_build.as_of_date,
         open_build.last_complete_date,
-        open_build.build_no as release_no
+        open_build.release_no
     from headroom
     cross join open_build
 )

@@ -13,7 +13,7 @@ rules as (
 -- The rules of each scheme and, where it takes no more applications, what follows them.
 periods as (
     select
-        scheme,
+        funding_scheme,
         valid_from,
         valid_to,
         true as is_open,
@@ -28,7 +28,7 @@ periods as (
     from rules
     union all
     select
-        scheme,
+        funding_scheme,
         cast({{ dbt.dateadd('day', 1, 'max(valid_to)') }} as date) as valid_from,
         null as valid_to,
         false as is_open,
@@ -41,14 +41,14 @@ periods as (
         null as bud_ecommerce_easy_application_cap_hkd,
         null as emf_application_cap_hkd
     from rules
-    group by scheme
+    group by funding_scheme
     having count(valid_to) = count(*)
 ),
 
 never_applied as (
     select
         headroom.sme_id,
-        headroom.scheme,
+        headroom.funding_scheme,
         periods.valid_from,
         periods.valid_to,
         {{ in_force_on('periods', 'headroom.as_of_date') }} as is_current,
@@ -81,13 +81,13 @@ never_applied as (
         headroom.last_complete_date,
         headroom.release_no
     from headroom
-    inner join periods on headroom.scheme = periods.scheme
+    inner join periods on headroom.funding_scheme = periods.funding_scheme
     where not headroom.has_applied
 ),
 
 final as (
     {%- set columns = [
-        'sme_id', 'scheme', 'valid_from', 'valid_to', 'is_current', 'has_applied', 'is_open', 'government_share_pct',
+        'sme_id', 'funding_scheme', 'valid_from', 'valid_to', 'is_current', 'has_applied', 'is_open', 'government_share_pct',
         'cumulative_ceiling_hkd', 'in_force_cap_hkd', 'project_count', 'granted_hkd', 'in_force_hkd', 'headroom_hkd',
         'bud_general_headroom_hkd', 'bud_easy_headroom_hkd', 'bud_ecommerce_easy_headroom_hkd', 'emf_headroom_hkd',
         'as_of_date', 'last_complete_date', 'release_no'

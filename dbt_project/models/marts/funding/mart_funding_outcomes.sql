@@ -5,11 +5,7 @@ with outcomes as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['funding_applications', 'customs_declarations', 'platform_orders', 'business_register']) }}
-            as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['funding_applications', 'customs_declarations', 'platform_orders', 'business_register']) }}
 ),
 
 final as (
@@ -17,7 +13,7 @@ final as (
         outcomes.measure,
         outcomes.programme,
         12 as window_months,
-        outcomes.status,
+        outcomes.status as estimate_status,
         outcomes.funded_count,
         outcomes.matched_funded_count,
         outcomes.unfunded_count,
@@ -43,7 +39,7 @@ final as (
             end as text
         ) as caveat,
         open_build.last_complete_date,
-        open_build.build_no as release_no
+        open_build.release_no
     from outcomes
     cross join open_build
 )

@@ -5,16 +5,13 @@ with applications as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['funding_applications']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['funding_applications']) }}
 ),
 
 dimensions as (
     select 'total' as dimension
     union all
-    select 'market_code' as dimension
+    select 'market_iso2_code' as dimension
     union all
     select 'industry_section' as dimension
     union all
@@ -27,7 +24,7 @@ sliced as (
         dimensions.dimension,
         case dimensions.dimension
             when 'total' then 'all'
-            when 'market_code' then applications.market_code
+            when 'market_iso2_code' then applications.market_iso2_code
             when 'industry_section' then applications.industry_section
             else applications.sme_class
         end as dimension_value
@@ -45,7 +42,7 @@ grouped as (
         sliced.*,
         'bud' as programme_group
     from sliced
-    where scheme = 'bud'
+    where funding_scheme = 'bud'
     union all
     select
         sliced.*,
@@ -92,7 +89,7 @@ final as (
         or counted.received_year >= extract(year from coalesce(open_build.last_complete_date, cast('1900-01-01' as date)))
             as is_provisional,
         open_build.last_complete_date,
-        open_build.build_no as release_no
+        open_build.release_no
     from counted
     cross join open_build
 )

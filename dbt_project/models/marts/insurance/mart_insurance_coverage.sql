@@ -25,11 +25,7 @@ countries as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['hkecic_policies', 'hkecic_shipments', 'hkecic_claims', 'customs_declarations']) }}
-            as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['hkecic_policies', 'hkecic_shipments', 'hkecic_claims', 'customs_declarations']) }}
 ),
 
 holders as (
@@ -48,7 +44,8 @@ measures as (
     select
         holders.sme_id,
         insured.month,
-        insured.buyer_country_code as market_code,
+        countries.csd_code as market_csd_code,
+        insured.buyer_country_code as market_iso2_code,
         insured.hs_chapter,
         insured.insured_value_hkd,
         insured.ecommerce_insured_value_hkd,
@@ -62,11 +59,13 @@ measures as (
         0 as export_value_hkd
     from insured
     inner join holders on insured.policy_no = holders.policy_no
+    left join countries on insured.buyer_country_code = countries.iso2_code
     union all
     select
         holders.sme_id,
         claims.month,
-        claims.buyer_country_code as market_code,
+        countries.csd_code as market_csd_code,
+        claims.buyer_country_code as market_iso2_code,
         claims.hs_chapter,
         0 as insured_value_hkd,
         0 as ecommerce_insured_value_hkd,
@@ -80,11 +79,13 @@ measures as (
         0 as export_value_hkd
     from claims
     inner join holders on claims.policy_no = holders.policy_no
+    left join countries on claims.buyer_country_code = countries.iso2_code
     union all
     select
         links.sme_id,
         trade.month,
-        coalesce(countries.iso2_code, trade.counterparty_country_code) as market_code,
+        trade.market_csd_code,
+        countries.iso2_code as market_iso2_code,
         trade.hs_chapter,
         0 as insured_value_hkd,
         0 as ecommerce_insured_value_hkd,
@@ -99,14 +100,15 @@ measures as (
     from trade
     inner join links on trade.trader_id = links.source_key
     inner join holding_smes on links.sme_id = holding_smes.sme_id
-    left join countries on trade.counterparty_country_code = countries.csd_code
+    left join countries on trade.market_csd_code = countries.csd_code
 ),
 
 totals as (
     select
         sme_id,
         month,
-        market_code,
+        market_csd_code,
+        market_iso2_code,
         hs_chapter,
         sum(insured_value_hkd) as insured_value_hkd,
         sum(ecommerce_insured_value_hkd) as ecommerce_insured_value_hkd,
@@ -119,14 +121,15 @@ totals as (
         sum(recovered_hkd) as recovered_hkd,
         sum(export_value_hkd) as export_value_hkd
     from measures
-    group by sme_id, month, market_code, hs_chapter
+    group by sme_id, month, market_csd_code, market_iso2_code, hs_chapter
 ),
 
 final as (
     select
         totals.sme_id,
-        totals.month,
-        totals.market_code,
+        totals.month as shipment_month,
+        coalesce(totals.market_csd_code, 'none') as market_csd_code,
+        coalesce(totals.market_iso2_code, 'none') as market_iso2_code,
         totals.hs_chapter,
         cast(totals.insured_value_hkd as numeric(20, 2)) as insured_value_hkd,
         cast(totals.ecommerce_insured_value_hkd as numeric(20, 2)) as ecommerce_insured_value_hkd,
@@ -149,7 +152,7 @@ final as (
         ) as is_fully_covered,
         open_build.last_complete_date,
         cast('policyholders' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from totals
     cross join open_build
 )

@@ -21,15 +21,11 @@ links as (
 ),
 
 history as (
-    select first_date from {{ ref('int_feeds__covered') }} where feed = 'hkecic_shipments'
+    select first_date from {{ ref('int_feeds__completeness') }} where feed = 'hkecic_shipments'
 ),
 
 open_build as (
-    select
-        build_no,
-        as_of_date,
-        {{ last_complete_date(['hkecic_policies', 'hkecic_shipments', 'hkecic_claims']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['hkecic_policies', 'hkecic_shipments', 'hkecic_claims']) }}
 ),
 
 declared as (
@@ -91,7 +87,7 @@ final as (
         measured.cover_end_on,
         measured.sme_id,
         measured.policy_type,
-        measured.status,
+        measured.status as policy_status,
         measured.status = 'in_force'
         and open_build.as_of_date between measured.cover_start_on and measured.cover_end_on as is_in_force,
         cast(measured.indemnity_pct as numeric(5, 2)) as indemnity_pct,
@@ -119,7 +115,7 @@ final as (
         measured.is_fully_covered,
         open_build.last_complete_date,
         cast('shipments within a year of cover' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from measured
     cross join open_build
 )

@@ -17,21 +17,16 @@ rates as (
 ),
 
 open_build as (
-    select
-        build_no,
-        as_of_date,
-        {{ month_of(dbt.dateadd('month', -11, 'as_of_date')) }} as first_month,
-        {{ last_complete_date(['quality_marks', 'customs_declarations', 'platform_orders']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['quality_marks', 'customs_declarations', 'platform_orders'], months_back={'first_month': 11}) }}
 ),
 
 marks as (
     select
         sme_id,
-        max(case when scope = 'company' then 1 else 0 end) = 1 as has_company_mark,
-        max(case when scope = 'brand' then 1 else 0 end) = 1 as has_brand_mark,
-        max(case when scope = 'product' then 1 else 0 end) = 1 as has_product_mark,
-        max(case when scope = 'shop' then 1 else 0 end) = 1 as has_shop_mark,
+        {{ any_true("mark_scope = 'company'") }} as has_company_mark,
+        {{ any_true("mark_scope = 'brand'") }} as has_brand_mark,
+        {{ any_true("mark_scope = 'product'") }} as has_product_mark,
+        {{ any_true("mark_scope = 'shop'") }} as has_shop_mark,
         count(*) as valid_mark_count
     from certificates
     group by sme_id
@@ -51,7 +46,7 @@ online as (
         sum(daily.refunded_line_count) as refunded_line_count
     from {{ ref('int_orders__daily') }} as daily
     inner join links
-        on links.source = 'shop' and links.source_key = {{ dbt.concat(["daily.platform", "':'", "daily.store_id"]) }}
+        on links.source = 'shop' and links.source_key = {{ shop_key('daily') }}
     inner join open_build on daily.day >= open_build.first_month
     left join rates on {{ in_force_on('rates', 'daily.day') }}
     group by links.sme_id
@@ -78,7 +73,7 @@ final as (
         open_build.as_of_date,
         open_build.last_complete_date,
         cast('enterprises known by number or linked by name' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from smes
     cross join open_build
     left join trade on smes.sme_id = trade.sme_id

@@ -7,30 +7,27 @@ with certificates as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['quality_marks']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['quality_marks']) }}
 ),
 
 final as (
     select
-        certificates.scheme,
+        certificates.mark_scheme,
         certificates.certificate_no,
         certificates.issuer,
-        certificates.scope,
+        certificates.mark_scope,
         certificates.subject,
         certificates.holder_name,
         certificates.sme_id,
         certificates.link_basis,
         certificates.platform,
         certificates.store_id,
-        certificates.status,
+        certificates.status as certificate_status,
         certificates.valid_from,
         certificates.valid_to,
         certificates.is_valid,
         open_build.last_complete_date,
-        open_build.build_no as release_no
+        open_build.release_no
     from certificates
     cross join open_build
 )

@@ -15,10 +15,7 @@ rates as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['design_gallery_sales']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['design_gallery_sales']) }}
 ),
 
 monthly as (
@@ -31,7 +28,7 @@ monthly as (
         sum(daily.units_returned) as units_returned,
         sum(coalesce(daily.sales_hkd, daily.sales_cny * rates.hkd_per_cny)) as sales_hkd,
         sum(coalesce(daily.returns_hkd, daily.returns_cny * rates.hkd_per_cny)) as returns_hkd,
-        max(case when daily.sales_hkd is null and ({{ awaits_rate('rates', 'daily.day') }}) then 1 else 0 end) as awaits_rate,
+        {{ any_true('daily.sales_hkd is null and ' ~ awaits_rate('rates', 'daily.day')) }} as awaits_rate,
         count(coalesce(daily.sales_hkd, daily.sales_cny * rates.hkd_per_cny)) < count(*) as lacks_rate
     from daily
     inner join links on daily.supplier_brn = links.source_key
@@ -42,7 +39,7 @@ monthly as (
 final as (
     select
         monthly.store,
-        monthly.month,
+        monthly.month as sale_month,
         monthly.category,
         monthly.sme_id,
         cast(monthly.units_sold as bigint) as units_sold,
@@ -51,10 +48,10 @@ final as (
         cast(monthly.returns_hkd as numeric(20, 2)) as returns_hkd,
         cast(monthly.sales_hkd - monthly.returns_hkd as numeric(20, 2)) as net_hkd,
         coalesce(open_build.last_complete_date < {{ dbt.last_day('monthly.month', 'month') }}, true)
-        or monthly.awaits_rate = 1
+        or monthly.awaits_rate
         or monthly.lacks_rate as is_provisional,
         open_build.last_complete_date,
-        open_build.build_no as release_no
+        open_build.release_no
     from monthly
     cross join open_build
 )

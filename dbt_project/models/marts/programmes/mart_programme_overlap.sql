@@ -15,13 +15,14 @@ trade as (
 ),
 
 open_build as (
-    select
-        build_no,
-        as_of_date,
-        {{ last_complete_date([
-            'business_register', 'customs_declarations', 'funding_applications', 'hkecic_policies', 'festival_participants'
-        ]) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{
+        release_columns(
+            [
+                'business_register', 'customs_declarations', 'funding_applications', 'hkecic_policies',
+                'festival_participants'
+            ]
+        )
+    }}
 ),
 
 reached as (
@@ -78,7 +79,7 @@ final as (
         open_build.as_of_date,
         open_build.last_complete_date,
         cast('merchants without a known number count for nobody' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from counted
     cross join open_build
 )

@@ -15,10 +15,7 @@ countries as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['trade_missions']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['trade_missions']) }}
 ),
 
 final as (
@@ -26,17 +23,18 @@ final as (
         missions.event_id,
         missions.participant_no,
         missions.event_name,
-        coalesce(countries.iso2_code, missions.market_code) as market_code,
+        missions.market_code as market_csd_code,
+        countries.iso2_code as market_iso2_code,
         missions.starts_on,
         missions.ends_on,
         missions.enterprise_name,
         links.sme_id,
         coalesce(links.link_basis, 'none') as link_basis,
-        missions.status,
+        missions.status as attendance_status,
         cast(missions.meetings as integer) as meeting_count,
         cast(missions.expected_orders_hkd as numeric(20, 2)) as expected_orders_hkd,
         open_build.last_complete_date,
-        open_build.build_no as release_no
+        open_build.release_no
     from missions
     cross join open_build
     left join links on links.source_key = {{ dbt.concat(["missions.event_id", "':'", "missions.participant_no"]) }}

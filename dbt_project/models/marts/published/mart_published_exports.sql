@@ -5,15 +5,12 @@ with cells as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['customs_declarations']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['customs_declarations']) }}
 ),
 
 final as (
     select
-        cells.period as month,
+        cells.period as movement_month,
         cells.series as flow,
         cells.row_key as hs_chapter,
         cells.column_key as market_csd_code,
@@ -22,7 +19,7 @@ final as (
         {{ month_may_grow('customs_declarations', 'cells.period', 'open_build.last_complete_date') }} as is_provisional,
         open_build.last_complete_date,
         cast('declared trade, small cells left out' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from cells
     cross join open_build
 )

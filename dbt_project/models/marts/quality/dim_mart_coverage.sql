@@ -9,7 +9,7 @@ feeds as (
 ),
 
 covered as (
-    select * from {{ ref('int_feeds__covered') }}
+    select * from {{ ref('int_feeds__completeness') }}
 ),
 
 quality as (
@@ -17,7 +17,7 @@ quality as (
 ),
 
 open_build as (
-    select build_no from {{ ref('stg_ops__open_build') }}
+    {{ release_columns() }}
 ),
 
 by_feed as (
@@ -57,7 +57,7 @@ final as (
                 = count(*) over (partition by by_feed.mart)
                 then min(by_feed.last_complete_date) over (partition by by_feed.mart)
         end as mart_complete_date,
-        open_build.build_no as release_no
+        open_build.release_no
     from by_feed
     cross join open_build
 )

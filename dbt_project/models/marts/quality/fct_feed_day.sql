@@ -7,7 +7,7 @@ with owed as (
 ),
 
 open_build as (
-    select build_no from {{ ref('stg_ops__open_build') }}
+    {{ release_columns() }}
 ),
 
 final as (
@@ -27,7 +27,7 @@ final as (
         owed.rows_published,
         owed.rows_late,
         owed.judged_at,
-        open_build.build_no as release_no
+        open_build.release_no
     from owed
     cross join open_build
 )

@@ -5,7 +5,7 @@ with feeds as (
 ),
 
 covered as (
-    select * from {{ ref('int_feeds__covered') }}
+    select * from {{ ref('int_feeds__completeness') }}
 ),
 
 owed as (
@@ -84,7 +84,7 @@ names as (
 ),
 
 open_build as (
-    select build_no from {{ ref('stg_ops__open_build') }}
+    {{ release_columns() }}
 ),
 
 final as (
@@ -97,8 +97,8 @@ final as (
                 when coalesce(owed.held_count, 0) + coalesce(waiting.waiting_count, 0) > 0 then 'held'
                 when owed.late_here_count > 0 then 'late_here'
                 when owed.late_at_partner_count > 0 then 'late_at_partner'
-                when by_feed.feed is null then 'nothing'
-                else 'well'
+                when by_feed.feed is null then 'no_data'
+                else 'healthy'
             end as text
         ) as state,
         coalesce(owed.held_count + owed.late_here_count + owed.late_at_partner_count, 0)
@@ -129,7 +129,7 @@ final as (
         cast(names.review_count as bigint) as in_review_count,
         cast(100.0 * names.unmatched_count / nullif(names.entity_count, 0) as numeric(5, 2)) as unmatched_pct,
         owed.judged_at,
-        open_build.build_no as release_no
+        open_build.release_no
     from feeds
     cross join open_build
     left join covered on feeds.feed = covered.feed

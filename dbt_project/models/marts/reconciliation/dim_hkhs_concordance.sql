@@ -9,7 +9,7 @@ published as (
 ),
 
 open_build as (
-    select * from {{ ref('stg_ops__open_build') }}
+    {{ release_columns() }}
 ),
 
 years as (
@@ -32,28 +32,25 @@ traded as (
     group by extract(year from month_start), hs_code
 ),
 
-codes_before as (
+codes as (
     select
         pairs.year_before,
         pairs.year_since,
+        editions.edition_year,
         editions.hkhs_code,
         lower(editions.description_en) as description,
         coalesce(traded.value_hkd, 0) as value_hkd
     from pairs
-    inner join editions on pairs.year_before = editions.edition_year
+    inner join editions on editions.edition_year in (pairs.year_before, pairs.year_since)
     left join traded on editions.edition_year = traded.edition_year and editions.hkhs_code = traded.hkhs_code
 ),
 
+codes_before as (
+    select * from codes where edition_year = year_before
+),
+
 codes_since as (
-    select
-        pairs.year_before,
-        pairs.year_since,
-        editions.hkhs_code,
-        lower(editions.description_en) as description,
-        coalesce(traded.value_hkd, 0) as value_hkd
-    from pairs
-    inner join editions on pairs.year_since = editions.edition_year
-    left join traded on editions.edition_year = traded.edition_year and editions.hkhs_code = traded.hkhs_code
+    select * from codes where edition_year = year_since
 ),
 
 kept as (
@@ -161,8 +158,6 @@ allocated as (
     select
         edges.*,
         codes_before.year_since,
-        count(*) over (partition by edges.year_before, edges.code_before) as since_count,
-        count(*) over (partition by edges.year_before, edges.code_since) as before_count,
         case
             when sum(codes_before.value_hkd) over (partition by edges.year_before, edges.code_since) > 0
                 then
@@ -176,93 +171,75 @@ allocated as (
     inner join codes_since on edges.year_before = codes_since.year_before and edges.code_since = codes_since.hkhs_code
 ),
 
-summed as (
+directed as (
     select
-        allocated.*,
-        sum(shared_hkd) over (partition by year_before, code_before) as shared_of_before_hkd,
-        sum(shared_hkd) over (partition by year_before, code_since) as shared_of_since_hkd,
-        max(before_count) over (partition by year_before, code_before) as siblings_before,
-        max(since_count) over (partition by year_before, code_since) as siblings_since
-    from allocated
-),
-
-linked as (
-    select
-        'forward' as direction,
+        'forward' as mapping_direction,
         year_before as from_edition,
         year_since as to_edition,
         code_before as from_code,
         code_since as to_code,
         link_basis,
-        case
-            when since_count = 1 and siblings_before = 1 and code_before = code_since then 'kept'
-            when since_count = 1 and siblings_before = 1 then 'renumbered'
-            when siblings_before = 1 then 'split'
-            when since_count = 1 then 'merged'
-            else 'rearranged'
-        end as relation,
-        case
-            when since_count = 1 then 'single'
-            when shared_of_before_hkd > 0 then 'published_trade'
-            else 'equal'
-        end as weight_basis,
-        case
-            when since_count = 1 then 1.0
-            when shared_of_before_hkd > 0 then shared_hkd / shared_of_before_hkd
-            else 1.0 / since_count
-        end as weight
-    from summed
+        shared_hkd
+    from allocated
     union all
     select
-        'backward' as direction,
+        'backward' as mapping_direction,
         year_since as from_edition,
         year_before as to_edition,
         code_since as from_code,
         code_before as to_code,
         link_basis,
+        shared_hkd
+    from allocated
+),
+
+counted as (
+    select
+        directed.*,
+        count(*) over (partition by mapping_direction, from_edition, from_code) as to_count,
+        count(*) over (partition by mapping_direction, from_edition, to_code) as from_count,
+        sum(shared_hkd) over (partition by mapping_direction, from_edition, from_code) as shared_of_from_hkd
+    from directed
+),
+
+summed as (
+    select
+        counted.*,
+        max(from_count) over (partition by mapping_direction, from_edition, from_code) as siblings
+    from counted
+),
+
+linked as (
+    select
+        mapping_direction,
+        from_edition,
+        to_edition,
+        from_code,
+        to_code,
+        link_basis,
         case
-            when before_count = 1 and siblings_since = 1 and code_before = code_since then 'kept'
-            when before_count = 1 and siblings_since = 1 then 'renumbered'
-            when siblings_since = 1 then 'merged'
-            when before_count = 1 then 'split'
+            when to_count = 1 and siblings = 1 and from_code = to_code then 'kept'
+            when to_count = 1 and siblings = 1 then 'renumbered'
+            when siblings = 1 then case when mapping_direction = 'forward' then 'split' else 'merged' end
+            when to_count = 1 then case when mapping_direction = 'forward' then 'merged' else 'split' end
             else 'rearranged'
         end as relation,
         case
-            when before_count = 1 then 'single'
-            when shared_of_since_hkd > 0 then 'published_trade'
+            when to_count = 1 then 'single'
+            when shared_of_from_hkd > 0 then 'published_trade'
             else 'equal'
         end as weight_basis,
         case
-            when before_count = 1 then 1.0
-            when shared_of_since_hkd > 0 then shared_hkd / shared_of_since_hkd
-            else 1.0 / before_count
+            when to_count = 1 then 1.0
+            when shared_of_from_hkd > 0 then shared_hkd / shared_of_from_hkd
+            else 1.0 / to_count
         end as weight
     from summed
 ),
 
-unlinked as (
-    select
-        'forward' as direction,
-        dropped.year_before as from_edition,
-        dropped.year_since as to_edition,
-        dropped.hkhs_code as from_code
-    from dropped
-    left join edges on dropped.year_before = edges.year_before and dropped.hkhs_code = edges.code_before
-    where edges.code_before is null
-    union all
-    select
-        'backward' as direction,
-        added.year_since as from_edition,
-        added.year_before as to_edition,
-        added.hkhs_code as from_code
-    from added
-    left join edges on added.year_before = edges.year_before and added.hkhs_code = edges.code_since
-    where edges.code_since is null
-),
-
 all_rows as (
     select
-        direction,
+        mapping_direction,
         from_edition,
         to_edition,
         from_code,
@@ -274,21 +251,37 @@ all_rows as (
     from linked
     union all
     select
-        direction,
-        from_edition,
-        to_edition,
-        from_code,
+        'forward' as mapping_direction,
+        dropped.year_before as from_edition,
+        dropped.year_since as to_edition,
+        dropped.hkhs_code as from_code,
         'none' as to_code,
         'unlinked' as relation,
         'none' as link_basis,
         1.0 as weight,
         'single' as weight_basis
-    from unlinked
+    from dropped
+    left join edges on dropped.year_before = edges.year_before and dropped.hkhs_code = edges.code_before
+    where edges.code_before is null
+    union all
+    select
+        'backward' as mapping_direction,
+        added.year_since as from_edition,
+        added.year_before as to_edition,
+        added.hkhs_code as from_code,
+        'none' as to_code,
+        'unlinked' as relation,
+        'none' as link_basis,
+        1.0 as weight,
+        'single' as weight_basis
+    from added
+    left join edges on added.year_before = edges.year_before and added.hkhs_code = edges.code_since
+    where edges.code_since is null
 ),
 
 final as (
     select
-        cast(all_rows.direction as text) as direction,
+        cast(all_rows.mapping_direction as text) as mapping_direction,
         all_rows.from_edition,
         all_rows.to_edition,
         cast(all_rows.from_code as text) as from_code,
@@ -297,7 +290,7 @@ final as (
         cast(all_rows.link_basis as text) as link_basis,
         cast(all_rows.weight as numeric(18, 12)) as weight,
         cast(all_rows.weight_basis as text) as weight_basis,
-        open_build.build_no as release_no
+        open_build.release_no
     from all_rows
     cross join open_build
 )

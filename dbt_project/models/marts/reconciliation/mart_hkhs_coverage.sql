@@ -9,10 +9,7 @@ editions as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['customs_declarations']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['customs_declarations']) }}
 ),
 
 known_years as (
@@ -38,7 +35,7 @@ final as (
                 when other_editions.hkhs_code is not null then 'in_other_edition'
                 else 'unknown'
             end as text
-        ) as status,
+        ) as code_status,
         other_editions.edition_year as newest_edition,
         cast(editions.description_en as text) as description_en,
         cast(editions.description_zh as text) as description_zh,
@@ -46,7 +43,7 @@ final as (
         used.first_declared_on,
         used.last_declared_on,
         open_build.last_complete_date,
-        open_build.build_no as release_no
+        open_build.release_no
     from used
     cross join open_build
     left join editions on used.edition_year = editions.edition_year and used.hkhs_code = editions.hkhs_code

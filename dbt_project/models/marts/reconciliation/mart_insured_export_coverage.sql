@@ -25,15 +25,12 @@ links as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['hkecic_policies', 'hkecic_shipments', 'customs_declarations']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['hkecic_policies', 'hkecic_shipments', 'customs_declarations']) }}
 ),
 
 coverage as (
     select max(first_date) as first_date
-    from {{ ref('int_feeds__covered') }}
+    from {{ ref('int_feeds__completeness') }}
     where feed in ('hkecic_shipments', 'customs_declarations')
     having count(first_date) = 2
 ),
@@ -47,7 +44,8 @@ holders as (
 measures as (
     select
         insured_by_policy.month,
-        insured_by_policy.buyer_country_code as market_code,
+        countries.csd_code as market_csd_code,
+        insured_by_policy.buyer_country_code as market_iso2_code,
         insured_by_policy.hs_chapter,
         insured_by_policy.insured_value_hkd,
         insured_by_policy.ecommerce_insured_value_hkd,
@@ -55,10 +53,12 @@ measures as (
         0 as export_value_hkd,
         0 as policyholder_export_value_hkd
     from insured_by_policy
+    left join countries on insured_by_policy.buyer_country_code = countries.iso2_code
     union all
     select
         exports_by_trader.month,
-        coalesce(countries.iso2_code, exports_by_trader.counterparty_country_code) as market_code,
+        exports_by_trader.market_csd_code,
+        countries.iso2_code as market_iso2_code,
         exports_by_trader.hs_chapter,
         0 as insured_value_hkd,
         0 as ecommerce_insured_value_hkd,
@@ -66,7 +66,7 @@ measures as (
         exports_by_trader.value_hkd as export_value_hkd,
         case when holders.sme_id is not null then exports_by_trader.value_hkd else 0 end as policyholder_export_value_hkd
     from exports_by_trader
-    left join countries on exports_by_trader.counterparty_country_code = countries.csd_code
+    left join countries on exports_by_trader.market_csd_code = countries.csd_code
     left join links on exports_by_trader.trader_id = links.source_key
     left join holders on links.sme_id = holders.sme_id
 ),
@@ -74,7 +74,8 @@ measures as (
 totals as (
     select
         measures.month,
-        measures.market_code,
+        measures.market_csd_code,
+        measures.market_iso2_code,
         coalesce(products.product_code, 'OTHER') as product_code,
         sum(measures.insured_value_hkd) as insured_value_hkd,
         sum(measures.ecommerce_insured_value_hkd) as ecommerce_insured_value_hkd,
@@ -83,7 +84,11 @@ totals as (
         sum(measures.policyholder_export_value_hkd) as policyholder_export_value_hkd
     from measures
     left join products on measures.hs_chapter = products.hs_chapter
-    group by measures.month, measures.market_code, coalesce(products.product_code, 'OTHER')
+    group by
+        measures.month,
+        measures.market_csd_code,
+        measures.market_iso2_code,
+        coalesce(products.product_code, 'OTHER')
 ),
 
 dated as (
@@ -96,8 +101,9 @@ dated as (
 
 final as (
     select
-        dated.month,
-        cast(dated.market_code as text) as market_code,
+        dated.month as shipment_month,
+        cast(coalesce(dated.market_csd_code, 'none') as text) as market_csd_code,
+        cast(coalesce(dated.market_iso2_code, 'none') as text) as market_iso2_code,
         cast(dated.product_code as text) as product_code,
         cast(dated.insured_value_hkd as numeric(20, 2)) as insured_value_hkd,
         cast(dated.ecommerce_insured_value_hkd as numeric(20, 2)) as ecommerce_insured_value_hkd,
@@ -125,7 +131,7 @@ final as (
         open_build.last_complete_date,
         cast('insured: gross invoice value as declared to HKECIC; exports: FOB value as declared to customs' as text)
             as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from dated
     cross join open_build
     left join coverage on coverage.first_date is not null

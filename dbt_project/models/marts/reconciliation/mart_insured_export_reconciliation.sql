@@ -24,12 +24,12 @@ coverage as (
         last_complete_date,
         10000 * extract(year from first_date) + 100 * extract(month from first_date) + extract(day from first_date)
             as first_day
-    from {{ ref('int_feeds__covered') }}
+    from {{ ref('int_feeds__completeness') }}
     where feed = 'hkecic_shipments'
 ),
 
 open_build as (
-    select * from {{ ref('stg_ops__open_build') }}
+    {{ release_columns() }}
 ),
 
 by_year as (
@@ -140,7 +140,7 @@ final as (
         banded.is_marked_provisional or banded.comparability = 'shipments_still_due' as is_provisional,
         banded.last_complete_date,
         cast('products by chapter of the goods, a convention of this platform' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from banded
     cross join open_build
     left join bands on banded.band_pct = bands.max_gap_pct

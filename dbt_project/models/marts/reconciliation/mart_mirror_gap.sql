@@ -15,11 +15,7 @@ rates as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['csd_trade_statistics', 'comtrade_mirror_imports', 'hkma_exchange_rates']) }}
-            as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['csd_trade_statistics', 'comtrade_mirror_imports', 'hkma_exchange_rates']) }}
 ),
 
 published as (
@@ -28,10 +24,10 @@ published as (
         code as hs_chapter,
         sum(case when flow = 'total_export' then value_hkd end) as published_export_hkd,
         sum(case when flow = 're_export' then value_hkd end) as published_re_export_hkd,
-        max(case when flow = 'total_export' and value_hkd is null then 1 else 0 end) = 1 as is_not_available,
-        max(case when flow in ('total_export', 're_export') and value_hkd is null then 1 else 0 end) = 1
+        {{ any_true("flow = 'total_export' and value_hkd is null") }} as is_not_available,
+        {{ any_true("flow in ('total_export', 're_export') and value_hkd is null") }}
             as is_re_export_not_available,
-        max(case when maturity = 'p' then 1 else 0 end) = 1 as is_marked_provisional
+        {{ any_true("maturity = 'p'") }} as is_marked_provisional
     from statistics
     group by month_start, code
 ),
@@ -92,7 +88,7 @@ cells as (
 
 final as (
     select
-        cells.month,
+        cells.month as movement_month,
         cast(cells.hs_chapter as text) as hs_chapter,
         cast(cells.published_export_hkd as numeric(20, 2)) as published_export_hkd,
         cast(cells.published_re_export_hkd as numeric(20, 2)) as published_re_export_hkd,
@@ -121,7 +117,7 @@ final as (
                 else 'exports f.o.b. by destination, imports c.i.f. by origin or consignment as the Mainland chooses'
             end as text
         ) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from cells
     cross join open_build
 )

@@ -17,11 +17,11 @@ bands as (
 ),
 
 coverage as (
-    select * from {{ ref('int_feeds__covered') }} where feed = 'customs_declarations'
+    select * from {{ ref('int_feeds__completeness') }} where feed = 'customs_declarations'
 ),
 
 open_build as (
-    select * from {{ ref('stg_ops__open_build') }}
+    {{ release_columns() }}
 ),
 
 declared_by_flow as (
@@ -91,7 +91,7 @@ published as (
         min(unit_published) as published_unit,
         case when count(value_hkd) = count(*) then sum(value_hkd) end as published_hkd,
         500.0 * count(*) as rounding_hkd,
-        max(case when maturity = 'p' then 1 else 0 end) = 1 as is_marked_provisional
+        {{ any_true("maturity = 'p'") }} as is_marked_provisional
     from statistics
     where source = 'trade_idds' and origin_iso2_code = 'ALL' and partner_iso2_code = 'ALL'
     group by month_start, flow
@@ -202,7 +202,7 @@ banded as (
 
 final as (
     select
-        banded.month,
+        banded.month as movement_month,
         banded.flow,
         banded.goods,
         banded.published_source,
@@ -226,7 +226,7 @@ final as (
         cast(
             'declared as lodged and amended: no parcels under HK$4,000, transhipment or samples' as text
         ) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from banded
     cross join open_build
     left join bands on banded.band_pct = bands.max_gap_pct

@@ -13,10 +13,7 @@ statistics as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['customs_declarations']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['customs_declarations']) }}
 ),
 
 declared_changes as (
@@ -117,7 +114,7 @@ ordered as (
 final as (
     select
         cast(ordered.series as text) as series,
-        ordered.month,
+        ordered.month as movement_month,
         cast(ordered.flow as text) as flow,
         ordered.known_on,
         cast(ordered.revision_no as integer) as revision_no,
@@ -136,7 +133,7 @@ final as (
                 else 'C&SD web table 410-50001 in HK$ million, without gold'
             end as text
         ) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from ordered
     cross join open_build
 )

@@ -12,16 +12,16 @@ links as (
 ),
 
 open_build as (
-    select
-        build_no,
-        as_of_date,
-        {{ month_of(dbt.dateadd('month', -11, 'as_of_date')) }} as first_month,
-        {{ last_complete_date([
-            'business_register', 'customs_declarations', 'funding_applications', 'funding_payments', 'hkecic_policies',
-            'hkecic_shipments', 'platform_orders', 'festival_participants', 'trade_missions', 'design_gallery_sales',
-            'quality_marks'
-        ]) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{
+        release_columns(
+            [
+                'business_register', 'customs_declarations', 'funding_applications', 'funding_payments',
+                'hkecic_policies', 'hkecic_shipments', 'platform_orders', 'festival_participants',
+                'trade_missions', 'design_gallery_sales', 'quality_marks'
+            ],
+            months_back={'first_month': 11}
+        )
+    }}
 ),
 
 trade as (
@@ -45,7 +45,7 @@ funding as (
         sum(headroom.granted_hkd) as funding_granted_hkd,
         sum(headroom.in_force_hkd) as funding_in_force_hkd,
         sum(headroom.project_count) as funding_project_count,
-        sum(case when headroom.scheme = 'bud' then headroom.headroom_hkd end) as bud_headroom_hkd
+        sum(case when headroom.funding_scheme = 'bud' then headroom.headroom_hkd end) as bud_headroom_hkd
     from {{ ref('int_funding__headroom') }} as headroom
     inner join open_build on {{ in_force_on('headroom', 'open_build.as_of_date') }}
     group by headroom.sme_id
@@ -97,7 +97,7 @@ online as (
     inner join links
         on
             links.source = 'shop'
-            and links.source_key = {{ dbt.concat(["daily.platform", "':'", "daily.store_id"]) }}
+            and links.source_key = {{ shop_key('daily') }}
     inner join open_build on daily.day >= open_build.first_month
     left join {{ ref('int_rates__periods') }} as rates on {{ in_force_on('rates', 'daily.day') }}
     group by links.sme_id
@@ -157,7 +157,7 @@ final as (
         open_build.as_of_date,
         open_build.last_complete_date,
         cast('what the feeds show' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from smes
     cross join open_build
     left join trade on smes.sme_id = trade.sme_id

@@ -11,10 +11,7 @@ rates as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['platform_orders']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['platform_orders']) }}
 ),
 
 by_day as (
@@ -32,7 +29,7 @@ monthly as (
         by_day.platform,
         sum(by_day.paid_cny) as paid_cny,
         case when count(rates.hkd_per_cny) = count(*) then sum(by_day.paid_cny * rates.hkd_per_cny) end as paid_hkd,
-        max(case when {{ awaits_rate('rates', 'by_day.day') }} then 1 else 0 end) as awaits_rate
+        {{ any_true(awaits_rate('rates', 'by_day.day')) }} as awaits_rate
     from by_day
     left join rates on {{ in_force_on('rates', 'by_day.day') }}
     group by {{ month_of('by_day.day') }}, by_day.platform
@@ -78,7 +75,7 @@ filled as (
         coalesce(monthly.paid_cny, 0) as paid_cny,
         case when monthly.month is null then 0 else monthly.paid_hkd end as paid_hkd,
         case
-            when monthly.awaits_rate = 1 or (monthly.month is not null and monthly.paid_hkd is null) then 1 else 0
+            when monthly.awaits_rate or (monthly.month is not null and monthly.paid_hkd is null) then 1 else 0
         end as awaits_rate,
         case
             when year_before.month is not null then year_before.paid_cny
@@ -105,7 +102,7 @@ compared as (
 
 final as (
     select
-        compared.month,
+        compared.month as payment_month,
         compared.platform,
         cast(compared.paid_cny as numeric(20, 2)) as paid_cny,
         cast(compared.paid_hkd as numeric(20, 2)) as paid_hkd,
@@ -122,7 +119,7 @@ final as (
         or compared.month_awaits_rate = 1 as is_provisional,
         open_build.last_complete_date,
         cast('shops that share their data' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from compared
     cross join open_build
 )

@@ -12,35 +12,35 @@ smes as (
 by_sme as (
     select
         sme_id,
-        month,
+        movement_month,
         max(case when flow = 'import' then 1 else 0 end) as imports,
         max(case when flow <> 'import' then 1 else 0 end) as exports,
         sum(declaration_count) as declaration_count,
-        max(case when is_provisional then 1 else 0 end) as provisional,
-        max(case when is_fully_covered then 1 else 0 end) as fully_covered,
+        {{ any_true('is_provisional') }} as is_provisional,
+        {{ any_true('is_fully_covered') }} as is_fully_covered,
         max(last_complete_date) as last_complete_date,
         max(release_no) as release_no
     from declared
-    group by sme_id, month
+    group by sme_id, movement_month
 ),
 
 final as (
     select
-        by_sme.month,
+        by_sme.movement_month,
         coalesce(smes.industry_section, 'unknown') as industry_section,
         {{ declarant_class('smes') }} as sme_class,
         cast(count(*) as bigint) as declarant_count,
         cast(sum(by_sme.imports) as bigint) as importer_count,
         cast(sum(by_sme.exports) as bigint) as exporter_count,
         cast(sum(by_sme.declaration_count) as bigint) as declaration_count,
-        max(by_sme.provisional) = 1 as is_provisional,
-        max(by_sme.fully_covered) = 1 as is_fully_covered,
+        {{ any_true('by_sme.is_provisional') }} as is_provisional,
+        {{ any_true('by_sme.is_fully_covered') }} as is_fully_covered,
         max(by_sme.last_complete_date) as last_complete_date,
         cast('declared trade' as text) as coverage_note,
         max(by_sme.release_no) as release_no
     from by_sme
     inner join smes on by_sme.sme_id = smes.sme_id
-    group by by_sme.month, coalesce(smes.industry_section, 'unknown'), {{ declarant_class('smes') }}
+    group by by_sme.movement_month, coalesce(smes.industry_section, 'unknown'), {{ declarant_class('smes') }}
 )
 
 select * from final

@@ -11,22 +11,22 @@ smes as (
 
 sums as (
     select
-        declared.month,
-        case when declared.flow = 'import' then 'import' else 'export' end as direction,
+        declared.movement_month,
+        case when declared.flow = 'import' then 'import' else 'export' end as trade_direction,
         coalesce(smes.industry_section, 'unknown') as industry_section,
         {{ declarant_class('smes') }} as sme_class,
         sum(declared.declaration_count) as declaration_count,
         sum(declared.late_declaration_count) as late_declaration_count,
         sum(declared.amended_declaration_count) as amended_declaration_count,
         sum(declared.agent_declaration_count) as agent_declaration_count,
-        max(case when declared.is_provisional then 1 else 0 end) as provisional,
-        max(case when declared.is_fully_covered then 1 else 0 end) as fully_covered,
+        {{ any_true('declared.is_provisional') }} as is_provisional,
+        {{ any_true('declared.is_fully_covered') }} as is_fully_covered,
         max(declared.last_complete_date) as last_complete_date,
         max(declared.release_no) as release_no
     from declared
     inner join smes on declared.sme_id = smes.sme_id
     group by
-        declared.month,
+        declared.movement_month,
         case when declared.flow = 'import' then 'import' else 'export' end,
         coalesce(smes.industry_section, 'unknown'),
         {{ declarant_class('smes') }}
@@ -34,8 +34,8 @@ sums as (
 
 final as (
     select
-        month,
-        direction,
+        movement_month,
+        trade_direction,
         industry_section,
         sme_class,
         cast(declaration_count as bigint) as declaration_count,
@@ -46,8 +46,8 @@ final as (
         cast(1.0 * late_declaration_count / nullif(declaration_count, 0) as numeric(9, 6)) as late_share,
         cast(1.0 * amended_declaration_count / nullif(declaration_count, 0) as numeric(9, 6)) as amended_share,
         cast(1.0 * agent_declaration_count / nullif(declaration_count, 0) as numeric(9, 6)) as agent_share,
-        provisional = 1 as is_provisional,
-        fully_covered = 1 as is_fully_covered,
+        is_provisional,
+        is_fully_covered,
         last_complete_date,
         cast('declared trade' as text) as coverage_note,
         release_no

@@ -8,17 +8,14 @@ with exports as (
 ),
 
 known_until as (
-    select
-        {{ last_settled_month('customs_declarations', 'coalesce(' ~ last_complete_date(['customs_declarations']) ~ ', as_of_date)') }}
-            as month
-    from {{ ref('stg_ops__open_build') }}
+    {{ known_until('customs_declarations') }}
 ),
 
 periods as (
     select distinct
         'calendar_year' as period_kind,
-        cast({{ dbt.date_trunc('year', 'exports.month') }} as date) as period_start,
-        cast({{ dbt.dateadd('month', 11, dbt.date_trunc('year', 'exports.month')) }} as date) as last_month
+        cast({{ dbt.date_trunc('year', 'exports.movement_month') }} as date) as period_start,
+        cast({{ dbt.dateadd('month', 11, dbt.date_trunc('year', 'exports.movement_month')) }} as date) as last_month
     from exports
     union all
     select
@@ -38,11 +35,11 @@ cells as (
         exports.market_iso2_code,
         exports.hs_chapter,
         sum(exports.value_hkd) as value_hkd,
-        max(case when exports.is_provisional then 1 else 0 end) as provisional,
+        {{ any_true('exports.is_provisional') }} as is_provisional,
         max(exports.last_complete_date) as last_complete_date,
         max(exports.release_no) as release_no
     from exports
-    inner join periods on exports.month between periods.period_start and periods.last_month
+    inner join periods on exports.movement_month between periods.period_start and periods.last_month
     group by
         exports.sme_id,
         periods.period_kind,
@@ -60,7 +57,7 @@ totals as (
         period_start,
         last_month,
         sum(value_hkd) as value_hkd,
-        max(provisional) as provisional,
+        {{ any_true('is_provisional') }} as is_provisional,
         max(last_complete_date) as last_complete_date,
         max(release_no) as release_no
     from cells
@@ -89,7 +86,7 @@ by_market as (
         period_kind,
         period_start,
         count(*) as market_count,
-        sum(value_hkd * value_hkd) as squares,
+        {{ herfindahl('value_hkd') }} as hhi,
         max(case when position = 1 then market_csd_code end) as top_market_csd_code,
         max(case when position = 1 then market_iso2_code end) as top_market_iso2_code,
         max(case when position = 1 then value_hkd end) as top_value_hkd,
@@ -116,7 +113,7 @@ by_chapter as (
         period_kind,
         period_start,
         count(*) as chapter_count,
-        sum(value_hkd * value_hkd) as squares
+        {{ herfindahl('value_hkd') }} as hhi
     from chapters
     group by sme_id, period_kind, period_start
 ),
@@ -130,8 +127,8 @@ final as (
         cast(totals.value_hkd as numeric(20, 2)) as value_hkd,
         cast(by_market.market_count as bigint) as market_count,
         cast(by_chapter.chapter_count as bigint) as chapter_count,
-        cast(by_market.squares / (totals.value_hkd * totals.value_hkd) as numeric(9, 6)) as market_hhi,
-        cast(by_chapter.squares / (totals.value_hkd * totals.value_hkd) as numeric(9, 6)) as chapter_hhi,
+        cast(by_market.hhi as numeric(9, 6)) as market_hhi,
+        cast(by_chapter.hhi as numeric(9, 6)) as chapter_hhi,
         by_market.top_market_csd_code,
         by_market.top_market_iso2_code,
         cast(by_market.top_value_hkd / totals.value_hkd as numeric(9, 6)) as top_market_share,
@@ -139,7 +136,7 @@ final as (
         cast(by_market.us_value_hkd / totals.value_hkd as numeric(9, 6)) as us_share,
         totals.last_month > known_until.month
         or coalesce(totals.period_start <= {{ first_month('customs_declarations') }}, true) as is_partial,
-        totals.provisional = 1 as is_provisional,
+        totals.is_provisional,
         totals.last_complete_date,
         cast('declared trade' as text) as coverage_note,
         totals.release_no

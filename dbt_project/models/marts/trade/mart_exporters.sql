@@ -5,7 +5,7 @@
 with exports as (
     select distinct
         sme_id,
-        month,
+        movement_month,
         is_provisional,
         last_complete_date,
         release_no
@@ -18,16 +18,13 @@ smes as (
 ),
 
 known_until as (
-    select
-        {{ last_settled_month('customs_declarations', 'coalesce(' ~ last_complete_date(['customs_declarations']) ~ ', as_of_date)') }}
-            as month
-    from {{ ref('stg_ops__open_build') }}
+    {{ known_until('customs_declarations') }}
 ),
 
 first_months as (
     select
         sme_id,
-        min(month) as first_month
+        min(movement_month) as first_month
     from exports
     group by sme_id
 ),
@@ -36,25 +33,17 @@ spans as (
     select
         exports.sme_id,
         first_months.first_month,
-        max(exports.month) as last_month,
+        max(exports.movement_month) as last_month,
         count(*) as month_count,
-        max(
-            case
-                when exports.month > first_months.first_month
-                    and exports.month <= {{ dbt.dateadd('month', 12, 'first_months.first_month') }}
-                    then 1
-                else 0
-            end
-        ) as back_in_12,
-        max(
-            case
-                when exports.month > {{ dbt.dateadd('month', 12, 'first_months.first_month') }}
-                    and exports.month <= {{ dbt.dateadd('month', 24, 'first_months.first_month') }}
-                    then 1
-                else 0
-            end
-        ) as back_in_24,
-        max(case when exports.is_provisional then 1 else 0 end) as provisional,
+        {{ any_true(
+            'exports.movement_month > first_months.first_month and exports.movement_month <= '
+            ~ dbt.dateadd('month', 12, 'first_months.first_month')
+        ) }} as is_back_in_12,
+        {{ any_true(
+            'exports.movement_month > ' ~ dbt.dateadd('month', 12, 'first_months.first_month')
+            ~ ' and exports.movement_month <= ' ~ dbt.dateadd('month', 24, 'first_months.first_month')
+        ) }} as is_back_in_24,
+        {{ any_true('exports.is_provisional') }} as is_provisional,
         max(exports.last_complete_date) as last_complete_date,
         max(exports.release_no) as release_no
     from exports
@@ -79,12 +68,12 @@ final as (
                 then cast({{ dbt.dateadd('month', 12, 'spans.last_month') }} as date)
         end as lapsed_month,
         case
-            when {{ dbt.dateadd('month', 12, 'spans.first_month') }} <= known_until.month then spans.back_in_12 = 1
+            when {{ dbt.dateadd('month', 12, 'spans.first_month') }} <= known_until.month then spans.is_back_in_12
         end as survived_12_months,
         case
-            when {{ dbt.dateadd('month', 24, 'spans.first_month') }} <= known_until.month then spans.back_in_24 = 1
+            when {{ dbt.dateadd('month', 24, 'spans.first_month') }} <= known_until.month then spans.is_back_in_24
         end as survived_24_months,
-        spans.provisional = 1 as is_provisional,
+        spans.is_provisional,
         spans.last_complete_date,
         cast('declared trade since the history begins' as text) as coverage_note,
         spans.release_no

@@ -1,6 +1,6 @@
 -- One row per month of movement, size class, flow, market and HKHS chapter: exports in the month and in the year up to it. A
 -- cell has a row in every month of the year from its first export on, so that the year to date of any month adds up.
-{{ config(indexes=[{'columns': ['month']}]) }}
+{{ config(indexes=[{'columns': ['movement_month']}]) }}
 
 with exports as (
     select * from {{ ref('mart_sme_trade_monthly') }} where flow <> 'import'
@@ -12,8 +12,8 @@ smes as (
 
 monthly as (
     select
-        exports.month,
-        cast({{ dbt.date_trunc('year', 'exports.month') }} as date) as year_start,
+        exports.movement_month,
+        cast({{ dbt.date_trunc('year', 'exports.movement_month') }} as date) as year_start,
         {{ declarant_class('smes') }} as sme_class,
         exports.flow,
         exports.market_csd_code,
@@ -24,7 +24,7 @@ monthly as (
     from exports
     inner join smes on exports.sme_id = smes.sme_id
     group by
-        exports.month,
+        exports.movement_month,
         {{ declarant_class('smes') }},
         exports.flow,
         exports.market_csd_code,
@@ -34,14 +34,14 @@ monthly as (
 
 months as (
     select
-        month,
-        cast({{ dbt.date_trunc('year', 'month') }} as date) as year_start,
-        max(case when is_provisional then 1 else 0 end) as provisional,
-        max(case when is_fully_covered then 1 else 0 end) as fully_covered,
+        movement_month,
+        cast({{ dbt.date_trunc('year', 'movement_month') }} as date) as year_start,
+        {{ any_true('is_provisional') }} as is_provisional,
+        {{ any_true('is_fully_covered') }} as is_fully_covered,
         max(last_complete_date) as last_complete_date,
         max(release_no) as release_no
     from exports
-    group by month
+    group by movement_month
 ),
 
 cells as (
@@ -52,14 +52,14 @@ cells as (
         market_csd_code,
         market_iso2_code,
         hs_chapter,
-        min(month) as first_month
+        min(movement_month) as first_month
     from monthly
     group by year_start, sme_class, flow, market_csd_code, market_iso2_code, hs_chapter
 ),
 
 final as (
     select
-        months.month,
+        months.movement_month,
         cells.sme_class,
         cells.flow,
         cells.market_csd_code,
@@ -69,22 +69,22 @@ final as (
         cast(
             sum(coalesce(monthly.value_hkd, 0)) over (
                 partition by cells.year_start, cells.sme_class, cells.flow, cells.market_csd_code, cells.hs_chapter
-                order by months.month
+                order by months.movement_month
                 rows between unbounded preceding and current row
             ) as numeric(20, 2)
         ) as value_ytd_hkd,
         cast(coalesce(monthly.exporter_count, 0) as bigint) as exporter_count,
-        months.provisional = 1 as is_provisional,
-        months.fully_covered = 1 as is_fully_covered,
+        months.is_provisional,
+        months.is_fully_covered,
         coalesce({{ first_month('customs_declarations') }} < months.year_start, false) as is_ytd_fully_covered,
         months.last_complete_date,
         cast('declared trade' as text) as coverage_note,
         months.release_no
     from cells
-    inner join months on cells.year_start = months.year_start and cells.first_month <= months.month
+    inner join months on cells.year_start = months.year_start and cells.first_month <= months.movement_month
     left join monthly
         on
-            months.month = monthly.month
+            months.movement_month = monthly.movement_month
             and cells.sme_class = monthly.sme_class
             and cells.flow = monthly.flow
             and cells.market_csd_code = monthly.market_csd_code

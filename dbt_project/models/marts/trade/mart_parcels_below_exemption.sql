@@ -10,15 +10,12 @@ rates as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['platform_orders']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['platform_orders']) }}
 ),
 
 final as (
     select
-        {{ month_of('parcels.day') }} as month,
+        {{ month_of('parcels.day') }} as payment_month,
         parcels.platform,
         cast(min(parcels.limit_hkd) as numeric(12, 2)) as exemption_limit_hkd,
         cast(sum(parcels.parcel_count) as bigint) as parcel_count,
@@ -28,12 +25,12 @@ final as (
         cast(sum(parcels.below_cny) as numeric(20, 2)) as below_value_cny,
         cast(sum(parcels.below_cny * parcels.hkd_per_cny) as numeric(20, 2)) as below_value_hkd,
         {{ month_may_grow('platform_orders', month_of('parcels.day'), 'max(open_build.last_complete_date)') }}
-        or max(case when {{ awaits_rate('rates', 'parcels.day') }} then 1 else 0 end) = 1
+        or {{ any_true(awaits_rate('rates', 'parcels.day')) }}
         or count(parcels.hkd_per_cny) < count(*) as is_provisional,
         coalesce({{ month_of('parcels.day') }} > {{ first_month('platform_orders') }}, false) as is_fully_covered,
         max(open_build.last_complete_date) as last_complete_date,
         cast('shops that share their data' as text) as coverage_note,
-        max(open_build.build_no) as release_no
+        max(open_build.release_no) as release_no
     from parcels
     cross join open_build
     left join rates on {{ in_force_on('rates', 'parcels.day') }}

@@ -14,10 +14,7 @@ rates as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['platform_orders']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['platform_orders']) }}
 ),
 
 by_day as (
@@ -40,19 +37,19 @@ priced as (
         by_day.*,
         {{ month_of('by_day.day') }} as month,
         rates.hkd_per_cny,
-        case when {{ awaits_rate('rates', 'by_day.day') }} then 1 else 0 end as awaits_rate
+        {{ awaits_rate('rates', 'by_day.day') }} as awaits_rate
     from by_day
     left join rates on {{ in_force_on('rates', 'by_day.day') }}
 ),
 
 final as (
     select
-        priced.month,
+        priced.month as sales_month,
         priced.customs_regime,
         priced.platform,
         priced.category,
         max(regimes.name_en) as regime_name_en,
-        max(regimes.direction) as direction,
+        max(regimes.regime_direction) as regime_direction,
         cast(sum(priced.placed_cny) as numeric(20, 2)) as placed_cny,
         cast(sum(priced.paid_cny) as numeric(20, 2)) as paid_cny,
         cast(sum(priced.refunded_cny) as numeric(20, 2)) as refunded_cny,
@@ -64,12 +61,12 @@ final as (
         cast(sum(priced.placed_order_count) as bigint) as placed_order_count,
         cast(sum(priced.paid_order_count) as bigint) as paid_order_count,
         {{ month_may_grow('platform_orders', 'priced.month', 'max(open_build.last_complete_date)') }}
-        or max(priced.awaits_rate) = 1
+        or {{ any_true('priced.awaits_rate') }}
         or count(priced.hkd_per_cny) < count(*) as is_provisional,
         coalesce(priced.month > {{ first_month('platform_orders') }}, false) as is_fully_covered,
         max(open_build.last_complete_date) as last_complete_date,
         cast('shops that share their data' as text) as coverage_note,
-        max(open_build.build_no) as release_no
+        max(open_build.release_no) as release_no
     from priced
     cross join open_build
     left join regimes on priced.customs_regime = regimes.customs_regime

@@ -1,6 +1,6 @@
 -- One row per SME, month of movement, flow, market and HKHS chapter. Parcels under HK$4,000, transhipment and samples need
 -- no declaration and are absent; a month is provisional until declarations for its last day are due (14 days after it).
-{{ config(indexes=[{'columns': ['month']}]) }}
+{{ config(indexes=[{'columns': ['movement_month']}]) }}
 
 with monthly as (
     select * from {{ ref('int_trade__monthly') }}
@@ -15,10 +15,7 @@ countries as (
 ),
 
 open_build as (
-    select
-        build_no,
-        {{ last_complete_date(['customs_declarations']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['customs_declarations']) }}
 ),
 
 by_sme as (
@@ -26,7 +23,7 @@ by_sme as (
         links.sme_id,
         monthly.month,
         monthly.flow,
-        monthly.counterparty_country_code,
+        monthly.market_csd_code,
         monthly.hs_chapter,
         sum(monthly.value_hkd) as value_hkd,
         sum(monthly.exempt_value_hkd) as exempt_value_hkd,
@@ -37,15 +34,15 @@ by_sme as (
         sum(monthly.agent_declaration_count) as agent_declaration_count
     from monthly
     inner join links on monthly.trader_id = links.source_key
-    group by links.sme_id, monthly.month, monthly.flow, monthly.counterparty_country_code, monthly.hs_chapter
+    group by links.sme_id, monthly.month, monthly.flow, monthly.market_csd_code, monthly.hs_chapter
 ),
 
 final as (
     select
         by_sme.sme_id,
-        by_sme.month,
+        by_sme.month as movement_month,
         by_sme.flow,
-        by_sme.counterparty_country_code as market_csd_code,
+        by_sme.market_csd_code,
         countries.iso2_code as market_iso2_code,
         by_sme.hs_chapter,
         cast(by_sme.value_hkd as numeric(20, 2)) as value_hkd,
@@ -59,10 +56,10 @@ final as (
         coalesce(by_sme.month > {{ first_month('customs_declarations') }}, false) as is_fully_covered,
         open_build.last_complete_date,
         cast('declared trade' as text) as coverage_note,
-        open_build.build_no as release_no
+        open_build.release_no
     from by_sme
     cross join open_build
-    left join countries on by_sme.counterparty_country_code = countries.csd_code
+    left join countries on by_sme.market_csd_code = countries.csd_code
 )
 
 select * from final

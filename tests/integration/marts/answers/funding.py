@@ -78,10 +78,10 @@ def question_6(world: Any) -> list[tuple[Any, ...]]:
     for programme, members in GROUPS.items():
         chosen = applications.filter(pl.col("programme").is_in(members))
         for dimension, column in (
-            ("industry_section", "industry_section"), ("market_code", "market"), ("sme_class", "sme_class"),
+            ("industry_section", "industry_section"), ("market_iso2_code", "market"), ("sme_class", "sme_class"),
             ("total", "total"),
         ):  # fmt: skip
-            if programme != "all" and dimension in ("industry_section", "market_code"):
+            if programme != "all" and dimension in ("industry_section", "market_iso2_code"):
                 continue
             for (year, value), part in chosen.partition_by("year", column, as_dict=True).items():
                 count = {outcome: part.filter(pl.col("outcome") == outcome).height

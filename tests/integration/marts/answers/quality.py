@@ -68,7 +68,7 @@ def question_23(world: Simulated) -> list[tuple[Any, ...]]:
             named = set(frame.select(pl.concat_str(columns, separator=":")).to_series().drop_nulls())
             known = registered if source == "number" else {key for kind, key in linked if kind == source}
             unmatched = 100 * len(named - known) / len(named)
-        state = "late_at_partner" if missing else "well"
+        state = "late_at_partner" if missing else "healthy"
         # Nothing in this world breaks a rule.
         rows.append((feed, state, frame["business_date"].max(), missing, late, 0, unmatched))
     return rows

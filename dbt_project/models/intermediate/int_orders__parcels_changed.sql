@@ -1,4 +1,4 @@
--- One row per shop and day whose orders the build under way changed, or whose rate of exchange it brought or changed.
+-- One row per shop and day whose orders the open build changed, or whose rate of exchange it brought or changed.
 {{ config(materialized='view') }}
 
 with rates as (
@@ -42,7 +42,7 @@ final as (
         platform,
         store_id,
         day
-    from {{ ref('int_orders__touched') }}
+    from {{ ref('int_orders__changed') }}
     union distinct
     select
         daily.platform,

@@ -1,33 +1,23 @@
 -- One row per policy and month of shipment to be told apart by year of cover anew: its shipments changed, or the policy did.
 {{ config(materialized='view') }}
 
-with touched as (
-    select * from {{ ref('int_insurance__touched') }}
-),
-
-policies as (
-    select * from {{ ref('int_insurance__policies_versioned') }}
+with changed as (
+    select * from {{ ref('int_insurance__changed') }}
 ),
 
 monthly as (
     select * from {{ ref('int_insurance__monthly') }}
 ),
 
-open_build as (
-    select * from {{ ref('stg_ops__open_build') }}
-),
-
 changed_policies as (
-    select distinct policy_no
-    from policies
-    where build_no = (select open_build.build_no from open_build)
+    {{ changed_in_build(ref('int_insurance__policies_versioned'), ['policy_no']) }}
 ),
 
 final as (
     select
         policy_no,
         month
-    from touched
+    from changed
     union distinct
     select
         monthly.policy_no,
