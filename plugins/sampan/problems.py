@@ -44,7 +44,7 @@ REASON = "Repeat the command with `--reason` and a text that says why."
 MEANINGS: dict[Code, tuple[str, str]] = {
     Code.API_AWAY: (
         "The partner's API could not be reached or answered with an error that may pass.",
-        "Nothing at once: the step is retried. If it lasts, look at `ops.look.problem` and write to the partner's contact.",
+        "Nothing at once: the step is retried. If it lasts, see `ops.feed_poll.problem` and write to the partner's contact.",
     ),
     Code.API_REFUSED: (
         "The API rejected the request: an HTTP status from 300 to 499, or a failure message that the contract calls"
