@@ -54,7 +54,7 @@ def params_of(contract: Contract) -> dict[str, Param]:
 
 
 def build_dag(contract: Contract) -> DAG:
-    """The DAG of one feed: the steps of the ingest, then notify the owner, whatever the outcome."""
+    """The DAG of one feed: the steps of the ingest, then notify the owner, regardless of the outcome."""
     feed, minutes = contract.feed, contract.calendar.deadline_minutes
     deadline = DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,

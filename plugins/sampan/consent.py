@@ -27,7 +27,7 @@ def take_in(connection: Connection) -> int:
 
 
 def revoke(consent_id: str, reason: str, person: str) -> bool:
-    """Revoke a consent now, whatever the feed says of it later. Returns False when it was already revoked here.
+    """Revoke a consent now, regardless of what the feed says later. Returns False when it was already revoked here.
 
     A consent that no delivery has shown yet can be revoked too: it is then revoked from its first delivery on.
     """

@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, timedelta
 from itertools import product
 from typing import Any
@@ -18,7 +19,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from sampan import consent
+from sampan import consent, feed_hooks
 from sampan.calendar import today
 from sampan.contracts.registry import get_contract
 from sampan.errors import PermanentFailure
@@ -124,7 +125,7 @@ def deliver(sampan: Sampan, records: list[dict[str, Any]], day: date = TODAY) ->
 
 
 def make_release() -> int:
-    """Release a mart in which every consent has a row for each bank and scope, whoever it is for, and an open one."""
+    """Release a mart in which every consent has a row for each bank and scope, for all owners, and an open one."""
     numbers = [*NUMBERS.values(), UNKNOWN]
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
         ((number,),) = connection.execute(
@@ -295,13 +296,13 @@ def test_consents_are_taken_in_with_the_batch_or_not_at_all(sampan, monkeypatch)
     def fails(*_: Any) -> None:
         raise psycopg.errors.InternalError("dies")
 
-    take_in = consent.take_in
-    monkeypatch.setattr(consent, "take_in", fails)
+    hooks = feed_hooks.HOOKS[consent.FEED]
+    monkeypatch.setitem(feed_hooks.HOOKS, consent.FEED, replace(hooks, take_in=fails))
     sampan.deliver("cdi_consents", TODAY, "a.jsonl", (json.dumps(change(1)) + "\n").encode())
     with pytest.raises(psycopg.errors.InternalError):
         sampan.ingest("cdi_consents")
     assert sampan.batch("cdi_consents")["state"] == "gated"
-    monkeypatch.setattr(consent, "take_in", take_in)
+    monkeypatch.setitem(feed_hooks.HOOKS, consent.FEED, hooks)
     sampan.ingest("cdi_consents")
     assert sampan.one("select count(*) from ops.consent") == 1
 
@@ -331,7 +332,7 @@ def test_a_row_is_not_read_when_the_feed_corrects_whose_it_is_or_of_which_provid
     wanted = {row for row in allowed("B001") if row[1] != gone}
     with bank() as connection:
         assert seen(connection) == allowed("B001")
-        # The same change of the same consent, delivered anew.
+        # The same change of the same consent, delivered again.
         deliver(sampan, [change(NUMBERS["live"], **corrected)])
         for relation in ("marts.mart_credit_features", *(f"release_{n}.mart_credit_features" for n in (first, second))):
             assert seen(connection, relation) == wanted
@@ -507,7 +508,7 @@ def test_a_bank_is_refused_when_it_leaves_what_it_may_read(released):
         with bank() as connection, pytest.raises(psycopg.Error) as refused:
             connection.execute(statement.format(release=f"release_{released}"))
         state = refused.value.sqlstate
-        # For want of the right, or of a snapshot that is new enough; not for being a wrong statement.
+        # Because of a missing right or an old snapshot; not because the statement is wrong.
         assert state in ("42501", "25000"), (statement, str(refused.value))
 
 

@@ -82,8 +82,8 @@ def contract(feed: str) -> dict[str, Any]:
 
 def days_of(calendar: dict[str, Any]) -> tuple[str, str, str]:
     """Day of the month, month and day of the week of a feed's runs."""
-    # A delivery due on a holiday comes on a later business day, and an API may be away on its day: one look a month
-    # would come too early, or lose the month.
+    # A delivery due on a holiday comes on a later business day, and an API may be away on its day: one run a month would
+    # be too early, or miss the month.
     return ("*", "*", "*" if calendar["days"] in ("daily", "event") else "1-5")
 
 
@@ -160,7 +160,7 @@ def test_tasks_retry_by_the_kind_of_failure_and_heavy_ones_share_the_pool(dags: 
     assert set(airflow.POOLS) == {"warehouse"}
 
 
-def test_owner_is_told_whatever_came_of_the_rest(dags: dict[str, Any]) -> None:
+def test_the_owner_is_notified_regardless_of_the_outcome(dags: dict[str, Any]) -> None:
     rules = {dags[f"ingest__{feed}"]["tasks"]["notify_owner"]["trigger_rule"] for feed in FEEDS}
     assert rules == {"all_done"}
 

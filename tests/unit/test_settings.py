@@ -10,7 +10,7 @@ from sampan.settings import Settings
 
 
 @pytest.mark.parametrize(
-    "value", ["", "00" * 31, "0" * 63, "a passphrase of more than sixty-four characters is no hexadecimal number"]
+    "value", ["", "00" * 31, "0" * 63, "a passphrase of more than sixty-four characters is not a hexadecimal number"]
 )
 def test_a_pseudonym_key_is_refused_and_not_shown_when_it_is_not_hex_of_32_bytes(value):
     with pytest.raises(PermanentFailure) as refused:

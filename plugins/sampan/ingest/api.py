@@ -105,7 +105,7 @@ def _expand(entry: Any, day: date) -> list[dict[str, str]]:
 def _fetch_with_fallback(
     client: httpx.Client, request: Request, parameters: dict[str, str], values: list[str], as_of: date
 ) -> tuple[list[dict[str, Any]], date]:
-    """Records for one combination of parameters, and the day as of which they were available.
+    """Records for one combination of parameters, and the day they are as of.
 
     When the response says that a month or some values do not exist, the request is repeated without them.
     """

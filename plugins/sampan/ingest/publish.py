@@ -72,7 +72,7 @@ def _is_still_open(connection: Connection, batch: Batch) -> bool:
     ).rowcount
     if still_open == batch.rows_in:
         return True
-    # Its own quarantined rows are copies of rows of the first delivery, of which the open ones can be replayed again.
+    # Its own quarantined rows are copies: the open rows of the first delivery can be replayed again.
     connection.execute(
         """
         delete from quarantine.record as q

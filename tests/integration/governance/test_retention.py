@@ -222,7 +222,7 @@ def test_a_delivery_is_refused_when_its_date_is_past_the_retention(partner):
 def test_what_was_refused_goes_with_a_proof_when_its_retention_is_over_and_a_run_died(
     death, left, partner, monkeypatch
 ):
-    # Two deliveries under one name, the second in the place of the first.
+    # Two deliveries under one name; the second replaces the first.
     partner.puts(FEED, "undated", "x.csv.gz", b"1")
     partner.puts(FEED, "undated", "x.csv.gz", b"2")
     assert land.run(FEED)["refused"] == 2

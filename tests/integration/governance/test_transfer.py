@@ -35,7 +35,7 @@ WRONG = {
         "the agreement covers only mart_published_exports",
     ),
     "a city outside": ({"recipient_city": "Shanghai"}, "Shanghai is neither Hong Kong nor"),
-    "Macao, which is no party": ({"recipient_city": "Macao"}, "Macao is neither Hong Kong nor"),
+    "Macao, which is not a party": ({"recipient_city": "Macao"}, "Macao is neither Hong Kong nor"),
     "not yet in effect": ({"valid_from": TODAY + timedelta(days=1)}, "takes effect on"),
     "ended": ({"valid_to": TODAY - timedelta(days=1)}, "the agreement ended on"),
     "no assessment": ({"assessment_no": None, "assessed_on": None}, "no impact assessment was made"),
@@ -71,7 +71,7 @@ def test_a_contract_has_ten_business_days_to_be_filed():
 def test_a_contract_is_not_filed_before_the_day_on_which_it_is():
     to_come = replace(SOUND, filed_on=TODAY + timedelta(days=1))
     (why,) = transfer.objections(to_come, TABLE, RECIPIENT, CITIES, TODAY)
-    # The day that the law gives, whatever day the contract gives.
+    # The day by law, even if the agreement has another day.
     assert why == transfer.objections(replace(SOUND, filed_on=None), TABLE, RECIPIENT, CITIES, TODAY)[0]
     assert transfer.objections(to_come, TABLE, RECIPIENT, CITIES, TODAY + timedelta(days=1)) == []
     late = replace(SOUND, filed_on=TODAY)

@@ -98,7 +98,7 @@ def altered(path: str, value: object, only: int | None = None):
     ],
     ids=["success-false", "success-text", "no-header", "html", "truncated", "nothing", "list", "500", "429"],
 )  # fmt: skip
-def test_fetch_fails_for_now_and_delivers_nothing_when_the_api_is_in_trouble(turn, message, api, sampan):
+def test_fetch_fails_transiently_and_delivers_nothing_when_the_api_is_in_trouble(turn, message, api, sampan):
     api.records, api.turn = records(2), turn
     with pytest.raises(TransientFailure, match=message):
         fetch.run(FEED, DAY)
@@ -120,7 +120,7 @@ def test_fetch_fails_for_now_and_delivers_nothing_when_the_api_is_in_trouble(tur
     ],
     ids=["404", "401", "302", "records-object", "records-texts", "records-null", "total-text", "total-list"],
 )
-def test_fetch_fails_for_good_and_asks_once_when_the_api_is_another(turn, rule, api, sampan):
+def test_fetch_fails_permanently_and_asks_once_when_the_api_is_another(turn, rule, api, sampan):
     api.records, api.turn = records(2), turn
     with pytest.raises(PermanentFailure) as failure:
         fetch.run(FEED, DAY)
@@ -146,7 +146,7 @@ def many(count: int) -> list[str]:
     return [json.dumps({"end_of_day": str(number)}) for number in range(count)]
 
 
-def test_fetch_believes_nothing_when_a_page_repeats(api, sampan):
+def test_fetch_fails_when_a_page_repeats(api, sampan):
     api.records = many(3 * SIZE)
     first = api.answer({})
     api.turn = lambda number, status, body: (status, first if number % 3 == 2 else body)
@@ -155,7 +155,7 @@ def test_fetch_believes_nothing_when_a_page_repeats(api, sampan):
     assert drop(sampan) == []
 
 
-def test_fetch_believes_nothing_when_the_total_changes_between_pages(api, sampan):
+def test_fetch_fails_when_the_total_changes_between_pages(api, sampan):
     api.records = many(3 * SIZE)
     path = REQUEST.total
     api.turn = lambda n, s, b: altered(path, 3 * SIZE + n)(n, s, b)
@@ -164,7 +164,7 @@ def test_fetch_believes_nothing_when_the_total_changes_between_pages(api, sampan
 
 
 @pytest.mark.parametrize("promised", [SIZE + 5, 5 * SIZE])
-def test_fetch_believes_nothing_when_fewer_records_come_than_were_promised(promised, api, sampan):
+def test_fetch_fails_when_fewer_records_come_than_were_promised(promised, api, sampan):
     api.records = many(SIZE)
     api.turn = altered(REQUEST.total, promised)
     with pytest.raises(TransientFailure, match="but the API's total is"):
@@ -191,7 +191,7 @@ def test_fetch_stops_when_an_api_has_no_end(api, sampan, monkeypatch):
         fetch.run(FEED, DAY)
 
 
-def test_fetch_fails_for_now_when_nobody_answers(api, sampan, monkeypatch):
+def test_fetch_fails_transiently_when_the_api_is_unreachable(api, sampan, monkeypatch):
     monkeypatch.setenv(REQUEST.base_variable, "http://127.0.0.1:9")
     settings.cache_clear()
     with pytest.raises(TransientFailure, match="ConnectError"):
@@ -204,7 +204,7 @@ def test_ingest_keeps_every_rate_as_it_came_when_the_answer_is_the_real_one(samp
     answer = json.loads(CAPTURED.read_bytes())
 
     class Handler(http.server.SimpleHTTPRequestHandler):
-        """A plain file server in the place of the API: it knows neither parameters nor pages."""
+        """A plain file server instead of the API: it ignores parameters and pages."""
 
         def translate_path(self, path: str) -> str:
             assert dict(parse_qsl(urlsplit(path).query))

@@ -47,32 +47,32 @@ def owed(at: str, feed: str = FEED) -> dict[date, dict]:
 def begun(sampan):
     """A feed whose first delivery, of Monday, arrived in time; the platform looked for the next one when it was told to."""
     number = publish(FEED, MONDAY, [ROW], received_at="2026-07-07 07:10+08")
-    looks("2026-07-07 07:30")
+    polls("2026-07-07 07:30")
     sampan.rows("update ops.batch set landed_at = '2026-07-07 07:30+08' where batch_id = %s returning 1", number)
     return sampan
 
 
-def looks(at: str) -> None:
+def polls(at: str) -> None:
     freshness.record_poll(FEED, at=hkt(at))
 
 
 # --- the four states --------------------------------------------------------------------------------------------------
 
 
-def test_a_delivery_is_late_at_the_partner_when_it_was_looked_for_in_vain(begun):
-    looks("2026-07-08 07:30")
+def test_a_delivery_is_late_at_the_partner_when_polling_found_nothing(begun):
+    polls("2026-07-08 07:30")
     assert state("2026-07-08 07:29") == "not_yet_due"
     assert state("2026-07-08 07:31") == "late_at_partner"
     assert state("2026-07-09 12:00") == "late_at_partner"
 
 
-def test_a_delivery_is_late_here_when_nobody_looked_until_the_deadline(begun):
+def test_a_delivery_is_late_here_when_it_was_not_polled_by_the_deadline(begun):
     assert state("2026-07-08 08:29") == "not_yet_due"
     assert state("2026-07-08 08:31") == "late_here"
 
 
 def test_a_delivery_is_late_here_when_it_came_and_is_not_published_by_its_deadline(begun):
-    looks("2026-07-08 07:30")
+    polls("2026-07-08 07:30")
     begun.deliver(FEED, TUESDAY, "delivery.csv.gz", b"waits")
     fetch.run(FEED)
     assert state("2026-07-08 08:29") == "not_yet_due"
@@ -80,7 +80,7 @@ def test_a_delivery_is_late_here_when_it_came_and_is_not_published_by_its_deadli
 
 
 def test_a_delivery_is_held_until_another_of_the_day_arrives_when_the_gate_holds_it(begun):
-    begun.deliver(FEED, TUESDAY, "delivery.csv.gz", b"this is no gzip at all")
+    begun.deliver(FEED, TUESDAY, "delivery.csv.gz", b"this is not gzip")
     begun.ingest(FEED)
     assert state("2026-07-07 22:00") == "held"
     publish(FEED, TUESDAY, [ROW], received_at="2026-07-08 07:00+08")
@@ -88,14 +88,14 @@ def test_a_delivery_is_held_until_another_of_the_day_arrives_when_the_gate_holds
     assert (row["state"], row["deliveries"], row["held_deliveries"], row["rows_late"]) == ("arrived", 2, 1, 0)
 
 
-def test_a_delivery_is_held_when_it_was_refused_at_the_door(begun):
+def test_a_delivery_is_held_when_landing_refused_it(begun):
     begun.deliver(FEED, TUESDAY, "delivery.csv.gz", b"")
     begun.ingest(FEED)
     assert state("2026-07-08 12:00") == "held"
 
 
 def test_a_late_delivery_arrives_afterwards_and_its_rows_count_as_late_but_those_of_its_correction_do_not(begun):
-    looks("2026-07-08 07:30")
+    polls("2026-07-08 07:30")
     assert state("2026-07-08 11:00") == "late_at_partner"
     publish(FEED, TUESDAY, [ROW, ROW | {"line_no": 2}], received_at="2026-07-08 11:30+08")
     publish(FEED, TUESDAY, [ROW | {"line_no": n} for n in range(3, 9)], received_at="2026-07-09 11:30+08")
@@ -104,7 +104,7 @@ def test_a_late_delivery_arrives_afterwards_and_its_rows_count_as_late_but_those
     assert owed("2026-07-08 12:00")[MONDAY]["rows_late"] == 0
 
 
-def test_nothing_is_missed_when_the_contract_is_content_with_nothing(sampan):
+def test_a_missing_delivery_is_accepted_when_the_contract_says_so(sampan):
     feed = "funding_payments"
     publish(feed, MONDAY, [{"payment_no": "P1", "application_no": "A1"}])
     assert state("2026-07-08 08:00", feed=feed) == "not_yet_due"
@@ -121,7 +121,7 @@ def test_an_earlier_day_of_an_api_is_not_missing_when_a_later_answer_covers_it(s
     assert [row["state"] for row in freshness.days(feed, hkt("2026-07-09 20:00"))] == ["arrived"] * 4
 
 
-def test_an_api_that_gives_nothing_is_late_itself_and_what_it_said_is_kept(sampan, monkeypatch):
+def test_a_failed_api_is_late_at_the_partner_and_its_problem_is_kept(sampan, monkeypatch):
     feed = "hkma_exchange_rates"
     with Server(Behaviour(1, "failure")) as server:
         monkeypatch.setenv("SAMPAN_HKMA_URL", server.url)
@@ -130,7 +130,7 @@ def test_an_api_that_gives_nothing_is_late_itself_and_what_it_said_is_kept(sampa
             fetch.run(feed, MONDAY)
     publish(feed, MONDAY, [{"end_of_day": MONDAY}])
     assert state("2026-07-07 20:00", feed=feed) == "late_at_partner"
-    ((problem,),) = sampan.rows("select problem from ops.look where feed = %s", feed)
+    ((problem,),) = sampan.rows("select problem from ops.feed_poll where feed = %s", feed)
     assert problem["rule"] == "api.away"
 
 
@@ -159,7 +159,7 @@ def test_nothing_is_due_of_a_holiday_and_the_day_before_is_due_after_it(sampan):
     assert found[date(2026, 6, 30)]["due_at"] == hkt("2026-07-02 07:30")
 
 
-def test_the_holidays_that_the_government_lists_have_the_word_on_the_years_they_cover(sampan):
+def test_the_holidays_that_the_government_lists_apply_to_the_years_they_cover(sampan):
     publish(FEED, MONDAY, [ROW])
     extra = {"uid": "20260708@1823.gov.hk", "starts_on": "2026-07-08", "ends_on": "2026-07-09", "summary": "A day more"}
     publish_holidays([extra])
@@ -226,7 +226,7 @@ def released(at: str) -> int:
 
 
 def judged(sampan, batch_id: int, severity: str) -> None:
-    """Let two expectations be asked of a batch, of which it failed one."""
+    """Store the results of two expectations for a batch; one failed."""
     for rule, success in (("met", True), ("not_met", False)):
         sampan.rows(
             "insert into ops.gate_result (suite, batch_id, rule, description, expectation, severity, success, kwargs)"
@@ -236,7 +236,7 @@ def judged(sampan, batch_id: int, severity: str) -> None:
 
 
 def on_the_way(sampan) -> None:
-    """Leave a batch that is gated, with a row in quarantine, and one that is loaded: an ingest is under way."""
+    """Leave a batch that is gated, with a row in quarantine, and one that is loaded: an ingest in progress."""
     day, contract = date(2026, 7, 8), get_contract(FEED)
     given = rows(FEED, 40, day)
     for name, steps in (("gated", (fetch, land, loading, gate)), ("loaded", (fetch, land, loading))):
@@ -251,7 +251,7 @@ def on_the_way(sampan) -> None:
 
 
 def ancestors(mart: str, nodes: dict, sources: dict, seen: set[str] | None = None) -> set[str]:
-    """Feeds under a mart, by dbt's own manifest; links of names stand for the feeds that name somebody."""
+    """Feeds under a mart, by dbt's own manifest; linked names count as the feeds with names."""
     seen = set() if seen is None else seen
     found: set[str] = set()
     for node in nodes[mart]["depends_on"].get("nodes", ()):
@@ -278,7 +278,7 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
     # A correction that is refused is held, although its day arrived.
     publish("hkecic_policies", MONDAY, [{"policy_no": "P"}], received_at=f"{TUESDAY} 07:00+08")
     sampan.deliver(
-        "hkecic_policies", MONDAY, f"x.{get_contract('hkecic_policies').source.extension}", b"\x00 this is no table"
+        "hkecic_policies", MONDAY, f"x.{get_contract('hkecic_policies').source.extension}", b"\x00 this is not a table"
     )
     sampan.ingest("hkecic_policies")
     judged(sampan, publish("quality_marks", MONDAY, MARKS), "warning")
@@ -349,7 +349,7 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan):
 
 
 def test_status_says_what_is_missing_and_where_at_the_time_that_is_asked_for(begun):
-    looks("2026-07-10 07:30")
+    polls("2026-07-10 07:30")
     text = begun.cli("status", "--now", "2026-07-10 08:00").stdout
     assert "Deliveries due until 2026-07-10 08:00" in text
     line = next(line for line in text.splitlines() if "2026-07-07 to 2026-07-09" in line)

@@ -182,8 +182,8 @@ def test_a_batch_is_done_once_when_two_workers_take_it_at_the_same_time(state, p
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_next_batch_has_its_turn_when_one_fails_for_good(partner):
-    partner.puts(FEED, DAY, "bad.csv.gz", b"this is no gzip at all")
+def test_the_next_batch_is_processed_when_one_fails_permanently(partner):
+    partner.puts(FEED, DAY, "bad.csv.gz", b"this is not gzip")
     partner.hands_over(FEED, DAY + timedelta(days=1), rows(FEED, 3))
     partner.ingest(FEED)
     states = partner.sampan.rows("select state from ops.batch order by business_date")
@@ -193,7 +193,7 @@ def test_the_next_batch_has_its_turn_when_one_fails_for_good(partner):
 def test_notify_owner_names_every_held_and_refused_delivery_when_asked(partner):
     since = ledger.now()
     ledger.notify_owner(FEED, since)
-    partner.puts(FEED, DAY, "bad.csv.gz", b"this is no gzip at all")
+    partner.puts(FEED, DAY, "bad.csv.gz", b"this is not gzip")
     partner.puts(FEED, "latest", "lost.csv.gz", b"x")
     partner.ingest(FEED)
     with pytest.raises(PermanentFailure) as told:
@@ -212,7 +212,7 @@ def test_notify_owner_names_every_held_and_refused_delivery_when_asked(partner):
     ledger.notify_owner(FEED, ledger.now())
 
 
-def test_a_missed_deadline_leaves_word_of_the_run_and_since_when(sampan):
+def test_a_missed_deadline_alerts_with_the_run_and_the_minutes(sampan):
     asyncio.run(alerts.deadline_missed(FEED, 60, {"dag_run": {"dag_run_id": "run_7"}}))
     assert sampan.rows("select kind, feed, message from ops.alert") == [
         ("deadline", FEED, f"ingest__{FEED}: run_7 did not finish within 60 minutes of being queued")
@@ -239,7 +239,7 @@ def test_what_was_published_since_a_time_is_known_to_a_task_that_begins_again(pa
     assert not publish.is_published_since("platform_orders", before)
 
 
-def test_accept_publishes_what_failed_for_good_after_its_row_rules(partner, monkeypatch):
+def test_accept_publishes_what_failed_permanently_after_its_row_rules(partner, monkeypatch):
     partner.hands_over(FEED, DAY, rows(FEED, 3))
     problem = Problem("gate.expectation", "a rule that cannot be asked")
     with monkeypatch.context() as patch:
@@ -252,7 +252,7 @@ def test_accept_publishes_what_failed_for_good_after_its_row_rules(partner, monk
     adds_up(partner.sampan)
 
 
-def test_a_step_fails_for_now_and_leaves_the_batch_when_the_object_store_is_away(partner, monkeypatch):
+def test_a_step_fails_transiently_and_leaves_the_batch_when_the_object_store_is_away(partner, monkeypatch):
     partner.hands_over(FEED, DAY, rows(FEED, 3))
     away = {"SAMPAN_S3_ENDPOINT": "http://127.0.0.1:9"}
     for step, state in ((land, None), (load, "landed"), (gate, "loaded"), (publish, "gated")):
@@ -270,8 +270,8 @@ def test_a_step_fails_for_now_and_leaves_the_batch_when_the_object_store_is_away
     assert partner.sampan.batch(FEED)["rows_published"] == 3
 
 
-def test_a_step_fails_for_now_when_the_warehouse_is_away(sampan, monkeypatch):
-    monkeypatch.setenv("SAMPAN_WAREHOUSE_DSN", "postgresql://nobody@127.0.0.1:9/nothing")
+def test_a_step_fails_transiently_when_the_warehouse_is_away(sampan, monkeypatch):
+    monkeypatch.setenv("SAMPAN_WAREHOUSE_DSN", "postgresql://someone@127.0.0.1:9/nothing")
     settings.cache_clear()
     for step in (fetch, *STEPS):
         with pytest.raises(TransientFailure, match=r"warehouse|connection"):
@@ -290,7 +290,7 @@ def test_load_holds_nothing_when_it_is_the_settings_that_are_wrong(partner, monk
     assert load.run(FEED) == {"batches": 1, "held": 0}
 
 
-def test_load_fails_for_now_when_what_was_landed_has_changed(partner):
+def test_load_fails_transiently_when_what_was_landed_has_changed(partner):
     partner.hands_over(FEED, DAY, rows(FEED, 3))
     land.run(FEED)
     bucket, key = object_store.parse_s3_uri(partner.sampan.batch(FEED)["landing_uri"])
@@ -301,7 +301,7 @@ def test_load_fails_for_now_when_what_was_landed_has_changed(partner):
     assert partner.raw(FEED) == []
 
 
-def test_publish_fails_for_now_when_a_reader_is_in_the_way(partner, monkeypatch):
+def test_publish_fails_transiently_when_a_reader_is_in_the_way(partner, monkeypatch):
     waiting(partner, "gated")
     original = ledger.transaction
 
@@ -326,7 +326,7 @@ def test_publish_fails_for_now_when_a_reader_is_in_the_way(partner, monkeypatch)
     assert publish.run(FEED)["rows"] == 3
 
 
-def test_publish_waits_for_nobody_when_a_reader_only_reads(partner):
+def test_publish_does_not_wait_when_a_reader_only_reads(partner):
     waiting(partner, "gated")
     with psycopg.connect(settings().dsn("builder")) as reader:
         reader.execute(f"select * from raw.{FEED}").fetchall()

@@ -67,7 +67,7 @@ def test_every_api_comes_whole_to_raw(sampan, served, simulation, tmp_path):
                 assert batch["rows_published"] == servers.expected(feed, simulation.last) > 0, feed
     paths = Counter(urlsplit(path).path for path in server.behaviour.asked)
     assert paths["/api/get"] > 180, "Trade-IDDS sends everybody on to an address of his own"
-    # The edition that was kept from the year before stands beside the one that was downloaded.
+    # The edition of the year before is kept next to the downloaded one.
     for step in (land, load, gate, publish):
         step.run("hkhs_codes")
     editions = dict(
@@ -88,7 +88,7 @@ def test_published_figures_in_raw_are_those_of_the_simulated_trade(sampan, serve
             "select flow, period, code, partner, figure, unit from raw.csd_trade_statistics where source = 'trade_idds'"
         )
     }
-    assert max(period for _, period, _, _ in figures) == "202607", "the month under way is not out"
+    assert max(period for _, period, _, _ in figures) == "202607", "the current month is not published"
     truth = csd.published(simulation).filter(pl.col("month").is_between(pl.lit("202506"), pl.lit("202607")))
     wanted = {}
     for row in truth.iter_rows(named=True):

@@ -109,7 +109,7 @@ def test_replay_finishes_when_it_was_interrupted(partner, monkeypatch, tmp_path)
     adds_up(partner.sampan)
 
 
-def one_on_its_way(partner, monkeypatch, file):
+def one_in_progress(partner, monkeypatch, file):
     """A replay of one row as corrected that died when it was landed; (row in quarantine, batch of the replay)."""
     delivered, right = spoilt(FEED)
     partner.hands_over(FEED, DAY, delivered)
@@ -123,9 +123,9 @@ def one_on_its_way(partner, monkeypatch, file):
     return entry.quarantine_id, partner.sampan.batch(FEED)["batch_id"]
 
 
-def test_replay_is_refused_when_another_of_the_same_row_is_on_its_way(partner, monkeypatch, tmp_path):
+def test_replay_is_refused_when_another_of_the_same_row_is_in_progress(partner, monkeypatch, tmp_path):
     first, second = tmp_path / "a.csv", tmp_path / "b.csv"
-    row, batch = one_on_its_way(partner, monkeypatch, first)
+    row, batch = one_in_progress(partner, monkeypatch, first)
     second.write_text(f"_quarantine_id,goods_description\n{row},something else\n")
     with pytest.raises(PermanentFailure, match=f"row {row} is in batch {batch}") as refused:
         quarantine.replay(FEED, corrected=second)
@@ -136,15 +136,15 @@ def test_replay_is_refused_when_another_of_the_same_row_is_on_its_way(partner, m
     adds_up(partner.sampan)
 
 
-def test_a_replay_is_held_when_its_row_was_discarded_on_its_way(partner, monkeypatch, tmp_path):
-    row, batch = one_on_its_way(partner, monkeypatch, tmp_path / "a.csv")
+def test_a_replay_is_held_when_its_row_was_discarded_in_progress(partner, monkeypatch, tmp_path):
+    row, batch = one_in_progress(partner, monkeypatch, tmp_path / "a.csv")
     assert quarantine.discard(FEED, [row], "sent twice", "a steward") == 1
     for _ in range(2):
         partner.ingest(FEED)
         held = partner.sampan.batch(FEED)
         assert (held["batch_id"], held["state"], held["problem"]["rule"]) == (batch, "held", "replay.decided")
         with pytest.raises(PermanentFailure, match="cannot be accepted because their rows were never checked: batch"):
-            quarantine.gate.accept(FEED, DAY, "all the same", "a steward")
+            quarantine.gate.accept(FEED, DAY, "accept it anyway", "a steward")
         assert load.reset_held(FEED) == 1
     assert partner.sampan.rows("select state, resolved_by_batch_id from quarantine.record") == [("discarded", None)]
     assert len(partner.raw(FEED)) == MANY - 1
@@ -152,7 +152,7 @@ def test_a_replay_is_held_when_its_row_was_discarded_on_its_way(partner, monkeyp
 
 def test_replay_says_that_it_is_held_and_takes_up_the_held_one_when_it_is_sent_again(partner, monkeypatch, tmp_path):
     file = tmp_path / "a.csv"
-    _, batch = one_on_its_way(partner, monkeypatch, file)
+    _, batch = one_in_progress(partner, monkeypatch, file)
     with monkeypatch.context() as patch:
         problem = Problem("gate.expectation", "a rule that cannot be asked")
         patch.setattr(quarantine.gate, "_batch_rules", lambda *_: (_ for _ in ()).throw(PermanentFailure(problem)))
@@ -180,7 +180,7 @@ def test_replay_takes_every_row_that_is_named_and_says_when_it_takes_but_the_fir
 
 def test_a_row_is_published_once_when_two_replays_of_it_are_gated(partner, monkeypatch, tmp_path):
     first, second = tmp_path / "a.csv", tmp_path / "b.csv"
-    row, _ = one_on_its_way(partner, monkeypatch, first)
+    row, _ = one_in_progress(partner, monkeypatch, first)
     second.write_text(f"_quarantine_id,goods_description\n{row},something else\n")
     # Two that asked at the same moment.
     monkeypatch.setattr(quarantine, "_refuse_if_in_replay", lambda *_: None)

@@ -271,7 +271,7 @@ def test_an_older_snapshot_is_refused_and_not_shown_an_empty_mart(sampan):
         reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         assert read(ONE, reader) == [(first,)]
         second = release_one()
-        with pytest.raises(psycopg.errors.SerializationFailure, match=f"began before release {second}"):
+        with pytest.raises(psycopg.errors.SerializationFailure, match=f"started before release {second}"):
             read("select count(*) from marts.mart_one", reader)
         reader.rollback()
         assert read(ONE, reader) == [(second,)]
