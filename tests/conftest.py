@@ -4,6 +4,7 @@ test. With SAMPAN_WAREHOUSE_DSN set (a role that may make roles and databases) t
 from __future__ import annotations
 
 import fcntl
+import gc
 import hashlib
 import os
 import secrets
@@ -29,6 +30,9 @@ EXTERNAL_DSN = os.environ.get("SAMPAN_WAREHOUSE_DSN")
 # An autovacuum worker is the superuser's: whoever drops the database it is in may not end it. Passwords that are hashed once
 # save a third of the time of each connection.
 QUICK = {"autovacuum": "off", "scram_iterations": "1"}
+
+# A twentieth of the tests' time would go into looking for garbage among objects that stay, as dbt's and GX's do.
+gc.set_threshold(50_000, 10, 10)
 
 from sampan.settings import settings  # noqa: E402
 from sampan.warehouse import schema as warehouse_module  # noqa: E402
