@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -11,7 +11,6 @@ import psycopg
 from psycopg import sql
 from psycopg.abc import Params, QueryNoTemplate
 
-from sampan.contracts.model import Column
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.settings import settings
 
@@ -105,9 +104,3 @@ def drop_relations(connection: Connection, schema: str) -> None:
     for name, is_view in relations:
         statement = sql.SQL("drop view {}" if is_view else "drop table {}")
         connection.execute(statement.format(sql.Identifier(schema, name)))
-
-
-def column_ddl(columns: Iterable[Column]) -> sql.Composed:
-    """`"name" type` of each column, joined by commas."""
-    parts = (sql.SQL("{} {}").format(sql.Identifier(c.name), sql.SQL(c.type)) for c in columns)
-    return sql.SQL(", ").join(parts)

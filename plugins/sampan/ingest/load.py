@@ -17,12 +17,13 @@ from sampan import failpoints
 from sampan.contracts import line_pattern, row_rules
 from sampan.contracts.model import Column, Contract
 from sampan.contracts.registry import get_contract
-from sampan.database import Connection, column_ddl, connect, scalar
+from sampan.database import Connection, connect, scalar
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.ingest import ledger
 from sampan.ingest.ledger import Batch
 from sampan.reading.fast_path import FastPathUnsupported
 from sampan.reading.reader import Reader, open_delivery
+from sampan.warehouse.feed_tables import column_ddl
 
 log = logging.getLogger(__name__)
 NEWLINE = ord("\n")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 
 import psycopg
 from psycopg import sql
 
 from sampan.contracts import row_rules
-from sampan.contracts.model import Contract
-from sampan.database import Connection, column_ddl
+from sampan.contracts.model import Column, Contract
+from sampan.database import Connection
 from sampan.errors import Code, PermanentFailure, Problem
 
 META = (sql.SQL("_batch_id bigint not null"), sql.SQL("_line bigint not null"))
@@ -28,6 +29,12 @@ def create_feed_tables(connection: Connection, contract: Contract) -> None:
     for statement in others:
         connection.execute(statement)
     _check_rules(connection, contract)
+
+
+def column_ddl(columns: Iterable[Column]) -> sql.Composed:
+    """`"name" type` of each column, joined by commas."""
+    parts = (sql.SQL("{} {}").format(sql.Identifier(c.name), sql.SQL(c.type)) for c in columns)
+    return sql.SQL(", ").join(parts)
 
 
 def feed_statements(contract: Contract) -> list[sql.Composed]:
