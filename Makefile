@@ -3,7 +3,7 @@
 
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml plugins/sampan/__init__.py infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
-SQL := $(shell find dbt_project/models -name '*.sql' 2>/dev/null)
+SQL := $(shell find dbt_project/models dbt_project/macros -name '*.sql' 2>/dev/null)
 LOCAL := $(RUN) infra.local
 TESTS ?=
 
@@ -40,12 +40,13 @@ dsn: $(STAMP) ## print the connection string of bi_reader, for BI tools; ROLE=bu
 psql: $(STAMP) ## open the warehouse as bi_reader; SQL="select ..." for one query, ROLE=builder to read ops too
 	@$(LOCAL) psql $(ROLE) --sql "$$SQL"
 
-lint: $(STAMP) ## check Python, SQL, words and contracts
+lint: $(STAMP) ## check Python, layers, SQL, YAML, words and contracts
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint-sql lint-python lint-text
 
 lint-python:
 	@$(RUN) ruff check --quiet .
 	@$(RUN) ruff format --check --quiet .
+	@PYTHONPATH=. .venv/bin/lint-imports --no-logo
 	@.venv/bin/sampan contracts check
 
 # Only what changed since it last passed, unless the rules changed: a file takes a third of a second.
@@ -55,7 +56,9 @@ lint-sql: .venv/.sql-passed
 	@touch $@
 
 lint-text:
+	@.venv/bin/yamllint --strict .
 	@.venv/bin/codespell
+	@.venv/bin/python .ci/plain_words.py
 
 types: $(STAMP) ## check the types of the library and the DAGs, strictly
 	@.venv/bin/mypy
