@@ -43,7 +43,7 @@ def feeds(condition: Callable[[Contract], bool] = lambda contract: True, *, leas
     return chosen
 
 
-def one_of_each(chosen: Sequence[str]) -> list[Any]:
+def representative_feeds(chosen: Sequence[str]) -> list[Any]:
     """Feeds as parameters: of those that are written alike the first one always, its like only in the long suite."""
     seen: set[tuple[str, ...]] = set()
     parameters = []

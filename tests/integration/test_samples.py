@@ -18,7 +18,6 @@ SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 def test_samples_are_one_for_each_feed_when_counted() -> None:
     folders = {path.name for path in SAMPLES.iterdir() if path.is_dir()}
     assert folders == set(all_contracts()), "a feed needs a sample, and a sample a feed"
-    assert len(folders) >= 10
     for contract in all_contracts().values():
         (file,) = (SAMPLES / contract.feed).iterdir()
         assert file.name.split(".", 1)[1] == contract.source.extension

@@ -44,7 +44,6 @@ def test_command_of_a_wheel_checks_the_contracts_that_the_wheel_brings(installed
     (wheel,) = distributions(path=[str(installed)])
     (script,) = wheel.entry_points.select(group="console_scripts", name="sampan")
     run = f"import sys; from {script.module} import {script.attr} as main; sys.argv[1:] = 'contracts', 'check'; main()"
-    assert len(all_contracts()) >= 10
     assert f"{len(all_contracts())} contracts" in _python(installed, "-c", run)
 
 

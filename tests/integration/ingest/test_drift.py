@@ -8,7 +8,7 @@ import pytest
 from sampan.contracts.registry import all_contracts, get_contract
 from sampan.errors import PermanentFailure
 
-from tests.factory import DAY, adds_up, feeds, one_of_each, rows, stored
+from tests.factory import DAY, adds_up, feeds, representative_feeds, rows, stored
 
 ALIASES = [(feed, alias) for feed, contract in all_contracts().items() for alias in contract.aliases]
 BY_POLICY = {
@@ -63,7 +63,7 @@ def test_load_holds_the_batch_when_a_column_comes_under_both_names(feed, alias, 
     assert partner.ingest(feed)["problem"]["rule"] == "delivery.header_repeated"
 
 
-@pytest.mark.parametrize("feed", one_of_each(BY_POLICY["fail"]))
+@pytest.mark.parametrize("feed", representative_feeds(BY_POLICY["fail"]))
 def test_load_holds_the_batch_and_names_the_column_when_one_is_added_against_the_policy(feed, partner):
     partner.hands_over(feed, DAY, rows(feed, 3), added={"Colour": ["red"] * 3})
     batch = partner.ingest(feed)
@@ -71,7 +71,7 @@ def test_load_holds_the_batch_and_names_the_column_when_one_is_added_against_the
     assert "Colour" in batch["problem"]["message"]
 
 
-@pytest.mark.parametrize("feed", one_of_each(BY_POLICY["ignore"]))
+@pytest.mark.parametrize("feed", representative_feeds(BY_POLICY["ignore"]))
 def test_load_leaves_an_added_column_out_and_notes_it_when_the_policy_ignores(feed, partner):
     contract, given = get_contract(feed), rows(feed, 60)
     key = contract.key[0]
@@ -84,7 +84,7 @@ def test_load_leaves_an_added_column_out_and_notes_it_when_the_policy_ignores(fe
     assert "91230000" not in str(partner.sampan.rows("select * from quarantine.record"))
 
 
-@pytest.mark.parametrize("feed", one_of_each(BY_POLICY["add_nullable"]))
+@pytest.mark.parametrize("feed", representative_feeds(BY_POLICY["add_nullable"]))
 def test_load_adds_a_column_to_raw_when_the_policy_says_so_and_batches_before_and_after_are_published(feed, partner):
     contract, given = get_contract(feed), [rows(feed, 4, DAY + timedelta(days=n)) for n in range(4)]
     # One batch is loaded before the column is known and published after; one is delivered without it later.
@@ -115,7 +115,7 @@ def test_load_adds_a_column_to_raw_when_the_policy_says_so_and_batches_before_an
     adds_up(partner.sampan)
 
 
-@pytest.mark.parametrize("feed", one_of_each(BY_POLICY["add_nullable"]))
+@pytest.mark.parametrize("feed", representative_feeds(BY_POLICY["add_nullable"]))
 def test_load_keeps_added_columns_apart_when_their_names_come_to_the_same(feed, partner):
     given = rows(feed, 2)
     added = {"備註": ["a"] * 2, "其他": ["b"] * 2, "Foo Bar": ["c"] * 2, "foo-bar": ["d"] * 2, "1": ["e"] * 2}

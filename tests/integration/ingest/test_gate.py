@@ -13,7 +13,7 @@ from sampan.contracts import line_pattern
 from sampan.contracts.registry import get_contract
 from sampan.ingest import gate, land, ledger, load, quarantine
 
-from tests.factory import DAY, compress, encode, feeds, one_of_each, rows, stored
+from tests.factory import DAY, compress, encode, feeds, representative_feeds, rows, stored
 from tests.integration.ingest.deliveries import (
     CSV,
     CUSTOMS,
@@ -30,7 +30,7 @@ from tests.integration.ingest.deliveries import (
 )
 
 
-@pytest.mark.parametrize("feed", one_of_each(TEXT))
+@pytest.mark.parametrize("feed", representative_feeds(TEXT))
 def test_gate_quarantines_the_row_when_a_byte_in_it_is_no_character(feed, partner):
     contract, given = get_contract(feed), rows(feed, MANY)
     spoilt = {7: (b"\xff", "record.encoding"), 90: (b"\x00", "record.nul")}
@@ -49,7 +49,7 @@ def test_gate_quarantines_the_row_when_a_byte_in_it_is_no_character(feed, partne
     assert partner.raw(feed) == stored(contract, [row for place, row in enumerate(given) if place not in spoilt])
 
 
-@pytest.mark.parametrize("feed", one_of_each(JSONL))
+@pytest.mark.parametrize("feed", representative_feeds(JSONL))
 def test_gate_quarantines_the_row_when_json_spells_what_no_encoding_holds(feed, partner):
     contract, given = get_contract(feed), rows(feed, MANY)
     spoilt = {3: (r"\ud83d", "record.encoding"), 4: (r"\u0000", "record.nul"), 5: (r"\udc80", "record.encoding")}
@@ -65,7 +65,7 @@ def test_gate_quarantines_the_row_when_json_spells_what_no_encoding_holds(feed, 
 
 
 @pytest.mark.parametrize(
-    "feed", one_of_each(feeds(lambda c: c.source.format == "jsonl" and c.source.kind == "s3", least=3))
+    "feed", representative_feeds(feeds(lambda c: c.source.format == "jsonl" and c.source.kind == "s3", least=3))
 )
 def test_gate_names_the_column_when_a_required_key_is_missing_in_every_object(feed, partner):
     contract, given = get_contract(feed), rows(feed, 5)
@@ -76,7 +76,7 @@ def test_gate_names_the_column_when_a_required_key_is_missing_in_every_object(fe
     assert len(partner.quarantined(feed)) == 5
 
 
-@pytest.mark.parametrize("feed", one_of_each(CSV))
+@pytest.mark.parametrize("feed", representative_feeds(CSV))
 def test_gate_quarantines_what_cannot_be_split_and_publishes_all_else_when_some_records_are_broken(feed, partner):
     contract = get_contract(feed)
     given = [
@@ -101,7 +101,7 @@ def test_gate_quarantines_what_cannot_be_split_and_publishes_all_else_when_some_
     assert partner.raw(feed) == stored(contract, [row for place, row in enumerate(given, 1) if place not in spoilt])
 
 
-@pytest.mark.parametrize("feed", one_of_each(JSONL))
+@pytest.mark.parametrize("feed", representative_feeds(JSONL))
 def test_gate_quarantines_lines_that_are_no_object_and_publishes_all_else_when_some_are_broken(feed, partner):
     contract, given = get_contract(feed), rows(feed, MANY)
     lines = lines_of(feed, given)
@@ -190,7 +190,7 @@ def test_gate_names_the_broken_columns_when_a_row_rule_cannot_be_computed(partne
     assert {"shipped_on.maximum", "credit_days.maximum"} <= set(broken)
 
 
-@pytest.mark.parametrize("feed", one_of_each(FILES))
+@pytest.mark.parametrize("feed", representative_feeds(FILES))
 def test_gate_names_every_typed_column_when_it_holds_text(feed, partner):
     contract, given = get_contract(feed), rows(feed, 3)
     typed = [c for c in contract.stored if c.type != "text"]
@@ -219,7 +219,7 @@ def test_gate_names_every_typed_column_when_it_holds_text(feed, partner):
 DATED = feeds(lambda c: c.source.kind == "s3" and any(x.type in ("date", "timestamptz") for x in c.stored), least=9)
 
 
-@pytest.mark.parametrize("feed", one_of_each(DATED))
+@pytest.mark.parametrize("feed", representative_feeds(DATED))
 def test_gate_quarantines_the_row_when_a_date_is_a_word_or_has_a_time_that_would_be_lost(feed, partner):
     contract, given = get_contract(feed), rows(feed, MANY)
     dates = [c for c in contract.stored if c.type in ("date", "timestamptz")]

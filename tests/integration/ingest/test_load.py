@@ -18,7 +18,7 @@ from sampan.ingest import land, ledger, load
 from sampan.reading import limits
 
 from tests import factory
-from tests.factory import DAY, FEEDS, compress, encode, feeds, one_of_each, rows, stored
+from tests.factory import DAY, FEEDS, compress, encode, feeds, representative_feeds, rows, stored
 from tests.integration.ingest.deliveries import (
     CSV,
     CUSTOMS,
@@ -34,7 +34,7 @@ from tests.integration.ingest.deliveries import (
 HEADED = feeds(lambda c: c.source.kind == "s3" and c.source.format != "fixed", least=9)
 
 
-@pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.source.compression != "none", least=2)))
+@pytest.mark.parametrize("feed", representative_feeds(feeds(lambda c: c.source.compression != "none", least=2)))
 @pytest.mark.parametrize("left", [0.1, 0.6, 0.99])
 def test_load_holds_the_batch_when_a_compressed_delivery_is_truncated(feed, left, partner):
     body = encode(get_contract(feed), rows(feed, 40))
@@ -43,7 +43,7 @@ def test_load_holds_the_batch_when_a_compressed_delivery_is_truncated(feed, left
     assert partner.raw(feed) == []
 
 
-@pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.source.compression != "none", least=2)))
+@pytest.mark.parametrize("feed", representative_feeds(feeds(lambda c: c.source.compression != "none", least=2)))
 def test_load_holds_the_batch_when_a_compressed_delivery_is_corrupt(feed, partner):
     body = bytearray(encode(get_contract(feed), rows(feed, 40)))
     body[len(body) // 2] ^= 0xFF
@@ -53,7 +53,7 @@ def test_load_holds_the_batch_when_a_compressed_delivery_is_corrupt(feed, partne
     assert partner.raw(feed) == []
 
 
-@pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.source.compression != "none", least=2)))
+@pytest.mark.parametrize("feed", representative_feeds(feeds(lambda c: c.source.compression != "none", least=2)))
 def test_load_holds_the_batch_when_a_delivery_is_not_compressed_at_all(feed, partner):
     contract = get_contract(feed)
     body = body_of(feed, lines_of(feed, rows(feed, 3)))
@@ -61,7 +61,7 @@ def test_load_holds_the_batch_when_a_delivery_is_not_compressed_at_all(feed, par
     held_for(ingested(partner, feed, raw), "delivery.corrupt")
 
 
-@pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.source.format in ("xlsx", "parquet"), least=2)))
+@pytest.mark.parametrize("feed", representative_feeds(feeds(lambda c: c.source.format in ("xlsx", "parquet"), least=2)))
 @pytest.mark.parametrize("spoil", ["truncated", "other", "html"])
 def test_load_holds_the_batch_when_a_workbook_or_parquet_file_is_corrupt(feed, spoil, partner):
     body = encode(get_contract(feed), rows(feed, 20))
@@ -137,7 +137,7 @@ def test_load_holds_the_batch_when_a_workbook_has_one_cell_at_its_far_end(partne
     held_for(ingested(partner, feed, out.getvalue()), "delivery.too_large")
 
 
-@pytest.mark.parametrize("feed", one_of_each(CSV))
+@pytest.mark.parametrize("feed", representative_feeds(CSV))
 def test_load_holds_the_batch_when_the_whole_file_is_in_another_encoding(feed, partner):
     text = "".join(line + "\n" for line in lines_of(feed, rows(feed, 5)))
     batch = ingested(partner, feed, compress(get_contract(feed), text.encode("utf-16")))
@@ -146,13 +146,13 @@ def test_load_holds_the_batch_when_the_whole_file_is_in_another_encoding(feed, p
     assert batch["problem"]["line"] == 1
 
 
-@pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.source.encoding not in ("utf-8", "utf-8-sig"))))
+@pytest.mark.parametrize("feed", representative_feeds(feeds(lambda c: c.source.encoding not in ("utf-8", "utf-8-sig"))))
 def test_load_holds_the_batch_when_big5_was_promised_and_utf8_came(feed, partner):
     text = "".join(line + "\n" for line in lines_of(feed, rows(feed, 5)))
     held_for(ingested(partner, feed, text.encode()), "delivery.header_unrecognised", line=1)
 
 
-@pytest.mark.parametrize("feed", one_of_each(TEXT))
+@pytest.mark.parametrize("feed", representative_feeds(TEXT))
 def test_load_reads_the_same_values_when_lines_end_as_on_windows_and_a_byte_order_mark_leads(feed, partner):
     contract, given = get_contract(feed), rows(feed, 12)
     text = "".join(line + "\r\n" for line in lines_of(feed, given)).removesuffix("\r\n")
@@ -163,13 +163,15 @@ def test_load_reads_the_same_values_when_lines_end_as_on_windows_and_a_byte_orde
     assert partner.raw(feed) == stored(contract, given)
 
 
-@pytest.mark.parametrize("feed", one_of_each(CSV))
+@pytest.mark.parametrize("feed", representative_feeds(CSV))
 def test_load_holds_the_batch_when_the_header_line_is_missing(feed, partner):
     batch = ingested(partner, feed, body_of(feed, lines_of(feed, rows(feed, 5))[1:]))
     held_for(batch, "delivery.header_unrecognised", line=1)
 
 
-@pytest.mark.parametrize("feed", one_of_each(feeds(lambda c: c.source.format not in ("jsonl", "fixed"), least=6)))
+@pytest.mark.parametrize(
+    "feed", representative_feeds(feeds(lambda c: c.source.format not in ("jsonl", "fixed"), least=6))
+)
 def test_load_holds_the_batch_and_names_the_column_when_a_required_one_is_missing(feed, partner):
     contract, given = get_contract(feed), rows(feed, 5)
     column = next(c for c in contract.columns if c.required and not c.primary_key)
@@ -185,7 +187,7 @@ def optional(contract):
 
 
 @pytest.mark.parametrize(
-    "feed", one_of_each(feeds(lambda c: c.source.kind == "s3" and optional(c) is not None, least=5))
+    "feed", representative_feeds(feeds(lambda c: c.source.kind == "s3" and optional(c) is not None, least=5))
 )
 def test_load_fills_with_null_and_notes_it_when_an_optional_column_is_missing(feed, partner):
     contract = get_contract(feed)
@@ -198,7 +200,7 @@ def test_load_fills_with_null_and_notes_it_when_an_optional_column_is_missing(fe
     assert contract.source.format == "jsonl" or ("missing", name) in drift
 
 
-@pytest.mark.parametrize("feed", one_of_each(HEADED))
+@pytest.mark.parametrize("feed", representative_feeds(HEADED))
 def test_load_reads_the_same_values_when_columns_are_reordered(feed, partner):
     contract, given = get_contract(feed), rows(feed, 8)
     batch = ingested(partner, feed, encode(contract, given, backwards=True))
@@ -240,7 +242,7 @@ def test_load_keeps_columns_apart_when_a_workbook_has_an_empty_header(partner):
     assert partner.raw(feed) == stored(contract, given)
 
 
-@pytest.mark.parametrize("feed", one_of_each(HEADED))
+@pytest.mark.parametrize("feed", representative_feeds(HEADED))
 def test_ingest_publishes_nothing_when_the_file_is_of_another_feed(feed, partner):
     contract = get_contract(feed)
     other = next(f for f in HEADED if get_contract(f).partner != contract.partner and f != feed)
@@ -259,7 +261,7 @@ def test_ingest_publishes_nothing_when_the_file_is_of_another_feed(feed, partner
     assert partner.raw(feed) == []
 
 
-@pytest.mark.parametrize("feed", one_of_each(FILES))
+@pytest.mark.parametrize("feed", representative_feeds(FILES))
 def test_load_follows_the_calendar_when_a_delivery_has_no_row(feed, partner):
     contract = get_contract(feed)
     batch = ingested(partner, feed, encode(contract, []))
@@ -269,7 +271,7 @@ def test_load_follows_the_calendar_when_a_delivery_has_no_row(feed, partner):
         held_for(batch, "delivery.no_rows")
 
 
-@pytest.mark.parametrize("feed", one_of_each(FILES))
+@pytest.mark.parametrize("feed", representative_feeds(FILES))
 def test_load_holds_or_accepts_but_never_fails_when_a_delivery_has_no_byte(feed, partner):
     contract = get_contract(feed)
     batch = ingested(partner, feed, b"")
@@ -280,7 +282,7 @@ def test_load_holds_or_accepts_but_never_fails_when_a_delivery_has_no_byte(feed,
         held_for(batch, "delivery.no_rows" if without_header else "delivery.empty")
 
 
-@pytest.mark.parametrize("feed", one_of_each(FEEDS))
+@pytest.mark.parametrize("feed", representative_feeds(FEEDS))
 def test_ingest_holds_the_batch_when_a_delivery_is_random_bytes(feed, partner):
     partner.puts(feed, DAY, "noise.bin", random.Random(feed).randbytes(20_000))
     batch = partner.ingest(feed)
