@@ -24,7 +24,7 @@ from sampan.settings import settings
 
 from tests.conftest import ROOT
 from tests.factory import rows
-from tests.integration.test_release import make_build, release_one, shown
+from tests.integration.marts.test_release import make_build, release_one, shown
 
 FEED = "customs_declarations"
 OLD, YOUNG = date(2026, 7, 6), date(2026, 7, 7)

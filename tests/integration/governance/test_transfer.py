@@ -16,8 +16,8 @@ from sampan.errors import PermanentFailure
 from sampan.governance import transfer
 from sampan.settings import settings
 
+from tests.integration.marts.test_release import release_one
 from tests.integration.test_consent import NUMBERS, allowed, change, changes, deliver, make_release
-from tests.integration.test_release import release_one
 
 TODAY = today()
 CITIES = {
