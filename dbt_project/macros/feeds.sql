@@ -18,7 +18,7 @@
     {%- endif -%}
 {%- endmacro %}
 
-{#- The keys, one row each, of which the open build changed a row of a versioned model. -#}
+{#- The keys for which the open build changed a row of a versioned model, one row each. -#}
 {% macro changed_in_build(relation, columns) -%}
     select distinct
         {{ columns | join(',\n        ') }}

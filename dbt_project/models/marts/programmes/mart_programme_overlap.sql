@@ -1,5 +1,6 @@
 -- One row per enterprise: which programmes reached it by the release day, and whether it exports. Reached means: ever granted
--- BUD or EMF funding, ever held a policy of HKECIC, took part in a festival; missions and Design Gallery stand beside them.
+-- BUD or EMF funding, ever held a policy of HKECIC, took part in a festival; missions and Design Gallery are shown too,
+-- but do not count as programmes.
 {{ config(indexes=[{'columns': ['programme_group']}]) }}
 
 with smes as (
