@@ -27,8 +27,8 @@ from psycopg.conninfo import make_conninfo
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 EXTERNAL_DSN = os.environ.get("SAMPAN_WAREHOUSE_DSN")
-# An autovacuum worker is the superuser's: a user who drops the database it is in may not end it. Passwords hashed
-# once save a third of the time of each connection.
+# An autovacuum worker is the superuser's, so a role that drops the worker's database cannot end it. Passwords that are
+# hashed once save a third of the time of each connection.
 QUICK = {"autovacuum": "off", "scram_iterations": "1"}
 
 # A twentieth of the tests' time would go into looking for garbage among objects that stay, as dbt's and GX's do.
@@ -161,7 +161,7 @@ def template_on(server: str, secrets_of_session: dict[str, str]) -> Iterator[str
 
 
 def drop_database(server: str, name: str) -> None:
-    """Drop a database and end all sessions in it. A server's own worker cannot be sent away and is waited for."""
+    """Drop a database and end its sessions. A worker of the server cannot be ended: wait for it."""
     statement = sql.SQL("drop database {} with (force)").format(sql.Identifier(name))
     with psycopg.connect(server, autocommit=True) as connection:
         for _ in range(50):
@@ -190,8 +190,8 @@ def _empty(s3: Any, bucket: str) -> None:
 def quick_dbt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """dbt that parses a project once and formats only the log lines that it writes.
 
-    A parse takes ten seconds. The workers of a session share its result; each call reads it again, as each process
-    would. dbt formats each event and removes secrets from it before it looks at the level: an eighth of a build's time.
+    A parse takes ten seconds. The workers of a session share its result; each call reads it again, as each process would.
+    dbt formats each event and removes secrets from it before it looks at the level: an eighth of a build's time.
     """
     from dbt.cli import main
     from dbt.contracts.graph.manifest import Manifest

@@ -71,7 +71,7 @@ class Simulated:
 
     @property
     def last(self) -> date:
-        """The last business date: everything is known as of this day."""
+        """The last business date: everything is known by then."""
         return self.truth.last
 
     @property
@@ -134,7 +134,7 @@ def _publish(world: Simulated) -> None:
                 if frame is not None:
                     receive(feed, delivered, stored(feed, frame))
                     came.add(feed)
-            # A feed that has to deliver on every day delivers that there was nothing.
+            # A partner that has to deliver every day delivers an empty file when there was nothing.
             for feed in sorted(parts.keys() - came):
                 if contracts[feed].calendar.missing == "late" and contracts[feed].calendar.days == "business":
                     receive(feed, day, parts[feed][0].clear().drop("business_date"))

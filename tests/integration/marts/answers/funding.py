@@ -117,7 +117,7 @@ def question_7(world: Any) -> list[tuple[Any, ...]]:
 
 
 def _granted(latest: pl.DataFrame, paid: dict[str, float]) -> tuple[float, float]:
-    """What was granted so far, and what of it is in force."""
+    """What was granted so far, and what of it is in progress."""
     granted = under_way = 0.0
     for row in latest.iter_rows(named=True):
         if row["status"] in ("approved", "in_progress"):
