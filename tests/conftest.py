@@ -8,6 +8,7 @@ import gc
 import hashlib
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,8 @@ QUICK = {"autovacuum": "off", "scram_iterations": "1"}
 
 # A twentieth of the tests' time would go into looking for garbage among objects that stay, as dbt's and GX's do.
 gc.set_threshold(50_000, 10, 10)
+# Room for a test server with the 29-month world, and some to spare.
+MEMORY_BYTES = 6 << 30
 
 from sampan.settings import settings  # noqa: E402
 from sampan.warehouse import schema as warehouse_module  # noqa: E402
@@ -116,11 +119,18 @@ def server() -> Iterator[str]:
     # Not in pytest's own folder: the next session of pytest shuts the folder of all sessions to other users, and the
     # server is another user when the tests run as root.
     with (
-        tempfile.TemporaryDirectory(prefix="sampan-postgres-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryDirectory(prefix="sampan-postgres-", dir=_memory(), ignore_cleanup_errors=True) as folder,
         EmbeddedPostgres(Path(folder) / "data", durable=False, tuning=QUICK) as postgres,
     ):
         postgres.bootstrap()
         yield postgres.dsn()
+
+
+def _memory() -> str | None:
+    """A folder in memory, where one has room: a database is 1,200 files, and on a disk a copy of it costs a second."""
+    shared = Path("/dev/shm")
+    is_roomy = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > MEMORY_BYTES
+    return str(shared) if is_roomy else None
 
 
 @pytest.fixture(scope="session")
