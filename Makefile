@@ -3,7 +3,7 @@
 
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml plugins/sampan/__init__.py infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
-SQL := $(shell find dbt_project/models dbt_project/macros -name '*.sql' 2>/dev/null)
+SQL := $(shell find dbt_project/models dbt_project/macros infra/postgres -name "*.sql" 2>/dev/null)
 LOCAL := $(RUN) infra.local
 TESTS ?=
 
@@ -51,7 +51,7 @@ lint-python:
 
 # Only what changed since it last passed, unless the rules changed: a file takes a third of a second.
 lint-sql: .venv/.sql-passed
-.venv/.sql-passed: dbt_project/.sqlfluff requirements.lock $(SQL)
+.venv/.sql-passed: dbt_project/.sqlfluff infra/postgres/.sqlfluff requirements.lock $(SQL)
 	@.venv/bin/sqlfluff lint $(if $(filter-out %.sql,$?),$(SQL),$?)
 	@touch $@
 

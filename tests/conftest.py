@@ -8,6 +8,7 @@ import gc
 import hashlib
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,12 +28,14 @@ from psycopg.conninfo import make_conninfo
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 EXTERNAL_DSN = os.environ.get("SAMPAN_WAREHOUSE_DSN")
-# An autovacuum worker is the superuser's: whoever drops the database it is in may not end it. Passwords that are hashed once
-# save a third of the time of each connection.
+# An autovacuum worker is the superuser's, so a role that drops the worker's database cannot end it. Passwords that are
+# hashed once save a third of the time of each connection.
 QUICK = {"autovacuum": "off", "scram_iterations": "1"}
 
 # A twentieth of the tests' time would go into looking for garbage among objects that stay, as dbt's and GX's do.
 gc.set_threshold(50_000, 10, 10)
+# Room for a test server with the 29-month world, and some to spare.
+MEMORY_BYTES = 6 << 30
 
 from sampan.settings import settings  # noqa: E402
 from sampan.warehouse import schema as warehouse_module  # noqa: E402
@@ -116,11 +119,18 @@ def server() -> Iterator[str]:
     # Not in pytest's own folder: the next session of pytest shuts the folder of all sessions to other users, and the
     # server is another user when the tests run as root.
     with (
-        tempfile.TemporaryDirectory(prefix="sampan-postgres-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryDirectory(prefix="sampan-postgres-", dir=_memory(), ignore_cleanup_errors=True) as folder,
         EmbeddedPostgres(Path(folder) / "data", durable=False, tuning=QUICK) as postgres,
     ):
         postgres.bootstrap()
         yield postgres.dsn()
+
+
+def _memory() -> str | None:
+    """A folder in memory, where one has room: a database is 1,200 files, and on a disk a copy of it costs a second."""
+    shared = Path("/dev/shm")
+    is_roomy = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > MEMORY_BYTES
+    return str(shared) if is_roomy else None
 
 
 @pytest.fixture(scope="session")
@@ -161,7 +171,7 @@ def template_on(server: str, secrets_of_session: dict[str, str]) -> Iterator[str
 
 
 def drop_database(server: str, name: str) -> None:
-    """Drop a database with whoever is in it. A server's own worker cannot be sent away and is waited for."""
+    """Drop a database and end its sessions. A worker of the server cannot be ended: wait for it."""
     statement = sql.SQL("drop database {} with (force)").format(sql.Identifier(name))
     with psycopg.connect(server, autocommit=True) as connection:
         for _ in range(50):
@@ -190,7 +200,7 @@ def _empty(s3: Any, bucket: str) -> None:
 def quick_dbt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """dbt that parses a project once and formats only the log lines that it writes.
 
-    A parse takes ten seconds. The workers of a session share its result; each call reads it anew, as each process would.
+    A parse takes ten seconds. The workers of a session share its result; each call reads it again, as each process would.
     dbt formats each event and removes secrets from it before it looks at the level: an eighth of a build's time.
     """
     from dbt.cli import main

@@ -14,7 +14,7 @@
     {{ dbt.concat(["';'", list, "';'"]) }} like {{ dbt.concat(["'%;'", value, "';%'"]) }}
 {%- endmacro %}
 
-{#- The kinds of data of which credit features are made; a consent may name others, which the platform does not hold. -#}
+{#- The kinds of data behind credit features; a consent may name others, which the platform does not hold. -#}
 {% macro credit_scopes() -%}
     {% for scope in ['trade_declaration', 'payment', 'ecommerce', 'credit_reference'] %}
     select '{{ scope }}' as consent_scope

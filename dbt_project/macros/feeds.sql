@@ -3,7 +3,7 @@
     planner opens no other partition. -#}
 {% macro in_build(feed, column='batch_id', merges=none) -%}
     {%- set to_build, built = source('ops', 'batches_to_build'), source('ops', 'batches_built') -%}
-    {%- set incremental = is_incremental() if merges is none else merges -%}
+    {%- set incremental = merges if merges is not none else is_incremental() -%}
     {%- if execute and flags.WHICH not in ('compile', 'docs', 'list') -%}
         {%- set batches = run_query(
             "select batch_id from " ~ (to_build if incremental else built) ~ " where feed = '" ~ feed ~ "' order by batch_id"
@@ -18,7 +18,7 @@
     {%- endif -%}
 {%- endmacro %}
 
-{#- The keys, one row each, of which the open build changed a row of a versioned model. -#}
+{#- The keys for which the open build changed a row of a versioned model, one row each. -#}
 {% macro changed_in_build(relation, columns) -%}
     select distinct
         {{ columns | join(',\n        ') }}

@@ -60,7 +60,7 @@
     {{ last_whole_month(dbt.dateadd('day', '-' ~ days_to_settle(feed), complete_date)) }}
 {%- endmacro %}
 
-{#- One row: the first day of the last month of which what a feed reports may not grow any more. -#}
+{#- One row: the first day of the last month for which the reports of a feed can no longer grow. -#}
 {% macro known_until(feed) -%}
     select
         {{ last_settled_month(feed, 'coalesce(' ~ last_complete_date([feed]) ~ ', as_of_date)') }} as month
@@ -72,7 +72,8 @@
     {{ month_of(dbt.dateadd('month', -1, dbt.dateadd('day', 1, day))) }}
 {%- endmacro %}
 
-{#- Size class of whoever declares, a person who lodges with an HKID number apart; `smes` is the alias of dim_sme. -#}
+{#- Size class of the declarant; `individual` for a person who lodges with an HKID number. `smes` is the alias of
+    dim_sme. -#}
 {% macro declarant_class(smes) -%}
     case when {{ smes }}.number_kind = 'hkid_pseudonym' then 'individual' else {{ smes }}.sme_class end
 {%- endmacro %}

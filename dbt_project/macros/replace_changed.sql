@@ -1,5 +1,6 @@
-{#- Incremental strategy: whatever the relation `changed` lists is deleted, and what the model says of it now is put in
-    its place. Unlike delete+insert this also removes what is no more. `config(changed=..., changed_key=[...])`. -#}
+{#- Incremental strategy: deletes all rows of the keys that the relation `changed` lists, and inserts those that the
+    model has now. Unlike delete+insert, this also removes rows that no longer exist.
+    `config(changed=..., changed_key=[...])`. -#}
 {% macro get_incremental_replace_changed_sql(arg_dict) -%}
     {%- set target = arg_dict['target_relation'] -%}
     {%- set columns = get_quoted_csv(arg_dict['dest_columns'] | map(attribute='name')) -%}

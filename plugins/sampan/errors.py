@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
+PAGE = "docs/problems.md"
+
 
 class Code(StrEnum):
     """What kind of problem it is: docs/problems.md says what each means and what to do."""
@@ -143,6 +145,11 @@ class Problem:
         where = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
         return f"{where + ': ' if where else ''}{self.message} [{self.rule}]"
 
+    @property
+    def page(self) -> str:
+        """Where the meaning of the code and the remedy are written."""
+        return f"{PAGE}#{self.rule.replace('.', '')}"
+
     def as_dict(self) -> dict[str, object]:
         """The fields that are set, as the ledger stores them."""
         return {key: value for key, value in asdict(self).items() if value is not None}
@@ -157,7 +164,7 @@ class PermanentFailure(SampanError):
 
     def __init__(self, problem: Problem | str) -> None:
         self.problem = problem if isinstance(problem, Problem) else Problem(Code.FAILURE, problem)
-        super().__init__(str(self.problem))
+        super().__init__(f"{self.problem}; see {self.problem.page}")
 
 
 class SettingsFailure(PermanentFailure):

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 from sampan.errors import Code
 
-PAGE = "docs/problems.md"
 # What the codes of one prefix are about, in the order of the page.
 SECTIONS = {
     "contract": "Contracts",
@@ -428,24 +427,6 @@ COLUMN_RULES = {
     "finite": "The number is NaN or infinite.",
     "scale": "The number has more decimals than the contract allows.",
 }
-NAMED_RULES = "rules-of-a-contract"
-
-
-def see(rule: str) -> str:
-    """Where the page explains a code or a row rule: `docs/problems.md#<anchor>`."""
-    return f"{PAGE}#{_anchor(rule)}"
-
-
-def _anchor(rule: str) -> str:
-    if rule in MEANINGS:
-        return _slug(rule)
-    _, dot, kind = rule.rpartition(".")
-    return _slug(f"column.{kind}") if dot and kind in COLUMN_RULES else NAMED_RULES
-
-
-def _slug(heading: str) -> str:
-    """The anchor that a Markdown renderer gives a heading of one code."""
-    return heading.replace(".", "").replace("<", "").replace(">", "")
 
 
 def problems_page() -> str:

@@ -52,7 +52,7 @@ def settle() -> None:
     """Bring server and machine to rest, so that no contestant pays for the one before or gains by it.
 
     What is unwritten is written, and memory that was freed is given back: a virtual machine may hand it to its host, and
-    whoever asks for it first afterwards waits (measured: COPY takes 9 s in memory that its own last table left, 11 to 13 s
+    the first to ask for it afterwards waits (measured: COPY takes 9 s in memory that its own last table left, 11 to 13 s
     otherwise).
     """
     from sampan.settings import settings

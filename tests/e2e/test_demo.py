@@ -111,7 +111,7 @@ def run_states(api: airflow.Api) -> dict[str, str]:
     deadline = time.monotonic() + 60
     while True:
         runs = api.get("dags/~/dagRuns?limit=200")["dag_runs"]
-        # In order of badness; the deletion of old data is none of the demo's.
+        # The worst state last; the demo does not run the deletion of old data.
         runs = sorted(runs, key=lambda run: ("success", "queued", "running", "failed").index(run["state"]))
         states = {run["dag_id"]: run["state"] for run in runs if run["dag_id"] != "maintain_retention"}
         if not {"queued", "running"} & set(states.values()) or time.monotonic() > deadline:

@@ -89,7 +89,7 @@ def as_text(feed: str, given: list[dict[str, str | None]], planter: Planter) -> 
         surplus = [[*record, *[None] * 3, planter.hkid("bare")] for record in records[:1]]
         return factory._xlsx(contract, headings, [*kinds, *["text"] * 4], [r + [None] * 4 for r in records] + surplus)
     if contract.source.format == "fixed":
-        # Columns are too narrow to hold everything: a few sound records, and the others as lines that are none.
+        # Columns are too narrow to hold everything: a few sound records, and the others as lines that cannot be read.
         sound = factory._fixed(contract, headings, [column.type for column in contract.columns], records[-5:])
         lines = [" ".join(value or "" for value in record) for record in records[:-5]]
         broken = "".join(line + "\n" for line in lines).encode(contract.source.encoding, "replace")
@@ -222,7 +222,7 @@ def wide(text: str) -> str:
     return "".join(chr(ord(char) + 0xFEE0) if "!" <= char <= "~" else char for char in text)
 
 
-# Ways in which a number is written that has not the shape of one, of its six digits.
+# Ways to write a number, from its six digits, so that it does not match the format.
 MISSPELT = {
     "no check digit": lambda digits: f"Q{digits}",
     "a digit lost": lambda digits: f"Q{digits[:5]}({digits[5]})",

@@ -71,7 +71,7 @@ class Simulated:
 
     @property
     def last(self) -> date:
-        """The business date as of which everything is known."""
+        """The last business date: everything is known by then."""
         return self.truth.last
 
     @property
@@ -134,7 +134,7 @@ def _publish(world: Simulated) -> None:
                 if frame is not None:
                     receive(feed, delivered, stored(feed, frame))
                     came.add(feed)
-            # Whoever has to deliver on every day delivers that there was nothing.
+            # A partner that has to deliver every day delivers an empty file when there was nothing.
             for feed in sorted(parts.keys() - came):
                 if contracts[feed].calendar.missing == "late" and contracts[feed].calendar.days == "business":
                     receive(feed, day, parts[feed][0].clear().drop("business_date"))
@@ -150,7 +150,7 @@ def _publish(world: Simulated) -> None:
 
 @contextmanager
 def _served(world: Simulated) -> Iterator[list[str]]:
-    """The simulated APIs in the place of the official ones, on the world's last day; the feeds that they answer."""
+    """The simulated APIs instead of the official ones, on the world's last day; the feeds that they answer."""
     feeds = {feed: contract for feed, contract in all_contracts().items() if contract.source.kind == "api"}
     with Server(Behaviour(SEED), world=world.truth) as server, pytest.MonkeyPatch.context() as patch:
         base = server.url.removesuffix("/public")

@@ -7,8 +7,8 @@ from datetime import date
 
 from sampan.contracts.registry import all_contracts
 from sampan.contracts.row_rules import checks, type_checks
-from sampan.errors import Code
-from sampan.problems import COLUMN_RULES, MEANINGS, SECTIONS, problems_page, see
+from sampan.errors import Code, PermanentFailure, Problem
+from sampan.problems import COLUMN_RULES, MEANINGS, SECTIONS, problems_page
 
 
 def test_every_code_has_a_meaning_a_remedy_and_an_anchor_on_the_page():
@@ -21,8 +21,10 @@ def test_every_code_has_a_meaning_a_remedy_and_an_anchor_on_the_page():
     headings = {
         re.sub(r"[^a-z0-9_-]", "", line.lower().replace(" ", "-")) for line in re.findall("^#+ (.*)$", page, re.M)
     }
-    for rule in (*Code, "fee_hkd.type", "brn.max_length", "has_a_name"):
-        assert see(rule).removeprefix("docs/problems.md#") in headings, rule
+    for code in Code:
+        problem = Problem(code, "of any kind")
+        assert problem.page.removeprefix("docs/problems.md#") in headings, code
+        assert str(PermanentFailure(problem)).endswith(f"[{code}]; see {problem.page}")
 
 
 def test_every_row_rule_of_a_column_is_explained():

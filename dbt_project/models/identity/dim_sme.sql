@@ -45,7 +45,7 @@ branches as (
             partition by links.sme_id
             order by
                 case when numbers.number is null then 1 else 0 end,
-                -- Branch 000 is the main business, and ends with the enterprise, whatever is left of a branch.
+                -- Branch 000 is the main business. It ends with the enterprise, even if a branch is left.
                 register.branch_no,
                 register.brn
         ) as position

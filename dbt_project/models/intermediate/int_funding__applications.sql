@@ -1,5 +1,5 @@
 -- One row per application: how it ended and when, what was asked for, granted and paid, and what came before it. The last
--- status decides: whatever follows an approval counts as approved, what was withdrawn after one as withdrawn.
+-- status decides: any status that follows an approval counts as approved, but a withdrawal after one as withdrawn.
 {{ config(materialized='table', indexes=[{'columns': ['sme_id']}]) }}
 
 with statuses as (

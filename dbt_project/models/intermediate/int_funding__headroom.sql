@@ -1,6 +1,7 @@
--- One row per SME, scheme and period in which neither its grants nor a rule changed, changes of rules that are to come
+-- One row per SME, scheme and period in which neither its grants nor a rule changed, future changes of rules
 -- included. An SME that never applied has the period of the release day only. A terminated project counts with what was paid
--- to it. Between two Easy BUD applications lie some months, counted from the receipt of the first, whatever becomes of it.
+-- to it. Between two Easy BUD applications lie some months, counted from the receipt of the first, regardless of
+-- its outcome.
 {{ config(materialized='table', indexes=[{'columns': ['sme_id']}]) }}
 
 with statuses as (

@@ -1,4 +1,5 @@
--- One row per policy and month of shipment to be told apart by year of cover anew: its shipments changed, or the policy did.
+-- One row per policy and month of shipment to be split by year of cover again: its shipments changed, or the
+-- policy did.
 {{ config(materialized='view') }}
 
 with changed as (

@@ -1,6 +1,7 @@
 -- One row per cell and sum of a published table, before any is left out: value, enterprises behind it and the greatest of
--- their shares. `*` stands for all rows or columns. The last 24 months, of those that the history holds whole; nothing over flows or
--- months is summed, so each series and month is a table by itself. Persons who declare for themselves are no enterprises.
+-- their shares. `*` means all rows or columns. The last 24 months, without those that the history holds only in part.
+-- Nothing is summed over flows or months, so each series and month is a table of its own. Persons who declare for
+-- themselves are not enterprises.
 {{ config(materialized='table') }}
 
 with smes as (
@@ -59,7 +60,7 @@ contributions as (
     from trade
     where flow <> 'import'
     group by flow, month, hs_chapter, market_csd_code, sme_id
-    -- Who declared nothing of value hides nobody.
+    -- An enterprise that declared nothing of value hides no other.
     having sum(value_hkd) > 0
 ),
 

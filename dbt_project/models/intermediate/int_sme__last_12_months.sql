@@ -1,4 +1,4 @@
--- One row per enterprise that declared trade of the 12 months that end with the one under way on the release day: what it
+-- One row per enterprise that declared trade of the 12 months that end with the month of the release day: what it
 -- exported and imported in them.
 {{ config(materialized='table', indexes=[{'columns': ['sme_id'], 'unique': true}]) }}
 

@@ -11,7 +11,7 @@ with open_build as (
     select * from {{ ref('stg_ops__open_build') }}
 ),
 
--- Whatever a build takes in, it has changed: the number of the build finds it without a look at the rest.
+-- A build changes every row that it takes in, so the number of the build finds them without reading the rest.
 lines as (
     select *
     from {{ ref('int_customs__lines_versioned') }}

@@ -1,4 +1,4 @@
--- One row per batch in the ledger, whatever became of it; replays of quarantined rows are batches of their own.
+-- One row per batch in the ledger, regardless of its outcome; replays of quarantined rows are batches of their own.
 select
     batch_id,
     feed,

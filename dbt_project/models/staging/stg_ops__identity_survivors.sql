@@ -1,4 +1,4 @@
--- One row per sme_id that another stands for now.
+-- One row per sme_id that another has replaced.
 select
     sme_id,
     number,

@@ -1,4 +1,4 @@
--- One row per cell that a published table of the open build leaves out. Why is nobody's business: it is not here.
+-- One row per cell that a published table of the open build leaves out. The reason is confidential, so it is not here.
 select
     table_name,
     series,

@@ -1,4 +1,4 @@
--- One row per delivery that is held by the gate or was refused at the door, and that no later one took the place of.
+-- One row per delivery that is held by the gate or was refused on arrival, and that no later one replaced.
 select
     feed,
     business_date,

@@ -66,14 +66,25 @@ with listed as (
     inner join ops.batch on batch_id = _batch_id
     where language = 'en'
 ),
+
 newest as (
-    select distinct on (year) year, batch_id from listed order by year, business_date desc, received_at desc, batch_id desc
+    select distinct on (year)
+        year,
+        batch_id
+    from listed order by year asc, business_date desc, received_at desc, batch_id desc
 )
-select distinct day, summary as name, 'hk_public_holidays' as source
+
+select distinct
+    day,
+    summary as name,
+    'hk_public_holidays' as source
 from listed
 inner join newest using (year, batch_id)
 union all
-select day, name, 'software' as source
+select
+    day,
+    name,
+    'software' as source
 from ops.holiday
 where extract(year from day)::integer not in (select year from newest);
 comment on view ops.general_holiday is 'General holidays: from the feed hk_public_holidays for the years it covers, else from the software.';
@@ -260,14 +271,23 @@ select * from ops.feed_days(ops.now());
 comment on view ops.feed_day is 'One row per feed and expected delivery, with its current state.';
 
 create or replace view ops.feed_day_built as
-select days.*, build.build_no, build.judged_at
+select
+    days.*,
+    build.build_no,
+    build.judged_at
 from ops.build
 inner join ops.open_build using (build_no)
 cross join lateral ops.feed_days(build.judged_at, true) as days;
 comment on view ops.feed_day_built is 'ops.feed_day for the current build, at the time when it was started.';
 
 create or replace view ops.open_problem as
-select feed, business_date, batch_id, received_at, rows_held, problem
+select
+    feed,
+    business_date,
+    batch_id,
+    received_at,
+    rows_held,
+    problem
 from ops.batch as held
 where
     state = 'held' and received_at <= ops.known_until()
@@ -279,7 +299,13 @@ where
             and later.received_at > held.received_at
     )
 union all
-select feed, business_date, null, received_at, null, problem
+select
+    feed,
+    business_date,
+    null as batch_id,
+    received_at,
+    null as rows_held,
+    problem
 from ops.delivery
 where problem is not null and deleted_at is null and received_at <= ops.known_until();
 comment on view ops.open_problem is 'Deliveries held by the gate or refused when landing that no later delivery replaced.';

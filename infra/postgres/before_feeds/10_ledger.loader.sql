@@ -39,7 +39,7 @@ alter table ops.batch add constraint replay_has_a_source check ((origin = 'repla
 -- rows_add_up would accept counts that are null.
 alter table ops.batch drop constraint if exists published_is_counted;
 alter table ops.batch add constraint published_is_counted
-    check (state <> 'published' or num_nulls(rows_in, rows_published, rows_quarantined, rows_duplicate) = 0);
+check (state <> 'published' or num_nulls(rows_in, rows_published, rows_quarantined, rows_duplicate) = 0);
 create index if not exists batch_by_state on ops.batch (feed, state);
 comment on table ops.batch is 'One row per feed, business date and content of a delivery: its state, and how many rows it brought.';
 comment on column ops.batch.rows_in is 'Records in the delivery; null until it is loaded and while it is held.';

@@ -12,7 +12,7 @@ create table if not exists ops.build (
 );
 alter table ops.build drop constraint if exists build_state_check;
 alter table ops.build add constraint build_state_check
-    check (state in ('open', 'built', 'released', 'failed', 'as_known'));
+check (state in ('open', 'built', 'released', 'failed', 'as_known'));
 create unique index if not exists build_one_at_a_time on ops.build ((true)) where state in ('open', 'built');
 comment on table ops.build is 'One row per build of the marts by dbt; its number becomes the number of the release made from it.';
 comment on column ops.build.state is 'open, built, released or failed; as_known for marts as known on an earlier date, which never become a release.';
@@ -40,7 +40,7 @@ create table if not exists ops.build_step (
 );
 alter table ops.build_step drop constraint if exists build_step_state_check;
 alter table ops.build_step add constraint build_step_state_check
-    check (state in ('waiting', 'running', 'done', 'failed'));
+check (state in ('waiting', 'running', 'done', 'failed'));
 comment on table ops.build_step is 'One row per step of a build, with its state.';
 comment on column ops.build_step.state is 'waiting: to be run again, because the build has taken in more batches since.';
 comment on column ops.build_step.token is 'Fencing token: every claim raises it; a write with an older token is refused.';
@@ -131,33 +131,53 @@ $$;
 comment on function ops.known_until is 'Decisions after this time are ignored in this session: infinity, unless the session builds marts as known on an earlier date.';
 
 create or replace view ops.open_build as
-select build_no, as_of_date, full_refresh, opened_at from ops.build
+select
+    build_no,
+    as_of_date,
+    full_refresh,
+    opened_at
+from ops.build
 where case when ops.as_known_no() is null then state in ('open', 'built') else build_no = ops.as_known_no() end;
 comment on view ops.open_build is 'The current build: at most one row.';
 
 create or replace view ops.batches_to_build as
-select build_batch.batch_id, batch.feed, batch.business_date
+select
+    build_batch.batch_id,
+    batch.feed,
+    batch.business_date
 from ops.build_batch
-join ops.open_build using (build_no)
-join ops.batch using (batch_id);
+inner join ops.open_build using (build_no)
+inner join ops.batch using (batch_id);
 comment on view ops.batches_to_build is 'The batches that incremental models read in the current build.';
 
 create or replace view ops.batches_built as
-select build_batch.batch_id, batch.feed, batch.business_date, min(build_batch.build_no) as build_no
+select
+    build_batch.batch_id,
+    batch.feed,
+    batch.business_date,
+    min(build_batch.build_no) as build_no
 from ops.build_batch
-join ops.build using (build_no)
-join ops.batch using (batch_id)
+inner join ops.build using (build_no)
+inner join ops.batch using (batch_id)
 where case when ops.as_known_no() is null then build.state not in ('failed', 'as_known') else build.build_no = ops.as_known_no() end
 group by build_batch.batch_id, batch.feed, batch.business_date;
 comment on view ops.batches_built is 'Every batch that the persistent tables contain once the current build is done.';
 
 create or replace view ops.release_batch as
-select release.release_no, batch.feed, batch.business_date, batch.batch_id, batch.origin, batch.source_uri, batch.landing_uri,
-    batch.rows_published, min(build.build_no) as since_release_no
+select
+    release.release_no,
+    batch.feed,
+    batch.business_date,
+    batch.batch_id,
+    batch.origin,
+    batch.source_uri,
+    batch.landing_uri,
+    batch.rows_published,
+    min(build.build_no) as since_release_no
 from ops.release
-join ops.build on build.build_no <= release.release_no and build.state = 'released'
-join ops.build_batch using (build_no)
-join ops.batch using (batch_id)
+inner join ops.build on release.release_no >= build.build_no and build.state = 'released'
+inner join ops.build_batch using (build_no)
+inner join ops.batch using (batch_id)
 where batch.deleted_at is null or batch.deleted_at > release.released_at
 group by release.release_no, batch.batch_id;
 comment on view ops.release_batch is 'One row per release and batch that it contains, with the file, including the batches of earlier releases.';
@@ -195,6 +215,6 @@ end $$;
 
 grant select on all tables in schema ops to sampan_builder;
 grant insert, update on ops.build, ops.build_batch, ops.build_step, ops.build_node, ops.release, ops.release_activation,
-    ops.as_known, ops.gate_result to sampan_builder;
+ops.as_known, ops.gate_result to sampan_builder;
 grant delete on ops.gate_result to sampan_builder;
 revoke delete on ops.build_step from sampan_builder;

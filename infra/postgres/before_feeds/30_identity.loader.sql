@@ -102,23 +102,48 @@ begin
     return null;
 end $$;
 create or replace trigger keep_inserted after insert on ops.identity_link
-    referencing new table as after for each statement execute function ops.keep_identity_link();
+referencing new table as after for each statement execute function ops.keep_identity_link();
 create or replace trigger keep_updated after update on ops.identity_link
-    referencing old table as before new table as after for each statement execute function ops.keep_identity_link();
+referencing old table as before new table as after for each statement execute function ops.keep_identity_link();
 create or replace trigger keep_deleted after delete on ops.identity_link
-    referencing old table as before for each statement execute function ops.keep_identity_link();
+referencing old table as before for each statement execute function ops.keep_identity_link();
 insert into ops.identity_link_version (source, source_key, number, state, basis, probability, evidence, valid_from)
-select source, source_key, number, state, basis, probability, evidence, decided_at from ops.identity_link as link
+select
+    source,
+    source_key,
+    number,
+    state,
+    basis,
+    probability,
+    evidence,
+    decided_at
+from ops.identity_link as link
 where not exists (
-    select from ops.identity_link_version as version
-    where version.source = link.source and version.source_key = link.source_key and version.valid_to is null
-);
+        select from ops.identity_link_version as version
+        where version.source = link.source and version.source_key = link.source_key and version.valid_to is null
+    );
 
 create or replace view ops.identity_link_known as
-select source, source_key, number, state, basis, probability, evidence from ops.identity_link
+select
+    source,
+    source_key,
+    number,
+    state,
+    basis,
+    probability,
+    evidence
+from ops.identity_link
 where ops.as_known_no() is null
 union all
-select source, source_key, number, state, basis, probability, evidence from ops.identity_link_version
+select
+    source,
+    source_key,
+    number,
+    state,
+    basis,
+    probability,
+    evidence
+from ops.identity_link_version
 where ops.as_known_no() is not null and valid_from <= ops.known_until()
     and (valid_to is null or valid_to > ops.known_until());
 comment on view ops.identity_link_known is 'Current links or, in a session that builds marts as known on an earlier date, those of that time.';
@@ -171,19 +196,30 @@ create unique index if not exists identity_survivorship_now on ops.identity_surv
 comment on table ops.identity_survivorship is 'sme_ids that were merged into another because both are one enterprise. Rows with valid_to were split again.';
 
 create or replace view ops.identity_survivor as
-select sme_id, number, survives_as, survivor_number, basis, valid_from
+select
+    sme_id,
+    number,
+    survives_as,
+    survivor_number,
+    basis,
+    valid_from
 from ops.identity_survivorship
 where valid_from <= ops.known_until() and (valid_to is null or valid_to > ops.known_until());
 comment on view ops.identity_survivor is 'Merged sme_ids: current or, in a session that builds marts as known on an earlier date, of that time.';
 
 create or replace view ops.identity_verdict as
-select distinct on (source, source_key, number) source, source_key, number, verdict, decision_id
+select distinct on (source, source_key, number)
+    source,
+    source_key,
+    number,
+    verdict,
+    decision_id
 from ops.identity_decision
-order by source, source_key, number, decision_id desc;
+order by source asc, source_key asc, number asc, decision_id desc;
 comment on view ops.identity_verdict is 'Newest decision on each pair.';
 
 grant select on all tables in schema ops to sampan_builder;
 grant insert, update, delete on ops.identity_entity, ops.identity_name, ops.identity_seen, ops.identity_key,
-    ops.identity_link to sampan_builder;
+ops.identity_link to sampan_builder;
 grant insert, update on ops.identity_review, ops.identity_survivorship to sampan_builder;
 grant insert on ops.identity_run, ops.identity_decision to sampan_builder;

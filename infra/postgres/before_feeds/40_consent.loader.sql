@@ -37,16 +37,27 @@ comment on table ops.consent_change is 'One row per change of a consent in the f
 
 -- Which terms apply depends on the day, so they are chosen at query time. int_consents__current has the same rule.
 create or replace view ops.consent_now as
-select c.consent_id, t.brn, t.bank_id, t.provider, t.purpose, t.scopes, t.valid_from, t.valid_to, c.status, c.status_at,
+select
+    c.consent_id,
+    t.brn,
+    t.bank_id,
+    t.provider,
+    t.purpose,
+    t.scopes,
+    t.valid_from,
+    t.valid_to,
+    c.status,
+    c.status_at,
     c.is_revoked
-from ops.consent c
+from ops.consent as c
 cross join lateral (
-    select h.* from ops.consent_change h
+    select h.* from ops.consent_change as h
     where h.consent_id = c.consent_id
-    order by (h.status in ('granted', 'renewed')) desc,
+    order by
+        (h.status in ('granted', 'renewed')) desc,
         (h.valid_from <= timezone('Asia/Hong_Kong', clock_timestamp())::date) desc, h.status_at desc
     limit 1
-) t;
+) as t;
 comment on view ops.consent_now is 'One row per consent with the terms that apply today in Hong Kong: those of the newest grant or renewal that has started or, if none has, of the newest.';
 
 create table if not exists ops.consent_revocation (
@@ -208,7 +219,10 @@ begin
 end $$;
 
 create or replace view ops.consent_revocation_known as
-select consent_id, revoked_at from ops.consent_revocation where revoked_at <= ops.known_until();
+select
+    consent_id,
+    revoked_at
+from ops.consent_revocation where revoked_at <= ops.known_until();
 comment on view ops.consent_revocation_known is 'Revocations on the platform; in a session that builds marts as known on an earlier date, those until that time.';
 
 grant select on ops.consent, ops.consent_change, ops.consent_revocation, ops.consent_revocation_known, ops.consent_purpose to sampan_builder;

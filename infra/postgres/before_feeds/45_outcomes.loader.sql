@@ -21,7 +21,7 @@ create table if not exists ops.funding_outcome (
     placebo_high double precision,
     primary key (build_no, measure, programme),
     constraint estimated_has_an_interval
-        check ((status = 'estimated') = (num_nonnulls(effect, effect_low, effect_high) = 3))
+    check ((status = 'estimated') = (num_nonnulls(effect, effect_low, effect_high) = 3))
 );
 comment on table ops.funding_outcome is 'One row per build, measure and group of programmes: funded enterprises compared with matched unfunded ones.';
 comment on column ops.funding_outcome.effect is 'Ratio of the funded enterprises'' figure to its estimate without funding; 1 means no effect.';

@@ -24,7 +24,14 @@ comment on table ops.suppression is 'Suppressed cells of published tables; * as 
 comment on column ops.suppression.build_no is 'Build of marts as known on an earlier date; 0 for the current or latest build.';
 comment on column ops.suppression.reason is 'primary: too few enterprises, or one dominates; secondary: would reveal a primary cell. The reason is not published.';
 create or replace view ops.suppression_known as
-select table_name, series, period, row_key, column_key, reason from ops.suppression
+select
+    table_name,
+    series,
+    period,
+    row_key,
+    column_key,
+    reason
+from ops.suppression
 where build_no = coalesce(ops.as_known_no(), 0);
 comment on view ops.suppression_known is 'Suppressed cells of the current build or, in a session that builds marts as known on an earlier date, of that build.';
 grant select on ops.suppression_known to sampan_builder;

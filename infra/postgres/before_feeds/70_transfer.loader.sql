@@ -4,7 +4,7 @@ create table if not exists ops.gba_city (
 );
 comment on table ops.gba_city is 'Cities where a party to the GBA Standard Contract may be: Hong Kong and the nine Mainland cities of the Greater Bay Area.';
 insert into ops.gba_city (city) values ('Hong Kong'), ('Guangzhou'), ('Shenzhen'), ('Zhuhai'), ('Foshan'), ('Huizhou'),
-    ('Dongguan'), ('Zhongshan'), ('Jiangmen'), ('Zhaoqing') on conflict do nothing;
+('Dongguan'), ('Zhongshan'), ('Jiangmen'), ('Zhaoqing') on conflict do nothing;
 
 create table if not exists ops.transfer_contract (
     contract_no text primary key,

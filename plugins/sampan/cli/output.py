@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sampan import problems
-from sampan.errors import PermanentFailure, SampanError, TransientFailure
+from sampan.errors import SampanError, TransientFailure
 
 out = Console()
 
@@ -38,7 +37,5 @@ def printable(text: str) -> str:
 
 
 def message_of(error: SampanError) -> str:
-    """What a person reads of a failure: with the page that explains it, or the advice to try again."""
-    if isinstance(error, PermanentFailure):
-        return f"{error}; see {problems.see(error.problem.rule)}"
+    """What a person reads of a failure: a transient one with the advice to try again."""
     return f"{error}; try again" if isinstance(error, TransientFailure) else str(error)

@@ -216,7 +216,8 @@ def notify_owner(feed: str, since: datetime) -> None:
             """,
             [feed, since],
         ).fetchall()
-        lines = [f"batch {number or '-'} of {day}: {Problem(**problem)}" for number, day, problem in held + refused]
+        problems = [(number, day, Problem(**problem)) for number, day, problem in held + refused]
+        lines = [f"batch {number or '-'} of {day}: {problem}, see {problem.page}" for number, day, problem in problems]
         if not lines:
             return
         message = f"{len(lines)} held or refused, for {contract.owner} <{contract.contact}>: " + "; ".join(lines)

@@ -1,7 +1,7 @@
 """The fast path: blocks of CSV bytes for COPY, personal data replaced, without a Python object per record.
 
 A block passes as it is when patterns over its bytes show that nothing in it needs a closer look. A line that may hold
-personal data is taken apart and cleaned. Whatever only the slow path can judge raises FastPathUnsupported.
+personal data is taken apart and cleaned. Anything that only the slow path can judge raises FastPathUnsupported.
 """
 
 from __future__ import annotations

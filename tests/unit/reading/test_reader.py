@@ -1,4 +1,4 @@
-"""The reader of a delivery: what it has whatever its format."""
+"""The reader of a delivery: what all formats have in common."""
 
 from __future__ import annotations
 

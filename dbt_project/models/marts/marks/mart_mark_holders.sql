@@ -1,5 +1,6 @@
--- One row per enterprise that exported, or sold at a linked shop, in the 12 months that end with the one under way on the release
--- day: which marks it holds then, and how it sells and refunds. Certificates and shops of unknown enterprises count for nobody.
+-- One row per enterprise that exported, or sold at a linked shop, in the 12 months that end with the month of the
+-- release day: which marks it holds then, and how it sells and refunds. Certificates and shops of unknown enterprises
+-- are not counted.
 with links as (
     select * from {{ ref('int_sme__linked') }}
 ),

@@ -1,5 +1,6 @@
 -- One row per enterprise: which programmes reached it by the release day, and whether it exports. Reached means: ever granted
--- BUD or EMF funding, ever held a policy of HKECIC, took part in a festival; missions and Design Gallery stand beside them.
+-- BUD or EMF funding, ever held a policy of HKECIC, took part in a festival; missions and Design Gallery are shown too,
+-- but do not count as programmes.
 {{ config(indexes=[{'columns': ['programme_group']}]) }}
 
 with smes as (
@@ -78,7 +79,7 @@ final as (
         cast(counted.export_value_12m_hkd as numeric(20, 2)) as export_value_12m_hkd,
         open_build.as_of_date,
         open_build.last_complete_date,
-        cast('merchants without a known number count for nobody' as text) as coverage_note,
+        cast('merchants without a known number are not counted' as text) as coverage_note,
         open_build.release_no
     from counted
     cross join open_build

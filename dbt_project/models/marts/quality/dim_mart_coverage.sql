@@ -1,5 +1,5 @@
 -- One row per mart and feed that it is made from: up to which day the feed is complete in this release, and whether it lags
--- behind the others, so that nobody reads a stale feed beside a fresh one without knowing.
+-- behind the others, so that no one reads a stale feed beside a fresh one without knowing.
 with made_from as (
     {{ marts_and_feeds() }}
 ),

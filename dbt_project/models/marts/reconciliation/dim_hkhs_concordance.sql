@@ -77,7 +77,7 @@ added as (
 ),
 
 -- The nearer a kinship, the lower its rank; of each code only the nearest kin count. A code that is kept and traded has a
--- part in what was added beside it; one that nobody trades hardly was split.
+-- part in what was added beside it; one that is not traded was hardly split.
 candidates as (
     select
         dropped.year_before,

@@ -1,6 +1,6 @@
 -- One row per enterprise: who it is, what it traded, sold online, insured and was granted, where it took part. The last 12 months
--- end with the one under way on the release day. An enterprise that a feed does not show has zero there, which says nothing about
--- what is outside the feed.
+-- end with the month of the release day. An enterprise that a feed does not show has zero there, which says nothing
+-- about what is outside the feed.
 {{ config(indexes=[{'columns': ['brn']}]) }}
 
 with smes as (

@@ -70,7 +70,7 @@ class Xlsx(Format):
 
 
 def _measured(delivery: Delivery, data: bytes) -> bytes:
-    """The XML of a workbook in a new archive, so that what was measured is what is read, whatever the old one hides.
+    """The XML of a workbook in a new archive, so that only what was measured is read, even if the old one hides more.
 
     Raises PermanentFailure for a workbook that is a decompression bomb or spans too many cells.
     """

@@ -1,4 +1,4 @@
-"""Answers to the questions of docs/questions.md, reckoned from what was published and not from what the build made of it.
+"""Answers to the questions of docs/questions.md, computed from what was published and not from what the build made of it.
 
 A module per family of marts. `question_<n>(world)` gives the rows that the query of section n has to return, in its order:
 tuples of the values in the order of its columns. Numbers may differ by rounding.

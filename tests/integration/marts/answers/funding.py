@@ -1,4 +1,4 @@
-"""Funding, reckoned from the changes of status, the payments and the register as they were published."""
+"""Funding, computed from the changes of status, the payments and the register as they were published."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def question_7(world: Any) -> list[tuple[Any, ...]]:
 
 
 def _granted(latest: pl.DataFrame, paid: dict[str, float]) -> tuple[float, float]:
-    """What was granted so far, and what of it is under way."""
+    """What was granted so far, and what of it is in progress."""
     granted = under_way = 0.0
     for row in latest.iter_rows(named=True):
         if row["status"] in ("approved", "in_progress"):

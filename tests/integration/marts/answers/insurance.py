@@ -11,7 +11,7 @@ from tests.integration.world import Simulated
 
 
 def as_date(*columns: str) -> list[pl.Expr]:
-    """Columns as dates, whatever the delivery had them as."""
+    """Columns as dates, also when the delivery has them as text."""
     return [pl.col(name).cast(pl.String).str.to_date() for name in columns]
 
 

@@ -76,7 +76,7 @@ def valid_marks(world: Simulated) -> pl.DataFrame:
 
 
 def holders(world: Simulated) -> dict[str, set[str]]:
-    """By scope the enterprises that hold a mark which is valid on the last day; `any` for whatever scope."""
+    """By scope the enterprises that hold a mark which is valid on the last day; `any` for all scopes together."""
     key = pl.concat_str("scheme", pl.lit(":"), "certificate_no").alias("source_key")
     valid = valid_marks(world).with_columns(key).join(linked(world, "certificate"), on="source_key")
     found: dict[str, set[str]] = {}

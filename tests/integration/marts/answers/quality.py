@@ -1,4 +1,4 @@
-"""Freshness and quality of the feeds, reckoned from the contracts' calendars and from what was published."""
+"""Freshness and quality of the feeds, computed from the contracts' calendars and from what was published."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REGISTERS = ("business_register", "companies_registry")
 
 
 def owed_by(feed: str, first: date, until: date) -> dict[date, tuple[date, datetime]]:
-    """What a feed owes by its contract, reckoned day by day: first day to (last day, due)."""
+    """What a feed owes by its contract, computed day by day: first day to (last day, due)."""
     calendar, api = get_contract(feed).calendar, get_contract(feed).source.kind == "api"
 
     def is_release_day(day: date) -> bool:

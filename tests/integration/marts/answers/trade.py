@@ -258,14 +258,14 @@ def question_22(world: Simulated) -> Rows:
     monthly = rows.group_by("month", "platform").agg(
         pl.col("payment_cny").sum().alias("cny"), (pl.col("payment_cny") * pl.col("paid_rate")).sum().alias("hkd")
     )
-    # Of the month in which the history begins nobody knows whether it is whole.
+    # The month in which the history begins may not be whole.
     before = monthly.filter(pl.col("month") > world.truth.first.replace(day=1))
     before = before.with_columns(pl.col("month").dt.offset_by("1y")).rename({"cny": "old_cny", "hkd": "old_hkd"})
     both = monthly.join(before, on=["month", "platform"], how="full", coalesce=True)
     rate = pl.col("old_hkd").sum().over("month") / pl.col("old_cny").sum().over("month")
     both = both.with_columns(pl.coalesce(pl.col("old_hkd") / pl.col("old_cny"), rate).alias("rate")).fill_null(0)
     both = both.with_columns((pl.col("cny") * pl.col("rate")).alias("constant"))
-    # Orders are refunded for 15 days, and months of which a rate was not published yet are left out.
+    # Orders are refunded for 15 days, and months without a published rate are left out.
     published = pl.lit(world.frames["hkma_exchange_rates"].drop_nulls("cny")["end_of_day"].max())
     last_day = pl.col("month").dt.month_end()
     begun = pl.lit(world.truth.first.replace(day=1)).dt.offset_by("1y")
