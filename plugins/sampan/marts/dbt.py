@@ -105,6 +105,11 @@ class DbtRunner:
         `claim` is the build's hold on the step (`build_no/step/token`), which the models check.
         """
         from dbt.cli.main import dbtRunner
+        from dbt_common.behavior_flags import BehaviorFlagRendered
+
+        # To name the module of an adapter's flag in a warning, dbt reads the source of the whole stack, for each flag: in a
+        # process with many modules that is half of a step's time.
+        BehaviorFlagRendered._default_source = staticmethod(lambda: "dbt.adapters.postgres")  # type: ignore[method-assign]
 
         target = self._folder / step
         marker, stored = target / "build_no", target / "run_results.json"
