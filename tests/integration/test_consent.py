@@ -213,7 +213,7 @@ def test_a_revocation_counts_on_the_next_query_when_a_person_makes_it(sampan):
         # The feed cannot bring it back.
         deliver(sampan, [change(NUMBERS["live"], "renewed", TODAY)])
         assert gone not in {row[1] for row in seen(connection)}
-    with pytest.raises(PermanentFailure, match="say why"):
+    with pytest.raises(PermanentFailure, match="give a reason"):
         consent.revoke(gone, " ", "steward")
     with pytest.raises(PermanentFailure, match="invalid consent id"):
         consent.revoke("live", "x", "steward")

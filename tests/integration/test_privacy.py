@@ -169,7 +169,8 @@ def _files_of_the_server() -> bytes:
     port = str(conninfo_to_dict(dsn)["port"])
     folders = [
         file.parent
-        for file in Path(tempfile.gettempdir()).glob("sampan-postgres-*/data/postmaster.pid")
+        for place in (tempfile.gettempdir(), "/dev/shm")
+        for file in Path(place).glob("sampan-postgres-*/data/postmaster.pid")
         if port in file.read_text().split("\n")
     ]
     assert len(folders) == 1
@@ -310,7 +311,7 @@ def test_no_personal_column_of_any_feed_comes_to_anything_that_a_build_and_a_rel
     """All feeds, through ingest, build, gates and release. Landing and drop hold deliveries as they came, by design."""
     caplog.set_level("DEBUG")
     monkeypatch.setattr(ledger, "get_contract", lambda name: replace(get_contract(name), budget=1.0))
-    monkeypatch.setattr(build, "MOSTLY", 2)
+    monkeypatch.setattr(build, "FULL_REFRESH_SHARE", 2)
     needles: list[str] = []
     returned: list[object] = []
     planted_in: set[tuple[str, str]] = set()

@@ -86,7 +86,7 @@ def test_the_interval_covers_what_the_simulator_planted(sampan, seed, effects):
     for key, effect in ((("exports", "all"), effects.exports_funded), (("exports", "bud"), effects.exports_funded),
                         (("online_net_sales", "bud_ecommerce_easy"), effects.orders_funded)):  # fmt: skip
         row, planted = found[key], (effect - 1) * 100
-        assert row["status"] == "estimated", row
+        assert row["estimate_status"] == "estimated", row
         assert row["effect_low_pct"] <= planted <= row["effect_high_pct"], row
         assert (row["effect_low_pct"] <= 0 <= row["effect_high_pct"]) == (effect == 1), row
         assert row["matched_funded_count"] >= outcomes.MIN_ENTERPRISES
