@@ -169,7 +169,8 @@ def _files_of_the_server() -> bytes:
     port = str(conninfo_to_dict(dsn)["port"])
     folders = [
         file.parent
-        for file in Path(tempfile.gettempdir()).glob("sampan-postgres-*/data/postmaster.pid")
+        for place in (tempfile.gettempdir(), "/dev/shm")
+        for file in Path(place).glob("sampan-postgres-*/data/postmaster.pid")
         if port in file.read_text().split("\n")
     ]
     assert len(folders) == 1
