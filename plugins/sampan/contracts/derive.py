@@ -17,7 +17,7 @@ import yaml
 from sampan.contracts import shorthand
 from sampan.contracts.model import Column, Contract
 from sampan.contracts.registry import all_contracts
-from sampan.errors import Code, Problem
+from sampan.errors import PAGE, Code, Problem
 from sampan.problems import problems_page
 from sampan.settings import HOME
 
@@ -229,7 +229,7 @@ def derived() -> dict[Path, Callable[[], str]]:
         PROJECT / "macros" / "enterprise_numbers.sql": enterprise_numbers,
         PROJECT / "seeds" / "feeds.csv": feeds,
         HOME / "docs" / "data-dictionary.md": dictionary,
-        HOME / "docs" / "problems.md": problems_page,
+        HOME / PAGE: problems_page,
     }
     for contract in all_contracts().values():
         model = staging_path(contract)
