@@ -240,6 +240,19 @@ def quick_dbt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def models_only(quick_dbt: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds without dbt's tests of data, half of a build's nodes: for tests that judge the result themselves."""
+    from dbt.cli import main
+
+    class WithoutTests(main.dbtRunner):
+        def invoke(self, args: list[str], **options: Any) -> main.dbtRunnerResult:
+            extra = ["--exclude-resource-type", "test"] if args[0] == "build" else []
+            return super().invoke([*args, *extra], **options)
+
+    monkeypatch.setattr(main, "dbtRunner", WithoutTests)
+
+
 def _dbt_state(project: Path) -> str:
     """What a parsed project depends on: its files, and the database and schema that its relations are named with."""
     files = [(str(path), path.stat().st_mtime_ns) for path in sorted(project.rglob("*")) if path.is_file()]

@@ -138,11 +138,14 @@ class DbtRunner:
                 self._keep_parsed(target)
             runner = dbtRunner(manifest=None if retry else self._manifest, callbacks=[self._note_error])
             outcome = runner.invoke(arguments)
-        return StepResult(
-            tuple(map(_node_result, getattr(outcome.result, "results", None) or ())),
-            (_without_rows(str(outcome.exception)) or "dbt failed") if outcome.exception else "",
-            self._is_transient or _is_transient(outcome.exception),
-        )
+            result = StepResult(
+                tuple(map(_node_result, getattr(outcome.result, "results", None) or ())),
+                (_without_rows(str(outcome.exception)) or "dbt failed") if outcome.exception else "",
+                self._is_transient or _is_transient(outcome.exception),
+            )
+            if result.nodes and not result.is_done:
+                outcome.result.write(str(stored))
+        return result
 
     def _note_error(self, event: Any) -> None:
         """Keep what the result of a node lacks: the SQLSTATE of its error, which dbt is handling when it fires the event."""
@@ -155,6 +158,8 @@ class DbtRunner:
         return [
             *known, "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(target),
             "--log-path", str(self._folder / "logs"), "--log-level", "warn", "--log-level-file", "info", "--quiet",
+            # A tenth of a step's time would go into descriptions of the project that nobody reads.
+            "--no-write-json",
             "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
         ]  # fmt: skip
 

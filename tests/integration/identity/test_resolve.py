@@ -210,7 +210,7 @@ def test_names_are_linked_as_well_as_promised(seed, smes):
     assert right >= 0.995 * merged
 
 
-def test_shops_of_a_simulated_window_are_linked_in_a_build(sampan, tmp_path):
+def test_shops_of_a_simulated_window_are_linked_in_a_build(sampan, models_only, tmp_path):
     bucket = deliver.Bucket(settings().s3(), settings().drop_bucket)
     feeds = ["business_register", "festival_participants", "platform_orders"]
     outcome = deliver.run(

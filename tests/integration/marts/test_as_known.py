@@ -69,7 +69,7 @@ DAYS: tuple[tuple[str, str, list[tuple[str, list[dict[str, Any]]]]], ...] = (
 )  # fmt: skip
 
 
-def test_marts_as_known_are_those_of_the_release_made_then(sampan):
+def test_marts_as_known_are_those_of_the_release_made_then(sampan, models_only):
     for day, at, deliveries in DAYS[:2]:
         for feed, rows in deliveries:
             _published(feed, day, rows, at)
@@ -115,7 +115,7 @@ def test_marts_as_known_are_those_of_the_release_made_then(sampan):
         as_known.drop(by_day)
 
 
-def test_nothing_is_left_behind_when_nothing_was_known_or_a_model_fails(sampan, monkeypatch):
+def test_nothing_is_left_behind_when_nothing_was_known_or_a_model_fails(sampan, models_only, monkeypatch):
     with pytest.raises(PermanentFailure, match="no available batch was published by 2026-07-06"):
         as_known.run(date(2026, 7, 6))
     _published("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01"}], "2026-07-06 20:00")

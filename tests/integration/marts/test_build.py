@@ -163,7 +163,7 @@ ORDERS = {
         for name, groups in ORDERS.items()
     ],
 )
-def test_current_rows_are_the_same_in_whatever_order_and_grouping_batches_come(sampan, groups):
+def test_current_rows_are_the_same_in_whatever_order_and_grouping_batches_come(sampan, models_only, groups):
     assert sorted(name for group in groups for name in group) == sorted(BATCHES)
     numbers: dict[str, int] = {}
     for name, (feed, day, received_at, replays, rows) in BATCHES.items():
@@ -229,7 +229,7 @@ def _current_rows_are_right(sampan: Sampan) -> None:
 # --- what a build takes in --------------------------------------------------------------------------------------------
 
 
-def test_a_build_takes_in_what_is_new_and_says_so_when_nothing_is(sampan):
+def test_a_build_takes_in_what_is_new_and_says_so_when_nothing_is(sampan, models_only):
     assert build.run() == {"build_no": 0, "batches": 0, "nodes": 0}
     assert build.run("marts__trade") == {"build_no": 0, "batches": 0, "nodes": 0}
     publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01", "value_hkd": 5}])
@@ -268,7 +268,7 @@ def test_a_second_builder_is_turned_away(sampan):
     assert build.run("staging")["batches"] == 1
 
 
-def test_a_builder_that_lost_its_claim_writes_nothing(sampan):
+def test_a_builder_that_lost_its_claim_writes_nothing(sampan, models_only):
     publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01"}])
     build.run("staging")
     with build.lock() as connection:
@@ -301,7 +301,7 @@ def test_a_claim_from_before_the_build_took_in_more_is_refused(sampan):
             stale.execute("select ops.assert_step_claimed()")
 
 
-def test_a_build_whose_process_was_killed_is_taken_up_again(sampan):
+def test_a_build_whose_process_was_killed_is_taken_up_again(sampan, models_only):
     publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01", "value_hkd": 5}])
     code = f"from sampan.marts import build; [build.run(s) for s in {SPINE!r}]"
     environment = os.environ | {"SAMPAN_FAILPOINT": "build.after_intermediate", "PYTHONPATH": str(ROOT / "plugins")}

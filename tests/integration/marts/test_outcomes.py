@@ -67,7 +67,7 @@ def send(feed: str, deliveries: Iterator[tuple[date, pl.DataFrame | None]]) -> N
     [(30, Effects(exports_funded=1.30, orders_funded=1.40)), (45, Effects(1.0, 1.0))],
     ids=["an effect", "none"],
 )
-def test_the_interval_covers_what_the_simulator_planted(sampan, seed, effects):
+def test_the_interval_covers_what_the_simulator_planted(sampan, models_only, seed, effects):
     world = World(seed, small_exporters(seed), monthly(FIRST, LAST), effects=effects)
     send("business_register", registers.business_register(world))
     send("funding_applications", tid.funding_applications(world))
