@@ -238,8 +238,8 @@ def _run_step(connection: Connection, build: Build, step: Step, runner: DbtRunne
     claim = f"{build.build_no}/{step.name}/{token}"
     if step.prepare:
         step.prepare(connection, claim)
-    retry = states.get(step.name) == "failed"
-    result = runner.run(step.name, build.build_no, claim, full_refresh=build.full_refresh, retry=retry)
+    nodes = _unfinished(connection, build.build_no, step.name) if states.get(step.name) == "failed" else ()
+    result = runner.run(step.name, build.build_no, claim, full_refresh=build.full_refresh, nodes=nodes)
     failpoints.hit(f"build.after_{step.name}")
     _finish(connection, build, step.name, token, result)
     require_done(build.build_no, step.name, result)
@@ -253,6 +253,14 @@ def _require_earlier_steps(build: Build, step: Step, states: dict[str, str]) -> 
     if missing:
         message = f"step {step.name} of build {build.build_no} comes after {', '.join(missing)}"
         raise PermanentFailure(Problem(Code.BUILD_ORDER, message))
+
+
+def _unfinished(connection: Connection, build_no: int, step: str) -> list[str]:
+    """The nodes of a failed step that failed or were skipped; none when dbt itself failed before it ran any."""
+    rows = connection.execute(
+        "select node, status from ops.build_node where build_no = %s and step = %s", [build_no, step]
+    )
+    return sorted(node for node, status in rows if status not in dbt.DONE)
 
 
 def _claim(connection: Connection, build_no: int, step: str) -> int:

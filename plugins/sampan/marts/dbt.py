@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +25,8 @@ MARTS = "marts"
 # may help. Class 08 is a broken connection, 40 a deadlock or a failed serialization.
 TRANSIENT_CLASSES = ("08", "40")
 TRANSIENT_STATES = ("55006", "55P03", "57P01", "57P02", "57P03")
+# Statuses of a node that does not have to run again.
+DONE = ("success", "pass", "warn", "no-op")
 # What dbt fires while it handles the error of a node.
 NODE_ERRORS = ("CatchableExceptionOnRun", "GenericExceptionOnRun")
 
@@ -49,7 +51,7 @@ class NodeResult:
     @property
     def is_done(self) -> bool:
         """Whether the node does not have to run again."""
-        return self.status in ("success", "pass", "warn", "no-op")
+        return self.status in DONE
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,9 @@ class DbtRunner:
         self._is_transient = False
 
     def run(
-        self, step: str, build_no: int, claim: str = "", *, full_refresh: bool = False, retry: bool = False
+        self, step: str, build_no: int, claim: str = "", *, full_refresh: bool = False, nodes: Collection[str] = ()
     ) -> StepResult:
-        """Run a step of a build; with `retry` only what failed the last time, as far as that is known.
+        """Run a step, or only some nodes of it, given by their unique ids.
 
         `claim` is the build's hold on the step (`build_no/step/token`), which the models check.
         """
@@ -112,40 +114,32 @@ class DbtRunner:
         BehaviorFlagRendered._default_source = staticmethod(lambda: "dbt.adapters.postgres")  # type: ignore[method-assign]
 
         target = self._folder / step
-        marker, stored = target / "build_no", target / "run_results.json"
-        retry = retry and stored.exists() and marker.exists() and marker.read_text() == str(build_no)
         target.mkdir(parents=True, exist_ok=True)
-        marker.write_text(str(build_no))
         common = self._arguments(target)
-        if retry:
-            # dbt reads the old results from a folder of their own while it writes the new ones.
-            old = target / "before"
-            old.mkdir(exist_ok=True)
-            stored.replace(old / stored.name)
-            arguments = ["retry", "--state", str(old), *common]
-        else:
-            stored.unlink(missing_ok=True)
-            arguments = ["build", "--select", *_selection(step), *common]
-            arguments += ["--indirect-selection", "buildable", "--exclude-resource-type", "unit_test"]
-            arguments += ["--full-refresh"] if full_refresh else []
         self._is_transient = False
         with environment(claim, self._schema, self._as_known):
-            if self._manifest is None and not retry:
+            if self._manifest is None:
                 parsed = dbtRunner().invoke(["parse", *common])
                 if not parsed.success:
                     return StepResult(error=_without_rows(str(parsed.exception)) or "the dbt project could not be read")
                 self._manifest = parsed.result
                 self._keep_parsed(target)
-            runner = dbtRunner(manifest=None if retry else self._manifest, callbacks=[self._note_error])
-            outcome = runner.invoke(arguments)
-            result = StepResult(
-                tuple(map(_node_result, getattr(outcome.result, "results", None) or ())),
-                (_without_rows(str(outcome.exception)) or "dbt failed") if outcome.exception else "",
-                self._is_transient or _is_transient(outcome.exception),
-            )
-            if result.nodes and not result.is_done:
-                outcome.result.write(str(stored))
-        return result
+            arguments = ["build", "--select", *self._selection(step, nodes), *common]
+            arguments += ["--indirect-selection", "buildable", "--exclude-resource-type", "unit_test"]
+            arguments += ["--full-refresh"] if full_refresh else []
+            outcome = dbtRunner(manifest=self._manifest, callbacks=[self._note_error]).invoke(arguments)
+        return StepResult(
+            tuple(map(_node_result, getattr(outcome.result, "results", None) or ())),
+            (_without_rows(str(outcome.exception)) or "dbt failed") if outcome.exception else "",
+            self._is_transient or _is_transient(outcome.exception),
+        )
+
+    def _selection(self, step: str, nodes: Collection[str]) -> list[str]:
+        """What dbt selects: the nodes by name, or the whole step without nodes or when the project lacks one by now."""
+        if nodes and all(node in self._manifest.nodes for node in nodes):
+            return [self._manifest.nodes[node].name for node in nodes]
+        folder = f"path:models/{step.replace('__', '/')}"
+        return ["path:seeds", folder] if step == step_names()[0] else [folder]
 
     def _note_error(self, event: Any) -> None:
         """Keep what the result of a node lacks: the SQLSTATE of its error, which dbt is handling when it fires the event."""
@@ -170,11 +164,6 @@ class DbtRunner:
             fresh = self._folder / f"partial_parse.{os.getpid()}"
             shutil.copyfile(parsed, fresh)
             fresh.replace(self._folder / "partial_parse.msgpack")
-
-
-def _selection(step: str) -> list[str]:
-    folders = [f"path:models/{step.replace('__', '/')}"]
-    return ["path:seeds", *folders] if step == step_names()[0] else folders
 
 
 def _node_result(result: Any) -> NodeResult:

@@ -487,12 +487,21 @@ def _unit_tests_pass() -> None:
     from dbt.cli.main import dbtRunner
 
     folder, project = str(settings().state / "unit"), str(dbt.PROJECT)
+    common = [
+        "--project-dir",
+        project,
+        "--profiles-dir",
+        project,
+        "--target-path",
+        folder,
+        "--log-path",
+        folder,
+        "--quiet",
+    ]
     with dbt.environment():
-        outcome = dbtRunner().invoke(
-            ["test", "--select", "test_type:unit", "--project-dir", project, "--profiles-dir", project, "--quiet"],
-            target_path=folder,
-            log_path=folder,
-            send_anonymous_usage_stats=False,
+        manifest = dbtRunner().invoke(["parse", *common]).result
+        outcome = dbtRunner(manifest=manifest).invoke(
+            ["test", "--select", "test_type:unit", *common], send_anonymous_usage_stats=False
         )
     failed = [result.node.name for result in outcome.result.results if str(result.status) != "pass"]
     assert (outcome.success, failed) == (True, [])
