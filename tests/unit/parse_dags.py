@@ -12,8 +12,10 @@ from typing import Any
 
 from airflow.dag_processing.dagbag import DagBag
 from airflow.plugins_manager import _get_plugins
+from airflow.sdk.definitions._internal.dag_parsing_context import _airflow_parsing_context_manager
 from airflow.serialization.serialized_objects import DagSerialization
 
+ONE = "ingest__customs_declarations"
 CONNECTED: list[str] = []
 
 
@@ -61,8 +63,16 @@ def main() -> None:
     socket.socket.connect = _refuse  # type: ignore[method-assign]
     _, plugin_errors = _get_plugins()
     folders = [parse(Path(folder)) for folder in sys.argv[1:]]
+    with _airflow_parsing_context_manager(dag_id=ONE):
+        of_task = sorted(parse(Path(sys.argv[1]) / "ingest.py")["dags"])
     calendar = sys.modules["calendar"].__file__
-    answer = {"folders": folders, "connected": CONNECTED, "plugin_errors": plugin_errors, "calendar": calendar}
+    answer = {
+        "folders": folders,
+        "of_task": of_task,
+        "connected": CONNECTED,
+        "plugin_errors": plugin_errors,
+        "calendar": calendar,
+    }
     print("\n" + json.dumps(answer, default=str))
 
 

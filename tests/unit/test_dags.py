@@ -178,6 +178,10 @@ def test_serialised_dags_are_the_same_in_every_process(parsed: list[dict[str, An
         assert dag["serialised"] == second[dag_id]["serialised"], dag_id
 
 
+def test_a_task_makes_its_own_dag_only(parsed: list[dict[str, Any]]) -> None:
+    assert parsed[0]["of_task"] == ["ingest__customs_declarations"]
+
+
 def test_parsing_connects_to_nothing_and_imports_nothing_that_a_task_could(parsed: list[dict[str, Any]]) -> None:
     assert parsed[1]["connected"] == []
     imported = set(parsed[1]["folders"][0]["imported"])
