@@ -240,17 +240,26 @@ def quick_dbt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def models_only(quick_dbt: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def without_data_tests() -> Iterator[None]:
     """Builds without dbt's tests of data, half of a build's nodes: for tests that judge the result themselves."""
     from dbt.cli import main
 
-    class WithoutTests(main.dbtRunner):
+    class ModelsOnly(main.dbtRunner):
         def invoke(self, args: list[str], **options: Any) -> main.dbtRunnerResult:
             extra = ["--exclude-resource-type", "test"] if args[0] == "build" else []
             return super().invoke([*args, *extra], **options)
 
-    monkeypatch.setattr(main, "dbtRunner", WithoutTests)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(main, "dbtRunner", ModelsOnly)
+        yield
+
+
+@pytest.fixture
+def models_only(quick_dbt: None) -> Iterator[None]:
+    """`without_data_tests` for a whole test."""
+    with without_data_tests():
+        yield
 
 
 def _dbt_state(project: Path) -> str:
