@@ -154,7 +154,7 @@ def steward_grants(contract: Contract) -> list[sql.Composed]:
     ]
 
 
-def _attempt(admin: Connection, statements: Iterable[sql.Composable]) -> list[str]:
+def _attempt(admin: Connection, statements: Iterable[sql.SQL | sql.Composed]) -> list[str]:
     """Run each statement. Returns those that this role may not run: on a server of others, not all of them are allowed."""
     refused = []
     for statement in statements:
