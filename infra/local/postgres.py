@@ -15,15 +15,18 @@ from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psycopg
 from psycopg import sql
+from sampan.database import scram_verifier
 
 from infra.local.config import HOST, StackError, free_port
 
 SYSTEM_USER = "sampan"
 SUPERUSER = "postgres"
+# What only the superuser may set, in each database that the warehouse's owner may use or copy.
+LIMITS = Path(__file__).resolve().parents[1] / "postgres" / "server"
 ADMIN = "sampan_admin"
 
 # Bulk loads on 2 cores and 24 GB. There is no replica and no archive, so the write-ahead log keeps to what recovery
@@ -35,6 +38,10 @@ TUNING = {
     "work_mem": "64MB",
     "hash_mem_multiplier": "4",
     "max_connections": "120",
+    # For Airflow, the loader and the builder: readers can have the others, and no more.
+    "reserved_connections": "60",
+    # Nothing here listens, and messages that nobody fetches would fill 8 GB of disk.
+    "max_notify_queue_pages": "1024",
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "wal_compression": "pglz",
@@ -195,28 +202,39 @@ class EmbeddedPostgres:
     def answers(self) -> bool:
         """Whether the server answers a query now."""
         try:
-            with psycopg.connect(self.dsn("postgres", SUPERUSER), connect_timeout=2) as connection:
+            with self._superuser(connect_timeout=2) as connection:
                 connection.execute("select 1")
         except psycopg.OperationalError:
             return False
         return True
 
     def bootstrap(self, databases: Mapping[str, tuple[str, str]] | None = None) -> None:
-        """Make the owner of the warehouse and its database, and more `databases` of {name: (owner, password)}."""
+        """Make the owner of the warehouse and its database, and more `databases` of {name: (owner, password)}; set limits."""
         wanted = {"sampan": (ADMIN, self.admin_password)} | dict(databases or {})
-        with psycopg.connect(self.dsn("postgres", SUPERUSER), autocommit=True) as connection:
+        with self._superuser() as connection:
             for database, (owner, password) in wanted.items():
                 name, role = sql.Identifier(database), sql.Identifier(owner)
                 verb = "alter" if _exists(connection, "pg_roles where rolname", owner) else "create"
                 rights = "login createrole createdb" if owner == ADMIN else "login"
                 connection.execute(
                     sql.SQL("{} role {} with {} password {}").format(
-                        sql.SQL(verb), role, sql.SQL(rights), sql.Literal(password)
+                        sql.SQL(verb), role, sql.SQL(rights), sql.Literal(scram_verifier(connection, owner, password))
                     )
                 )
+                connection.execute(sql.SQL("grant pg_use_reserved_connections to {}").format(role))
                 if not _exists(connection, "pg_database where datname", database):
-                    connection.execute(sql.SQL("create database {} owner {}").format(name, role))
-                    connection.execute(sql.SQL("revoke all on database {} from public").format(name))
+                    # Not from template1, where some functions are closed that Airflow calls.
+                    connection.execute(sql.SQL("create database {} owner {} template template0").format(name, role))
+                connection.execute(sql.SQL("revoke all on database {} from public").format(name))
+        for database in ("template1", "sampan"):
+            with self._superuser(database) as connection:
+                for script in sorted(LIMITS.glob("*.superuser.sql")):
+                    connection.execute(script.read_bytes())
+
+    def _superuser(self, database: str = "postgres", **options: Any) -> psycopg.Connection:
+        """A session of the superuser, in which names mean what they mean in pg_catalog: owners may plant others."""
+        path = "-c search_path=pg_catalog,pg_temp"
+        return psycopg.connect(self.dsn(database, SUPERUSER), autocommit=True, options=path, **options)
 
     def postmaster(self) -> int | None:
         """Process id of the running server of this folder, if there is one."""

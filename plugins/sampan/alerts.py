@@ -8,7 +8,7 @@ from typing import Any
 from sampan.database import Connection, connect
 
 
-def raise_alert(connection: Connection, kind: str, feed: str, message: str) -> None:
+def raise_alert(connection: Connection, kind: str, feed: str | None, message: str) -> None:
     """Insert an alert, in the connection's transaction if one is open. `kind` is a word to filter by, such as deadline."""
     connection.execute("insert into ops.alert (kind, feed, message) values (%s, %s, %s)", [kind, feed, message])
 

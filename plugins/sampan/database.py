@@ -1,4 +1,4 @@
-"""Connections to the warehouse by role, single rows and values, advisory locks, and helpers for tables."""
+"""Connections to the warehouse by role, single rows and values, locks, and helpers for tables."""
 
 from __future__ import annotations
 
@@ -73,21 +73,33 @@ def scalar(connection: Connection, query: QueryNoTemplate, params: Params | None
 
 
 @contextmanager
-def advisory_lock(connection: Connection, key: str, complaint: str, *, shared: bool = False) -> Iterator[None]:
-    """Hold the session-level advisory lock that `key` names until the block ends, exclusively or shared.
+def lock(role: str, name: str, complaint: str, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock `name` of a role ("admin", "loader" or "builder") until the block ends, exclusively or shared.
 
-    Raises TransientFailure with the complaint when another session holds it. A process that dies releases it at once.
+    A lock is an empty table in the schema <role>_lock, which no other role may use: no reader can take it. A session of
+    its own holds it in an open transaction, so a process that dies releases it at once (ADR 0025).
+
+    Raises TransientFailure with the complaint when another session holds it, or when it was lost inside the block.
     """
-    suffix = "_shared" if shared else ""
-    if not scalar(connection, sql.SQL(f"select pg_try_advisory_lock{suffix}(hashtext(%s))"), [key]):
-        raise TransientFailure(complaint)
-    try:
+    table, mode = sql.Identifier(f"{role}_lock", name), sql.SQL("share" if shared else "exclusive")
+    with connect(role, autocommit=False, application_name=f"sampan_{role}_lock") as holder:
+        holder.execute("set idle_in_transaction_session_timeout to 0")
+        holder.commit()
+        try:
+            # Of two sessions that make it at the same time, the later one finds it made.
+            with suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable), holder.transaction():
+                holder.execute(sql.SQL("create table if not exists {} ()").format(table))
+            holder.execute(sql.SQL("lock table {} in {} mode nowait").format(table, mode))
+        except psycopg.errors.LockNotAvailable as error:
+            raise TransientFailure(complaint) from error
         yield
-    finally:
         # When a session closes, the server releases its locks only a moment later: the next session may ask before that.
-        with suppress(psycopg.Error):
-            connection.rollback()
-            connection.execute(sql.SQL(f"select pg_advisory_unlock{suffix}(hashtext(%s))"), [key])
+        holder.rollback()
+
+
+def scram_verifier(connection: Connection, role: str, password: str) -> str:
+    """The SCRAM verifier of a role's password, made here: a statement with the password would show it to the server's log."""
+    return connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
 
 
 def drop_relations(connection: Connection, schema: str) -> None:

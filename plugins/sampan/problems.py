@@ -32,6 +32,7 @@ SECTIONS = {
     "transfer": "Transfers",
     "settings": "Settings",
     "warehouse": "Warehouse",
+    "login": "Logins",
     "failure": "Everything else",
 }
 CORRECT = "Correct the contract at the line that is named, then run `sampan contracts check`."
@@ -363,6 +364,12 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "The batch was deleted at the end of its retention before it was published.",
         "Nothing. If that was wrong, check `retention` in the contract.",
     ),
+    Code.RETENTION_IN_USE: (
+        "A release is past its retention and was not deleted: a session still reads it, or a view of somebody depends on it.",
+        "End the session that is named (`select pg_terminate_backend(<number>)` as the administrator), or drop the view,"
+        " then run `sampan retention run`. A session that does nothing in an open transaction is ended after 10 minutes,"
+        " unless it lifted that limit: then ask its owner, or `sampan roles drop-login`.",
+    ),
     Code.RETENTION_MOST: (
         "The run would delete most of a feed's batches at once, so it deleted none of them.",
         "Check `retention` in the contract. If it is right, run `sampan retention run --allow-mass-delete`.",
@@ -408,6 +415,14 @@ MEANINGS: dict[Code, tuple[str, str]] = {
     Code.TRANSFER_TARGET: (
         "The target cannot be written, or already exists.",
         "Name a new file in a folder or bucket that may be written.",
+    ),
+    Code.LOGIN_NAME: (
+        "The name cannot be that of a person's login, is taken, or is no login that reads.",
+        "Choose another name; `sampan roles list` shows the logins that exist.",
+    ),
+    Code.LOGIN_ROLE: (
+        "There is no such role to read with.",
+        "Choose one of the roles in the message. A bank's role exists from the first consent that names the bank.",
     ),
     Code.WAREHOUSE_REFUSED: (
         "The database rejected the login or does not exist.",

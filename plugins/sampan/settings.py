@@ -15,6 +15,8 @@ PACKAGE = Path(__file__).resolve().parent
 PACKAGED = PACKAGE / "_home"
 HOME = Path(os.environ.get("SAMPAN_HOME") or (PACKAGED if PACKAGED.exists() else PACKAGE.parents[1])).resolve()
 ROLES = {"loader": "sampan_loader", "builder": "sampan_builder", "bi": "bi_reader"}
+# Where sessions look for names without a schema: nowhere that a weaker role may write. See ADR 0025.
+SEARCH_PATH = "pg_catalog,pg_temp"
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,14 @@ class Settings:
         return value
 
     def dsn(self, role: str = "loader") -> str:
-        """Connection string of a role: admin (only for `sampan init`), loader, builder or bi."""
-        admin = self.get("SAMPAN_WAREHOUSE_DSN")
-        if role == "admin":
-            return admin
+        """Connection string of a role: admin (only for `sampan init` and `sampan roles`), loader, builder or bi."""
         from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-        parts: dict[str, Any] = dict(conninfo_to_dict(admin))
-        parts |= {"user": ROLES[role], "password": self.get(f"SAMPAN_{role.upper()}_PASSWORD")}
+        parts: dict[str, Any] = dict(conninfo_to_dict(self.get("SAMPAN_WAREHOUSE_DSN")))
+        if role != "admin":
+            parts |= {"user": ROLES[role], "password": self.get(f"SAMPAN_{role.upper()}_PASSWORD")}
+        # From the first statement on, and in every library that is given this string.
+        parts["options"] = f"{parts.get('options', '')} -c search_path={SEARCH_PATH}".strip()
         return make_conninfo(**parts)
 
     @property

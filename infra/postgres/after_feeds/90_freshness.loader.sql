@@ -45,9 +45,8 @@ create unique index if not exists clock_is_one on ops.clock ((true));
 comment on table ops.clock is 'At most one row: a fixed time used instead of now for freshness and for API requests, for simulated data and for looking back.';
 
 create or replace function ops.now() returns timestamptz
-language sql stable as $$
-    select coalesce((select stands_at from ops.clock), clock_timestamp())
-$$;
+language sql stable
+return coalesce((select stands_at from ops.clock), clock_timestamp());
 comment on function ops.now is 'The time used for freshness: that of ops.clock or, if it is not set, the current time.';
 
 alter table ops.build add column if not exists judged_at timestamptz not null default clock_timestamp();
@@ -98,7 +97,7 @@ returns table (
     bigint, held_deliveries bigint, first_received_at timestamptz, published_at timestamptz, rows_published bigint,
     rows_late bigint
 )
-language sql stable set search_path = pg_catalog as $$
+language sql stable set search_path = pg_catalog, pg_temp as $$
 with feeds as (
     select
         feed.*,

@@ -6,6 +6,9 @@ create schema if not exists quarantine authorization sampan_loader;
 create schema if not exists staging authorization sampan_builder;
 create schema if not exists intermediate authorization sampan_builder;
 create schema if not exists marts authorization sampan_builder;
+-- One empty table for each lock that a role takes: see sampan.database.lock.
+create schema if not exists loader_lock authorization sampan_loader;
+create schema if not exists builder_lock authorization sampan_builder;
 
 grant usage on schema ops, raw, quarantine to sampan_builder;
 alter default privileges for role sampan_loader in schema ops, raw, quarantine grant select on tables to sampan_builder;

@@ -119,15 +119,14 @@ comment on column ops.as_known.rows is 'Number of rows of each mart; null while 
 
 -- A session that builds marts as known on an earlier date has that build's number in the setting sampan.as_known. For all other
 -- sessions the views below show the current build.
+-- These functions are parsed when they are made: the search path of a session does not change what their names mean.
 create or replace function ops.as_known_no() returns bigint
-language sql stable as $$
-    select nullif(current_setting('sampan.as_known', true), '')::bigint
-$$;
+language sql stable
+return nullif(current_setting('sampan.as_known', true), '')::bigint;
 
 create or replace function ops.known_until() returns timestamptz
-language sql stable as $$
-    select coalesce((select known_until from ops.as_known where build_no = ops.as_known_no()), 'infinity')
-$$;
+language sql stable
+return coalesce((select known_until from ops.as_known where build_no = ops.as_known_no()), 'infinity');
 comment on function ops.known_until is 'Decisions after this time are ignored in this session: infinity, unless the session builds marts as known on an earlier date.';
 
 create or replace view ops.open_build as

@@ -88,7 +88,7 @@ declare
     changed bigint;
     new_bank text;
 begin
-    perform pg_advisory_xact_lock(hashtext('sampan.consent'));
+    lock table ops.consent_batch in share row exclusive mode;
     select array_agg(batch_id) into new_batches from ops.batch
     where feed = 'cdi_consents' and state = 'published' and deleted_at is null
         and batch_id not in (select batch_id from ops.consent_batch);
@@ -190,7 +190,7 @@ end $$;
 -- constant, and the consent is checked when the row is read. The planner gets no statistics, and every index must begin with
 -- the bank: neither an estimate nor the rows that a scan skips tell a bank anything about another bank's rows.
 create or replace function ops.read_under_consent(mart regclass) returns void
-language plpgsql set search_path = pg_catalog as $$
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     item record;
 begin

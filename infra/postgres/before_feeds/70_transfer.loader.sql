@@ -50,7 +50,7 @@ comment on column ops.transfer.consent_ids is 'Consents that the transferred row
 comment on column ops.transfer.done_at is 'When the target had all the data; null when that is not known, in which case it counts as transferred.';
 
 create or replace function ops.keep_the_register() returns trigger
-language plpgsql set search_path = pg_catalog as $$
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
     if tg_op = 'UPDATE' and to_jsonb(new) - 'done_at' = to_jsonb(old) - 'done_at' and old.done_at is null then
         return new;

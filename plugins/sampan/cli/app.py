@@ -33,6 +33,7 @@ for _name, _group in (
     ("consent", consent.group),
     ("retention", governance.retention_group),
     ("partitions", governance.partitions_group),
+    ("roles", warehouse.roles_group),
     ("transfer", governance.transfer_group),
 ):
     app.add_typer(_group, name=_name)

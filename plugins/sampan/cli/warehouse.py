@@ -1,4 +1,4 @@
-"""Commands of the warehouse itself."""
+"""Commands of the warehouse itself, and of the logins of those who read it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from typing import Annotated
 
 import typer
 
-from sampan.cli.output import out
-from sampan.warehouse import schema
+from sampan.cli.arguments import command_group
+from sampan.cli.output import out, table
+from sampan.warehouse import logins, schema
 
 commands = typer.Typer()
+roles_group = command_group("Logins of people who read the warehouse: add, drop, list.")
+
+Login = Annotated[str, typer.Argument(help="Name of the person's login.")]
 
 
 @commands.command()
@@ -22,5 +26,45 @@ def init(
 
     Example: sampan init
     """
-    schema.apply_schema(force)
+    gaps = schema.apply_schema(force)
     out.print("The warehouse is ready.")
+    if gaps:
+        out.print(
+            "Still open, because the role that runs `sampan init` may not close it on this server:", soft_wrap=True
+        )
+        for gap in gaps:
+            out.print(f"  {gap}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"A superuser closes it: {schema.SERVER}, then `sampan init` again.", markup=False, soft_wrap=True)
+
+
+@roles_group.command("add-login")
+def add_login(
+    login: Login,
+    role: Annotated[str, typer.Option(help="What the person reads: bi_reader, steward_<partner> or bank_<id>.")],
+) -> None:
+    """Make a login for a person. Its password is printed once, or is that of SAMPAN_LOGIN_PASSWORD.
+
+    Example: sampan roles add-login wong_ka_yan --role bank_b014
+    """
+    password = logins.add(login, role)
+    out.print(
+        f"{login} reads as {role}." + (f" Password: {password}" if password else ""), markup=False, highlight=False
+    )
+
+
+@roles_group.command("drop-login")
+def drop_login(login: Login) -> None:
+    """Drop a person's login and end its sessions.
+
+    Example: sampan roles drop-login wong_ka_yan
+    """
+    out.print(f"{login} is dropped; sessions ended: {logins.drop(login)}.", markup=False, highlight=False)
+
+
+@roles_group.command("list")
+def list_logins() -> None:
+    """List the logins of people: what each reads, and its sessions.
+
+    Example: sampan roles list
+    """
+    table("Logins", ["login", "reads as", "sessions allowed", "sessions now"], logins.list_logins())

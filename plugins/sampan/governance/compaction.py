@@ -23,7 +23,7 @@ def compact(day: date | None = None) -> dict[str, int]:
     this_month = (day or today()).replace(day=1)
     last_month = (this_month - timedelta(days=1)).replace(day=1)
     done = {"before": 0, "after": 0}
-    with connect() as connection, maintenance_lock(connection):
+    with connect() as connection, maintenance_lock():
         for feed in all_contracts():
             batches_of = dict(partitions(connection, feed))
             for month, names in sorted(_by_month(connection, feed, batches_of, last_month).items()):

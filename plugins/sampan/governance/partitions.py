@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from contextlib import AbstractContextManager
 
-from sampan.database import Connection, advisory_lock
+from sampan.database import Connection, lock
 
 
-def maintenance_lock(connection: Connection) -> AbstractContextManager[None]:
+def maintenance_lock() -> AbstractContextManager[None]:
     """Hold the lock on maintenance. Raises TransientFailure when another maintenance run holds it."""
-    return advisory_lock(connection, "sampan.retention", "another maintenance run is working on this warehouse")
+    return lock("loader", "maintenance", "another maintenance run is working on this warehouse")
 
 
 def partitions(connection: Connection, feed: str) -> list[tuple[str, list[int]]]:

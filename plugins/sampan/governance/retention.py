@@ -16,6 +16,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from sampan import failpoints, feed_hooks
+from sampan.alerts import raise_alert
 from sampan.calendar import HONG_KONG, today
 from sampan.contracts.registry import all_contracts
 from sampan.database import Connection, connect, one, scalar
@@ -37,12 +38,12 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
 
     Returns how many batches, rows, objects, releases (with marts as known on earlier dates) and consents were deleted.
     Raises TransientFailure when maintenance or a build is running, or when something is still found after its deletion. At
-    the end it raises an error if marts as known on an earlier date are in use and, without `allow_mass_delete`, a
-    PermanentFailure if a feed would lose most of its batches.
+    the end it raises an error if a release or marts as known on an earlier date are in use and, without
+    `allow_mass_delete`, a PermanentFailure if a feed would lose most of its batches.
     """
     on = day or today()
     done = dict.fromkeys(("batches", "rows", "objects", "releases"), 0)
-    with connect() as connection, maintenance_lock(connection):
+    with connect() as connection, maintenance_lock():
         _cancel_pending(connection, on)
         refused = _begin_batches(connection, on, allow_mass_delete)
         for batch_id in _unfinished(connection, "batch_id"):
@@ -54,7 +55,11 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
             done["objects"] += _delete_refused(connection, uri)
         _begin_releases(connection, on)
         for release_no in _unfinished(connection, "release_no"):
-            done["releases"] += _delete_release(connection, release_no)
+            try:
+                done["releases"] += _delete_release(connection, release_no)
+            except PermanentFailure as error:
+                raise_alert(connection, "retention", None, str(error))
+                refused.append(error)
         dropped, failed = _delete_look_backs(on)
         done["releases"] += dropped
         done |= feed_hooks.delete_expired(connection, on)
@@ -392,10 +397,17 @@ def _begin_releases(connection: Connection, on: date) -> None:
 
 
 def _delete_release(connection: Connection, release_no: int) -> int:
-    """Drop a release. Returns 1, or 0 when it is being read or was made live again; the next run tries again."""
+    """Drop a release. Returns 1, or 0 when it was made live again. Raises PermanentFailure when it is in use.
+
+    The next run tries again.
+    """
     with build.lock() as builder:
-        if release.live_release(builder) != release_no:
-            release.drop_release(builder, release_no)
+        if release.live_release(builder) == release_no:
+            return 0
+        release.drop_release(builder, release_no)
+        if scalar(builder, "select to_regnamespace(%s) is not null", [f"release_{release_no}"]):
+            message = f"release {release_no} is past its retention and is still there: {_users(builder, release_no)}"
+            raise PermanentFailure(Problem(Code.RETENTION_IN_USE, message))
     gone = connection.execute(
         """
         update ops.deletion set database_at = clock_timestamp(), verified_at = clock_timestamp()
@@ -404,6 +416,22 @@ def _delete_release(connection: Connection, release_no: int) -> int:
         [release_no, f"release_{release_no}"],
     )
     return gone.rowcount
+
+
+def _users(connection: Connection, release_no: int) -> str:
+    """Who reads a release, by the sessions that hold locks on its tables."""
+    rows = connection.execute(
+        """
+        select distinct activity.pid, activity.usename
+        from pg_locks as held
+        join pg_class as class on class.oid = held.relation
+        join pg_stat_activity as activity using (pid)
+        where class.relnamespace = to_regnamespace(%s) and activity.datname = current_database()
+        order by 1
+        """,
+        [f"release_{release_no}"],
+    ).fetchall()
+    return ", ".join(f"session {pid} of {role} reads it" for pid, role in rows) or "views of others depend on it"
 
 
 def proofs(limit: int = 50) -> list[tuple[Any, ...]]:

@@ -63,7 +63,8 @@ def run(claim: str | None = None) -> dict[str, int]:
     with connect("builder", autocommit=False) as connection:
         connection.execute("select set_config('sampan.claim', %s, false)", [claim or ""])
         connection.execute("select ops.assert_step_claimed()")
-        connection.execute("select pg_advisory_xact_lock(hashtext('sampan.identity'))")
+        # One run at a time; whoever only reads links does not wait for it.
+        connection.execute("lock table ops.identity_link in share row exclusive mode")
         build = connection.execute("select build_no, full_refresh from ops.open_build").fetchone()
         if build is None:
             return {"names": 0, "entities": 0, "linked": 0, "review": 0, "unlinked": 0}

@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from sampan.calendar import HONG_KONG
-from sampan.database import Connection, advisory_lock, connect, drop_relations, one, scalar
+from sampan.database import Connection, connect, drop_relations, lock, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.marts import build, dbt, release
 from sampan.marts.steps import all_steps
@@ -47,7 +47,7 @@ def run(known_on: date | datetime, basis: str = "published") -> dict[str, Any]:
     if basis not in KNOWN:
         raise PermanentFailure(Problem(Code.AS_KNOWN_BASIS, f"unknown basis {basis!r}; bases: {', '.join(KNOWN)}"))
     schema = schema_of(known_on, basis)
-    with connect("builder") as connection, _lock(connection, schema):
+    with connect("builder") as connection, _lock(schema):
         _drop_if_exists(connection, schema)
         with connection.transaction():
             build_no, batches, deleted = _begin(connection, known_on, basis, schema)
@@ -66,7 +66,7 @@ def drop(schema: str) -> None:
 
     Raises PermanentFailure when there are none or other objects depend on them, TransientFailure while they are read.
     """
-    with connect("builder") as connection, _lock(connection, schema):
+    with connect("builder") as connection, _lock(schema):
         if not _drop_if_exists(connection, schema):
             existing = ", ".join(item["schema"] for item in list_snapshots()) or "none"
             raise PermanentFailure(Problem(Code.AS_KNOWN_UNKNOWN, f"no marts {schema}; existing: {existing}"))
@@ -86,9 +86,9 @@ def list_snapshots() -> list[dict[str, Any]]:
     return [dict(zip(("schema", "known_on", "basis", "begun_at", "made_at", "rows"), row, strict=True)) for row in rows]
 
 
-def _lock(connection: Connection, schema: str) -> AbstractContextManager[None]:
+def _lock(schema: str) -> AbstractContextManager[None]:
     """The right to make or drop one schema."""
-    return advisory_lock(connection, f"sampan.as_known.{schema}", f"another process is making {schema}")
+    return lock("builder", schema, f"another process is making {schema}")
 
 
 def _begin(connection: Connection, known_on: date | datetime, basis: str, schema: str) -> tuple[int, int, int]:

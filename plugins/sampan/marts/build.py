@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 
 from psycopg.types.json import Jsonb
 
-from sampan import failpoints, feed_hooks
-from sampan.database import Connection, advisory_lock, connect, drop_relations, one, scalar
+from sampan import database, failpoints, feed_hooks
+from sampan.database import Connection, connect, drop_relations, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.marts import dbt
 from sampan.marts.dbt import DbtRunner, StepResult
@@ -72,8 +72,8 @@ def lock(step: Step | None = None) -> Iterator[Connection]:
     shared = step is not None and step.is_family
     with (
         connect("builder") as connection,
-        advisory_lock(connection, "sampan.build", complaint, shared=shared),
-        advisory_lock(connection, f"sampan.build.{step.name}", complaint) if step and shared else nullcontext(),
+        database.lock("builder", "build", complaint, shared=shared),
+        database.lock("builder", f"build_{step.name}", complaint) if step and shared else nullcontext(),
     ):
         yield connection
 

@@ -340,6 +340,7 @@ def _drop_views(connection: Connection) -> None:
 
 def drop_release(connection: Connection, release_no: int) -> None:
     """Drop a release, unless a reader still uses it: then it stays until the next attempt."""
+    _drop_views(connection)
     _drop_schema(connection, f"release_{release_no}", release_no)
 
 

@@ -1,22 +1,40 @@
-"""The roles of the platform and of the partners' stewards, and what they may do."""
+"""The roles of the platform, of the partners' stewards and of readers: what they may do, and how much they may use."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import psycopg
 from psycopg import sql
 
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts
-from sampan.database import Connection
-from sampan.settings import ROLES, settings
+from sampan.database import Connection, one, scalar, scram_verifier
+from sampan.settings import ROLES, SEARCH_PATH, settings
+
+# Roles that people read with, besides the reader of BI tools.
+READER_ROLES = "^(steward_[a-z0-9_]+|bank_b[0-9]{3})$"
+# Sessions at the same time: of the login that BI tools share, and of a person's.
+BI_SESSIONS, PERSON_SESSIONS = 30, 10
+# A session may lift the timeouts for itself, but not the limit of temporary files.
+READER_SETTINGS = {
+    "search_path": SEARCH_PATH.replace(",", ", "),
+    "statement_timeout": "'15min'",
+    "idle_in_transaction_session_timeout": "'10min'",
+    "idle_session_timeout": "'12h'",
+    "temp_file_limit": "'4GB'",
+}
 
 
 def ensure_role(admin: Connection, name: str, password: str | None) -> None:
     """Create a role if it is missing; with a password it can log in."""
+    role = sql.Identifier(name)
     if not admin.execute("select 1 from pg_roles where rolname = %s", [name]).fetchone():
-        admin.execute(sql.SQL("create role {}").format(sql.Identifier(name)))
+        admin.execute(sql.SQL("create role {}").format(role))
     if password is not None:
-        admin.execute(sql.SQL("alter role {} login password {}").format(sql.Identifier(name), sql.Literal(password)))
-    admin.execute(sql.SQL("grant {} to current_user").format(sql.Identifier(name)))
+        verifier = sql.Literal(scram_verifier(admin, name, password))
+        admin.execute(sql.SQL("alter role {} login password {}").format(role, verifier))
+    admin.execute(sql.SQL("grant {} to current_user").format(role))
 
 
 def create_roles(admin: Connection) -> None:
@@ -32,6 +50,98 @@ def create_roles(admin: Connection) -> None:
     admin.execute(sql.SQL("grant connect on database {} to {}").format(database, roles))
     builders = sql.SQL("sampan_builder, sampan_loader")
     admin.execute(sql.SQL("grant create, temporary on database {} to {}").format(database, builders))
+    # Also for logins that somebody makes by hand.
+    admin.execute(sql.SQL("alter database {} set search_path to {}").format(database, sql.SQL(SEARCH_PATH)))
+
+
+def limit_roles(admin: Connection) -> list[str]:
+    """Set the limits of every login that reads, and undo what a login has set for itself. Returns what was refused."""
+    path = {"search_path": READER_SETTINGS["search_path"]}
+    refused = [item for key in ("loader", "builder") for item in configure_login(admin, ROLES[key], -1, path)]
+    refused += configure_login(admin, ROLES["bi"], BI_SESSIONS)
+    for login in reader_logins(admin):
+        refused += configure_login(admin, login, PERSON_SESSIONS)
+    _attempt(admin, [sql.SQL("grant pg_use_reserved_connections to sampan_loader, sampan_builder")])
+    return refused
+
+
+def configure_login(
+    admin: Connection, login: str, sessions: int, values: dict[str, str] = READER_SETTINGS
+) -> list[str]:
+    """Give a login its limit of sessions (-1 for none) and its settings, instead of any it has. Returns what was refused."""
+    role = sql.Identifier(login)
+    if not scalar(admin, "select has_parameter_privilege('temp_file_limit', 'set')"):
+        values = {name: value for name, value in values.items() if name != "temp_file_limit"}
+    return _attempt(
+        admin,
+        [
+            sql.SQL("alter role {} reset all").format(role),
+            sql.SQL("alter role {} in database {} reset all").format(role, sql.Identifier(admin.info.dbname)),
+            sql.SQL("alter role {} connection limit {}").format(role, sql.Literal(sessions)),
+            *(
+                sql.SQL("alter role {} set {} to {}").format(role, sql.Identifier(name), sql.SQL(value))
+                for name, value in values.items()
+            ),
+        ],
+    )
+
+
+def reader_logins(admin: Connection) -> list[str]:
+    """The logins of people: members of a role that reads, however they were made."""
+    rows = admin.execute(
+        """
+        select login.rolname
+        from pg_roles as login
+        where login.rolcanlogin and not login.rolsuper and not login.rolcreaterole and login.rolname <> %(bi)s
+            and exists (
+                select from pg_roles as reader
+                where (reader.rolname = %(bi)s or reader.rolname ~ %(others)s)
+                    and pg_has_role(login.oid, reader.oid, 'member')
+            )
+        order by 1
+        """,
+        {"bi": ROLES["bi"], "others": READER_ROLES},
+    ).fetchall()
+    return [name for (name,) in rows]
+
+
+def open_doors(admin: Connection) -> list[str]:
+    """What readers could still do to the platform, because only a superuser can forbid it; empty when he has."""
+    functions = admin.execute(
+        """
+        select distinct proname from pg_proc
+        where pronamespace = 'pg_catalog'::regnamespace and has_function_privilege('public', oid, 'execute')
+            and proname in ('lo_create', 'pg_advisory_lock', 'pg_logical_emit_message', 'pg_stat_get_live_tuples')
+        order by 1
+        """
+    ).fetchall()
+    databases = admin.execute(
+        """
+        select datname from pg_database
+        where datallowconn and (
+            has_database_privilege('public', oid, 'connect') or has_database_privilege('public', oid, 'temporary')
+        )
+        order by 1
+        """
+    ).fetchall()
+    files, reserved = one(
+        admin,
+        """
+        select
+            has_parameter_privilege('temp_file_limit', 'set'),
+            current_setting('reserved_connections')::int > 0
+                and pg_has_role('sampan_loader', 'pg_use_reserved_connections', 'usage')
+        """,
+    )
+    found = {
+        f"any login may call {', '.join(name for (name,) in functions)} and functions like them": bool(functions),
+        f"any login may connect to, or make temporary tables in, {', '.join(name for (name,) in databases)}": bool(
+            databases
+        ),
+        "a reader's temporary files have no limit": not files,
+        "no connections are reserved for the loader and the builder (reserved_connections)": not reserved,
+    }
+    return [text for text, is_open in found.items() if is_open]
 
 
 def steward_grants(contract: Contract) -> list[sql.Composed]:
@@ -42,6 +152,18 @@ def steward_grants(contract: Contract) -> list[sql.Composed]:
         sql.SQL("grant usage on schema quarantine to {}").format(steward),
         sql.SQL("grant select on {} to {}").format(sql.SQL(", ").join(tables), steward),
     ]
+
+
+def _attempt(admin: Connection, statements: Iterable[sql.SQL | sql.Composed]) -> list[str]:
+    """Run each statement. Returns those that this role may not run: on a server of others, not all of them are allowed."""
+    refused = []
+    for statement in statements:
+        try:
+            with admin.transaction():
+                admin.execute(statement)
+        except psycopg.errors.InsufficientPrivilege:
+            refused.append(statement.as_string())
+    return refused
 
 
 def _steward(contract: Contract) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,29 +13,34 @@ import psycopg
 from psycopg import sql
 
 from sampan.contracts.registry import all_contracts
-from sampan.database import Connection, connect, scalar
+from sampan.database import Connection, connect, lock, scalar
 from sampan.errors import TransientFailure
-from sampan.settings import HOME, ROLES
+from sampan.settings import HOME
 from sampan.warehouse.calendars import fill_calendars
 from sampan.warehouse.feed_tables import create_feed_tables, feed_statements, rule_statements
-from sampan.warehouse.roles import create_roles, steward_grants
+from sampan.warehouse.roles import create_roles, limit_roles, open_doors, steward_grants
 
 SCRIPTS = HOME / "infra" / "postgres"
+# What only a superuser may do.
+SERVER = SCRIPTS / "server" / "10_limits.superuser.sql"
+FOLDERS = ("before_feeds", "after_feeds")
 # How long `init` waits for each table, how often it tries, and how long it pauses in between.
 LOCK_TIMEOUT, TRIES, PAUSE_SECONDS = "2s", 4, 3.0
 
 
-def apply_schema(force: bool = False) -> None:
+def apply_schema(force: bool = False) -> list[str]:
     """Bring the warehouse to what this version of the platform needs. Safe to run again, and twice at the same time.
 
-    Tables and views are touched only when a statement that defines them has changed, or with `force`. Raises
-    TransientFailure, which names the sessions in the way, when a lock is not acquired after a few tries.
+    The administrator makes roles and schemas; everything in them is made by the role that owns it, in a session of its own:
+    code that somebody put there never runs as the administrator. A run that dies between the two is finished by the next.
+
+    Tables and views are touched only when a statement that defines them has changed, or with `force`. Returns what readers
+    could still do because this administrator may not forbid it. Raises TransientFailure, which names the sessions in the
+    way, when a lock is not acquired after a few tries.
     """
     for tries_left in reversed(range(TRIES)):
         try:
-            with connect("admin", autocommit=False) as admin:
-                _bring_up_to_date(admin, force)
-            return
+            return _bring_up_to_date(force)
         except TransientFailure as error:
             if not isinstance(error.__cause__, (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)):
                 raise
@@ -42,30 +48,40 @@ def apply_schema(force: bool = False) -> None:
                 raise TransientFailure(f"could not lock the warehouse's tables: {_blockers()}") from error
         # Readers that queue behind a lock request of `init` run during the pause.
         time.sleep(PAUSE_SECONDS)
+    raise AssertionError("the last try returns or raises")
 
 
-def _bring_up_to_date(admin: Connection, force: bool) -> None:
-    admin.execute("select pg_advisory_xact_lock(hashtext('sampan.init'))")
-    admin.execute(sql.SQL("set local lock_timeout to {}").format(sql.Literal(LOCK_TIMEOUT)))
-    create_roles(admin)
-    digest = schema_digest()
-    admin.execute("set local role sampan_loader")
-    is_applied = _applied_digest(admin) == digest
-    admin.execute("reset role")
-    if force or not is_applied:
-        _apply_all(admin)
-    admin.execute("set local role sampan_loader")
-    if not is_applied:
-        admin.execute("delete from ops.schema_version")
-        admin.execute("insert into ops.schema_version (digest) values (%s)", [digest])
-    fill_calendars(admin)
-    admin.execute("reset role")
+def _bring_up_to_date(force: bool) -> list[str]:
+    with connect("admin") as admin, suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateSchema):
+        admin.execute("create schema if not exists admin_lock")
+    with lock("admin", "init", "another `sampan init` is at work"):
+        with connect("admin", autocommit=False) as admin:
+            _limit_waiting(admin)
+            create_roles(admin)
+            for folder in FOLDERS:
+                _apply(admin, folder, "admin")
+            gaps = limit_roles(admin) + open_doors(admin)
+        with connect("loader", autocommit=False) as loader:
+            _limit_waiting(loader)
+            digest = schema_digest()
+            is_applied = _applied_digest(loader) == digest
+            if force or not is_applied:
+                _apply_all(loader)
+            if not is_applied:
+                loader.execute("delete from ops.schema_version")
+                loader.execute("insert into ops.schema_version (digest) values (%s)", [digest])
+            fill_calendars(loader)
+    return gaps
+
+
+def _limit_waiting(connection: Connection) -> None:
+    connection.execute(sql.SQL("set local lock_timeout to {}").format(sql.Literal(LOCK_TIMEOUT)))
 
 
 def schema_digest() -> str:
     """SHA-256 of the statements that define schemas, tables and grants, without comments and layout."""
     digest = sha256()
-    for folder in ("before_feeds", "after_feeds"):
+    for folder in FOLDERS:
         for script in _scripts(folder):
             digest.update(f"{folder}/{script.name}\n{_normalised(script.read_text())}\n".encode())
     for contract in all_contracts().values():
@@ -83,10 +99,10 @@ def _scripts(folder: str) -> Iterator[Path]:
     yield from sorted((SCRIPTS / folder).glob("*.sql"))
 
 
-def _applied_digest(admin: Connection) -> str | None:
-    if scalar(admin, "select to_regclass('ops.schema_version')") is None:
+def _applied_digest(loader: Connection) -> str | None:
+    if scalar(loader, "select to_regclass('ops.schema_version')") is None:
         return None
-    row = admin.execute("select digest from ops.schema_version").fetchone()
+    row = loader.execute("select digest from ops.schema_version").fetchone()
     return row[0] if row else None
 
 
@@ -103,7 +119,7 @@ def _blockers() -> str:
             where l.granted
                 and l.database = (select oid from pg_database where datname = current_database())
                 and l.pid <> pg_backend_pid()
-                and n.nspname in ('ops', 'raw', 'quarantine')
+                and n.nspname in ('ops', 'raw', 'quarantine', 'admin_lock')
                 and c.relkind <> 'i'
             group by 1, 2, 3
             order by 1
@@ -115,26 +131,18 @@ def _blockers() -> str:
     return "; ".join(sessions) or "the session that held the lock has ended; run `sampan init` again"
 
 
-def _apply_all(admin: Connection) -> None:
-    for script in _scripts("before_feeds"):
-        _apply(admin, script)
-    admin.execute("set local role sampan_loader")
+def _apply_all(loader: Connection) -> None:
+    _apply(loader, "before_feeds", "loader")
     for contract in all_contracts().values():
-        create_feed_tables(admin, contract)
-    admin.execute("reset role")
-    for script in _scripts("after_feeds"):
-        _apply(admin, script)
-    admin.execute("set local role sampan_loader")
+        create_feed_tables(loader, contract)
+    _apply(loader, "after_feeds", "loader")
     for contract in all_contracts().values():
         for grant in steward_grants(contract):
-            admin.execute(grant)
-    admin.execute("reset role")
+            loader.execute(grant)
 
 
-def _apply(admin: Connection, script: Path) -> None:
-    """Run a script as the role in its name: `<number>_<subject>.<role>.sql`."""
-    role = script.name.split(".")[-2]
-    if role != "admin":
-        admin.execute(sql.SQL("set local role {}").format(sql.Identifier(ROLES[role])))
-    admin.execute(script.read_bytes())
-    admin.execute("reset role")
+def _apply(connection: Connection, folder: str, role: str) -> None:
+    """Run the scripts of a folder that have this role in their names: `<number>_<subject>.<role>.sql`."""
+    for script in _scripts(folder):
+        if script.name.split(".")[-2] == role:
+            connection.execute(script.read_bytes())

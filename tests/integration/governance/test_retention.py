@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -136,11 +137,7 @@ def test_retention_does_not_call_it_done_when_something_is_still_there(two_days,
 
 
 def test_retention_gives_way_to_another_run(two_days):
-    with (
-        connect() as connection,
-        maintenance_lock(connection),
-        pytest.raises(TransientFailure, match="another maintenance run"),
-    ):
+    with maintenance_lock(), pytest.raises(TransientFailure, match="another maintenance run"):
         retention.run(AFTER)
 
 
@@ -255,15 +252,36 @@ def test_old_releases_go_and_the_live_one_stays(sampan):
     assert sampan.one("select to_regnamespace(%s) is null", f"release_{first}")
 
 
-def test_a_release_that_is_being_read_goes_later(sampan):
+def test_retention_fails_and_names_the_session_when_a_release_past_it_is_being_read(sampan):
+    """A deletion that did not happen, and was called done: the reader kept the release, and nobody was told."""
     first = release_one()
     release_one()
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
         connection.execute("update ops.release set released_at = released_at - interval '91 days'")
     with psycopg.connect(settings().dsn("bi")) as reader:
         reader.execute(f"select * from release_{first}.mart_one")
-        assert retention.run()["releases"] == 0
+        done = sampan.cli("retention", "run")
+        named = f"release {first} .* session {reader.info.backend_pid} of bi_reader"
+        assert done.returncode == 1
+        assert re.search(named, done.stderr)
+        assert "[retention.in_use]" in done.stderr
+        ((kind, message),) = sampan.rows("select kind, message from ops.alert")
+        assert kind == "retention"
+        assert re.search(named, message)
+        assert sampan.rows("select verified_at from ops.deletion") == [(None,)]
     assert retention.run()["releases"] == 1
+    assert sampan.one("select verified_at is not null from ops.deletion")
+
+
+def test_retention_fails_when_a_view_of_somebody_keeps_a_release(sampan):
+    """The same kind: not a session, but an object that depends on the release."""
+    first = release_one()
+    release_one()
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        connection.execute("update ops.release set released_at = released_at - interval '91 days'")
+        connection.execute(f"create view staging.mine as select * from release_{first}.mart_one")
+    with pytest.raises(PermanentFailure, match="views of others depend on it"):
+        retention.run()
     assert make_build()
 
 
@@ -307,7 +325,7 @@ def test_look_backs_go_also_those_that_died_and_one_in_use_stops_nothing(sampan,
     monkeypatch.setattr(feed_hooks, "delete_expired", lambda *_: consents.append(1) or {})
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
         connection.execute(f"create view staging.stands as select * from {used}.mart_one")
-        with as_known._lock(connection, making), pytest.raises(PermanentFailure, match=f"cannot drop {used}"):
+        with as_known._lock(making), pytest.raises(PermanentFailure, match=f"cannot drop {used}"):
             retention.run()
         assert consents == [1]
         assert [item["schema"] for item in as_known.list_snapshots()] == [used, making]

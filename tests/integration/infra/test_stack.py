@@ -136,12 +136,12 @@ def test_psql_asks_as_the_role_that_is_named_and_as_the_reader_without_one(stack
 def test_killed_program_comes_back_by_itself_with_its_data(stack: Stack, name: str) -> None:
     stack.s3.client().put_object(Bucket=LANDING, Key=f"kept-{name}", Body=b"kept")
     with psycopg.connect(stack.postgres.dsn()) as connection:
-        connection.execute(f"create table kept_{name} as select 1 as kept")
+        connection.execute(f"create table public.kept_{name} as select 1 as kept")
     killed = stack.supervisor.states()[name]["pid"]
     os.kill(killed, signal.SIGKILL)
     wait(lambda: stack.supervisor.states()[name]["pid"] not in (0, killed) and stack.probe(name))
     with psycopg.connect(stack.postgres.dsn()) as connection:
-        assert connection.execute(f"select kept from kept_{name}").fetchone() == (1,)
+        assert connection.execute(f"select kept from public.kept_{name}").fetchone() == (1,)
     wait(lambda: stack.probe("s3"))
     assert stack.s3.client().get_object(Bucket=LANDING, Key=f"kept-{name}")["Body"].read() == b"kept"
 

@@ -1,0 +1,47 @@
+-- What only a superuser may set. The local stack runs this at each start. On a server of your own, a superuser runs it once in
+-- the database of the warehouse, before `sampan init`: `psql -d <database> -f 10_limits.superuser.sql`. It can be run again.
+
+-- Nobody needs these functions here, and by default every login may call them.
+do $$
+declare
+    item record;
+    called regprocedure;
+begin
+    for item in
+        select oid from pg_catalog.pg_proc
+        where pronamespace = 'pg_catalog'::regnamespace and (
+            -- Large objects fill the disk, whatever rights on tables are.
+            proname ~ '^lo_' or proname in ('loread', 'lowrite')
+            -- Locks of a session's own making fill the lock table of the server.
+            or proname ~ '^pg_(try_)?advisory_'
+            -- Writes any number of bytes to the write-ahead log.
+            or proname = 'pg_logical_emit_message'
+            -- Counts of rows read and written, of each table, whoever may read it.
+            or (proname ~ '^pg_stat_get_' and proname !~ '^pg_stat_get_db_' and pronargs = 1 and proargtypes[0] = 'oid'::regtype)
+        )
+    loop
+        called := item.oid;
+        execute format('revoke execute on function %s from public', called);
+    end loop;
+end $$;
+
+-- Databases beside the warehouse give nobody a place for temporary tables.
+do $$
+declare
+    item record;
+begin
+    for item in select datname from pg_catalog.pg_database where datname in ('postgres', 'template1') loop
+        execute format('revoke all on database %I from public', item.datname);
+    end loop;
+end $$;
+
+-- The owner of the warehouse, which runs `sampan init`, limits the others.
+do $$
+declare
+    owner name;
+begin
+    select pg_catalog.pg_get_userbyid(datdba) into owner
+    from pg_catalog.pg_database where datname = pg_catalog.current_database();
+    execute format('grant set on parameter temp_file_limit to %I', owner);
+    execute format('grant pg_use_reserved_connections to %I with admin option', owner);
+end $$;
