@@ -668,29 +668,42 @@ ORACLES = (
 COUNTED = ("Actual Rows", "Actual Loops", "Rows Removed by Filter", "Shared Hit Blocks", "Shared Read Blocks")
 
 
-def observed(connection: psycopg.Connection, condition: str) -> list[Any]:
-    """All that a bank can count of a query: work of the inner nodes of its plan, accesses to tables, rows or an error."""
-    query = f"select bank_id from marts.mart_credit_features where {condition}"
-    try:
-        for _ in range(2):
-            ((plan,),) = connection.execute(f"explain (analyze, buffers, format json) {query}").fetchall()
-        with connection.transaction():
-            connection.execute(query)
-            accesses = connection.execute(
-                "select relname, seq_scan, seq_tup_read, idx_scan, idx_tup_fetch from pg_stat_xact_all_tables"
-                " where schemaname !~ '^pg_' and coalesce(seq_scan, 0) + coalesce(idx_scan, 0) > 0 order by 1"
-            ).fetchall()
-    except psycopg.Error as error:
-        return [error.sqlstate]
+def accesses(connection: psycopg.Connection) -> dict[str, tuple[int, ...]]:
+    """How often tables and their indexes were read in this session, as far as the server has not summed it up yet."""
+    return {
+        name: tuple(counts)
+        for name, *counts in connection.execute(
+            "select relid::text, coalesce(seq_scan, 0), coalesce(seq_tup_read, 0), coalesce(idx_scan, 0),"
+            " coalesce(idx_tup_fetch, 0) from pg_stat_xact_all_tables where schemaname !~ '^pg_'"
+        )
+    }
+
+
+def work_of(connection: psycopg.Connection, query: str) -> list[list[float]]:
+    """Rows, loops and buffers of each node of a query's plan."""
+    ((plan,),) = connection.execute(f"explain (analyze, buffers, format json) {query}").fetchall()
     work, nodes = [], [plan[0]["Plan"]]
     while nodes:
         node = nodes.pop()
         nodes += node.get("Plans", [])
-        # The tests on live rows come after the barrier; how many a condition removes there is the bank's to know.
-        work.append(
-            [node[key] for key in COUNTED if key in node and not (node["Node Type"] == "CTE Scan" and "R" in key)]
-        )
-    return [*work, *accesses, connection.execute(query).fetchall()]
+        work.append([node.get(key, -1) for key in COUNTED])
+    return work
+
+
+def observed(connection: psycopg.Connection, condition: str) -> list[Any]:
+    """All that a bank can count of a query: work of the nodes of its plan, accesses to tables, rows or an error."""
+    query = f"select bank_id from marts.mart_credit_features where {condition}"
+    try:
+        # What a session reads to plan a function now and then comes on top: the least of several is the query's own.
+        work = min(work_of(connection, query) for _ in range(4))
+        with connection.transaction():
+            before = accesses(connection)
+            rows = connection.execute(query).fetchall()
+            after = accesses(connection)
+    except psycopg.Error as error:
+        return [error.sqlstate]
+    read = {name: [a - b for a, b in zip(after[name], before.get(name, (0,) * 4), strict=True)] for name in after}
+    return [work, {name: counts for name, counts in read.items() if any(counts)}, rows]
 
 
 @pytest.mark.parametrize("death", DEATHS)
@@ -700,6 +713,9 @@ def test_a_bank_learns_nothing_of_a_dead_consents_rows_from_plans_statistics_or_
     releases = [make_release(), make_release()]
     death(sampan, 1)
     with bank() as connection:
+        # A session plans the first calls of a function one by one.
+        for _ in range(5):
+            observed(connection, "true")
         for live in (releases[1], releases[0]):
             for setting in ("on", "off"):
                 connection.execute(f"set enable_seqscan = {setting}")
@@ -760,20 +776,23 @@ def test_no_cursor_outlives_its_transaction(released):
 
 
 def test_init_gives_the_views_and_releases_of_an_older_version_the_barrier(released, sampan):
+    definition = "select pg_get_viewdef('marts.mart_credit_features'::regclass)"
+    table = f"release_{released}.mart_credit_features"
+    without = (
+        sampan.one(definition, role="builder").partition(")\n")[2].replace("FROM readable", f"FROM {table} readable")
+    )
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
         connection.execute(f"grant usage on schema release_{released} to bank_b001")
-        connection.execute(
-            "create or replace view marts.mart_credit_features with (security_invoker = true) as"
-            f" select * from release_{released}.mart_credit_features where ops.assert_release_visible({released})"
-        )
-    definition = "select pg_get_viewdef('marts.mart_credit_features'::regclass)"
+        view = "create or replace view marts.mart_credit_features with (security_invoker = true) as"
+        connection.execute(f"{view} {without}")
+    assert "MATERIALIZED" not in sampan.one(definition, role="builder")
     for _ in range(2):
         warehouse.apply_schema(force=True)
         assert sampan.one(definition, role="builder").count("MATERIALIZED") == 1
         with bank() as connection:
             assert seen(connection) == allowed("B001")
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                seen(connection, f"release_{released}.mart_credit_features")
+                seen(connection, table)
 
 
 def test_a_revocation_that_an_older_version_let_a_correction_undo_counts_after_init(sampan):
