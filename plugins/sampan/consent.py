@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect, scalar
-from sampan.errors import Code, PermanentFailure, Problem, require_reason
+from sampan.errors import Code, PermanentFailure, Problem, SettingsFailure, require_reason
 from sampan.reading import legible
 
 FEED = "cdi_consents"
@@ -127,6 +127,8 @@ def suspend(connection: Connection, rejected: Rejected) -> str:
         try:
             for line, text in legible.pieces(get_contract(FEED), rejected.uri, lines):
                 found |= {(consent_id, line) for consent_id in consent_ids(text)}
+        except SettingsFailure:
+            raise
         except PermanentFailure:
             is_whole = False
     with connection.cursor() as cursor:
@@ -183,9 +185,12 @@ def lift(consents: Collection[str], batch_id: int | None, reason: str, person: s
                 [person, reason, list(consents), batch_id],
             )
         }
-        missing = sorted(set(consents) - lifted) or ([f"batch {batch_id}"] if not lifted else [])
-        if missing:
-            raise PermanentFailure(Problem(Code.CONSENT_NOT_SUSPENDED, f"not suspended: {', '.join(missing)}"))
+        missing = sorted(set(consents) - lifted)
+        if missing or not lifted:
+            what = ", ".join(missing) or (
+                "no consent was named" if batch_id is None else f"nothing of batch {batch_id}"
+            )
+            raise PermanentFailure(Problem(Code.CONSENT_NOT_SUSPENDED, f"not suspended: {what}"))
     return len(lifted)
 
 

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from sampan import consent
 from sampan.contracts.registry import all_contracts, get_contract
+from sampan.ingest import publish
 
 from tests.conftest import Sampan
 from tests.integration.test_consent import LONG_AGO, TODAY, YESTERDAY, bank, change, make_release, seen
@@ -124,6 +125,20 @@ def test_a_revocation_among_unknown_columns_gets_through(reading):
     assert read() == {OTHER}
     assert "live_scopes: none" in reading.cli("consent", "show", ID).stdout
     assert reading.rows("select consent_id from ops.consent_suspension") == []
+
+
+def test_the_bank_stops_reading_when_a_step_dies_of_a_fault_of_its_own(reading, monkeypatch):
+    def fails(*_: Any) -> None:
+        raise RuntimeError("dies")
+
+    reading.deliver("cdi_consents", TODAY, "changes.jsonl", lines(revocation(), change(OTHER, "renewed", TODAY)))
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "_attach", fails)
+        with pytest.raises(RuntimeError):
+            reading.ingest("cdi_consents")
+    assert read() == set()
+    reading.ingest("cdi_consents")
+    assert read() == {OTHER}
 
 
 # --- how a suspension ends ---------------------------------------------------------------------------------------------

@@ -155,6 +155,10 @@ def process_pending(feed: str, state: str, business_date: date | None, work: Wor
             except Exception as error:  # noqa: BLE001
                 # Its text may quote values, which may be personal data.
                 log.error("%s batch %s: %s", feed, batch.batch_id, type(error).__name__)
+                # Until the fault is mended, what the batch says is as lost as that of a held one.
+                with connection.transaction():
+                    what = f"batch {batch.batch_id} of {batch.business_date} could not be processed"
+                    feed_hooks.on_rejected(connection, feed, what, Rejected(batch.landing_uri, batch.batch_id))
                 unexpected = unexpected or error
     if unexpected is not None:
         raise unexpected
