@@ -6,16 +6,43 @@ The row-level policies on what banks read call `ops.consent_is_live` for every r
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row
 
+from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect, scalar
-from sampan.errors import Code, PermanentFailure, Problem, require_reason
+from sampan.errors import Code, PermanentFailure, Problem, SettingsFailure, require_reason
+from sampan.reading import legible
 
 FEED = "cdi_consents"
 CONSENT_ID = re.compile(r"CS[0-9]{10}")
+# As people and broken files write them: gaps between the characters. One with a digit too many is another number.
+_GAP = r"[\s_.-]{0,3}"
+LEGIBLE = re.compile(rf"C{_GAP}S{_GAP}(?:[0-9]{_GAP}){{9}}[0-9](?![0-9])")
+ESCAPED = re.compile(r"\\u([0-9A-Fa-f]{4})")
+# How many consents an alert names.
+NAMED = 50
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """What did not get through: the object that holds it, None when that is gone, and where it is recorded.
+
+    Either a batch, all of it or (`rows`) its quarantined rows; or a refused delivery by its entity tag.
+    """
+
+    uri: str | None
+    batch_id: int | None = None
+    rows: bool = False
+    etag: str | None = None
 
 
 def take_in(connection: Connection) -> int:
@@ -43,13 +70,151 @@ def revoke(consent_id: str, reason: str, person: str) -> bool:
             """,
             [consent_id, person, reason],
         )
-        return cursor.rowcount == 1
+    delete_dead_rows()
+    return cursor.rowcount == 1
+
+
+def delete_dead_rows() -> int:
+    """Delete the rows of consents that do not hold any more from every kept release and from a build. Returns how many.
+
+    Banks cannot read them anyway; this leaves nothing to read. The tables are the builder's, so that its role deletes: no
+    code of its tables runs with the loader's rights.
+    """
+    deleted = 0
+    with connect("builder") as connection:
+        marts = connection.execute(
+            """
+            select c.oid::regclass::text from pg_class as c
+            where c.relkind = 'r' and c.relrowsecurity and pg_has_role(c.relowner, 'usage') and 2 = (
+                select count(*) from pg_attribute as a
+                where a.attrelid = c.oid and a.attname in ('consent_brn', 'provider') and not a.attisdropped
+            )
+            order by c.oid
+            """
+        ).fetchall()
+        for (mart,) in marts:
+            # A release that is dropped meanwhile takes its rows along.
+            with suppress(psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+                deleted += connection.execute(
+                    sql.SQL(
+                        "delete from {} where not ops.consent_holds"
+                        "(consent_id, bank_id, consent_scope, consent_brn, provider)"
+                    ).format(sql.SQL(mart))
+                ).rowcount
+    return deleted
+
+
+# --- what did not get through -----------------------------------------------------------------------------------------
+
+
+def suspend(connection: Connection, rejected: Rejected) -> str:
+    """Suspend every consent that can be read off what did not get through. Returns what was done, for an alert.
+
+    Any status counts: a renewal may narrow a consent, and a status that was misspelt may be a revocation. Call it in the
+    transaction that rejects: until a person lifts it, or what was lost is published, no bank reads under the consent.
+    """
+    found: set[tuple[str, int | None]] = set()
+    lines: set[int] | None = None
+    if rejected.rows:
+        rows = connection.execute(
+            "select line, concat(record, ' ', fields) from quarantine.record where feed = %s and batch_id = %s",
+            [FEED, rejected.batch_id],
+        ).fetchall()
+        lines = {line for line, _ in rows}
+        found = {(consent_id, line) for line, text in rows for consent_id in consent_ids(text)}
+    is_whole = rejected.uri is not None
+    if rejected.uri is not None:
+        try:
+            for line, text in legible.pieces(get_contract(FEED), rejected.uri, lines):
+                found |= {(consent_id, line) for consent_id in consent_ids(text)}
+        except SettingsFailure:
+            raise
+        except PermanentFailure:
+            is_whole = False
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """
+            insert into ops.consent_suspension (consent_id, batch_id, line, etag) values (%s, %s, %s, %s)
+            on conflict do nothing
+            """,
+            [(consent_id, rejected.batch_id, line, rejected.etag) for consent_id, line in sorted(found)],
+        )
+    return _told(
+        sorted({consent_id for consent_id, _ in found}), len((lines or set()) - {line for _, line in found}), is_whole
+    )
+
+
+def _told(consents: list[str], illegible: int, is_whole: bool) -> str:
+    """What the owner of the feed has to know of a suspension."""
+    named = ", ".join(consents[:NAMED]) + (", ..." if len(consents) > NAMED else "")
+    parts = [
+        f"Suspended until it is published or a person lifts it (`sampan consent lift`): {named}" if consents else "",
+        f"No consent id could be read off {illegible} of the rows: ask the partner which they were"
+        if illegible
+        else "",
+        "" if is_whole else "It could not be read to its end: ask the partner which consents it contained",
+        "No consent id could be read off it" if not consents and not illegible and is_whole else "",
+    ]
+    return ". ".join(part for part in parts if part)
+
+
+def consent_ids(text: str) -> set[str]:
+    """Consent ids that can be read off a text, in any case and width, with gaps, and with JSON's escapes."""
+    text = ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
+    if not text.isascii():
+        text = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    return {"".join(filter(str.isalnum, match)) for match in LEGIBLE.findall(text.upper())}
+
+
+def lift(consents: Collection[str], batch_id: int | None, reason: str, person: str) -> int:
+    """Lift the suspensions of consents, or all that were read off a batch. Returns of how many consents.
+
+    A consent that was revoked meanwhile stays revoked. Raises PermanentFailure when one of the consents is not suspended.
+    """
+    require_reason(reason, Code.CONSENT_REASON)
+    with connect() as connection, connection.transaction():
+        lifted = {
+            consent_id
+            for (consent_id,) in connection.execute(
+                """
+                update ops.consent_suspension
+                set lifted_at = clock_timestamp(), lifted_by = %s, reason = %s
+                where lifted_at is null and (consent_id = any(%s) or batch_id = %s)
+                returning consent_id
+                """,
+                [person, reason, list(consents), batch_id],
+            )
+        }
+        missing = sorted(set(consents) - lifted)
+        if missing or not lifted:
+            what = ", ".join(missing) or (
+                "no consent was named" if batch_id is None else f"nothing of batch {batch_id}"
+            )
+            raise PermanentFailure(Problem(Code.CONSENT_NOT_SUSPENDED, f"not suspended: {what}"))
+    return len(lifted)
+
+
+def suspended() -> list[tuple[Any, ...]]:
+    """Suspensions that last: consent, since when, batch, its business date, line, entity tag of a refused file."""
+    with connect() as connection:
+        return connection.execute(
+            """
+            select s.consent_id, s.suspended_at, s.batch_id, b.business_date, s.line, s.etag
+            from ops.consent_suspension as s
+            left join ops.batch as b using (batch_id)
+            where s.lifted_at is null
+            order by s.suspended_at, s.consent_id
+            """
+        ).fetchall()
+
+
+# --- retention --------------------------------------------------------------------------------------------------------
 
 
 def keep_revocations(connection: Connection, batch_id: int) -> int:
     """Keep what the feed revoked in a batch that is about to be deleted, so that nothing revives it. Returns how many.
 
-    Call it in the transaction that deletes the batch. A revocation that a newer delivery corrects is not kept.
+    Call it in the transaction that deletes the batch.
     """
     return connection.execute(
         """
@@ -60,13 +225,7 @@ def keep_revocations(connection: Connection, batch_id: int) -> int:
             'retention',
             'the feed revoked it in a delivery that is past its retention'
         from raw.cdi_consents as said
-        join ops.batch as b on b.batch_id = said._batch_id
-        where said._batch_id = %s and said.status = 'revoked' and not exists (
-            select from raw.cdi_consents as newer
-            join ops.batch as n on n.batch_id = newer._batch_id
-            where newer.consent_id = said.consent_id and newer.status_at = said.status_at
-                and (n.business_date, n.received_at, n.batch_id) > (b.business_date, b.received_at, b.batch_id)
-        )
+        where said._batch_id = %s and said.status = 'revoked'
         group by said.consent_id
         on conflict do nothing
         """,
@@ -120,6 +279,9 @@ def describe(consent_id: str) -> dict[str, Any]:
             [found["scopes"], consent_id, found["bank_id"], found["brn"], found["provider"]],
         ).fetchall()
     found["live_scopes"] = [scope for (scope,) in live]
+    lost = [since for number, since, *_ in suspended() if number == consent_id]
+    if lost:
+        found["suspended"] = f"since {min(lost):%Y-%m-%d %H:%M:%S}, see `sampan consent suspended`"
     if revoked:
         found["revoked_here"] = (
             f"by {revoked['revoked_by']} at {revoked['revoked_at']:%Y-%m-%d %H:%M:%S}: {revoked['reason']}"

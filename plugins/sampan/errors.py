@@ -29,6 +29,7 @@ class Code(StrEnum):
     BUILD_UNKNOWN_STEP = "build.unknown_step"
     CALENDAR_CLOSURE = "calendar.closure"
     CALENDAR_REASON = "calendar.reason"
+    CONSENT_NOT_SUSPENDED = "consent.not_suspended"
     CONSENT_REASON = "consent.reason"
     CONSENT_UNKNOWN = "consent.unknown"
     CONTRACT_BUDGET = "contract.budget"

@@ -1,4 +1,4 @@
-"""What has to happen when batches of certain feeds are published or deleted. Generic steps call these hooks by feed."""
+"""What has to happen when batches of certain feeds are published, rejected or deleted. Generic steps call these hooks."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from dataclasses import dataclass
 from datetime import date
 
 from sampan import consent
+from sampan.alerts import raise_alert
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection
+
+LONGEST_ALERT = 4000
 
 
 @dataclass(frozen=True)
 class FeedHooks:
-    """The hooks of one feed. Each runs in the transaction of its caller."""
+    """The hooks of one feed. Each that gets a connection runs in the transaction of its caller."""
 
     take_in: Callable[[Connection], int]
     """Take in every published batch that was not taken in yet."""
+    on_rejected: Callable[[Connection, consent.Rejected], str]
+    """Draw the consequences of what did not get through. Returns them as sentences for an alert."""
+    clean_up: Callable[[], int]
+    """Delete what rests on something that has ended, after it was committed or when a day has passed."""
     before_delete: Callable[[Connection, int], int]
     """Keep what must outlive a batch that is about to be deleted, given its number."""
     delete_expired: Callable[[Connection, date, int], int]
@@ -26,7 +33,14 @@ class FeedHooks:
 
 
 HOOKS = {
-    consent.FEED: FeedHooks(consent.take_in, consent.keep_revocations, consent.delete_expired, "consents"),
+    consent.FEED: FeedHooks(
+        take_in=consent.take_in,
+        on_rejected=consent.suspend,
+        clean_up=consent.delete_dead_rows,
+        before_delete=consent.keep_revocations,
+        delete_expired=consent.delete_expired,
+        derived="consents",
+    ),
 }
 
 
@@ -34,6 +48,24 @@ def after_publish(connection: Connection, feed: str) -> None:
     """Run the feed's hook, if it has one, in the transaction that publishes a batch."""
     if feed in HOOKS:
         HOOKS[feed].take_in(connection)
+
+
+def clean_up(feed: str) -> None:
+    """Run the feed's hook, if it has one, after what the caller did was committed."""
+    if feed in HOOKS:
+        HOOKS[feed].clean_up()
+
+
+def on_rejected(connection: Connection, feed: str, what: str, rejected: consent.Rejected) -> None:
+    """Call it in the transaction that quarantines rows, or holds or refuses a delivery. `what` says so in words.
+
+    Runs the feed's hook, if it has one, and alerts the owner where the contract says `alertOnRejected`.
+    """
+    contract = get_contract(feed)
+    consequences = HOOKS[feed].on_rejected(connection, rejected) if feed in HOOKS else ""
+    if contract.alert_on_rejected:
+        message = f"for {contract.owner} <{contract.contact}>: {what}. {consequences}".strip()
+        raise_alert(connection, "rejected", feed, message[:LONGEST_ALERT])
 
 
 def before_build(connection: Connection) -> None:
@@ -54,4 +86,5 @@ def delete_expired(connection: Connection, on: date) -> dict[str, int]:
     for feed, hooks in HOOKS.items():
         with connection.transaction():
             done[hooks.derived] = hooks.delete_expired(connection, on, get_contract(feed).retention_days)
+        hooks.clean_up()
     return done

@@ -59,27 +59,35 @@ def put_if_absent(s3: Any, key: str, body: Callable[[], IO[bytes]], size: int, s
 
 def open_verified(landing_uri: str) -> Callable[[], IO[bytes]]:
     """A function that opens a landed delivery. Reading it to the end raises TransientFailure if its hash is wrong."""
-    bucket, key = parse_s3_uri(landing_uri)
-    sha = key.rsplit("/", 1)[-1].split(".", 1)[0]
+    return _opener(landing_uri, landing_uri.rsplit("/", 1)[-1].split(".", 1)[0])
+
+
+def open_unverified(uri: str) -> Callable[[], IO[bytes]]:
+    """A function that opens any object. What is read is not compared with a hash."""
+    return _opener(uri, None)
+
+
+def _opener(uri: str, sha: str | None) -> Callable[[], IO[bytes]]:
+    bucket, key = parse_s3_uri(uri)
 
     def opened() -> IO[bytes]:
         with s3_errors():
-            return _Checked(settings().s3().get_object(Bucket=bucket, Key=key)["Body"], sha, landing_uri)  # type: ignore[return-value]
+            return _Checked(settings().s3().get_object(Bucket=bucket, Key=key)["Body"], sha, uri)  # type: ignore[return-value]
 
     return opened
 
 
 class _Checked:
-    """A binary stream that compares the SHA-256 of what was read with the one in the landing address."""
+    """A binary stream that compares the SHA-256 of what was read with the one that it should have, if there is one."""
 
-    def __init__(self, body: Any, sha: str, uri: str) -> None:
+    def __init__(self, body: Any, sha: str | None, uri: str) -> None:
         self.body, self.sha, self.uri, self.digest = body, sha, uri, hashlib.sha256()
 
     def read(self, size: int) -> bytes:
         with s3_errors():
             block: bytes = self.body.read(size)
         self.digest.update(block)
-        if not block and self.digest.hexdigest() != self.sha:
+        if not block and self.sha not in (None, self.digest.hexdigest()):
             raise TransientFailure(f"{self.uri}: the content read does not match its SHA-256")
         return block
 

@@ -113,7 +113,11 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "Check the date and `--feed`; a closure of one feed is reopened for that feed.",
     ),
     Code.CALENDAR_REASON: ("A closure needs a reason.", REASON),
-    Code.CONSENT_REASON: ("A revocation needs a reason.", REASON),
+    Code.CONSENT_NOT_SUSPENDED: (
+        "Nothing that the command names is suspended.",
+        "`sampan consent suspended` lists what is, with the batch that it was read off.",
+    ),
+    Code.CONSENT_REASON: ("A revocation, or the lifting of a suspension, needs a reason.", REASON),
     Code.CONSENT_UNKNOWN: (
         "No such consent: the number is not CS and ten digits, or no delivery has contained it.",
         "Check the number. `sampan consent show` knows a consent after `cdi_consents` was published.",

@@ -1,9 +1,24 @@
--- One row per consent: its terms, what became of it, and whether it is live on the build's day. A revocation is final, by the
--- feed or by a person here; a renewal after the end makes a consent live again. ops.consent_now has the same rule of terms.
+-- One row per consent: its terms, what became of it, and whether it is live on the build's day. A revocation is final, by any
+-- delivery of the feed or by a person here; a renewal after the end makes a consent live again. ops.consent_now has the same
+-- rule of terms.
 {{ config(materialized='table', indexes=[{'columns': ['consent_id'], 'unique': true}]) }}
 
-with changes as (
-    select * from {{ ref('int_consents__versioned') }} where is_current
+with versions as (
+    select * from {{ ref('int_consents__versioned') }}
+),
+
+changes as (
+    select * from versions where is_current
+),
+
+-- A newer delivery of the same change does not undo a revocation.
+revoked as (
+    select
+        consent_id,
+        min(status_at) as revoked_at
+    from versions
+    where status = 'revoked'
+    group by consent_id
 ),
 
 revocations as (
@@ -38,7 +53,6 @@ histories as (
     select
         consent_id,
         min(case when status = 'granted' then status_at end) as granted_at,
-        min(case when status = 'revoked' then status_at end) as revoked_at,
         max(case when recency = 1 then status end) as last_status
     from ranked
     group by consent_id
@@ -57,17 +71,18 @@ final as (
         ranked.valid_to,
         histories.granted_at,
         case
-            when histories.revoked_at is null or revocations.revoked_at < histories.revoked_at then revocations.revoked_at
-            else histories.revoked_at
+            when revoked.revoked_at is null or revocations.revoked_at < revoked.revoked_at then revocations.revoked_at
+            else revoked.revoked_at
         end as revoked_at,
         histories.last_status,
-        histories.revoked_at is null
+        revoked.consent_id is null
         and revocations.consent_id is null
         and histories.last_status in ('granted', 'renewed')
         and open_build.as_of_date between ranked.valid_from and ranked.valid_to as is_live
     from ranked
     inner join histories on ranked.consent_id = histories.consent_id
     cross join open_build
+    left join revoked on ranked.consent_id = revoked.consent_id
     left join revocations on ranked.consent_id = revocations.consent_id
     left join links on ranked.brn = links.source_key
     where ranked.terms_recency = 1

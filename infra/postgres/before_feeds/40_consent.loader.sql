@@ -8,7 +8,7 @@ create table if not exists ops.consent (
 );
 comment on table ops.consent is 'One row per consent: its status according to the feed cdi_consents, updated when a batch is published.';
 comment on column ops.consent.status is 'Last status in the feed.';
-comment on column ops.consent.is_revoked is 'Whether the feed, after its corrections, contains a revocation. No later change makes the consent valid again.';
+comment on column ops.consent.is_revoked is 'Whether any delivery of the feed contained a revocation. No later change or correction makes the consent valid again.';
 
 -- Earlier versions kept one set of terms per consent in ops.consent. The batches are taken in again below.
 do $$ begin
@@ -16,6 +16,14 @@ do $$ begin
         delete from ops.consent_batch;
         alter table ops.consent drop column brn, drop column bank_id, drop column provider, drop column purpose,
             drop column scopes, drop column valid_from, drop column valid_to;
+    end if;
+end $$;
+
+-- Earlier versions let a newer delivery of a change undo a revocation, and an identifier move to another enterprise. The
+-- batches are taken in again below.
+do $$ begin
+    if to_regclass('ops.consent_suspension') is null and to_regclass('ops.consent_batch') is not null then
+        delete from ops.consent_batch;
     end if;
 end $$;
 
@@ -66,7 +74,26 @@ create table if not exists ops.consent_revocation (
     revoked_by text not null,
     reason text not null
 );
-comment on table ops.consent_revocation is 'Consents revoked by a person on the platform, and those that the feed revoked in deliveries that retention has deleted. Rows are never deleted, so the feed cannot make such a consent valid again.';
+comment on table ops.consent_revocation is 'Consents revoked by a person on the platform, those that the feed revoked in deliveries that retention has deleted, and those that it gave to another bank, enterprise or provider. Rows are never deleted, so the feed cannot make such a consent valid again.';
+
+create table if not exists ops.consent_suspension (
+    suspension_id bigint generated always as identity primary key,
+    consent_id text not null,
+    batch_id bigint references ops.batch,
+    line bigint,
+    etag text,
+    suspended_at timestamptz not null default clock_timestamp(),
+    lifted_at timestamptz,
+    lifted_by text,
+    reason text,
+    constraint suspension_has_a_source check (num_nonnulls(batch_id, etag) = 1),
+    constraint suspension_is_lifted_with_reason check (num_nonnulls(lifted_at, lifted_by, reason) in (0, 3)),
+    constraint suspension_once unique nulls not distinct (consent_id, batch_id, line, etag)
+);
+create index if not exists consent_suspended on ops.consent_suspension (consent_id) where lifted_at is null;
+comment on table ops.consent_suspension is 'Consents that were read off rows, batches or files that did not get through. While one row of a consent is not lifted, no bank reads anything under it: what was lost may be its revocation.';
+comment on column ops.consent_suspension.line is 'Line of the quarantined row; null when the whole batch was held.';
+comment on column ops.consent_suspension.etag is 'S3 entity tag of a file that was refused before it became a batch.';
 
 create table if not exists ops.consent_batch (
     batch_id bigint primary key references ops.batch
@@ -95,6 +122,28 @@ begin
     if new_batches is null then
         return 0;
     end if;
+    -- An identifier never moves: one that was given to a second bank, enterprise or provider is revoked for good.
+    with moved as (
+        select consent_id from (
+            select consent_id, bank_id, brn, provider from raw.cdi_consents
+            where consent_id in (select consent_id from raw.cdi_consents where _batch_id = any(new_batches))
+            union
+            select consent_id, bank_id, brn, provider from ops.consent_change
+        ) as given
+        group by consent_id having count(*) > 1
+    ),
+    ended as (
+        insert into ops.consent_revocation (consent_id, revoked_by, reason)
+        select consent_id, 'platform', 'the feed gave it to another bank, enterprise or provider' from moved
+        on conflict do nothing
+        returning consent_id
+    )
+    insert into ops.alert (kind, feed, message)
+    select 'consent', 'cdi_consents', format(
+        '%s consents were given to another bank, enterprise or provider under the same number and have ended: %s. The owner gives new consents, with new numbers',
+        count(*), left(string_agg(consent_id, ', ' order by consent_id), 2000)
+    )
+    from ended having count(*) > 0;
     delete from ops.consent_change
     where consent_id in (select consent_id from raw.cdi_consents where _batch_id = any(new_batches));
     with changes as (
@@ -107,8 +156,9 @@ begin
     ),
     stands as (
         select consent_id, bool_or(status = 'revoked') as is_revoked,
-            (array_agg(status order by status_at desc))[1] as status, max(status_at) as status_at
-        from changes where recency = 1 group by consent_id
+            (array_agg(status order by status_at desc) filter (where recency = 1))[1] as status,
+            max(status_at) as status_at
+        from changes group by consent_id
     ),
     kept as (
         insert into ops.consent_change
@@ -120,9 +170,25 @@ begin
     insert into ops.consent (consent_id, status, status_at, is_revoked)
     select consent_id, status, status_at, is_revoked from stands
     on conflict (consent_id) do update set status = excluded.status, status_at = excluded.status_at,
-        is_revoked = excluded.is_revoked, taken_in_at = clock_timestamp();
+        is_revoked = consent.is_revoked or excluded.is_revoked, taken_in_at = clock_timestamp();
     get diagnostics changed = row_count;
     insert into ops.consent_batch select unnest(new_batches);
+    -- What a consent was suspended for got through in the end.
+    update ops.consent_suspension as s
+    set lifted_at = clock_timestamp(), lifted_by = 'publish', reason = 'what it was read off was published'
+    where s.lifted_at is null and (
+        exists (
+            select from ops.batch b
+            where b.batch_id = s.batch_id and b.state = 'published' and not exists (
+                select from quarantine.record q
+                where q.feed = b.feed and q.batch_id = b.batch_id and q.line = s.line and q.state <> 'resolved'
+            )
+        )
+        or exists (
+            select from ops.delivery d join ops.batch b using (batch_id)
+            where d.etag = s.etag and d.feed = 'cdi_consents' and b.state = 'published'
+        )
+    );
     for new_bank in select distinct bank_id from ops.consent_change order by 1 loop
         perform ops.ensure_bank_role(new_bank);
         if not has_function_privilege(
@@ -139,17 +205,12 @@ end $$;
 revoke all on function ops.take_in_consents() from public;
 grant execute on function ops.take_in_consents() to sampan_builder;
 
--- Whether a bank may read a row of a scope at this moment. The row says whose consent and which provider's data it is based
--- on: when the feed corrects either, the row belongs to another enterprise or provider and can no longer be read.
--- Volatile, so that it runs for every row that is fetched: a revocation also counts in a cursor that is already open.
--- A REPEATABLE READ snapshot would still show what was revoked, so it is refused.
-create or replace function ops.consent_is_live(consent text, bank text, data_scope text, owner_brn text, data_provider text)
+-- Whether the consent behind a row holds: not revoked, within its terms, for this bank, kind of data, enterprise and provider.
+-- What does not hold is dead: its rows are deleted from every release.
+create or replace function ops.consent_holds(consent text, bank text, data_scope text, owner_brn text, data_provider text)
 returns boolean
 language plpgsql volatile security definer parallel unsafe set search_path = pg_catalog, pg_temp as $$
 begin
-    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
-        raise exception 'consents are checked at the time of reading: use isolation level READ COMMITTED' using errcode = 'invalid_transaction_state';
-    end if;
     return exists (
         select from ops.consent_now c
         where c.consent_id = consent and c.bank_id = bank and data_scope = any(c.scopes)
@@ -159,6 +220,26 @@ begin
             and timezone('Asia/Hong_Kong', clock_timestamp())::date between c.valid_from and c.valid_to
             and not exists (select from ops.consent_revocation r where r.consent_id = c.consent_id)
     );
+end $$;
+revoke all on function ops.consent_holds(text, text, text, text, text) from public;
+grant execute on function ops.consent_holds(text, text, text, text, text) to sampan_builder;
+
+-- Whether a bank may read a row at this moment: its consent holds and nothing about it was lost on its way in.
+-- Volatile, so that it runs for every row that is fetched: a revocation also counts in a cursor that is already open.
+-- A REPEATABLE READ snapshot would still show what was revoked, and a cursor WITH HOLD keeps rows past its transaction, for as
+-- long as the session lives: both are refused.
+create or replace function ops.consent_is_live(consent text, bank text, data_scope text, owner_brn text, data_provider text)
+returns boolean
+language plpgsql volatile security definer parallel unsafe set search_path = pg_catalog, pg_temp as $$
+begin
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        raise exception 'consents are checked at the time of reading: use isolation level READ COMMITTED' using errcode = 'invalid_transaction_state';
+    end if;
+    if exists (select from pg_cursor() where is_holdable) then
+        raise exception 'consents are checked at the time of reading: close the cursors that were declared WITH HOLD' using errcode = 'invalid_transaction_state';
+    end if;
+    return ops.consent_holds(consent, bank, data_scope, owner_brn, data_provider)
+        and not exists (select from ops.consent_suspension s where s.consent_id = consent and s.lifted_at is null);
 end $$;
 revoke all on function ops.consent_is_live(text, text, text, text, text) from public;
 grant execute on function ops.consent_is_live(text, text, text, text, text) to sampan_builder;

@@ -9,9 +9,9 @@ import typer
 
 from sampan import consent
 from sampan.cli.arguments import command_group
-from sampan.cli.output import field, out
+from sampan.cli.output import field, out, table
 
-group = command_group("Consents that let banks read: show, revoke.")
+group = command_group("Consents that let banks read: show, revoke; what is suspended, and lift it.")
 
 Consent = Annotated[str, typer.Argument(help="A consent id: CS and ten digits.")]
 
@@ -37,3 +37,33 @@ def consent_revoke(
     """
     new = consent.revoke(consent_id, reason, getpass.getuser())
     out.print(f"Revoked {consent_id}." if new else f"{consent_id} was revoked before.")
+
+
+@group.command("suspended")
+def consent_suspended() -> None:
+    """List the consents that are suspended because a row, batch or file that names them did not get through.
+
+    Example: sampan consent suspended
+    """
+    rows = [
+        (number, f"{since:%Y-%m-%d %H:%M:%S}", f"batch {batch} of {day}" if batch else f"refused file {etag}", line)
+        for number, since, batch, day, line, etag in consent.suspended()
+    ]
+    if rows:
+        table("Suspended consents", ["consent", "since", "read off", "line"], rows)
+    else:
+        out.print("No consent is suspended.")
+
+
+@group.command("lift")
+def consent_lift(
+    consents: Annotated[list[str] | None, typer.Argument(help="Consent ids: CS and ten digits.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Lift all that was read off this batch.")] = None,
+    reason: Annotated[str, typer.Option(help="How it is known that no revocation was lost; kept with it.")] = "",
+) -> None:
+    """Lift suspensions: banks read under the consents again, unless these were revoked or ended.
+
+    Example: sampan consent lift CS0000000001 --reason "the bank's consent desk confirmed it by mail"
+    """
+    count = consent.lift(consents or [], batch, reason, getpass.getuser())
+    out.print(f"Lifted the suspension of {count} consents.")

@@ -28,6 +28,7 @@ SEVERITIES = ("critical", "error", "warning", "info")
 IDENTIFIES = ("enterprise_number", "enterprise_name")
 # Names of the custom properties that a contract, a server, an API and a column may have.
 CONTRACT_PROPERTIES = {"calendar", "rejectionBudget", "schemaDrift", "corrections"}
+OPTIONAL_CONTRACT_PROPERTIES = {"alertOnRejected"}
 SERVER_PROPERTIES = {"encoding", "compression", "sheet", "headerRow", "maxBytes"}
 REQUEST_PROPERTIES = {
     "format", "baseUrl", "baseUrlVariable", "parameters", "each", "batch", "pagination", "records", "total", "success",
@@ -177,7 +178,10 @@ class Alias:
 
 @dataclass(frozen=True)
 class Contract:
-    """One feed. Grain and key, columns, source, calendar, rules, budget, drift and correction policy, retention."""
+    """One feed. Grain and key, columns, source, calendar, rules, budget, drift and correction policy, retention.
+
+    `alert_on_rejected`: a lost row may be bad news (a cessation, a withdrawal), so its owner is alerted of every one.
+    """
 
     feed: str
     partner: str
@@ -200,6 +204,7 @@ class Contract:
     corrections: str
     version_column: str | None
     retention_days: int
+    alert_on_rejected: bool
     path: Path
 
     @property

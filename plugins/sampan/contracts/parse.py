@@ -136,5 +136,6 @@ def parse_contract(document: dict[str, Any], path: Path) -> Contract:
         corrections=corrections["policy"],
         version_column=corrections.get("versionColumn"),
         retention_days=_days(sla["retention"]["value"], sla["retention"]["unit"]),
+        alert_on_rejected=custom.get("alertOnRejected", False),
         path=path,
     )

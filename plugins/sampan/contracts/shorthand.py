@@ -4,7 +4,8 @@ A file in full ODCS is its own expansion. The short forms are for what the stand
 
     anywhere        apiVersion, kind and a table's logicalType are filled in
     the contract    `contact: a@b` for team member and support channel, `retention: 7y` for the SLA property, and
-                    `calendar`, `rejectionBudget`, `schemaDrift: fail`, `corrections: append` for custom properties
+                    `calendar`, `rejectionBudget`, `schemaDrift: fail`, `corrections: append`, `alertOnRejected: true` for
+                    custom properties
     a server        custom properties as plain keys; the location of an s3 server follows from domain and id
     a table         `key: [a, b]` for primaryKey, primaryKeyPosition and required of its columns
     a column        `pattern`, `maxLength`, ... and `between: [low, high]` for logicalTypeOptions, `enum: [a, b]`, custom
@@ -27,6 +28,7 @@ import yaml
 from sampan.contracts.model import (
     COLUMN_PROPERTIES,
     CONTRACT_PROPERTIES,
+    OPTIONAL_CONTRACT_PROPERTIES,
     PARTNERS,
     REQUEST_PROPERTIES,
     SERVER_PROPERTIES,
@@ -41,7 +43,8 @@ RULE_FORMS = {
 }
 TYPE_OPTIONS = ("pattern", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum")
 # A long form in a contract keeps the partner's defaults in short form out.
-LONG_FORMS = {"customProperties": CONTRACT_PROPERTIES, "slaProperties": ("retention",), "support": ("contact",)}
+SHORT_PROPERTIES = CONTRACT_PROPERTIES | OPTIONAL_CONTRACT_PROPERTIES
+LONG_FORMS = {"customProperties": SHORT_PROPERTIES, "slaProperties": ("retention",), "support": ("contact",)}
 
 Entries = dict[str, yaml.Node]
 
@@ -65,7 +68,7 @@ def expand(root: yaml.Node) -> yaml.Node:
     for name in ("schemaDrift", "corrections"):
         if isinstance(policy := entries.get(name), yaml.ScalarNode):
             entries[name] = _mapping({"policy": policy}, policy)
-    _lift(entries, CONTRACT_PROPERTIES, "customProperties", _property_list)
+    _lift(entries, SHORT_PROPERTIES, "customProperties", _property_list)
     _replace_items(entries, "servers", partial(_server, contract=entries))
     _replace_items(entries, "schema", _table)
     return _mapping(entries, at)

@@ -21,6 +21,7 @@ from sampan.contracts.model import (
     DRIFT,
     FEEDS,
     IDENTIFIES,
+    OPTIONAL_CONTRACT_PROPERTIES,
     PERSONAL,
     SEVERITIES,
     SQL_TYPES,
@@ -292,7 +293,7 @@ def _check_custom(document: dict[str, Any], names: list[Any]) -> Iterator[Findin
     custom = custom_properties(document["customProperties"])
     lines = [item["property"] for item in document["customProperties"]]
     where: list[Any] = ["customProperties"]
-    for unknown in custom.keys() - CONTRACT_PROPERTIES:
+    for unknown in custom.keys() - CONTRACT_PROPERTIES - OPTIONAL_CONTRACT_PROPERTIES:
         yield [*where, lines.index(unknown)], Code.CONTRACT_UNKNOWN_PROPERTY, f"unknown property {unknown!r}"
     absent = CONTRACT_PROPERTIES - custom.keys()
     for key in sorted(absent):
@@ -323,6 +324,9 @@ def _check_custom(document: dict[str, Any], names: list[Any]) -> Iterator[Findin
     budget, where = custom["rejectionBudget"], ["customProperties", lines.index("rejectionBudget")]
     if not isinstance(budget, int | float) or isinstance(budget, bool) or not 0 <= budget <= 1:
         yield where, Code.CONTRACT_BUDGET, "rejectionBudget must be a share from 0 to 1"
+    if not isinstance(custom.get("alertOnRejected", False), bool):
+        where = ["customProperties", lines.index("alertOnRejected")]
+        yield where, Code.CONTRACT_OPTION, "alertOnRejected must be true or false"
     where = ["customProperties", lines.index("schemaDrift")]
     if custom["schemaDrift"].get("policy") not in DRIFT:
         yield where, Code.CONTRACT_DRIFT, f"schemaDrift.policy must be one of {', '.join(DRIFT)}"

@@ -16,7 +16,8 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from sampan import failpoints
+from sampan import failpoints, feed_hooks
+from sampan.consent import Rejected
 from sampan.contracts import line_pattern, row_rules
 from sampan.contracts.model import Column, Contract
 from sampan.contracts.row_rules import Check
@@ -118,6 +119,9 @@ def _row_rules(connection: Connection, contract: Contract, batch: Batch) -> None
         quarantined += _quarantine_rejects(connection, contract, batch, columns, found)
     _count_warnings(connection, contract, batch, columns)
     ledger.write(connection, batch, rows_quarantined=quarantined, rows_duplicate=duplicate, row_rules_at=ledger.now())
+    if quarantined:
+        what = f"{quarantined} of {batch.rows_in} rows of batch {batch.batch_id} of {batch.business_date} are in quarantine"
+        feed_hooks.on_rejected(connection, batch.feed, what, Rejected(batch.landing_uri, batch.batch_id, rows=True))
 
 
 def _attributes(connection: Connection, table: str) -> list[str]:

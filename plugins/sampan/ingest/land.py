@@ -8,9 +8,10 @@ from datetime import date, datetime, timedelta
 
 from psycopg.types.json import Jsonb
 
-from sampan import failpoints
+from sampan import failpoints, feed_hooks
 from sampan.alerts import raise_alert
 from sampan.calendar import today
+from sampan.consent import Rejected
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect
@@ -31,13 +32,17 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
                 landed = _land(connection, contract, uri, etag, _checked_date(contract, uri, day), received)
                 done["landed" if landed else "repeated"] += 1
             except PermanentFailure as error:
-                connection.execute(
-                    """
-                    update ops.delivery set problem = %s, refused_at = clock_timestamp()
-                    where source_uri = %s and etag = %s
-                    """,
-                    [Jsonb(error.problem.as_dict()), uri, etag],
-                )
+                gone = error.problem.rule == Code.DELIVERY_GONE
+                with connection.transaction():
+                    connection.execute(
+                        """
+                        update ops.delivery set problem = %s, refused_at = clock_timestamp()
+                        where source_uri = %s and etag = %s
+                        """,
+                        [Jsonb(error.problem.as_dict()), uri, etag],
+                    )
+                    what = f"a delivery is refused: {error.problem}, see {error.problem.page}"
+                    feed_hooks.on_rejected(connection, feed, what, Rejected(None if gone else uri, etag=etag))
                 log.warning("%s refused: %s", uri, error)
                 done["refused"] += 1
     return done

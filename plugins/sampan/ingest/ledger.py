@@ -18,7 +18,9 @@ from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from sampan import feed_hooks
 from sampan.alerts import raise_alert
+from sampan.consent import Rejected
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect
@@ -118,10 +120,13 @@ def write(connection: Connection, batch: Batch, **values: Any) -> None:
 def hold(connection: Connection, batch: Batch, problem: Problem, rows: int | None = None) -> None:
     """Hold a batch: none of its rows is published until a person decides or the partner sends a new delivery."""
     values = {"rows_in": None, "rows_published": None, "rows_quarantined": None, "rows_duplicate": None}
-    write(
-        connection, batch, state="held", problem=Jsonb(problem.as_dict()), held_at=now(),
-        rows_held=batch.rows_in if rows is None else rows, **values,
-    )  # fmt: skip
+    with connection.transaction():
+        write(
+            connection, batch, state="held", problem=Jsonb(problem.as_dict()), held_at=now(),
+            rows_held=batch.rows_in if rows is None else rows, **values,
+        )  # fmt: skip
+        what = f"batch {batch.batch_id} of {batch.business_date} is held: {problem}, see {problem.page}"
+        feed_hooks.on_rejected(connection, batch.feed, what, Rejected(batch.landing_uri, batch.batch_id))
     log.warning("%s %s batch %s held: %s", batch.feed, batch.business_date, batch.batch_id, problem)
 
 
@@ -150,6 +155,10 @@ def process_pending(feed: str, state: str, business_date: date | None, work: Wor
             except Exception as error:  # noqa: BLE001
                 # Its text may quote values, which may be personal data.
                 log.error("%s batch %s: %s", feed, batch.batch_id, type(error).__name__)
+                # Until the fault is mended, what the batch says is as lost as that of a held one.
+                with connection.transaction():
+                    what = f"batch {batch.batch_id} of {batch.business_date} could not be processed"
+                    feed_hooks.on_rejected(connection, feed, what, Rejected(batch.landing_uri, batch.batch_id))
                 unexpected = unexpected or error
     if unexpected is not None:
         raise unexpected

@@ -25,7 +25,9 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
         nonlocal rows
         rows += _publish(connection, contract, batch)
 
-    return ledger.process_pending(feed, "gated", business_date, publish) | {"rows": rows}
+    done = ledger.process_pending(feed, "gated", business_date, publish) | {"rows": rows}
+    feed_hooks.clean_up(feed)
+    return done
 
 
 def is_published_since(feed: str, since: datetime) -> bool:

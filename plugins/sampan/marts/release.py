@@ -213,7 +213,8 @@ def _view(connection: Connection, release_no: int, mart: str, of_invoker: bool) 
     """Create a view with the mart's columns and comments. A snapshot older than the release gets an error from it.
 
     Columns renamed in this version are there under their old names too. A mart under row-level security is read with
-    the reader's own rights (security_invoker): policies check that role.
+    the reader's own rights (security_invoker): policies check that role. Its rows are read to the end before any
+    condition of the reader is tried, so that no plan, statistic or timing depends on a row that policies hide.
     """
     view, table = sql.Identifier("marts_next", mart), sql.Identifier(f"release_{release_no}", mart)
     columns = connection.execute(
@@ -221,17 +222,19 @@ def _view(connection: Connection, release_no: int, mart: str, of_invoker: bool) 
         [f'release_{release_no}."{mart}"'],
     ).fetchall()
     deprecated = missing_from(mart, {name for (name,) in columns})
+    barrier = sql.SQL("with readable as materialized (select * from {}) ").format(table) if of_invoker else sql.SQL("")
     connection.execute(
-        sql.SQL("create view {} {} as select {} from {} where ops.assert_release_visible({})").format(
+        sql.SQL("create view {} {} as {}select {} from {} where ops.assert_release_visible({})").format(
             view,
             sql.SQL("with (security_invoker = true)" if of_invoker else ""),
+            barrier,
             sql.SQL(", ").join(
                 [
                     sql.SQL("*"),
                     *(sql.SQL("{} as {}").format(d.expression, sql.Identifier(d.column)) for d in deprecated),
                 ]
             ),
-            table,
+            sql.Identifier("readable") if of_invoker else table,
             sql.Literal(release_no),
         )
     )
@@ -255,7 +258,8 @@ def grant(connection: Connection, schema: str, tables: str) -> None:
     """Grant the readers select on a schema, and check that they have it. Nothing else grants them anything.
 
     `tables` is the schema of the tables that it shows, which may be the same. Marts under row-level security are granted
-    only to the roles that their policies name. Raises PermanentFailure when the grants are not as expected.
+    only to the roles that their policies name, and these get the schema of the views only: whoever could name the table
+    would come past the views' barrier. Raises PermanentFailure when the grants are not as expected.
     """
     restricted = under_row_security(connection, tables)
     name, reader = sql.Identifier(schema), sql.Identifier(READER)
@@ -264,7 +268,8 @@ def grant(connection: Connection, schema: str, tables: str) -> None:
     connection.execute(grant_usage.format(name, reader))
     for mart in relations(connection, schema):
         for role in restricted.get(mart, [READER]):
-            connection.execute(grant_usage.format(name, sql.Identifier(role)))
+            if mart not in restricted or schema != tables:
+                connection.execute(grant_usage.format(name, sql.Identifier(role)))
             connection.execute(grant_select.format(sql.Identifier(schema, mart), sql.Identifier(role)))
     wrong = connection.execute(
         f"""

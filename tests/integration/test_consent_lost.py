@@ -1,0 +1,269 @@
+"""Revocations that do not get through: whatever befalls them, the bank stops reading, and someone is told.
+
+Fault, of all tests here unless they say otherwise: bad news that is lost fails open. All values are synthetic.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from sampan import consent
+from sampan.contracts.registry import all_contracts, get_contract
+from sampan.ingest import publish
+
+from tests.conftest import Sampan
+from tests.integration.test_consent import LONG_AGO, TODAY, YESTERDAY, bank, change, make_release, seen
+
+LOST, OTHER = 1, 2
+ID = f"CS{LOST:010}"
+# Enough sound rows for one that is not to be within the budget of the feed.
+SOUND = [change(number) for number in range(101, 201)]
+
+
+def lines(*records: dict[str, Any]) -> bytes:
+    return "".join(json.dumps(record) + "\n" for record in records).encode()
+
+
+def revocation(**values: Any) -> dict[str, Any]:
+    return change(LOST, **{"status": "revoked", "day": YESTERDAY} | values)
+
+
+def spelt(spelling: str) -> bytes:
+    return lines(revocation(purpose="other")).replace(ID.encode(), spelling.encode())
+
+
+# What the partner delivers, by what befalls it. Each says that consent 1 is revoked.
+DELIVERIES: dict[str, bytes] = {
+    "a row in quarantine among sound ones": lines(revocation(channel="x" * 41), *SOUND),
+    "contradicting rows": lines(revocation(), revocation(status="renewed"), *SOUND),
+    "a batch above its budget": lines(revocation(purpose="marketing")),
+    "a status in upper case": lines(revocation(status="REVOKED"), *SOUND),
+    "a status that no one knows": lines(revocation(status="withdrawn"), *SOUND),
+    "a bank in lower case": lines(revocation(dataConsumerId="b001"), *SOUND),
+    "a time after the day of the delivery": lines(
+        revocation(statusTime=f"{TODAY + timedelta(days=1)} 00:05:00"), *SOUND
+    ),
+    "no time": lines(revocation(statusTime=None), *SOUND),
+    "a line that is cut off": lines(*SOUND) + lines(revocation())[:90],
+    "a record that is no object": lines(*SOUND) + json.dumps([ID, "revoked"]).encode(),
+    "a key twice": lines(*SOUND) + b'{"consentId": "%s", "consentId": "CS0000000101"}\n' % ID.encode(),
+    "a consent id in lower case": spelt(ID.lower()),
+    "a consent id with blanks": spelt("CS 0000 0000 01"),
+    "a consent id in full width": spelt("".join(chr(ord(c) + 0xFEE0) for c in ID)),
+    "a consent id with hyphens": spelt("cs-00000-00001"),
+    "a consent id with escapes": spelt("".join(f"\\u{ord(c):04x}" for c in ID)),
+    "a consent id in another key": lines({"id": ID, "status": "revoked"}, *SOUND),
+    "another file's columns": lines({"id": ID, "state": "revoked"}),
+    "a file in UTF-16": lines(revocation()).decode().encode("utf-16"),
+    "a file that is compressed": gzip.compress(lines(revocation())),
+    "a file that is compressed and cut off": gzip.compress(lines(revocation()) + bytes(range(256)) * 99)[:-99],
+    "a table": b"consentId,status\n" + ID.encode() + b",revoked\n",
+    "one line of many records": json.dumps([change(900 + n) for n in range(7000)] + [revocation()]).encode(),
+}
+
+
+@pytest.fixture
+def reading(sampan: Sampan) -> Sampan:
+    """A bank reads under consents 1 and 2."""
+    sampan.deliver("cdi_consents", YESTERDAY, "granted.jsonl", lines(change(LOST), change(OTHER)))
+    sampan.ingest("cdi_consents")
+    make_release()
+    assert read() == {LOST, OTHER}
+    return sampan
+
+
+def read() -> set[int]:
+    """Numbers of the consents that the bank reads under now."""
+    with bank() as connection:
+        return {int(row[1].removeprefix("CS")) for row in seen(connection)}
+
+
+@pytest.mark.parametrize("befell", list(DELIVERIES))
+def test_the_bank_stops_reading_when_a_revocation_does_not_get_through(befell, reading):
+    reading.deliver("cdi_consents", TODAY, "changes.jsonl", DELIVERIES[befell])
+    reading.ingest("cdi_consents")
+    assert read() == {OTHER}
+    alerts = reading.rows("select message from ops.alert where kind = 'rejected' and feed = 'cdi_consents'")
+    assert any(ID in message for (message,) in alerts), alerts
+    assert ID in reading.cli("consent", "suspended").stdout
+    assert "suspended: since" in reading.cli("consent", "show", ID).stdout
+
+
+@pytest.mark.parametrize("day", ["latest", str(TODAY + timedelta(days=1)), "1999-01-01"])
+def test_the_bank_stops_reading_when_the_file_is_refused_and_when_the_partner_removes_it(day, reading):
+    key = reading.deliver("cdi_consents", day, "revoked.jsonl", lines(revocation()))
+    reading.ingest("cdi_consents")
+    assert read() == {OTHER}
+    reading.s3.delete_object(Bucket=reading.environment["SAMPAN_DROP_BUCKET"], Key=key)
+    reading.ingest("cdi_consents")
+    assert read() == {OTHER}
+    ((message,),) = reading.rows("select message from ops.alert where kind = 'rejected'")
+    assert ID in message
+
+
+def test_the_owner_is_told_when_no_consent_can_be_read_off_what_was_lost(reading):
+    reading.deliver("cdi_consents", TODAY, "short.jsonl", lines(revocation(consentId="CS1"), *SOUND))
+    reading.deliver("cdi_consents", TODAY, "noise.jsonl", b"\x89PNG and no number")
+    reading.deliver("cdi_consents", TODAY, "long.jsonl", lines(revocation(consentId=f"{ID}1")))
+    reading.ingest("cdi_consents")
+    messages = " ".join(m for (m,) in reading.rows("select message from ops.alert where kind = 'rejected'"))
+    assert "could be read off 1 of the rows: ask the partner" in messages
+    assert "No consent id could be read off it" in messages
+    assert read() == {LOST, OTHER}
+
+
+def test_a_revocation_among_unknown_columns_gets_through(reading):
+    reading.deliver("cdi_consents", TODAY, "more.jsonl", lines(revocation(reason="moved to another bank")))
+    reading.ingest("cdi_consents")
+    assert read() == {OTHER}
+    assert "live_scopes: none" in reading.cli("consent", "show", ID).stdout
+    assert reading.rows("select consent_id from ops.consent_suspension") == []
+
+
+def test_the_bank_stops_reading_when_a_step_dies_of_a_fault_of_its_own(reading, monkeypatch):
+    def fails(*_: Any) -> None:
+        raise RuntimeError("dies")
+
+    reading.deliver("cdi_consents", TODAY, "changes.jsonl", lines(revocation(), change(OTHER, "renewed", TODAY)))
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "_attach", fails)
+        with pytest.raises(RuntimeError):
+            reading.ingest("cdi_consents")
+    assert read() == set()
+    reading.ingest("cdi_consents")
+    assert read() == {OTHER}
+
+
+# --- how a suspension ends ---------------------------------------------------------------------------------------------
+
+
+def test_a_person_lifts_a_suspension_with_a_reason(reading):
+    reading.deliver("cdi_consents", TODAY, "a.jsonl", lines(change(LOST, "renewed", TODAY, channel="x" * 41), *SOUND))
+    reading.ingest("cdi_consents")
+    assert read() == {OTHER}
+    assert "give a reason" in reading.cli("consent", "lift", ID).stderr
+    assert read() == {OTHER}
+    lifted = reading.cli("consent", "lift", ID, "--reason", "the bank confirmed that it was a renewal")
+    assert "Lifted the suspension of 1 consents." in lifted.stdout, lifted.stderr
+    assert read() == {LOST, OTHER}
+    again = reading.cli("consent", "lift", ID, "--reason", "twice")
+    assert (again.returncode, "consent.not_suspended" in again.stderr) == (1, True)
+
+
+def test_lifting_does_not_revive_what_was_revoked(reading):
+    reading.deliver("cdi_consents", TODAY, "a.jsonl", lines(revocation(channel="x" * 41), *SOUND))
+    reading.ingest("cdi_consents")
+    consent.revoke(ID, "the owner rang", "steward")
+    assert consent.lift([ID], None, "revoked by hand", "steward") == 1
+    assert read() == {OTHER}
+
+
+def test_all_that_was_read_off_a_batch_is_lifted_at_once(reading):
+    reading.deliver(
+        "cdi_consents", TODAY, "a.jsonl", lines(*(change(n, "renewed", TODAY, purpose="x") for n in (1, 2)))
+    )
+    reading.ingest("cdi_consents")
+    assert read() == set()
+    number = reading.batch("cdi_consents")["batch_id"]
+    done = reading.cli("consent", "lift", "--batch", str(number), "--reason", "delivered again, whole")
+    assert done.returncode == 0, done.stderr
+    assert read() == {LOST, OTHER}
+
+
+def test_a_suspension_ends_when_what_was_held_is_published_as_it_came(reading):
+    """What got through in the end speaks for itself: one of the two was revoked, the other was renewed."""
+    reading.deliver(
+        "cdi_consents", TODAY, "a.jsonl",
+        lines(revocation(), change(OTHER, "renewed", TODAY), *(change(n, purpose="x") for n in range(300, 303))),
+    )  # fmt: skip
+    reading.ingest("cdi_consents")
+    assert read() == set()
+    assert reading.cli("gate", "cdi_consents", "--date", str(TODAY), "--accept", "agreed by phone").returncode == 0
+    reading.ingest("cdi_consents")
+    assert read() == {OTHER}
+    # The rows in quarantine stay suspended.
+    assert {row[0] for row in consent.suspended()} == {f"CS{n:010}" for n in range(300, 303)}
+
+
+def test_a_suspension_ends_when_the_row_is_corrected_and_stays_when_it_is_discarded(reading, tmp_path):
+    bad = [change(n, "renewed", TODAY, channel="x" * 41) for n in (LOST, OTHER)]
+    reading.deliver("cdi_consents", TODAY, "a.jsonl", lines(*bad, *SOUND))
+    reading.ingest("cdi_consents")
+    ids = reading.rows("select quarantine_id from quarantine.record order by line")
+    file = tmp_path / "corrected.csv"
+    file.write_text(f"_quarantine_id,channel\n{ids[0][0]},branch\n")
+    replayed = reading.cli("quarantine", "replay", "cdi_consents", "--file", str(file))
+    assert replayed.returncode == 0, replayed.stderr
+    assert read() == {LOST}
+    discarded = reading.cli("quarantine", "discard", "cdi_consents", str(ids[1][0]), "--reason", "not needed")
+    assert discarded.returncode == 0, discarded.stderr
+    reading.deliver("cdi_consents", TODAY, "b.jsonl", lines(*SOUND, change(OTHER, "renewed", TODAY)))
+    reading.ingest("cdi_consents")
+    assert read() == {LOST}
+
+
+def test_a_suspension_is_written_with_the_state_that_it_follows_from_or_not_at_all(reading, monkeypatch):
+    def fails(*_: Any) -> None:
+        raise psycopg.errors.InternalError("dies")
+
+    reading.deliver("cdi_consents", TODAY, "a.jsonl", lines(revocation(channel="x" * 41), *SOUND))
+    with monkeypatch.context() as patch:
+        patch.setattr(consent, "_told", fails)
+        with pytest.raises(psycopg.errors.InternalError):
+            reading.ingest("cdi_consents")
+    assert reading.rows("select count(*) from quarantine.record") == [(0,)]
+    reading.ingest("cdi_consents")
+    assert read() == {OTHER}
+
+
+# --- other feeds ------------------------------------------------------------------------------------------------------
+
+# Statuses that end something: who does not hear of one goes on as if it still were.
+ENDS = re.compile(r"ceased|dissolved|terminated|withdrawn|revoked|cancelled|lapsed|suspended")
+ENDING = sorted(
+    contract.feed
+    for contract in all_contracts().values()
+    if any(ENDS.fullmatch(choice) for column in contract.columns for choice in column.enum)
+)
+
+
+def test_the_feeds_that_can_end_something_are_those_whose_contract_alerts():
+    assert sorted(feed for feed, contract in all_contracts().items() if contract.alert_on_rejected) == ENDING
+    assert len(ENDING) >= 6
+
+
+def unreadable(sampan: Sampan, feed: str, day: date) -> None:
+    sampan.deliver(feed, day, "noise.bin", b"\x00\xff nothing of this kind")
+
+
+def refused(sampan: Sampan, feed: str, day: date) -> None:
+    sampan.deliver(feed, "latest", "a.bin", b"x")
+
+
+@pytest.mark.parametrize("loses", [unreadable, refused])
+@pytest.mark.parametrize("feed", ENDING)
+def test_the_owner_is_told_when_a_delivery_that_may_end_something_is_lost(
+    feed: str, loses: Callable[[Sampan, str, date], None], sampan: Sampan
+):
+    loses(sampan, feed, LONG_AGO)
+    sampan.ingest(feed)
+    alerts = sampan.rows("select message from ops.alert where kind = 'rejected' and feed = %s", feed)
+    assert [get_contract(feed).contact in message for (message,) in alerts] in ([True], [True, True])
+
+
+def test_the_owner_is_told_when_a_row_that_may_end_something_is_quarantined(sampan):
+    heading = ",".join(column.source_name for column in get_contract("quality_marks").columns)
+    row = "QTS,QTS-{:05},{} 09:00:00,{},HKTB,company,Good Name,,,,90000001,2026-01-01,"
+    rows = [row.format(n, LONG_AGO, "valid" if n else "Withdrawn") for n in range(30)]
+    sampan.deliver("quality_marks", TODAY, "marks.csv", "\n".join([heading, *rows, ""]).encode())
+    sampan.ingest("quality_marks")
+    assert sampan.batch("quality_marks")["state"] == "published"
+    ((message,),) = sampan.rows("select message from ops.alert where kind = 'rejected'")
+    assert "1 of 30 rows of batch" in message
