@@ -9,6 +9,7 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -195,16 +196,17 @@ def save(config: Config) -> None:
 
 
 def private_folder(path: Path) -> None:
-    """Make a folder that only its owner may enter.
+    """Make a folder that only its owner may enter, or shut one that is there.
 
     Raises:
-        StackError: it is there and another user's, or open to others; in the system's temporary folder anybody can make it.
+        StackError: it is another user's; in the system's temporary folder anybody can make it.
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700, parents=True)
     found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        text = f"{path} is not a folder of this user alone; remove it, or name a shorter folder with SAMPAN_STATE=<folder>"
-        raise StackError(text)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise StackError(f"{path} is another user's; remove it, or name a shorter folder with SAMPAN_STATE=<folder>")
+    path.chmod(0o700)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -31,7 +31,9 @@ RELEASE_DAYS = 90
 # Deleting more than half of a feed's batches, and at least this many, is more likely a mistyped retention than intended.
 MASS_DELETE_BATCHES = 10
 LOOKED_AT_VERSIONS = "every version and delete marker that S3 lists; what the service keeps behind S3 is not known"
-LOOKED_AT_PIECES = "every version and delete marker that S3 lists, and every piece of content in SeaweedFS, by its file id"
+LOOKED_AT_PIECES = (
+    "every version and delete marker that S3 lists, and every piece of content in SeaweedFS, by its file id"
+)
 
 
 def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, int]:

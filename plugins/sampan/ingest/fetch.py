@@ -87,7 +87,9 @@ def _refuse(connection: Connection, contract: Contract, item: dict[str, Any]) ->
     Returns 1 when it is new, 0 when it is known.
     """
     uri = f"s3://{settings().drop_bucket}/{quote(item['Key'], errors='surrogatepass')}"
-    message = "the key has a character that cannot be stored, such as NUL; remove the object and deliver it under another"
+    message = (
+        "the key has a character that cannot be stored, such as NUL; remove the object and deliver it under another"
+    )
     problem = Problem(Code.DELIVERY_KEY, message, uri)
     new = connection.execute(
         """

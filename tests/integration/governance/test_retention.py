@@ -130,7 +130,9 @@ def test_content_of_a_deleted_batch_is_served_by_no_number_when_it_is_called_gon
     """Deleted by name, still there by number: SeaweedFS serves deleted content until it vacuums the volume."""
     store = seaweedfs()
     delivered = two_days.one("select source_uri from ops.delivery where batch_id = 1").split("/", 3)[3]
-    pieces = store.pieces(settings().drop_bucket, delivered) + store.pieces(settings().landing_bucket, landed_key(two_days))
+    pieces = store.pieces(settings().drop_bucket, delivered) + store.pieces(
+        settings().landing_bucket, landed_key(two_days)
+    )
     # The delivery, its landed copy, and the second version of that.
     assert len(set(pieces)) == 3
     context = ssl.create_default_context(cafile=object_store.certificate)
