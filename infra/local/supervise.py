@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ProtocolError, ServerProxy
 
-from infra.local.config import HOME, Config, StackError
+from infra.local.config import HOME, Config, StackError, private_folder
 
 MARKER = "SAMPAN_PROGRAM"
 RUNNING = ("RUNNING", "STARTING")
@@ -69,7 +69,7 @@ class Supervisor:
 
     def configure(self, programs: Iterable[Program]) -> None:
         """Write the configuration: mode 600, secrets are not in it (`exec` reads them from the env file)."""
-        self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(self.socket.parent)
         text = _render(self, programs)
         temporary = self.file.with_suffix(".new")
         temporary.touch(mode=0o600)

@@ -41,7 +41,7 @@ def deliver(
     if out == "s3":
         from sampan.settings import settings
 
-        target: Path | delivering.Bucket = delivering.Bucket(settings().s3(), settings().drop_bucket)
+        target: Path | delivering.Bucket = delivering.Bucket(settings().s3, settings().drop_bucket)
         truth = settings().state / "truth"
     else:
         target, truth = Path(out), Path(out) / "truth"

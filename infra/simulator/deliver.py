@@ -68,7 +68,7 @@ FEEDS: dict[str, Callable[[World], Iterator[tuple[date, pl.DataFrame | None]]]] 
 }
 README = f"""{shapes.LABEL}
 
-Everything in this bucket was made by a simulator from a seed. Company names are coined, business registration numbers
+Everything in this folder was made by a simulator from a seed. Company names are coined, business registration numbers
 are from 90000000 on, HKID numbers carry letters that were never issued, telephone numbers lie in ranges not in use.
 """
 # From this number of enterprises on the published rows are counted but not kept.
@@ -99,9 +99,9 @@ class Folder:
 
 @dataclass
 class Bucket:
-    """Objects in the drop bucket. A second object of a date is received measurably later than the first."""
+    """Objects in the drop bucket, each put by its partner. A second object of a date is received measurably later."""
 
-    s3: Any
+    client_of: Callable[[str], Any]
     name: str
     put_at: dict[str, float] = field(default_factory=dict)
 
@@ -112,7 +112,8 @@ class Bucket:
         wait = 1.1 - (time.monotonic() - self.put_at[folder]) if folder in self.put_at else 0
         if wait > 0:
             time.sleep(wait)
-        self.s3.put_object(Bucket=self.name, Key=key, Body=body, Metadata=metadata)
+        partner = key.split("/", 1)[0]
+        self.client_of(partner).put_object(Bucket=self.name, Key=key, Body=body, Metadata=metadata)
         self.put_at[folder] = time.monotonic()
 
 
@@ -186,7 +187,8 @@ def run(
     sink: Sink = Folder(out) if isinstance(out, Path) else out
     world = World(seed, population or make(seed, smes), periods(start, days))
     record = _Record(truth, keep=len(world.population.smes) < KEEP_ROWS_BELOW)
-    sink.put("README-SYNTHETIC.txt", README.encode(), {"synthetic": "true"})
+    for partner in sorted({contracts[feed].partner for feed in chosen if feed in FEEDS}):
+        sink.put(f"{partner}/README-SYNTHETIC.txt", README.encode(), {"synthetic": "true"})
 
     servers = open_data.OpenData(world)
     if "hkhs_codes" in chosen:

@@ -70,6 +70,7 @@ class Code(StrEnum):
     DELIVERY_HEADER_UNKNOWN_COLUMN = "delivery.header_unknown_column"
     DELIVERY_HEADER_UNREADABLE = "delivery.header_unreadable"
     DELIVERY_HEADER_UNRECOGNISED = "delivery.header_unrecognised"
+    DELIVERY_KEY = "delivery.key"
     DELIVERY_NO_BUSINESS_DATE = "delivery.no_business_date"
     DELIVERY_NO_ROWS = "delivery.no_rows"
     DELIVERY_PAST_RETENTION = "delivery.past_retention"

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import re
+import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, Any
+from urllib.parse import quote
 
+import httpx
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sampan.errors import TransientFailure
 from sampan.settings import settings
+
+MANY = 100_000
+# Share of a volume from which on it is vacuumed: any.
+GARBAGE = "0.000000001"
+# Seconds until SeaweedFS has to have given up what was deleted.
+PATIENCE = 60.0
 
 
 def parse_s3_uri(uri: str) -> tuple[str, str]:
@@ -75,6 +86,71 @@ def _opener(uri: str, sha: str | None) -> Callable[[], IO[bytes]]:
             return _Checked(settings().s3().get_object(Bucket=bucket, Key=key)["Body"], sha, uri)  # type: ignore[return-value]
 
     return opened
+
+
+def seaweedfs() -> SeaweedFS | None:
+    """The ports of SeaweedFS behind S3, if the settings name them."""
+    values = settings().values
+    names = ("SAMPAN_SEAWEEDFS_MASTER", "SAMPAN_SEAWEEDFS_FILER", "SAMPAN_SEAWEEDFS_CERTIFICATE")
+    master, filer, certificate = (values.get(name) for name in names)
+    return SeaweedFS(master, filer, certificate) if master and filer and certificate else None
+
+
+@dataclass(frozen=True)
+class SeaweedFS:
+    """What S3 does not tell of SeaweedFS: where content is, and that it is still served after its deletion.
+
+    A deleted piece stays in its volume, readable by its file id, until the volume is vacuumed. `master` and `filer` are
+    addresses, `certificate` is a PEM file that they show and ask for, with its key.
+    """
+
+    master: str
+    filer: str
+    certificate: str
+
+    def pieces(self, bucket: str, key: str) -> list[str]:
+        """File ids of the content of every version of an object."""
+        with self._client() as client:
+            current = client.get(f"{self.filer}/buckets/{bucket}/{quote(key)}", params={"metadata": "true"})
+            older = client.get(
+                f"{self.filer}/buckets/{bucket}/{quote(key)}.versions/",
+                params={"limit": MANY},
+                headers={"Accept": "application/json"},
+            )
+            entries = [response.json() for response in (current, older) if response.status_code == 200]
+        entries += [entry for listing in entries for entry in listing.get("Entries") or ()]
+        return [chunk["file_id"] for entry in entries for chunk in entry.get("chunks") or ()]
+
+    def forget(self, pieces: list[str]) -> list[str]:
+        """Vacuum the volumes until none of the pieces is served any more. Returns those that still are after PATIENCE."""
+        deadline = time.monotonic() + PATIENCE
+        with self._client() as client:
+            while left := [piece for piece in pieces if self._is_served(client, piece)]:
+                if time.monotonic() > deadline:
+                    return left
+                self._vacuum(client)
+                # The filer deletes pieces about a second after their object.
+                time.sleep(0.3)
+        return []
+
+    def _vacuum(self, client: httpx.Client) -> None:
+        client.get(f"{self.master}/vol/vacuum", params={"garbageThreshold": GARBAGE}).raise_for_status()
+
+    def _is_served(self, client: httpx.Client, piece: str) -> bool:
+        found = client.get(f"{self.filer}/", params={"proxyChunkId": piece, "readDeleted": "true"})
+        if found.status_code not in (200, 404):
+            found.raise_for_status()
+        return found.status_code == 200
+
+    @contextmanager
+    def _client(self) -> Iterator[httpx.Client]:
+        context = ssl.create_default_context(cafile=self.certificate)
+        context.load_cert_chain(self.certificate)
+        try:
+            with httpx.Client(verify=context, timeout=120, trust_env=False) as client:
+                yield client
+        except httpx.HTTPError as error:
+            raise TransientFailure(f"object store: {error}") from error
 
 
 class _Checked:

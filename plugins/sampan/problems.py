@@ -233,6 +233,11 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "The header has no column of this feed, or too many that are unknown: probably the file of another feed.",
         REDELIVER,
     ),
+    Code.DELIVERY_KEY: (
+        "The key of an object in the drop prefix has a character that PostgreSQL cannot store, such as NUL. The ledger shows"
+        " the key percent-encoded.",
+        "Let the partner remove the object and deliver it under another name. Retention cannot delete it.",
+    ),
     Code.DELIVERY_NO_BUSINESS_DATE: (
         "The path of the file has no business date.",
         "Deliver it under `<partner>/<feed>/<YYYY-MM-DD>/<name>`.",

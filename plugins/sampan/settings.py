@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,6 +15,8 @@ PACKAGE = Path(__file__).resolve().parent
 # What the library reads besides itself: contracts, models, SQL. A wheel brings a copy of them, a checkout is them.
 PACKAGED = PACKAGE / "_home"
 HOME = Path(os.environ.get("SAMPAN_HOME") or (PACKAGED if PACKAGED.exists() else PACKAGE.parents[1])).resolve()
+# What the state folder's `env` file says of one S3 service; it is not true of another.
+OF_THE_STORE = ("AWS_", "SAMPAN_S3_PARTNER_KEYS", "SAMPAN_SEAWEEDFS_")
 ROLES = {"loader": "sampan_loader", "builder": "sampan_builder", "bi": "bi_reader"}
 # Where sessions look for names without a schema: nowhere that a weaker role may write. See ADR 0025.
 SEARCH_PATH = "pg_catalog,pg_temp"
@@ -75,11 +78,18 @@ class Settings:
         """Version of the key, which is part of every pseudonym."""
         return int(self.get("SAMPAN_PSEUDONYM_KEY_VERSION", "1"))
 
-    def s3(self) -> Any:
-        """A boto3 S3 client for the configured endpoint (AWS itself when none is set)."""
-        names = ("SAMPAN_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-        region = self.get("AWS_DEFAULT_REGION", "us-east-1")
-        return _s3_client(*(self.values.get(name) for name in names), region, os.getpid())
+    def s3(self, partner: str | None = None) -> Any:
+        """A boto3 S3 client for the configured endpoint (AWS itself when none is set), with the keys of AWS_ACCESS_KEY_ID.
+
+        With a partner's own keys if it is named and SAMPAN_S3_PARTNER_KEYS (a file: {partner: [access key, secret key]})
+        has them.
+        """
+        endpoint, region = self.values.get("SAMPAN_S3_ENDPOINT"), self.get("AWS_DEFAULT_REGION", "us-east-1")
+        keys = [self.values.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+        file = self.values.get("SAMPAN_S3_PARTNER_KEYS")
+        if partner and file:
+            keys = json.loads(Path(file).read_text()).get(partner, keys)
+        return _s3_client(endpoint, *keys, region, os.getpid())
 
 
 @cache
@@ -119,7 +129,10 @@ def settings() -> Settings:
     state = Path(os.environ.get("SAMPAN_STATE") or (Path.home() if HOME == PACKAGED else HOME) / ".sampan").resolve()
     stored = read_env_file(state / "env")
     values = stored | dict(os.environ)
+    of_the_store = {key: value for key, value in stored.items() if key.startswith(OF_THE_STORE)}
     if "SAMPAN_S3_ENDPOINT" not in os.environ:
         # Keys belong to an endpoint: a user's own AWS keys in the shell do not fit the stored endpoint.
-        values |= {key: value for key, value in stored.items() if key.startswith("AWS_")}
+        values |= of_the_store
+    elif values["SAMPAN_S3_ENDPOINT"] != stored.get("SAMPAN_S3_ENDPOINT"):
+        values = {key: value for key, value in values.items() if key in os.environ or key not in of_the_store}
     return Settings(HOME, state, values)

@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
 import psycopg  # noqa: E402
 
 from infra.local.postgres import ADMIN, SUPERUSER, EmbeddedPostgres  # noqa: E402
-from infra.local.s3 import EmbeddedS3, make_buckets  # noqa: E402
+from infra.local.s3 import EmbeddedS3  # noqa: E402
 
 FEED = "customs_declarations"
 START = date(2026, 8, 1)
@@ -43,6 +43,7 @@ def environment(postgres: EmbeddedPostgres, s3: EmbeddedS3, state: Path) -> None
         "AWS_ACCESS_KEY_ID": s3.access_key,
         "AWS_SECRET_ACCESS_KEY": s3.secret_key,
         "RUNTIME__DLTHUB_TELEMETRY": "false",
+        **s3.settings,
     }
     for key in ("LOADER_PASSWORD", "BUILDER_PASSWORD", "BI_PASSWORD", "PSEUDONYM_KEY"):
         os.environ[f"SAMPAN_{key}"] = secrets.token_hex(32)
@@ -69,7 +70,8 @@ def gated_load(file: Path, day: date) -> float:
     from sampan.ingest import fetch, gate, land, load, publish
     from sampan.settings import settings
 
-    settings().s3().upload_file(str(file), "drop", f"{get_contract(FEED).drop_prefix}{day}/{file.name}")
+    contract = get_contract(FEED)
+    settings().s3(contract.partner).upload_file(str(file), "drop", f"{contract.drop_prefix}{day}/{file.name}")
     fetch.run(FEED)
     land.run(FEED)
     settle()
@@ -206,7 +208,6 @@ def main() -> None:
             postgres.bootstrap()
             with psycopg.connect(postgres.dsn("postgres", SUPERUSER), autocommit=True) as connection:
                 connection.execute(f"grant pg_checkpoint to {ADMIN}")
-            make_buckets(s3.client())
             environment(postgres, s3, work / "state")
             text = report(rounds(files[0], files[1], options.runs, work, forms), options.rows, megabytes)
     print(text)

@@ -201,6 +201,7 @@ def installation(
         "AWS_DEFAULT_REGION": "us-east-1",
         "SAMPAN_DROP_BUCKET": "drop",
         "SAMPAN_LANDING_BUCKET": "landing",
+        **s3.settings,
     }
     with pytest.MonkeyPatch.context() as patch:
         for key, value in environment.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +10,10 @@ import typer
 
 from sampan.cli.arguments import Feed, command_group
 from sampan.cli.output import out, table
-from sampan.contracts import derive
+from sampan.contracts import derive, store_policy
 from sampan.contracts.registry import all_contracts, get_contract
 from sampan.contracts.validate import check, check_all
+from sampan.settings import settings
 
 group = command_group("The contracts of the feeds, and the files derived from them.")
 
@@ -56,6 +58,20 @@ def contracts_show(feed: Feed) -> None:
     Example: sampan contracts show customs_declarations
     """
     print(derive.odcs(get_contract(feed)), end="")
+
+
+@group.command("policy")
+def contracts_policy(
+    name: Annotated[str, typer.Argument(help="loader, or a partner that delivers files.")] = store_policy.LOADER,
+) -> None:
+    """Print what a user of the object store may do, as an IAM policy for the configured buckets.
+
+    Example: sampan contracts policy customs
+    """
+    known = store_policy.policies(settings().drop_bucket, settings().landing_bucket)
+    if name not in known:
+        raise typer.BadParameter(f"no policy {name!r}; there are {', '.join(known)}", param_hint="NAME")
+    print(json.dumps(known[name], indent=2))
 
 
 @group.command("derive")

@@ -127,9 +127,10 @@ def deliver(
 
     Example: sampan deliver customs_declarations declarations.csv.gz --date 2026-07-06
     """
-    key = f"{get_contract(feed).drop_prefix}{date_.date()}/{file.name}"
+    contract = get_contract(feed)
+    key = f"{contract.drop_prefix}{date_.date()}/{file.name}"
     with s3_errors(), file.open("rb") as body:
-        settings().s3().upload_fileobj(body, settings().drop_bucket, key)
+        settings().s3(contract.partner).upload_fileobj(body, settings().drop_bucket, key)
     out.print(f"s3://{settings().drop_bucket}/{key}", soft_wrap=True)
 
 

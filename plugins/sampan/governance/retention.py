@@ -15,7 +15,7 @@ from typing import Any
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from sampan import failpoints, feed_hooks
+from sampan import failpoints, feed_hooks, object_store
 from sampan.alerts import raise_alert
 from sampan.calendar import HONG_KONG, today
 from sampan.contracts.registry import all_contracts
@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 RELEASE_DAYS = 90
 # Deleting more than half of a feed's batches, and at least this many, is more likely a mistyped retention than intended.
 MASS_DELETE_BATCHES = 10
+LOOKED_AT_VERSIONS = "every version and delete marker that S3 lists; what the service keeps behind S3 is not known"
+LOOKED_AT_PIECES = (
+    "every version and delete marker that S3 lists, and every piece of content in SeaweedFS, by its file id"
+)
 
 
 def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, int]:
@@ -46,13 +50,19 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
     with connect() as connection, maintenance_lock():
         _cancel_pending(connection, on)
         refused = _begin_batches(connection, on, allow_mass_delete)
-        for batch_id in _unfinished(connection, "batch_id"):
+        batches, uris = _unfinished(connection, "batch_id"), _refused(connection, on)
+        for batch_id in batches:
             rows, objects = _delete_batch(connection, batch_id)
             done["batches"] += 1
             done["rows"] += rows
             done["objects"] += objects
-        for uri in _refused(connection, on):
+        for uri in uris:
             done["objects"] += _delete_refused(connection, uri)
+        looked_at = _forget(connection)
+        for batch_id in batches:
+            _verify_batch(connection, batch_id, looked_at)
+        for uri in uris:
+            _verify_refused(connection, uri, looked_at)
         _begin_releases(connection, on)
         for release_no in _unfinished(connection, "release_no"):
             try:
@@ -129,30 +139,44 @@ def _begin_batches(connection: Connection, on: date, allow_mass_delete: bool) ->
 
 
 def _delete_batch(connection: Connection, batch_id: int) -> tuple[int, int]:
-    """Delete a batch everywhere and verify that it is gone. Returns how many rows and objects were deleted."""
-    feed, landing = one(connection, "select feed, landing_uri from ops.batch where batch_id = %s", [batch_id])
-    query = "select distinct source_uri from ops.delivery where batch_id = %s order by 1"
-    uris = [landing, *(uri for (uri,) in connection.execute(query, [batch_id]))]
-    versions = [version for uri in uris for version in _versions(uri)]
+    """Delete a batch everywhere. Returns how many rows and objects were deleted."""
+    feed = scalar(connection, "select feed from ops.batch where batch_id = %s", [batch_id])
+    versions = [version for uri in _addresses(connection, batch_id) for version in _versions(uri)]
     _record_objects(connection, "batch_id", batch_id, versions)
     rows = _delete_rows(connection, feed, batch_id)
     failpoints.hit("retention.after_rows")
     _delete_objects(versions)
     rows += _delete_derived(connection, batch_id)
+    return rows, len(versions)
+
+
+def _verify_batch(connection: Connection, batch_id: int, looked_at: str) -> None:
+    """Record that a batch is gone. Raises TransientFailure when it is still found somewhere."""
     failpoints.hit("retention.before_verified")
-    left = [version["key"] for uri in uris for version in _versions(uri)] + _tables_with(connection, feed, batch_id)
+    feed = scalar(connection, "select feed from ops.batch where batch_id = %s", [batch_id])
+    left = [version["key"] for uri in _addresses(connection, batch_id) for version in _versions(uri)]
+    left += _tables_with(connection, feed, batch_id)
     if left:
         raise TransientFailure(f"batch {batch_id} was deleted but is still found in {', '.join(sorted(set(left)))}")
     with connection.transaction():
-        connection.execute("update ops.deletion set verified_at = clock_timestamp() where batch_id = %s", [batch_id])
+        connection.execute(
+            "update ops.deletion set verified_at = clock_timestamp(), looked_at = %s where batch_id = %s",
+            [looked_at, batch_id],
+        )
         connection.execute("update ops.delivery set deleted_at = clock_timestamp() where batch_id = %s", [batch_id])
-    return rows, len(versions)
+
+
+def _addresses(connection: Connection, batch_id: int) -> list[str]:
+    """Where the objects of a batch are: in landing, and each delivery of it in the drop prefix."""
+    landing = scalar(connection, "select landing_uri from ops.batch where batch_id = %s", [batch_id])
+    query = "select distinct source_uri from ops.delivery where batch_id = %s order by 1"
+    return [landing, *(uri for (uri,) in connection.execute(query, [batch_id]))]
 
 
 def _refused(connection: Connection, on: date) -> list[str]:
     """Addresses of refused deliveries past their feed's retention, including those that a crashed run began to delete.
 
-    A delivery without a business date counts by its date of receipt.
+    A delivery without a business date counts by its date of receipt. One with a key that the ledger cannot hold stays.
     """
     found = []
     for contract in all_contracts().values():
@@ -160,18 +184,19 @@ def _refused(connection: Connection, on: date) -> list[str]:
             """
             select source_uri from ops.delivery
             where feed = %s and batch_id is null and deleted_at is null
+                and problem ->> 'rule' is distinct from %s
             group by source_uri
             having bool_and(problem is not null)
                 and max(coalesce(business_date, received_at::date)) < %s::date - %s::int
             order by 1
             """,
-            [contract.feed, on, contract.retention_days],
+            [contract.feed, Code.DELIVERY_KEY, on, contract.retention_days],
         ).fetchall()
     return [uri for (uri,) in found]
 
 
 def _delete_refused(connection: Connection, uri: str) -> int:
-    """Delete a refused delivery from the drop prefix and verify that it is gone. Returns how many objects were deleted."""
+    """Delete a refused delivery from the drop prefix. Returns how many objects were deleted."""
     versions = _versions(uri)
     connection.execute(
         """
@@ -186,15 +211,22 @@ def _delete_refused(connection: Connection, uri: str) -> int:
     )
     _record_objects(connection, "source_uri", uri, versions)
     _delete_objects(versions)
+    return len(versions)
+
+
+def _verify_refused(connection: Connection, uri: str, looked_at: str) -> None:
+    """Record that a refused delivery is gone. Raises TransientFailure when it still exists."""
     if _versions(uri):
         raise TransientFailure(f"{uri} was deleted but still exists")
     with connection.transaction():
         connection.execute(
-            "update ops.deletion set verified_at = clock_timestamp() where source_uri = %s and verified_at is null",
-            [uri],
+            """
+            update ops.deletion set verified_at = clock_timestamp(), looked_at = %s
+            where source_uri = %s and verified_at is null
+            """,
+            [looked_at, uri],
         )
         connection.execute("update ops.delivery set deleted_at = clock_timestamp() where source_uri = %s", [uri])
-    return len(versions)
 
 
 def _record_objects(connection: Connection, column: str, what: int | str, versions: list[dict[str, Any]]) -> None:
@@ -223,16 +255,41 @@ def _delete_objects(versions: list[dict[str, Any]]) -> None:
 
 
 def _versions(uri: str) -> list[dict[str, Any]]:
-    """Every version of an object, including delete markers."""
+    """Every version of an object, including delete markers; the first one with the file ids of all content in SeaweedFS."""
     bucket, key = parse_s3_uri(uri)
     with s3_errors():
         pages = settings().s3().get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key)
-        return [
+        found = [
             {"bucket": bucket, "key": key, "version": item["VersionId"], "bytes": item.get("Size", 0)}
             for page in pages
             for item in page.get("Versions", []) + page.get("DeleteMarkers", [])
             if item["Key"] == key
         ]
+    store = object_store.seaweedfs()
+    if found and store is not None:
+        found[0]["pieces"] = store.pieces(bucket, key)
+    return found
+
+
+def _forget(connection: Connection) -> str:
+    """Make the object store give up the content of what was deleted. Returns what was looked at.
+
+    Raises TransientFailure when a piece of it is still served.
+    """
+    store = object_store.seaweedfs()
+    if store is None:
+        return LOOKED_AT_VERSIONS
+    recorded = connection.execute(
+        """
+        select distinct piece
+        from ops.deletion, jsonb_array_elements(objects) as object, jsonb_array_elements_text(object -> 'pieces') as piece
+        where verified_at is null
+        """
+    )
+    left = store.forget([piece for (piece,) in recorded])
+    if left:
+        raise TransientFailure(f"SeaweedFS still serves deleted content: {', '.join(left[:10])}; run it again")
+    return LOOKED_AT_PIECES
 
 
 def _delete_rows(connection: Connection, feed: str, batch_id: int) -> int:

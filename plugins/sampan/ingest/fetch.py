@@ -9,11 +9,16 @@ from __future__ import annotations
 import hashlib
 import logging
 from datetime import date
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+from psycopg.types.json import Jsonb
 
 from sampan.calendar import today
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
-from sampan.database import connect
+from sampan.database import Connection, connect
 from sampan.errors import Code, PermanentFailure, Problem, SampanError
 from sampan.ingest import api, freshness
 from sampan.object_store import list_objects, s3_errors
@@ -36,36 +41,75 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
         for item in list_objects(contract.drop_prefix):
             if item["Key"].endswith("/"):
                 continue
-            seen += connection.execute(
-                # What was refused for a temporary reason is seen again when the reason is gone, and what retention deleted
-                # is seen again when it is delivered again.
-                """
-                insert into ops.delivery (source_uri, etag, feed, business_date, received_at, bytes)
-                values (%(uri)s, %(etag)s, %(feed)s, %(day)s, %(received_at)s, %(bytes)s)
-                on conflict (source_uri, etag) do update set
-                    problem = null,
-                    batch_id = null,
-                    deleted_at = null,
-                    received_at = excluded.received_at,
-                    seen_at = clock_timestamp()
-                where delivery.deleted_at is not null
-                    or delivery.problem ->> 'rule' = %(gone)s
-                    or delivery.problem ->> 'rule' = %(future)s and delivery.business_date <= %(today)s
-                """,
-                {
-                    "uri": f"s3://{settings().drop_bucket}/{item['Key']}",
-                    "etag": item["ETag"],
-                    "feed": feed,
-                    "day": _business_date(contract, item["Key"]),
-                    "received_at": item["LastModified"],
-                    "bytes": item["Size"],
-                    "gone": str(Code.DELIVERY_GONE),
-                    "future": str(Code.DELIVERY_FUTURE_DATE),
-                    "today": today(),
-                },
-            ).rowcount
+            try:
+                seen += _note(connection, contract, item)
+            except (psycopg.DataError, UnicodeEncodeError):
+                seen += _refuse(connection, contract, item)
     freshness.record_poll(feed)
     return {"seen": seen}
+
+
+def _note(connection: Connection, contract: Contract, item: dict[str, Any]) -> int:
+    """Enter one object of a listing. Returns 1 when it is new, 0 when it is known."""
+    return connection.execute(
+        # What was refused for a temporary reason is seen again when the reason is gone, and what retention deleted is seen
+        # again when it is delivered again.
+        """
+        insert into ops.delivery (source_uri, etag, feed, business_date, received_at, bytes)
+        values (%(uri)s, %(etag)s, %(feed)s, %(day)s, %(received_at)s, %(bytes)s)
+        on conflict (source_uri, etag) do update set
+            problem = null,
+            batch_id = null,
+            deleted_at = null,
+            received_at = excluded.received_at,
+            seen_at = clock_timestamp()
+        where delivery.deleted_at is not null
+            or delivery.problem ->> 'rule' = %(gone)s
+            or delivery.problem ->> 'rule' = %(future)s and delivery.business_date <= %(today)s
+        """,
+        {
+            "uri": f"s3://{settings().drop_bucket}/{item['Key']}",
+            "etag": item["ETag"],
+            "feed": contract.feed,
+            "day": _business_date(contract, item["Key"]),
+            "received_at": item["LastModified"],
+            "bytes": item["Size"],
+            "gone": str(Code.DELIVERY_GONE),
+            "future": str(Code.DELIVERY_FUTURE_DATE),
+            "today": today(),
+        },
+    ).rowcount
+
+
+def _refuse(connection: Connection, contract: Contract, item: dict[str, Any]) -> int:
+    """Enter an object whose key a text of the database cannot hold as refused, with the key percent-encoded.
+
+    Returns 1 when it is new, 0 when it is known.
+    """
+    uri = f"s3://{settings().drop_bucket}/{quote(item['Key'], errors='surrogatepass')}"
+    message = (
+        "the key has a character that cannot be stored, such as NUL; remove the object and deliver it under another"
+    )
+    problem = Problem(Code.DELIVERY_KEY, message, uri)
+    new = connection.execute(
+        """
+        insert into ops.delivery (source_uri, etag, feed, business_date, received_at, bytes, problem, refused_at)
+        values (%s, %s, %s, %s, %s, %s, %s, clock_timestamp())
+        on conflict (source_uri, etag) do nothing
+        """,
+        [
+            uri,
+            item["ETag"],
+            contract.feed,
+            _business_date(contract, item["Key"]),
+            item["LastModified"],
+            item["Size"],
+            Jsonb(problem.as_dict()),
+        ],
+    ).rowcount
+    if new:
+        log.warning("refused: %s", problem)
+    return new
 
 
 def _has_delivered(contract: Contract) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import subprocess
 import sys
 import time
 from datetime import date, timedelta
 
+import httpx
 import psycopg
 import pytest
 from psycopg.rows import class_row
@@ -21,6 +23,7 @@ from sampan.governance import retention
 from sampan.governance.partitions import maintenance_lock
 from sampan.ingest import gate, land, ledger, load, publish
 from sampan.marts import as_known
+from sampan.object_store import SeaweedFS, seaweedfs
 from sampan.settings import settings
 
 from tests.conftest import ROOT
@@ -116,6 +119,59 @@ def test_retention_deletes_every_copy_and_proves_it_when_the_last_day_is_over(tw
     assert two_days.one("select rows_in from ops.batch where batch_id = 1") == 80
     two_days.ingest(FEED)
     everything_old_is_gone(two_days)
+
+
+def landed_key(sampan) -> str:
+    """Key of the older delivery in landing."""
+    uri = sampan.one("select landing_uri from ops.batch where batch_id = 1")
+    return uri.removeprefix(f"s3://{settings().landing_bucket}/")
+
+
+def test_content_of_a_deleted_batch_is_served_by_no_number_when_it_is_called_gone(two_days, object_store):
+    """Deleted by name, still there by number: SeaweedFS serves deleted content until it vacuums the volume."""
+    store = seaweedfs()
+    delivered = two_days.one("select source_uri from ops.delivery where batch_id = 1").split("/", 3)[3]
+    pieces = store.pieces(settings().drop_bucket, delivered) + store.pieces(
+        settings().landing_bucket, landed_key(two_days)
+    )
+    # The delivery, its landed copy, and the second version of that.
+    assert len(set(pieces)) == 3
+    context = ssl.create_default_context(cafile=object_store.certificate)
+    context.load_cert_chain(object_store.certificate)
+
+    def served() -> list[int]:
+        addresses = [f"https://127.0.0.1:{object_store.port + 6}/{piece}?readDeleted=true" for piece in pieces]
+        return [httpx.get(address, verify=context).status_code for address in addresses]
+
+    assert served() == [200, 200, 200]
+    retention.run(AFTER)
+    assert served() == [404, 404, 404]
+    ((objects, looked_at),) = two_days.rows("select objects, looked_at from ops.deletion where verified_at is not null")
+    assert {piece for item in objects for piece in item.get("pieces", [])} == set(pieces)
+    assert "by its file id" in looked_at
+
+
+def test_a_deletion_is_not_called_done_when_its_content_is_still_served(two_days, object_store, monkeypatch):
+    """The service behind the vacuum does not do its work: no proof is given."""
+    monkeypatch.setattr(SeaweedFS, "_vacuum", lambda *_: None)
+    monkeypatch.setattr("sampan.object_store.PATIENCE", 2)
+    with pytest.raises(TransientFailure, match="still serves deleted content"):
+        retention.run(AFTER)
+    assert two_days.one("select count(*) from ops.deletion where verified_at is not null") == 0
+    monkeypatch.undo()
+    assert retention.run(AFTER)["batches"] == 1
+    everything_old_is_gone(two_days)
+
+
+def test_the_proof_says_what_was_looked_at_when_the_store_is_not_ours(two_days, monkeypatch):
+    """For a service of others the proof claims no more than its interface shows."""
+    for name in [name for name in os.environ if name.startswith("SAMPAN_SEAWEEDFS_")]:
+        monkeypatch.delenv(name)
+    settings.cache_clear()
+    assert retention.run(AFTER)["batches"] == 1
+    looked_at = two_days.one("select looked_at from ops.deletion where verified_at is not null")
+    assert "every version and delete marker" in looked_at
+    assert "not known" in looked_at
 
 
 @pytest.mark.parametrize("place", PLACES)

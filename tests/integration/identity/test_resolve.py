@@ -211,7 +211,7 @@ def test_names_are_linked_as_well_as_promised(seed, smes):
 
 
 def test_shops_of_a_simulated_window_are_linked_in_a_build(sampan, models_only, tmp_path):
-    bucket = deliver.Bucket(settings().s3(), settings().drop_bucket)
+    bucket = deliver.Bucket(settings().s3, settings().drop_bucket)
     feeds = ["business_register", "festival_participants", "platform_orders"]
     outcome = deliver.run(
         bucket, seed=7, smes=900, start=START, days=2, faults=faults.NONE, feeds=feeds, truth=tmp_path / "truth"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from datetime import date, timedelta
 
+import httpx
 import pytest
+from sampan.calendar import today
 from sampan.contracts.registry import get_contract
+from sampan.governance import retention
 from sampan.ingest import fetch, land
 from sampan.settings import Settings
 
@@ -54,6 +58,39 @@ def test_land_addresses_by_content_when_a_name_is_hostile(name, partner, monkeyp
     assert batch["source_uri"].endswith(f"/{DAY}/{name}")
     assert batch["landing_uri"] == f"s3://{landing}/{CUSTOMS}/{DAY}/{batch['content_sha256']}.csv.gz"
     assert batch["rows_published"] == 5
+
+
+@pytest.fixture
+def planted_nul(sampan, object_store):
+    """An object of the feed with NUL in its key, which S3 refuses to put and to delete: put through the filer."""
+    context = ssl.create_default_context(cafile=object_store.certificate)
+    context.load_cert_chain(object_store.certificate)
+    bucket = sampan.environment["SAMPAN_DROP_BUCKET"]
+    key = f"{get_contract(CUSTOMS).drop_prefix}{DAY}/a%00b.csv.gz"
+    address = f"{object_store.settings['SAMPAN_SEAWEEDFS_FILER']}/buckets/{bucket}/{key}"
+    with httpx.Client(verify=context) as client:
+        client.put(address, content=b"whatever").raise_for_status()
+        yield f"s3://{bucket}/{key}"
+        client.delete(address).raise_for_status()
+
+
+def test_a_key_that_the_database_cannot_hold_is_refused_by_name_and_stops_nothing_else(planted_nul, sampan):
+    """One object that nobody can process stops its feed, and all that come after it, for good."""
+    other = "hkecic_claims"
+    for feed in (CUSTOMS, other):
+        sampan.deliver(
+            feed, DAY, f"sound.{get_contract(feed).source.extension}", encode(get_contract(feed), rows(feed, 5))
+        )
+    for times in (1, 2):
+        done = sampan.cli("ingest", CUSTOMS, other)
+        assert "Traceback" not in done.stderr
+        assert [sampan.batch(feed)["state"] for feed in (CUSTOMS, other)] == ["published"] * 2, times
+    ((uri, problem),) = sampan.rows("select source_uri, problem from ops.delivery where problem is not null")
+    assert (uri, problem["rule"], problem["file"]) == (planted_nul, "delivery.key", planted_nul)
+    assert "delivery.key" in sampan.cli("status").stdout
+    # Retention cannot delete it, and neither says that it did nor stops at it.
+    assert retention.run(today() + timedelta(days=get_contract(CUSTOMS).retention_days + 1), True)["batches"] == 2
+    assert sampan.one("select deleted_at from ops.delivery where source_uri = %s", planted_nul) is None
 
 
 def test_land_makes_one_batch_when_the_same_content_comes_under_two_names(partner):

@@ -53,7 +53,7 @@ def ingest(feed: str, day: date | None = None) -> None:
 
 def test_every_api_comes_whole_to_raw(sampan, served, simulation, tmp_path):
     assert len(APIS) >= 8
-    bucket = deliver.Bucket(settings().s3(), settings().drop_bucket)
+    bucket = deliver.Bucket(settings().s3, settings().drop_bucket)
     names = ["business_register", "hkhs_codes"]
     deliver.run(bucket, seed=SEED, smes=SMES, start=START, days=DAYS, faults=faults.NONE, feeds=names, truth=tmp_path)
     ingest("business_register")

@@ -20,7 +20,7 @@ HEADINGS = ("renamed", "added")
 
 
 def test_ingest_finds_every_planted_fault_when_a_window_is_delivered(sampan, tmp_path):
-    bucket = deliver.Bucket(settings().s3(), settings().drop_bucket)
+    bucket = deliver.Bucket(settings().s3, settings().drop_bucket)
     rates = replace(faults.DEFAULT, dirty=0.02, duplicate=0.004, contradicting=0.002)
     outcome = deliver.run(bucket, seed=SEED, smes=800, start=START, days=DAYS, faults=rates, truth=tmp_path / "truth")
     for feed, entry in all_contracts().items():
@@ -109,7 +109,7 @@ def _raw_holds_exactly_the_planted_rows(sampan, delivered):
 
 
 def test_ingest_quarantines_a_bad_row_for_its_rule_when_every_kind_is_planted(sampan, tmp_path):
-    bucket = deliver.Bucket(settings().s3(), settings().drop_bucket)
+    bucket = deliver.Bucket(settings().s3, settings().drop_bucket)
     outcome = deliver.run(
         bucket, seed=SEED, smes=15000, start=START, days=1, faults=faults.parse("held=1"), truth=tmp_path / "truth"
     )
@@ -129,7 +129,7 @@ def test_ingest_quarantines_a_bad_row_for_its_rule_when_every_kind_is_planted(sa
 
 @pytest.mark.parametrize("event", ["renamed", "added", "truncated", "repeated", "resent"])
 def test_ledger_agrees_when_an_event_happens_to_every_delivery(sampan, tmp_path, event):
-    bucket = deliver.Bucket(settings().s3(), settings().drop_bucket)
+    bucket = deliver.Bucket(settings().s3, settings().drop_bucket)
     outcome = deliver.run(
         bucket, seed=SEED, smes=1500, start=START, days=1, faults=faults.parse(f"{event}=1"), truth=tmp_path / "truth"
     )

@@ -1,0 +1,40 @@
+"""Who may do what in the object store, as IAM policies: each partner in its own drop prefix, the loader in both buckets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sampan.contracts.registry import all_contracts
+
+LOADER = "loader"
+PUT = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
+READ = ("s3:GetObject", "s3:GetObjectVersion")
+DELETE = ("s3:DeleteObject", "s3:DeleteObjectVersion")
+LIST = ("s3:ListBucket", "s3:ListBucketVersions")
+
+
+def policies(drop: str, landing: str) -> dict[str, dict[str, Any]]:
+    """IAM policy documents by name: `loader`, and each partner that delivers files.
+
+    A partner may put objects under its own prefix, and neither read, list nor delete. The loader reads and deletes in
+    `drop` and puts there only what APIs answer; `landing` is its own.
+    """
+    contracts = all_contracts().values()
+    asked = [f"{drop}/{contract.drop_prefix}*" for contract in contracts if contract.source.kind == "api"]
+    partners = sorted({contract.partner for contract in contracts if contract.source.kind == "s3"})
+    loader = _policy(
+        (LIST, [drop, landing]),
+        ((*READ, *DELETE), [f"{drop}/*", f"{landing}/*"]),
+        (PUT, [*asked, f"{landing}/*"]),
+    )
+    return {LOADER: loader} | {partner: _policy((PUT, [f"{drop}/{partner}/*"])) for partner in partners}
+
+
+def _policy(*statements: tuple[tuple[str, ...], list[str]]) -> dict[str, Any]:
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": list(actions), "Resource": [f"arn:aws:s3:::{place}" for place in places]}
+            for actions, places in statements
+        ],
+    }
