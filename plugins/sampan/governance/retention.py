@@ -17,13 +17,14 @@ from psycopg.types.json import Jsonb
 
 from sampan import failpoints, feed_hooks
 from sampan.calendar import HONG_KONG, today
-from sampan.contracts.registry import all_contracts
+from sampan.contracts.registry import all_contracts, get_contract
 from sampan.database import Connection, connect, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.governance.partitions import maintenance_lock, partitions
 from sampan.ingest import ledger
 from sampan.marts import as_known, build, release
 from sampan.object_store import parse_s3_uri, s3_errors
+from sampan.reading.shown import shown_uri
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
@@ -50,8 +51,8 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
             done["batches"] += 1
             done["rows"] += rows
             done["objects"] += objects
-        for uri in _refused(connection, on):
-            done["objects"] += _delete_refused(connection, uri)
+        for feed, uri in _refused(connection, on):
+            done["objects"] += _delete_refused(connection, feed, uri)
         _begin_releases(connection, on)
         for release_no in _unfinished(connection, "release_no"):
             done["releases"] += _delete_release(connection, release_no)
@@ -135,17 +136,67 @@ def _delete_batch(connection: Connection, batch_id: int) -> tuple[int, int]:
     _delete_objects(versions)
     rows += _delete_derived(connection, batch_id)
     failpoints.hit("retention.before_verified")
-    left = [version["key"] for uri in uris for version in _versions(uri)] + _tables_with(connection, feed, batch_id)
+    kept = [shown_uri(get_contract(feed), uri) for uri in uris if _versions(uri)]
+    left = kept + _tables_with(connection, feed, batch_id)
     if left:
         raise TransientFailure(f"batch {batch_id} was deleted but is still found in {', '.join(sorted(set(left)))}")
     with connection.transaction():
-        connection.execute("update ops.deletion set verified_at = clock_timestamp() where batch_id = %s", [batch_id])
-        connection.execute("update ops.delivery set deleted_at = clock_timestamp() where batch_id = %s", [batch_id])
+        _forget_names(connection, feed, "batch_id", batch_id, uris[1:])
+        connection.execute(
+            """
+            update ops.batch set source_uri = ops.without_name(source_uri), problem = problem - 'file'
+            where batch_id = %s and origin = 'delivery'
+            """,
+            [batch_id],
+        )
     return rows, len(versions)
 
 
-def _refused(connection: Connection, on: date) -> list[str]:
-    """Addresses of refused deliveries past their feed's retention, including those that a crashed run began to delete.
+def _forget_names(connection: Connection, feed: str, column: str, what: int | str, uris: list[str]) -> None:
+    """Enter in the ledger that deliveries are verified to be gone, and take the names of their files from it."""
+    contract = get_contract(feed)
+    connection.execute(
+        sql.SQL(
+            """
+            update ops.deletion set
+                verified_at = clock_timestamp(),
+                source_uri = ops.without_name(source_uri),
+                objects = ops.without_names(objects)
+            where {} = %s and verified_at is null
+            """
+        ).format(sql.Identifier(column)),
+        [what],
+    )
+    connection.execute(
+        sql.SQL(
+            """
+            update ops.delivery set
+                deleted_at = clock_timestamp(),
+                -- The next delivery may have the same name and content.
+                source_uri = ops.without_name(source_uri) || '-' || gen_random_uuid(),
+                problem = problem - 'file'
+            where {} = %s and deleted_at is null
+            """
+        ).format(sql.Identifier(column)),
+        [what],
+    )
+    for uri in uris:
+        name = shown_uri(contract, uri)
+        connection.execute(
+            """
+            update ops.alert set message = replace(
+                replace(message, %(uri)s::text, ops.without_name(%(uri)s::text)),
+                ' ' || %(file)s::text || ':',
+                ' deleted:'
+            )
+            where feed = %(feed)s and position(%(file)s::text in message) > 0
+            """,
+            {"uri": name, "file": name.rsplit("/", 1)[-1], "feed": feed},
+        )
+
+
+def _refused(connection: Connection, on: date) -> list[tuple[str, str]]:
+    """Feeds and addresses of refused deliveries past their feed's retention, including those that a crashed run began to delete.
 
     A delivery without a business date counts by its date of receipt.
     """
@@ -153,19 +204,19 @@ def _refused(connection: Connection, on: date) -> list[str]:
     for contract in all_contracts().values():
         found += connection.execute(
             """
-            select source_uri from ops.delivery
+            select feed, source_uri from ops.delivery
             where feed = %s and batch_id is null and deleted_at is null
-            group by source_uri
+            group by feed, source_uri
             having bool_and(problem is not null)
                 and max(coalesce(business_date, received_at::date)) < %s::date - %s::int
-            order by 1
+            order by 2
             """,
             [contract.feed, on, contract.retention_days],
         ).fetchall()
-    return [uri for (uri,) in found]
+    return found
 
 
-def _delete_refused(connection: Connection, uri: str) -> int:
+def _delete_refused(connection: Connection, feed: str, uri: str) -> int:
     """Delete a refused delivery from the drop prefix and verify that it is gone. Returns how many objects were deleted."""
     versions = _versions(uri)
     connection.execute(
@@ -182,13 +233,9 @@ def _delete_refused(connection: Connection, uri: str) -> int:
     _record_objects(connection, "source_uri", uri, versions)
     _delete_objects(versions)
     if _versions(uri):
-        raise TransientFailure(f"{uri} was deleted but still exists")
+        raise TransientFailure(f"{shown_uri(get_contract(feed), uri)} was deleted but still exists")
     with connection.transaction():
-        connection.execute(
-            "update ops.deletion set verified_at = clock_timestamp() where source_uri = %s and verified_at is null",
-            [uri],
-        )
-        connection.execute("update ops.delivery set deleted_at = clock_timestamp() where source_uri = %s", [uri])
+        _forget_names(connection, feed, "source_uri", uri, [uri])
     return len(versions)
 
 

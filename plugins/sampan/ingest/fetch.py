@@ -37,19 +37,16 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
             if item["Key"].endswith("/"):
                 continue
             seen += connection.execute(
-                # What was refused for a temporary reason is seen again when the reason is gone, and what retention deleted
-                # is seen again when it is delivered again.
+                # What was refused for a temporary reason is seen again when the reason is gone.
                 """
                 insert into ops.delivery (source_uri, etag, feed, business_date, received_at, bytes)
                 values (%(uri)s, %(etag)s, %(feed)s, %(day)s, %(received_at)s, %(bytes)s)
                 on conflict (source_uri, etag) do update set
                     problem = null,
                     batch_id = null,
-                    deleted_at = null,
                     received_at = excluded.received_at,
                     seen_at = clock_timestamp()
-                where delivery.deleted_at is not null
-                    or delivery.problem ->> 'rule' = %(gone)s
+                where delivery.problem ->> 'rule' = %(gone)s
                     or delivery.problem ->> 'rule' = %(future)s and delivery.business_date <= %(today)s
                 """,
                 {

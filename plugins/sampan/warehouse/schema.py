@@ -11,9 +11,11 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts
 from sampan.database import Connection, connect, scalar
 from sampan.errors import TransientFailure
+from sampan.reading.shown import shown_uri
 from sampan.settings import HOME, ROLES
 from sampan.warehouse.calendars import fill_calendars
 from sampan.warehouse.feed_tables import create_feed_tables, feed_statements, rule_statements
@@ -121,6 +123,7 @@ def _apply_all(admin: Connection) -> None:
     admin.execute("set local role sampan_loader")
     for contract in all_contracts().values():
         create_feed_tables(admin, contract)
+        _clean_file_names(admin, contract)
     admin.execute("reset role")
     for script in _scripts("after_feeds"):
         _apply(admin, script)
@@ -129,6 +132,20 @@ def _apply_all(admin: Connection) -> None:
         for grant in steward_grants(contract):
             admin.execute(grant)
     admin.execute("reset role")
+
+
+def _clean_file_names(connection: Connection, contract: Contract) -> None:
+    """Replace personal numbers in names of files, which earlier versions entered as they came."""
+    rows = connection.execute(
+        "select batch_id, source_uri from ops.batch where feed = %s and origin = 'delivery' and deleted_at is null",
+        [contract.feed],
+    ).fetchall()
+    names = [(shown_uri(contract, uri), batch_id, uri) for batch_id, uri in rows]
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "update ops.batch set source_uri = %s, problem = problem - 'file' where batch_id = %s",
+            [(name, batch_id) for name, batch_id, uri in names if name != uri],
+        )
 
 
 def _apply(admin: Connection, script: Path) -> None:
