@@ -59,6 +59,12 @@ TUNING = {
     "idle_in_transaction_session_timeout": "0",
     "log_min_duration_statement": "5s",
     "log_line_prefix": "%m [%p] %q%u@%d ",
+    # An error quotes the value that it is about, which may be personal data: the client gets it, the log does not.
+    "log_min_messages": "log",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    "log_parameter_max_length": "0",
+    "log_parameter_max_length_on_error": "0",
 }
 # For a server that lives as long as one test session: small, and it need not outlive the machine's power.
 THROWAWAY = {

@@ -457,9 +457,7 @@ class _Draft:
 
     def _held(self, total: int, quarantined: int, renamed: bool, extra: dict[str, str]) -> tuple[bool, str | None]:
         if renamed and self.contract.drift != "fail":
-            # JSON Lines have no header that could lack a column: each of their records lacks a value.
-            headed = self.contract.source.format != "jsonl"
-            return True, "delivery.header_missing_column" if headed else "batch.rejection_budget"
+            return True, "delivery.header_missing_column"
         if renamed:
             return True, "delivery.header_unknown_column"
         if extra and self.contract.drift == "fail":

@@ -24,6 +24,13 @@ TRANSIENT = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.LockNotAvailable,
 )
+# SQLSTATE class 54: what the data asks for exceeds a limit of the server. psycopg calls it operational, but it comes back.
+LIMITS = (
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.StatementTooComplex,
+    psycopg.errors.TooManyColumns,
+    psycopg.errors.TooManyArguments,
+)
 # What a server says when it rejects a login. libpq has no result for a failed connection, so psycopg has no SQLSTATE for it
 # (`error.sqlstate` and `error.diag.sqlstate` are None): the text is all there is to tell "never" from "not now".
 REFUSED = re.compile(
@@ -37,6 +44,7 @@ def connect(role: str = "loader", **options: Any) -> Iterator[Connection]:
     """Connect as `role` ("admin", "loader", "builder" or "bi"), with autocommit unless `options` say otherwise.
 
     Inside the block a server that is unreachable raises TransientFailure, one that rejects the login PermanentFailure.
+    Errors of the server that leave the block quote no value.
     """
     arguments: dict[str, Any] = {"autocommit": True, "application_name": f"sampan_{role}"} | options
     try:
@@ -45,9 +53,10 @@ def connect(role: str = "loader", **options: Any) -> Iterator[Connection]:
             connection.execute("set timezone to 'Asia/Hong_Kong'")
             connection.execute("set datestyle to 'ISO, YMD'")
             yield connection
-    except psycopg.errors.ProgramLimitExceeded:
-        raise
-    except TRANSIENT as error:
+    except psycopg.Error as error:
+        hide_values(error)
+        if isinstance(error, LIMITS) or not isinstance(error, TRANSIENT):
+            raise
         message = f"warehouse: {' '.join(str(error).split())}"
         if error.sqlstate is not None:
             raise TransientFailure(message) from error
@@ -57,6 +66,20 @@ def connect(role: str = "loader", **options: Any) -> Iterator[Connection]:
         if role != "admin":
             remedy += f" and SAMPAN_{role.upper()}_PASSWORD, then run `sampan init`"
         raise PermanentFailure(Problem(Code.WAREHOUSE_REFUSED, f"{message}; {remedy}")) from error
+
+
+def hide_values(error: Exception) -> None:
+    """Take from an error's text what may quote a value of a row, which may be personal data.
+
+    Of a server's message the first line is kept, without detail and context; nothing of one that says what is wrong with
+    a value, and nothing of another library's.
+    """
+    if not isinstance(error, psycopg.Error):
+        error.args = ("its text is withheld, it may quote a value",)
+    elif isinstance(error, psycopg.DataError):
+        error.args = (f"{type(error).__name__} ({error.sqlstate}): its text is withheld, it may quote a value",)
+    elif error.diag.message_primary:
+        error.args = (error.diag.message_primary,)
 
 
 def one(connection: Connection, query: QueryNoTemplate, params: Params | None = None) -> tuple[Any, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
+from sampan.text import printable
+
 PAGE = "docs/problems.md"
 
 
@@ -119,6 +121,7 @@ class Code(StrEnum):
     RELEASE_NOT_BUILT = "release.not_built"
     RELEASE_ROW_SECURITY = "release.row_security"
     RELEASE_UNKNOWN = "release.unknown"
+    RELOAD_REFUSED = "reload.refused"
     REPLAY_DECIDED = "replay.decided"
     RETENTION_ENDED = "retention.ended"
     RETENTION_IN_USE = "retention.in_use"
@@ -146,6 +149,9 @@ class Problem:
     line: int | None = None
     column: str | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", printable(self.message))
+
     def __str__(self) -> str:
         where = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
         return f"{where + ': ' if where else ''}{self.message} [{self.rule}]"
@@ -162,6 +168,9 @@ class Problem:
 
 class SampanError(Exception):
     """Base of every failure that Sampan reports on purpose; its text is written for the person who reads it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
 
 
 class PermanentFailure(SampanError):

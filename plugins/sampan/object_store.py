@@ -34,11 +34,15 @@ def parse_s3_uri(uri: str) -> tuple[str, str]:
 
 @contextmanager
 def s3_errors() -> Iterator[None]:
-    """Turn every failure of the object store inside the block into a TransientFailure."""
+    """Turn every failure of the object store inside the block into a TransientFailure.
+
+    Its text names no object: the partner chose the name, which may be personal data.
+    """
     try:
         yield
     except (Boto3Error, BotoCoreError, ClientError) as error:
-        raise TransientFailure(f"object store: {error}") from error
+        message = re.sub(r"""(https?://[^/\s"']+)[^\s"']*""", r"\1", str(error))
+        raise TransientFailure(f"object store: {message}") from None
 
 
 def list_objects(prefix: str) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ SECTIONS = {
     "batch": "Batches",
     "gate": "Gate",
     "quarantine": "Quarantine",
+    "reload": "Reloads",
     "replay": "Replays",
     "expectations": "Expectations",
     "data_docs": "Data docs",
@@ -135,7 +136,10 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "`corrections` has an unknown policy, or its version column is missing or does not exist.",
         f"{CORRECT} `versioned` needs a `versionColumn`; `append` and `replace_period` have none.",
     ),
-    Code.CONTRACT_DRIFT: ("`schemaDrift` has an unknown policy or an incomplete alias.", CORRECT),
+    Code.CONTRACT_DRIFT: (
+        "`schemaDrift` has an unknown policy or an incomplete alias.",
+        f"{CORRECT} The policies are fail, note and ignore; note was add_nullable.",
+    ),
     Code.CONTRACT_EXPECTATION: (
         "A rule for the batch is not a Great Expectations expectation, or names a column or table that it may not read.",
         f"{CORRECT} A query reads `{{batch}}` only.",
@@ -214,12 +218,12 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "Ask the partner whether it was withdrawn; a file that is there again is taken in.",
     ),
     Code.DELIVERY_HEADER_MISSING_COLUMN: (
-        "The header lacks a column that the contract requires.",
+        "The header lacks a column that the contract requires; in JSON Lines, no record has its key.",
         f"{REDELIVER} If the partner renamed the column, add an alias under `schemaDrift` in the contract.",
     ),
     Code.DELIVERY_HEADER_PERSONAL_DATA: (
         "A column with personal data is missing and an unknown one is there: it may be the same under another name, so"
-        " nothing is stored.",
+        " the batch is held. In JSON Lines a column is missing when no record has its key.",
         "Ask the partner. Add an alias, or the new column with its `personalData`, to the contract.",
     ),
     Code.DELIVERY_HEADER_REPEATED: ("Two columns have the same header.", REDELIVER),
@@ -364,6 +368,11 @@ MEANINGS: dict[Code, tuple[str, str]] = {
     Code.RELEASE_UNKNOWN: (
         "There is no such release, or it is no longer kept.",
         "`sampan release list` shows those that are.",
+    ),
+    Code.RELOAD_REFUSED: (
+        "Delivered values of a column that the contract gained break its type or a rule. Nothing of the batch was changed.",
+        "Widen the rule or make the column optional, then run `sampan reload <feed>` again. A column of another type needs"
+        " another name.",
     ),
     Code.REPLAY_DECIDED: (
         "Rows of the replay were discarded or published by someone else before it was published.",

@@ -42,6 +42,7 @@ alter table ops.batch add constraint published_is_counted
 check (state <> 'published' or num_nulls(rows_in, rows_published, rows_quarantined, rows_duplicate) = 0);
 create index if not exists batch_by_state on ops.batch (feed, state);
 comment on table ops.batch is 'One row per feed, business date and content of a delivery: its state, and how many rows it brought.';
+comment on column ops.batch.source_uri is 'Where it was delivered, personal numbers replaced; without the name of the file once retention has deleted it.';
 comment on column ops.batch.rows_in is 'Records in the delivery; null until it is loaded and while it is held.';
 comment on column ops.batch.rows_held is 'Records in a held batch; null when the delivery could not be read.';
 comment on column ops.batch.received_at is 'When the partner delivered it. For a replay: when the delivery arrived whose rows it replays.';
@@ -66,18 +67,30 @@ alter table ops.delivery add column if not exists refused_at timestamptz;
 create index if not exists delivery_waiting on ops.delivery (feed) where batch_id is null and problem is null;
 comment on table ops.delivery is 'One row per object seen in a drop prefix. Objects with the same content share one batch.';
 comment on column ops.delivery.refused_at is 'When the land step refused it, which may be later than seen_at.';
+comment on column ops.delivery.source_uri is 'Address of the object, needed to fetch and to delete it: the only place with the file''s name as the partner wrote it. Without the name once retention has deleted it.';
 comment on column ops.delivery.deleted_at is 'When retention deleted the object. An object seen under the same name after that is a new delivery.';
 
 create table if not exists ops.drift (
     drift_id bigint generated always as identity primary key,
     batch_id bigint not null references ops.batch,
-    kind text not null check (kind in ('renamed', 'added', 'ignored', 'missing')),
+    kind text not null check (kind in ('renamed', 'missing', 'unknown')),
     column_name text not null,
     detail text,
     seen_at timestamptz not null default clock_timestamp(),
+    data_type text,
+    filled bigint,
     unique (batch_id, kind, column_name)
 );
-comment on table ops.drift is 'Differences between the columns of a delivery and its contract, and how each was handled.';
+alter table ops.drift add column if not exists data_type text;
+alter table ops.drift add column if not exists filled bigint;
+-- Earlier versions stored unknown columns under a name of their own (added) or left them out (ignored).
+alter table ops.drift drop constraint if exists drift_kind_check;
+update ops.drift set kind = 'unknown', column_name = regexp_replace(column_name, '^x_', '') where kind in ('added', 'ignored');
+alter table ops.drift add constraint drift_kind_check check (kind in ('renamed', 'missing', 'unknown'));
+comment on table ops.drift is 'Differences between the columns of a delivery and its contract. Values of unknown columns are not stored.';
+comment on column ops.drift.detail is 'Header in the delivery of a renamed or unknown column, quoted, without personal numbers.';
+comment on column ops.drift.data_type is 'Narrowest type that all values of an unknown column have, in the words of a contract.';
+comment on column ops.drift.filled is 'How many records have a value in an unknown column; null where the drift policy is ignore.';
 
 create table if not exists ops.alert (
     alert_id bigint generated always as identity primary key,

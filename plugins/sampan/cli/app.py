@@ -62,7 +62,7 @@ def main() -> None:
     except SampanError as error:
         print(f"sampan: {message_of(error)}", file=sys.stderr)
         sys.exit(75 if isinstance(error, TransientFailure) else 1)
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName) as error:
         print(f"sampan: {error.diag.message_primary}; run `sampan init`", file=sys.stderr)
         sys.exit(1)
 

@@ -15,7 +15,7 @@ from sampan.cli.arguments import Day, Feed, day_of
 from sampan.cli.output import message_of, out, table
 from sampan.contracts.registry import all_contracts, get_contract
 from sampan.errors import Code, PermanentFailure, Problem, SampanError
-from sampan.ingest import freshness, gate, load
+from sampan.ingest import freshness, gate, load, reload
 from sampan.ingest import status as status_of
 from sampan.ingest.steps import STEPS
 from sampan.object_store import s3_errors
@@ -58,6 +58,24 @@ def load_(
     if retry_held:
         out.print(f"load {feed}: {load.reset_held(feed, day_of(date_))} held batches reset")
     _run_one("load", feed, date_)
+
+
+@commands.command("reload")
+def reload_(
+    feed: Feed,
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First business date. Default: all.")
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last business date. Default: all.")
+    ] = None,
+) -> None:
+    """Fill columns that the contract has gained from published deliveries that already had them.
+
+    Example: sampan reload customs_declarations --from 2026-07-01 --to 2026-07-31
+    """
+    done = reload.run(feed, day_of(first), day_of(last))
+    out.print(f"reload {feed}: " + ", ".join(f"{count} {what}" for what, count in done.items()))
 
 
 @commands.command("gate")

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sampan.errors import SampanError, TransientFailure
+from sampan.text import printable
 
 out = Console()
 
@@ -29,11 +30,6 @@ def table(title: str, headings: Sequence[str], rows: Sequence[tuple[Any, ...]]) 
 def field(name: str, value: object) -> None:
     """Print one `name: value` line as it is, without rich's markup and colours."""
     out.print(f"{name}: {value}", markup=False, highlight=False)
-
-
-def printable(text: str) -> str:
-    """Escape control characters in a partner's text: a terminal would obey them."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def message_of(error: SampanError) -> str:

@@ -11,9 +11,10 @@ import typer
 from rich.text import Text
 
 from sampan.cli.arguments import Day, Feed, Limit, command_group, day_of
-from sampan.cli.output import out, printable, table
+from sampan.cli.output import out, table
 from sampan.contracts.registry import get_contract
 from sampan.ingest import quarantine
+from sampan.text import printable
 
 group = command_group("Rows that broke a rule: list, show, replay, discard.")
 

@@ -328,8 +328,12 @@ def _check_custom(document: dict[str, Any], names: list[Any]) -> Iterator[Findin
         where = ["customProperties", lines.index("alertOnRejected")]
         yield where, Code.CONTRACT_OPTION, "alertOnRejected must be true or false"
     where = ["customProperties", lines.index("schemaDrift")]
-    if custom["schemaDrift"].get("policy") not in DRIFT:
-        yield where, Code.CONTRACT_DRIFT, f"schemaDrift.policy must be one of {', '.join(DRIFT)}"
+    policy = custom["schemaDrift"].get("policy")
+    if policy not in DRIFT:
+        message = f"schemaDrift.policy must be one of {', '.join(DRIFT)}"
+        if policy == "add_nullable":
+            message += "; add_nullable is now note: a column is stored once the contract names it, not before"
+        yield where, Code.CONTRACT_DRIFT, message
     for alias in custom["schemaDrift"].get("aliases", ()):
         if {"from", "to", "since"} - alias.keys() or alias["to"] not in names or not _is_date(alias["since"]):
             yield where, Code.CONTRACT_DRIFT, "an alias needs from, to (a column) and since (a date, in quotes)"

@@ -18,13 +18,14 @@ from psycopg.types.json import Jsonb
 from sampan import failpoints, feed_hooks, object_store
 from sampan.alerts import raise_alert
 from sampan.calendar import HONG_KONG, today
-from sampan.contracts.registry import all_contracts
+from sampan.contracts.registry import all_contracts, get_contract
 from sampan.database import Connection, connect, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.governance.partitions import maintenance_lock, partitions
 from sampan.ingest import ledger
 from sampan.marts import as_known, build, release
 from sampan.object_store import parse_s3_uri, s3_errors
+from sampan.reading.shown import shown_uri
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
@@ -50,19 +51,19 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
     with connect() as connection, maintenance_lock():
         _cancel_pending(connection, on)
         refused = _begin_batches(connection, on, allow_mass_delete)
-        batches, uris = _unfinished(connection, "batch_id"), _refused(connection, on)
+        batches, refused_deliveries = _unfinished(connection, "batch_id"), _refused(connection, on)
         for batch_id in batches:
             rows, objects = _delete_batch(connection, batch_id)
             done["batches"] += 1
             done["rows"] += rows
             done["objects"] += objects
-        for uri in uris:
+        for _, uri in refused_deliveries:
             done["objects"] += _delete_refused(connection, uri)
         looked_at = _forget(connection)
         for batch_id in batches:
             _verify_batch(connection, batch_id, looked_at)
-        for uri in uris:
-            _verify_refused(connection, uri, looked_at)
+        for feed, uri in refused_deliveries:
+            _verify_refused(connection, feed, uri, looked_at)
         _begin_releases(connection, on)
         for release_no in _unfinished(connection, "release_no"):
             try:
@@ -154,27 +155,77 @@ def _verify_batch(connection: Connection, batch_id: int, looked_at: str) -> None
     """Record that a batch is gone. Raises TransientFailure when it is still found somewhere."""
     failpoints.hit("retention.before_verified")
     feed = scalar(connection, "select feed from ops.batch where batch_id = %s", [batch_id])
-    left = [version["key"] for uri in _addresses(connection, batch_id) for version in _versions(uri)]
-    left += _tables_with(connection, feed, batch_id)
+    uris = _addresses(connection, batch_id)
+    kept = [shown_uri(get_contract(feed), uri) for uri in uris if _versions(uri)]
+    left = kept + _tables_with(connection, feed, batch_id)
     if left:
         raise TransientFailure(f"batch {batch_id} was deleted but is still found in {', '.join(sorted(set(left)))}")
     with connection.transaction():
+        _forget_names(connection, feed, "batch_id", batch_id, uris[1:], looked_at)
         connection.execute(
-            "update ops.deletion set verified_at = clock_timestamp(), looked_at = %s where batch_id = %s",
-            [looked_at, batch_id],
+            """
+            update ops.batch set source_uri = ops.without_name(source_uri), problem = problem - 'file'
+            where batch_id = %s and origin = 'delivery'
+            """,
+            [batch_id],
         )
-        connection.execute("update ops.delivery set deleted_at = clock_timestamp() where batch_id = %s", [batch_id])
 
 
 def _addresses(connection: Connection, batch_id: int) -> list[str]:
-    """Where the objects of a batch are: in landing, and each delivery of it in the drop prefix."""
+    """Where the objects of a batch are: in landing, then each delivery of it in the drop prefix."""
     landing = scalar(connection, "select landing_uri from ops.batch where batch_id = %s", [batch_id])
     query = "select distinct source_uri from ops.delivery where batch_id = %s order by 1"
     return [landing, *(uri for (uri,) in connection.execute(query, [batch_id]))]
 
 
-def _refused(connection: Connection, on: date) -> list[str]:
-    """Addresses of refused deliveries past their feed's retention, including those that a crashed run began to delete.
+def _forget_names(
+    connection: Connection, feed: str, column: str, what: int | str, uris: list[str], looked_at: str
+) -> None:
+    """Enter in the ledger that deliveries are verified to be gone, and where; take the names of their files from it."""
+    contract = get_contract(feed)
+    connection.execute(
+        sql.SQL(
+            """
+            update ops.deletion set
+                verified_at = clock_timestamp(),
+                looked_at = %s,
+                source_uri = ops.without_name(source_uri),
+                objects = ops.without_names(objects)
+            where {} = %s and verified_at is null
+            """
+        ).format(sql.Identifier(column)),
+        [looked_at, what],
+    )
+    connection.execute(
+        sql.SQL(
+            """
+            update ops.delivery set
+                deleted_at = clock_timestamp(),
+                -- The next delivery may have the same name and content.
+                source_uri = ops.without_name(source_uri) || '-' || gen_random_uuid(),
+                problem = problem - 'file'
+            where {} = %s and deleted_at is null
+            """
+        ).format(sql.Identifier(column)),
+        [what],
+    )
+    for uri in uris:
+        name = shown_uri(contract, uri)
+        connection.execute(
+            """
+            update ops.alert set message = replace(
+                replace(message, %(uri)s::text, ops.without_name(%(uri)s::text)),
+                ' ' || %(file)s::text || ':',
+                ' deleted:'
+            )
+            where feed = %(feed)s and position(%(file)s::text in message) > 0
+            """,
+            {"uri": name, "file": name.rsplit("/", 1)[-1], "feed": feed},
+        )
+
+
+def _refused(connection: Connection, on: date) -> list[tuple[str, str]]:
+    """Feeds and addresses of refused deliveries past their feed's retention, including those that a crashed run began to delete.
 
     A delivery without a business date counts by its date of receipt. One with a key that the ledger cannot hold stays.
     """
@@ -182,17 +233,17 @@ def _refused(connection: Connection, on: date) -> list[str]:
     for contract in all_contracts().values():
         found += connection.execute(
             """
-            select source_uri from ops.delivery
+            select feed, source_uri from ops.delivery
             where feed = %s and batch_id is null and deleted_at is null
                 and problem ->> 'rule' is distinct from %s
-            group by source_uri
+            group by feed, source_uri
             having bool_and(problem is not null)
                 and max(coalesce(business_date, received_at::date)) < %s::date - %s::int
-            order by 1
+            order by 2
             """,
             [contract.feed, Code.DELIVERY_KEY, on, contract.retention_days],
         ).fetchall()
-    return [uri for (uri,) in found]
+    return found
 
 
 def _delete_refused(connection: Connection, uri: str) -> int:
@@ -214,19 +265,12 @@ def _delete_refused(connection: Connection, uri: str) -> int:
     return len(versions)
 
 
-def _verify_refused(connection: Connection, uri: str, looked_at: str) -> None:
+def _verify_refused(connection: Connection, feed: str, uri: str, looked_at: str) -> None:
     """Record that a refused delivery is gone. Raises TransientFailure when it still exists."""
     if _versions(uri):
-        raise TransientFailure(f"{uri} was deleted but still exists")
+        raise TransientFailure(f"{shown_uri(get_contract(feed), uri)} was deleted but still exists")
     with connection.transaction():
-        connection.execute(
-            """
-            update ops.deletion set verified_at = clock_timestamp(), looked_at = %s
-            where source_uri = %s and verified_at is null
-            """,
-            [looked_at, uri],
-        )
-        connection.execute("update ops.delivery set deleted_at = clock_timestamp() where source_uri = %s", [uri])
+        _forget_names(connection, feed, "source_uri", uri, [uri], looked_at)
 
 
 def _record_objects(connection: Connection, column: str, what: int | str, versions: list[dict[str, Any]]) -> None:

@@ -22,6 +22,7 @@ from sampan.contracts.model import Contract, Request
 from sampan.contracts.row_rules import bind_business_date
 from sampan.database import connect
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
+from sampan.reading.shown import shown
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
@@ -192,13 +193,14 @@ def _get(client: httpx.Client, request: Request, parameters: dict[str, str], day
     try:
         response = client.get(f"{url}?{query}" if query else url)
     except httpx.HTTPError as error:
-        raise TransientFailure(f"{url}: {type(error).__name__}: {error}") from error
+        raise TransientFailure(f"{url}: {type(error).__name__}: {shown(str(error))}") from None
     status = response.status_code
     if status < 300 and _succeeded(request, response):
         return response
-    message = _error_message(request, response)
+    said = _error_message(request, response)
+    message = shown(said)
     for failure in request.failures:
-        found = re.findall(failure["match"], message)
+        found = re.findall(failure["match"], said)
         if found and failure["action"] == "transient":
             break
         if found and failure["action"] == "permanent":

@@ -22,6 +22,7 @@ from sampan.database import Connection, connect
 from sampan.errors import Code, PermanentFailure, Problem, SampanError
 from sampan.ingest import api, freshness
 from sampan.object_store import list_objects, s3_errors
+from sampan.reading.shown import shown_uri
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
@@ -52,19 +53,16 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
 def _note(connection: Connection, contract: Contract, item: dict[str, Any]) -> int:
     """Enter one object of a listing. Returns 1 when it is new, 0 when it is known."""
     return connection.execute(
-        # What was refused for a temporary reason is seen again when the reason is gone, and what retention deleted is seen
-        # again when it is delivered again.
+        # What was refused for a temporary reason is seen again when the reason is gone.
         """
         insert into ops.delivery (source_uri, etag, feed, business_date, received_at, bytes)
         values (%(uri)s, %(etag)s, %(feed)s, %(day)s, %(received_at)s, %(bytes)s)
         on conflict (source_uri, etag) do update set
             problem = null,
             batch_id = null,
-            deleted_at = null,
             received_at = excluded.received_at,
             seen_at = clock_timestamp()
-        where delivery.deleted_at is not null
-            or delivery.problem ->> 'rule' = %(gone)s
+        where delivery.problem ->> 'rule' = %(gone)s
             or delivery.problem ->> 'rule' = %(future)s and delivery.business_date <= %(today)s
         """,
         {
@@ -90,7 +88,7 @@ def _refuse(connection: Connection, contract: Contract, item: dict[str, Any]) ->
     message = (
         "the key has a character that cannot be stored, such as NUL; remove the object and deliver it under another"
     )
-    problem = Problem(Code.DELIVERY_KEY, message, uri)
+    problem = Problem(Code.DELIVERY_KEY, message, shown_uri(contract, uri))
     new = connection.execute(
         """
         insert into ops.delivery (source_uri, etag, feed, business_date, received_at, bytes, problem, refused_at)

@@ -138,10 +138,10 @@ def _attributes(connection: Connection, table: str) -> list[str]:
 
 
 def _columns(connection: Connection, contract: Contract, batch: Batch) -> list[Column]:
-    """Columns of the intake table: those of the contract, and those that the partner added."""
+    """Columns of the intake table: those of the contract, and those that an earlier version of it had."""
     known = {column.name: column for column in contract.stored}
     return [
-        known.get(name) or Column(name, name, "string", "Added by the partner.")
+        known.get(name) or Column(name, name, "string", "Of an earlier contract.")
         for name in _attributes(connection, batch.table)
     ]
 

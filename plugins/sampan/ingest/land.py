@@ -17,6 +17,7 @@ from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.object_store import parse_s3_uri, put_if_absent, s3_errors
+from sampan.reading.shown import shown_uri
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,9 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
     contract, done = get_contract(feed), {"landed": 0, "repeated": 0, "refused": 0}
     with connect() as connection:
         for uri, etag, day, received in _new_deliveries(connection, feed, business_date):
+            name = shown_uri(contract, uri)
             try:
-                landed = _land(connection, contract, uri, etag, _checked_date(contract, uri, day), received)
+                landed = _land(connection, contract, uri, name, etag, _checked_date(contract, name, day), received)
                 done["landed" if landed else "repeated"] += 1
             except PermanentFailure as error:
                 gone = error.problem.rule == Code.DELIVERY_GONE
@@ -43,7 +45,7 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
                     )
                     what = f"a delivery is refused: {error.problem}, see {error.problem.page}"
                     feed_hooks.on_rejected(connection, feed, what, Rejected(None if gone else uri, etag=etag))
-                log.warning("%s refused: %s", uri, error)
+                log.warning("%s refused: %s", name, error)
                 done["refused"] += 1
     return done
 
@@ -61,30 +63,35 @@ def _new_deliveries(
     ).fetchall()
 
 
-def _checked_date(contract: Contract, uri: str, day: date | None) -> date:
+def _checked_date(contract: Contract, name: str, day: date | None) -> date:
     """The business date. Raises PermanentFailure when it is missing, in the future or past the feed's retention."""
     if day is None:
         wanted = f"s3://{settings().drop_bucket}/{contract.drop_prefix}<YYYY-MM-DD>/<name>"
         raise PermanentFailure(
-            Problem(Code.DELIVERY_NO_BUSINESS_DATE, f"the key has no business date; deliver to {wanted}", uri)
+            Problem(Code.DELIVERY_NO_BUSINESS_DATE, f"the key has no business date; deliver to {wanted}", name)
         )
     if day > today():
-        raise PermanentFailure(Problem(Code.DELIVERY_FUTURE_DATE, f"business date {day} is in the future", uri))
+        raise PermanentFailure(Problem(Code.DELIVERY_FUTURE_DATE, f"business date {day} is in the future", name))
     if day < today() - timedelta(days=contract.retention_days):
         message = f"business date {day} is older than the feed's retention of {contract.retention_days} days"
-        raise PermanentFailure(Problem(Code.DELIVERY_PAST_RETENTION, message, uri))
+        raise PermanentFailure(Problem(Code.DELIVERY_PAST_RETENTION, message, name))
     return day
 
 
-def _land(connection: Connection, contract: Contract, uri: str, etag: str, day: date, received: datetime) -> bool:
-    """Copy one delivery and enter it in the ledger. Returns False when that date already has a batch with this content."""
+def _land(
+    connection: Connection, contract: Contract, uri: str, name: str, etag: str, day: date, received: datetime
+) -> bool:
+    """Copy one delivery and enter it in the ledger. Returns False when that date already has a batch with this content.
+
+    `uri` is only used to fetch the object; everything else gets `name`, which has no personal numbers.
+    """
     s3, (bucket, key) = settings().s3(), parse_s3_uri(uri)
     with s3_errors():
         try:
             body = s3.get_object(Bucket=bucket, Key=key)
         except s3.exceptions.NoSuchKey:
             raise PermanentFailure(
-                Problem(Code.DELIVERY_GONE, "the partner removed the object before it was landed", uri)
+                Problem(Code.DELIVERY_GONE, "the partner removed the object before it was landed", name)
             ) from None
         digest, size = hashlib.sha256(), 0
         for block in body["Body"].iter_chunks(PART):
@@ -100,16 +107,16 @@ def _land(connection: Connection, contract: Contract, uri: str, etag: str, day: 
     ).fetchone()
     if deleted is not None:
         message = f"this content for {day} was deleted at the end of its retention and cannot be delivered again"
-        raise PermanentFailure(Problem(Code.DELIVERY_PAST_RETENTION, message, uri))
+        raise PermanentFailure(Problem(Code.DELIVERY_PAST_RETENTION, message, name))
     target = f"{contract.feed}/{day}/{sha}.{contract.source.extension}"
     failpoints.hit("land.before_put")
     put_if_absent(
-        s3, target, lambda: s3.get_object(Bucket=bucket, Key=key, IfMatch=body["ETag"])["Body"], size, sha, uri
+        s3, target, lambda: s3.get_object(Bucket=bucket, Key=key, IfMatch=body["ETag"])["Body"], size, sha, name
     )
     failpoints.hit("land.after_put")
     with connection.transaction():
         new = insert_batch(
-            connection, contract, day, sha, uri, f"s3://{settings().landing_bucket}/{target}", size, received
+            connection, contract, day, sha, name, f"s3://{settings().landing_bucket}/{target}", size, received
         )
         connection.execute(
             """
@@ -120,13 +127,13 @@ def _land(connection: Connection, contract: Contract, uri: str, etag: str, day: 
             [uri, etag, contract.feed, day, sha],
         )
         if not new:
-            _alert_if_superseded(connection, contract, uri, day, sha, received)
-    log.info("%s %s %s", uri, "landed as" if new else "was already landed as", sha)
+            _alert_if_superseded(connection, contract, name, day, sha, received)
+    log.info("%s %s %s", name, "landed as" if new else "was already landed as", sha)
     return new
 
 
 def _alert_if_superseded(
-    connection: Connection, contract: Contract, uri: str, day: date, sha: str, received: datetime
+    connection: Connection, contract: Contract, name: str, day: date, sha: str, received: datetime
 ) -> None:
     """Alert when superseded content is delivered again: equal content is the same batch and keeps its original position."""
     between = connection.execute(
@@ -143,7 +150,7 @@ def _alert_if_superseded(
         return
     known, other = between
     message = (
-        f"for {contract.owner} <{contract.contact}>: {uri} has the same content as batch {known} of {day}, which batch"
+        f"for {contract.owner} <{contract.contact}>: {name} has the same content as batch {known} of {day}, which batch"
         f" {other} superseded; batch {other} stays in force. To restore the older content, deliver it with different bytes"
     )
     raise_alert(connection, "returned", contract.feed, message)

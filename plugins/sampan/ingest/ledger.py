@@ -23,7 +23,7 @@ from sampan.alerts import raise_alert
 from sampan.consent import Rejected
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
-from sampan.database import Connection, connect
+from sampan.database import LIMITS, Connection, connect, hide_values
 from sampan.errors import Code, PermanentFailure, Problem, SampanError, SettingsFailure, TransientFailure
 
 log = logging.getLogger(__name__)
@@ -153,12 +153,12 @@ def process_pending(feed: str, state: str, business_date: date | None, work: Wor
             except (SampanError, psycopg.Error):
                 raise
             except Exception as error:  # noqa: BLE001
-                # Its text may quote values, which may be personal data.
                 log.error("%s batch %s: %s", feed, batch.batch_id, type(error).__name__)
                 # Until the fault is mended, what the batch says is as lost as that of a held one.
                 with connection.transaction():
                     what = f"batch {batch.batch_id} of {batch.business_date} could not be processed"
                     feed_hooks.on_rejected(connection, feed, what, Rejected(batch.landing_uri, batch.batch_id))
+                hide_values(error)
                 unexpected = unexpected or error
     if unexpected is not None:
         raise unexpected
@@ -173,7 +173,7 @@ def _attempt(connection: Connection, contract: Contract, batch: Batch, work: Wor
         raise
     except PermanentFailure as error:
         return error.problem
-    except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded) as error:
+    except (psycopg.DataError, *LIMITS) as error:
         # The server's own message quotes values, which may be personal data.
         name = type(error).__name__
         return Problem(

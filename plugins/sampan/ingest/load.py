@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from sampan import failpoints
+from sampan.alerts import raise_alert
 from sampan.contracts import line_pattern, row_rules
 from sampan.contracts.model import Column, Contract
 from sampan.contracts.registry import get_contract
@@ -23,7 +24,6 @@ from sampan.ingest import ledger
 from sampan.ingest.ledger import Batch
 from sampan.reading.fast_path import FastPathUnsupported
 from sampan.reading.reader import Reader, open_delivery
-from sampan.warehouse.feed_tables import column_ddl
 
 log = logging.getLogger(__name__)
 NEWLINE = ord("\n")
@@ -84,6 +84,9 @@ def _load(connection: Connection, contract: Contract, batch: Batch) -> None:
     columns = reader.layout.stored
     with ledger.transaction(connection):
         _note_drift(connection, contract, batch, reader)
+    if contract.drift == "note":
+        with ledger.transaction(connection):
+            _note_values(connection, batch, reader)
     try:
         with ledger.transaction(connection):
             failpoints.hit("load.before_copy")
@@ -113,20 +116,48 @@ def _finish(
 
 
 def _note_drift(connection: Connection, contract: Contract, batch: Batch, reader: Reader) -> None:
-    """Record how the columns of the delivery differ from its contract, and add its new columns to raw."""
-    for kind, name, detail in reader.layout.drift:
-        connection.execute(
+    """Record how the columns of the delivery differ from its contract, and tell the owner of those that are new."""
+    unknown = [detail for kind, _, detail in reader.layout.drift if kind == "unknown"]
+    new = _never_noted(connection, batch.feed, unknown) if contract.drift == "note" else []
+    connection.execute("delete from ops.drift where batch_id = %s", [batch.batch_id])
+    with connection.cursor() as cursor:
+        cursor.executemany(
             """
             insert into ops.drift (batch_id, kind, column_name, detail) values (%s, %s, %s, %s)
             on conflict do nothing
             """,
-            [batch.batch_id, kind, name, detail],
+            [(batch.batch_id, *drift) for drift in reader.layout.drift],
         )
-    for column in reader.layout.added:
-        connection.execute(
-            sql.SQL("alter table raw.{} add column if not exists {}").format(
-                sql.Identifier(contract.feed), column_ddl([column])
-            )
+    if new:
+        message = (
+            f"for {contract.owner} <{contract.contact}>: batch {batch.batch_id} of {batch.business_date} has columns that"
+            f" the contract does not name; their values are not stored. Once the contract names them, run `sampan init`"
+            f" and `sampan reload {batch.feed}`. Columns: {', '.join(new)}"
+        )
+        raise_alert(connection, "drift", batch.feed, message[:4000])
+
+
+def _never_noted(connection: Connection, feed: str, headers: list[str]) -> list[str]:
+    """Those of the unknown headers that no delivery of the feed had before."""
+    if not headers:
+        return []
+    query = """
+        select distinct detail from ops.drift join ops.batch using (batch_id)
+        where feed = %s and kind = 'unknown' and detail = any(%s)
+    """
+    noted = {detail for (detail,) in connection.execute(query, [feed, headers])}
+    return [header for header in headers if header not in noted]
+
+
+def _note_values(connection: Connection, batch: Batch, reader: Reader) -> None:
+    """Record how many values the unknown columns of the delivery have and of which type, and no value."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """
+            update ops.drift set data_type = %s, filled = %s
+            where batch_id = %s and kind = 'unknown' and column_name = %s
+            """,
+            [(column.type, column.filled, batch.batch_id, column.name) for column in reader.unknown_columns()],
         )
 
 

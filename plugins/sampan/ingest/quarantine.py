@@ -11,7 +11,7 @@ import io
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -119,7 +119,7 @@ def counts() -> list[tuple[str, str, str, int]]:
 
 def export(contract: Contract, chosen: Sequence[Entry]) -> str:
     """Rows as CSV for correction: id, broken rules, then the contract's columns."""
-    names = _names(contract, [entry.fields for entry in chosen])
+    names = [column.name for column in contract.stored]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([ID, RULES, *names])
@@ -129,13 +129,6 @@ def export(contract: Contract, chosen: Sequence[Entry]) -> str:
             [entry.quarantine_id, " ".join(entry.broken_rules), *(fields.get(name) or "" for name in names)]
         )
     return out.getvalue()
-
-
-def _names(contract: Contract, rows: Iterable[Mapping[str, str | None] | None]) -> list[str]:
-    """The contract's stored columns, then the columns of these rows that partners added."""
-    names = [column.name for column in contract.stored]
-    added = {name for fields in rows for name in fields or ()} - set(names)
-    return names + sorted(added)
 
 
 def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) -> dict[str, int]:
@@ -197,7 +190,7 @@ def _corrected(contract: Contract, path: Path, ids: set[int]) -> list[tuple[Entr
         with path.open(encoding="utf-8-sig", newline="") as handle:
             reader = csv.DictReader(handle)
             names = {name for name in reader.fieldnames or () if name not in (ID, RULES)}
-            unknown = {name for name in names - {c.name for c in contract.stored} if not name.startswith("x_")}
+            unknown = names - {column.name for column in contract.stored}
             if ID not in (reader.fieldnames or ()) or unknown:
                 message = f"expected {ID} and columns of the contract; unknown: {', '.join(sorted(unknown)) or 'none'}"
                 raise PermanentFailure(Problem(Code.QUARANTINE_COLUMNS, message, str(path), 1))
@@ -237,7 +230,7 @@ class Replay:
 
 def _to_replay(contract: Contract, chosen: list[tuple[Entry, Fields]]) -> Replay:
     """The replay of rows of one batch."""
-    names = _names(contract, [fields for _, fields in chosen])
+    names = [column.name for column in contract.stored]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     # With the ids, later replays of the same values are deliveries of their own: the contract may have changed meanwhile.

@@ -14,6 +14,7 @@ from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.reading import limits
 from sampan.reading.compression import DECOMPRESS
 from sampan.reading.personal_data import Pseudonymiser
+from sampan.reading.shown import hidden
 
 T = TypeVar("T")
 
@@ -119,8 +120,11 @@ class Delivery:
         return text.removesuffix("\r"), broken
 
     def shown_header(self, header: str) -> str:
-        """A column header for a message, without personal data: where the header line is missing, it is a value."""
-        return printable(self.private.clean_text(header, self.expects_hkid))
+        """A column header for a table or a message: quoted, short, characters that cannot be printed escaped."""
+        # Where the header line is missing, it is a value.
+        cleaned = hidden(header, expects_hkid=True)
+        quoted = repr if cleaned.isprintable() else ascii
+        return quoted(cleaned[: limits.SHOWN_CHARACTERS])
 
     @cached_property
     def _encoding(self) -> str:
@@ -131,9 +135,3 @@ class Delivery:
             return read()
         except OSError as error:
             raise TransientFailure(f"object store: {self.file}: {type(error).__name__}") from error
-
-
-def printable(text: str) -> str:
-    """Text of a partner for a message: quoted, short, characters that cannot be printed escaped."""
-    quoted = repr if text.isprintable() else ascii
-    return quoted(text[: limits.SHOWN_CHARACTERS])

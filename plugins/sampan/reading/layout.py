@@ -2,32 +2,68 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sampan.contracts.model import Alias, Column
+from sampan.contracts.model import Column
 from sampan.errors import Code
 from sampan.reading import limits
-from sampan.reading.delivery import Delivery, printable
+from sampan.reading.delivery import Delivery
+from sampan.reading.shown import hidden
 
 
 class Drift(NamedTuple):
-    """One difference between a delivery and its contract. `kind`: renamed, missing, added or ignored."""
+    """One difference between a delivery and its contract. `kind`: renamed, missing or unknown."""
 
     kind: str
     column: str
     detail: str
 
 
+# Types by the values that have them, narrow ones first, named as contracts name them.
+TYPES = {
+    "boolean": re.compile("true|false"),
+    "integer": re.compile("-?(0|[1-9][0-9]{0,17})"),
+    "number": re.compile("-?(0|[1-9][0-9]*)([.][0-9]+)?|-?[.][0-9]+"),
+    "date": re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}"),
+    "timestamp": re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}.*"),
+}
+
+
+@dataclass
+class UnknownColumn:
+    """What is noted of the values of a column that the contract does not name: how many there are, and their type."""
+
+    name: str
+    filled: int = 0
+    types: tuple[str, ...] = (*TYPES, "string")
+
+    def look_at(self, value: str | None) -> None:
+        """Count a value, and drop the types that it does not have."""
+        if value is not None:
+            self.filled += 1
+            self.types = tuple(kind for kind in self.types if kind not in TYPES or TYPES[kind].fullmatch(value))
+
+    @property
+    def type(self) -> str | None:
+        """The narrowest type that all values have; None without a value."""
+        return self.types[0] if self.filled else None
+
+
 @dataclass
 class Layout:
-    """How the fields of a delivery map to stored columns. `columns` has None where a field is not stored."""
+    """How the fields of a delivery map to stored columns.
+
+    `columns` has None where a field is not stored. `unknown` has a column where the contract does not name the field,
+    and None elsewhere.
+    """
 
     columns: list[Column | None]
     first_line: int
     drift: list[Drift] = field(default_factory=list)
+    unknown: list[Column | None] = field(default_factory=list)
 
     @property
     def stored(self) -> list[Column]:
@@ -35,10 +71,9 @@ class Layout:
         return [column for column in self.columns if column is not None]
 
     @property
-    def added(self) -> list[Column]:
-        """Columns that are in the delivery and not in the contract."""
-        extra = {drift.column for drift in self.drift if drift.kind == "added"}
-        return [column for column in self.stored if column.name in extra]
+    def has_unknown(self) -> bool:
+        """Whether the delivery has fields that the contract does not name."""
+        return any(self.unknown)
 
     @property
     def headers(self) -> list[str | None]:
@@ -62,23 +97,24 @@ def match_headers(
     """
     contract = delivery.contract
     known = {column.source_name: column for column in contract.columns}
-    for alias in current_aliases(delivery):
-        known.setdefault(alias.source_name, contract.column(alias.column))
+    for alias in contract.aliases:
+        if alias.since <= delivery.business_date:
+            known.setdefault(alias.source_name, contract.column(alias.column))
     if not any(header in known for header in headers):
         expected = ", ".join(column.source_name for column in contract.columns[:4])
         message = f"no column header of this feed found; expected {expected}, ..."
         raise delivery.problem(Code.DELIVERY_HEADER_UNRECOGNISED, message, header_line)
     columns: list[Column | None] = []
+    unknown: list[Column | None] = []
     drift: list[Drift] = []
     for header in headers:
         column = known.get(header)
         if headers.count(header) > 1 or (column is not None and column in columns):
             message = f"duplicate column header {delivery.shown_header(header)}"
             raise delivery.problem(Code.DELIVERY_HEADER_REPEATED, message, header_line)
-        if column is None:
-            column = _unknown(delivery, header, header_line, drift)
-        elif column.source_name != header:
+        if column is not None and column.source_name != header:
             drift.append(Drift("renamed", column.name, header))
+        unknown.append(_unknown(delivery, header, header_line, drift) if column is None else None)
         columns.append(column)
     missing = [column for column in contract.columns if column not in columns]
     for column in missing:
@@ -86,52 +122,44 @@ def match_headers(
             message = f"required column {column.source_name!r} is missing"
             raise delivery.problem(Code.DELIVERY_HEADER_MISSING_COLUMN, message, header_line, column.name)
         drift.append(Drift("missing", column.name, "null in every row"))
-    layout = Layout([None if c is None or c.personal == "drop" else c for c in columns], first_line, drift)
+    layout = Layout([None if c is None or c.personal == "drop" else c for c in columns], first_line, drift, unknown)
     _refuse_renamed_personal_data(delivery, layout, missing, header_line)
     return layout
 
 
-def current_aliases(delivery: Delivery) -> list[Alias]:
-    """The contract's aliases that hold on the delivery's business date."""
-    return [alias for alias in delivery.contract.aliases if alias.since <= delivery.business_date]
-
-
-def _unknown(delivery: Delivery, header: str, line: int | None, drift: list[Drift]) -> Column | None:
-    """The column to store for a header that is not in the contract, None where it is ignored. Adds to `drift`."""
-    policy = delivery.contract.drift
-    if policy == "fail":
+def _unknown(delivery: Delivery, header: str, line: int | None, drift: list[Drift]) -> Column:
+    """The column of a header that is not in the contract. It is noted in `drift`, and its values are never stored."""
+    if delivery.contract.drift == "fail":
         message = f"column {delivery.shown_header(header)} is not in the contract, whose drift policy is fail"
         raise delivery.problem(Code.DELIVERY_HEADER_UNKNOWN_COLUMN, message, line)
     if len(drift) >= limits.MAX_UNKNOWN_COLUMNS:
         message = f"more than {limits.MAX_UNKNOWN_COLUMNS} columns are not in the contract"
         raise delivery.problem(Code.DELIVERY_HEADER_UNRECOGNISED, message, line)
-    cleaned = delivery.private.clean_text(header)
-    shown, name = printable(cleaned), _column_name(header, cleaned, drift)
-    if policy == "ignore":
-        drift.append(Drift("ignored", name, shown))
-        return None
-    name = name if name.startswith("x_") else f"x_{name}"
-    drift.append(Drift("added", name, shown))
-    return Column(name, header, "string", f"Added by the partner as {shown}; not in the contract.")
+    shown = delivery.shown_header(header)
+    name = _column_name(header, drift)
+    drift.append(Drift("unknown", name, shown))
+    return Column(name, header, "string", f"Delivered as {shown}; not in the contract.")
 
 
-def _column_name(header: str, cleaned: str, drift: list[Drift]) -> str:
-    name = "".join(c if c.isascii() and c.isalnum() else "_" for c in cleaned.lower()).strip("_")[:40]
-    if name and not any(name in (other.column, other.column.removeprefix("x_")) for other in drift):
+def _column_name(header: str, drift: list[Drift]) -> str:
+    cleaned = hidden(header, expects_hkid=True).lower()
+    name = "".join(c if c.isascii() and c.isalnum() else "_" for c in cleaned).strip("_")[:40]
+    if name and not any(name == other.column for other in drift):
         return name
-    # Headers without an ASCII letter, or with the same letters, are told apart by their hash.
-    return f"{name or 'column'}_{hashlib.sha256(header.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    # Headers without an ASCII letter, or with the same letters, are told apart by a number.
+    return f"{name or 'column'}_{len(drift) + 1}"
 
 
 def _refuse_renamed_personal_data(
     delivery: Delivery, layout: Layout, missing: list[Column], header_line: int | None
 ) -> None:
-    hidden = next((column for column in missing if column.wholly_personal), None)
-    if hidden is None or not layout.added:
+    lost = next((column for column in missing if column.wholly_personal), None)
+    found = next((column for column in layout.unknown if column is not None), None)
+    if lost is None or found is None:
         return
-    unknown = delivery.shown_header(layout.added[0].source_name)
+    unknown = delivery.shown_header(found.source_name)
     message = (
-        f"personal-data column {hidden.source_name!r} is missing, and {unknown} is not in the contract: it may be the same"
-        " column renamed, so nothing is stored; add it to the contract as an alias or a column"
+        f"personal-data column {lost.source_name!r} is missing, and {unknown} is not in the contract: it may be the same"
+        " column renamed; add it to the contract as an alias or a column"
     )
-    raise delivery.problem(Code.DELIVERY_HEADER_PERSONAL_DATA, message, header_line, hidden.name)
+    raise delivery.problem(Code.DELIVERY_HEADER_PERSONAL_DATA, message, header_line, lost.name)

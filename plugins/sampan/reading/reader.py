@@ -20,7 +20,7 @@ from sampan.object_store import open_verified
 from sampan.reading.delivery import Delivery
 from sampan.reading.fast_path import Block, FastPathUnsupported
 from sampan.reading.formats import FORMATS
-from sampan.reading.layout import Layout
+from sampan.reading.layout import Layout, UnknownColumn
 from sampan.reading.personal_data import Pseudonymiser, pseudonymiser
 from sampan.reading.record import Record
 
@@ -81,6 +81,21 @@ class Reader:
         """Every record in order, sound or not; none is left out."""
         with self._readable():
             yield from self._format.records()
+
+    def unknown_columns(self) -> list[UnknownColumn]:
+        """What the values of the columns look like that the contract does not name. Reads the delivery once more.
+
+        No value is kept.
+        """
+        layout = self.layout
+        found = [UnknownColumn(column.name) for column in layout.unknown if column is not None]
+        if found:
+            with self._readable():
+                probe = type(self._format)(self.delivery, Layout(layout.unknown, layout.first_line))
+                for record in probe.records():
+                    for column, value in zip(found, record.fields, strict=True):
+                        column.look_at(value)
+        return found
 
     def pick(self, lines: set[int]) -> Iterator[Record]:
         """The records that begin at the given lines."""

@@ -34,7 +34,7 @@ class RecordCleaner:
     def __init__(self, delivery: Delivery, layout: Layout) -> None:
         self.columns, self.width = layout.columns, len(layout.stored)
         self.private, self.expects_hkid = delivery.private, delivery.expects_hkid
-        self.withhold = any(column.wholly_personal for column in delivery.contract.columns)
+        self.withhold = layout.has_unknown or any(column.wholly_personal for column in delivery.contract.columns)
 
     def record(self, line: int, values: Sequence[str | None], broken: list[str], text: str | None) -> Record:
         """A record of `values`, one for each field of the delivery.

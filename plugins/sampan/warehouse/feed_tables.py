@@ -21,6 +21,8 @@ BUSINESS_DATE = date(2026, 1, 1)
 def create_feed_tables(connection: Connection, contract: Contract) -> None:
     """Create raw.<feed> (partitioned by batch), quarantine.<feed> and its view, and add columns that the contract gained.
 
+    Columns that earlier versions made of what partners added are dropped with their values.
+
     Raises PermanentFailure when the types of a row rule do not fit, so that `init` finds it and not the gate at night.
     """
     table, *others = feed_statements(contract)
@@ -28,6 +30,7 @@ def create_feed_tables(connection: Connection, contract: Contract) -> None:
     _add_columns(connection, contract)
     for statement in others:
         connection.execute(statement)
+    _drop_added_columns(connection, contract)
     _check_rules(connection, contract)
 
 
@@ -123,3 +126,42 @@ def _add_columns(connection: Connection, contract: Contract) -> None:
     for column in contract.stored:
         if column.name not in existing:
             connection.execute(sql.SQL("alter table {} add column {}").format(raw, column_ddl([column])))
+
+
+def _drop_added_columns(connection: Connection, contract: Contract) -> None:
+    """Drop the columns `x_...` of earlier versions, which stored what partners added before the contract named it."""
+    named = [column.name for column in contract.columns]
+    found = connection.execute(
+        """
+        select c.relnamespace::regnamespace::text, c.relname, array_agg(a.attname::text order by a.attnum)
+        from pg_class as c
+        join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+        where a.attname like 'x\\_%%' and a.attname <> all(%(named)s) and (
+            c.oid = to_regclass(format('raw.%%I', %(feed)s::text))
+            or c.relnamespace = 'intake'::regnamespace and c.relkind = 'r' and c.relname ~ %(intake)s
+        )
+        group by 1, 2
+        """,
+        {"named": named, "feed": contract.feed, "intake": f"^{contract.feed}__b[0-9]+(__rejects)?$"},
+    ).fetchall()
+    for schema, table, columns in found:
+        # Dropping a column leaves its values in the table's pages; writing it anew does not.
+        actions = [sql.SQL("alter column {} type text using null").format(sql.Identifier(name)) for name in columns]
+        drops = [sql.SQL("drop column {}").format(sql.Identifier(name)) for name in columns]
+        for parts in (actions, drops):
+            statement = sql.SQL("alter table {} {}")
+            connection.execute(statement.format(sql.Identifier(schema, table), sql.SQL(", ").join(parts)))
+    connection.execute(
+        """
+        update quarantine.record
+        set
+            fields = fields - array(
+                select name from jsonb_object_keys(fields) as name where name like 'x\\_%%' and name <> all(%(named)s)
+            ),
+            record = '[withheld: it had columns that the contract does not name]'
+        where feed = %(feed)s and fields is not null and exists (
+            select from jsonb_object_keys(fields) as name where name like 'x\\_%%' and name <> all(%(named)s)
+        )
+        """,
+        {"named": named, "feed": contract.feed},
+    )

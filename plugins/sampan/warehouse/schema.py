@@ -12,9 +12,11 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts
 from sampan.database import Connection, connect, lock, scalar
 from sampan.errors import TransientFailure
+from sampan.reading.shown import shown_uri
 from sampan.settings import HOME
 from sampan.warehouse.calendars import fill_calendars
 from sampan.warehouse.feed_tables import create_feed_tables, feed_statements, rule_statements
@@ -135,10 +137,25 @@ def _apply_all(loader: Connection) -> None:
     _apply(loader, "before_feeds", "loader")
     for contract in all_contracts().values():
         create_feed_tables(loader, contract)
+        _clean_file_names(loader, contract)
     _apply(loader, "after_feeds", "loader")
     for contract in all_contracts().values():
         for grant in steward_grants(contract):
             loader.execute(grant)
+
+
+def _clean_file_names(connection: Connection, contract: Contract) -> None:
+    """Replace personal numbers in names of files, which earlier versions entered as they came."""
+    rows = connection.execute(
+        "select batch_id, source_uri from ops.batch where feed = %s and origin = 'delivery' and deleted_at is null",
+        [contract.feed],
+    ).fetchall()
+    names = [(shown_uri(contract, uri), batch_id, uri) for batch_id, uri in rows]
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "update ops.batch set source_uri = %s, problem = problem - 'file' where batch_id = %s",
+            [(name, batch_id) for name, batch_id, uri in names if name != uri],
+        )
 
 
 def _apply(connection: Connection, folder: str, role: str) -> None:

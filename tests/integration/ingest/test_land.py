@@ -55,7 +55,8 @@ def test_land_addresses_by_content_when_a_name_is_hostile(name, partner, monkeyp
     given = rows(CUSTOMS, 5)
     batch = ingested(partner, CUSTOMS, encode(get_contract(CUSTOMS), given), name="safe.csv.gz")
     landing = partner.sampan.environment["SAMPAN_LANDING_BUCKET"]
-    assert batch["source_uri"].endswith(f"/{DAY}/{name}")
+    shown = name.replace("\n", "\\n").replace("\x1b", "\\x1b")
+    assert batch["source_uri"].endswith(f"/{DAY}/{shown}")
     assert batch["landing_uri"] == f"s3://{landing}/{CUSTOMS}/{DAY}/{batch['content_sha256']}.csv.gz"
     assert batch["rows_published"] == 5
 

@@ -252,6 +252,36 @@ def test_accept_publishes_what_failed_permanently_after_its_row_rules(partner, m
     adds_up(partner.sampan)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"create temporary table wide ({', '.join(f'c{number} int' for number in range(1601))})",
+        f"select concat({', '.join('1' for _ in range(101))})",
+        "create temporary table long (a text primary key);"
+        " insert into long select string_agg(md5(i::text), '') from generate_series(1, 2000) as i",
+    ],
+    ids=["columns of a table", "arguments of a function", "size of an index entry"],
+)
+def test_a_limit_of_the_server_is_no_transient_failure(statement, partner, monkeypatch):
+    """Kind of fault: what comes back at each retry is taken for a trouble that passes, so what waits behind it never loads."""
+    first, second = rows(FEED, 3), rows(FEED, 3, seed=1)
+    partner.hands_over(FEED, DAY, first)
+    partner.hands_over(FEED, DAY, second, name="second")
+    create = load._create_intake
+
+    def over_the_limit(connection, contract, batch, first_line):
+        if batch.batch_id == 1:
+            connection.execute(statement)
+        create(connection, contract, batch, first_line)
+
+    monkeypatch.setattr(load, "_create_intake", over_the_limit)
+    assert partner.ingest(FEED)["state"] == "published"
+    assert partner.sampan.rows("select state, problem ->> 'rule' from ops.batch order by batch_id") == [
+        ("held", "batch.unprocessable"),
+        ("published", None),
+    ]
+
+
 def test_a_step_fails_transiently_and_leaves_the_batch_when_the_object_store_is_away(partner, monkeypatch):
     partner.hands_over(FEED, DAY, rows(FEED, 3))
     away = {"SAMPAN_S3_ENDPOINT": "http://127.0.0.1:9"}

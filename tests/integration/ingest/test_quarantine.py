@@ -256,27 +256,6 @@ def test_replay_leaves_the_batch_it_comes_from_when_the_feed_replaces_periods(fe
 
 
 @pytest.mark.parametrize(
-    "feed", representative_feeds(feeds(lambda c: c.drift == "add_nullable" and c.source.kind == "s3", least=3))
-)
-def test_replay_keeps_the_value_of_an_added_column_when_the_row_comes_back(feed, partner, tmp_path):
-    delivered, right = spoilt(feed)
-    partner.hands_over(feed, DAY, delivered, added={"Colour": [f"red {n}" for n in range(MANY)]})
-    partner.ingest(feed)
-    file = tmp_path / "corrected.csv"
-    text = corrected(feed, right)
-    assert "x_colour" in text.splitlines()[0]
-    file.write_text(text)
-    quarantine.replay(feed, corrected=file)
-    assert partner.sampan.one(f'select count(distinct x_colour) from raw."{feed}"') == MANY
-    assert (
-        partner.sampan.rows(
-            f"select attname from pg_attribute where attrelid = 'raw.{feed}'::regclass and attname like 'x_x_%%'"
-        )
-        == []
-    )
-
-
-@pytest.mark.parametrize(
     ("text", "rule"),
     [
         ("declaration_no\nTD1\n", "quarantine.columns"),

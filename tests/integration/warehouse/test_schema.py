@@ -6,7 +6,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import psycopg
@@ -14,10 +14,12 @@ import pytest
 from sampan import calendar
 from sampan.contracts.registry import all_contracts
 from sampan.errors import TransientFailure
+from sampan.ingest import gate, land, load, publish, quarantine
 from sampan.settings import settings
 from sampan.warehouse import schema as warehouse
 
 from tests.conftest import Sampan
+from tests.factory import DAY, rows
 
 VIEW = "ops.consent_now"
 
@@ -137,6 +139,8 @@ OLDER = {
     " alter table ops.release_switch rename constraint release_activation_kind_check to release_switch_kind_check;"
     " alter sequence ops.release_activation_activation_no_seq rename to release_switch_switch_no_seq;"
     " alter view ops.open_problem rename to waiting; alter table ops.batch rename proven_rules_sha256 to shape",
+    "the drift": "alter table ops.drift drop constraint drift_kind_check, drop column data_type, drop column filled,"
+    " add constraint drift_kind_check check (kind in ('renamed', 'added', 'ignored', 'missing'))",
     "the key": "alter table ops.suppression drop constraint suppression_pkey, add primary key"
     " (table_name, series, period, row_key, column_key);"
     " insert into ops.suppression values (0, 't', 's', '2026-07-01', 'r', 'c', 'primary')",
@@ -174,3 +178,56 @@ def test_apply_schema_keeps_the_rows_of_renamed_tables_when_the_warehouse_is_old
     assert sampan.rows("select to_regclass('ops.look'), to_regclass('ops.applied'), to_regclass('ops.waiting')") == [
         (None, None, None)
     ]
+
+
+def test_apply_schema_drops_what_was_stored_of_unknown_columns_when_the_warehouse_is_older(partner):
+    """Kind of fault: values in clear that an earlier version stored, and that no later one would look for."""
+    feed = "customs_declarations"
+    for number in range(2):
+        day = DAY + timedelta(days=number)
+        delivered = [row | ({"hkhs_code": "1"} if n == 0 else {}) for n, row in enumerate(rows(feed, 40, day))]
+        partner.hands_over(feed, day, delivered)
+        partner.ingest(feed)
+    third = DAY + timedelta(days=2)
+    partner.hands_over(feed, third, rows(feed, 40, third))
+    for step in (land, load):
+        step.run(feed)
+    before = partner.raw(feed)
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
+        connection.execute(OLDER["the drift"])
+        connection.execute("insert into ops.drift (batch_id, kind, column_name, detail) values (1, 'added', 'x_phone', 'p')")
+        for table in (f"raw.{feed}", f"intake.{feed}__b3"):
+            connection.execute(f"alter table {table} add column x_phone text")
+            connection.execute(f"update {table} set x_phone = 'ZQ400001'")
+        connection.execute(
+            """update quarantine.record set fields = fields || '{"x_phone": "ZQ400001"}', record = 'a,ZQ400001'"""
+            " where batch_id = 1"
+        )
+    (file,) = partner.sampan.rows(f"select pg_relation_filepath('raw.{feed}__b1')")[0]
+    warehouse.apply_schema(force=True)
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
+        left = connection.execute("select attrelid::regclass from pg_attribute where attname like 'x\\_%'").fetchall()
+    assert left == []
+    # The tables were written anew: the pages of a dropped column would keep its values.
+    assert partner.sampan.rows(f"select pg_relation_filepath('raw.{feed}__b1')")[0] != (file,)
+    kept = partner.sampan.rows("select q::text from quarantine.record q") + partner.sampan.rows(
+        "select kind, column_name from ops.drift"
+    )
+    assert "ZQ400001" not in str(kept)
+    assert ("unknown", "phone") in kept
+    assert partner.raw(feed) == before
+    for step in (gate, publish):
+        step.run(feed)
+    assert len(partner.raw(feed)) == len(before) + 40
+    assert quarantine.replay(feed)["rows"] == 2
+
+
+def test_apply_schema_replaces_numbers_in_names_of_files_when_the_warehouse_is_older(partner):
+    feed = "customs_declarations"
+    partner.hands_over(feed, DAY, rows(feed, 3))
+    partner.ingest(feed)
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
+        connection.execute("update ops.batch set source_uri = replace(source_uri, 'delivery', 'of A123456(3)')")
+    for _ in range(2):
+        warehouse.apply_schema(force=True)
+        assert partner.sampan.batch(feed)["source_uri"].endswith(f"/{DAY}/of [HKID].csv.gz")

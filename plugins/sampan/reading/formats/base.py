@@ -19,13 +19,13 @@ class Format(ABC):
     # What contracts call the format.
     name: ClassVar[str]
 
-    def __init__(self, delivery: Delivery) -> None:
-        self.delivery, self.source = delivery, delivery.source
+    def __init__(self, delivery: Delivery, layout: Layout | None = None) -> None:
+        self.delivery, self.source, self._given = delivery, delivery.source, layout
 
     @cached_property
     def layout(self) -> Layout:
-        """Fields of the delivery against the contract's columns."""
-        return self.read_layout()
+        """Fields of the delivery against the contract's columns, unless another layout was given."""
+        return self._given or self.read_layout()
 
     @abstractmethod
     def read_layout(self) -> Layout:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sampan.errors import Code
 from sampan.reading.formats.base import Format
-from sampan.reading.layout import Layout, current_aliases, match_headers
+from sampan.reading.layout import Layout, match_headers
 from sampan.reading.record import SURROGATE, Record
 
 ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})")
@@ -22,30 +22,21 @@ class JsonLines(Format):
 
     def read_layout(self) -> Layout:
         """The layout of all keys of all lines, because any line may bring another."""
-        columns = self.delivery.contract.columns
-        keys = [column.source_name for column in columns]
-        seen, empty = self._keys()
-        if not empty and (not seen or any(key in seen for key in keys)):
-            renamed = {alias.column for alias in current_aliases(self.delivery) if alias.source_name in seen}
-            keys = [column.source_name for column in columns if column.name not in renamed]
-            keys += [key for key in seen if key not in keys]
-        elif not empty:
-            keys = list(seen)
+        # A delivery without a record has no key that could be missing.
+        keys = list(self._keys()) or [column.source_name for column in self.delivery.contract.columns]
         return match_headers(self.delivery, keys, first_line=1)
 
-    def _keys(self) -> tuple[dict[str, None], bool]:
-        """All keys in order of their first line, and whether every line is blank."""
+    def _keys(self) -> dict[str, None]:
+        """All keys in order of their first line."""
         seen: dict[str, None] = {}
-        empty = True
         for line in self.delivery.lines():
-            empty = empty and not line.strip()
             try:
                 item = json.loads(line)
             except (ValueError, RecursionError):
                 continue
             if isinstance(item, dict):
                 seen.update(dict.fromkeys(item))
-        return seen, empty
+        return seen
 
     def records(self) -> Iterator[Record]:
         """Every line that is not blank, numbers with all their digits."""

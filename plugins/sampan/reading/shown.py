@@ -1,0 +1,33 @@
+"""What partners and their APIs say besides records, made fit for tables, logs and messages."""
+
+from __future__ import annotations
+
+from sampan.contracts.model import Contract
+from sampan.reading.personal_data import Pseudonymiser
+from sampan.text import printable
+
+
+class _Hiding(Pseudonymiser):
+    """Replaces personal numbers by a word. A pseudonym would tell who can choose the text whether it links to a row."""
+
+    def __call__(self, value: str) -> str:
+        return "[HKID]"
+
+
+_HIDING = _Hiding(b"", 0)
+
+
+def hidden(text: str, expects_hkid: bool = False) -> str:
+    """A partner's text without HKID numbers; with `expects_hkid` also without what resembles a mistyped one."""
+    return _HIDING.clean_text(text, expects_hkid)
+
+
+def shown(text: str, expects_hkid: bool = False) -> str:
+    """A partner's text without HKID numbers, as above, on one line and without control characters."""
+    return printable(hidden(text, expects_hkid), keep="")
+
+
+def shown_uri(contract: Contract, uri: str) -> str:
+    """Address of a delivery as it is stored and shown: what follows the feed's prefix is the partner's text."""
+    head, prefix, name = uri.partition(contract.drop_prefix)
+    return head + prefix + shown(name, expects_hkid=True)
