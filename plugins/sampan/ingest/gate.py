@@ -324,7 +324,9 @@ def _alert_to_guesses(connection: Connection, contract: Contract, batch: Batch) 
         """,
         {"feeds": feeds, "pseudonym": PSEUDONYM.pattern, "batch": batch.batch_id},
     )
-    is_told = "select exists (select from ops.alert where (kind, feed) = (%s, %s) and raised_at > now() - interval '1 day')"
+    is_told = (
+        "select exists (select from ops.alert where (kind, feed) = (%s, %s) and raised_at > now() - interval '1 day')"
+    )
     kind = "hkid_guesses"
     if here and of_partner > MANY_IDENTIFIERS and not scalar(connection, is_told, [kind, contract.feed]):
         message = (

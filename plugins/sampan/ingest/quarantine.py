@@ -237,7 +237,9 @@ def _corrected(contract: Contract, path: Path, ids: set[int]) -> list[tuple[Entr
         raise PermanentFailure(
             Problem(Code.QUARANTINE_ID, f"{contract.feed} has no open rows with the ids {missing}", str(path))
         )
-    return [(found[key], _merge(found[key].fields or {}, fields)) for key, fields in wanted.items() if not ids or key in ids]
+    return [
+        (found[key], _merge(found[key].fields or {}, fields)) for key, fields in wanted.items() if not ids or key in ids
+    ]
 
 
 def _merge(stored: Fields, given: Fields) -> Fields:

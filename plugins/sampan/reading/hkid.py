@@ -6,7 +6,7 @@ dash or a blank are that ASCII character, and what cannot be seen is gone. In it
 * in brackets, `A123456(3)`, in any text and with any check digit;
 * grouped in any other way, `A12 34-56/3`, when its check digit is right: of other texts of this shape one in eleven has
   such a digit. Letters that stand apart from the digits are a word of their own, and at most FRAME letters or digits
-  touch the number, so that part of a hash is none.
+  touch the number, so that part of a hash is none, as little as part of a container's number or a UUID.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ _GROUPED = (
 _SPELLED = re.compile(rf"({_BRACKETED})|{_GROUPED}")
 # Nearly no text has six digits, and to look for them costs a fraction of what _SPELLED does.
 _SIX_DIGITS = re.compile(rf"[0-9](?:{_GAP}[0-9]){{5}}")
+# Numbers of containers (ISO 6346) and UUIDs: a part of them often looks like one.
+_ANOTHER = re.compile(
+    r"(?<![A-Za-z0-9])(?:[A-Z]{3}[JUZ][0-9]{7}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})(?![A-Za-z0-9])"
+)
 _STRICT = re.compile(r"([A-Z]{1,2})([0-9]{6})([0-9A])")
 
 # Blocks of Unicode without ideographs, in which look-alikes are; each range is looked through once in a process.
@@ -128,7 +132,7 @@ def _spelled(flat: str) -> Iterator[tuple[int, int]]:
                 start += 1
             yield start, end
             place = end
-        elif is_right and _touching(flat, start, end) <= FRAME:
+        elif is_right and _touching(flat, start, end) <= FRAME and not _is_part_of_another(flat, start, end):
             yield start, end
             place = end
 
@@ -138,6 +142,12 @@ def _touching(flat: str, start: int, end: int) -> int:
     before = re.search(r"[A-Za-z0-9]*$", flat[max(0, start - FRAME - 1) : start])
     behind = re.match(r"[A-Za-z0-9]*", flat[end : end + FRAME + 1])
     return sum(len(found.group()) for found in (before, behind) if found)
+
+
+def _is_part_of_another(flat: str, start: int, end: int) -> bool:
+    return any(
+        found.start() <= start and end <= found.end() for found in _ANOTHER.finditer(flat, max(0, start - 36), end + 36)
+    )
 
 
 # --- characters -------------------------------------------------------------------------------------------------------
