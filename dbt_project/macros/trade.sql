@@ -18,18 +18,14 @@
     sum({{ value }} * {{ value }}) / nullif(sum({{ value }}) * sum({{ value }}), 0)
 {%- endmacro %}
 
-{#- Declared trade of the rows of a relation with an sme_id: one row per sme_id, month, flow, market and HKHS chapter. -#}
-{% macro declared_trade(members) -%}
+{#- Declared trade by sme_id, month, flow, market and HKHS chapter. `links` selects number and sme_id of those who count. -#}
+{% macro declared_trade(links) -%}
 with monthly as (
     select * from {{ ref('int_trade__monthly') }}
 ),
 
 links as (
-    select * from {{ ref('int_sme__linked') }} where source = 'number'
-),
-
-members as (
-    select * from {{ members }}
+    {{ links }}
 ),
 
 countries as (
@@ -55,8 +51,7 @@ by_sme as (
         sum(monthly.amended_declaration_count) as amended_declaration_count,
         sum(monthly.agent_declaration_count) as agent_declaration_count
     from monthly
-    inner join links on monthly.trader_id = links.source_key
-    inner join members on links.sme_id = members.sme_id
+    inner join links on monthly.trader_id = links.number
     group by links.sme_id, monthly.month, monthly.flow, monthly.market_csd_code, monthly.hs_chapter
 ),
 

@@ -3,13 +3,18 @@
 -- every run; that of a person is random, so that nobody finds it by guessing an HKID number. A number once seen stays.
 {{ config(unique_key='number', incremental_strategy='delete+insert', indexes=[{'columns': ['number'], 'unique': true}]) }}
 
-with seen as (
+with new as (
     {{ enterprise_numbers() }}
-    {%- if is_incremental() %}
-    union distinct
-    -- A pseudonym may turn out to be another one of a person who is known already.
-    select known.number from {{ this }} as known where known.number_kind = 'hkid_pseudonym'
-    {%- endif %}
+),
+
+seen as (
+    select * from new
+    {% if is_incremental() %}
+        union distinct
+        -- A pseudonym may turn out to be another one of a person who is known already.
+        select known.number from {{ this }} as known
+        where known.number_kind = 'hkid_pseudonym'
+    {% endif %}
 ),
 
 persons as (

@@ -2,4 +2,4 @@
 -- in sums.
 {{ config(materialized='table') }}
 
-{{ declared_trade(ref('int_sme__persons')) }}
+{{ declared_trade("select number, sme_id from " ~ ref('int_sme__persons')) }}

@@ -100,7 +100,7 @@ def test_persons_are_in_no_mart_one_by_one_and_have_one_random_id_under_two_keys
         connection.execute("insert into ops.pseudonym_alias values (%s, %s)", [later, person])
     publish("customs_declarations", "2026-07-07", [{"declaration_no": "DDDDDDDD03", "trader_id": later}])
     spine()
-    linked = "select sme_id from intermediate.int_sme__linked where source_key = any(%s)"
+    linked = "select sme_id from intermediate.int_sme__persons where number = any(%s)"
     assert sampan.rows(linked, [person, later], role="builder") == [(known,), (known,)]
 
 

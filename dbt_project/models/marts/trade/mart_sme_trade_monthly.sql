@@ -2,4 +2,4 @@
 -- no declaration and are absent; a month is provisional until declarations for its last day are due (14 days after it).
 {{ config(indexes=[{'columns': ['movement_month']}]) }}
 
-{{ declared_trade(ref('dim_sme')) }}
+{{ declared_trade("select source_key as number, sme_id from " ~ ref('int_sme__linked') ~ " where source = 'number'") }}
