@@ -72,8 +72,8 @@
     {{ month_of(dbt.dateadd('month', -1, dbt.dateadd('day', 1, day))) }}
 {%- endmacro %}
 
-{#- Size class of the declarant; `individual` for a person who lodges with an HKID number. `smes` is the alias of
-    dim_sme. -#}
+{#- Size class of the declarant; `individual` for a person who lodges with an HKID number. `smes` is the alias of dim_sme,
+    left joined: it has no persons. -#}
 {% macro declarant_class(smes) -%}
-    case when {{ smes }}.number_kind = 'hkid_pseudonym' then 'individual' else {{ smes }}.sme_class end
+    case when {{ smes }}.sme_id is null then 'individual' else {{ smes }}.sme_class end
 {%- endmacro %}

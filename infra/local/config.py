@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import secrets
 import socket
 import stat
@@ -138,6 +139,8 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
     if not external["SAMPAN_S3_ENDPOINT"]:
         values |= store_settings(state / "s3", int(values["SAMPAN_S3_PORT"]))
     values["SAMPAN_PSEUDONYM_KEY_VERSION"] = saved.get("SAMPAN_PSEUDONYM_KEY_VERSION", "1")
+    # Older keys, kept after a rotation.
+    values |= {key: value for key, value in saved.items() if re.fullmatch("SAMPAN_PSEUDONYM_KEY_[0-9]+", key)}
     for variable, base in api_bases().items():
         values[variable] = (
             environ.get(variable) or f"http://{HOST}:{values['SAMPAN_OPEN_DATA_PORT']}{urlsplit(base).path}"

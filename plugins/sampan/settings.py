@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -63,7 +64,9 @@ class Settings:
     @property
     def pseudonym_key(self) -> bytes:
         """Key of the pseudonyms (HMAC-SHA-256). Raises SettingsFailure when it is not hex of at least 32 bytes."""
-        name = "SAMPAN_PSEUDONYM_KEY"
+        return self._key("SAMPAN_PSEUDONYM_KEY")
+
+    def _key(self, name: str) -> bytes:
         try:
             key = bytes.fromhex(self.get(name))
         except ValueError:
@@ -77,6 +80,17 @@ class Settings:
     def pseudonym_key_version(self) -> int:
         """Version of the key, which is part of every pseudonym."""
         return int(self.get("SAMPAN_PSEUDONYM_KEY_VERSION", "1"))
+
+    @property
+    def oldest_pseudonym_key(self) -> tuple[bytes, int] | None:
+        """The oldest key before the current one that is still held, with its version: SAMPAN_PSEUDONYM_KEY_<version>.
+
+        Raises SettingsFailure as `pseudonym_key` does.
+        """
+        names = {name: re.fullmatch(r"SAMPAN_PSEUDONYM_KEY_([0-9]{1,9})", name) for name in self.values}
+        held = sorted((int(match[1]), name) for name, match in names.items() if match)
+        version, name = held[0] if held else (self.pseudonym_key_version, "")
+        return (self._key(name), version) if version < self.pseudonym_key_version else None
 
     def s3(self, partner: str | None = None) -> Any:
         """A boto3 S3 client for the configured endpoint (AWS itself when none is set), with the keys of AWS_ACCESS_KEY_ID.

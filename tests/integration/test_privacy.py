@@ -18,6 +18,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sampan.calendar import today
+from sampan.cli.app import app
 from sampan.contracts.registry import all_contracts, get_contract
 from sampan.database import connect
 from sampan.errors import PermanentFailure
@@ -275,10 +276,11 @@ def test_a_misspelt_hkid_is_quarantined_and_kept_nowhere_when_its_column_expects
     assert ("takes the slow path" in caplog.text) is (way != "fast")
     entries = quarantine.entries(feed)
     shown = "".join(str(entry) for entry in entries) + quarantine.export(contract, entries)
-    assert sum(bool(re.search(r"invalid_p1_[0-9a-f]{64}", entry.record)) for entry in entries) == len(planted)
+    assert sum("[invalid HKID]" in entry.record or "[pseudonym]" in entry.record for entry in entries) == len(planted)
     if way != "records that cannot be split":
-        hidden = [e.fields["trader_id"] for e in entries if str(e.fields["trader_id"]).startswith("invalid_")]
-        assert len(set(hidden)) == len(planted)
+        assert sum(entry.fields["trader_id"] == "[invalid HKID]" for entry in entries) == len(planted)
+        hidden = partner.sampan.rows("select distinct fields ->> 'trader_id' from quarantine.record")
+        assert sum(value.startswith("invalid_p1_") for (value,) in hidden) == len(planted)
     assert all(value in shown for value in typing_errors)
     output = capfd.readouterr()
     kept = "\n".join([everything(settings().dsn("admin")), shown, caplog.text, output.out, output.err])
@@ -505,6 +507,129 @@ def tell(feed: str) -> str:
     return "nothing"
 
 
+# --- guesses ----------------------------------------------------------------------------------------------------------
+
+
+def as_steward(feed: str, query: str) -> list[tuple[object, ...]]:
+    """Rows of a query as the steward of a feed's partner."""
+    with psycopg.connect(settings().dsn("admin"), autocommit=True) as connection:
+        steward = sql.Identifier(f"steward_{get_contract(feed).partner}")
+        connection.execute(sql.SQL("set role {}").format(steward))
+        return connection.execute(query).fetchall()
+
+
+def test_a_guess_at_an_hkid_shows_a_steward_nothing_that_links(partner, capfd):
+    """Quarantine as an oracle (H5): deliver a guess that breaks another rule, and read the pseudonym of the guess."""
+    feed = "customs_declarations"
+    someone, nobody = hkid("Q", "123456"), hkid("X", "123456")
+    given = rows(feed, 120)
+    given[0] |= {"trader_id": someone, "trader_name": "INDIVIDUAL"}
+    partner.hands_over(feed, DAY, given[:60], "sound")
+    partner.ingest(feed)
+    known = partner.sampan.one(f"select trader_id from raw.{feed} where trader_id like 'p%'")
+    for row, guess in zip(given[60:], [someone, nobody, "Q1234560"], strict=False):
+        row |= {"trader_id": guess, "trader_name": "INDIVIDUAL", "value_hkd": "-1", "goods_description": f"of {guess}"}
+    partner.hands_over(feed, DAY, given[60:], "guesses")
+    assert partner.ingest(feed)["rows_quarantined"] == 3
+    assert partner.sampan.one(f"select count(*) from quarantine.{feed} where record like %s", f"%{known}%") == 1
+    seen = as_steward(feed, f"select record, fields, fields ->> 'trader_id' from quarantine.{feed}__rows order by line")
+    assert [row[2] for row in seen] == ["[pseudonym]", "[pseudonym]", "[invalid HKID]"]
+    entries = quarantine.entries(feed)
+    app(["quarantine", "show", feed], standalone_mode=False)
+    app(["quarantine", "show", feed, "--csv"], standalone_mode=False)
+    shown = [str(seen), str(entries), quarantine.export(get_contract(feed), entries), *capfd.readouterr()]
+    assert sum(text.count("[pseudonym]") for text in shown) > 10
+    assert not re.search("p1_|[0-9a-f]{20}", "".join(shown))
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        as_steward(feed, f"select record from quarantine.{feed}")
+
+
+def test_a_replay_keeps_the_person_when_the_row_comes_back_as_it_was_shown(partner, tmp_path):
+    feed = "customs_declarations"
+    given = rows(feed, 60)
+    given[0] |= {"trader_id": hkid("Q", "123456"), "trader_name": "INDIVIDUAL", "value_hkd": "-1"}
+    given[0] |= {"goods_description": f"for {hkid('Q', '123456')}"}
+    partner.hands_over(feed, DAY, given)
+    partner.ingest(feed)
+    ((stored, text),) = partner.sampan.rows(
+        f"select fields ->> 'trader_id', fields ->> 'goods_description' from quarantine.{feed}"
+    )
+    file = tmp_path / "corrected.csv"
+    contract = get_contract(feed)
+    file.write_text(quarantine.export(contract, quarantine.entries(feed)).replace(",-1", ",17"))
+    assert "[pseudonym]" in file.read_text()
+    assert quarantine.replay(feed, corrected=file) == {"rows": 1, "published": 1, "quarantined": 0}
+    assert partner.sampan.rows(f"select trader_id, goods_description from raw.{feed} where trader_id like 'p%%'") == [
+        (stored, text)
+    ]
+
+
+def test_many_guesses_raise_one_alert_when_a_partner_delivers_them_within_a_day(partner):
+    """Guessing goes unnoticed, batch after batch (H5)."""
+    feed, alerts = "customs_declarations", "select feed, message from ops.alert where kind = 'hkid_guesses'"
+    for number in range(3):
+        given = rows(feed, 20 * (number + 1))[20 * number :]
+        for place, row in enumerate(given):
+            row |= {"trader_id": hkid("Q", f"{number}{place:05}"), "trader_name": "INDIVIDUAL", "value_hkd": "-1"}
+        partner.hands_over(feed, DAY, given, f"part_{number}")
+        assert partner.ingest(feed)["state"] == "held"
+        assert len(partner.sampan.rows(alerts)) == (number == 2)
+    ((told, message),) = partner.sampan.rows(alerts)
+    assert told == feed
+    assert "20 rows with HKID numbers" in message
+    assert "60 of this partner within a day" in message
+    partner.hands_over(feed, DAY, given[:1], "one_more")
+    partner.ingest(feed)
+    assert len(partner.sampan.rows(alerts)) == 1
+
+
+# --- rotation of the key ----------------------------------------------------------------------------------------------
+
+
+def test_pseudonyms_of_two_keys_are_joined_by_the_platform_and_by_nobody_else(partner, monkeypatch):
+    """After a rotation of the key, one person would be two; and a table that joins them must be no reader's."""
+    feed = "customs_declarations"
+    numbers = [hkid("Q", "123456"), hkid("X", "654321")]
+    given = rows(feed, 60)
+
+    def deliver(part: int) -> None:
+        rows_of_part = given[20 * part : 20 * part + 20]
+        for row, number in zip(rows_of_part, numbers, strict=False):
+            row |= {"trader_id": number, "trader_name": "INDIVIDUAL"}
+        partner.hands_over(feed, DAY, rows_of_part, f"part_{part}")
+        assert partner.ingest(feed)["state"] == "published"
+
+    deliver(0)
+    old = settings().pseudonym_key.hex()
+    for name, value in (("", "ab" * 32), ("_VERSION", "2"), ("_1", old)):
+        monkeypatch.setenv(f"SAMPAN_PSEUDONYM_KEY{name}", value)
+    settings.cache_clear()
+    deliver(1)
+    joined = """
+        select old.trader_id, new.trader_id
+        from raw.customs_declarations as new
+        inner join ops.pseudonym_alias as alias on new.trader_id = alias.pseudonym
+        inner join raw.customs_declarations as old on alias.oldest = old.trader_id
+    """
+    for role in ("loader", "builder"):
+        pairs = partner.sampan.rows(joined, role=role)
+        assert len(pairs) == len(set(pairs)) == len(numbers)
+        assert all(before.startswith("p1_") and after.startswith("p2_") for before, after in pairs)
+    readers = [(settings().dsn("bi"), "bi_reader")]
+    with psycopg.connect(settings().dsn("admin"), autocommit=True) as admin:
+        readers += [
+            (settings().dsn("admin"), role)
+            for (role,) in admin.execute("select rolname from pg_roles where rolname ~ '^(steward|bank)_'")
+        ]
+    assert len(readers) > 5
+    for dsn, role in readers:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
+            for table in ("pseudonym_alias", "person", "person_pseudonym"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(f"select * from ops.{table}")
+
+
 # --- roles ------------------------------------------------------------------------------------------------------------
 
 
@@ -514,7 +639,7 @@ def test_a_steward_reads_the_quarantine_of_its_own_feeds_only_when_it_is_connect
         for contract in all_contracts().values():
             connection.execute(sql.SQL("set role {}").format(sql.Identifier(f"steward_{contract.partner}")))
             for other in all_contracts().values():
-                query = sql.SQL("select * from quarantine.{}").format(sql.Identifier(other.feed))
+                query = sql.SQL("select * from quarantine.{}").format(sql.Identifier(f"{other.feed}__rows"))
                 if other.partner == contract.partner:
                     connection.execute(query)
                 else:
@@ -523,6 +648,7 @@ def test_a_steward_reads_the_quarantine_of_its_own_feeds_only_when_it_is_connect
                 checked += 1
             for query in (
                 "select * from quarantine.record",
+                f"select * from quarantine.{contract.feed}",
                 "select * from ops.batch",
                 f"select * from raw.{other.feed}",
             ):

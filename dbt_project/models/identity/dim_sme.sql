@@ -1,6 +1,6 @@
 -- One row per enterprise on the business register, or that traded, applied, was insured, took part, supplied or held a mark.
 -- Whether it is an SME is known only where the register knows its size. Of one with several numbers the register says what it has
--- under the number that survived, or else under another of them.
+-- under the number that survived, or else under another of them. Persons are in int_sme__persons.
 {{
     config(
         schema='build',
@@ -18,7 +18,9 @@ with survivors as (
 numbers as (
     select *
     from {{ ref('int_sme__numbered') }}
-    where sme_id not in (select survivors.sme_id from survivors)
+    where
+        number_kind <> 'hkid_pseudonym'
+        and sme_id not in (select survivors.sme_id from survivors)
 ),
 
 links as (
@@ -65,7 +67,7 @@ main_businesses as (
 final as (
     select
         numbers.sme_id,
-        case when numbers.number_kind <> 'hkid_pseudonym' then numbers.number end as brn,
+        numbers.number as brn,
         numbers.number_kind,
         main_businesses.name_en,
         main_businesses.name_zh,

@@ -1,4 +1,5 @@
--- One row per identifier of an enterprise in a source: which SME it is, and on what basis. All else asks only here.
+-- One row per identifier of an enterprise in a source: which SME it is, and on what basis. All else asks only here. Persons are
+-- in int_sme__persons, so that no mart shows one by accident.
 {{ config(materialized='table', indexes=[{'columns': ['source', 'source_key'], 'unique': true}]) }}
 
 with numbers as (
@@ -13,12 +14,18 @@ survivors as (
     select * from {{ ref('stg_ops__identity_survivors') }}
 ),
 
+persons as (
+    select * from {{ ref('int_sme__persons') }}
+),
+
 surviving as (
     select
         numbers.number,
         coalesce(survivors.survives_as, numbers.sme_id) as sme_id
     from numbers
     left join survivors on numbers.sme_id = survivors.sme_id
+    left join persons on numbers.number = persons.number
+    where persons.number is null
 ),
 
 by_number as (

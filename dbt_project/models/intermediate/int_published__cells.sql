@@ -34,7 +34,7 @@ trade as (
     from monthly
     inner join open_build on monthly.month >= open_build.first_month
     inner join links on monthly.trader_id = links.source_key
-    inner join smes on links.sme_id = smes.sme_id and smes.number_kind <> 'hkid_pseudonym'
+    inner join smes on links.sme_id = smes.sme_id
     where monthly.month > {{ first_month('customs_declarations') }}
 ),
 

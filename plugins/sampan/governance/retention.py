@@ -225,7 +225,7 @@ def _forget_names(
 
 
 def _refused(connection: Connection, on: date) -> list[tuple[str, str]]:
-    """Feeds and addresses of refused deliveries past their feed's retention, including those that a crashed run began to delete.
+    """Feed and address of each refused delivery past its retention, including those that a crashed run began to delete.
 
     A delivery without a business date counts by its date of receipt. One with a key that the ledger cannot hold stays.
     """

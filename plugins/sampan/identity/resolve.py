@@ -22,7 +22,7 @@ from psycopg.types.json import Jsonb
 
 from sampan import failpoints
 from sampan.database import Connection, connect, scalar
-from sampan.identity import linkage, names, survivorship, take_in
+from sampan.identity import linkage, names, persons, survivorship, take_in
 from sampan.identity.linkage import LinkDecision, NameRecord, Pair
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ def run(claim: str | None = None) -> dict[str, int]:
         # Read first: a decision that is made while this runs is left to the next run.
         newest = scalar(connection, "select coalesce(max(decision_id), 0) from ops.identity_decision")
         new_names = take_in.run(connection, whole, 0 if last is None else last[1])
+        persons.run(connection, full_refresh)
         entities = _affected(connection, whole)
         counts = _resolve(connection, build_no, entities)
         survivorship.run(connection, build_no)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from sampan.database import Connection
+from sampan.identity import persons
 
 HELD_APART = "held_apart"
 
@@ -17,6 +18,10 @@ def run(connection: Connection, build_no: int) -> None:
     current = dict(connection.execute("select number, survivor_number from ops.identity_survivor").fetchall())
     ended = [number for number, survivor in current.items() if wanted.get(number, ("", ""))[0] != survivor]
     begun = [(number, *found) for number, found in wanted.items() if current.get(number) != found[0]]
+    ids = {number: sme_id(number) for row in begun for number in row[:2]} | _persons(connection)
+    held = {ids.get(number, sme_id(number)) for number in current.keys() - set(ended)}
+    # Two pseudonyms of one person have one sme_id: it is merged once, and not into itself.
+    merged = {ids[n]: (ids[n], n, ids[survivor], survivor, basis, build_no) for n, survivor, basis in sorted(begun)}
     connection.execute(
         """
         update ops.identity_survivorship set valid_to = clock_timestamp(), ended_build_no = %s
@@ -30,13 +35,29 @@ def run(connection: Connection, build_no: int) -> None:
             insert into ops.identity_survivorship (sme_id, number, survives_as, survivor_number, basis, build_no)
             values (%s, %s, %s, %s, %s, %s)
             """,
-            [(sme_id(n), n, sme_id(survivor), survivor, basis, build_no) for n, survivor, basis in sorted(begun)],
+            [row for row in merged.values() if row[0] != row[2] and row[0] not in held],
         )
 
 
 def sme_id(number: str) -> str:
     """The identifier of the enterprise with a registration number, as the models derive it."""
     return f"sme_{hashlib.md5(number.encode(), usedforsecurity=False).hexdigest()[:16]}"
+
+
+def _persons(connection: Connection) -> dict[str, str]:
+    """The sme_id of each pseudonym of a person; merges from before persons had random ones follow."""
+    connection.execute("""
+        update ops.identity_survivorship as merged set sme_id = person.sme_id
+        from ops.person_pseudonym as person
+        where person.pseudonym = merged.number and merged.sme_id = 'sme_' || left(md5(merged.number), 16);
+
+        update ops.identity_survivorship as merged set survives_as = person.sme_id
+        from ops.person_pseudonym as person
+        where
+            person.pseudonym = merged.survivor_number
+            and merged.survives_as = 'sme_' || left(md5(merged.survivor_number), 16)
+    """)
+    return persons.ids(connection)
 
 
 def _clusters(connection: Connection) -> tuple[dict[str, tuple[str, str]], list[tuple[str, str, str]]]:

@@ -17,11 +17,14 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from sampan import failpoints, feed_hooks
+from sampan.alerts import raise_alert
 from sampan.consent import Rejected
 from sampan.contracts import line_pattern, row_rules
 from sampan.contracts.model import Column, Contract
+from sampan.contracts.registry import all_contracts
 from sampan.contracts.row_rules import Check
-from sampan.database import Connection, connect, one
+from sampan.contracts.values import PSEUDONYM
+from sampan.database import Connection, connect, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.ingest import ledger
 from sampan.ingest.ledger import Batch
@@ -31,6 +34,8 @@ from sampan.reading.record import Record
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
+# Rows of one partner in a day. Typing errors are one row in some thousands; who tries numbers needs many.
+MANY_IDENTIFIERS = 50
 
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
@@ -117,6 +122,8 @@ def _row_rules(connection: Connection, contract: Contract, batch: Batch) -> None
     quarantined = len(broken)
     if _attributes(connection, f"{batch.table}__rejects"):
         quarantined += _quarantine_rejects(connection, contract, batch, columns, found)
+    if quarantined:
+        _alert_to_guesses(connection, contract, batch)
     _count_warnings(connection, contract, batch, columns)
     ledger.write(connection, batch, rows_quarantined=quarantined, rows_duplicate=duplicate, row_rules_at=ledger.now())
     if quarantined:
@@ -301,6 +308,36 @@ def _quarantine_rejects(
         )
 
     return _evaluate(connection, statement).rowcount
+
+
+def _alert_to_guesses(connection: Connection, contract: Contract, batch: Batch) -> None:
+    """Raise an alert, once a day for a feed, when many rows of its partner with a person's number are in quarantine."""
+    feeds = [other.feed for other in all_contracts().values() if other.partner == contract.partner]
+    here, of_partner = one(
+        connection,
+        """
+        with hidden as (
+            select batch_id from quarantine.record
+            where
+                feed = any(%(feeds)s)
+                and quarantined_at > clock_timestamp() - interval '1 day'
+                and record ~ %(pseudonym)s
+        )
+
+        select count(*) filter (where batch_id = %(batch)s), count(*) from hidden
+        """,
+        {"feeds": feeds, "pseudonym": PSEUDONYM.pattern, "batch": batch.batch_id},
+    )
+    is_told = (
+        "select exists (select from ops.alert where (kind, feed) = (%s, %s) and raised_at > now() - interval '1 day')"
+    )
+    kind = "hkid_guesses"
+    if here and of_partner > MANY_IDENTIFIERS and not scalar(connection, is_told, [kind, contract.feed]):
+        message = (
+            f"batch {batch.batch_id}: {here} rows with HKID numbers, right or wrong, went to quarantine, {of_partner} of this"
+            " partner within a day; somebody may be trying numbers: ask the partner who made the delivery"
+        )
+        raise_alert(connection, kind, contract.feed, message)
 
 
 def _ignored(found: list[Check], type_checks: list[Check]) -> list[Check]:

@@ -94,12 +94,14 @@ def _load(connection: Connection, contract: Contract, batch: Batch) -> None:
             (rows, fits), rejects = _copy_blocks(connection, batch, reader, columns), 0
             proven = line_pattern.proven_rules_sha256(contract) if fits else None
             _finish(connection, contract, batch, rows, proven)
+            _note_aliases(connection, reader)
     except (FastPathUnsupported, psycopg.DataError) as reason:
         log.info("%s batch %s takes the slow path: %s", batch.feed, batch.batch_id, type(reason).__name__)
         with ledger.transaction(connection):
             _create_intake(connection, contract, batch, 1)
             rows, rejects = _copy_records(connection, batch, reader, columns)
             _finish(connection, contract, batch, rows)
+            _note_aliases(connection, reader)
     failpoints.hit("load.after_commit")
     log.info("%s batch %s loaded: %s records, %s of them rejected", batch.feed, batch.batch_id, rows, rejects)
 
@@ -113,6 +115,23 @@ def _finish(
         connection, batch, state="loaded", rows_in=rows, proven_rules_sha256=proven_rules_sha256, loaded_at=ledger.now()
     )
     failpoints.hit("load.before_commit")
+
+
+def _note_aliases(connection: Connection, reader: Reader) -> None:
+    """Store which pseudonyms are of a value that has another one under an older key."""
+    aliases = reader.delivery.private.aliases
+    if aliases:
+        connection.execute(
+            """
+            insert into ops.pseudonym_alias (pseudonym, oldest)
+            select new.pseudonym, coalesce(known.oldest, new.oldest)
+            from unnest(%s::text[], %s::text[]) as new (pseudonym, oldest)
+            left join ops.pseudonym_alias as known on known.pseudonym = new.oldest
+            order by new.pseudonym
+            on conflict do nothing
+            """,
+            [list(aliases), list(aliases.values())],
+        )
 
 
 def _note_drift(connection: Connection, contract: Contract, batch: Batch, reader: Reader) -> None:

@@ -11,21 +11,24 @@ import io
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
+from psycopg import sql
 from psycopg.rows import class_row
 
 from sampan import object_store
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
+from sampan.contracts.values import SHOWN_PSEUDONYMS
 from sampan.database import Connection, connect, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.ingest import gate, land, load, publish
 from sampan.reading.reader import REPLAYED
 from sampan.settings import settings
+from sampan.warehouse.feed_tables import hide_pseudonyms
 
 log = logging.getLogger(__name__)
 ID = REPLAYED.name
@@ -70,11 +73,25 @@ def entries(
     state: str | None = "open",
     limit: int = LIMIT,
 ) -> list[Entry]:
-    """Quarantined rows of a feed in order of delivery and line: those with `ids`, or at most `limit` of them."""
+    """Quarantined rows of a feed in order of delivery and line: those with `ids`, or at most `limit` of them.
+
+    They are as a steward may see them: a token stands for each pseudonym.
+    """
+    return _entries(feed, ids, business_date, state, limit, hide_pseudonyms)
+
+
+def _entries(
+    feed: str,
+    ids: Iterable[int],
+    business_date: date | None = None,
+    state: str | None = "open",
+    limit: int = LIMIT,
+    shown: Callable[[str], sql.Composable] = sql.SQL,
+) -> list[Entry]:
     get_contract(feed)
     wanted = list(ids)
     with connect() as connection, connection.cursor(row_factory=class_row(Entry)) as cursor:
-        return cursor.execute(
+        query = sql.SQL(
             """
             select
                 q.quarantine_id,
@@ -84,8 +101,8 @@ def entries(
                 regexp_replace(b.source_uri, '^.*/', '') as file,
                 q.line,
                 q.broken_rules,
-                q.record,
-                q.fields,
+                {} as record,
+                cast({} as jsonb) as fields,
                 q.state,
                 q.resolved_by_batch_id,
                 q.quarantined_at
@@ -97,7 +114,10 @@ def entries(
                 and (cardinality(%(ids)s::bigint[]) = 0 or q.quarantine_id = any(%(ids)s::bigint[]))
             order by b.business_date, q.batch_id, q.line
             limit %(limit)s
-            """,
+            """
+        ).format(shown("q.record"), shown("cast(q.fields as text)"))
+        return cursor.execute(
+            query,
             {"feed": feed, "state": state, "day": business_date, "ids": wanted,
              "limit": None if wanted else limit},
         ).fetchall()  # fmt: skip
@@ -140,7 +160,7 @@ def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) ->
     """
     contract, wanted = get_contract(feed), list(ids)
     if corrected is None:
-        chosen = entries(feed, wanted)
+        chosen = _entries(feed, wanted)
         if not wanted and len(chosen) == LIMIT:
             log.warning("only the first %s open rows are replayed; run the command again for the rest", f"{LIMIT:,}")
         rows = [(entry, entry.fields) for entry in chosen if entry.fields is not None]
@@ -204,13 +224,26 @@ def _corrected(contract: Contract, path: Path, ids: set[int]) -> list[tuple[Entr
         if int(row[ID]) in wanted:
             raise PermanentFailure(Problem(Code.QUARANTINE_ID, f"duplicate id {row[ID]}", str(path), number, ID))
         wanted[int(row[ID])] = {name: row.get(name) or None for name in names}
-    found = {entry.quarantine_id: entry for entry in entries(contract.feed, wanted)} if wanted else {}
+    found = {entry.quarantine_id: entry for entry in _entries(contract.feed, wanted)} if wanted else {}
     missing = sorted(wanted.keys() - found.keys())
     if missing:
         raise PermanentFailure(
             Problem(Code.QUARANTINE_ID, f"{contract.feed} has no open rows with the ids {missing}", str(path))
         )
-    return [(found[key], (found[key].fields or {}) | fields) for key, fields in wanted.items() if not ids or key in ids]
+    return [
+        (found[key], _merge(found[key].fields or {}, fields)) for key, fields in wanted.items() if not ids or key in ids
+    ]
+
+
+def _merge(stored: Fields, given: Fields) -> Fields:
+    """The stored values with the corrections. What comes back as it was shown keeps its pseudonym."""
+    return stored | {name: value for name, value in given.items() if value != _shown(stored.get(name))}
+
+
+def _shown(value: str | None) -> str | None:
+    for pattern, token in SHOWN_PSEUDONYMS:
+        value = value and re.sub(pattern, token, value)
+    return value
 
 
 @dataclass(frozen=True)

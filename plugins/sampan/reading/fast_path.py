@@ -17,26 +17,20 @@ from typing import Any
 from sampan.contracts import line_pattern
 from sampan.contracts.model import Column
 from sampan.contracts.values import DATE_WORDS, DAY
-from sampan.reading import limits
-from sampan.reading.personal_data import Pseudonymiser, hkid_is_valid
+from sampan.reading import hkid, limits
+from sampan.reading.personal_data import Pseudonymiser
 from sampan.reading.record import Record, csv_line
 
-# An HKID number's letter, digit, check digit, separator and brackets in bytes: in ASCII, and full-width in UTF-8.
-_LETTER = rb"(?:[a-z]|(?-i:\xef\xbc[\xa1-\xba]|\xef\xbd[\x81-\x9a]))"
-_DIGIT = rb"(?:[0-9]|(?-i:\xef\xbc[\x90-\x99]))"
-_CHECK = rb"(?:[0-9a]|(?-i:\xef\xbc[\x90-\x99\xa1]|\xef\xbd\x81))"
-_SEPARATOR = rb"(?:[ -]|(?-i:\xc2\xa0|\xe3\x80\x80|\xef\xbc\x8d))?"
-_BODY = rb"%s{1,2}%s%s{6}%s" % (_LETTER, _SEPARATOR, _DIGIT, _SEPARATOR)
-_OPEN, _CLOSE = rb"(?:\(|(?-i:\xef\xbc\x88))", rb"(?:\)|(?-i:\xef\xbc\x89))"
-# What a block must not hold unseen. Groups, in order: a possible HKID number without brackets and with them; NUL; a
-# word that PostgreSQL reads as a date.
-SUSPECT = (
-    rb"(?i)(?:^|[^a-z0-9])(%s%s)(?:[^a-z0-9]|$)|(%s%s%s%s)" % (_BODY, _CHECK, _BODY, _OPEN, _CHECK, _CLOSE)
-    + rb"|(\x00)|"
-    + DATE_WORDS.removeprefix("(?i)").encode()
-)
 # Lines that are quoted as RFC 4180 says: only those mean the same to COPY and to Python.
 RFC4180_LINES = rb'(?:(?:[^",\r\n]*|"(?:[^"\n]|"")*")(?:,(?:[^",\r\n]*|"(?:[^"\n]|"")*"))*\r?\n)*'
+
+
+def _suspect() -> bytes:
+    """Pattern of what a block must not hold unseen.
+
+    Groups, in order: a possible HKID number, and one in a field in quotes; NUL; a word that PostgreSQL reads as a date.
+    """
+    return hkid.block_pattern() + rb"|(\x00)|(?i)" + DATE_WORDS.removeprefix("(?i)").encode()
 
 
 class FastPathUnsupported(Exception):
@@ -95,7 +89,9 @@ class _Checker:
         options = re2.Options()
         options.encoding = re2.Options.Encoding.LATIN1
         self.columns, self.private = columns, private
-        self.suspect = re2.compile(SUSPECT, options)
+        # Of all the characters that resemble a letter or a digit the automaton is larger than by default.
+        options.max_mem = 64 << 20
+        self.suspect = re2.compile(_suspect(), options)
         options.never_capture = True
         self.rfc4180 = re2.compile(RFC4180_LINES, options)
         self.fitting = re2.compile(line_pattern.fitting_lines(columns), options)
@@ -130,7 +126,8 @@ class _Checker:
             end = block.find(b"\n", place)
             if match.start(4) >= 0:
                 self._refuse_date_words(block[start:end], column)
-            elif match.start(2) >= 0 or column is None or _may_be_hkid(column, match.group(1)):
+            # A field in quotes is looked at whole: the pattern finds nothing more in it once its first quote is behind.
+            if column is None or (match.start(1) >= 0 and _may_be_hkid(column, match.group(1))):
                 parts += [block[done:start], self._clean_line(block[start:end])]
                 done = position = end
                 continue
@@ -175,7 +172,7 @@ class _Checker:
             raise FastPathUnsupported from None
         row = self._split_line(line)
         for column, value in zip(self.columns, row, strict=True):
-            if column.type == "date" and _is_ambiguous(value, column.type):
+            if column.type in ("date", "timestamptz") and _is_ambiguous(value, column.type):
                 raise FastPathUnsupported
         cleaned = [self.private.clean(column, value) for column, value in zip(self.columns, row, strict=True)]
         if cleaned == row:
@@ -184,7 +181,7 @@ class _Checker:
 
 
 def _may_be_hkid(column: Column, found: bytes) -> bool:
-    return column.personal == "pseudonymise" or hkid_is_valid(found.decode())
+    return column.personal == "pseudonymise" or hkid.may_be_one(found.decode("utf-8", "surrogateescape"))
 
 
 @lru_cache(1 << 12)

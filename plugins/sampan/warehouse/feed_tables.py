@@ -10,6 +10,7 @@ from psycopg import sql
 
 from sampan.contracts import row_rules
 from sampan.contracts.model import Column, Contract
+from sampan.contracts.values import SHOWN_PSEUDONYMS
 from sampan.database import Connection
 from sampan.errors import Code, PermanentFailure, Problem
 
@@ -64,20 +65,28 @@ def feed_statements(contract: Contract) -> list[sql.Composed]:
                 regexp_replace(b.source_uri, '^.*/', '') as file,
                 q.line,
                 q.broken_rules,
-                q.record,
-                q.fields,
+                {} as record,
+                cast({} as jsonb) as fields,
                 q.state,
                 q.reason,
                 q.quarantined_at
             from quarantine.{} as q
             join ops.batch as b using (batch_id)
             """
-        ).format(view, feed),
+        ).format(view, hide_pseudonyms("q.record"), hide_pseudonyms("cast(q.fields as text)"), feed),
         sql.SQL("comment on view {} is {}").format(
             view,
             sql.Literal("Quarantined rows of this feed, with file and business date, for the steward of its partner."),
         ),
     ]
+
+
+def hide_pseudonyms(text: str) -> sql.Composable:
+    """SQL of a text in which nothing stands for a person any more; quarantined rows are shown only like this."""
+    shown: sql.Composable = sql.SQL(text)
+    for pattern, token in SHOWN_PSEUDONYMS:
+        shown = sql.SQL("regexp_replace({}, {}, {}, 'g')").format(shown, sql.Literal(pattern), sql.Literal(token))
+    return shown
 
 
 def _comments(contract: Contract, raw: sql.Identifier) -> list[sql.Composed]:

@@ -145,12 +145,12 @@ def open_doors(admin: Connection) -> list[str]:
 
 
 def steward_grants(contract: Contract) -> list[sql.Composed]:
-    """Statements that let the steward of a partner read the partner's own rejected rows."""
+    """Statements that let the steward of a partner read the partner's own rejected rows, without pseudonyms."""
     steward = sql.Identifier(_steward(contract))
-    tables = (sql.Identifier("quarantine", name) for name in (contract.feed, f"{contract.feed}__rows"))
     return [
         sql.SQL("grant usage on schema quarantine to {}").format(steward),
-        sql.SQL("grant select on {} to {}").format(sql.SQL(", ").join(tables), steward),
+        sql.SQL("revoke all on {} from {}").format(sql.Identifier("quarantine", contract.feed), steward),
+        sql.SQL("grant select on {} to {}").format(sql.Identifier("quarantine", f"{contract.feed}__rows"), steward),
     ]
 
 

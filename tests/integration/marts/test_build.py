@@ -19,8 +19,10 @@ import psycopg
 import pytest
 from sampan.calendar import HONG_KONG
 from sampan.errors import PermanentFailure, TransientFailure
+from sampan.identity import survivorship
 from sampan.ingest import freshness
 from sampan.marts import build, dbt, release, steps
+from sampan.reading.personal_data import pseudonymiser
 from sampan.settings import settings
 
 from tests.conftest import ROOT, Sampan, without_data_tests
@@ -61,6 +63,45 @@ def full() -> int:
     build.run()
     release.gate()
     return release.run()["release_no"]
+
+
+# --- persons ----------------------------------------------------------------------------------------------------------
+
+
+def test_persons_are_in_no_mart_one_by_one_and_have_one_random_id_under_two_keys(sampan):
+    """Marts as an oracle (H5): who knows a person's pseudonym computed the sme_id and looked the person's trade up."""
+    person = pseudonymiser()("Q1234567")
+    trade = [
+        {"declaration_no": "DDDDDDDD01", "trader_id": person, "value_hkd": 777},
+        {"declaration_no": "DDDDDDDD02", "value_hkd": 5},
+    ]
+    publish("customs_declarations", "2026-07-06", trade)
+    full()
+    found = sampan.rows("select relname from pg_class where relnamespace = 'marts'::regnamespace", role="bi")
+    tables = [name for (name,) in found]
+    assert len(tables) > 20
+    seen = {table: str(sampan.rows(f"select t::text from marts.{table} as t", role="bi")) for table in tables}
+    known = sampan.one("select sme_id from ops.person where oldest = %s", person)
+    for text in (person, survivorship.sme_id(person), known):
+        assert [table for table in tables if text in seen[table]] == []
+    (enterprise,) = sampan.rows("select sme_id, number_kind from marts.dim_sme", role="bi")
+    assert enterprise == (survivorship.sme_id("90000001"), "brn")
+    # Sums keep them.
+    exports = (
+        "select sme_class, sum(value_hkd), sum(exporter_count) from marts.mart_exports_monthly group by 1 order by 1"
+    )
+    assert sampan.rows(exports, role="bi") == [("individual", 777, 1), ("unknown", 5, 1)]
+    assert dict(sampan.rows("select sme_class, declarant_count from marts.mart_declarants_monthly", role="bi")) == {
+        "individual": 1, "unknown": 1,
+    }  # fmt: skip
+    # The same person under another key, as the loader notes it.
+    later = "p2_" + "0" * 64
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
+        connection.execute("insert into ops.pseudonym_alias values (%s, %s)", [later, person])
+    publish("customs_declarations", "2026-07-07", [{"declaration_no": "DDDDDDDD03", "trader_id": later}])
+    spine()
+    linked = "select sme_id from intermediate.int_sme__persons where number = any(%s)"
+    assert sampan.rows(linked, [person, later], role="builder") == [(known,), (known,)]
 
 
 # --- corrections ------------------------------------------------------------------------------------------------------

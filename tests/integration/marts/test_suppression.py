@@ -76,10 +76,9 @@ def test_persons_are_no_enterprises_in_what_is_published(world: Simulated):
         )
     )
     traders = (
-        "select movement_month, count(distinct sme_id) from marts.mart_sme_trade_monthly join marts.dim_sme using (sme_id)"
-        " where number_kind {} 'hkid_pseudonym' group by movement_month"
+        "select movement_month, sum(declarant_count) from marts.mart_declarants_monthly where sme_class {} 'individual'"
     )
-    assert world.read(traders.format("="))
-    enterprises = dict(world.read(traders.format("<>")))
+    assert world.read(traders.format("=") + " group by movement_month")
+    enterprises = dict(world.read(traders.format("<>") + " group by movement_month"))
     assert shown
     assert shown == {month: enterprises[month] for month in shown}

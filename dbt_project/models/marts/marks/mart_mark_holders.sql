@@ -56,7 +56,7 @@ online as (
 final as (
     select
         smes.sme_id,
-        {{ declarant_class('smes') }} as sme_class,
+        smes.sme_class,
         trade.sme_id is not null as is_exporter,
         online.sme_id is not null as is_merchant,
         coalesce(marks.has_company_mark, false) as has_company_mark,

@@ -29,7 +29,7 @@ open_build as (
 reached as (
     select
         smes.sme_id,
-        {{ declarant_class('smes') }} as sme_class,
+        smes.sme_class,
         smes.is_sme,
         smes.industry_section,
         coalesce(programmes.bud_project_count, 0) > 0 as has_bud,

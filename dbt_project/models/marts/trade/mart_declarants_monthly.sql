@@ -2,7 +2,7 @@
 -- over industries and sizes, never over months. Industry and size are those on the register now, not those of the month.
 
 with declared as (
-    select * from {{ ref('mart_sme_trade_monthly') }}
+    {{ declared_by_all() }}
 ),
 
 smes as (
@@ -39,7 +39,7 @@ final as (
         cast('declared trade' as text) as coverage_note,
         max(by_sme.release_no) as release_no
     from by_sme
-    inner join smes on by_sme.sme_id = smes.sme_id
+    left join smes on by_sme.sme_id = smes.sme_id
     group by by_sme.movement_month, coalesce(smes.industry_section, 'unknown'), {{ declarant_class('smes') }}
 )
 

@@ -2,7 +2,7 @@
 -- more than 14 days after the movement, amended since, or lodged by an agent. The late and the amended still grow for weeks.
 
 with declared as (
-    select * from {{ ref('mart_sme_trade_monthly') }}
+    {{ declared_by_all() }}
 ),
 
 smes as (
@@ -24,7 +24,7 @@ sums as (
         max(declared.last_complete_date) as last_complete_date,
         max(declared.release_no) as release_no
     from declared
-    inner join smes on declared.sme_id = smes.sme_id
+    left join smes on declared.sme_id = smes.sme_id
     group by
         declared.movement_month,
         case when declared.flow = 'import' then 'import' else 'export' end,

@@ -55,7 +55,7 @@ final as (
     select
         spans.sme_id,
         coalesce(smes.industry_section, 'unknown') as industry_section,
-        {{ declarant_class('smes') }} as sme_class,
+        smes.sme_class,
         spans.first_month as first_export_month,
         coalesce(
             spans.first_month > {{ dbt.dateadd('month', 12, first_month('customs_declarations')) }}, false

@@ -2,8 +2,12 @@
 -- cell has a row in every month of the year from its first export on, so that the year to date of any month adds up.
 {{ config(indexes=[{'columns': ['movement_month']}]) }}
 
-with exports as (
-    select * from {{ ref('mart_sme_trade_monthly') }} where flow <> 'import'
+with declared as (
+    {{ declared_by_all() }}
+),
+
+exports as (
+    select * from declared where flow <> 'import'
 ),
 
 smes as (
@@ -22,7 +26,7 @@ monthly as (
         sum(exports.value_hkd) as value_hkd,
         count(distinct exports.sme_id) as exporter_count
     from exports
-    inner join smes on exports.sme_id = smes.sme_id
+    left join smes on exports.sme_id = smes.sme_id
     group by
         exports.movement_month,
         {{ declarant_class('smes') }},

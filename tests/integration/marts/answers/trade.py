@@ -138,7 +138,7 @@ def question_3(world: Simulated) -> Rows:
 
 def question_4(world: Simulated) -> Rows:
     end, begin = _settled_month(world).replace(day=1), world.truth.first
-    rows = lines(world).filter(EXPORTS)
+    rows = lines(world).filter(EXPORTS & (pl.col("sme_class") != "individual"))
     found = []
     for part in rows.partition_by("trader_id"):
         months = sorted(part["month"].unique())
@@ -148,18 +148,17 @@ def question_4(world: Simulated) -> Rows:
             low, high = _months_back(first, -after), _months_back(first, -until)
             return any(low < month <= high for month in months) if high <= end else None
 
-        kind = "individual" if part["sme_class"][0] == "individual" else "enterprise"
         certain, active = first > _months_back(begin, -12), last > _months_back(end, 12)
-        found.append((kind, certain, first.year, active, again(0, 12), again(12, 24)))
-    each = pl.DataFrame(found, schema=["kind", "certain", "year", "active", "after_12", "after_24"], orient="row")
-    cohorts = each.group_by("kind", "certain", "year").agg(
+        found.append((certain, first.year, active, again(0, 12), again(12, 24)))
+    each = pl.DataFrame(found, schema=["certain", "year", "active", "after_12", "after_24"], orient="row")
+    cohorts = each.group_by("certain", "year").agg(
         pl.len(), pl.col("active").sum(), (~pl.col("active")).sum().alias("lapsed"),
         pl.col("after_12").count().alias("known_12"), pl.col("after_12").sum().alias("kept_12"),
         pl.col("after_24").count().alias("known_24"), pl.col("after_24").sum().alias("kept_24"),
     )  # fmt: skip
     assert cohorts["lapsed"].sum() > 0
     assert 0 < cohorts["kept_12"].sum() < cohorts["known_12"].sum()
-    return cohorts.sort("kind", "certain", "year").rows()
+    return cohorts.sort("certain", "year").rows()
 
 
 def question_5(world: Simulated) -> Rows:

@@ -1,0 +1,221 @@
+"""The spellings of an HKID number: one or two letters, six digits and a check digit.
+
+Text is looked at in a plain form: characters of any width, style or script that look like a letter, a digit, a bracket, a
+dash or a blank are that ASCII character, and what cannot be seen is gone. In it a number is found
+
+* in brackets, `A123456(3)`, in any text and with any check digit;
+* grouped in any other way, `A12 34-56/3`, when its check digit is right: of other texts of this shape one in eleven has
+  such a digit. Letters that stand apart from the digits are a word of their own, and at most FRAME letters or digits
+  touch the number, so that part of a hash is none, as little as part of a container's number or a UUID.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from itertools import chain
+
+FRAME = 4
+_OPEN, _CLOSE = r"[(<\[{]", r"[)>\]}]"
+# What may stand between the parts of a number, besides the brackets.
+_MARKS = r"\x01-\t\x0b\x0c\x0e- \x7f\-./:\\_~"
+_GAP = rf"[{_MARKS},()<>\[\]{{}}]{{0,4}}"
+_BRACKETED = rf"[A-Za-z]{{1,2}}[ -]?[0-9]{{6}}[ -]?{_OPEN} ?[0-9Aa] ?{_CLOSE}"
+_GROUPED = (
+    rf"(?:(?<![A-Za-z])[A-Za-z]{{1,2}}{_GAP}|[A-Za-z]{{1,2}})"
+    # An amount with its currency, HKD 1,234,567, is none.
+    r"(?![0-9],[0-9]{3},[0-9]{3}(?![0-9]))"
+    rf"[0-9](?:{_GAP}[0-9]){{5}}{_GAP}?(?:{_OPEN} ?[0-9Aa] ?{_CLOSE}|[0-9Aa](?![0-9]))"
+)
+_SPELLED = re.compile(rf"({_BRACKETED})|{_GROUPED}")
+# Nearly no text has six digits, and to look for them costs a fraction of what _SPELLED does.
+_SIX_DIGITS = re.compile(rf"[0-9](?:{_GAP}[0-9]){{5}}")
+# Numbers of containers (ISO 6346) and UUIDs: a part of them often looks like one.
+_ANOTHER = re.compile(
+    r"(?<![A-Za-z0-9])(?:[A-Z]{3}[JUZ][0-9]{7}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})(?![A-Za-z0-9])"
+)
+_STRICT = re.compile(r"([A-Z]{1,2})([0-9]{6})([0-9A])")
+
+# Blocks of Unicode without ideographs, in which look-alikes are; each range is looked through once in a process.
+_BLOCKS = (
+    range(0x80, 0x3040), range(0x3164, 0x3165), range(0xFE00, 0x10000), range(0x1D400, 0x1D800), range(0x1F100, 0x1F200),
+    range(0xE0000, 0xE0200),
+)  # fmt: skip
+_LOOK_ALIKES = str.maketrans(
+    # Cyrillic, Greek, Cherokee, Latin
+    "АВСЕНІЈКМОРЅТХУҮԚԜѴавсеһіјкмнорѕтхуԛԝѵԁ"
+    "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧϹϳαικνορτυχγϲ"
+    "ᎪᏴᏟᎠᎬᏀᎻᎫᏦᏞᎷᏢᏚᎢᏙᏔᏃıɡɑ"
+    "\u00b7\u2022\u2027\u2044\u2215\u2212\u2800\u2400",
+    "ABCEHIJKMOPSTXYYQWVabcehijkmhopstxyqwvd"
+    "ABEZHIKMNOPTYXCjaiknoptuxyc"
+    "ABCDEGHJKLMPSTVWZiga"
+    "...//-  ",
+)  # fmt: skip
+_INVISIBLE_LETTERS = "\u115f\u1160\u3164\uffa0"
+_LATIN = re.compile(r".*(?:LATIN|REGIONAL).* (SMALL )?LETTER (?:SMALL CAPITAL )?([A-Z])(?: WITH .*)?")
+
+
+def plain(text: str) -> str:
+    """Text in its plain form. It may be shorter or longer than the text."""
+    return text if text.isascii() else text.translate(_plain_characters())
+
+
+def letters_and_digits(text: str) -> str:
+    """The letters and digits of a text in upper case, without anything between them."""
+    return re.sub(r"[^A-Z0-9]", "", plain(text).upper())
+
+
+def has_right_check_digit(text: str) -> bool:
+    """Whether letters and digits of a text are an HKID number (weights 9 to 1, a blank counts 36, modulo 11)."""
+    found = _STRICT.fullmatch(letters_and_digits(text))
+    if not found:
+        return False
+    letters, digits, check = found.groups()
+    values = [36 if char == " " else ord(char) - 55 for char in letters.rjust(2)] + [int(digit) for digit in digits]
+    values.append(10 if check == "A" else int(check))
+    return sum(value * weight for value, weight in zip(values, (9, 8, 7, 6, 5, 4, 3, 2, 1), strict=True)) % 11 == 0
+
+
+def may_be_one(text: str) -> bool:
+    """Whether what has the letters and digits of a number may be one: its check digit is right or in brackets."""
+    return has_right_check_digit(text) or bool(re.search(_OPEN, plain(text)))
+
+
+def replace(text: str, by: Callable[[str], str | None]) -> str:
+    """Text with its HKID numbers replaced. `by` takes one in plain form; None keeps it."""
+    if not text.isascii() and len(_digits().findall(text)) < 6:
+        return text
+    flat = plain(text)
+    return text if not _SIX_DIGITS.search(flat) else _put(text, flat, _spelled(flat), by)
+
+
+def replace_all(pattern: re.Pattern[str], text: str, by: Callable[[str], str | None]) -> str:
+    """Text with all that matches a pattern in its plain form replaced, as `replace` does."""
+    flat = plain(text)
+    return _put(text, flat, (match.span() for match in pattern.finditer(flat)), by)
+
+
+def _put(text: str, flat: str, spans: Iterable[tuple[int, int]], by: Callable[[str], str | None]) -> str:
+    """Text with the spans of its plain form replaced."""
+    parts, done, places = [], 0, None
+    for start, end in spans:
+        new = by(flat[start:end])
+        if new is None:
+            continue
+        if flat is not text:
+            places = places or _places(text)
+            start, end = places[start], places[end - 1] + 1
+        parts += [text[done:start], new]
+        done = end
+    return "".join([*parts, text[done:]]) if parts else text
+
+
+def _places(text: str) -> list[int]:
+    """For each character of the plain form its place in the text."""
+    table = _plain_characters()
+    return [place for place, char in enumerate(text) for _ in table.get(ord(char), char)]
+
+
+def _spelled(flat: str) -> Iterator[tuple[int, int]]:
+    """Where HKID numbers are in plain text. They do not overlap."""
+    place = 0
+    while match := _SPELLED.search(flat, place):
+        start, end = match.span()
+        place = start + 1
+        is_right = has_right_check_digit(match.group())
+        if match.group(1) is not None:
+            # Of letters right before a number only the last may be its own.
+            if not is_right and flat[start + 1].isalpha() and has_right_check_digit(flat[start + 1 : end]):
+                start += 1
+            yield start, end
+            place = end
+        elif is_right and _touching(flat, start, end) <= FRAME and not _is_part_of_another(flat, start, end):
+            yield start, end
+            place = end
+
+
+def _touching(flat: str, start: int, end: int) -> int:
+    """How many letters and digits stand right before and behind a span."""
+    before = re.search(r"[A-Za-z0-9]*$", flat[max(0, start - FRAME - 1) : start])
+    behind = re.match(r"[A-Za-z0-9]*", flat[end : end + FRAME + 1])
+    return sum(len(found.group()) for found in (before, behind) if found)
+
+
+def _is_part_of_another(flat: str, start: int, end: int) -> bool:
+    return any(
+        found.start() <= start and end <= found.end() for found in _ANOTHER.finditer(flat, max(0, start - 36), end + 36)
+    )
+
+
+# --- characters -------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _plain_characters() -> dict[int, str]:
+    """The plain form of each character that has another one."""
+    return {code: flat for code in chain(*_BLOCKS) if (flat := _plain(chr(code))) != chr(code)}
+
+
+def _plain(char: str) -> str:
+    kind = unicodedata.category(char)
+    # Format, control and combining characters.
+    if kind in ("Cf", "Cc", "Mn", "Mc", "Me") or char in _INVISIBLE_LETTERS:
+        return ""
+    if flat := {"Z": " "}.get(kind[0]) or {"Pd": "-", "Ps": "(", "Pi": "(", "Pe": ")", "Pf": ")"}.get(kind):
+        return flat
+    if (digit := unicodedata.digit(char, None)) is not None:
+        return str(digit)
+    parts = unicodedata.normalize("NFKD", char)
+    flat = "".join(part for part in parts if not unicodedata.combining(part)).translate(_LOOK_ALIKES)
+    if flat.isascii() and len(re.findall("[A-Za-z0-9]", flat)) <= 1:
+        return flat
+    named = _LATIN.fullmatch(unicodedata.name(char, ""))
+    return (named[2].lower() if named[1] else named[2]) if named else char
+
+
+@cache
+def _digits() -> re.Pattern[str]:
+    """A character that is a digit in plain form."""
+    codes = (code for code, flat in _plain_characters().items() if re.search("[0-9]", flat))
+    return re.compile("[0-9" + "".join(map(chr, codes)) + "]")
+
+
+@cache
+def block_pattern() -> bytes:
+    """RE2 pattern, on bytes, of a possible HKID number in CSV lines in UTF-8; each number that `replace` finds matches.
+
+    Group 1 is one without a comma in it, group 2 one that may have commas: only a field in quotes can hold those.
+    """
+    kinds: dict[str, list[int]] = {"letter": [], "digit": [], "gap": []}
+    for code, flat in _plain_characters().items():
+        found = re.findall("[A-Za-z0-9]", flat)
+        if flat.isascii() and (len(found) == 1 or not found):
+            kinds["gap" if not found else "digit" if found[0].isdigit() else "letter"].append(code)
+    letter, digit, check = (
+        b"(?:%s|%s)" % (narrow, _in_utf8(kinds[kind]))
+        for narrow, kind in ((b"[A-Za-z]", "letter"), (b"[0-9]", "digit"), (b"[0-9Aa]", "digit"))
+    )
+    # A wide letter A is a check digit too.
+    check = b"(?:%s|%s)" % (check, _in_utf8(c for c in kinds["letter"] if _plain_characters()[c].strip("().") in "Aa"))
+
+    def number(gap: bytes) -> bytes:
+        gap = b"(?:[%s()<>\\[\\]{}]|%s)*" % (gap, _in_utf8(kinds["gap"]))
+        return b"%s{1,2}(?:%s%s){6}%s%s" % (letter, gap, digit, gap, check)
+
+    marks = _MARKS.encode()
+    return b'(%s)(?:[^0-9]|$)|(?:^|[,\\n])"(?:[^"\\n]|"")*?(%s)(?:[^0-9]|$)' % (number(marks), number(marks + b","))
+
+
+def _in_utf8(codes: Iterable[int]) -> bytes:
+    """Pattern of these characters in UTF-8, for an engine that matches bytes."""
+    endings: dict[bytes, list[int]] = {}
+    for code in codes:
+        *first, last = chr(code).encode()
+        endings.setdefault(bytes(first), []).append(last)
+    return b"|".join(
+        re.escape(first) + b"[" + b"".join(b"\\x%02x" % last for last in last_bytes) + b"]"
+        for first, last_bytes in endings.items()
+    )
