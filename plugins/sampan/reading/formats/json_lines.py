@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sampan.errors import Code
+from sampan.reading import limits
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, current_aliases, match_headers
 from sampan.reading.record import SURROGATE, Record
@@ -34,7 +35,11 @@ class JsonLines(Format):
         return match_headers(self.delivery, keys, first_line=1)
 
     def _keys(self) -> tuple[dict[str, None], bool]:
-        """All keys in order of their first line, and whether every line is blank."""
+        """Keys in order of their first line, and whether every line is blank.
+
+        They are all keys, or more unknown ones than a layout may have.
+        """
+        most = len(self.delivery.contract.columns) + len(self.delivery.contract.aliases) + limits.MAX_UNKNOWN_COLUMNS
         seen: dict[str, None] = {}
         empty = True
         for line in self.delivery.lines():
@@ -45,6 +50,8 @@ class JsonLines(Format):
                 continue
             if isinstance(item, dict):
                 seen.update(dict.fromkeys(item))
+            if len(seen) > most:
+                break
         return seen, empty
 
     def records(self) -> Iterator[Record]:
