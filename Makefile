@@ -6,6 +6,7 @@ RUN := .venv/bin/python -m
 SQL := $(shell find dbt_project/models dbt_project/macros infra/postgres -name "*.sql" -not -path "*/materializations/*" 2>/dev/null)
 LOCAL := $(RUN) infra.local
 TESTS ?=
+SEED := $(or $(SEED),$(shell date +%s))
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,5 +66,6 @@ types: $(STAMP) ## check the types of the library and the DAGs, strictly
 bench: $(STAMP) ## measure the gated load against plain COPY and dlt, into docs/benchmarks.md
 	@$(RUN) tests.bench.gated_load --write docs/benchmarks.md
 
-faults: $(STAMP) ## kill and break everything on purpose: the long suite
-	@$(RUN) pytest -m slow $(TESTS)
+faults: $(STAMP) ## kill and break everything on purpose: the long suite; SEED=123 repeats a run
+	@echo "repeat this run with: make faults SEED=$(SEED)"
+	@$(RUN) pytest -m slow --hypothesis-seed=$(SEED) $(TESTS)

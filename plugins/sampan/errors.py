@@ -14,8 +14,10 @@ class Code(StrEnum):
     """What kind of problem it is: docs/problems.md says what each means and what to do."""
 
     API_AWAY = "api.away"
+    API_REDIRECTED = "api.redirected"
     API_REFUSED = "api.refused"
     API_SHAPE = "api.shape"
+    API_TOO_LARGE = "api.too_large"
     AS_KNOWN_BASIS = "as_known.basis"
     AS_KNOWN_GATE = "as_known.gate"
     AS_KNOWN_IN_USE = "as_known.in_use"
@@ -79,6 +81,7 @@ class Code(StrEnum):
     DELIVERY_RECORD_TOO_LONG = "delivery.record_too_long"
     DELIVERY_SHEET_MISSING = "delivery.sheet_missing"
     DELIVERY_TOO_LARGE = "delivery.too_large"
+    DELIVERY_TOO_SLOW = "delivery.too_slow"
     DELIVERY_TRUNCATED = "delivery.truncated"
     DERIVE_STALE = "derive.stale"
     DISCLOSURE_UNPROTECTED = "disclosure.unprotected"
@@ -179,6 +182,10 @@ class PermanentFailure(SampanError):
     def __init__(self, problem: Problem | str) -> None:
         self.problem = problem if isinstance(problem, Problem) else Problem(Code.FAILURE, problem)
         super().__init__(f"{self.problem}; see {self.problem.page}")
+
+    def __reduce__(self) -> tuple[type[PermanentFailure], tuple[Problem]]:
+        """Errors of a child process are pickled; by default its text would become the problem."""
+        return type(self), (self.problem,)
 
 
 class SettingsFailure(PermanentFailure):

@@ -47,6 +47,11 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "The partner's API could not be reached or answered with an error that may pass.",
         "Nothing at once: the step is retried. If it lasts, look at `ops.feed_poll.problem` and write to the partner.",
     ),
+    Code.API_REDIRECTED: (
+        "The API redirects to another scheme, host or port than the contract's, or again and again. Nothing was asked"
+        " there.",
+        "Ask the API's owner. If it has moved, put the new address into the contract.",
+    ),
     Code.API_REFUSED: (
         "The API rejected the request: an HTTP status from 300 to 499, or a failure message that the contract calls"
         " permanent.",
@@ -56,6 +61,11 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "The API's answer is not as the contract says: no list of records at `records`, no number at `total`, or pages"
         " without end.",
         "Compare an answer with `records`, `total` and `pagination` in the contract, and correct the contract.",
+    ),
+    Code.API_TOO_LARGE: (
+        "The API returns more bytes than the contract's `maxBytes`, or reading them takes more than its"
+        " `maxMemoryBytes`.",
+        "Look at an answer. An API that is really so large needs higher values in its contract.",
     ),
     Code.AS_KNOWN_BASIS: (
         "Unknown basis for marts as known on an earlier date.",
@@ -263,8 +273,13 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         f"{REDELIVER} If the sheet was renamed, correct `sheet` in the contract.",
     ),
     Code.DELIVERY_TOO_LARGE: (
-        "The file unpacks to more than is allowed or fits into memory.",
-        "Check that the file is genuine. A feed that is really so large needs a higher `maxBytes` in its contract.",
+        "The file unpacks to more than is allowed, or reading it takes more memory than is allowed or ends its process.",
+        "Check that the file is genuine. A feed that is really so large needs a higher `maxBytes` or `maxMemoryBytes` in"
+        " its contract.",
+    ),
+    Code.DELIVERY_TOO_SLOW: (
+        "Reading the file takes longer than is allowed.",
+        "Check that the file is genuine. A feed that is really so slow to read needs a higher `maxSeconds` in its contract.",
     ),
     Code.DELIVERY_TRUNCATED: ("The compressed file ends too early.", REDELIVER),
     Code.DERIVE_STALE: (

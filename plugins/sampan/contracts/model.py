@@ -29,7 +29,8 @@ IDENTIFIES = ("enterprise_number", "enterprise_name")
 # Names of the custom properties that a contract, a server, an API and a column may have.
 CONTRACT_PROPERTIES = {"calendar", "rejectionBudget", "schemaDrift", "corrections"}
 OPTIONAL_CONTRACT_PROPERTIES = {"alertOnRejected"}
-SERVER_PROPERTIES = {"encoding", "compression", "sheet", "headerRow", "maxBytes"}
+BOUND_PROPERTIES = {"maxBytes", "maxMemoryBytes", "maxSeconds"}
+SERVER_PROPERTIES = {"encoding", "compression", "sheet", "headerRow"} | BOUND_PROPERTIES
 REQUEST_PROPERTIES = {
     "format", "baseUrl", "baseUrlVariable", "parameters", "each", "batch", "pagination", "records", "total", "success",
     "failures", "pauseSeconds",
@@ -125,8 +126,36 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """What reading one delivery, or everything that an API returns as of a day, may take.
+
+    `max_bytes` are counted after decompression. `max_memory_bytes` are those of the process that reads a workbook, a
+    Parquet file or an API; lines are read in memory of a fixed size. `max_seconds` are those of the processor for lines,
+    else of the clock.
+    """
+
+    max_bytes: int
+    max_memory_bytes: int
+    max_seconds: int
+
+
+# Where a contract names none: by format, and for everything that is read from an API.
+DEFAULT_BOUNDS = {
+    "csv": Bounds(20_000_000_000, 1 << 30, 3600),
+    "jsonl": Bounds(20_000_000_000, 1 << 30, 3600),
+    "fixed": Bounds(20_000_000_000, 1 << 30, 3600),
+    "xlsx": Bounds(500_000_000, 1 << 30, 300),
+    "parquet": Bounds(5_000_000_000, 1 << 31, 1800),
+    "api": Bounds(256_000_000, 1 << 30, 1800),
+}
+
+
+@dataclass(frozen=True)
 class Source:
-    """Where deliveries come from and how they are written. `kind`: s3 (a drop prefix) or api (HTTP)."""
+    """Where deliveries come from, how they are written, and what reading one may take.
+
+    `kind`: s3 (a drop prefix) or api (HTTP).
+    """
 
     kind: str
     location: str
@@ -137,7 +166,7 @@ class Source:
     sheet: str | None = None
     header_row: int = 1
     requests: tuple[Request, ...] = ()
-    max_bytes: int = 20_000_000_000
+    bounds: Bounds = DEFAULT_BOUNDS["csv"]
 
     @property
     def extension(self) -> str:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sampan.contracts.model import (
+    DEFAULT_BOUNDS,
     Alias,
+    Bounds,
     Calendar,
     Column,
     Contract,
@@ -82,17 +84,23 @@ def _request(item: dict[str, Any]) -> Request:
 def _source(servers: list[dict[str, Any]]) -> Source:
     item, kind = servers[0], servers[0]["type"]
     custom = custom_properties(item.get("customProperties"))
+    written = item.get("format") or custom.get("format", "jsonl")
+    usual = DEFAULT_BOUNDS["api" if kind == "api" else written]
     return Source(
         kind=kind,
         location=item["location"],
-        format=item.get("format") or custom.get("format", "jsonl"),
+        format=written,
         encoding=custom.get("encoding", "utf-8"),
         compression=custom.get("compression", "none"),
         delimiter=item.get("delimiter", ","),
         sheet=custom.get("sheet"),
         header_row=int(custom.get("headerRow", 1)),
         requests=tuple(map(_request, servers)) if kind == "api" else (),
-        max_bytes=int(custom.get("maxBytes", Source.max_bytes)),
+        bounds=Bounds(
+            max_bytes=int(custom.get("maxBytes", usual.max_bytes)),
+            max_memory_bytes=int(custom.get("maxMemoryBytes", usual.max_memory_bytes)),
+            max_seconds=int(custom.get("maxSeconds", usual.max_seconds)),
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sampan.contracts import shorthand
 from sampan.contracts.model import (
+    BOUND_PROPERTIES,
     COMPRESSIONS,
     FORMATS,
     REQUEST_PROPERTIES,
@@ -61,6 +62,10 @@ def check_server(document: dict[str, Any], columns: list[dict[str, Any]], folder
             )
         for unknown in custom.keys() - (SERVER_PROPERTIES | REQUEST_PROPERTIES if api else SERVER_PROPERTIES):
             yield where, Code.CONTRACT_UNKNOWN_PROPERTY, f"unknown server property {unknown!r}"
+        for name in sorted(BOUND_PROPERTIES & custom.keys()):
+            # True is an int.
+            if type(custom[name]) is not int or custom[name] < 1:
+                yield where, Code.CONTRACT_SERVER, f"{name} must be a whole number above 0"
         findings = _check_request(server, custom, len(servers), folder) if api else ()
         yield from ((where, rule, message) for rule, message in findings)
         if written == "fixed":

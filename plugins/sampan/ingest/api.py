@@ -22,12 +22,17 @@ from sampan.contracts.model import Contract, Request
 from sampan.contracts.row_rules import bind_business_date
 from sampan.database import connect
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
+from sampan.ingest.http_client import Client
+from sampan.reading import child
 from sampan.reading.shown import shown
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
 MAX_PAGES = 10_000
 MAX_STEPS_BACK = 12
+# Characters of an error message that are searched and shown.
+MAX_MESSAGE = 4000
+PIECE_BYTES = 1 << 20
 
 
 class RefusedError(Exception):
@@ -41,22 +46,42 @@ class RefusedError(Exception):
 def response_body(contract: Contract, day: date) -> bytes:
     """Everything that a feed's API returns as of a day, as one file: the response itself, or one JSON record per line.
 
-    Raises TransientFailure when a retry may help, and PermanentFailure when the API refuses the request or its response does
-    not have the form that the contract describes.
+    It is read in a child process, within the bytes, the memory and the time that the contract allows. Raises
+    TransientFailure when a retry may help, and PermanentFailure when the API refuses the request, its response does not
+    have the form that the contract describes, or it is too large.
     """
+    source, bounds = contract.source, contract.source.bounds
+    try:
+        pieces = child.iterate(lambda: _body_pieces(contract, day), bounds.max_memory_bytes, bounds.max_seconds)
+        return b"".join(pieces)
+    except TimeoutError:
+        message = f"{source.location}: no complete response within the contract's maxSeconds, {bounds.max_seconds:,}"
+        raise TransientFailure(message) from None
+    except MemoryError as error:
+        most = f"the contract's maxMemoryBytes, {bounds.max_memory_bytes:,}"
+        message = f"reading the response takes more memory than {most}" + (f": {error}" if error.args else "")
+        raise PermanentFailure(Problem(Code.API_TOO_LARGE, message, source.location)) from None
+
+
+def _body_pieces(contract: Contract, day: date) -> Iterator[bytes]:
+    """The file that is made of a feed's API, in pieces."""
     source = contract.source
     try:
-        with httpx.Client(timeout=30, follow_redirects=True, headers={"User-Agent": "sampan"}) as client:
+        with Client(source.bounds.max_bytes) as client:
             if source.format != "jsonl":
                 first = source.requests[0]
-                return _retrying()(_get, client, first, _render_dates(first.parameters, day), day).content
-            records = [record for request in source.requests for record in _records(client, request, day)]
-            text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+                body = _retrying()(_get, client, first, _render_dates(first.parameters, day), day).content
+            else:
+                records = [record for request in source.requests for record in _records(client, request, day)]
+                text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+                # JSON can contain half of a surrogate pair, which UTF-8 cannot encode: it stays escaped and goes to
+                # quarantine.
+                body = text.encode(errors="backslashreplace")
     except (RecursionError, jmespath.exceptions.JMESPathError) as error:
         message = f"the response does not have the form that the contract describes: {type(error).__name__}"
         raise PermanentFailure(Problem(Code.API_SHAPE, message, source.location)) from None
-    # JSON can contain half of a surrogate pair, which UTF-8 cannot encode: it stays escaped and goes to quarantine.
-    return text.encode(errors="backslashreplace")
+    for start in range(0, len(body), PIECE_BYTES):
+        yield body[start : start + PIECE_BYTES]
 
 
 def _retrying() -> Retrying:
@@ -69,7 +94,7 @@ def _retrying() -> Retrying:
     )
 
 
-def _records(client: httpx.Client, request: Request, day: date) -> Iterator[dict[str, Any]]:
+def _records(client: Client, request: Request, day: date) -> Iterator[dict[str, Any]]:
     """Records of every combination of parameters. A month that one of them says is not published is not requested again."""
     as_of = day
     for parameters in itertools.product(*(_expand(entry, day) for entry in request.each)):
@@ -104,7 +129,7 @@ def _expand(entry: Any, day: date) -> list[dict[str, str]]:
 
 
 def _fetch_with_fallback(
-    client: httpx.Client, request: Request, parameters: dict[str, str], values: list[str], as_of: date
+    client: Client, request: Request, parameters: dict[str, str], values: list[str], as_of: date
 ) -> tuple[list[dict[str, Any]], date]:
     """Records for one combination of parameters, and the day they are as of.
 
@@ -135,7 +160,7 @@ def _fetch_with_fallback(
     raise TransientFailure(f"{_url(request, as_of)}: no data available from {as_of} onwards")
 
 
-def _all_pages(client: httpx.Client, request: Request, parameters: dict[str, str], day: date) -> list[dict[str, Any]]:
+def _all_pages(client: Client, request: Request, parameters: dict[str, str], day: date) -> list[dict[str, Any]]:
     """Every record of one request. Raises TransientFailure when pages repeat or their total changes or does not match."""
     url, paging = _url(request, day), request.pagination
     records: list[dict[str, Any]] = []
@@ -183,17 +208,14 @@ def _url(request: Request, day: date) -> str:
     return settings().get(request.base_variable, request.base).rstrip("/") + location.removeprefix(request.base)
 
 
-def _get(client: httpx.Client, request: Request, parameters: dict[str, str], day: date) -> httpx.Response:
+def _get(client: Client, request: Request, parameters: dict[str, str], day: date) -> httpx.Response:
     """One successful response. A failed one raises an error by the contract's `failures` or else by its HTTP status."""
     url = _url(request, day)
     if request.pause_seconds and url == request.location:
         time.sleep(request.pause_seconds)
     # Some servers do not decode percent-encoded brackets and commas.
     query = urlencode(parameters, quote_via=quote, safe="[],")
-    try:
-        response = client.get(f"{url}?{query}" if query else url)
-    except httpx.HTTPError as error:
-        raise TransientFailure(f"{url}: {type(error).__name__}: {shown(str(error))}") from None
+    response = client.get(f"{url}?{query}" if query else url)
     status = response.status_code
     if status < 300 and _succeeded(request, response):
         return response
@@ -250,7 +272,7 @@ def _error_message(request: Request, response: httpx.Response) -> str:
     answer, path = _parse_json(response), request.success.get("message")
     message = jmespath.search(path, answer) if path and answer is not None else None
     text = "; ".join(map(str, message)) if isinstance(message, list) else str(message or "")
-    return (text or response.text[:200]).strip()
+    return (text[:MAX_MESSAGE] or response.text[:200]).strip()
 
 
 def _render_dates(parameters: dict[str, str], day: date) -> dict[str, str]:

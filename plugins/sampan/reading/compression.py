@@ -28,7 +28,7 @@ def gunzip(pieces: Pieces) -> Iterator[bytes]:
                         break
                     decompressor = isal_zlib.decompressobj(31)
                 started = True
-                block = decompressor.decompress(piece, limits.GZIP_OUTPUT_BYTES)
+                block = decompressor.decompress(piece, limits.LARGEST_BLOCK_BYTES)
                 if block:
                     yield block
                 piece = decompressor.unused_data if decompressor.eof else decompressor.unconsumed_tail

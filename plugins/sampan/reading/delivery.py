@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -44,10 +45,11 @@ class Delivery:
         return PermanentFailure(Problem(code, message, self.file, line, column))
 
     def blocks(self) -> Iterator[bytes]:
-        """Decompressed blocks. Raises PermanentFailure for a truncated, corrupt or far too large delivery."""
-        source = self.source
+        """Decompressed blocks of bounded size. Raises PermanentFailure for a delivery that is cut off, corrupt or a bomb."""
+        compression = self.source.compression
         raw = self._from_store(self.opener)
         taken = given = 0
+        started = time.thread_time()
 
         def pieces(size: int) -> Iterator[bytes]:
             nonlocal taken
@@ -56,18 +58,18 @@ class Delivery:
                 yield piece
 
         try:
-            for block in DECOMPRESS[source.compression](pieces):
+            for block in DECOMPRESS[compression](pieces):
                 given += len(block)
-                if given > source.max_bytes or (
-                    given > limits.EXPANSION_FREE_BYTES and given > limits.MAX_EXPANSION * taken
-                ):
-                    raise self.too_large(given, taken)
-                yield block
+                self.refuse_bomb(given, taken)
+                if time.thread_time() - started > self.source.bounds.max_seconds:
+                    raise self.too_slow()
+                for start in range(0, len(block), limits.LARGEST_BLOCK_BYTES):
+                    yield block[start : start + limits.LARGEST_BLOCK_BYTES]
         except EOFError:
-            message = f"the {source.compression} stream ends too early: the file was not delivered whole"
+            message = f"the {compression} stream ends too early: the file was not delivered whole"
             raise self.problem(Code.DELIVERY_TRUNCATED, message) from None
         except (zlib.error, OSError, ValueError) as error:
-            message = f"cannot be read as {source.compression}: {error}"
+            message = f"cannot be read as {compression}: {error}"
             raise self.problem(Code.DELIVERY_CORRUPT, message) from None
         finally:
             raw.close()
@@ -79,11 +81,18 @@ class Delivery:
             raise self.problem(Code.DELIVERY_EMPTY, "the delivery is empty (0 bytes)")
         return data
 
-    def too_large(self, given: int, taken: int, unit: str = "bytes") -> PermanentFailure:
-        """The failure to raise when `taken` bytes expand to `given` or more."""
-        allowed = f"{limits.MAX_EXPANSION} times its size and the contract's maxBytes, {self.source.max_bytes:,}"
-        message = f"expands from {taken:,} bytes to at least {given:,} {unit}; the limits are {allowed}"
-        return self.problem(Code.DELIVERY_TOO_LARGE, message)
+    def refuse_bomb(self, given: int, taken: int, unit: str = "bytes") -> None:
+        """Raise PermanentFailure when `taken` bytes of the file that expand to `given` or more are too many."""
+        most = self.source.bounds.max_bytes
+        if given > most or given > max(limits.EXPANSION_FREE_BYTES, limits.MAX_EXPANSION * taken):
+            allowed = f"{limits.MAX_EXPANSION} times its size and the contract's maxBytes, {most:,}"
+            message = f"expands from {taken:,} bytes to at least {given:,} {unit}; the limits are {allowed}"
+            raise self.problem(Code.DELIVERY_TOO_LARGE, message)
+
+    def too_slow(self) -> PermanentFailure:
+        """The failure to raise when reading takes too long."""
+        message = f"reading it takes longer than the contract's maxSeconds, {self.source.bounds.max_seconds:,}"
+        return self.problem(Code.DELIVERY_TOO_SLOW, message)
 
     def lines(self) -> Iterator[bytes]:
         """Physical lines without their line feed, a byte order mark removed; a line that is too long is refused."""

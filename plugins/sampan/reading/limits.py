@@ -4,8 +4,8 @@
 
 # Size of a block: large enough that the cost per block does not count, small enough for the processor's cache.
 BLOCK_BYTES = 1 << 18
+LARGEST_BLOCK_BYTES = BLOCK_BYTES * 4
 GZIP_INPUT_BYTES = BLOCK_BYTES // 8
-GZIP_OUTPUT_BYTES = BLOCK_BYTES * 4
 # zstd may expand its input some thousand times, and nothing bounds what one call returns: so the input is small.
 ZSTD_INPUT_BYTES = 4096
 # Memory that a zstd frame may ask for: what `zstd --ultra --long` needs, and no more.
@@ -22,7 +22,7 @@ MAX_UNKNOWN_COLUMNS = 100
 
 # --- a record ---------------------------------------------------------------------------------------------------------
 
-# Bytes of a line of text, or of one value of a Parquet file.
+# Bytes of a line of text, or of the texts of one row of a workbook or Parquet file.
 MAX_RECORD_BYTES = 1 << 20
 # Lines of a CSV record whose quoted fields hold line ends: an unclosed quote would otherwise take the rest of the file.
 MAX_RECORD_LINES = 50

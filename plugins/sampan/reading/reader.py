@@ -8,15 +8,18 @@ both give a sound record the same fields.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
-from typing import IO
+from importlib import import_module
+from typing import IO, TypeVar
 
 from sampan.contracts.model import Column, Contract, Source
 from sampan.errors import Code, PermanentFailure, SampanError
 from sampan.object_store import open_verified
+from sampan.reading import child
 from sampan.reading.delivery import Delivery
 from sampan.reading.fast_path import Block, FastPathUnsupported
 from sampan.reading.formats import FORMATS
@@ -24,6 +27,7 @@ from sampan.reading.layout import Layout, UnknownColumn
 from sampan.reading.personal_data import Pseudonymiser, pseudonymiser
 from sampan.reading.record import Record
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 # Column of a replay: the id of the row in quarantine that each of its rows corrects.
 REPLAYED = Column("_quarantine_id", "_quarantine_id", "integer", "Row in quarantine.", personal="drop")
@@ -61,13 +65,15 @@ class Reader:
     def layout(self) -> Layout:
         """Fields of the delivery against the contract's columns, by the contract's drift policy."""
         with self._readable():
+            if "layout" not in vars(self._format):
+                self._format.layout = next(self._within_bounds(lambda: [self._format.layout]))
             return self._format.layout
 
     @property
     def numbered(self) -> bool:
         """Whether lines of `blocks` begin with the line number of their record; otherwise they are all lines in order."""
-        with self._readable():
-            return self._format.numbered
+        _ = self.layout
+        return self._format.numbered
 
     def blocks(self) -> Iterator[Block]:
         """All records as CSV for COPY into the layout's stored columns, after the line number where `numbered`.
@@ -75,12 +81,12 @@ class Reader:
         Raises FastPathUnsupported at what only `records` can judge.
         """
         with self._readable():
-            yield from self._format.blocks()
+            yield from self._within_bounds(self._format.blocks)
 
     def records(self) -> Iterator[Record]:
         """Every record in order, sound or not; none is left out."""
         with self._readable():
-            yield from self._format.records()
+            yield from self._within_bounds(self._format.records)
 
     def unknown_columns(self) -> list[UnknownColumn]:
         """What the values of the columns look like that the contract does not name. Reads the delivery once more.
@@ -107,6 +113,27 @@ class Reader:
                 if not left:
                     return
 
+    def _within_bounds(self, items: Callable[[], Iterable[T]]) -> Iterator[T]:
+        """Items of the format, from a child process where a library reads a whole file.
+
+        Lines are read in this process, in memory that does not grow with the delivery.
+        """
+        if not self._format.whole_file_readers:
+            yield from items()
+            return
+        for module in self._format.whole_file_readers:
+            # Here, so that not each child has to.
+            import_module(module)
+        bounds = self.delivery.source.bounds
+        yield from child.iterate(lambda: self._quietly(items), bounds.max_memory_bytes, bounds.max_seconds)
+
+    def _quietly(self, items: Callable[[], Iterable[T]]) -> Iterator[T]:
+        """Items of the format, without what a library that fails prints: it may quote the delivery."""
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        with self._readable():
+            yield from items()
+
     @contextmanager
     def _readable(self) -> Iterator[None]:
         """Inside it, any error of a library that reads the delivery is a PermanentFailure.
@@ -117,19 +144,28 @@ class Reader:
             yield
         except (SampanError, FastPathUnsupported):
             raise
-        except MemoryError:
-            raise self.delivery.problem(Code.DELIVERY_TOO_LARGE, "the delivery does not fit into memory") from None
+        except TimeoutError:
+            raise self.delivery.too_slow() from None
+        except MemoryError as error:
+            most = f"the contract's maxMemoryBytes, {self.delivery.source.bounds.max_memory_bytes:,}"
+            message = f"reading it takes more memory than {most}" + (f": {error}" if error.args else "")
+            raise self.delivery.problem(Code.DELIVERY_TOO_LARGE, message) from None
+        except child.ChildError as error:
+            raise self._unreadable(str(error)) from None
         except Exception as error:  # noqa: BLE001
-            raise self._unreadable(error) from None
+            _log_place(self.delivery.file, error)
+            raise self._unreadable(type(error).__name__) from None
 
-    def _unreadable(self, error: Exception) -> PermanentFailure:
-        trace = error.__traceback__
-        while trace and trace.tb_next:
-            trace = trace.tb_next
-        if trace:
-            place, kind = trace.tb_frame.f_code.co_name, type(error).__name__
-            log.warning("%s: %s in %s, line %s", self.delivery.file, kind, place, trace.tb_lineno)
+    def _unreadable(self, kind: str) -> PermanentFailure:
         source = self.delivery.source
         written = " and ".join(kind for kind in (source.compression, source.format) if kind != "none")
-        message = f"cannot be read as {written}: {type(error).__name__}"
-        return self.delivery.problem(Code.DELIVERY_CORRUPT, message)
+        return self.delivery.problem(Code.DELIVERY_CORRUPT, f"cannot be read as {written}: {kind}")
+
+
+def _log_place(file: str, error: Exception) -> None:
+    """Log where a library failed."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    if trace:
+        log.warning("%s: %s in %s, line %s", file, type(error).__name__, trace.tb_frame.f_code.co_name, trace.tb_lineno)

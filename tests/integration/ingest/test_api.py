@@ -10,12 +10,12 @@ from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
-import httpx
 import pytest
 from sampan.contracts.model import Request
 from sampan.contracts.registry import all_contracts, get_contract
 from sampan.errors import PermanentFailure, TransientFailure
 from sampan.ingest import api
+from sampan.ingest.http_client import Client
 from tenacity import wait_none
 
 DAY = date(2026, 8, 14)
@@ -80,7 +80,7 @@ def request_of(feed: str, name: str, partner: Partner, **changes: object) -> Req
 
 
 def asked(request: Request, day: date = DAY) -> list[dict]:
-    with httpx.Client(follow_redirects=True) as client:
+    with Client(1 << 26) as client:
         return list(api._records(client, request, day))
 
 

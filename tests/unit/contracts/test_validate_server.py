@@ -54,6 +54,8 @@ def problems(tmp_path: Path, feed: str, old: str, new: str) -> list[str]:
             id="file-with-records",
         ),
         pytest.param(FILE, "baseUrlVariable: SAMPAN_CENSTATD_URL", "pauseSeconds: 1", "given together", id="base-alone"),
+        pytest.param(BULK, "encoding: utf-8\n", "encoding: utf-8\n    maxBytes: 0\n", "maxBytes must be", id="bytes"),
+        pytest.param(BULK, "encoding: utf-8\n", "encoding: utf-8\n    maxSeconds: 1.5\n", "maxSeconds must", id="seconds"),
         pytest.param(BULK, "start: 13", "start: 12", "inside the", id="overlap"),
         pytest.param(BULK, "        start: 13\n", "", "needs start and length", id="no-start"),
         pytest.param(IDDS, "  day: 2", "  day: 9", "calendar.day must be 1 to 7", id="weekday"),

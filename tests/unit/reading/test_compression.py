@@ -12,7 +12,7 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampan.contracts.model import COMPRESSIONS, Contract, Source
+from sampan.contracts.model import COMPRESSIONS, Bounds, Contract, Source
 from sampan.errors import PermanentFailure
 from sampan.reading import limits
 from sampan.reading.compression import DECOMPRESS
@@ -89,7 +89,7 @@ def test_bytes_are_refused_or_right_when_a_bit_is_flipped(kind):
 
 
 def test_bytes_are_refused_when_they_are_more_than_the_contract_allows():
-    contract = replace(packed("none"), source=Source("s3", "x", "csv", max_bytes=1000))
+    contract = replace(packed("none"), source=Source("s3", "x", "csv", bounds=Bounds(1000, 1 << 28, 60)))
     with pytest.raises(PermanentFailure) as failure:
         unpacked(contract, b"a\n" * 600)
     assert failure.value.problem.rule == "delivery.too_large"

@@ -18,6 +18,8 @@ class Format(ABC):
 
     # What contracts call the format.
     name: ClassVar[str]
+    # Modules of the libraries that read a whole file of it, which happens in a child process; none where lines are read.
+    whole_file_readers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, delivery: Delivery, layout: Layout | None = None) -> None:
         self.delivery, self.source, self._given = delivery, delivery.source, layout

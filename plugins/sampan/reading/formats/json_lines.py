@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sampan.errors import Code
+from sampan.reading import limits
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
 from sampan.reading.record import SURROGATE, Record
@@ -27,7 +28,8 @@ class JsonLines(Format):
         return match_headers(self.delivery, keys, first_line=1)
 
     def _keys(self) -> dict[str, None]:
-        """All keys in order of their first line."""
+        """Keys in order of their first line: all, or more unknown ones than a layout may have."""
+        most = len(self.delivery.contract.columns) + len(self.delivery.contract.aliases) + limits.MAX_UNKNOWN_COLUMNS
         seen: dict[str, None] = {}
         for line in self.delivery.lines():
             try:
@@ -36,6 +38,8 @@ class JsonLines(Format):
                 continue
             if isinstance(item, dict):
                 seen.update(dict.fromkeys(item))
+            if len(seen) > most:
+                break
         return seen
 
     def records(self) -> Iterator[Record]:

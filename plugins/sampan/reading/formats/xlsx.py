@@ -23,6 +23,7 @@ class Xlsx(Format):
     """The contract's sheet of a workbook, or the first. A record's line is the number of its row."""
 
     name = "xlsx"
+    whole_file_readers = ("python_calamine",)
 
     def read_layout(self) -> Layout:
         """The layout of the header row; empty headers at its end are left out."""
@@ -43,6 +44,8 @@ class Xlsx(Format):
             values = [cell_text(cell) for cell in row]
             if not any(values):
                 continue
+            if sum(len(value) for value in values if value) > limits.MAX_RECORD_BYTES:
+                raise self.delivery.record_too_long("a row")
             if any(values[width:]):
                 text = csv_line([value or "" for value in values])
                 yield cleaner.unsplit(number, [Code.RECORD_TOO_MANY_FIELDS], text)
@@ -76,12 +79,12 @@ def _measured(delivery: Delivery, data: bytes) -> bytes:
     """
     members: dict[str, bytes] = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        unpacked = sum(item.file_size for item in archive.infolist())
-        if unpacked > limits.EXPANSION_FREE_BYTES and unpacked > limits.MAX_EXPANSION * len(data):
-            raise delivery.too_large(unpacked, len(data))
-        for item in archive.infolist():
-            if item.filename.lower().endswith((".xml", ".rels")):
-                members[item.filename] = archive.read(item)
+        # What is not read, as pictures are, must not make up for what is.
+        read = [item for item in archive.infolist() if item.filename.lower().endswith((".xml", ".rels"))]
+        packed = min(len(data), sum(item.compress_size for item in read))
+        delivery.refuse_bomb(sum(item.file_size for item in read), packed)
+        for item in read:
+            members[item.filename] = archive.read(item)
     for content in members.values():
         width, height = _extent(content)
         cells = width * height

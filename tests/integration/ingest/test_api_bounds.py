@@ -1,0 +1,270 @@
+"""APIs that answer without end, slowly, packed to explode, or from elsewhere (availability, requests to inner addresses).
+
+Each answer is that of a hostile server; what is asked is a contract's own request.
+"""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import resource
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import zstandard
+from sampan.contracts.model import Bounds
+from sampan.contracts.registry import get_contract
+from sampan.errors import PermanentFailure, TransientFailure
+from sampan.ingest import api
+from tenacity import wait_none
+
+from tests.factory import DAY
+
+FILE, RECORDS = "hkhs_codes", "csd_insured_exports"
+MIB = 1 << 20
+Turn = Callable[[BaseHTTPRequestHandler], None]
+
+
+@dataclass
+class Hostile:
+    """A server that lets `turn` answer."""
+
+    turn: Turn
+    url: str = ""
+    paths: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def servers() -> Iterator[Callable[[Turn], Hostile]]:
+    running = []
+
+    def start(turn: Turn) -> Hostile:
+        hostile = Hostile(turn)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                hostile.paths.append(self.path)
+                with suppress(OSError):
+                    hostile.turn(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        hostile.url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        running.append(server)
+        return hostile
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "wait_exponential", lambda **_: wait_none())
+
+
+def polled(feed: str, hostile: Hostile, monkeypatch: pytest.MonkeyPatch, bounds: Bounds | None = None) -> bytes:
+    """What a feed's API returns, its base replaced by the server's."""
+    contract = get_contract(feed)
+    monkeypatch.setattr(api, "settings", lambda: Environment(hostile.url))
+    source = replace(contract.source, bounds=bounds or Bounds(5 * MIB, 256 * MIB, 20))
+    return api.response_body(replace(contract, source=source), DAY)
+
+
+@dataclass
+class Environment:
+    """Settings in which every base of an API is the server's."""
+
+    url: str
+
+    def get(self, *_: str) -> str:
+        return self.url
+
+
+def send(status: int, body: bytes, **headers: str) -> Turn:
+    def turn(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in ({"Content_Length": str(len(body))} | headers).items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return turn
+
+
+def in_chunks(handler: BaseHTTPRequestHandler, pieces: Iterator[bytes], **headers: str) -> None:
+    handler.protocol_version = "HTTP/1.1"
+    handler.send_response(200)
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    for piece in pieces:
+        handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        handler.wfile.flush()
+    handler.wfile.write(b"0\r\n\r\n")
+
+
+def grown() -> int:
+    """Peak memory of this process and of those that it made, in MiB."""
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+def drip_of_body(handler: BaseHTTPRequestHandler) -> None:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(1000):
+            time.sleep(0.1)
+            yield b"x"
+
+    in_chunks(handler, pieces())
+
+
+def drip_of_headers(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+    for _ in range(1000):
+        time.sleep(0.1)
+        handler.wfile.write(b"x")
+
+
+@pytest.mark.parametrize("drip", [drip_of_body, drip_of_headers])
+@pytest.mark.parametrize("feed", [FILE, RECORDS])
+def test_a_drip_ends_at_the_contracts_deadline(feed, drip, servers, monkeypatch):
+    started = time.monotonic()
+    with pytest.raises(TransientFailure, match="maxSeconds, 2"):
+        polled(feed, servers(drip), monkeypatch, Bounds(5 * MIB, 256 * MIB, 2))
+    assert time.monotonic() - started < 8
+
+
+# --- size -------------------------------------------------------------------------------------------------------------
+
+
+def endless(handler: BaseHTTPRequestHandler) -> None:
+    in_chunks(handler, (b"x" * MIB for _ in range(600)))
+
+
+def empty_members(handler: BaseHTTPRequestHandler) -> None:
+    in_chunks(handler, (gzip.compress(b"") * 50_000 for _ in range(600)), Content_Encoding="gzip")
+
+
+def bomb() -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return b"".join([*(packer.compress(b"x" * MIB) for _ in range(700)), packer.flush()])
+
+
+ANSWERS = {
+    "gzip": lambda: send(200, bomb(), Content_Encoding="gzip"),
+    "plain": lambda: endless,
+    "packed": lambda: empty_members,
+    "error": lambda: send(500, bomb(), Content_Encoding="gzip"),
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+@pytest.mark.parametrize("feed", [FILE, RECORDS])
+def test_an_answer_is_refused_when_it_is_larger_than_the_contract_allows(feed, kind, servers, monkeypatch):
+    hostile = servers(ANSWERS[kind]())
+    before = grown()
+    with pytest.raises(PermanentFailure) as failure:
+        polled(feed, hostile, monkeypatch)
+    assert failure.value.problem.rule == "api.too_large"
+    assert len(hostile.paths) == 1
+    assert grown() - before < 64
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("zstd", zstandard.compress(b"x" * 700 * MIB)),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"x" * 100 * MIB))),
+        ("deflate", zlib.compress(b"x" * 100 * MIB)),
+    ],
+    ids=["zstd", "twice", "deflate"],
+)
+def test_an_answer_is_refused_when_it_is_packed_as_was_not_asked_for(encoding, body, servers, monkeypatch):
+    before = grown()
+    with pytest.raises(PermanentFailure, match="only gzip was accepted"):
+        polled(FILE, servers(send(200, body, Content_Encoding=encoding)), monkeypatch)
+    assert grown() - before < 64
+
+
+def test_an_answer_costs_its_bound_when_its_json_takes_much_more_memory_than_its_bytes(servers, monkeypatch):
+    body = b'{"dataSet": [' + b"[]," * 6_000_000 + b"0]}"
+    before = grown()
+    with pytest.raises(PermanentFailure) as failure:
+        polled(RECORDS, servers(send(200, body)), monkeypatch, Bounds(50 * MIB, 256 * MIB, 60))
+    assert failure.value.problem.rule == "api.too_large"
+    assert grown() - before < 320
+
+
+def test_an_answer_is_asked_for_again_when_its_gzip_is_cut_off(servers, monkeypatch):
+    body = gzip.compress(b"code,unit\n" * 1000)
+    hostile = servers(send(200, body[: len(body) // 2], Content_Encoding="gzip"))
+    with pytest.raises(TransientFailure, match="cut off or corrupt"):
+        polled(FILE, hostile, monkeypatch)
+    assert len(hostile.paths) == 4
+
+
+def test_an_answer_is_unpacked_when_it_is_gzip(servers, monkeypatch):
+    body = b"code,unit\n" * 100_000
+    assert polled(FILE, servers(send(200, gzip.compress(body), Content_Encoding="gzip")), monkeypatch) == body
+
+
+def test_all_answers_together_count_when_an_api_has_pages(servers, monkeypatch):
+    body = b'{"dataSet": [], "header": {"status": {"name": "Success"}}}' + b" " * 2 * MIB
+    hostile = servers(send(200, body))
+    with pytest.raises(PermanentFailure) as failure:
+        polled("csd_trade_statistics", hostile, monkeypatch)
+    assert failure.value.problem.rule == "api.too_large"
+    assert len(hostile.paths) == 3
+
+
+# --- redirects --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://localhost:{port}/", "https://127.0.0.1:{port}/", "{other}/", "ftp://x/", "file:///etc/passwd", "http://["],
+)
+def test_no_other_address_is_asked_when_the_api_redirects_there(address, servers, monkeypatch):
+    inner = servers(send(200, b"code,unit\nsecret,of an inner address\n"))
+    hostile = servers(send(200, b""))
+    place = address.format(port=hostile.url.rsplit(":", 1)[1], other=inner.url)
+    hostile.turn = send(302, b"", Location=place)
+    with pytest.raises((PermanentFailure, TransientFailure)) as failure:
+        polled(FILE, hostile, monkeypatch)
+    if isinstance(failure.value, PermanentFailure):
+        assert failure.value.problem.rule == "api.redirected"
+    assert not inner.paths
+    assert len(set(hostile.paths)) == 1
+
+
+def test_redirects_without_end_are_refused(servers, monkeypatch):
+    hostile = servers(send(302, b"", Location="/again"))
+    with pytest.raises(PermanentFailure) as failure:
+        polled(FILE, hostile, monkeypatch)
+    assert failure.value.problem.rule == "api.redirected"
+    assert len(hostile.paths) < 10
+
+
+def test_a_redirect_is_followed_when_it_stays_at_the_address(servers, monkeypatch):
+    hostile = servers(send(200, b""))
+
+    def turn(handler: BaseHTTPRequestHandler) -> None:
+        moved = handler.path.startswith("/moved")
+        send(200 if moved else http.client.FOUND, b"code\n", **({} if moved else {"Location": "/moved"}))(handler)
+
+    hostile.turn = turn
+    assert polled(FILE, hostile, monkeypatch) == b"code\n"
