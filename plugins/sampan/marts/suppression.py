@@ -5,6 +5,9 @@ published too, so other cells have to be suppressed with it (secondary suppressi
 way to change its value by its protection and to restore every sum by changing suppressed cells only, none below zero. Then an
 attacker who knows everything that is published can only infer an interval at least as wide as the protection. A cell with
 one contributor is used for that only when no other can be: its enterprise knows its value.
+
+A sum that is shown less its cells that are shown is the value of its suppressed cells together. That union must not be what a
+cell may not be, with few contributors or a dominant one: cells are added to it until it is not.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +30,8 @@ TOTAL_COSTS = 1e6
 
 Key = tuple[str, str]
 Node = tuple[str, str]
+# What each enterprise contributes to the cells that are not sums.
+Contributions = Mapping[Key, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Cell:
     largest: float
 
 
-def suppressed(cells: Mapping[Key, Cell], rule: SuppressionRule) -> dict[Key, str]:
+def suppressed(cells: Mapping[Key, Cell], rule: SuppressionRule, contributions: Contributions) -> dict[Key, str]:
     """Which cells of a two-dimensional table are suppressed, and why: "primary" or "secondary".
 
     `cells` has every cell that is not zero, by row and column, with the sums under `*`. Raises PermanentFailure when the sums
@@ -67,15 +72,85 @@ def suppressed(cells: Mapping[Key, Cell], rule: SuppressionRule) -> dict[Key, st
     network = _network(cells)
     # The hardest first: cells that protect them often protect the rest.
     for key in sorted(found, key=lambda key: (-rule.protection(cells[key]), key)):
-        by = rule.protection(cells[key])
-        path = _cheapest_cycle(cells, network, found, key, by)
-        path = path or _cheapest_cycle(cells, network, found, key, by, single=True)
-        if path is None:
-            message = f"cell {key} cannot be protected: it is not part of its table's sums"
-            raise PermanentFailure(Problem(Code.DISCLOSURE_UNPROTECTED, message))
-        for other in path:
+        for other in _cells_that_protect(cells, network, found, key, rule.protection(cells[key])):
             found.setdefault(other, "secondary")
+    nodes = sorted(network)
+    while nodes:
+        added = _cells_to_widen(cells, network, found, nodes[-1], rule, contributions)
+        if not added:
+            nodes.pop()
+        for key in added:
+            found[key] = "secondary"
+            nodes += _nodes(key)
     return found
+
+
+def _cells_that_protect(
+    cells: Mapping[Key, Cell], network: Mapping[Node, list[Key]], out: Mapping[Key, str], key: Key, by: float
+) -> list[Key]:
+    """The cheapest cells that have to be suppressed with `key`, so that it may grow by `by`."""
+    path = _cheapest_cycle(cells, network, out, key, by) or _cheapest_cycle(cells, network, out, key, by, single=True)
+    if path is None:
+        message = f"cell {key} cannot be protected: it is not part of its table's sums"
+        raise PermanentFailure(Problem(Code.DISCLOSURE_UNPROTECTED, message))
+    return path
+
+
+def _cells_to_widen(
+    cells: Mapping[Key, Cell],
+    network: Mapping[Node, list[Key]],
+    out: Mapping[Key, str],
+    node: Node,
+    rule: SuppressionRule,
+    contributions: Contributions,
+) -> list[Key]:
+    """The cheapest cells to add when the suppressed cells of a row or column disclose something together.
+
+    If their sum is suppressed too, what they are together is known as well as the sum is: that has to vary by the protection.
+    """
+    hidden = [key for key in network[node] if key in out and _sign(key, node) > 0]
+    total = next((key for key in network[node] if _sign(key, node) < 0), None)
+    # An enterprise that is alone in a cell can subtract it.
+    for keys in (hidden, [key for key in hidden if cells[key].contributors > 1]):
+        together = _together(cells, network, keys, rule, contributions)
+        if len(keys) < 2 or not rule.is_primary(together):
+            continue
+        ways = []
+        for key in [total] if total in out else [key for key in network[node] if key not in out]:
+            way = {key, *_cells_that_protect(cells, network, out, key, rule.protection(together))} - out.keys()
+            wider = [*keys, *(other for other in network[node] if other in way)]
+            is_enough = total in wider or not rule.is_primary(_together(cells, network, wider, rule, contributions))
+            ways.append((not is_enough, sum(_price(cells, other) for other in way), sorted(way)))
+        if ways and min(ways)[2]:
+            return min(ways)[2]
+    return []
+
+
+def _together(
+    cells: Mapping[Key, Cell],
+    network: Mapping[Node, list[Key]],
+    keys: Sequence[Key],
+    rule: SuppressionRule,
+    contributions: Contributions,
+) -> Cell:
+    """Cells of one row or column as one cell. Contributors are added up only where it matters for the rule."""
+    value = sum(cells[key].value for key in keys)
+    at_least = max((cells[key].contributors for key in keys), default=0)
+    bounds = Cell(value, at_least, sum(cells[key].largest for key in keys))
+    if not rule.is_primary(bounds):
+        return bounds
+    shares: dict[str, float] = defaultdict(float)
+    for key in keys:
+        node = _nodes(key)[key[0] == TOTAL]
+        for part in network[node] if TOTAL in key else [key]:
+            for enterprise, share in contributions.get(part, {}).items():
+                shares[enterprise] += share
+    return Cell(value, len(shares), max(shares.values(), default=0))
+
+
+def _price(cells: Mapping[Key, Cell], key: Key) -> float:
+    """What it costs readers that a cell is suppressed."""
+    return 1 + math.sqrt(cells[key].value) * (TOTAL_COSTS if TOTAL in key else 1)
 
 
 def _network(cells: Mapping[Key, Cell]) -> dict[Node, list[Key]]:
@@ -127,7 +202,7 @@ def _cheapest_cycle(
                 continue
             first, second = _nodes(other)
             beyond = second if node == first else first
-            price = 0.0 if other in out else 1 + math.sqrt(cell.value) * (TOTAL_COSTS if TOTAL in other else 1)
+            price = 0.0 if other in out else _price(cells, other)
             heapq.heappush(queue, (cost + price, beyond, change * _sign(other, beyond), (*path, other)))
     return None
 
@@ -145,14 +220,20 @@ def run(connection: Connection, schema: str = "intermediate", build_no: int = 0)
         from {}
         where value > 0
     """).format(sql.Identifier(schema, "int_published__cells"))
+    contributions_query = sql.SQL("""
+        select table_name, series, period, row_key, column_key, sme_id, value from {}
+    """).format(sql.Identifier(schema, "int_published__contributions"))
     rules = {row[0]: SuppressionRule(row[1], *map(float, row[2:])) for row in connection.execute(rules_query)}
     tables: dict[tuple[Any, ...], dict[Key, Cell]] = defaultdict(dict)
     for table, series, period, row, column, value, contributors, largest in connection.execute(cells_query):
         tables[table, series, period][row, column] = Cell(float(value), contributors, float(largest))
+    shares: dict[tuple[Any, ...], dict[Key, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for table, series, period, row, column, enterprise, value in connection.execute(contributions_query):
+        shares[table, series, period][row, column][enterprise] = float(value)
     found = [
         (build_no, *table, *key, reason)
         for table, cells in tables.items()
-        for key, reason in suppressed(cells, rules[table[0]]).items()
+        for key, reason in suppressed(cells, rules[table[0]], shares[table]).items()
     ]
     with connection.transaction():
         connection.execute("delete from ops.suppression where build_no = %s", [build_no])
