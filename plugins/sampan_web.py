@@ -70,7 +70,7 @@ async def _is_logged_in(scope: Message) -> bool:
     return True
 
 
-class WebPlugin(AirflowPlugin):
+class WebPlugin(AirflowPlugin):  # type: ignore[misc]
     """Registers the middleware; Airflow's own settings have no headers."""
 
     name = "sampan_web"

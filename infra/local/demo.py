@@ -93,7 +93,12 @@ class Demo:
         log = self.stack.config.logs / "deliver.log"
         with log.open("w") as file:
             partners = subprocess.Popen(
-                command, cwd=HOME, env=self.stack.environment(DELIVER), stdin=subprocess.DEVNULL, stdout=file, stderr=file
+                command,
+                cwd=HOME,
+                env=self.stack.environment(DELIVER),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
             )
         self.stack.up(report=self._say)
         if partners.wait() != 0:

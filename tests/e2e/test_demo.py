@@ -138,7 +138,11 @@ def assert_airflow_tells_strangers_nothing(stack: Stack) -> None:
     token = airflow.Api(stack.config).token
     hidden = [f"{app}/{page}" for app in ("", "/auth", "/execution") for page in ("openapi.json", "docs", "redoc")]
     assert {path: ask(path, token)[0] for path in hidden} == dict.fromkeys(hidden, 404)
-    assert [ask("/api/v2/version")[0], ask("/api/v2/version", "x")[0], ask("/api/v2/version", token)[0]] == [404, 404, 200]
+    assert [ask("/api/v2/version")[0], ask("/api/v2/version", "x")[0], ask("/api/v2/version", token)[0]] == [
+        404,
+        404,
+        200,
+    ]
     for path, code in {"/auth/login": 200, "/": 200, "/api/v2/dags": 401, "/openapi.json": 404}.items():
         status, headers = ask(path)
         assert status == code, path

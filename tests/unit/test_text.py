@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sampan.text import OneLineFormatter, from_spreadsheet, indented, printable, spreadsheet_text
 
-FORMULAS = ["=HYPERLINK(\"http://x\")", "=cmd|' /C calc'!A0", "+1+cmd|x", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1", "-",
-            "+852 2345 6789", "-1,000-"]  # fmt: skip
+FORMULAS = [
+    '=HYPERLINK("http://x")', "=cmd|' /C calc'!A0", "+1+cmd|x", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1", "-",
+    "+852 2345 6789", "-1,000-",
+]  # fmt: skip
 NUMBERS = ["-1", "+1", "-1.005", "-1,234.50", "-1e5", "0", ""]
 
 

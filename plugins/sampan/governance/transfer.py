@@ -184,9 +184,9 @@ def _export(agreement: TransferAgreement, mart: str, file: Path) -> tuple[int, i
             ).format(sql.Literal(agreement.bank_id))
         try:
             columns = connection.execute(sql.SQL("select * from {} limit 0").format(table)).description or ()
-            query = sql.SQL("copy (select {} from {} where {} order by 1, 2, 3, 4) to stdout (format csv, header)").format(
-                sql.SQL(", ").join(_spreadsheet_column(column) for column in columns), table, allowed
-            )
+            query = sql.SQL(
+                "copy (select {} from {} where {} order by 1, 2, 3, 4) to stdout (format csv, header)"
+            ).format(sql.SQL(", ").join(_spreadsheet_column(column) for column in columns), table, allowed)
             with file.open("wb") as out, connection.cursor() as cursor:
                 with cursor.copy(query) as copy:
                     for block in copy:
@@ -249,7 +249,8 @@ def _place(file: Path, target: str, sha: str) -> None:
     part = Path(f"{target}.part")
     try:
         part.unlink(missing_ok=True)
-        with part.open("xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as out, file.open("rb") as body:
+        part.touch(0o600, exist_ok=False)
+        with part.open("wb") as out, file.open("rb") as body:
             shutil.copyfileobj(body, out)
         part.rename(target)
     except OSError as error:

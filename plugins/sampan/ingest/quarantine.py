@@ -127,7 +127,11 @@ def export(contract: Contract, chosen: Sequence[Entry]) -> str:
     for entry in chosen:
         fields = entry.fields or {}
         writer.writerow(
-            [entry.quarantine_id, " ".join(entry.broken_rules), *(spreadsheet_text(fields.get(name) or "") for name in names)]
+            [
+                entry.quarantine_id,
+                " ".join(entry.broken_rules),
+                *(spreadsheet_text(fields.get(name) or "") for name in names),
+            ]
         )
     return out.getvalue()
 
@@ -224,7 +228,9 @@ def _corrected(contract: Contract, path: Path, ids: set[int]) -> list[tuple[Entr
 def _merged(entry: Entry, given: Fields) -> Fields:
     """The values of a row with those of a file put in; one that the file has as it was exported stays exactly as it was."""
     stored = entry.fields or {}
-    changed = {name: value for name, value in given.items() if (value or "") != spreadsheet_text(stored.get(name) or "")}
+    changed = {
+        name: value for name, value in given.items() if (value or "") != spreadsheet_text(stored.get(name) or "")
+    }
     return stored | {name: value and from_spreadsheet(value) for name, value in changed.items()}
 
 

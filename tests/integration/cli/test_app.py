@@ -243,7 +243,7 @@ def test_quarantine_goes_round_when_rows_are_shown_corrected_replayed_and_discar
 
 def test_quarantine_as_csv_computes_nothing_in_a_spreadsheet_and_comes_back_as_it_was(sampan, run, tmp_path):
     """Kind of fault: a partner's text becomes a formula in a spreadsheet, or a command to a terminal."""
-    odd = ["=HYPERLINK(\"http://x\")", "@SUM(A1)", "+1-1", "\x1b]0;x\x07y", "plain"]
+    odd = ['=HYPERLINK("http://x")', "@SUM(A1)", "+1-1", "\x1b]0;x\x07y", "plain"]
     delivered(sampan, *({"value_hkd": "-1", "goods_description": text} for text in odd))
     run("ingest", FEED)
     _, exported, _ = run("quarantine", "show", FEED, "--csv")

@@ -118,9 +118,7 @@ def test_a_mart_of_enterprises_does_not_leave_under_any_contract(mart, sampan, t
 def test_a_shared_file_is_its_owner_s_alone_and_computes_nothing_in_a_spreadsheet(sampan, tmp_path):
     """Kind of fault: an exported file is readable for every user, and a name in it is a formula to a spreadsheet."""
     names = "(array['=HYPERLINK(\"http://x\")', '@x', '+1-1', '-5', 'Sound Ltd', '＝1+1'])[g]"
-    release_one(
-        columns={TABLE: f"%(no)s::bigint as release_no, g as id, -g::numeric as a, {names}::text as name_en"}
-    )
+    release_one(columns={TABLE: f"%(no)s::bigint as release_no, g as id, -g::numeric as a, {names}::text as name_en"})
     transfer.register_agreement(SOUND, "officer")
     file, left_over = tmp_path / "out.csv", tmp_path / "out.csv.part"
     left_over.symlink_to(tmp_path / "elsewhere")

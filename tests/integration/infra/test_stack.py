@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import signal
 import socket
@@ -19,7 +18,18 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra.local import s3
-from infra.local.config import HOST, PORTS, SECRETS, WEED_PORTS, Config, StackError, free_port, load, make_folders
+from infra.local.config import (
+    FOLDERS,
+    HOST,
+    PORTS,
+    SECRETS,
+    WEED_PORTS,
+    Config,
+    StackError,
+    free_port,
+    load,
+    make_folders,
+)
 from infra.local.postgres import EmbeddedPostgres, _open_way
 from infra.local.stack import Stack
 from infra.local.supervise import alive, leftovers
@@ -44,7 +54,11 @@ MAY_KNOW = {
     "api-server": METADATA | {"SAMPAN_AIRFLOW_JWT_SECRET", "SAMPAN_AIRFLOW_SECRET_KEY"},
 }
 # What a person may have in the shell.
-OF_A_PERSON = {"GITHUB_TOKEN": "planted-token", "PGPASSWORD": "planted-password", "AIRFLOW__CORE__FERNET_KEY": "planted-key"}
+OF_A_PERSON = {
+    "GITHUB_TOKEN": "planted-token",
+    "PGPASSWORD": "planted-password",
+    "AIRFLOW__CORE__FERNET_KEY": "planted-key",
+}
 NOBODY = 65534
 
 
@@ -120,14 +134,14 @@ def test_no_other_user_reads_anything_below_the_state_folder(stack: Stack) -> No
     (state / "dbt" / "marts").mkdir()
     below = [path for path in state.rglob("*") if not path.is_symlink()]
     assert len(below) > 100
-    assert {path.name for path in state.iterdir()} >= {"airflow", "dbt", "log", "postgres", "run", "s3", "truth", "env", "lock"}
+    assert {path.name for path in state.iterdir()} >= {*FOLDERS, "postgres", "env", "lock"}
     ours = [path for path in state.iterdir() if path.name != "postgres"]
     assert {(path.name, oct(path.stat().st_mode & 0o077)) for path in ours} == {(path.name, "0o0") for path in ours}
     if os.geteuid() == 0:
         # PostgreSQL's own user passes through the state folder, and so does any other, but no further.
-        script = f"test -x {shlex.quote(str(state))} && echo passes; while IFS= read -r p; do test -r \"$p\" && echo \"$p\"; done"
+        script = 'test -x "$0" && echo passes; while IFS= read -r path; do test -r "$path" && echo "$path"; done'
         done = subprocess.run(
-            ["sh", "-c", script], input="".join(f"{path}\n" for path in below), user=NOBODY, group=NOBODY, extra_groups=[],
+            ["sh", "-c", script, str(state)], input="".join(f"{path}\n" for path in below), user=NOBODY, group=NOBODY, extra_groups=[],
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.stdout == "passes\n"

@@ -98,7 +98,7 @@ COSTLY = [
     ("current_user <> ''", "CURRENT_USER"),
     ("goods_description::regclass is not null", "REGCLASS"),
     ("goods_description::char(10000000) <> ''", "CHAR(10000000)"),
-    ("movement_date operator(public.=) business_date", "operator"),
+    ("movement_date operator(public.=) business_date", "OPERATOR(public.=)"),
     ("movement_date is not null --", "comments are not allowed"),
     ("movement_date is not null /* and */", "comments are not allowed"),
     (r"goods_description <> e'\\'' -- '", "comments are not allowed"),
