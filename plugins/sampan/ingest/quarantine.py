@@ -28,6 +28,7 @@ from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.ingest import gate, land, load, publish
 from sampan.reading.reader import REPLAYED
 from sampan.settings import settings
+from sampan.text import from_spreadsheet, spreadsheet_text
 from sampan.warehouse.feed_tables import hide_pseudonyms
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ def counts() -> list[tuple[str, str, str, int]]:
 
 
 def export(contract: Contract, chosen: Sequence[Entry]) -> str:
-    """Rows as CSV for correction: id, broken rules, then the contract's columns."""
+    """Rows as CSV for correction: id, broken rules, then the contract's columns; values are safe in a spreadsheet."""
     names = [column.name for column in contract.stored]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -146,7 +147,11 @@ def export(contract: Contract, chosen: Sequence[Entry]) -> str:
     for entry in chosen:
         fields = entry.fields or {}
         writer.writerow(
-            [entry.quarantine_id, " ".join(entry.broken_rules), *(fields.get(name) or "" for name in names)]
+            [
+                entry.quarantine_id,
+                " ".join(entry.broken_rules),
+                *(spreadsheet_text(fields.get(name) or "") for name in names),
+            ]
         )
     return out.getvalue()
 
@@ -236,8 +241,13 @@ def _corrected(contract: Contract, path: Path, ids: set[int]) -> list[tuple[Entr
 
 
 def _merge(stored: Fields, given: Fields) -> Fields:
-    """The stored values with the corrections. What comes back as it was shown keeps its pseudonym."""
-    return stored | {name: value for name, value in given.items() if value != _shown(stored.get(name))}
+    """The stored values with the corrections. A value that comes back as it was exported stays exactly as it was."""
+    changed = {
+        name: value
+        for name, value in given.items()
+        if (value or "") != spreadsheet_text(_shown(stored.get(name)) or "")
+    }
+    return stored | {name: value and from_spreadsheet(value) for name, value in changed.items()}
 
 
 def _shown(value: str | None) -> str | None:

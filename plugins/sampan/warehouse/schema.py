@@ -14,8 +14,9 @@ from psycopg import sql
 
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts
+from sampan.contracts.validate import check_all
 from sampan.database import Connection, connect, lock, scalar
-from sampan.errors import TransientFailure
+from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.reading.shown import shown_uri
 from sampan.settings import HOME
 from sampan.warehouse.calendars import fill_calendars
@@ -68,6 +69,7 @@ def _bring_up_to_date(force: bool) -> list[str]:
             digest = schema_digest()
             is_applied = _applied_digest(loader) == digest
             if force or not is_applied:
+                _refuse_unsound_contracts()
                 _apply_all(loader)
             if not is_applied:
                 loader.execute("delete from ops.schema_version")
@@ -78,6 +80,14 @@ def _bring_up_to_date(force: bool) -> list[str]:
 
 def _limit_waiting(connection: Connection) -> None:
     connection.execute(sql.SQL("set local lock_timeout to {}").format(sql.Literal(LOCK_TIMEOUT)))
+
+
+def _refuse_unsound_contracts() -> None:
+    """Raise PermanentFailure when a contract has errors: what it says becomes SQL of the loader."""
+    problems = check_all()
+    if problems:
+        message = "\n".join(["nothing was changed, contracts have errors:", *map(str, problems)])
+        raise PermanentFailure(Problem(Code.CONTRACT_INVALID, message))
 
 
 def schema_digest() -> str:
