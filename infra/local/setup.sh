@@ -29,7 +29,9 @@ else
             exit 1
         }
     fi
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+    # The lock has its version and hashes, too.
+    sed -n '/^uv==/,/^[^ ]/{/^uv==/p;/^    --hash/p;}' requirements.lock >.venv/uv.txt
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.txt
     uv=.venv/bin/uv
 fi
 # uv does not read pip's configuration: where only pip knows an index, hand it over.

@@ -7,8 +7,11 @@ Exit codes: 0 done; 1 permanent failure (bad data, a wrong contract, an unknown 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Annotated
 
 import psycopg
@@ -16,8 +19,9 @@ import typer
 
 import sampan
 from sampan.cli import calendar, consent, contracts, governance, identity, ingest, marts, quarantine, warehouse
-from sampan.cli.output import message_of
+from sampan.cli.output import message, message_of
 from sampan.errors import SampanError, TransientFailure
+from sampan.text import OneLineFormatter, printable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 for _commands in (ingest.commands, warehouse.commands, marts.commands, governance.commands):
@@ -53,17 +57,27 @@ RENAMED_OPTIONS = {
 
 def main() -> None:
     """Run the command. A failure that Sampan raises on purpose is one message, not a stack trace."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # What a command writes is for the person who runs it.
+    os.umask(0o077)
+    sys.excepthook = print_exception
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLineFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("botocore", "boto3", "httpx", "great_expectations"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         app(current_spelling(sys.argv[1:]))
     except SampanError as error:
-        print(f"sampan: {message_of(error)}", file=sys.stderr)
+        message(message_of(error))
         sys.exit(75 if isinstance(error, TransientFailure) else 1)
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
-        print(f"sampan: {error.diag.message_primary}; run `sampan init`", file=sys.stderr)
+        message(f"{error.diag.message_primary}; run `sampan init`")
         sys.exit(1)
+
+
+def print_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the stack trace of an error that was not foreseen, without control characters."""
+    print(printable("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def print_version(wanted: bool) -> None:
@@ -90,7 +104,5 @@ def current_spelling(arguments: Sequence[str]) -> list[str]:
         words[position] = RENAMED_OPTIONS.get((words[0], name), name) + equals + value
     for old, new in zip(arguments, words, strict=True):
         if old != new:
-            print(
-                f"sampan: {old!r} is now {new!r}; the old spelling will not work in the next version", file=sys.stderr
-            )
+            message(f"{old!r} is now {new!r}; the old spelling will not work in the next version")
     return words

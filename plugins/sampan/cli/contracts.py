@@ -12,6 +12,7 @@ from sampan.cli.output import out, table
 from sampan.contracts import derive
 from sampan.contracts.registry import all_contracts, get_contract
 from sampan.contracts.validate import check, check_all
+from sampan.text import indented
 
 group = command_group("The contracts of the feeds, and the files derived from them.")
 
@@ -26,10 +27,10 @@ def contracts_check(
     """
     problems = [problem for file in files for problem in check(file)] if files else check_all()
     for problem in problems:
-        print(problem)
+        print(indented(str(problem)))
     stale = [] if files or problems else derive.check()
     for what in stale:
-        print(what)
+        print(indented(str(what)))
     if problems or stale:
         raise typer.Exit(1)
     out.print(f"{len(files or all_contracts())} contracts are valid.")

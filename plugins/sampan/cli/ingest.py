@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import sys
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ import typer
 
 from sampan.calendar import HONG_KONG
 from sampan.cli.arguments import Day, Feed, day_of
-from sampan.cli.output import message_of, out, table
+from sampan.cli.output import message, message_of, out, table
 from sampan.contracts.registry import all_contracts, get_contract
 from sampan.errors import Code, PermanentFailure, Problem, SampanError
 from sampan.ingest import freshness, gate, load
@@ -110,7 +109,7 @@ def ingest(
         except SampanError as error:
             failed[feed] = error
     for feed, failure in failed.items():
-        print(f"sampan: {feed}: {message_of(failure)}", file=sys.stderr)
+        message(f"{feed}: {message_of(failure)}")
     if not all(clean) or any(isinstance(failure, PermanentFailure) for failure in failed.values()):
         raise typer.Exit(1)
     if failed:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sampan.cli.arguments import command_group
-from sampan.cli.output import out, table
+from sampan.cli.output import field, out, table
 from sampan.marts import as_known, release
 from sampan.marts import build as builds
 from sampan.marts.deprecations import deprecations
@@ -107,9 +107,9 @@ def release_show(release_no: Annotated[int, typer.Argument(help="Number of the r
         if isinstance(value, dict):
             table(key, ["", ""], list(value.items()))
         elif isinstance(value, list):
-            out.print(f"{key}:", *(f"  {item}" for item in value), sep="\n")
+            out.print(f"{key}:", *(f"  {item}" for item in value), sep="\n", markup=False)
         else:
-            out.print(f"{key}: {value}")
+            field(key, value)
 
 
 @release_group.command("rollback")

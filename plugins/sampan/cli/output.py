@@ -1,7 +1,8 @@
-"""What commands print: tables on standard output, and the text of partners without control characters."""
+"""What commands print: tables and lines on standard output, the text of partners without control characters."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,18 @@ from rich.table import Table
 from rich.text import Text
 
 from sampan.errors import SampanError, TransientFailure
+from sampan.text import indented, printable
 
-out = Console()
+
+class SafeConsole(Console):
+    """A console that escapes control characters in strings: a partner's text may be in any of them."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich's console does."""
+        super().print(*(printable(item) if isinstance(item, str) else item for item in objects), **options)
+
+
+out = SafeConsole()
 
 
 def table(title: str, headings: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
@@ -31,9 +42,9 @@ def field(name: str, value: object) -> None:
     out.print(f"{name}: {value}", markup=False, highlight=False)
 
 
-def printable(text: str) -> str:
-    """Escape control characters in a partner's text: a terminal would obey them."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+def message(text: object) -> None:
+    """Print a message on standard error, after the name of the command."""
+    print(indented(f"sampan: {text}"), file=sys.stderr)
 
 
 def message_of(error: SampanError) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +10,10 @@ import typer
 from rich.text import Text
 
 from sampan.cli.arguments import Day, Feed, Limit, command_group, day_of
-from sampan.cli.output import out, printable, table
+from sampan.cli.output import message, out, table
 from sampan.contracts.registry import get_contract
 from sampan.ingest import quarantine
+from sampan.text import indented
 
 group = command_group("Rows that broke a rule: list, show, replay, discard.")
 
@@ -49,16 +49,16 @@ def quarantine_show(
     chosen = quarantine.entries(feed, ids or (), day_of(date_), limit=most)
     if csv:
         if len(chosen) == most:
-            print(f"sampan: the first {most:,} rows; there may be more", file=sys.stderr)
+            message(f"the first {most:,} rows; there may be more")
         print(quarantine.export(get_contract(feed), chosen), end="")
         return
     for entry in chosen:
         place = f" {entry.file}:{entry.line} ({entry.business_date})"
-        out.print(Text(str(entry.quarantine_id), "bold").append(printable(place), "not bold"))
+        out.print(Text(str(entry.quarantine_id), "bold").append(indented(place), "not bold"))
         for column, rule, value in entry.details():
             where = f"{column} = {value!r}: " if column else ""
             out.print(f"    {where}{rule}", markup=False, highlight=False)
-        out.print(f"    {printable(entry.record)}", markup=False, highlight=False)
+        out.print(f"    {indented(entry.record)}", markup=False, highlight=False)
     out.print(f"{len(chosen)} rows shown.")
 
 

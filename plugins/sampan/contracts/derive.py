@@ -249,6 +249,8 @@ def write() -> list[Path]:
         if not path.exists() or path.read_text(encoding="utf-8") != content:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, encoding="utf-8")
+            # They belong to the repository, whose files are for everybody.
+            path.chmod(0o644)
             changed.append(path)
     return changed
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -27,6 +28,7 @@ from sampan.errors import Code, PermanentFailure, Problem
 from sampan.marts import release
 from sampan.object_store import parse_s3_uri, s3_errors
 from sampan.settings import settings
+from sampan.text import FORMULA, NUMBER
 
 PUBLISHED, CONSENTED = "mart_published_", "mart_credit_features"
 FILING_DAYS = 10
@@ -180,10 +182,13 @@ def _export(agreement: TransferAgreement, mart: str, file: Path) -> tuple[int, i
             allowed = sql.SQL(
                 "bank_id = {} and ops.consent_is_live(consent_id, bank_id, consent_scope, consent_brn, provider)"
             ).format(sql.Literal(agreement.bank_id))
-        query = sql.SQL("copy (select * from {} where {} order by 1, 2, 3, 4) to stdout (format csv, header)")
         try:
+            columns = connection.execute(sql.SQL("select * from {} limit 0").format(table)).description or ()
+            query = sql.SQL(
+                "copy (select {} from {} where {} order by 1, 2, 3, 4) to stdout (format csv, header)"
+            ).format(sql.SQL(", ").join(_spreadsheet_column(column) for column in columns), table, allowed)
             with file.open("wb") as out, connection.cursor() as cursor:
-                with cursor.copy(query.format(table, allowed)) as copy:
+                with cursor.copy(query) as copy:
                     for block in copy:
                         out.write(block)
                 rows = cursor.rowcount
@@ -196,6 +201,16 @@ def _export(agreement: TransferAgreement, mart: str, file: Path) -> tuple[int, i
 
     consents = pl.read_csv(file, columns=["consent_id"], infer_schema=False)["consent_id"].unique().sort().to_list()
     return release_no, rows, consents
+
+
+def _spreadsheet_column(column: psycopg.Column) -> sql.Composable:
+    """A column of the file: the recipient may open it in a spreadsheet, which computes a text that looks like a formula."""
+    name = sql.Identifier(column.name)
+    if column.type_display.partition("(")[0] not in ("text", "varchar", "bpchar"):
+        return name
+    return sql.SQL("case when {0} ~ {1} and {0} !~ {2} then {3} || {0} else {0} end as {0}").format(
+        name, sql.Literal(FORMULA), sql.Literal(NUMBER), sql.Literal("'")
+    )
 
 
 def _check_target(target: str) -> None:
@@ -230,10 +245,13 @@ def _place(file: Path, target: str, sha: str) -> None:
         with s3_errors(), file.open("rb") as body:
             settings().s3().upload_fileobj(body, bucket, key, ExtraArgs={"Metadata": {"sha256": sha}})
         return
-    # The file gets its name only when it is complete.
+    # The file gets its name only when it is complete, and no one else reads it on the way.
     part = Path(f"{target}.part")
     try:
-        part.write_bytes(file.read_bytes())
+        part.unlink(missing_ok=True)
+        part.touch(0o600, exist_ok=False)
+        with part.open("wb") as out, file.open("rb") as body:
+            shutil.copyfileobj(body, out)
         part.rename(target)
     except OSError as error:
         raise PermanentFailure(Problem(Code.TRANSFER_TARGET, error.strerror or str(error), target)) from error

@@ -26,6 +26,7 @@ from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.ingest import gate, land, load, publish
 from sampan.reading.reader import REPLAYED
 from sampan.settings import settings
+from sampan.text import from_spreadsheet, spreadsheet_text
 
 log = logging.getLogger(__name__)
 ID = REPLAYED.name
@@ -118,7 +119,7 @@ def counts() -> list[tuple[str, str, str, int]]:
 
 
 def export(contract: Contract, chosen: Sequence[Entry]) -> str:
-    """Rows as CSV for correction: id, broken rules, then the contract's columns."""
+    """Rows as CSV for correction: id, broken rules, then the contract's columns; values are safe in a spreadsheet."""
     names = _names(contract, [entry.fields for entry in chosen])
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -126,7 +127,11 @@ def export(contract: Contract, chosen: Sequence[Entry]) -> str:
     for entry in chosen:
         fields = entry.fields or {}
         writer.writerow(
-            [entry.quarantine_id, " ".join(entry.broken_rules), *(fields.get(name) or "" for name in names)]
+            [
+                entry.quarantine_id,
+                " ".join(entry.broken_rules),
+                *(spreadsheet_text(fields.get(name) or "") for name in names),
+            ]
         )
     return out.getvalue()
 
@@ -217,7 +222,16 @@ def _corrected(contract: Contract, path: Path, ids: set[int]) -> list[tuple[Entr
         raise PermanentFailure(
             Problem(Code.QUARANTINE_ID, f"{contract.feed} has no open rows with the ids {missing}", str(path))
         )
-    return [(found[key], (found[key].fields or {}) | fields) for key, fields in wanted.items() if not ids or key in ids]
+    return [(found[key], _merged(found[key], fields)) for key, fields in wanted.items() if not ids or key in ids]
+
+
+def _merged(entry: Entry, given: Fields) -> Fields:
+    """The values of a row with those of a file put in; one that the file has as it was exported stays exactly as it was."""
+    stored = entry.fields or {}
+    changed = {
+        name: value for name, value in given.items() if (value or "") != spreadsheet_text(stored.get(name) or "")
+    }
+    return stored | {name: value and from_spreadsheet(value) for name, value in changed.items()}
 
 
 @dataclass(frozen=True)

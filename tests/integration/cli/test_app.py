@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import shutil
 import sys
@@ -34,11 +35,15 @@ class Run:
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
         self.patch.setattr(sys, "argv", ["sampan", *arguments])
         self.patch.setattr(console, "_width", 200)
+        self.patch.setattr(sys, "excepthook", sys.excepthook)
+        mask = os.umask(0o022)
         try:
             app.main()
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
+        finally:
+            os.umask(mask)
         output = self.capsys.readouterr()
         return code, output.out, output.err
 
@@ -234,6 +239,42 @@ def test_quarantine_goes_round_when_rows_are_shown_corrected_replayed_and_discar
     assert run("quarantine", "discard", FEED, lines[1]["_quarantine_id"], *reason)[1] == "1 rows discarded.\n"
     assert sampan.rows("select state from quarantine.record order by quarantine_id") == [("resolved",), ("discarded",)]
     assert sampan.one(f"select count(*) from raw.{FEED}") == 39
+
+
+def test_quarantine_as_csv_computes_nothing_in_a_spreadsheet_and_comes_back_as_it_was(sampan, run, tmp_path):
+    """Kind of fault: a partner's text becomes a formula in a spreadsheet, or a command to a terminal."""
+    odd = ['=HYPERLINK("http://x")', "@SUM(A1)", "+1-1", "\x1b]0;x\x07y", "plain"]
+    delivered(sampan, *({"value_hkd": "-1", "goods_description": text} for text in odd))
+    run("ingest", FEED)
+    _, exported, _ = run("quarantine", "show", FEED, "--csv")
+    lines = list(csv.DictReader(io.StringIO(exported)))
+    assert [line["goods_description"] for line in lines] == [
+        "'" + odd[0], "'" + odd[1], "'" + odd[2], r"\x1b]0;x\x07y", "plain"
+    ]  # fmt: skip
+    assert {line["value_hkd"] for line in lines} == {"-1"}
+    assert "\x1b" not in exported
+    lines[1]["goods_description"] = "'@corrected"
+    file = tmp_path / "corrected.csv"
+    with file.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(line | {"value_hkd": "1.00"} for line in lines)
+    assert run("quarantine", "replay", FEED, "--file", str(file))[1] == "5 rows, 5 published, 0 quarantined\n"
+    stored = {text for (text,) in sampan.rows(f"select goods_description from raw.{FEED} where value_hkd = 1")}
+    assert stored >= {odd[0], "@corrected", odd[2], odd[3], "plain"}
+
+
+def test_a_file_name_forges_no_line_and_moves_no_cursor(sampan):
+    """Kind of fault: control characters of a partner reach the terminal in logs, tables and messages."""
+    name = "a\nsampan: everything is fine \x1b[2J\x1b]0;x\x07.csv.gz"
+    sampan.deliver(FEED, DAY, name, b"not gzip at all")
+    for arguments in (("ingest", FEED), ("status",), ("quarantine", "show", FEED)):
+        done = sampan.cli(*arguments)
+        said = done.stdout + done.stderr
+        assert "\x1b" not in said
+        assert "\x07" not in said
+        assert not [line for line in said.splitlines() if line.startswith("sampan: everything")], said
+    assert "everything is fine" in sampan.cli("status").stdout
 
 
 def test_gate_accept_publishes_a_held_batch_with_name_and_reason_when_a_person_decides(sampan, run, partner):

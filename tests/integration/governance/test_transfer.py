@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import stat
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -112,6 +113,24 @@ def test_a_mart_of_enterprises_does_not_leave_under_any_contract(mart, sampan, t
     transfer.register_agreement(replace(SOUND, marts=[mart]), "officer")
     with pytest.raises(PermanentFailure, match="only published tables and credit features can be shared"):
         transfer.share(mart, RECIPIENT, SOUND.contract_no, str(tmp_path / "out.csv"), "officer")
+
+
+def test_a_shared_file_is_its_owner_s_alone_and_computes_nothing_in_a_spreadsheet(sampan, tmp_path):
+    """Kind of fault: an exported file is readable for every user, and a name in it is a formula to a spreadsheet."""
+    names = "(array['=HYPERLINK(\"http://x\")', '@x', '+1-1', '-5', 'Sound Ltd', '＝1+1'])[g]"
+    release_one(columns={TABLE: f"%(no)s::bigint as release_no, g as id, -g::numeric as a, {names}::text as name_en"})
+    transfer.register_agreement(SOUND, "officer")
+    file, left_over = tmp_path / "out.csv", tmp_path / "out.csv.part"
+    left_over.symlink_to(tmp_path / "elsewhere")
+    transfer.share(TABLE, RECIPIENT, SOUND.contract_no, str(file), "officer")
+    lines = {int(line["id"]): line for line in csv.DictReader(file.open())}
+    assert [lines[number]["name_en"] for number in range(1, 7)] == [
+        "'=HYPERLINK(\"http://x\")", "'@x", "'+1-1", "-5", "Sound Ltd", "'＝1+1"
+    ]  # fmt: skip
+    assert lines[1]["a"] == "-1"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert not (tmp_path / "elsewhere").exists()
+    assert not left_over.is_symlink()
 
 
 def test_a_share_without_a_contract_is_refused(sampan, tmp_path):

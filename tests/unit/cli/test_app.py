@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -37,6 +38,8 @@ def test_command_says_what_it_does_and_gives_an_example(name):
 
 
 def test_version_is_the_library_s(capsys, monkeypatch):
+    monkeypatch.setattr("os.umask", lambda mask: mask)
+    monkeypatch.setattr("sys.excepthook", sys.excepthook)
     monkeypatch.setattr("sys.argv", ["sampan", "--version"])
     with pytest.raises(SystemExit) as end:
         app.main()

@@ -1,0 +1,50 @@
+"""Text of partners on its way to a person: a terminal obeys control characters, a spreadsheet computes formulas."""
+
+from __future__ import annotations
+
+import logging
+import re
+import unicodedata
+from typing import Any
+
+# What makes a spreadsheet take a text for a formula; the wide forms do so in Chinese versions. Both are also PostgreSQL's.
+FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
+NUMBER = r"^[+-]?[0-9][0-9,]*(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
+# Control characters, invisible and direction-changing ones, ends of lines and paragraphs, halves of characters.
+OBEYED = ("Cc", "Cf", "Zl", "Zp", "Cs")
+
+
+def printable(text: str) -> str:
+    r"""Escape what a terminal obeys or does not show, such as ESC, but for `\n`."""
+    return "".join(ascii(c)[1:-1] if c != "\n" and unicodedata.category(c) in OBEYED else c for c in text)
+
+
+def indented(text: str) -> str:
+    """Printable text whose lines after the first are indented, so that none of them looks like another message."""
+    return printable(text).replace("\n", "\n    ")
+
+
+def spreadsheet_text(text: str) -> str:
+    """A value for a CSV file that a person opens: what a spreadsheet would take for a formula gets a `'` before it.
+
+    Numbers stay as they are, negative ones too.
+    """
+    is_formula = re.match(FORMULA, text) and not re.match(NUMBER, text)
+    return printable(f"'{text}" if is_formula else text)
+
+
+def from_spreadsheet(text: str) -> str:
+    """The value of a cell without the `'` of `spreadsheet_text`."""
+    return text[1:] if text.startswith("'") and re.match(FORMULA, text[1:]) else text
+
+
+class OneLineFormatter(logging.Formatter):
+    """Log lines without control characters: a record is one line, and a stack trace below it is indented."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Text of a record."""
+        return printable(super().formatMessage(record)).replace("\n", r"\n")
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Text of a record's exception."""
+        return "    " + indented(super().formatException(ei))
