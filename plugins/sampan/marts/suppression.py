@@ -5,6 +5,9 @@ published too, so other cells have to be suppressed with it (secondary suppressi
 way to change its value by its protection and to restore every sum by changing suppressed cells only, none below zero. Then an
 attacker who knows everything that is published can only infer an interval at least as wide as the protection. A cell with
 one contributor is used for that only when no other can be: its enterprise knows its value.
+
+A sum that is shown less its cells that are shown is the value of its suppressed cells together, and sums can be combined.
+What is known like that must not have few contributors or a dominant one either: cells are added until it has not.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +27,13 @@ from sampan.errors import Code, PermanentFailure, Problem
 TOTAL = "*"
 # A sum is worth more to readers than a cell: it is suppressed only when no cell can be suppressed instead.
 TOTAL_COSTS = 1e6
+# The values of a table as whole numbers, which the minimum cut needs.
+UNITS = 1 << 30
 
 Key = tuple[str, str]
 Node = tuple[str, str]
+# What each enterprise contributes to the cells that are not sums.
+Contributions = Mapping[Key, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -57,29 +64,181 @@ class Cell:
     largest: float
 
 
-def suppressed(cells: Mapping[Key, Cell], rule: SuppressionRule) -> dict[Key, str]:
+def suppressed(cells: Mapping[Key, Cell], rule: SuppressionRule, contributions: Contributions) -> dict[Key, str]:
     """Which cells of a two-dimensional table are suppressed, and why: "primary" or "secondary".
 
     `cells` has every cell that is not zero, by row and column, with the sums under `*`. Raises PermanentFailure when the sums
     of a cell are missing, the only case in which it cannot be protected.
     """
-    found = {key: "primary" for key, cell in cells.items() if rule.is_primary(cell)}
-    network = _network(cells)
-    # The hardest first: cells that protect them often protect the rest.
-    for key in sorted(found, key=lambda key: (-rule.protection(cells[key]), key)):
-        by = rule.protection(cells[key])
-        path = _cheapest_cycle(cells, network, found, key, by)
-        path = path or _cheapest_cycle(cells, network, found, key, by, single=True)
+    table = _Table(cells, rule, contributions)
+    table.protect_cells()
+    while table.widen_rows_and_columns() or table.widen_across():
+        pass
+    return table.out
+
+
+class _Table:
+    """A table while its cells are being suppressed. Rows and columns are the nodes of a graph, cells its edges.
+
+    `out` are the suppressed cells, and why.
+    """
+
+    def __init__(self, cells: Mapping[Key, Cell], rule: SuppressionRule, contributions: Contributions) -> None:
+        self.cells, self.rule, self.contributions = cells, rule, contributions
+        self.network = _network(cells)
+        self.out = {key: "primary" for key, cell in cells.items() if rule.is_primary(cell)}
+
+    def protect_cells(self) -> None:
+        """Suppress what protects each primary cell. The hardest first: cells that protect them often protect the rest."""
+        needed = {key: self.rule.protection(self.cells[key]) for key in self.out}
+        for key in sorted(needed, key=lambda key: (-needed[key], key)):
+            self._suppress(self._protecting(key, needed[key]))
+
+    def widen_rows_and_columns(self) -> bool:
+        """Suppress more cells where those of a row or column disclose something together. Returns whether there were any."""
+        nodes, was_needed = sorted(self.network), False
+        while nodes:
+            added = self._widening(nodes[-1])
+            self._suppress(added)
+            was_needed |= bool(added)
+            if not added:
+                nodes.pop()
+            nodes += (node for key in added for node in _nodes(key))
+        return was_needed
+
+    def widen_across(self) -> bool:
+        """Suppress more cells where an enterprise dominates a sum of suppressed cells that follows from several shown sums.
+
+        With each cell as an arc (`_arc`) the table is a circulation: what leaves a set of rows and columns also enters it. If
+        no suppressed cell enters a set, the sum of those that leave it is known. The set that is worst for an enterprise is
+        the closure of greatest weight, which is a minimum cut. Returns whether there was one.
+        """
+        shares: dict[str, dict[Key, float]] = {
+            enterprise: defaultdict(float) for enterprise in sorted(self._dominant())
+        }
+        for key in self.out if shares else ():
+            for enterprise, share in self._shares(key):
+                if enterprise in shares:
+                    shares[enterprise][key] += share
+        for of in shares.values():
+            inside = self._worst_set(of)
+            known = [key for key in self.out if (ends := _arc(key))[0] in inside and ends[1] not in inside]
+            if known:
+                by = self.rule.protection(self._together(known))
+                crossing = [key for key in self.cells if len(inside & set(_arc(key))) == 1]
+                self._suppress(min((self._way(key, by) for key in crossing if key not in self.out), key=self._cost))
+                return True
+        return False
+
+    def _suppress(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self.out.setdefault(key, "secondary")
+
+    def _widening(self, node: Node) -> list[Key]:
+        """The cheapest cells to add when the suppressed cells of a row or column disclose something together.
+
+        If their sum is suppressed too, they are known together as well as the sum is: that has to vary by the protection.
+        """
+        hidden = [key for key in self.network[node] if key in self.out and _sign(key, node) > 0]
+        total = next((key for key in self.network[node] if _sign(key, node) < 0), None)
+        # An enterprise that is alone in a cell can subtract it.
+        for keys in (hidden, [key for key in hidden if self.cells[key].contributors > 1]):
+            together = self._together(keys)
+            if len(keys) < 2 or not self.rule.is_primary(together):
+                continue
+            shown = [total] if total in self.out else [key for key in self.network[node] if key not in self.out]
+            ways = []
+            for way in (self._way(key, self.rule.protection(together)) for key in shown):
+                wider = [*keys, *(key for key in self.network[node] if key in way)]
+                is_enough = total in wider or not self.rule.is_primary(self._together(wider))
+                ways.append((not is_enough, self._cost(way), way))
+            if ways and min(ways)[2]:
+                return min(ways)[2]
+        return []
+
+    def _way(self, key: Key, by: float) -> list[Key]:
+        """What else has to be suppressed for `key` to be suppressed and vary by `by`."""
+        return sorted({key, *self._protecting(key, by)} - self.out.keys())
+
+    def _cost(self, keys: Iterable[Key]) -> float:
+        return sum(_price(self.cells, key) for key in keys)
+
+    def _protecting(self, key: Key, by: float) -> list[Key]:
+        """The cheapest cells, suppressed or not, whose change lets `key` grow by `by`."""
+        path = _cheapest_cycle(self.cells, self.network, self.out, key, by)
+        path = path or _cheapest_cycle(self.cells, self.network, self.out, key, by, single=True)
         if path is None:
             message = f"cell {key} cannot be protected: it is not part of its table's sums"
             raise PermanentFailure(Problem(Code.DISCLOSURE_UNPROTECTED, message))
-        for other in path:
-            found.setdefault(other, "secondary")
-    return found
+        return path
+
+    def _together(self, keys: Sequence[Key]) -> Cell:
+        """Cells as one cell. Contributors are added up only where it matters for the rule."""
+        value = sum(self.cells[key].value for key in keys)
+        at_least = max((self.cells[key].contributors for key in keys), default=0)
+        bounds = Cell(value, at_least, sum(self.cells[key].largest for key in keys))
+        if not self.rule.is_primary(bounds):
+            return bounds
+        shares: dict[str, float] = defaultdict(float)
+        for key in keys:
+            for enterprise, share in self._shares(key):
+                shares[enterprise] += share
+        return Cell(value, len(shares), max(shares.values(), default=0))
+
+    def _shares(self, key: Key) -> Iterator[tuple[str, float]]:
+        """What enterprises contribute to a cell, or part by part to a sum."""
+        for part in self.network[_nodes(key)[key[0] == TOTAL]] if TOTAL in key else [key]:
+            yield from self.contributions.get(part, {}).items()
+
+    def _dominant(self) -> set[str]:
+        """Enterprises with more than the greatest share of a suppressed cell."""
+        return {
+            enterprise
+            for key in self.out
+            if TOTAL not in key and self.cells[key].largest > self.rule.max_share * self.cells[key].value
+            for enterprise, share in self._shares(key)
+            if share > self.rule.max_share * self.cells[key].value
+        }
+
+    def _worst_set(self, shares: Mapping[Key, float]) -> set[Node]:
+        """Rows and columns that tell a sum of cells which an enterprise with these shares dominates; empty if none do."""
+        import numpy as np
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
+        place = {node: number for number, node in enumerate(self.network)}
+        arcs = [[place[node] for node in _arc(key)] for key in self.out]
+        weights = np.zeros(len(place))
+        for key, (start, end) in zip(self.out, arcs, strict=True):
+            excess = shares.get(key, 0) - self.rule.max_share * self.cells[key].value
+            weights[start] += excess
+            weights[end] -= excess
+        units = np.rint(weights * (UNITS / np.abs(weights).sum())).astype(np.int32)
+        source, sink = len(place), len(place) + 1
+        edges = [(end, start, UNITS) for start, end in arcs]
+        edges += [(source, node, unit) if unit > 0 else (node, sink, -unit) for node, unit in enumerate(units) if unit]
+        rows, columns, capacities = zip(*edges, strict=True)
+        graph = csr_array((np.array(capacities, np.int32), (rows, columns)), shape=(sink + 1, sink + 1))
+        flow = maximum_flow(graph, source, sink)
+        if units[units > 0].sum() - flow.flow_value <= 2 * len(place):
+            return set()
+        reached = set(breadth_first_order(graph - flow.flow, source, return_predecessors=False))
+        return {node for node, number in place.items() if number in reached}
+
+
+def _arc(key: Key) -> tuple[Node, Node]:
+    """A cell from its row to its column, a sum from its column to its row."""
+    row, column = _nodes(key)
+    return (column, row) if (key[0] == TOTAL) != (key[1] == TOTAL) else (row, column)
+
+
+def _price(cells: Mapping[Key, Cell], key: Key) -> float:
+    """What it costs readers that a cell is suppressed."""
+    return 1 + math.sqrt(cells[key].value) * (TOTAL_COSTS if TOTAL in key else 1)
 
 
 def _network(cells: Mapping[Key, Cell]) -> dict[Node, list[Key]]:
-    """The cells of each row and column, with its sum. Rows and columns are the nodes of a graph, cells its edges."""
+    """The cells of each row and column, with its sum."""
     network: dict[Node, list[Key]] = defaultdict(list)
     for key in sorted(cells):
         for node in _nodes(key):
@@ -127,7 +286,7 @@ def _cheapest_cycle(
                 continue
             first, second = _nodes(other)
             beyond = second if node == first else first
-            price = 0.0 if other in out else 1 + math.sqrt(cell.value) * (TOTAL_COSTS if TOTAL in other else 1)
+            price = 0.0 if other in out else _price(cells, other)
             heapq.heappush(queue, (cost + price, beyond, change * _sign(other, beyond), (*path, other)))
     return None
 
@@ -145,14 +304,20 @@ def run(connection: Connection, schema: str = "intermediate", build_no: int = 0)
         from {}
         where value > 0
     """).format(sql.Identifier(schema, "int_published__cells"))
+    contributions_query = sql.SQL("""
+        select table_name, series, period, row_key, column_key, sme_id, value from {}
+    """).format(sql.Identifier(schema, "int_published__contributions"))
     rules = {row[0]: SuppressionRule(row[1], *map(float, row[2:])) for row in connection.execute(rules_query)}
     tables: dict[tuple[Any, ...], dict[Key, Cell]] = defaultdict(dict)
     for table, series, period, row, column, value, contributors, largest in connection.execute(cells_query):
         tables[table, series, period][row, column] = Cell(float(value), contributors, float(largest))
+    shares: dict[tuple[Any, ...], dict[Key, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for table, series, period, row, column, enterprise, value in connection.execute(contributions_query):
+        shares[table, series, period][row, column][enterprise] = float(value)
     found = [
         (build_no, *table, *key, reason)
         for table, cells in tables.items()
-        for key, reason in suppressed(cells, rules[table[0]]).items()
+        for key, reason in suppressed(cells, rules[table[0]], shares[table]).items()
     ]
     with connection.transaction():
         connection.execute("delete from ops.suppression where build_no = %s", [build_no])

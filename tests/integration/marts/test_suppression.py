@@ -6,11 +6,11 @@ from collections import Counter, defaultdict
 
 import psycopg
 import pytest
-from sampan.marts.suppression import Cell, Key, SuppressionRule
+from sampan.marts.suppression import TOTAL, Cell, Key, SuppressionRule
 from sampan.settings import settings
 
 from tests.integration.world import Simulated
-from tests.unit.marts.test_suppression import intervals
+from tests.unit.marts.test_suppression import Shares, hidden_by_node, intervals, together
 
 pytestmark = pytest.mark.xdist_group("world")
 
@@ -66,6 +66,35 @@ def test_no_cell_left_out_can_be_reckoned_from_the_published_tables(table: str, 
         attacked = set(small[:: max(1, len(small) // ATTACKED)])
         for key, low, high in intervals(cells[where], out, wanted=attacked):
             assert high - low >= rule.protection(cells[where][key]) * 0.999, (where, key, low, high)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_shown_sum_less_its_shown_cells_discloses_no_enterprise(table: str, world: Simulated):
+    """Kind of fault: cells that are left out add up to a figure that the rules forbid."""
+    mart, series, row, column, measure = TABLES[table]
+    rule, cells = truth(world, table)
+    shares: dict[tuple, Shares] = defaultdict(lambda: defaultdict(lambda: defaultdict(float)))
+    with world.installed(), psycopg.connect(settings().dsn("builder")) as connection:
+        contributions = connection.execute(
+            "select series, period, row_key, column_key, sme_id, value"
+            " from intermediate.int_published__contributions where table_name = %s",
+            [table],
+        ).fetchall()
+    for of, month, one, other, enterprise, value in contributions:
+        for key in ((one, other), (one, TOTAL), (TOTAL, other), (TOTAL, TOTAL)):
+            shares[of, month][key][enterprise] += float(value)
+    out: dict[tuple, set[Key]] = defaultdict(set)
+    for of, month, *key in world.read(
+        f"select {series}, movement_month, {row}, {column} from marts.{mart} where {measure} is null"
+    ):
+        out[of, month].add(tuple(key))
+    unions = 0
+    for where, hidden_cells in out.items():
+        for total, hidden in hidden_by_node(cells[where], hidden_cells):
+            if total not in hidden_cells:
+                unions += 1
+                assert not rule.is_primary(together(shares[where], hidden)), (where, total, hidden)
+    assert unions > 50
 
 
 def test_persons_are_no_enterprises_in_what_is_published(world: Simulated):

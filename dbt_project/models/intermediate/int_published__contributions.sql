@@ -1,0 +1,65 @@
+-- One row per cell of a published table and enterprise behind it, without sums: what it contributes. The last 24 months, without
+-- those that the history holds only in part. Persons who declare for themselves are not enterprises.
+{{ config(materialized='table') }}
+
+with smes as (
+    select * from {{ ref('dim_sme') }}
+),
+
+links as (
+    select * from {{ ref('int_sme__linked') }} where source = 'number'
+),
+
+monthly as (
+    select * from {{ ref('int_trade__monthly') }}
+),
+
+open_build as (
+    select {{ month_of(dbt.dateadd('month', -23, 'as_of_date')) }} as first_month
+    from {{ ref('stg_ops__open_build') }}
+),
+
+trade as (
+    select
+        monthly.month,
+        monthly.flow,
+        monthly.market_csd_code,
+        monthly.hs_chapter,
+        monthly.value_hkd,
+        smes.sme_id,
+        coalesce(smes.industry_section, 'unknown') as industry_section,
+        smes.sme_class
+    from monthly
+    inner join open_build on monthly.month >= open_build.first_month
+    inner join links on monthly.trader_id = links.source_key
+    inner join smes on links.sme_id = smes.sme_id and smes.number_kind <> 'hkid_pseudonym'
+    where monthly.month > {{ first_month('customs_declarations') }}
+),
+
+final as (
+    select distinct
+        'traders' as table_name,
+        'all' as series,
+        month as period,
+        industry_section as row_key,
+        sme_class as column_key,
+        sme_id,
+        1 as value
+    from trade
+    union all
+    select
+        'exports' as table_name,
+        flow as series,
+        month as period,
+        hs_chapter as row_key,
+        market_csd_code as column_key,
+        sme_id,
+        sum(value_hkd) as value
+    from trade
+    where flow <> 'import'
+    group by flow, month, hs_chapter, market_csd_code, sme_id
+    -- An enterprise that declared nothing of value hides no other.
+    having sum(value_hkd) > 0
+)
+
+select * from final
