@@ -38,6 +38,7 @@ class Code(StrEnum):
     CONTRACT_DRIFT = "contract.drift"
     CONTRACT_EXPECTATION = "contract.expectation"
     CONTRACT_ID = "contract.id"
+    CONTRACT_INVALID = "contract.invalid"
     CONTRACT_KEY = "contract.key"
     CONTRACT_MISSING = "contract.missing"
     CONTRACT_NONE = "contract.none"

@@ -139,6 +139,10 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "The id of the contract differs from the name of its file, or is not a valid feed name.",
         "Rename the file or the id; both are the feed's name in lower snake case.",
     ),
+    Code.CONTRACT_INVALID: (
+        "`sampan init` found errors in contracts and changed nothing: their rules become SQL that the loader runs.",
+        "Run `sampan contracts check`, which names each error with file and line, and correct them.",
+    ),
     Code.CONTRACT_KEY: (
         "The primary key is missing or incomplete: a key column is not required, has no position, or is an unbounded text.",
         f"{CORRECT} `key: [a, b]` in the table names the key columns; a text needs a pattern, an enum or a maxLength,"
@@ -159,8 +163,10 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         f"{CORRECT} Use `drop`, `pseudonymise` or `hkid`.",
     ),
     Code.CONTRACT_PREDICATE: (
-        "A row rule is not SQL, or reads more than the columns of its own row and `business_date`.",
-        CORRECT,
+        "A row rule is not one condition in SQL, reads more than the columns of its own row and `business_date`, has a"
+        " comment, or uses a function or type that is not allowed.",
+        f"{CORRECT} The message lists what is allowed; add a function in `sampan.contracts.predicates` only if it cannot be"
+        " made to take long or much memory.",
     ),
     Code.CONTRACT_REQUEST: ("What the contract says about an API is incomplete or contradicts itself.", CORRECT),
     Code.CONTRACT_RETENTION: (

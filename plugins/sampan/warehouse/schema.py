@@ -12,8 +12,9 @@ import psycopg
 from psycopg import sql
 
 from sampan.contracts.registry import all_contracts
+from sampan.contracts.validate import check_all
 from sampan.database import Connection, connect, scalar
-from sampan.errors import TransientFailure
+from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.settings import HOME, ROLES
 from sampan.warehouse.calendars import fill_calendars
 from sampan.warehouse.feed_tables import create_feed_tables, feed_statements, rule_statements
@@ -53,6 +54,7 @@ def _bring_up_to_date(admin: Connection, force: bool) -> None:
     is_applied = _applied_digest(admin) == digest
     admin.execute("reset role")
     if force or not is_applied:
+        _refuse_unsound_contracts()
         _apply_all(admin)
     admin.execute("set local role sampan_loader")
     if not is_applied:
@@ -60,6 +62,14 @@ def _bring_up_to_date(admin: Connection, force: bool) -> None:
         admin.execute("insert into ops.schema_version (digest) values (%s)", [digest])
     fill_calendars(admin)
     admin.execute("reset role")
+
+
+def _refuse_unsound_contracts() -> None:
+    """Raise PermanentFailure when a contract has errors: what it says becomes SQL of the loader."""
+    problems = check_all()
+    if problems:
+        message = "\n".join(["nothing was changed, contracts have errors:", *map(str, problems)])
+        raise PermanentFailure(Problem(Code.CONTRACT_INVALID, message))
 
 
 def schema_digest() -> str:

@@ -17,7 +17,7 @@ from sampan.errors import TransientFailure
 from sampan.settings import settings
 from sampan.warehouse import schema as warehouse
 
-from tests.conftest import Sampan
+from tests.conftest import ROOT, Sampan
 
 VIEW = "ops.consent_now"
 
@@ -31,6 +31,23 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def changed(sampan: Sampan) -> None:
     sampan.rows("update ops.schema_version set digest = 'of an earlier version' returning 1")
+
+
+def test_init_refuses_contracts_with_errors_and_changes_nothing(sampan, tmp_path):
+    """Kind of fault: SQL of a contract that `contracts check` refuses runs as the loader, because `init` did not ask."""
+    home, rule = tmp_path / "home", "row: movement_date <= business_date + 14"
+    for folder in ("expectations", "infra/postgres"):
+        shutil.copytree(ROOT / folder, home / folder)
+    file = home / "expectations" / "feeds" / "customs_declarations.yaml"
+    assert rule in file.read_text()
+    file.write_text(file.read_text().replace(rule, "row: repeat(goods_description, 1000000000) <> ''"))
+    before = sampan.rows("select digest, applied_at from ops.schema_version")
+    done = sampan.cli("init", SAMPAN_HOME=str(home))
+    assert done.returncode == 1
+    assert f"{file}:" in done.stderr
+    assert "REPEAT" in done.stderr
+    assert "[contract.invalid]" in done.stderr
+    assert sampan.rows("select digest, applied_at from ops.schema_version") == before
 
 
 def test_apply_schema_waits_for_no_reader_when_nothing_changed(sampan, impatient):

@@ -82,6 +82,31 @@ def test_a_text_key_is_bounded_so_that_an_index_can_hold_it(feed):
         assert column.type != "text" or column.enum or {"pattern", "maxLength"} & column.options.keys(), name
 
 
+# Kind of fault: SQL of a contract that takes memory or time without bound, reads the server, or hides what follows it.
+COSTLY = [
+    ("repeat(goods_description, 1000000000) <> ''", "REPEAT"),
+    ("lpad(goods_description, 1000000000) <> ''", "PAD"),
+    ("power(value_hkd, 100000) > 1", "POWER"),
+    ("value_hkd ^ 100000 > 1", "POWER"),
+    ("sum(value_hkd) > 1", "SUM"),
+    ("string_agg(goods_description, '') <> ''", "STRING_AGG"),
+    ("row_number() over () > 1", "ROW_NUMBER"),
+    ("generate_series(1, 1000000000) = 1", "GENERATE_SERIES"),
+    ("unnest(array[1, 2]) = 1", "UNNEST"),
+    ("regexp_split_to_table(goods_description, '') = ''", "regexp_split_to_table"),
+    ("version() <> ''", "VERSION"),
+    ("current_user <> ''", "CURRENT_USER"),
+    ("goods_description::regclass is not null", "REGCLASS"),
+    ("goods_description::char(10000000) <> ''", "CHAR(10000000)"),
+    ("movement_date operator(public.=) business_date", "OPERATOR(public.=)"),
+    ("movement_date is not null --", "comments are not allowed"),
+    ("movement_date is not null /* and */", "comments are not allowed"),
+    (r"goods_description <> e'\\'' -- '", "comments are not allowed"),
+    ("movement_date in (select business_date)", "its own row only"),
+    ("movement_date is not null limit 1", "one condition"),
+    ("movement_date is not null group by 1", "one condition"),
+]
+
 # Each: what is changed in the good contract (text, by what), the rule that refuses it, words of the reason, and text that
 # stands on the line that is named, None where nothing stands there any more.
 WRONG = [
@@ -141,6 +166,12 @@ WRONG = [
      "contract.predicate", "", "name: moved_before_lodgement"),
     ("row: movement_date <= business_date + 14", "row: pg_sleep(10) is not null",
      "contract.predicate", "pg_sleep", "name: moved_before_lodgement"),
+    *(("row: movement_date <= business_date + 14", f'row: "{predicate}"', "contract.predicate", said,
+       "name: moved_before_lodgement") for predicate, said in COSTLY),
+    ("where form_type = '2')", "where form_type = repeat('2', 1000000000))", "contract.expectation", "REPEAT",
+     "name: exports_are_present"),
+    ("(select 1 from {batch} where", "(select generate_series(1, 1000000000) from {batch} where", "contract.expectation",
+     "GENERATE_SERIES", "name: exports_are_present"),
     ("name: counterparty_is_abroad", "name: moved_before_lodgement", "contract.rule", "duplicate rule name",
      "name: moved_before_lodgement"),
     ("row: counterparty", "engine: spark\n        type: custom\n        implementation: counterparty", "contract.rule",
