@@ -132,10 +132,15 @@ def run(command: Annotated[list[str], typer.Argument(help="For example: airflow 
 
 def main() -> None:
     """Entry point: what went wrong is said in words."""
+    # What the stack stores is for the person who runs it.
+    os.umask(0o077)
     try:
         app()
     except (StackError, PermissionError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        from sampan.text import printable
+
+        # It may quote logs, and they partners.
+        print(printable(f"error: {error}"), file=sys.stderr)
         raise SystemExit(1) from None
 
 

@@ -20,6 +20,10 @@ from infra.local.config import HOME, HOST, Config, StackError
 PARALLELISM = 4
 POOLS = {"warehouse": (3, "Tasks that keep the warehouse busy: load, gate, publish, build, release.")}
 USER = "admin"
+# All processes need the metadata database and the key of what is encrypted there. Sessions are the api-server's, tokens of
+# tasks are made by the scheduler and checked by the api-server.
+SIGNING_KEYS = frozenset({"AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"})
+USES = {"api-server": SIGNING_KEYS, "scheduler": frozenset({"AIRFLOW__API_AUTH__JWT_SECRET"})}
 PRELOADED = (
     "airflow.executors.local_executor",
     "airflow.sdk.execution_time.task_runner",
@@ -53,8 +57,8 @@ def database(config: Config) -> str:
     return f"postgresql://airflow:{config['SAMPAN_AIRFLOW_DB_PASSWORD']}@{HOST}:{config['SAMPAN_PG_PORT']}/airflow"
 
 
-def environment(config: Config) -> dict[str, str]:
-    """Airflow's settings, as environment variables; they win over any airflow.cfg."""
+def environment(config: Config, program: str | None = None) -> dict[str, str]:
+    """Airflow's settings, as environment variables; they win over any airflow.cfg. A process gets its own secrets only."""
     home = config.state / "airflow"
     settings = {
         "core": {
@@ -83,6 +87,7 @@ def environment(config: Config) -> dict[str, str]:
             "port": config["SAMPAN_AIRFLOW_PORT"],
             "workers": 1,
             "secret_key": config["SAMPAN_AIRFLOW_SECRET_KEY"],
+            "enable_swagger_ui": False,
             "dag_cache_size": 64,
             "dag_cache_ttl": 3600,
             "instance_name": "Sampan (local stack, synthetic data)",
@@ -118,11 +123,9 @@ def environment(config: Config) -> dict[str, str]:
         for section, items in settings.items()
         for key, value in items.items()
     }
-    return variables | {
+    unneeded = SIGNING_KEYS - USES.get(program, frozenset()) if program else frozenset()
+    return {key: value for key, value in variables.items() if key not in unneeded} | {
         "AIRFLOW_HOME": str(home),
-        "SCARF_ANALYTICS": "false",
-        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-        "GX_ANALYTICS_ENABLED": "false",
         "NO_COLOR": "1",
     }
 

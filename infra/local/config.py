@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import secrets
 import socket
+import stat
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,9 +26,9 @@ PORTS = {
     "SAMPAN_OPEN_DATA_PORT": 18090,
 }
 BUCKETS = {"SAMPAN_DROP_BUCKET": "drop", "SAMPAN_LANDING_BUCKET": "landing"}
-FOLDERS = ("airflow", "log", "run", "s3")
+FOLDERS = ("airflow", "dbt", "dbt_as_known", "log", "run", "s3", "truth")
 # What a start that died before it had settings leaves behind.
-OWN = {*FOLDERS, "lock", "postgres", "truth", "env.new", "lost+found"}
+OWN = {*FOLDERS, "lock", "postgres", "env.new", "lost+found"}
 EXTERNAL = ("SAMPAN_WAREHOUSE_DSN", "SAMPAN_S3_ENDPOINT")
 SECRETS = {
     "SAMPAN_PG_SUPERUSER_PASSWORD": lambda: secrets.token_hex(24),
@@ -43,6 +45,8 @@ SECRETS = {
     "SAMPAN_AIRFLOW_JWT_SECRET": lambda: secrets.token_hex(32),
     "SAMPAN_AIRFLOW_SECRET_KEY": lambda: secrets.token_hex(32),
 }
+# Names of what a person may have in the shell, and no program of the stack needs. Airflow's settings are the stack's own.
+SECRETIVE = re.compile("PASSW|SECRET|TOKEN|CREDENTIAL|KEY$|^AIRFLOW__")
 
 
 class StackError(Exception):
@@ -83,6 +87,12 @@ class Config:
     def fingerprint(self) -> str:
         """Changes when a setting changes, so that the supervisor restarts what runs on old ones."""
         return sha256(repr(sorted(self.values.items())).encode()).hexdigest()[:16]
+
+    def outside(self) -> dict[str, str]:
+        """This process's environment for programs that run on: without the stack's settings and a person's own secrets."""
+        return {
+            name: value for name, value in os.environ.items() if name not in self.values and not SECRETIVE.search(name)
+        }
 
     def marker(self, program: str = "") -> str:
         """Value of SAMPAN_PROGRAM in the environment of every process of a program of this stack."""
@@ -153,15 +163,25 @@ def make_folders(config: Config) -> None:
         if "env" not in found and found - OWN:
             text = f"{state} is in use for something else: name a new or empty folder with SAMPAN_STATE=<folder>"
             raise StackError(text)
-        if not state.exists():
-            state.mkdir(parents=True)
-            # Under root the database server is another user's and has to pass through.
-            state.chmod(0o711)
+        state.mkdir(parents=True, exist_ok=True)
+        # Under root the database server is another user's and has to pass through.
+        _shut(state, 0o711 if os.geteuid() == 0 else 0o700)
         for name in FOLDERS:
-            (state / name).mkdir(mode=0o700, exist_ok=True)
+            (state / name).mkdir(exist_ok=True)
+            _shut(state / name, 0o700)
+        lock = state / "lock"
+        lock.touch(0o600)
+        _shut(lock, 0o600)
     except OSError as error:
         text = f"the state folder cannot be made: {error.filename or state}: {error.strerror}"
         raise StackError(f"{text}; name another with SAMPAN_STATE=<folder>") from error
+
+
+def _shut(path: Path, mode: int) -> None:
+    """Set a mode that an earlier version, or a person's umask, left wider. A volume may belong to somebody else."""
+    found = path.stat()
+    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != mode:
+        path.chmod(mode)
 
 
 def api_bases() -> dict[str, str]:

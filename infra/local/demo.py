@@ -24,7 +24,7 @@ from sampan.calendar import HONG_KONG, business_days
 
 from infra.local import airflow
 from infra.local.config import HOME, StackError
-from infra.local.stack import OPEN_DATA, Stack
+from infra.local.stack import DELIVER, OPEN_DATA, Stack
 
 SMES, DAYS, START = 2000, 30, date(2026, 7, 6)
 REFRESH = "refresh_marts"
@@ -93,7 +93,12 @@ class Demo:
         log = self.stack.config.logs / "deliver.log"
         with log.open("w") as file:
             partners = subprocess.Popen(
-                command, cwd=HOME, env=self.stack.environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=file
+                command,
+                cwd=HOME,
+                env=self.stack.environment(DELIVER),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
             )
         self.stack.up(report=self._say)
         if partners.wait() != 0:

@@ -27,6 +27,15 @@ PASSWORDS = {
 }
 WATCH = "watch"
 OPEN_DATA = "open-data"
+INIT, DELIVER = "init", "deliver"
+# Programs that know nothing of Airflow.
+OWN = (WATCH, OPEN_DATA, INIT, DELIVER)
+NO_TELEMETRY = {
+    "DO_NOT_TRACK": "1",
+    "SCARF_ANALYTICS": "false",
+    "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    "GX_ANALYTICS_ENABLED": "false",
+}
 HKMA_PATH = "/public/market-data-and-statistics/monthly-statistical-bulletin/er-ir/er-eeri-daily"
 Report = Callable[[str], None]
 
@@ -156,17 +165,20 @@ class Stack:
         return f"postgresql://{role}:{self.config[PASSWORDS[role]]}@{place}{'?' + others if others else ''}"
 
     def environment(self, program: str | None = None) -> dict[str, str]:
-        """The environment of a program of this stack, or of a command that is run beside them."""
+        """The environment of a program of this stack, with the secrets that it needs, or of a command of a person.
+
+        Sampan's own programs read theirs from the `env` file.
+        """
         environment = {key: value for key, value in os.environ.items() if key not in self.config.values}
-        environment |= {"SAMPAN_STATE": str(self.config.state), "DO_NOT_TRACK": "1"}
         if program is not None:
             # Process titles would overwrite the environment block, by which leftovers are recognised.
-            environment |= {MARKER: self.config.marker(program), "SPT_NOENV": "1"}
+            environment = self.config.outside() | {MARKER: self.config.marker(program), "SPT_NOENV": "1"}
+        environment |= {"SAMPAN_STATE": str(self.config.state)} | NO_TELEMETRY
         if program == "s3":
             return environment | self.s3.environment
         paths = [str(HOME), str(HOME / "plugins"), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
-        return environment | airflow.environment(self.config)
+        return environment if program in OWN else environment | airflow.environment(self.config, program)
 
     def _start(self, names: Sequence[str], started: list[str], report: Report) -> None:
         """Start a wave of programs that may start side by side, then wait for each and make it ready for use."""
@@ -196,7 +208,7 @@ class Stack:
         done = subprocess.run(
             command,
             cwd=HOME,
-            env=self.environment(),
+            env=self.environment(INIT),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

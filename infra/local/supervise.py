@@ -81,8 +81,7 @@ class Supervisor:
         if self.pid() is not None:
             self._reload()
             return
-        environment = {key: value for key, value in os.environ.items() if key not in self.config.values}
-        environment |= {"SAMPAN_STATE": str(self.config.state)}
+        environment = self.config.outside() | {"SAMPAN_STATE": str(self.config.state)}
         done = subprocess.run(
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(self.file)],
             cwd=self.config.state,
@@ -235,6 +234,8 @@ def _render(supervisor: Supervisor, programs: Iterable[Program]) -> str:
         f"childlogdir={_escape(config.logs)}",
         f"directory={_escape(config.state)}",
         "minfds=4096",
+        # What programs write is for their own user.
+        "umask=077",
         *(["user=root"] if os.geteuid() == 0 else []),
         "[rpcinterface:supervisor]",
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",

@@ -183,6 +183,8 @@ def run(
             raise ValueError("a bucket needs a folder for the truth")
         truth = out / "truth"
     truth.mkdir(parents=True, exist_ok=True)
+    # Names and numbers of simulated persons look real.
+    truth.chmod(0o700)
     sink: Sink = Folder(out) if isinstance(out, Path) else out
     world = World(seed, population or make(seed, smes), periods(start, days))
     record = _Record(truth, keep=len(world.population.smes) < KEEP_ROWS_BELOW)

@@ -8,8 +8,11 @@ import os
 import signal
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from email.message import Message
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from infra.local import airflow
 from infra.local.config import PORTS, WEED_PORTS, free_port, load
 from infra.local.demo import REFRESH, START, Demo, Outcome
 from infra.local.stack import Stack
+from tests.integration.infra.test_stack import MAY_KNOW, secrets_known
 
 SMES, DAYS = 300, 22  # into the festival of August
 SERVED = {feed for feed, contract in all_contracts().items() if contract.source.kind == "api"}
@@ -119,6 +123,34 @@ def run_states(api: airflow.Api) -> dict[str, str]:
         time.sleep(1)
 
 
+def assert_airflow_tells_strangers_nothing(stack: Stack) -> None:
+    """Kind of fault: a web server describes itself to who has not logged in, and lets other pages frame its own."""
+
+    def ask(path: str, token: str = "") -> tuple[int, Message]:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        request = urllib.request.Request(airflow.address(stack.config) + path, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return response.status, response.headers
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers
+
+    token = airflow.Api(stack.config).token
+    hidden = [f"{app}/{page}" for app in ("", "/auth", "/execution") for page in ("openapi.json", "docs", "redoc")]
+    assert {path: ask(path, token)[0] for path in hidden} == dict.fromkeys(hidden, 404)
+    assert [ask("/api/v2/version")[0], ask("/api/v2/version", "x")[0], ask("/api/v2/version", token)[0]] == [
+        404,
+        404,
+        200,
+    ]
+    for path, code in {"/auth/login": 200, "/": 200, "/api/v2/dags": 401, "/openapi.json": 404}.items():
+        status, headers = ask(path)
+        assert status == code, path
+        assert headers["X-Frame-Options"] == "DENY", path
+        assert headers["X-Content-Type-Options"] == "nosniff", path
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"], path
+
+
 @pytest.mark.timeout(900)
 def test_demo_releases_what_the_partners_delivered(stack: Stack) -> None:
     first, text = run(stack)
@@ -128,6 +160,10 @@ def test_demo_releases_what_the_partners_delivered(stack: Stack) -> None:
     assert "What came out: release 1" in text
     assert all(feed in text for feed, *_ in first.feeds)
     assert "Nothing was new" not in text
+
+    assert_airflow_tells_strangers_nothing(stack)
+    for program in airflow.commands(stack.config):
+        assert secrets_known(stack, program) == MAY_KNOW[program], program
 
     states = run_states(airflow.Api(stack.config))
     with psycopg.connect(stack.dsn("sampan_loader")) as connection:

@@ -18,7 +18,18 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra.local import s3
-from infra.local.config import HOST, PORTS, SECRETS, WEED_PORTS, Config, StackError, free_port, load, make_folders
+from infra.local.config import (
+    FOLDERS,
+    HOST,
+    PORTS,
+    SECRETS,
+    WEED_PORTS,
+    Config,
+    StackError,
+    free_port,
+    load,
+    make_folders,
+)
 from infra.local.postgres import EmbeddedPostgres, _open_way
 from infra.local.stack import Stack
 from infra.local.supervise import alive, leftovers
@@ -28,7 +39,27 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.xdist_group("stack")
 
 LANDING = "landing-of-ours"
-PROGRAMS = ["postgres", "s3", "watch"]
+PROGRAMS = ["postgres", "s3", "open-data", "watch"]
+# Which secrets may be in the environment of each program. Sampan's own programs read the `env` file.
+S3_KEYS = {"SAMPAN_S3_ACCESS_KEY", "SAMPAN_S3_SECRET_KEY"}
+METADATA = {"SAMPAN_AIRFLOW_DB_PASSWORD", "SAMPAN_AIRFLOW_FERNET_KEY"}
+MAY_KNOW = {
+    "postgres": set(),
+    "s3": S3_KEYS,
+    "open-data": set(),
+    "watch": set(),
+    "dag-processor": METADATA,
+    "triggerer": METADATA,
+    "scheduler": METADATA | {"SAMPAN_AIRFLOW_JWT_SECRET"},
+    "api-server": METADATA | {"SAMPAN_AIRFLOW_JWT_SECRET", "SAMPAN_AIRFLOW_SECRET_KEY"},
+}
+# What a person may have in the shell.
+OF_A_PERSON = {
+    "GITHUB_TOKEN": "planted-token",
+    "PGPASSWORD": "planted-password",
+    "AIRFLOW__CORE__FERNET_KEY": "planted-key",
+}
+STRANGER = 65534
 
 
 def free_ports() -> dict[str, str]:
@@ -53,7 +84,10 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 def stack(config: Config) -> Iterator[Stack]:
     stack = Stack(config)
     try:
-        assert stack.up(PROGRAMS, report=lambda _: None) == PROGRAMS
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in OF_A_PERSON.items():
+                patch.setenv(name, value)
+            assert stack.up(PROGRAMS, report=lambda _: None) == PROGRAMS
         yield stack
     finally:
         stack.down()
@@ -75,6 +109,59 @@ def test_secrets_are_readable_by_the_owner_alone_and_nowhere_else(stack: Stack) 
     seen = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids)
     seen += b"".join(path.read_bytes() for path in [stack.supervisor.file, *stack.config.logs.iterdir()])
     assert [name for name, secret in secrets.items() if secret in seen] == []
+
+
+def secrets_known(stack: Stack, program: str) -> set[str]:
+    """Names of the secrets, the stack's and a person's, in the environments of a program's processes."""
+    secrets = {name: stack.config[name] for name in SECRETS} | OF_A_PERSON
+    pids = [stack.supervisor.pid()] if program == "supervisor" else leftovers(stack.config, program)
+    assert pids, program
+    seen = b"".join(Path(f"/proc/{pid}/environ").read_bytes() for pid in pids)
+    assert b"SAMPAN_STATE" in seen or program == "postgres"
+    return {name for name, value in secrets.items() if value.encode() in seen}
+
+
+@pytest.mark.parametrize("program", [*PROGRAMS, "supervisor"])
+def test_a_program_has_no_secret_in_its_environment_that_it_does_not_need(stack: Stack, program: str) -> None:
+    """Kind of fault: a program that reads untrusted input, or nothing at all, holds the keys of another."""
+    assert secrets_known(stack, program) == MAY_KNOW.get(program, set())
+
+
+def test_no_other_user_reads_anything_below_the_state_folder(stack: Stack) -> None:
+    """Kind of fault: folders of simulated persons, dbt and locks were open to every user who knew their names."""
+    state = stack.config.state
+    (state / "truth" / "personal.parquet").write_bytes(b"synthetic")
+    (state / "dbt" / "marts").mkdir()
+    below = [path for path in state.rglob("*") if not path.is_symlink()]
+    assert len(below) > 100
+    assert {path.name for path in state.iterdir()} >= {*FOLDERS, "postgres", "env", "lock"}
+    ours = [path for path in state.iterdir() if path.name != "postgres"]
+    assert {(path.name, oct(path.stat().st_mode & 0o077)) for path in ours} == {(path.name, "0o0") for path in ours}
+    if os.geteuid() == 0:
+        # PostgreSQL's own user passes through the state folder, and so does any other, but no further.
+        script = 'test -x "$0" && echo passes; while IFS= read -r path; do test -r "$path" && echo "$path"; done'
+        identity = {"user": STRANGER, "group": STRANGER, "extra_groups": []}
+        done = subprocess.run(
+            ["sh", "-c", script, str(state)],
+            input="".join(f"{path}\n" for path in below),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            **identity,
+        )
+        assert done.stdout == "passes\n"
+
+
+def test_folders_of_an_earlier_version_are_shut_on_the_next_start(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    for name in ("truth", "dbt"):
+        (state / name).mkdir(parents=True, mode=0o755)
+    (state / "lock").touch(0o644)
+    make_folders(load({"SAMPAN_STATE": str(state)}))
+    assert stat.S_IMODE(state.stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in state.iterdir() if path.is_dir()} == {0o700}
+    assert stat.S_IMODE((state / "lock").stat().st_mode) == 0o600
 
 
 def test_everything_listens_on_loopback_only(stack: Stack) -> None:
