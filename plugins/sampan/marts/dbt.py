@@ -152,7 +152,7 @@ class DbtRunner:
         return [
             *known, "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(target),
             "--log-path", str(self._folder / "logs"), "--log-level", "warn", "--log-level-file", "info", "--quiet",
-            # A tenth of a step's time would go into descriptions of the project that nobody reads.
+            # A tenth of a step's time would go into descriptions of the project that no one reads.
             "--no-write-json",
             "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
         ]  # fmt: skip
