@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def print_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print the stack trace of an error that nobody foresaw, without control characters."""
+    """Print the stack trace of an error that was not foreseen, without control characters."""
     print(printable("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 

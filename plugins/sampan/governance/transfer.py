@@ -245,7 +245,7 @@ def _place(file: Path, target: str, sha: str) -> None:
         with s3_errors(), file.open("rb") as body:
             settings().s3().upload_fileobj(body, bucket, key, ExtraArgs={"Metadata": {"sha256": sha}})
         return
-    # The file gets its name only when it is complete, and nobody else reads it on the way.
+    # The file gets its name only when it is complete, and no one else reads it on the way.
     part = Path(f"{target}.part")
     try:
         part.unlink(missing_ok=True)

@@ -113,22 +113,52 @@ class _Table:
         no suppressed cell enters a set, the sum of those that leave it is known. The set that is worst for an enterprise is
         the closure of greatest weight, which is a minimum cut. Returns whether there was one.
         """
-        shares: dict[str, dict[Key, float]] = {
-            enterprise: defaultdict(float) for enterprise in sorted(self._dominant())
-        }
-        for key in self.out if shares else ():
-            for enterprise, share in self._shares(key):
-                if enterprise in shares:
-                    shares[enterprise][key] += share
-        for of in shares.values():
-            inside = self._worst_set(of)
-            known = [key for key in self.out if (ends := _arc(key))[0] in inside and ends[1] not in inside]
+        import numpy as np
+
+        places = self._places()
+        arcs = {key: (places[start], places[end]) for key in self.out for start, end in [_arc(key)]}
+        arcs = {key: (start, end) for key, (start, end) in arcs.items() if start != end}
+        lines, size = np.array(sorted(set(arcs.values()))).reshape(-1, 2).T, max(places.values()) + 1
+        allowed = np.zeros(size)
+        for key, (start, end) in arcs.items():
+            allowed[start] += self.rule.max_share * self.cells[key].value
+            allowed[end] -= self.rule.max_share * self.cells[key].value
+        for shares in self._shares_of_dominant(arcs):
+            excess = -allowed
+            for key, share in shares.items():
+                excess[arcs[key][0]] += share
+                excess[arcs[key][1]] -= share
+            inside = _worst_set(excess, lines)
+            known = [key for key, (start, end) in arcs.items() if start in inside and end not in inside]
             if known:
                 by = self.rule.protection(self._together(known))
-                crossing = [key for key in self.cells if len(inside & set(_arc(key))) == 1]
+                crossing = [key for key in self.cells if sum(places[node] in inside for node in _arc(key)) == 1]
                 self._suppress(min((self._way(key, by) for key in crossing if key not in self.out), key=self._cost))
                 return True
         return False
+
+    def _places(self) -> dict[Node, int]:
+        """A number for each row and column; those that suppressed cells join to a circle have one number."""
+        import numpy as np
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import connected_components
+
+        number = {node: place for place, node in enumerate(self.network)}
+        ends = np.array([[number[node] for node in _arc(key)] for key in self.out], dtype=int).reshape(-1, 2)
+        graph = csr_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(number), len(number)))
+        circles = connected_components(graph, connection="strong")[1]
+        return {node: int(circles[place]) for node, place in number.items()}
+
+    def _shares_of_dominant(self, keys: Iterable[Key]) -> list[dict[Key, float]]:
+        """What each enterprise that dominates one of the cells contributes to all of them."""
+        found: dict[str, dict[Key, float]] = defaultdict(lambda: defaultdict(float))
+        dominant = set()
+        for key in keys:
+            for enterprise, share in self._shares(key):
+                found[enterprise][key] += share
+                if found[enterprise][key] > self.rule.max_share * self.cells[key].value:
+                    dominant.add(enterprise)
+        return [found[enterprise] for enterprise in sorted(dominant)]
 
     def _suppress(self, keys: Iterable[Key]) -> None:
         for key in keys:
@@ -190,40 +220,29 @@ class _Table:
         for part in self.network[_nodes(key)[key[0] == TOTAL]] if TOTAL in key else [key]:
             yield from self.contributions.get(part, {}).items()
 
-    def _dominant(self) -> set[str]:
-        """Enterprises with more than the greatest share of a suppressed cell."""
-        return {
-            enterprise
-            for key in self.out
-            if TOTAL not in key and self.cells[key].largest > self.rule.max_share * self.cells[key].value
-            for enterprise, share in self._shares(key)
-            if share > self.rule.max_share * self.cells[key].value
-        }
 
-    def _worst_set(self, shares: Mapping[Key, float]) -> set[Node]:
-        """Rows and columns that tell the sum of cells of which an enterprise with these shares has more than the greatest."""
-        import numpy as np
-        from scipy.sparse import csr_array
-        from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+def _worst_set(excess: Any, lines: Any) -> set[int]:
+    """Places that no arc enters from outside, and whose sum of `excess` is the greatest; empty if it is not above 0.
 
-        place = {node: number for number, node in enumerate(self.network)}
-        arcs = [[place[node] for node in _arc(key)] for key in self.out]
-        weights = np.zeros(len(place))
-        for key, (start, end) in zip(self.out, arcs, strict=True):
-            excess = shares.get(key, 0) - self.rule.max_share * self.cells[key].value
-            weights[start] += excess
-            weights[end] -= excess
-        units = np.rint(weights * (UNITS / np.abs(weights).sum())).astype(np.int32)
-        source, sink = len(place), len(place) + 1
-        edges = [(end, start, UNITS) for start, end in arcs]
-        edges += [(source, node, unit) if unit > 0 else (node, sink, -unit) for node, unit in enumerate(units) if unit]
-        rows, columns, capacities = zip(*edges, strict=True)
-        graph = csr_array((np.array(capacities, np.int32), (rows, columns)), shape=(sink + 1, sink + 1))
-        flow = maximum_flow(graph, source, sink)
-        if units[units > 0].sum() - flow.flow_value <= 2 * len(place):
-            return set()
-        reached = set(breadth_first_order(graph - flow.flow, source, return_predecessors=False))
-        return {node for node, number in place.items() if number in reached}
+    `excess` is a number for each place, `lines` are two rows of places: where arcs start, and where they end.
+    """
+    import numpy as np
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
+    starts, ends = lines
+    source, sink = len(excess), len(excess) + 1
+    units = np.rint(excess * (UNITS / max(np.abs(excess).sum(), 1))).astype(np.int32)
+    gains, losses = np.flatnonzero(units > 0), np.flatnonzero(units < 0)
+    rows = np.concatenate([ends, np.full(len(gains), source), losses])
+    columns = np.concatenate([starts, gains, np.full(len(losses), sink)])
+    capacities = np.concatenate([np.full(len(ends), UNITS, np.int32), units[gains], -units[losses]])
+    graph = csr_array((capacities, (rows, columns)), shape=(sink + 1, sink + 1))
+    flow = maximum_flow(graph, source, sink)
+    # Each place was rounded by half a unit at most.
+    if units[gains].sum() - flow.flow_value <= 2 * len(excess):
+        return set()
+    return set(breadth_first_order(graph - flow.flow, source, return_predecessors=False).tolist())
 
 
 def _arc(key: Key) -> tuple[Node, Node]:

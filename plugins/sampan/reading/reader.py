@@ -95,13 +95,18 @@ class Reader:
         """
         layout = self.layout
         found = [UnknownColumn(column.name) for column in layout.unknown if column is not None]
-        if found:
-            with self._readable():
-                probe = type(self._format)(self.delivery, Layout(layout.unknown, layout.first_line))
-                for record in probe.records():
-                    for column, value in zip(found, record.fields, strict=True):
-                        column.look_at(value)
-        return found
+        probe = type(self._format)(self.delivery, Layout(layout.unknown, layout.first_line))
+
+        def looked_at() -> Iterable[UnknownColumn]:
+            for record in probe.records():
+                for column, value in zip(found, record.fields, strict=True):
+                    column.look_at(value)
+            return found
+
+        if not found:
+            return []
+        with self._readable():
+            return list(self._within_bounds(looked_at))
 
     def pick(self, lines: set[int]) -> Iterator[Record]:
         """The records that begin at the given lines."""
