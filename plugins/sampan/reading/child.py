@@ -1,7 +1,7 @@
 """Work on untrusted bytes in a child process of bounded memory and time, so that a bomb costs one delivery.
 
-The child is a fork: it costs a few milliseconds, needs no arguments that can be pickled, and may be made by any worker of
-Airflow. It is no sandbox: it has the rights of its parent.
+The child is a fork: it costs some milliseconds, needs no arguments that can be pickled, and may be made by any worker of
+Airflow. It is not a sandbox: it has the rights of its parent.
 """
 
 from __future__ import annotations

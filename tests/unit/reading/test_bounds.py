@@ -28,7 +28,7 @@ from sampan.reading.fast_path import FastPathUnsupported
 from tests.unit.reading.deliveries import column, contract_for, reader
 
 MIB = 1 << 20
-# Memory in which lines are read, whatever they hold: a block of zstd may expand to half of it before it can be counted.
+# Memory in which lines of any content are read: a block of zstd may expand to half of it before it can be counted.
 LINES_MIB = 384
 # Of the process that reads whole files; the one that asks it takes a record at a time.
 WHOLE_MIB = 256
