@@ -12,6 +12,7 @@ import io
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,16 @@ from sampan.contracts.registry import all_contracts, get_contract
 from sampan.errors import PermanentFailure
 from sampan.reading import child
 from sampan.reading.fast_path import FastPathUnsupported
+from sampan.reading.formats import FORMATS
 from sampan.reading.reader import Reader
 
 from tests.factory import DAY
 from tests.unit.reading.deliveries import PRIVATE
 
 CORPUS, SAMPLES = Path(__file__).parent / "corpus", Path(__file__).parents[1] / "samples"
+for module in {module for written in FORMATS.values() for module in written.whole_file_readers}:
+    # Otherwise each process of a check would have to.
+    import_module(module)
 # Of any reader, for deliveries of a few kilobytes.
 MEMORY_BYTES, SECONDS = 1 << 28, 30
 TOKENS = [
@@ -196,7 +201,7 @@ def test_a_reader_copes_with_a_few_damaged_deliveries(written, compression):
 @pytest.mark.parametrize(("written", "compression"), KINDS)
 def test_a_reader_copes_with_damaged_deliveries(written, compression):
     many = settings(
-        max_examples=3000, deadline=None, database=None, print_blob=True,
+        max_examples=1000, deadline=None, database=None, print_blob=True,
         suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink],
     )  # fmt: skip
     many(fuzzed(written, compression))()

@@ -1,7 +1,7 @@
 """Work on untrusted bytes in a child process of bounded memory and time, so that a bomb costs one delivery.
 
-The child is a fork: it costs a few milliseconds, needs no arguments that can be pickled, and may be made by any worker of
-Airflow. It is no sandbox: it has the rights of its parent.
+The child is a fork: it costs some milliseconds, needs no arguments that can be pickled, and may be made by any worker of
+Airflow. It is not a sandbox: it has the rights of its parent.
 """
 
 from __future__ import annotations
@@ -79,23 +79,24 @@ def _received(receiving: Connection, seconds: float) -> Iterator[Any]:
 
 def _run(work: Callable[[], Iterable[object]], sending: Connection, memory_bytes: int, parent: int) -> NoReturn:
     """The life of the child. It never returns into the code that its parent was in."""
+    message, room = io.BytesIO(ITEMS), 0
+    message.seek(0, io.SEEK_END)
     try:
         _limit(memory_bytes, parent)
-        message = io.BytesIO()
-        message.write(ITEMS)
         for item in work():
             pickle.dump(item, message, pickle.HIGHEST_PROTOCOL)
-            if message.tell() > limits.BLOCK_BYTES:
+            # The first item is sent at once: the parent can work on it while the others are made.
+            if message.tell() > room:
                 sending.send_bytes(message.getbuffer())
-                message = io.BytesIO()
-                message.write(ITEMS)
-        sending.send_bytes(message.getbuffer())
-        sending.send_bytes(DONE)
+                message, room = io.BytesIO(ITEMS), limits.BLOCK_BYTES
+                message.seek(0, io.SEEK_END)
+        last = DONE
     except BaseException as error:  # noqa: BLE001
-        with suppress(BaseException):
-            sending.send_bytes(FAILED + _pickled(error))
-    finally:
-        os._exit(0)
+        last = FAILED + _pickled(error)
+    with suppress(BaseException):
+        sending.send_bytes(message.getbuffer())
+        sending.send_bytes(last)
+    os._exit(0)
 
 
 def _limit(memory_bytes: int, parent: int) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from importlib import import_module
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 from sampan.contracts.model import Column, Contract, Source
 from sampan.errors import Code, PermanentFailure, SampanError
@@ -60,13 +60,16 @@ class Reader:
     ) -> None:
         self.delivery = Delivery(contract, opener, business_date, file, private)
         self._format = FORMATS[contract.source.format](self.delivery)
+        self._ahead: Iterator[Any] | None = None
 
     @property
     def layout(self) -> Layout:
         """Fields of the delivery against the contract's columns, by the contract's drift policy."""
         with self._readable():
             if "layout" not in vars(self._format):
-                self._format.layout = next(self._within_bounds(lambda: [self._format.layout]))
+                # Nearly always the blocks are asked for next: one child makes both.
+                self._ahead = self._within_bounds(self._layout_and_blocks)
+                self._format.layout = next(self._ahead)
             return self._format.layout
 
     @property
@@ -81,10 +84,12 @@ class Reader:
         Raises FastPathUnsupported at what only `records` can judge.
         """
         with self._readable():
-            yield from self._within_bounds(self._format.blocks)
+            ahead, self._ahead = self._ahead, None
+            yield from ahead or self._within_bounds(self._format.blocks)
 
     def records(self) -> Iterator[Record]:
         """Every record in order, sound or not; none is left out."""
+        self._ahead = None
         with self._readable():
             yield from self._within_bounds(self._format.records)
 
@@ -117,6 +122,10 @@ class Reader:
                 left -= 1
                 if not left:
                     return
+
+    def _layout_and_blocks(self) -> Iterator[Layout | Block]:
+        yield self._format.layout
+        yield from self._format.blocks()
 
     def _within_bounds(self, items: Callable[[], Iterable[T]]) -> Iterator[T]:
         """Items of the format, from a child process where a library reads a whole file.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import random
+import resource
 import zipfile
 from dataclasses import replace
 from datetime import timedelta
@@ -18,6 +19,7 @@ from sampan.ingest import land, ledger, load
 from sampan.reading import limits
 
 from tests import factory
+from tests.conftest import ROOT
 from tests.factory import DAY, FEEDS, compress, encode, feeds, representative_feeds, rows, stored
 from tests.integration.ingest.deliveries import (
     CSV,
@@ -30,6 +32,7 @@ from tests.integration.ingest.deliveries import (
     lines_of,
 )
 
+CORPUS = ROOT / "tests/faults/corpus"
 # Fixed-width files have no headers that could change.
 HEADED = feeds(lambda c: c.source.kind == "s3" and c.source.format != "fixed", least=9)
 
@@ -342,3 +345,22 @@ def test_load_loads_a_held_batch_again_when_the_contract_has_changed(partner, mo
     assert (batch["state"], batch["rows_published"], batch["problem"]) == ("published", 20, None)
     assert partner.quarantined(CUSTOMS) == []
     assert partner.raw(CUSTOMS) == stored(contract, bad)
+
+
+def test_a_bomb_costs_one_batch_and_the_delivery_behind_it_is_published(partner):
+    """Availability: 1,800 cells that point to one string of a megabyte, 16 KB in all, took 5.4 GiB of the task."""
+    (bomb,) = CORPUS.glob("xlsx/*.one_string.xlsx")
+    feed = bomb.name.split(".")[0]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    partner.puts(feed, DAY, "a_bomb.xlsx", bomb.read_bytes())
+    partner.puts(feed, DAY, "b_sound.xlsx", encode(get_contract(feed), rows(feed, 20)))
+    partner.ingest(feed)
+    held, published = partner.sampan.rows(
+        "select state, problem ->> 'rule', problem ->> 'file' from ops.batch order by source_uri"
+    )
+    assert held == ("held", "delivery.too_large", "a_bomb.xlsx")
+    assert published == ("published", None, None)
+    # The libraries that the steps import take 200 MiB of it.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 << 10
+    bound = get_contract(feed).source.bounds.max_memory_bytes
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10 < bound + (1 << 29)

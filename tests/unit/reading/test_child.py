@@ -33,15 +33,17 @@ def test_items_come_back_in_order_when_they_are_more_than_a_message_holds():
     assert list(iterate(lambda: items, ROOM, 60)) == items
 
 
-def test_a_failure_comes_back_with_its_problem_after_the_items_before_it_were_made():
+def test_a_failure_comes_back_with_its_problem_after_the_items_before_it():
     problem = Problem(Code.DELIVERY_CORRUPT, "broken", "file", 7)
 
     def work() -> Iterator[int]:
         yield 1
         raise PermanentFailure(problem)
 
+    items = iterate(work, ROOM, 60)
+    assert next(items) == 1
     with pytest.raises(PermanentFailure) as failure:
-        list(iterate(work, ROOM, 60))
+        next(items)
     assert failure.value.problem == problem
     assert str(failure.value) == str(PermanentFailure(problem))
 

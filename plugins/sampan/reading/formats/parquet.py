@@ -18,7 +18,8 @@ class Parquet(Format):
     """A Parquet file. A record's line is the number of its row."""
 
     name = "parquet"
-    whole_file_readers = ("numpy", "pyarrow.compute", "pyarrow.csv", "pyarrow.parquet", "re2")
+    # pyarrow imports pandas with its first array.
+    whole_file_readers = ("numpy", "pandas", "pyarrow.compute", "pyarrow.csv", "pyarrow.parquet", "re2")
 
     def read_layout(self) -> Layout:
         """The layout of the file's schema."""

@@ -23,7 +23,8 @@ class Xlsx(Format):
     """The contract's sheet of a workbook, or the first. A record's line is the number of its row."""
 
     name = "xlsx"
-    whole_file_readers = ("python_calamine",)
+    # zipfile decodes names by cp437.
+    whole_file_readers = ("python_calamine", "encodings.cp437")
 
     def read_layout(self) -> Layout:
         """The layout of the header row; empty headers at its end are left out."""

@@ -92,7 +92,7 @@ def test_a_workbook_is_refused_when_it_has_no_sheet_at_all():
 def test_a_workbook_is_read_or_refused_when_any_of_its_bytes_is_another():
     body, chance = bytearray(workbook()), random.Random(5)
     refused = 0
-    for _ in range(600):
+    for _ in range(150):
         place, bit = chance.randrange(len(body)), 1 << chance.randrange(8)
         body[place] ^= bit
         try:
@@ -100,4 +100,4 @@ def test_a_workbook_is_read_or_refused_when_any_of_its_bytes_is_another():
         except PermanentFailure:
             refused += 1
         body[place] ^= bit
-    assert refused > 100
+    assert refused > 25
