@@ -57,7 +57,7 @@ def role_dsn(role: str, **parts: str) -> str:
 
 @pytest.fixture(scope="session")
 def foreign_server() -> Iterator[EmbeddedPostgres]:
-    """A server as others run it: nobody has closed what only a superuser can close."""
+    """A server as others run it: no one has closed what only a superuser can close."""
     tuning = QUICK | {"reserved_connections": "0"}
     prefix = "sampan-foreign-"
     with tempfile.TemporaryDirectory(prefix=prefix, dir=_memory(), ignore_cleanup_errors=True) as folder:
@@ -237,7 +237,7 @@ REFUSED = (
 
 @pytest.mark.parametrize("role", READERS)
 def test_a_reader_may_not_fill_the_disk_nor_see_how_much_is_written(role, sampan):
-    """Everything that PostgreSQL lets any login do by default, and nobody needs here."""
+    """Everything that PostgreSQL lets any login do by default, and no one needs here."""
     with psycopg.connect(role_dsn(role), autocommit=True) as session:
         for statement in REFUSED:
             filled = statement.format(login=session.info.user, database=session.info.dbname)
@@ -487,7 +487,7 @@ RULE = "create rule planted as on insert to ops.schema_version do also select op
 
 
 def plant(planter: str) -> int:
-    """Plant in every schema, and on every table of `ops`, whatever this role is allowed to. Returns how many objects."""
+    """Plant in every schema, and on every table of `ops`, all that this role is allowed to. Returns how many objects."""
     planted = 0
     short = planter.removeprefix("sampan_")
 
