@@ -40,7 +40,7 @@ TUNING = {
     "max_connections": "120",
     # For Airflow, the loader and the builder: readers can have the others, and no more.
     "reserved_connections": "60",
-    # Nothing here listens, and messages that nobody fetches would fill 8 GB of disk.
+    # Nothing here listens, and messages that no one fetches would fill 8 GB of disk.
     "max_notify_queue_pages": "1024",
     "wal_level": "minimal",
     "max_wal_senders": "0",

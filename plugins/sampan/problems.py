@@ -456,7 +456,7 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "Name a new file in a folder or bucket that may be written.",
     ),
     Code.LOGIN_NAME: (
-        "The name cannot be that of a person's login, is taken, or is no login that reads.",
+        "The name cannot be that of a person's login, is taken, or belongs to a role that is not a reader.",
         "Choose another name; `sampan roles list` shows the logins that exist.",
     ),
     Code.LOGIN_ROLE: (

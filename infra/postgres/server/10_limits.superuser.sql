@@ -1,7 +1,7 @@
 -- What only a superuser may set. The local stack runs this at each start. On a server of your own, a superuser runs it once in
 -- the database of the warehouse, before `sampan init`: `psql -d <database> -f 10_limits.superuser.sql`. It can be run again.
 
--- Nobody needs these functions here, and by default every login may call them.
+-- No one needs these functions here, and by default every login may call them.
 do $$
 declare
     item record;
@@ -10,13 +10,13 @@ begin
     for item in
         select oid from pg_catalog.pg_proc
         where pronamespace = 'pg_catalog'::regnamespace and (
-            -- Large objects fill the disk, whatever rights on tables are.
+            -- Large objects fill the disk, regardless of rights on tables.
             proname ~ '^lo_' or proname in ('loread', 'lowrite')
             -- Locks of a session's own making fill the lock table of the server.
             or proname ~ '^pg_(try_)?advisory_'
             -- Writes any number of bytes to the write-ahead log.
             or proname = 'pg_logical_emit_message'
-            -- Counts of rows read and written, of each table, whoever may read it.
+            -- Counts of rows read and written, of each table, for readers of none of them.
             or (proname ~ '^pg_stat_get_' and proname !~ '^pg_stat_get_db_' and pronargs = 1 and proargtypes[0] = 'oid'::regtype)
         )
     loop
@@ -25,7 +25,7 @@ begin
     end loop;
 end $$;
 
--- Databases beside the warehouse give nobody a place for temporary tables.
+-- Databases beside the warehouse give no one a place for temporary tables.
 do $$
 declare
     item record;

@@ -63,7 +63,7 @@ def run(claim: str | None = None) -> dict[str, int]:
     with connect("builder", autocommit=False) as connection:
         connection.execute("select set_config('sampan.claim', %s, false)", [claim or ""])
         connection.execute("select ops.assert_step_claimed()")
-        # One run at a time; whoever only reads links does not wait for it.
+        # One run at a time; who only reads links does not wait for it.
         connection.execute("lock table ops.identity_link in share row exclusive mode")
         build = connection.execute("select build_no, full_refresh from ops.open_build").fetchone()
         if build is None:

@@ -7,7 +7,7 @@ import secrets
 
 from psycopg import sql
 
-from sampan.database import Connection, connect, scram_verifier
+from sampan.database import Connection, connect, scalar, scram_verifier
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.settings import ROLES, settings
 from sampan.warehouse.roles import PERSON_SESSIONS, READER_ROLES, configure_login, reader_logins
@@ -48,16 +48,19 @@ def add(login: str, role: str) -> str | None:
 
 def drop(login: str) -> int:
     """Drop a login and end its sessions. Returns how many it had. Raises PermanentFailure when no person has that login."""
-    with connect("admin") as admin, admin.transaction():
-        if login not in reader_logins(admin):
+    with connect("admin") as admin:
+        if RESERVED.fullmatch(login) or login not in reader_logins(admin, also_disabled=True):
             raise PermanentFailure(Problem(Code.LOGIN_NAME, f"no login {login!r} that reads; see `sampan roles list`"))
         name = sql.Identifier(login)
-        # To end its sessions and to drop what it has set for others, the administrator has to be a member.
-        admin.execute(sql.SQL("grant {} to current_user").format(name))
-        query = "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = %s"
-        ((ended,),) = admin.execute(query, [login]).fetchall()
-        admin.execute(sql.SQL("drop owned by {}").format(name))
-        admin.execute(sql.SQL("drop role {}").format(name))
+        # First on its own: no session may begin between the end of the others and the end of the role.
+        admin.execute(sql.SQL("alter role {} nologin").format(name))
+        with admin.transaction():
+            # To end its sessions and to drop what it has set for others, the administrator has to be a member.
+            admin.execute(sql.SQL("grant {} to current_user").format(name))
+            query = "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = %s"
+            ended = scalar(admin, query, [login])
+            admin.execute(sql.SQL("drop owned by {}").format(name))
+            admin.execute(sql.SQL("drop role {}").format(name))
     return int(ended)
 
 

@@ -86,13 +86,14 @@ def configure_login(
     )
 
 
-def reader_logins(admin: Connection) -> list[str]:
-    """The logins of people: members of a role that reads, however they were made."""
+def reader_logins(admin: Connection, also_disabled: bool = False) -> list[str]:
+    """The logins of people: members of a role that reads, however they were made; with those that may not log in now."""
     rows = admin.execute(
         """
         select login.rolname
         from pg_roles as login
-        where login.rolcanlogin and not login.rolsuper and not login.rolcreaterole and login.rolname <> %(bi)s
+        where (login.rolcanlogin or %(disabled)s) and not login.rolsuper and not login.rolcreaterole
+            and login.rolname <> %(bi)s
             and exists (
                 select from pg_roles as reader
                 where (reader.rolname = %(bi)s or reader.rolname ~ %(others)s)
@@ -100,7 +101,7 @@ def reader_logins(admin: Connection) -> list[str]:
             )
         order by 1
         """,
-        {"bi": ROLES["bi"], "others": READER_ROLES},
+        {"bi": ROLES["bi"], "others": READER_ROLES, "disabled": also_disabled},
     ).fetchall()
     return [name for (name,) in rows]
 

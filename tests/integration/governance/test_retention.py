@@ -309,7 +309,7 @@ def test_old_releases_go_and_the_live_one_stays(sampan):
 
 
 def test_retention_fails_and_names_the_session_when_a_release_past_it_is_being_read(sampan):
-    """A deletion that did not happen, and was called done: the reader kept the release, and nobody was told."""
+    """A deletion that did not happen, and was called done: the reader kept the release, and no one was told."""
     first = release_one()
     release_one()
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
