@@ -24,7 +24,7 @@ from botocore.exceptions import ClientError
 from sampan.contracts.store_policy import LOADER, policies
 
 from infra.local import s3 as local_s3
-from infra.local.config import HOST, WEED_PORTS, free_port
+from infra.local.config import HOST, WEED_PORTS, StackError, free_port
 from infra.local.s3 import EmbeddedS3
 
 WEED = Path(sys.executable).parent / "weed"
@@ -366,3 +366,24 @@ def test_keys_in_somebodys_shell_open_nothing(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "somebodys")
     with EmbeddedS3(tmp_path / "store") as store, pytest.raises(ClientError, match="InvalidAccessKeyId"):
         local_s3.client(store.endpoint, "somebodys", "somebodys").list_buckets()
+
+
+def test_a_folder_for_sockets_that_another_user_made_is_refused_by_name(tmp_path: Path) -> None:
+    """A name in the temporary folder that others can guess: they make the folder first."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to another user")
+    taken = tmp_path / "taken"
+    taken.mkdir(mode=0o777)
+    os.chown(taken, STRANGER, STRANGER)
+    with pytest.raises(StackError, match="taken is another user's"):
+        EmbeddedS3(tmp_path / "store", sockets=taken).prepare()
+
+
+def test_the_command_prints_the_policy_that_the_store_has(store: EmbeddedS3) -> None:
+    given = json.loads((store.keys / "identities.json").read_text())["policies"]
+    assert {policy["name"] for policy in given} == {LOADER, *PARTNERS}
+    for policy in given[:2]:
+        command = [sys.executable, "-m", "sampan.cli", "contracts", "policy", policy["name"]]
+        buckets = {"SAMPAN_DROP_BUCKET": DROP, "SAMPAN_LANDING_BUCKET": LANDING}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | buckets)
+        assert json.loads(done.stdout) == json.loads(policy["content"])
