@@ -228,7 +228,7 @@ def _certificate() -> str:
 def _security(certificate: Path) -> str:
     """SeaweedFS's security.toml: every internal port, gRPC or HTTP, shows the certificate and asks for it.
 
-    Its keys for tokens (`jwt`) would not do: the master gives a token to whoever asks, and the filer reads any piece of
+    Its keys for tokens (`jwt`) would not do: the master gives a token to anyone who asks, and the filer reads any piece of
     a file for requests without one.
     """
     file = json.dumps(str(certificate))

@@ -200,9 +200,9 @@ def test_credit_features_do_not_leave_under_a_contract_without_a_bank(sampan, tm
 def test_a_published_table_goes_to_an_object_that_carries_its_hash(sampan):
     release_one(columns={TABLE: "%(no)s::bigint as release_no, g as id, 1 as a, 2 as b"})
     transfer.register_agreement(SOUND, "officer")
-    target = f"s3://{settings().drop_bucket}/shared/traders.csv"
+    target = f"s3://{settings().landing_bucket}/shared/traders.csv"
     done = transfer.share(TABLE, RECIPIENT, SOUND.contract_no, target, "officer")
-    found = sampan.s3.get_object(Bucket=settings().drop_bucket, Key="shared/traders.csv")
+    found = sampan.s3.get_object(Bucket=settings().landing_bucket, Key="shared/traders.csv")
     body = found["Body"].read()
     assert hashlib.sha256(body).hexdigest() == done["content_sha256"] == found["Metadata"]["sha256"]
     assert len(rows_of(body)) == done["rows"] == 50

@@ -24,11 +24,11 @@ from botocore.exceptions import ClientError
 from sampan.contracts.store_policy import LOADER, policies
 
 from infra.local import s3 as local_s3
-from infra.local.config import HOST, WEED_PORTS, free_port
+from infra.local.config import HOST, WEED_PORTS, StackError, free_port
 from infra.local.s3 import EmbeddedS3
 
 WEED = Path(sys.executable).parent / "weed"
-NOBODY = 65534
+STRANGER = 65534
 DROP, LANDING = "drop", "landing"
 KEY, BODY = "customs/customs_declarations/2026-07-06/part.csv", b"a planted name, a planted number"
 
@@ -55,10 +55,10 @@ def inner_ports(store: EmbeddedS3) -> list[int]:
     return [port for port in ports if port != store.port]
 
 
-def as_nobody(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+def as_stranger(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a program as a user who owns nothing, or as this one, with another home, where that is not possible."""
     if os.geteuid() == 0:
-        options |= {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+        options |= {"user": STRANGER, "group": STRANGER, "extra_groups": []}
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
@@ -108,12 +108,12 @@ ASKED = (
 
 
 def test_no_inner_port_of_the_store_answers_a_stranger(store: EmbeddedS3) -> None:
-    """A door that asks for nothing: whoever can connect reads, writes, lists, deletes, or gets a token that lets it."""
+    """A door that asks for nothing: who can connect reads, writes, lists, deletes, or gets a token that lets it."""
     (piece,) = pieces(store, DROP, KEY)
     told = []
     for port in inner_ports(store):
         for method, path in ASKED:
-            # With TLS nobody comes as far as a path: one is enough.
+            # With TLS no stranger comes as far as a path: one is enough.
             for scheme in ("http", "https") if path == "/" else ("http",):
                 body = b"forged" if method in ("PUT", "POST") else None
                 got = answer(method, f"{scheme}://{HOST}:{port}{path.format(piece=piece)}", body)
@@ -183,7 +183,7 @@ def test_another_user_gets_nothing_from_the_shell_of_the_store(command: str, sho
         Path(home).chmod(0o777)
         options: dict[str, Any] = {"input": f"{command}\n", "cwd": home, "env": {"HOME": home}, "timeout": 8}
         try:
-            said = as_nobody([str(WEED), "shell", *address], **options).stdout
+            said = as_stranger([str(WEED), "shell", *address], **options).stdout
         except subprocess.TimeoutExpired as expired:
             # It waits for a server that lets it in.
             said = (expired.stdout or b"").decode()
@@ -207,7 +207,7 @@ def test_another_user_can_read_no_key_and_reach_no_socket_of_the_store(store: Em
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     for path in secrets_of_store:
-        assert as_nobody(["cat", str(path)]).returncode != 0
+        assert as_stranger(["cat", str(path)]).returncode != 0
 
 
 def test_no_secret_of_the_store_is_in_its_command_line_environment_or_log(store: EmbeddedS3) -> None:
@@ -228,7 +228,7 @@ def test_s3_itself_says_nothing_to_a_stranger(path: str, store: EmbeddedS3) -> N
 
 def test_a_leftover_of_another_user_in_the_temporary_folder_does_not_hinder_the_start(tmp_path: Path) -> None:
     """A name that others can guess in a folder that all may write to. The leftovers here are folders that are not empty:
-    no user can remove them as a file, just as nobody but root can remove another's file there."""
+    no user can remove them as a file, just as none but root can remove another's file there."""
     port = free_port(WEED_PORTS)
     ports = range(port, port + WEED_PORTS)
     names = [f"seaweedfs-{part}-{number}.sock" for part in ("s3", "filer") for number in ports]
@@ -366,3 +366,24 @@ def test_keys_in_somebodys_shell_open_nothing(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "somebodys")
     with EmbeddedS3(tmp_path / "store") as store, pytest.raises(ClientError, match="InvalidAccessKeyId"):
         local_s3.client(store.endpoint, "somebodys", "somebodys").list_buckets()
+
+
+def test_a_folder_for_sockets_that_another_user_made_is_refused_by_name(tmp_path: Path) -> None:
+    """A name in the temporary folder that others can guess: they make the folder first."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to another user")
+    taken = tmp_path / "taken"
+    taken.mkdir(mode=0o777)
+    os.chown(taken, STRANGER, STRANGER)
+    with pytest.raises(StackError, match="taken is another user's"):
+        EmbeddedS3(tmp_path / "store", sockets=taken).prepare()
+
+
+def test_the_command_prints_the_policy_that_the_store_has(store: EmbeddedS3) -> None:
+    given = json.loads((store.keys / "identities.json").read_text())["policies"]
+    assert {policy["name"] for policy in given} == {LOADER, *PARTNERS}
+    for policy in given[:2]:
+        command = [sys.executable, "-m", "sampan.cli", "contracts", "policy", policy["name"]]
+        buckets = {"SAMPAN_DROP_BUCKET": DROP, "SAMPAN_LANDING_BUCKET": LANDING}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | buckets)
+        assert json.loads(done.stdout) == json.loads(policy["content"])

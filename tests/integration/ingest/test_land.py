@@ -70,13 +70,13 @@ def planted_nul(sampan, object_store):
     key = f"{get_contract(CUSTOMS).drop_prefix}{DAY}/a%00b.csv.gz"
     address = f"{object_store.settings['SAMPAN_SEAWEEDFS_FILER']}/buckets/{bucket}/{key}"
     with httpx.Client(verify=context) as client:
-        client.put(address, content=b"whatever").raise_for_status()
+        client.put(address, content=b"planted").raise_for_status()
         yield f"s3://{bucket}/{key}"
         client.delete(address).raise_for_status()
 
 
 def test_a_key_that_the_database_cannot_hold_is_refused_by_name_and_stops_nothing_else(planted_nul, sampan):
-    """One object that nobody can process stops its feed, and all that come after it, for good."""
+    """One object that cannot be processed stops its feed, and all that come after it, for good."""
     other = "hkecic_claims"
     for feed in (CUSTOMS, other):
         sampan.deliver(
