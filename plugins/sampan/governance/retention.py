@@ -196,7 +196,7 @@ def _forget_names(connection: Connection, feed: str, column: str, what: int | st
 
 
 def _refused(connection: Connection, on: date) -> list[tuple[str, str]]:
-    """Feeds and addresses of refused deliveries past their feed's retention, including those that a crashed run began to delete.
+    """Feed and address of refused deliveries past the retention, also of those that a crashed run began to delete.
 
     A delivery without a business date counts by its date of receipt.
     """

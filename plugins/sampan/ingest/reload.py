@@ -109,7 +109,9 @@ def _reload(
         ).rowcount
         typed = sql.SQL("select r.* from reload_place as p {}").format(in_raw)
         _refuse_broken(connection, batch, typed, _new_checks(contract, batch, columns))
-        names = sql.SQL(", ").join(sql.SQL("{}, n.{}").format(sql.Literal(c.name), sql.Identifier(c.name)) for c in columns)
+        names = sql.SQL(", ").join(
+            sql.SQL("{}, n.{}").format(sql.Literal(c.name), sql.Identifier(c.name)) for c in columns
+        )
         connection.execute(
             sql.SQL(
                 """

@@ -195,7 +195,9 @@ def test_apply_schema_drops_what_was_stored_of_unknown_columns_when_the_warehous
     before = partner.raw(feed)
     with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
         connection.execute(OLDER["the drift"])
-        connection.execute("insert into ops.drift (batch_id, kind, column_name, detail) values (1, 'added', 'x_phone', 'p')")
+        connection.execute(
+            "insert into ops.drift (batch_id, kind, column_name, detail) values (1, 'added', 'x_phone', 'p')"
+        )
         for table in (f"raw.{feed}", f"intake.{feed}__b3"):
             connection.execute(f"alter table {table} add column x_phone text")
             connection.execute(f"update {table} set x_phone = 'ZQ400001'")

@@ -113,7 +113,7 @@ def test_reader_withholds_a_record_that_it_cannot_split_when_a_column_is_unknown
     if kind == "xlsx":
         body = _xlsx(contract, ["a", "b", "contact", ""], ["text"] * 4, [["x", "y", "91234567", "surplus"]])
     else:
-        body += b'x,y,91234567,surplus\n' if kind == "csv" else b'{"a": "x", "contact": "91234567\n'
+        body += b"x,y,91234567,surplus\n" if kind == "csv" else b'{"a": "x", "contact": "91234567\n'
     found = records(contract, body)
     assert any(record.broken for record in found)
     assert "9123456" not in str(found)
