@@ -169,7 +169,7 @@ def _never_noted(connection: Connection, feed: str, headers: list[str]) -> list[
 
 
 def _note_values(connection: Connection, batch: Batch, reader: Reader) -> None:
-    """Record how many values the unknown columns of the delivery have and of which type, and no value."""
+    """Record type and number of the values in unknown columns of the delivery, and no value."""
     with connection.cursor() as cursor:
         cursor.executemany(
             """

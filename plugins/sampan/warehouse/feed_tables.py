@@ -154,7 +154,7 @@ def _drop_added_columns(connection: Connection, contract: Contract) -> None:
         {"named": named, "feed": contract.feed, "intake": f"^{contract.feed}__b[0-9]+(__rejects)?$"},
     ).fetchall()
     for schema, table, columns in found:
-        # Dropping a column leaves its values in the table's pages; writing it anew does not.
+        # Dropping a column leaves its values in the table's pages; writing it again does not.
         actions = [sql.SQL("alter column {} type text using null").format(sql.Identifier(name)) for name in columns]
         drops = [sql.SQL("drop column {}").format(sql.Identifier(name)) for name in columns]
         for parts in (actions, drops):

@@ -90,14 +90,6 @@ def _refuse_unsound_contracts() -> None:
         raise PermanentFailure(Problem(Code.CONTRACT_INVALID, message))
 
 
-def _refuse_unsound_contracts() -> None:
-    """Raise PermanentFailure when a contract has errors: what it says becomes SQL of the loader."""
-    problems = check_all()
-    if problems:
-        message = "\n".join(["nothing was changed, contracts have errors:", *map(str, problems)])
-        raise PermanentFailure(Problem(Code.CONTRACT_INVALID, message))
-
-
 def schema_digest() -> str:
     """SHA-256 of the statements that define schemas, tables and grants, without comments and layout."""
     digest = sha256()

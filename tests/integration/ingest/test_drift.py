@@ -77,7 +77,7 @@ def test_load_holds_the_batch_and_names_the_column_when_one_is_added_against_the
 
 @pytest.mark.parametrize("feed", representative_feeds(BY_POLICY["ignore"] + BY_POLICY["note"]))
 def test_load_stores_nothing_of_an_added_column_and_notes_it(feed, partner):
-    """Kind of fault: values that nobody has described, personal ones among them, come to a table in clear."""
+    """Kind of fault: values that no contract has described, personal ones among them, come to a table in clear."""
     contract, given = get_contract(feed), rows(feed, 60)
     key = contract.key[0]
     delivered = [row | ({key: "?"} if n == 0 else {}) for n, row in enumerate(given)]

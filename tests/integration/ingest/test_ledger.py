@@ -263,7 +263,7 @@ def test_accept_publishes_what_failed_permanently_after_its_row_rules(partner, m
     ids=["columns of a table", "arguments of a function", "size of an index entry"],
 )
 def test_a_limit_of_the_server_is_no_transient_failure(statement, partner, monkeypatch):
-    """Kind of fault: what comes back at each retry is taken for a passing trouble, so what waits behind it never loads."""
+    """Kind of fault: a failure that each retry repeats counts as one that passes; what waits behind it never loads."""
     first, second = rows(FEED, 3), rows(FEED, 3, seed=1)
     partner.hands_over(FEED, DAY, first)
     partner.hands_over(FEED, DAY, second, name="second")

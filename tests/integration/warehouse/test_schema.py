@@ -227,7 +227,7 @@ def test_apply_schema_drops_what_was_stored_of_unknown_columns_when_the_warehous
     with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
         left = connection.execute("select attrelid::regclass from pg_attribute where attname like 'x\\_%'").fetchall()
     assert left == []
-    # The tables were written anew: the pages of a dropped column would keep its values.
+    # The tables were written again: the pages of a dropped column would keep its values.
     assert partner.sampan.rows(f"select pg_relation_filepath('raw.{feed}__b1')")[0] != (file,)
     kept = partner.sampan.rows("select q::text from quarantine.record q") + partner.sampan.rows(
         "select kind, column_name from ops.drift"
