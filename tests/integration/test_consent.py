@@ -651,7 +651,7 @@ def expired(sampan: Sampan, number: int) -> None:
 
 
 DEATHS = (revoked_by_a_person, revoked_by_the_feed, moved_by_the_feed, expired)
-# Pairs of conditions, of which one holds for the row of consent 1 and none for a row that is live.
+# Pairs of conditions: the first holds for the row of consent 1, the second does not, and neither holds for a live row.
 ORACLES = (
     ("epayment_count_12m <= 2001", "epayment_count_12m <= 1999"),
     ("starts_with(name_en, 'Name 1')", "starts_with(name_en, 'Name 9')"),

@@ -1,4 +1,4 @@
-"""Revocations that do not get through: whatever befalls them, the bank stops reading, and someone is told.
+"""Revocations that do not get through: the bank still stops reading, and someone is told.
 
 Fault, of all tests here unless they say otherwise: bad news that is lost fails open. All values are synthetic.
 """
@@ -52,7 +52,7 @@ DELIVERIES: dict[str, bytes] = {
     ),
     "no time": lines(revocation(statusTime=None), *SOUND),
     "a line that is cut off": lines(*SOUND) + lines(revocation())[:90],
-    "a record that is no object": lines(*SOUND) + json.dumps([ID, "revoked"]).encode(),
+    "a record that is not an object": lines(*SOUND) + json.dumps([ID, "revoked"]).encode(),
     "a key twice": lines(*SOUND) + b'{"consentId": "%s", "consentId": "CS0000000101"}\n' % ID.encode(),
     "a consent id in lower case": spelt(ID.lower()),
     "a consent id with blanks": spelt("CS 0000 0000 01"),

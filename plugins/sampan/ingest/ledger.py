@@ -154,7 +154,7 @@ def process_pending(feed: str, state: str, business_date: date | None, work: Wor
                 raise
             except Exception as error:  # noqa: BLE001
                 log.error("%s batch %s: %s", feed, batch.batch_id, type(error).__name__)
-                # Until the fault is mended, what the batch says is as lost as that of a held one.
+                # Until the fault is corrected, what the batch says is as lost as that of a held one.
                 with connection.transaction():
                     what = f"batch {batch.batch_id} of {batch.business_date} could not be processed"
                     feed_hooks.on_rejected(connection, feed, what, Rejected(batch.landing_uri, batch.batch_id))

@@ -258,8 +258,8 @@ def grant(connection: Connection, schema: str, tables: str) -> None:
     """Grant the readers select on a schema, and check that they have it. Nothing else grants them anything.
 
     `tables` is the schema of the tables that it shows, which may be the same. Marts under row-level security are granted
-    only to the roles that their policies name, and these get the schema of the views only: whoever could name the table
-    would come past the views' barrier. Raises PermanentFailure when the grants are not as expected.
+    only to the roles that their policies name, and these get the schema of the views only: a reader who could name
+    the table would come past the views' barrier. Raises PermanentFailure when the grants are not as expected.
     """
     restricted = under_row_security(connection, tables)
     name, reader = sql.Identifier(schema), sql.Identifier(READER)

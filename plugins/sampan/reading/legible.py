@@ -1,4 +1,4 @@
-"""What can still be read off an object that could not be processed: its text, whatever its format is.
+"""What can still be read off an object that could not be processed: its text, regardless of its format.
 
 A delivery that is held or refused may hold news that must not be lost. So its bytes are read as text here, without the
 contract's format, compressed or not, up to the first byte that cannot be decompressed.
@@ -15,7 +15,7 @@ from sampan.object_store import open_unverified
 from sampan.reading.delivery import Delivery
 from sampan.reading.personal_data import pseudonymiser
 
-# How compressed content begins, whatever the contract says of it.
+# How compressed content begins. The contract's compression does not count here.
 MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 # Bytes by which pieces overlap, so that a number is whole in one of them, in any spelling.
 OVERLAP = 512
