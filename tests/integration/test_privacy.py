@@ -521,13 +521,13 @@ def as_steward(feed: str, query: str) -> list[tuple[object, ...]]:
 def test_a_guess_at_an_hkid_shows_a_steward_nothing_that_links(partner, capfd):
     """Quarantine as an oracle (H5): deliver a guess that breaks another rule, and read the pseudonym of the guess."""
     feed = "customs_declarations"
-    someone, nobody = hkid("Q", "123456"), hkid("X", "123456")
+    someone, unknown = hkid("Q", "123456"), hkid("X", "123456")
     given = rows(feed, 120)
     given[0] |= {"trader_id": someone, "trader_name": "INDIVIDUAL"}
     partner.hands_over(feed, DAY, given[:60], "sound")
     partner.ingest(feed)
     known = partner.sampan.one(f"select trader_id from raw.{feed} where trader_id like 'p%'")
-    for row, guess in zip(given[60:], [someone, nobody, "Q1234560"], strict=False):
+    for row, guess in zip(given[60:], [someone, unknown, "Q1234560"], strict=False):
         row |= {"trader_id": guess, "trader_name": "INDIVIDUAL", "value_hkd": "-1", "goods_description": f"of {guess}"}
     partner.hands_over(feed, DAY, given[60:], "guesses")
     assert partner.ingest(feed)["rows_quarantined"] == 3

@@ -22,3 +22,11 @@ def test_a_pseudonym_key_is_refused_and_not_shown_when_it_is_not_hex_of_32_bytes
 
 def test_a_pseudonym_key_may_have_more_than_32_bytes():
     assert Settings(Path(), Path(), {"SAMPAN_PSEUDONYM_KEY": "ab" * 40}).pseudonym_key == b"\xab" * 40
+
+
+def test_the_oldest_pseudonym_key_is_the_lowest_version_that_is_still_held():
+    values = {f"SAMPAN_PSEUDONYM_KEY{name}": key * 32 for name, key in (("", "cc"), ("_2", "bb"), ("_1", "aa"))}
+    rotated = Settings(Path(), Path(), values | {"SAMPAN_PSEUDONYM_KEY_VERSION": "3"})
+    assert rotated.oldest_pseudonym_key == (b"\xaa" * 32, 1)
+    assert Settings(Path(), Path(), values).oldest_pseudonym_key is None
+    assert Settings(Path(), Path(), {"SAMPAN_PSEUDONYM_KEY": "cc" * 32}).oldest_pseudonym_key is None

@@ -1,6 +1,6 @@
 -- One row per registration number in a column that a contract marks as the number of an enterprise. Other feeds only refer to
 -- enterprises: their numbers alone make none. The sme_id of an enterprise follows from its number alone, so it is the same in
--- every run; that of a person is random, so that nobody finds it by guessing an HKID number. A number once seen stays.
+-- every run; that of a person is random, so that guessing an HKID number does not find it. A number once seen stays.
 {{ config(unique_key='number', incremental_strategy='delete+insert', indexes=[{'columns': ['number'], 'unique': true}]) }}
 
 with new as (

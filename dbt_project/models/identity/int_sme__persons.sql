@@ -1,4 +1,4 @@
--- One row per pseudonym of an individual, who is no enterprise: several pseudonyms may be one person.
+-- One row per pseudonym of an individual, who is not an enterprise: several pseudonyms may be one person.
 {{ config(materialized='table', indexes=[{'columns': ['number'], 'unique': true}]) }}
 
 with numbers as (

@@ -1,4 +1,4 @@
--- Persons: individuals who stand under the pseudonym of their HKID number. Only loader and builder may read who is who.
+-- Persons: individuals, known by the pseudonyms of their HKID numbers. Only loader and builder may read who is who.
 create table if not exists ops.pseudonym_alias (
     pseudonym text primary key,
     oldest text not null

@@ -1,4 +1,4 @@
-"""Persons: individuals who stand under the pseudonym of an HKID number where an enterprise has its registration number.
+"""Persons: individuals, with the pseudonym of an HKID number where an enterprise has its registration number.
 
 The sme_id of an enterprise follows from its number, which is public. That of a person is random and only in `ops.person`:
 else who guesses an HKID number could look the person up. One person has one sme_id under every version of the key.

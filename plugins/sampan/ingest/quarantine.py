@@ -76,7 +76,7 @@ def entries(
 ) -> list[Entry]:
     """Quarantined rows of a feed in order of delivery and line: those with `ids`, or at most `limit` of them.
 
-    They are as a steward may see them: a token stands for each pseudonym.
+    They are as a steward may see them: a token replaces each pseudonym.
     """
     return _entries(feed, ids, business_date, state, limit, hide_pseudonyms)
 
@@ -165,7 +165,7 @@ def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) ->
     """
     contract, wanted = get_contract(feed), list(ids)
     if corrected is None:
-        chosen = _entries(feed, wanted)
+        chosen = _entries(feed, wanted, limit=LIMIT)
         if not wanted and len(chosen) == LIMIT:
             log.warning("only the first %s open rows are replayed; run the command again for the rest", f"{LIMIT:,}")
         rows = [(entry, entry.fields) for entry in chosen if entry.fields is not None]

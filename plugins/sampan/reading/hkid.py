@@ -6,7 +6,7 @@ dash or a blank are that ASCII character, and what cannot be seen is gone. In it
 * in brackets, `A123456(3)`, in any text and with any check digit;
 * grouped in any other way, `A12 34-56/3`, when its check digit is right: of other texts of this shape one in eleven has
   such a digit. Letters that stand apart from the digits are a word of their own, and at most FRAME letters or digits
-  touch the number, so that part of a hash is none, as little as part of a container's number or a UUID.
+  touch the number. So parts of hashes, of container numbers and of UUIDs do not count.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _GAP = rf"[{_MARKS},()<>\[\]{{}}]{{0,4}}"
 _BRACKETED = rf"[A-Za-z]{{1,2}}[ -]?[0-9]{{6}}[ -]?{_OPEN} ?[0-9Aa] ?{_CLOSE}"
 _GROUPED = (
     rf"(?:(?<![A-Za-z])[A-Za-z]{{1,2}}{_GAP}|[A-Za-z]{{1,2}})"
-    # An amount with its currency, HKD 1,234,567, is none.
+    # An amount with its currency, HKD 1,234,567, does not count.
     r"(?![0-9],[0-9]{3},[0-9]{3}(?![0-9]))"
     rf"[0-9](?:{_GAP}[0-9]){{5}}{_GAP}?(?:{_OPEN} ?[0-9Aa] ?{_CLOSE}|[0-9Aa](?![0-9]))"
 )
@@ -84,12 +84,15 @@ def may_be_one(text: str) -> bool:
     return has_right_check_digit(text) or bool(re.search(_OPEN, plain(text)))
 
 
-def replace(text: str, by: Callable[[str], str | None]) -> str:
-    """Text with its HKID numbers replaced. `by` takes one in plain form; None keeps it."""
+def replace(text: str, by: Callable[[str], str | None], frame: int = FRAME) -> str:
+    """Text with its HKID numbers replaced. `by` takes one in plain form; None keeps it.
+
+    `frame`: how many letters or digits may touch a number without brackets.
+    """
     if not text.isascii() and len(_digits().findall(text)) < 6:
         return text
     flat = plain(text)
-    return text if not _SIX_DIGITS.search(flat) else _put(text, flat, _spelled(flat), by)
+    return text if not _SIX_DIGITS.search(flat) else _put(text, flat, _spelled(flat, frame), by)
 
 
 def replace_all(pattern: re.Pattern[str], text: str, by: Callable[[str], str | None]) -> str:
@@ -119,7 +122,7 @@ def _places(text: str) -> list[int]:
     return [place for place, char in enumerate(text) for _ in table.get(ord(char), char)]
 
 
-def _spelled(flat: str) -> Iterator[tuple[int, int]]:
+def _spelled(flat: str, frame: int) -> Iterator[tuple[int, int]]:
     """Where HKID numbers are in plain text. They do not overlap."""
     place = 0
     while match := _SPELLED.search(flat, place):
@@ -132,7 +135,7 @@ def _spelled(flat: str) -> Iterator[tuple[int, int]]:
                 start += 1
             yield start, end
             place = end
-        elif is_right and _touching(flat, start, end) <= FRAME and not _is_part_of_another(flat, start, end):
+        elif is_right and _touching(flat, start, end) <= frame and not _is_part_of_another(flat, start, end):
             yield start, end
             place = end
 

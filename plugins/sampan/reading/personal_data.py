@@ -74,6 +74,9 @@ class Pseudonymiser:
     def clean(self, column: Column | None, value: str) -> str:
         """A field as it may be stored: by its column's rule for personal data, and without HKID numbers in its text."""
         if column is None or column.personal != "pseudonymise":
+            if column is not None and _accepts(column, value):
+                # A code by the contract: SBP1234567 or TM-1234-567 is not a person's number, A1234563 is.
+                return hkid.replace(value, lambda found: self.hkid(found) if HKID.fullmatch(found) else None, frame=0)
             return hkid.replace(value, self.hkid)
         if PSEUDONYM.fullmatch(value):
             return value

@@ -82,7 +82,7 @@ def feed_statements(contract: Contract) -> list[sql.Composed]:
 
 
 def hide_pseudonyms(text: str) -> sql.Composable:
-    """SQL of a text in which nothing stands for a person any more; quarantined rows are shown only like this."""
+    """SQL of a text with a token in place of each pseudonym; quarantined rows are shown only like this."""
     shown: sql.Composable = sql.SQL(text)
     for pattern, token in SHOWN_PSEUDONYMS:
         shown = sql.SQL("regexp_replace({}, {}, {}, 'g')").format(shown, sql.Literal(pattern), sql.Literal(token))

@@ -94,6 +94,19 @@ def test_clean_changes_nothing_when_text_only_resembles_a_number(text):
     assert PRIVATE.clean(FREE, text) == text
 
 
+def test_clean_keeps_a_code_that_its_columns_pattern_accepts_when_part_of_it_resembles_a_number():
+    policy = get_contract("hkecic_policies").column("policy_no")
+    code = next(f"SBP{n:07}" for n in range(100) if hkid_is_valid(f"P{n:07}") or hkid_is_valid(f"BP{n:07}"))
+    assert PRIVATE.clean(policy, code) == code
+    assert PRIVATE.clean(FREE, code) != code
+    assert PRIVATE.clean(policy, f"x{code}") != f"x{code}"
+    event = Column("event_id", "event_id", "string", "An event.", options={"pattern": "^TM-[0-9]{4}-[0-9]{3}$"})
+    missions = [f"TM-2026-{n:03}" for n in range(100)]
+    assert [PRIVATE.clean(event, code) for code in missions] == missions
+    exact = Column("code", "code", "string", "A code.", options={"pattern": "^[A-Z][0-9]{7}$"})
+    assert PRIVATE.clean(exact, "A1234563") == PRIVATE("A1234563")
+
+
 def test_clean_marks_a_number_as_invalid_when_its_check_digit_is_wrong():
     assert re.fullmatch(r"invalid_p1_[0-9a-f]{64}", PRIVATE.clean(BRN, "A123456(4)"))
     assert re.fullmatch(r"x invalid_p1_[0-9a-f]{64}", PRIVATE.clean(FREE, "x A123456(4)"))
