@@ -59,7 +59,7 @@ OF_A_PERSON = {
     "PGPASSWORD": "planted-password",
     "AIRFLOW__CORE__FERNET_KEY": "planted-key",
 }
-NOBODY = 65534
+STRANGER = 65534
 
 
 def free_ports() -> dict[str, str]:
@@ -142,7 +142,7 @@ def test_no_other_user_reads_anything_below_the_state_folder(stack: Stack) -> No
         script = 'test -x "$0" && echo passes; while IFS= read -r path; do test -r "$path" && echo "$path"; done'
         done = subprocess.run(
             ["sh", "-c", script, str(state)], input="".join(f"{path}\n" for path in below),
-            user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, text=True, timeout=60, check=False,
+            user=STRANGER, group=STRANGER, extra_groups=[], capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.stdout == "passes\n"
 
