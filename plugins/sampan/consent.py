@@ -20,7 +20,6 @@ from psycopg.rows import dict_row
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect, scalar
 from sampan.errors import Code, PermanentFailure, Problem, SettingsFailure, require_reason
-from sampan.reading import legible
 
 FEED = "cdi_consents"
 CONSENT_ID = re.compile(r"CS[0-9]{10}")
@@ -113,6 +112,9 @@ def suspend(connection: Connection, rejected: Rejected) -> str:
     Any status counts: a renewal may narrow a consent, and a status that was misspelt may be a revocation. Call it in the
     transaction that rejects: until a person lifts it, or what was lost is published, no bank reads under the consent.
     """
+    # Here, so that the DAG processor, which reads this module, loads no S3 client.
+    from sampan.reading import legible
+
     found: set[tuple[str, int | None]] = set()
     lines: set[int] | None = None
     if rejected.rows:

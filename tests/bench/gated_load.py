@@ -122,7 +122,7 @@ def dlt_load(file: Path, form: str, work: Path) -> float:
     dataset = f"dlt_{form}_{secrets.token_hex(3)}"
     pipeline = dlt.pipeline(
         dataset,
-        destination=dlt.destinations.postgres(settings().dsn("admin")),
+        destination=dlt.destinations.postgres(os.environ["SAMPAN_WAREHOUSE_DSN"]),
         dataset_name=dataset,
         pipelines_dir=str(work / dataset),
     )

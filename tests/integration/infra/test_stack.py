@@ -40,12 +40,11 @@ pytestmark = pytest.mark.xdist_group("stack")
 
 LANDING = "landing-of-ours"
 PROGRAMS = ["postgres", "s3", "open-data", "watch"]
-# Which secrets may be in the environment of each program. Sampan's own programs read the `env` file.
-S3_KEYS = {"SAMPAN_S3_ACCESS_KEY", "SAMPAN_S3_SECRET_KEY"}
+# Which secrets may be in the environment of each program. Sampan's own programs read the `env` file, S3 a file of keys.
 METADATA = {"SAMPAN_AIRFLOW_DB_PASSWORD", "SAMPAN_AIRFLOW_FERNET_KEY"}
 MAY_KNOW = {
     "postgres": set(),
-    "s3": S3_KEYS,
+    "s3": set(),
     "open-data": set(),
     "watch": set(),
     "dag-processor": METADATA,
