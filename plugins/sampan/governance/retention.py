@@ -12,6 +12,7 @@ import logging
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from botocore.exceptions import ClientError
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -309,10 +310,24 @@ def _versions(uri: str) -> list[dict[str, Any]]:
             for item in page.get("Versions", []) + page.get("DeleteMarkers", [])
             if item["Key"] == key
         ]
+        # SeaweedFS lists the versions of a key with control characters under another key.
+        if not found and not key.isprintable():
+            found = _version_by_name(bucket, key)
     store = object_store.seaweedfs()
     if found and store is not None:
         found[0]["pieces"] = store.pieces(bucket, key)
     return found
+
+
+def _version_by_name(bucket: str, key: str) -> list[dict[str, Any]]:
+    try:
+        head = settings().s3().head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("404", "NoSuchKey", "NotFound"):
+            raise
+        return []
+    version = head.get("VersionId", "null")
+    return [{"bucket": bucket, "key": key, "version": version, "bytes": head["ContentLength"]}]
 
 
 def _forget(connection: Connection) -> str:

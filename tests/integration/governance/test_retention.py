@@ -298,6 +298,18 @@ def test_what_was_refused_goes_with_a_proof_when_its_retention_is_over_and_a_run
     assert [row[:2] for row in retention.proofs()] == [("delivery", objects_at(objects))]
 
 
+@pytest.mark.parametrize("folder", ["undated", str(OLD)])
+def test_an_object_goes_whatever_characters_its_name_has(folder, partner):
+    """Kind of fault: a search that finds nothing, because it looks under another name, counts as proof of deletion."""
+    partner.puts(FEED, folder, "x\x1b[2J.csv.gz", b"no gzip")
+    land.run(FEED)
+    over = today() + timedelta(days=KEPT + 1)
+    assert retention.run(over, allow_mass_delete=True)["objects"] == (1 if folder == "undated" else 2)
+    s3 = partner.sampan.s3
+    buckets = (partner.sampan.environment[f"SAMPAN_{name}_BUCKET"] for name in ("DROP", "LANDING"))
+    assert [s3.list_objects_v2(Bucket=bucket).get("Contents", []) for bucket in buckets] == [[], []]
+
+
 def test_old_releases_go_and_the_live_one_stays(sampan):
     first, second = release_one(), release_one()
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:

@@ -74,11 +74,13 @@ def test_a_shown_sum_less_its_shown_cells_discloses_no_enterprise(table: str, wo
     mart, series, row, column, measure = TABLES[table]
     rule, cells = truth(world, table)
     shares: dict[tuple, Shares] = defaultdict(lambda: defaultdict(lambda: defaultdict(float)))
-    for of, month, one, other, enterprise, value in world.read(
-        "select series, period, row_key, column_key, sme_id, value from intermediate.int_published__contributions"
-        f" where table_name = '{table}'",
-        role="builder",
-    ):
+    with world.installed(), psycopg.connect(settings().dsn("builder")) as connection:
+        contributions = connection.execute(
+            "select series, period, row_key, column_key, sme_id, value"
+            " from intermediate.int_published__contributions where table_name = %s",
+            [table],
+        ).fetchall()
+    for of, month, one, other, enterprise, value in contributions:
         for key in ((one, other), (one, TOTAL), (TOTAL, other), (TOTAL, TOTAL)):
             shares[of, month][key][enterprise] += float(value)
     out: dict[tuple, set[Key]] = defaultdict(set)

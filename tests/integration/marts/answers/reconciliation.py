@@ -36,7 +36,7 @@ def _newest(frame: pl.DataFrame, *key: str) -> pl.DataFrame:
 
 
 def declared_lines(world: Simulated) -> pl.DataFrame:
-    """The current lines of declarations: month, flow, goods, is_exempt, hs_chapter, iso, value."""
+    """The current lines of declarations: month, flow, goods, is_exempt, is_person, hs_chapter, iso, value."""
     lines = world.frames["customs_declarations"]
     lines = lines.filter(pl.col("version") == pl.col("version").max().over("declaration_no"))
     lines = _newest(lines, "declaration_no", "line_no")
@@ -48,6 +48,7 @@ def declared_lines(world: Simulated) -> pl.DataFrame:
         pl.when(is_import).then(pl.lit("import")).otherwise(kind).alias("flow"),
         pl.when(pl.col("hkhs_code").is_in(GOLD)).then(pl.lit("gold")).otherwise(pl.lit("merchandise")).alias("goods"),
         pl.col("form_type").is_in(["1B", "2B"]).alias("is_exempt"),
+        pl.col("trader_id").str.starts_with("p").alias("is_person"),
         pl.col("hkhs_code").str.slice(0, 2).alias("hs_chapter"),
         pl.col("counterparty_country").replace_strict(ISO, default=pl.col("counterparty_country")).alias("iso"),
         _number("value_hkd").alias("value"),
