@@ -236,6 +236,8 @@ def test_a_leftover_of_another_user_in_the_temporary_folder_does_not_hinder_the_
     names += [f"seaweedfs-{part}-grpc-{number}.sock" for part in parts for number in ports]
     leftovers = [Path("/tmp") / name for name in names]
     for leftover in leftovers:
+        # A store of an earlier run may have left a socket of that name.
+        leftover.unlink(missing_ok=True)
         leftover.mkdir()
         (leftover / "x").touch()
     try:

@@ -67,13 +67,13 @@ def test_gate_quarantines_the_row_when_json_spells_what_no_encoding_holds(feed, 
 @pytest.mark.parametrize(
     "feed", representative_feeds(feeds(lambda c: c.source.format == "jsonl" and c.source.kind == "s3", least=3))
 )
-def test_gate_names_the_column_when_a_required_key_is_missing_in_every_object(feed, partner):
+def test_the_batch_is_held_and_the_column_named_when_a_required_key_is_missing_in_every_object(feed, partner):
     contract, given = get_contract(feed), rows(feed, 5)
     column = next(c for c in contract.columns if c.required and not c.primary_key)
     batch = ingested(partner, feed, encode(contract, given, without=[column.name]))
-    held_for(batch, "batch.rejection_budget")
-    assert all(f"{column.name}.required" in broken for _, broken in partner.quarantined(feed))
-    assert len(partner.quarantined(feed)) == 5
+    held_for(batch, "delivery.header_missing_column")
+    assert batch["problem"]["column"] == column.name
+    assert partner.quarantined(feed) == []
 
 
 @pytest.mark.parametrize("feed", representative_feeds(CSV))
