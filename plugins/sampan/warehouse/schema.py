@@ -35,7 +35,7 @@ def apply_schema(force: bool = False) -> list[str]:
     """Bring the warehouse to what this version of the platform needs. Safe to run again, and twice at the same time.
 
     The administrator makes roles and schemas; everything in them is made by the role that owns it, in a session of its own:
-    code that somebody put there never runs as the administrator. A run that dies between the two is finished by the next.
+    code that somebody put there never runs as the administrator. A run that dies in between is finished by the next.
 
     Tables and views are touched only when a statement that defines them has changed, or with `force`. Returns what readers
     could still do because this administrator may not forbid it. Raises TransientFailure, which names the sessions in the
@@ -64,6 +64,10 @@ def _bring_up_to_date(force: bool) -> list[str]:
             for folder in FOLDERS:
                 _apply(admin, folder, "admin")
             gaps = limit_roles(admin) + open_doors(admin)
+        with connect("builder", autocommit=False) as builder:
+            _limit_waiting(builder)
+            for folder in FOLDERS:
+                _apply(builder, folder, "builder")
         with connect("loader", autocommit=False) as loader:
             _limit_waiting(loader)
             digest = schema_digest()
