@@ -146,8 +146,7 @@ def _build(connection: Connection, build_no: int, schema: str) -> None:
     runner = dbt.DbtRunner(schema, build_no)
     for step in all_steps():
         if step.prepare_as_known:
-            with dbt.environment(schema=schema, as_known=build_no):
-                step.prepare_as_known(connection, f"{schema}_intermediate", build_no)
+            step.prepare_as_known(connection, f"{schema}_intermediate", build_no)
         build.require_done(build_no, step.name, runner.run(step.name, build_no))
     connection.execute("update ops.build set built_at = clock_timestamp() where build_no = %s", [build_no])
 

@@ -49,16 +49,18 @@ class Ratio:
     high: float
 
 
-def run(claim: str | None = None, schema: str = "intermediate") -> dict[str, int]:
+def run(claim: str | None = None, schema: str = "intermediate", as_known: int | None = None) -> dict[str, int]:
     """Estimate from the panel of the current build and store the results, in place of those of an earlier attempt.
 
     `claim` is the build's hold on the step (`build_no/step/token`); without a valid one TransientFailure is raised. `schema`
-    is where the panel is. Returns rows stored, and how many of them could be estimated.
+    is where the panel is, and `as_known` the number of a look-back's build. Returns rows stored, and how many of them could
+    be estimated.
     """
     import pandas as pd
 
     with connect("builder", autocommit=False) as connection:
-        connection.execute("select set_config('sampan.claim', %s, false)", [claim or ""])
+        settings_of_session = "select set_config('sampan.claim', %s, false), set_config('sampan.as_known', %s, false)"
+        connection.execute(settings_of_session, [claim or "", str(as_known or "")])
         connection.execute("select ops.assert_step_claimed()")
         build = connection.execute("select build_no from ops.open_build").fetchone()
         if build is None:

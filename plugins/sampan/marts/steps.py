@@ -35,7 +35,7 @@ PREPARED = (
     Step(
         f"{dbt.MARTS}__funding",
         lambda _, claim: outcomes.run(claim),
-        lambda _, schema, __: outcomes.run(schema=schema),
+        lambda _, schema, build_no: outcomes.run(schema=schema, as_known=build_no),
     ),
     Step(f"{dbt.MARTS}__published", lambda connection, _: suppression.run(connection), suppression.run),
 )
