@@ -57,8 +57,8 @@ def role_dsn(role: str, **parts: str) -> str:
 
 @pytest.fixture(scope="session")
 def foreign_server() -> Iterator[EmbeddedPostgres]:
-    """A server as others run it: no one has closed what only a superuser can close."""
-    tuning = QUICK | {"reserved_connections": "0"}
+    """A server as others run it: no one has closed what only a superuser can close, and it logs errors."""
+    tuning = QUICK | {"reserved_connections": "0", "log_min_messages": "warning", "log_min_error_statement": "error"}
     prefix = "sampan-foreign-"
     with tempfile.TemporaryDirectory(prefix=prefix, dir=_memory(), ignore_cleanup_errors=True) as folder:
         server = EmbeddedPostgres(Path(folder) / "data", durable=False, tuning=tuning)

@@ -35,8 +35,8 @@ def test_environment_hands_every_part_of_the_dsn_over_and_takes_it_back(monkeypa
         "sslkey": "/tls/sampan.key", "target_session_attrs": "read-write",
     }  # fmt: skip
     assert taken["options"].split() == [
-        "-c", "statement_timeout=1h", "-c", "sampan.claim=7/marts/3", "-c", "sampan.as_known=", "-c",
-        "timezone=Asia/Hong_Kong",
+        "-c", "statement_timeout=1h", "-c", "search_path=pg_catalog,pg_temp", "-c", "sampan.claim=7/marts/3",
+        "-c", "sampan.as_known=", "-c", "timezone=Asia/Hong_Kong",
     ]  # fmt: skip
     assert "of-the-builder" not in taken.values()
 
