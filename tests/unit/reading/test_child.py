@@ -18,14 +18,23 @@ from sampan.reading.child import ChildError, iterate
 ROOM = 1 << 28
 
 
+OTHERS: set[str] = set()
+
+
 def children() -> list[str]:
     """Processes that this one has made and that still run."""
     return subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()
 
 
+@pytest.fixture(autouse=True)
+def _others() -> None:
+    """Programs that other tests of this worker started."""
+    OTHERS.update(children())
+
+
 def running() -> set[str]:
-    """The children without the one that asks."""
-    return {pid for pid in children() if os.path.exists(f"/proc/{pid}")}
+    """The children without the one that asks and those of other tests."""
+    return {pid for pid in children() if os.path.exists(f"/proc/{pid}")} - OTHERS
 
 
 def test_items_come_back_in_order_when_they_are_more_than_a_message_holds():
