@@ -286,7 +286,10 @@ def _check_expectation(name: str, implementation: Any, names: set[str]) -> Itera
         yield Code.CONTRACT_EXPECTATION, f"{name}: unknown expectation {implementation['type']!r}"
     kwargs = implementation["kwargs"]
     for argument in sorted(kwargs.keys() - EXPECTATION_ARGUMENTS):
-        yield Code.CONTRACT_EXPECTATION, f"{name}: argument {argument!r} is not allowed; write a row rule or a query instead"
+        yield (
+            Code.CONTRACT_EXPECTATION,
+            f"{name}: argument {argument!r} is not allowed; write a row rule or a query instead",
+        )
     column = kwargs.get("column")
     if column is not None and column not in names:
         yield Code.CONTRACT_EXPECTATION, f"{name}: unknown column {column!r}"

@@ -397,7 +397,13 @@ def test_what_somebody_left_in_the_store_opens_nothing_once_it_is_started_with_n
         thief = local_s3.client(store.endpoint, EVIL, EVIL)
         with pytest.raises(ClientError, match="InvalidAccessKeyId"):
             thief.get_object(Bucket=DROP, Key=KEY)
-        asked = [("GET", f"{DROP}/{KEY}"), ("GET", DROP), ("GET", LANDING), ("PUT", f"{DROP}/x"), ("PUT", f"{LANDING}/x")]
+        asked = [
+            ("GET", f"{DROP}/{KEY}"),
+            ("GET", DROP),
+            ("GET", LANDING),
+            ("PUT", f"{DROP}/x"),
+            ("PUT", f"{LANDING}/x"),
+        ]
         got = [answer(how, f"{store.endpoint}/{path}", b"" if how == "PUT" else None) or (0,) for how, path in asked]
         assert [status for status, *_ in got] == [403] * len(asked)
         admin = store.client()
