@@ -43,7 +43,8 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", ()), *headers]}
             await send(message)
 
-        path = scope["path"].rstrip("/")
+        # Routes end before a line break at the end, too.
+        path = re.sub(r"[/\s]+$", "", scope["path"])
         is_hidden = DESCRIPTIONS.fullmatch(path) or (path == VERSION and not await _is_logged_in(scope))
         await (_not_found if is_hidden else self.app)(scope, receive, send_with_headers)
         return None

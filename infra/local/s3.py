@@ -124,6 +124,8 @@ class EmbeddedS3:
         if not self.certificate.exists():
             write_private(self.certificate, _certificate())
         write_private(self.keys / "security.toml", _security(self.certificate))
+        # By default SeaweedFS also takes the identities that are kept in the store: those outlive every rotation of keys.
+        write_private(self.keys / "credential.toml", "[credential.memory]\nenabled = true\n")
         identities = self._identities()
         write_private(self.keys / "identities.json", json.dumps(identities, indent=1))
         partners = {who: pair for who, pair in _pairs(identities).items() if who not in (ADMIN, LOADER)}
@@ -149,7 +151,18 @@ class EmbeddedS3:
                 self.stop()
                 raise StackError(f"weed did not start on port {self.port}:\n{tail}")
             time.sleep(0.05)
+        self.make_buckets()
+
+    def make_buckets(self) -> None:
+        """Make the buckets, and take from them what others may have been allowed or have set: only identities give rights."""
+        s3 = self.client()
         make_buckets(s3, *self.buckets)
+        for bucket in (*self.buckets, PROBE):
+            with suppress(s3.exceptions.from_code("NoSuchBucketPolicy")):
+                s3.delete_bucket_policy(Bucket=bucket)
+            s3.put_bucket_acl(Bucket=bucket, ACL="private")
+            # It would delete what is kept.
+            s3.delete_bucket_lifecycle(Bucket=bucket)
 
     def stop(self, timeout: float = 10.0) -> None:
         """Ask the service to stop; killed when it does not in time."""

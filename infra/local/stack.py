@@ -201,11 +201,11 @@ class Stack:
         if "postgres" in names:
             self.postgres.bootstrap({"airflow": ("airflow", self.config["SAMPAN_AIRFLOW_DB_PASSWORD"])})
             self._make_schemas()
-        if "s3" in names or self.config.external_s3:
+        if self.config.external_s3:
             keys = ("SAMPAN_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
-            external = self.config.external_s3
-            client = s3.client(*(self.config[key] for key in keys)) if external else self.s3.client()
-            s3.make_buckets(client, *self.s3.buckets)
+            s3.make_buckets(s3.client(*(self.config[key] for key in keys)), *self.s3.buckets)
+        elif "s3" in names:
+            self.s3.make_buckets()
         if "api-server" in names:
             airflow.make_pools(self.config)
         if "dag-processor" in names and "dag-processor" not in started:

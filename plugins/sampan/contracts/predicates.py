@@ -45,6 +45,9 @@ def query_faults(query: str, names: set[str], tables: tuple[str, ...]) -> Iterat
     for table in tree.find_all(exp.Table) if tables else ():
         if table.sql() not in tables:
             yield f"reads {table.sql()}; a query may read {{batch}} only"
+    # A name given by `with` may be the batch's, call itself without end, or delete; the others write or lock.
+    for part in tree.find_all(exp.With, exp.DML, exp.Into, exp.Lock):
+        yield f"{part.sql('postgres')} is not allowed; a query reads {{batch}} and nothing is written or locked"
     allowed = FUNCTIONS | AGGREGATES if tables else FUNCTIONS
     for call in tree.find_all(exp.Func, exp.UDTF, exp.Window, exp.Operator):
         if call.key not in allowed:

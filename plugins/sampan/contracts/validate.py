@@ -34,6 +34,11 @@ from sampan.errors import Code, Problem
 
 # The greatest repetition count of a PostgreSQL regular expression.
 MAX_COUNT = 255
+# Other arguments of expectations hold SQL or name other tables.
+EXPECTATION_ARGUMENTS = {
+    *("column", "column_A", "column_B", "column_list", "max_value", "min_value", "mostly", "regex", "regex_list"),
+    *("strict_max", "strict_min", "sum_total", "unexpected_rows_query", "value", "value_set"),
+}
 OPTIONS = {
     "string": {"pattern", "minLength", "maxLength"},
     "integer": {"minimum", "maximum"},
@@ -280,6 +285,11 @@ def _check_expectation(name: str, implementation: Any, names: set[str]) -> Itera
     if implementation["type"] not in list_registered_expectation_implementations():
         yield Code.CONTRACT_EXPECTATION, f"{name}: unknown expectation {implementation['type']!r}"
     kwargs = implementation["kwargs"]
+    for argument in sorted(kwargs.keys() - EXPECTATION_ARGUMENTS):
+        yield (
+            Code.CONTRACT_EXPECTATION,
+            f"{name}: argument {argument!r} is not allowed; write a row rule or a query instead",
+        )
     column = kwargs.get("column")
     if column is not None and column not in names:
         yield Code.CONTRACT_EXPECTATION, f"{name}: unknown column {column!r}"

@@ -362,6 +362,59 @@ def test_keys_stay_when_the_store_is_prepared_again(store: EmbeddedS3) -> None:
     assert {path.name: path.read_text() for path in store.keys.iterdir()} == before
 
 
+class EarlierS3(EmbeddedS3):
+    """A store that takes identities that are kept in it, as it did before."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        (self.keys / "credential.toml").unlink(missing_ok=True)
+
+
+def test_what_somebody_left_in_the_store_opens_nothing_once_it_is_started_with_new_keys(tmp_path: Path) -> None:
+    """A thief's identity and a bucket that is open to all lie in the store, not with the keys: they outlive new keys, and
+    the change from a version whose inner ports asked for nothing."""
+    with EarlierS3(tmp_path / "store") as store:
+        address = [
+            f"-master={HOST}:{store.port + 2}.{store.port + 3}",
+            f"-filer={HOST}:{store.port + 4}.{store.port + 5}",
+        ]
+        commands = f"""
+            s3.configure -user evil -access_key {EVIL} -secret_key {EVIL} -actions Admin -apply
+            s3.anonymous.set -bucket {DROP} -access Read,Write,List
+        """
+        owner = [str(WEED), f"-config_dir={store.keys}", "shell", *address]
+        subprocess.run(owner, input=commands, capture_output=True, text=True, check=True, cwd=tmp_path, timeout=30)
+        admin = store.client()
+        admin.put_object(Bucket=DROP, Key=KEY, Body=BODY)
+        admin.put_bucket_acl(Bucket=LANDING, ACL="public-read-write")
+        admin.put_bucket_policy(Bucket=DROP, Policy=OPEN)
+        rule = {"ID": "all", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 1}}
+        admin.put_bucket_lifecycle_configuration(Bucket=LANDING, LifecycleConfiguration={"Rules": [rule]})
+        thief = local_s3.client(store.endpoint, EVIL, EVIL)
+        assert thief.get_object(Bucket=DROP, Key=KEY)["Body"].read() == BODY
+    shutil.rmtree(store.keys)
+    with EmbeddedS3(tmp_path / "store") as store:
+        thief = local_s3.client(store.endpoint, EVIL, EVIL)
+        with pytest.raises(ClientError, match="InvalidAccessKeyId"):
+            thief.get_object(Bucket=DROP, Key=KEY)
+        asked = [
+            ("GET", f"{DROP}/{KEY}"),
+            ("GET", DROP),
+            ("GET", LANDING),
+            ("PUT", f"{DROP}/x"),
+            ("PUT", f"{LANDING}/x"),
+        ]
+        got = [answer(how, f"{store.endpoint}/{path}", b"" if how == "PUT" else None) or (0,) for how, path in asked]
+        assert [status for status, *_ in got] == [403] * len(asked)
+        admin = store.client()
+        assert admin.get_object(Bucket=DROP, Key=KEY)["Body"].read() == BODY
+        with pytest.raises(ClientError, match="NoSuchLifecycleConfiguration"):
+            admin.get_bucket_lifecycle_configuration(Bucket=LANDING)
+        partner = client_of(store, PARTNERS[0])
+        partner.put_object(Bucket=DROP, Key=f"{PARTNERS[0]}/x", Body=b"")
+        assert denied(lambda: partner.put_object(Bucket=DROP, Key=f"{PARTNERS[1]}/x", Body=b""))
+
+
 def test_keys_in_somebodys_shell_open_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server takes keys in its environment for an administrator's."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebodys")

@@ -107,6 +107,14 @@ COSTLY = [
     ("movement_date is not null group by 1", "one condition"),
 ]
 
+# The same kind in queries: parts of a statement that write, lock, or call themselves, under a name that may be read.
+HIDDEN = [
+    ("with recursive batch as (select 1 as n union all select 1 from batch) select 1 as absent where", "WITH"),
+    ("with batch as (delete from {batch} returning 1) select 1 as absent where", "DELETE"),
+    ("with batch as (update {batch} set form_type = '' returning 1) select 1 as absent where", "UPDATE"),
+    ("select 1 as absent into batch where", "INTO"),
+]
+
 # Each: what is changed in the good contract (text, by what), the rule that refuses it, words of the reason, and text that
 # stands on the line that is named, None where nothing stands there any more.
 WRONG = [
@@ -191,6 +199,12 @@ WRONG = [
      "name: exports_are_present"),
     ("select 1 as absent where", "select pg_sleep(9) as absent where", "contract.expectation", "pg_sleep",
      "name: exports_are_present"),
+    *(("select 1 as absent where", query, "contract.expectation", said, "name: exports_are_present")
+      for query, said in HIDDEN),
+    ("kwargs:\n", "kwargs:\n            base_query: select pg_sleep(9)\n", "contract.expectation",
+     "argument 'base_query' is not allowed", "name: exports_are_present"),
+    ("kwargs:\n", "kwargs:\n            row_condition: pg_sleep(9) is null\n", "contract.expectation",
+     "argument 'row_condition' is not allowed", "name: exports_are_present"),
     ("kwargs:\n", "kwargs:\n            column: from_type\n", "contract.expectation",
      "unknown column 'from_type'", "name: exports_are_present"),
     ("rowCount: [1, 10000000]", "metric: nullValues\n        type: library\n        mustBeBetween: [1, 2]", "contract.rule",
