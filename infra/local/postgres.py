@@ -232,10 +232,14 @@ class EmbeddedPostgres:
                     # Not from template1, where some functions are closed that Airflow calls.
                     connection.execute(sql.SQL("create database {} owner {} template template0").format(name, role))
                 connection.execute(sql.SQL("revoke all on database {} from public").format(name))
+        scripts = sorted(LIMITS.glob("*.superuser.sql"))
         for database in ("template1", "sampan"):
             with self._superuser(database) as connection:
-                for script in sorted(LIMITS.glob("*.superuser.sql")):
+                for script in scripts:
                     connection.execute(script.read_bytes())
+                if scripts:
+                    # Whose databases are copies of these.
+                    connection.execute(f"grant usage on language plpgsql to {ADMIN} with grant option")
 
     def _superuser(self, database: str = "postgres", **options: Any) -> psycopg.Connection:
         """A session of the superuser, in which names mean what they mean in pg_catalog: owners may plant others."""

@@ -141,6 +141,7 @@ class Code(StrEnum):
     TRANSFER_REFUSED = "transfer.refused"
     TRANSFER_TARGET = "transfer.target"
     WAREHOUSE_REFUSED = "warehouse.refused"
+    WAREHOUSE_SCHEMA_OWNER = "warehouse.schema_owner"
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,12 @@ def on_rejected(connection: Connection, feed: str, what: str, rejected: consent.
         raise_alert(connection, "rejected", feed, message[:LONGEST_ALERT])
 
 
+def after_release() -> None:
+    """Run the hooks that delete what rests on something that has ended: it may have ended while the release was built."""
+    for hooks in HOOKS.values():
+        hooks.clean_up()
+
+
 def before_build(connection: Connection) -> None:
     """Take in the batches of all feeds with hooks, including those that were not published by the publish step."""
     for hooks in HOOKS.values():

@@ -467,6 +467,10 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "The database rejected the login or does not exist.",
         "Check `SAMPAN_WAREHOUSE_DSN` and the role's password; `sampan init` prepares the warehouse.",
     ),
+    Code.WAREHOUSE_SCHEMA_OWNER: (
+        "A schema of the platform belongs to another role, which could drop or replace what is in it.",
+        "See who made it and what is in it; rename it or drop it, then run `sampan init`.",
+    ),
 }
 # What a row rule of a column means; the rule of a row is `<column>.<kind>`.
 COLUMN_RULES = {

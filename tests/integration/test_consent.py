@@ -124,8 +124,12 @@ def deliver(sampan: Sampan, records: list[dict[str, Any]], day: date = TODAY) ->
     assert sampan.batch("cdi_consents")["state"] == "published"
 
 
-def make_release() -> int:
-    """Release a mart in which every consent has a row for each bank and scope, for all owners, and an open one."""
+def make_release(dead_rows_too: bool = True) -> int:
+    """Release a mart in which every consent has a row for each bank and scope, for all owners, and an open one.
+
+    The rows of dead consents leave a release when it is made. They come back here after it, unless they are not wanted:
+    what hides a row is tested on rows that are there.
+    """
     numbers = [*NUMBERS.values(), UNKNOWN]
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
         ((number,),) = connection.execute(
@@ -141,29 +145,34 @@ def make_release() -> int:
             " epayment_count_12m bigint, name_en text, last_export_month date,"
             " primary key (bank_id, consent_id, consent_scope))"
         )
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "insert into build.mart_credit_features values (%s, %s, %s, %s, %s, %s, %s, 'DP01', %s, %s, %s)",
-                [
-                    (
-                        bank,
-                        f"CS{no:010}",
-                        scope,
-                        f"sme_{no}",
-                        1000 + no,
-                        number,
-                        f"{90000000 + no}",
-                        2000 + no,
-                        f"Name {no}",
-                        LONG_AGO if no % 2 else None,
-                    )
-                    for bank, no, scope in product(BANKS, numbers, SCOPES)
-                ],
+        insert = (
+            "insert into {}.mart_credit_features values (%s, %s, %s, %s, %s, %s, %s, 'DP01', %s, %s, %s)"
+            " on conflict do nothing"
+        )
+        all_rows = [
+            (
+                bank,
+                f"CS{no:010}",
+                scope,
+                f"sme_{no}",
+                1000 + no,
+                number,
+                f"{90000000 + no}",
+                2000 + no,
+                f"Name {no}",
+                LONG_AGO if no % 2 else None,
             )
+            for bank, no, scope in product(BANKS, numbers, SCOPES)
+        ]
+        with connection.cursor() as cursor:
+            cursor.executemany(insert.format("build"), all_rows)
         connection.execute("select ops.read_under_consent('build.mart_credit_features')")
         verdict = expectations.CheckResult("ok", "Holds.", "x", None, "critical", True, {})
         expectations.store(connection, "mart_open", [verdict], build_no=number)
-    assert release.run()["release_no"] == number
+        assert release.run()["release_no"] == number
+        if dead_rows_too:
+            with connection.cursor() as cursor:
+                cursor.executemany(insert.format(f"release_{number}"), all_rows)
     return number
 
 
@@ -581,8 +590,6 @@ PROBES = (
     "select count(*) from {m} where (select 1 / (case when m.bank_id = 'B002' then 0 else 1 end)) = 1",
     "select 1 / (case when bool_or(bank_id = 'B002') then 0 else 1 end) from {m}",
     "select * from {m} m join lateral (select 1 / (case when m.bank_id = 'B002' then 0 else 1 end)) x on true",
-    "do $$ declare r record; begin for r in select * from {m} loop if r.bank_id = 'B002' then raise exception 'seen %', r;"
-    " end if; end loop; end $$",
     "select query_to_xml('select * from {m} where bank_id = ''B002''', false, false, '')",
 )
 
@@ -760,6 +767,24 @@ def test_the_rows_of_a_dead_consent_leave_every_kept_release(death, sampan):
             role="builder",
         )
         assert kept == [("CS0000000002", "payment"), ("CS0000000002", "trade_declaration")]
+
+
+def test_no_rows_of_a_consent_that_died_during_the_build_come_with_its_release(sampan):
+    """Fault: a race. A build had read the consents; what died until its release stayed in it until the next night."""
+    deliver(sampan, [change(1), change(2)])
+    revoked_by_a_person(sampan, 1)
+    number = make_release(dead_rows_too=False)
+    kept = sampan.rows(f"select distinct consent_id from release_{number}.mart_credit_features", role="builder")
+    assert kept == [("CS0000000002",)]
+
+
+def test_no_loop_of_a_reader_keeps_rows_past_its_transaction(released):
+    """Fault: a copy that outlives its reason. COMMIT in a loop keeps the loop's other rows, as WITH HOLD did."""
+    with bank() as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(
+            "do $$ declare found record; begin"
+            " for found in select consent_id from marts.mart_credit_features loop commit; end loop; end $$"
+        )
 
 
 def test_no_cursor_outlives_its_transaction(released):

@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from sampan import failpoints
+from sampan import failpoints, feed_hooks
 from sampan.database import Connection, connect, drop_relations, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.marts import build
@@ -97,11 +97,14 @@ def run() -> dict[str, int]:
     with build.lock() as connection:
         waiting = _built(connection)
         if waiting is None:
+            feed_hooks.after_release()
             _drop_old(connection)
             return {"release_no": 0, "marts": 0, "rows": 0}
         _require_gate(connection, waiting.build_no)
         _retry_locks(lambda: _release(connection, waiting.build_no))
         failpoints.hit("release.after_commit")
+        # Not before: what ends while the schema is renamed is deleted by neither name.
+        feed_hooks.after_release()
         rows = scalar(connection, "select rows from ops.release where release_no = %s", [waiting.build_no])
         _drop_old(connection)
         return {"release_no": waiting.build_no, "marts": len(rows), "rows": sum(rows.values())}

@@ -50,6 +50,8 @@ def create_roles(admin: Connection) -> None:
     admin.execute(sql.SQL("grant connect on database {} to {}").format(database, roles))
     builders = sql.SQL("sampan_builder, sampan_loader")
     admin.execute(sql.SQL("grant create, temporary on database {} to {}").format(database, builders))
+    # Where a superuser has taken it from public.
+    _attempt(admin, [sql.SQL("grant usage on language plpgsql to {}").format(builders)])
     # Also for logins that somebody makes by hand.
     admin.execute(sql.SQL("alter database {} set search_path to {}").format(database, sql.SQL(SEARCH_PATH)))
 
@@ -125,13 +127,14 @@ def open_doors(admin: Connection) -> list[str]:
         order by 1
         """
     ).fetchall()
-    files, reserved = one(
+    files, reserved, code = one(
         admin,
         """
         select
             has_parameter_privilege('temp_file_limit', 'set'),
             current_setting('reserved_connections')::int > 0
-                and pg_has_role('sampan_loader', 'pg_use_reserved_connections', 'usage')
+                and pg_has_role('sampan_loader', 'pg_use_reserved_connections', 'usage'),
+            has_language_privilege('public', 'plpgsql', 'usage')
         """,
     )
     found = {
@@ -140,6 +143,7 @@ def open_doors(admin: Connection) -> list[str]:
             databases
         ),
         "a reader's temporary files have no limit": not files,
+        "any login may run code (DO), whose loops keep rows past a transaction": code,
         "no connections are reserved for the loader and the builder (reserved_connections)": not reserved,
     }
     return [text for text, is_open in found.items() if is_open]

@@ -27,6 +27,11 @@ SCRIPTS = HOME / "infra" / "postgres"
 # What only a superuser may do.
 SERVER = SCRIPTS / "server" / "10_limits.superuser.sql"
 FOLDERS = ("before_feeds", "after_feeds")
+# Schemas that the builder, who may make schemas, could have made first in a warehouse that lacks them.
+OWNERS = {
+    "sampan_loader": ("ops", "intake", "raw", "quarantine", "loader_lock"),
+    "sampan_builder": ("staging", "intermediate", "marts", "builder_lock"),
+}
 # How long `init` waits for each table, how often it tries, and how long it pauses in between.
 LOCK_TIMEOUT, TRIES, PAUSE_SECONDS = "2s", 4, 3.0
 
@@ -57,6 +62,8 @@ def apply_schema(force: bool = False) -> list[str]:
 def _bring_up_to_date(force: bool) -> list[str]:
     with connect("admin") as admin, suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateSchema):
         admin.execute("create schema if not exists admin_lock")
+    with connect("admin") as admin:
+        _refuse_schemas_of_others(admin)
     with lock("admin", "init", "another `sampan init` is at work"):
         with connect("admin", autocommit=False) as admin:
             _limit_waiting(admin)
@@ -80,6 +87,19 @@ def _bring_up_to_date(force: bool) -> list[str]:
                 loader.execute("insert into ops.schema_version (digest) values (%s)", [digest])
             fill_calendars(loader)
     return gaps
+
+
+def _refuse_schemas_of_others(admin: Connection) -> None:
+    """Raise PermanentFailure when a schema of the platform is not its owner's, who could drop or replace what is in it."""
+    owners = {schema: owner for owner, schemas in OWNERS.items() for schema in schemas}
+    owners["admin_lock"] = scalar(admin, "select current_user")
+    found = admin.execute(
+        "select nspname, pg_get_userbyid(nspowner) from pg_namespace where nspname = any(%s) order by 1", [list(owners)]
+    ).fetchall()
+    for name, owner in found:
+        if owner != owners[name]:
+            message = f"schema {name} belongs to {owner}, not to {owners[name]}; nothing was changed"
+            raise PermanentFailure(Problem(Code.WAREHOUSE_SCHEMA_OWNER, message))
 
 
 def _limit_waiting(connection: Connection) -> None:

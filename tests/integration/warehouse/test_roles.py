@@ -586,3 +586,16 @@ def test_init_is_finished_by_the_next_one_when_it_dies_between_its_sessions(samp
     assert sampan.one("select to_regclass('ops.feed_now')") is None
     warehouse.apply_schema()
     assert sampan.one("select to_regclass('ops.feed_now') is not null")
+
+
+@pytest.mark.parametrize(("name", "owner"), [("admin_lock", "sampan_admin"), ("loader_lock", "sampan_loader")])
+def test_init_refuses_a_schema_that_another_role_made_first(name, owner, sampan):
+    """Fault: a name taken first. The builder may make schemas: one that an older warehouse lacks would be the builder's, and
+    with it the locks, which it could drop or give to readers."""
+    with psycopg.connect(role_dsn(owner), autocommit=True) as session:
+        session.execute(f"drop schema {name} cascade")
+    with psycopg.connect(role_dsn("sampan_builder"), autocommit=True) as builder:
+        builder.execute(f"create schema {name}; grant all on schema {name} to public")
+    done = sampan.cli("init")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"schema {name} belongs to sampan_builder" in done.stderr
