@@ -275,7 +275,7 @@ def test_clean_text_changes_nothing_when_nothing_resembles_a_number(text):
 
 
 def test_no_pseudonym_of_a_delivery_passes_as_a_person_on_either_path():
-    """Whoever learns a pseudonym, or makes one up, delivers it instead of a number (H5)."""
+    """Deliver a pseudonym that was learnt or made up instead of a number (H5)."""
     forged = [f"p1_{'0a' * 32}", PRIVATE("K1234560"), f"p22_{'f' * 64}", f"invalid_p1_{'1' * 64}"]
     columns = [column("a", required=True), column("b", personal="pseudonymise", personal_pattern="hkid")]
     columns += [column("c", personal="pseudonymise"), column("d")]
