@@ -29,6 +29,8 @@ LEGIBLE = re.compile(rf"C{_GAP}S{_GAP}(?:[0-9]{_GAP}){{9}}[0-9](?![0-9])")
 ESCAPED = re.compile(r"\\u([0-9A-Fa-f]{4})")
 # How many consents an alert names.
 NAMED = 50
+# Of at most two MiB each.
+ROWS_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,17 @@ def suspend(connection: Connection, rejected: Rejected) -> str:
     found: set[tuple[str, int | None]] = set()
     lines: set[int] | None = None
     if rejected.rows:
-        rows = connection.execute(
-            "select line, concat(record, ' ', fields) from quarantine.record where feed = %s and batch_id = %s",
-            [FEED, rejected.batch_id],
-        ).fetchall()
-        lines = {line for line, _ in rows}
-        found = {(consent_id, line) for line, text in rows for consent_id in consent_ids(text)}
+        lines = set()
+        # By a cursor of the server: together the texts may be larger than the memory.
+        with connection.cursor("rejected_rows") as texts:
+            texts.itersize = ROWS_AT_ONCE
+            texts.execute(
+                "select line, concat(record, ' ', fields) from quarantine.record where feed = %s and batch_id = %s",
+                [FEED, rejected.batch_id],
+            )
+            for line, text in texts:
+                lines.add(line)
+                found |= {(consent_id, line) for consent_id in consent_ids(text)}
     is_whole = rejected.uri is not None
     if rejected.uri is not None:
         try:

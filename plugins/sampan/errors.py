@@ -106,6 +106,7 @@ class Code(StrEnum):
     QUARANTINE_ID = "quarantine.id"
     QUARANTINE_INCOMPLETE = "quarantine.incomplete"
     QUARANTINE_NOTHING_TO_REPLAY = "quarantine.nothing_to_replay"
+    QUARANTINE_PSEUDONYM = "quarantine.pseudonym"
     QUARANTINE_REASON = "quarantine.reason"
     QUARANTINE_UNDER_WAY = "quarantine.under_way"
     QUARANTINE_UNREADABLE = "quarantine.unreadable"

@@ -353,6 +353,10 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "No open row of the feed can be replayed.",
         "`sampan quarantine list` shows the states. A record that could not be split into fields needs `--file`.",
     ),
+    Code.QUARANTINE_PSEUDONYM: (
+        "The corrected file has a pseudonym, which would make the row another person's.",
+        "Write the person's number, or leave `[pseudonym]` as it was exported.",
+    ),
     Code.QUARANTINE_REASON: ("Discarding rows needs a reason.", REASON),
     Code.QUARANTINE_UNDER_WAY: (
         "A replay of one of these rows has started and not finished.",

@@ -564,6 +564,29 @@ def test_a_replay_keeps_the_person_when_the_row_comes_back_as_it_was_shown(partn
     ]
 
 
+def test_a_forged_pseudonym_makes_nobody_a_person(partner, tmp_path):
+    """Deliver a pseudonym that was learnt or made up, or enter it in a corrected row, and pass as its person (H5)."""
+    feed, number = "customs_declarations", hkid("Q", "123456")
+    given = rows(feed, 120)
+    given[0] |= {"trader_id": number, "trader_name": "INDIVIDUAL"}
+    partner.hands_over(feed, DAY, given[:60], "sound")
+    partner.ingest(feed)
+    known = partner.sampan.one(f"select trader_id from raw.{feed} where trader_id like 'p%'")
+    forged = [known, f"p1_{'0a' * 32}"]
+    for row, value in zip(given[60:], forged, strict=False):
+        row |= {"trader_id": value, "trader_name": "INDIVIDUAL"}
+    partner.hands_over(feed, DAY, given[60:], "forged")
+    assert partner.ingest(feed)["rows_quarantined"] == 2
+    assert partner.sampan.one(f"select count(*) from raw.{feed} where trader_id like 'p%%'") == 1
+    entry = quarantine.entries(feed)[0]
+    file = tmp_path / "corrected.csv"
+    file.write_text(f"_quarantine_id,trader_id\n{entry.quarantine_id},{known}\n")
+    with pytest.raises(PermanentFailure) as refusal:
+        quarantine.replay(feed, corrected=file)
+    assert refusal.value.problem.rule == "quarantine.pseudonym"
+    assert known not in str(refusal.value)
+
+
 def test_many_guesses_raise_one_alert_when_a_partner_delivers_them_within_a_day(partner):
     """Guessing goes unnoticed, batch after batch (H5)."""
     feed, alerts = "customs_declarations", "select feed, message from ops.alert where kind = 'hkid_guesses'"

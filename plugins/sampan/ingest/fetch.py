@@ -15,14 +15,16 @@ from urllib.parse import quote
 import psycopg
 from psycopg.types.json import Jsonb
 
+from sampan import feed_hooks
 from sampan.calendar import today
+from sampan.consent import Rejected
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect
 from sampan.errors import Code, PermanentFailure, Problem, SampanError
 from sampan.ingest import api, freshness
 from sampan.object_store import list_objects, s3_errors
-from sampan.reading.shown import shown_uri
+from sampan.reading.shown import hidden
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,8 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
             try:
                 seen += _note(connection, contract, item)
             except (psycopg.DataError, UnicodeEncodeError):
-                seen += _refuse(connection, contract, item)
+                with connection.transaction():
+                    seen += _refuse(connection, contract, item)
     freshness.record_poll(feed)
     return {"seen": seen}
 
@@ -88,7 +91,9 @@ def _refuse(connection: Connection, contract: Contract, item: dict[str, Any]) ->
     message = (
         "the key has a character that cannot be stored, such as NUL; remove the object and deliver it under another"
     )
-    problem = Problem(Code.DELIVERY_KEY, message, shown_uri(contract, uri))
+    # Personal numbers are found before the key is encoded, which hides them.
+    name = quote(hidden(item["Key"], expects_hkid=True), safe="/[]", errors="surrogatepass")
+    problem = Problem(Code.DELIVERY_KEY, message, f"s3://{settings().drop_bucket}/{name}")
     new = connection.execute(
         """
         insert into ops.delivery (source_uri, etag, feed, business_date, received_at, bytes, problem, refused_at)
@@ -106,6 +111,8 @@ def _refuse(connection: Connection, contract: Contract, item: dict[str, Any]) ->
         ],
     ).rowcount
     if new:
+        what = f"a delivery is refused: {problem}, see {problem.page}"
+        feed_hooks.on_rejected(connection, contract.feed, what, Rejected(None, etag=item["ETag"]))
         log.warning("refused: %s", problem)
     return new
 

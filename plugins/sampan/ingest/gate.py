@@ -8,7 +8,7 @@ checks the batch as a whole.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
 
@@ -36,6 +36,7 @@ from sampan.settings import settings
 log = logging.getLogger(__name__)
 # Rows of one partner in a day. Typing errors are one row in some thousands; who tries numbers needs many.
 MANY_IDENTIFIERS = 50
+BROKEN_ROWS_AT_ONCE = 20_000
 
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
@@ -115,11 +116,11 @@ def _row_rules(connection: Connection, contract: Contract, batch: Batch) -> None
     if batch.proven_rules_sha256 == line_pattern.proven_rules_sha256(contract):
         proven = line_pattern.proven_rules(contract)
         found = [check for check in found if check.name not in proven]
-    broken = _broken_rows(connection, batch, found)
-    duplicate = _identify(connection, contract, batch, broken)
-    if broken:
-        _quarantine_typed(connection, contract, batch, broken)
-    quarantined = len(broken)
+    _note_broken_rows(connection, batch, found)
+    duplicate = _identify(connection, contract, batch)
+    quarantined: int = scalar(connection, "select count(*) from broken_row")
+    if quarantined:
+        _quarantine_typed(connection, contract, batch, quarantined)
     if _attributes(connection, f"{batch.table}__rejects"):
         quarantined += _quarantine_rejects(connection, contract, batch, columns, found)
     if quarantined:
@@ -157,18 +158,19 @@ def _names(columns: list[Column]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
 
 
-def _broken_rows(connection: Connection, batch: Batch, found: list[Check]) -> dict[int, list[str]]:
-    """Broken rules by line, for every row that breaks one. The rows are deleted from the intake table."""
-    # PostgreSQL runs a plain SELECT on several cores, but expects too many rows from these conditions to do so by default.
+def _note_broken_rows(connection: Connection, batch: Batch, found: list[Check]) -> None:
+    """Move every row that breaks a rule out of the intake table: its line and rules to the temporary table broken_row."""
+    # PostgreSQL runs this SELECT on several cores, but expects too many rows from these conditions to do so by default.
     connection.execute("set local parallel_tuple_cost = 0")
-    statement = sql.SQL("select _line, {} from {} where {}")
-    rows = _evaluate(
+    statement = sql.SQL(
+        "create temporary table broken_row on commit drop as select _line, {} as rules from {} where {}"
+    )
+    noted = _evaluate(
         connection,
         lambda careful: statement.format(row_rules.all_broken(found, careful), batch.intake, row_rules.any_of(found)),
     )
-    broken = {line: list(names) for line, names in rows}
-    _delete(connection, batch, broken)
-    return broken
+    if noted.rowcount:
+        _delete(connection, batch, "broken_row")
 
 
 def _evaluate(connection: Connection, statement: Callable[[bool], sql.Composed]) -> psycopg.Cursor:
@@ -180,15 +182,18 @@ def _evaluate(connection: Connection, statement: Callable[[bool], sql.Composed])
         return connection.execute(statement(True))
 
 
-def _delete(connection: Connection, batch: Batch, lines: dict[int, list[str]] | list[int]) -> None:
-    if lines:
-        connection.execute(sql.SQL("delete from {} where _line = any(%s)").format(batch.intake), [list(lines)])
+def _delete(connection: Connection, batch: Batch, lines: str) -> None:
+    """Delete the rows from the intake table whose lines are in a temporary table."""
+    connection.execute(sql.SQL("analyze {}").format(sql.Identifier(lines)))
+    connection.execute(
+        sql.SQL("delete from {} as i using {} as l where i._line = l._line").format(batch.intake, sql.Identifier(lines))
+    )
 
 
-def _identify(connection: Connection, contract: Contract, batch: Batch, broken: dict[int, list[str]]) -> int:
+def _identify(connection: Connection, contract: Contract, batch: Batch) -> int:
     """Create the unique index on the key. Of identical rows one is kept; contradicting rows are all removed.
 
-    Returns how many duplicates were deleted; contradicting rows are added to `broken`.
+    Returns how many duplicates were deleted; contradicting rows are added to broken_row.
     """
     try:
         with connection.transaction():
@@ -196,26 +201,38 @@ def _identify(connection: Connection, contract: Contract, batch: Batch, broken: 
         return 0
     except psycopg.errors.UniqueViolation:
         pass
-    repeated = connection.execute(
+    connection.execute(
         sql.SQL(
             """
-            select array_agg(_line order by _line), count(distinct cast(row({values}) as text))
-            from {table}
-            group by {key}
-            having count(*) > 1
+            create temporary table repeated_row on commit drop as
+            select
+                l._line,
+                contents > 1 as contradicts
+            from (
+                select
+                    array_agg(_line order by _line) as lines,
+                    count(distinct cast(row({values}) as text)) as contents
+                from {table}
+                group by {key}
+                having count(*) > 1
+            ) as repeated
+            cross join unnest(lines) with ordinality as l (_line, place)
+            where contents > 1 or place > 1
             """
         ).format(
             values=_names(_columns(connection, contract, batch)),
             table=batch.intake,
             key=sql.SQL(", ").join(map(sql.Identifier, contract.key)),
         )
-    ).fetchall()
-    same = [line for lines, contents in repeated if contents == 1 for line in lines[1:]]
-    contradicting = [line for lines, contents in repeated if contents > 1 for line in lines]
-    broken.update({line: [Code.PRIMARY_KEY_CONTRADICTING_ROWS] for line in contradicting})
-    _delete(connection, batch, same + contradicting)
+    )
+    connection.execute(
+        "insert into broken_row (_line, rules) select _line, array[%s::text] from repeated_row where contradicts",
+        [Code.PRIMARY_KEY_CONTRADICTING_ROWS],
+    )
+    _delete(connection, batch, "repeated_row")
     _index(connection, contract, batch)
-    return len(same)
+    same: int = scalar(connection, "select count(*) from repeated_row where not contradicts")
+    return same
 
 
 def _index(connection: Connection, contract: Contract, batch: Batch) -> None:
@@ -227,27 +244,46 @@ def _index(connection: Connection, contract: Contract, batch: Batch) -> None:
     )
 
 
-def _quarantine_typed(connection: Connection, contract: Contract, batch: Batch, broken: dict[int, list[str]]) -> None:
-    """Quarantine rows with their original text, which is read again from the delivery."""
+def _quarantine_typed(connection: Connection, contract: Contract, batch: Batch, count: int) -> None:
+    """Quarantine the rows of broken_row with their original text, which is read again from the delivery."""
     replay = batch.origin == "replay"
     reader = open_delivery(contract, batch.landing_uri, batch.business_date, batch.file, replay=replay)
     names = [column.name for column in reader.layout.stored]
 
-    def entry(record: Record) -> tuple[object, ...]:
+    def entry(record: Record, broken: list[str]) -> tuple[object, ...]:
         fields = dict(zip(names, record.fields, strict=True))
-        return contract.feed, batch.batch_id, record.line, broken[record.line], record.text, Jsonb(fields)
+        return contract.feed, batch.batch_id, record.line, broken, record.text, Jsonb(fields)
 
-    with (
-        connection.cursor() as cursor,
-        cursor.copy("copy quarantine.record (feed, batch_id, line, broken_rules, record, fields) from stdin") as copy,
-    ):
-        kept = 0
-        for record in reader.pick(set(broken)):
-            copy.write_row(entry(record))
-            kept += 1
-    if kept != len(broken):
-        message = f"{len(broken)} rows broke rules, but only {kept} of them were found in the delivery"
+    kept, records = 0, reader.records()
+    for broken in _broken_rows(connection):
+        with (
+            connection.cursor() as cursor,
+            cursor.copy(
+                "copy quarantine.record (feed, batch_id, line, broken_rules, record, fields) from stdin"
+            ) as copy,
+        ):
+            left = len(broken)
+            for record in records:
+                if record.line in broken:
+                    copy.write_row(entry(record, broken[record.line]))
+                    left -= 1
+                    if not left:
+                        break
+        kept += len(broken) - left
+    if kept != count:
+        message = f"{count} rows broke rules, but only {kept} of them were found in the delivery"
         raise PermanentFailure(Problem(Code.QUARANTINE_INCOMPLETE, message))
+
+
+def _broken_rows(connection: Connection) -> Iterator[dict[int, list[str]]]:
+    """Broken rules by line, in order and in parts that fit in memory however many rows a delivery breaks."""
+    connection.execute("create unique index on broken_row (_line)")
+    last = -1
+    while part := connection.execute(
+        "select _line, rules from broken_row where _line > %s order by _line limit %s", [last, BROKEN_ROWS_AT_ONCE]
+    ).fetchall():
+        yield dict(part)
+        last = part[-1][0]
 
 
 def _quarantine_rejects(

@@ -22,7 +22,7 @@ from psycopg.rows import class_row
 from sampan import object_store
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
-from sampan.contracts.values import SHOWN_PSEUDONYMS
+from sampan.contracts.values import PSEUDONYM, SHOWN_PSEUDONYMS
 from sampan.database import Connection, connect, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.ingest import gate, land, load, publish
@@ -229,6 +229,10 @@ def _corrected(contract: Contract, path: Path, ids: set[int]) -> list[tuple[Entr
         if int(row[ID]) in wanted:
             raise PermanentFailure(Problem(Code.QUARANTINE_ID, f"duplicate id {row[ID]}", str(path), number, ID))
         wanted[int(row[ID])] = {name: row.get(name) or None for name in names}
+        for name, value in wanted[int(row[ID])].items():
+            if PSEUDONYM.search(value or ""):
+                message = "a pseudonym cannot be entered: write the number, or leave the token as it was exported"
+                raise PermanentFailure(Problem(Code.QUARANTINE_PSEUDONYM, message, str(path), number, name))
     found = {entry.quarantine_id: entry for entry in _entries(contract.feed, wanted)} if wanted else {}
     missing = sorted(wanted.keys() - found.keys())
     if missing:

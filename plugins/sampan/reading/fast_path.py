@@ -16,11 +16,13 @@ from typing import Any
 
 from sampan.contracts import line_pattern
 from sampan.contracts.model import Column
-from sampan.contracts.values import DATE_WORDS, DAY
+from sampan.contracts.values import DATE_WORDS, DAY, PSEUDONYM
 from sampan.reading import hkid, limits
 from sampan.reading.personal_data import Pseudonymiser
 from sampan.reading.record import Record, csv_line
 
+# Delivered, it would pass as a person's number.
+PSEUDONYM_BYTES = PSEUDONYM.pattern.removeprefix("(invalid_)?").encode()
 # Lines that are quoted as RFC 4180 says: only those mean the same to COPY and to Python.
 RFC4180_LINES = rb'(?:(?:[^",\r\n]*|"(?:[^"\n]|"")*")(?:,(?:[^",\r\n]*|"(?:[^"\n]|"")*"))*\r?\n)*'
 
@@ -28,9 +30,11 @@ RFC4180_LINES = rb'(?:(?:[^",\r\n]*|"(?:[^"\n]|"")*")(?:,(?:[^",\r\n]*|"(?:[^"\n
 def _suspect() -> bytes:
     """Pattern of what a block must not hold unseen.
 
-    Groups, in order: a possible HKID number, and one in a field in quotes; NUL; a word that PostgreSQL reads as a date.
+    Groups, in order: a possible HKID number, and one in a field in quotes; NUL or a pseudonym; a word that PostgreSQL
+    reads as a date.
     """
-    return hkid.block_pattern() + rb"|(\x00)|(?i)" + DATE_WORDS.removeprefix("(?i)").encode()
+    only_slow = rb"|(\x00|%s)" % PSEUDONYM_BYTES
+    return hkid.block_pattern() + only_slow + rb"|(?i)" + DATE_WORDS.removeprefix("(?i)").encode()
 
 
 class FastPathUnsupported(Exception):
@@ -117,7 +121,10 @@ class _Checker:
         parts, done, position = [], 0, 0
         while match := self.suspect.search(block, position):
             if match.start(3) >= 0:
-                raise FastPathUnsupported
+                if match.group(3) == b"\0" or not self.private.keeps_pseudonyms:
+                    raise FastPathUnsupported
+                position = match.end(3)
+                continue
             place = max(match.start(group) for group in (1, 2, 4))
             start = block.rfind(b"\n", 0, place) + 1
             before = block[start:place]
@@ -128,7 +135,10 @@ class _Checker:
                 self._refuse_date_words(block[start:end], column)
             # A field in quotes is looked at whole: the pattern finds nothing more in it once its first quote is behind.
             if column is None or (match.start(1) >= 0 and _may_be_hkid(column, match.group(1))):
-                parts += [block[done:start], self._clean_line(block[start:end])]
+                line = block[start:end]
+                if not self.private.keeps_pseudonyms and re.search(PSEUDONYM_BYTES, line):
+                    raise FastPathUnsupported
+                parts += [block[done:start], self._clean_line(line)]
                 done = position = end
                 continue
             position = place + 1

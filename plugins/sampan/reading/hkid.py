@@ -20,7 +20,7 @@ from itertools import chain
 FRAME = 4
 _OPEN, _CLOSE = r"[(<\[{]", r"[)>\]}]"
 # What may stand between the parts of a number, besides the brackets.
-_MARKS = r"\x01-\t\x0b\x0c\x0e- \x7f\-./:\\_~"
+_MARKS = r"\x01-\t\x0b- \x7f\-./:\\_~"
 _GAP = rf"[{_MARKS},()<>\[\]{{}}]{{0,4}}"
 _BRACKETED = rf"[A-Za-z]{{1,2}}[ -]?[0-9]{{6}}[ -]?{_OPEN} ?[0-9Aa] ?{_CLOSE}"
 _GROUPED = (
@@ -91,7 +91,8 @@ def replace(text: str, by: Callable[[str], str | None], frame: int = FRAME) -> s
     """
     if not text.isascii() and len(_digits().findall(text)) < 6:
         return text
-    flat = plain(text)
+    # A cell may be wrapped in the middle of a number.
+    flat = plain(text).replace("\n", " ")
     return text if not _SIX_DIGITS.search(flat) else _put(text, flat, _spelled(flat, frame), by)
 
 

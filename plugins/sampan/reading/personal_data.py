@@ -46,12 +46,14 @@ class Pseudonymiser:
     """Keyed pseudonyms under one key version.
 
     `oldest` makes those of the oldest version still held. `aliases` then has, for each pseudonym that was made, the one
-    of the same value under that version.
+    of the same value under that version. `keeps_pseudonyms`: what it reads was cleaned before, so that pseudonyms in it
+    are the platform's own.
     """
 
     key: bytes
     version: int
     oldest: Pseudonymiser | None = None
+    keeps_pseudonyms: bool = False
     aliases: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __call__(self, value: str) -> str:
@@ -70,6 +72,10 @@ class Pseudonymiser:
         """The pseudonym of an HKID number, the same in every spelling."""
         value = hkid.letters_and_digits(text)
         return self.known(value) if hkid.has_right_check_digit(value) else self._invalid(value)
+
+    def without_pseudonyms(self, value: str) -> str:
+        """A field as it was delivered, its pseudonyms made invalid: who could write one would be taken for its person."""
+        return value if self.keeps_pseudonyms else PSEUDONYM.sub(lambda found: self._invalid(found.group()), value)
 
     def clean(self, column: Column | None, value: str) -> str:
         """A field as it may be stored: by its column's rule for personal data, and without HKID numbers in its text."""

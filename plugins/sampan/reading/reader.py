@@ -37,10 +37,11 @@ def open_delivery(
     contract: Contract, landing_uri: str, business_date: date, file: str, *, replay: bool = False
 ) -> Reader:
     """The reader of a landed delivery. A replay is always CSV with the contract's own column names."""
+    private = replace(pseudonymiser(), keeps_pseudonyms=replay)
     if replay:
         columns = (REPLAYED, *(replace(column, source_name=column.name) for column in contract.stored))
         contract = replace(contract, columns=columns, source=Source("s3", landing_uri, "csv"))
-    return Reader(contract, open_verified(landing_uri), business_date, file, pseudonymiser())
+    return Reader(contract, open_verified(landing_uri), business_date, file, private)
 
 
 class Reader:
@@ -112,16 +113,6 @@ class Reader:
             return []
         with self._readable():
             return list(self._within_bounds(looked_at))
-
-    def pick(self, lines: set[int]) -> Iterator[Record]:
-        """The records that begin at the given lines."""
-        left = len(lines)
-        for record in self.records():
-            if record.line in lines:
-                yield record
-                left -= 1
-                if not left:
-                    return
 
     def _layout_and_blocks(self) -> Iterator[Layout | Block]:
         yield self._format.layout

@@ -48,7 +48,9 @@ class RecordCleaner:
             if column is None:
                 changed = changed or bool(value)
                 continue
-            cleaned = None if value is None or value == "" else self.private.clean(column, value)
+            cleaned = None
+            if value is not None and value != "":
+                cleaned = self.private.clean(column, self.private.without_pseudonyms(value))
             if cleaned is not None and "\0" in cleaned:
                 cleaned, broken = cleaned.replace("\0", "\u2400"), [*broken, Code.RECORD_NUL]
             if cleaned is not None and SURROGATE.search(cleaned):

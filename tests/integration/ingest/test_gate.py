@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 from dataclasses import replace
 
 import pyarrow as pa
@@ -272,3 +273,27 @@ def test_gate_checks_every_rule_when_the_contract_has_become_stricter_since_load
     gate.run(CUSTOMS)
     broken = sampan.rows("select distinct broken_rules from quarantine.record")
     assert broken == [(["form_type.enum"],)]
+
+
+def test_the_memory_of_the_gate_does_not_grow_with_the_rows_that_break_a_rule(partner, monkeypatch):
+    """One delivery whose rows all break rules takes memory for each of them (H8)."""
+    monkeypatch.setattr(gate, "BROKEN_ROWS_AT_ONCE", 500)
+    peaks = {}
+    for count in (600, 600, 12_000):
+        given = rows(CUSTOMS, count, seed=len(peaks) + count)
+        # Half of them break a rule of their own, half contradict each other.
+        for place, row in enumerate(given):
+            row["value_hkd"] = "-1" if place % 2 else str(place)
+            if place % 2 == 0:
+                row |= {name: given[place - place % 4][name] for name in get_contract(CUSTOMS).key}
+        partner.hands_over(CUSTOMS, DAY, given, f"part_{len(peaks)}_{count}")
+        for step in (land, load):
+            step.run(CUSTOMS)
+        tracemalloc.start()
+        gate.run(CUSTOMS)
+        peaks[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    batch = partner.sampan.batch(CUSTOMS)
+    kept = "select count(*), count(distinct line) from quarantine.record where batch_id = %s"
+    assert (batch["state"], partner.sampan.rows(kept, batch["batch_id"])) == ("held", [(12_000, 12_000)])
+    assert peaks[12_000] - peaks[600] < 1_500_000

@@ -62,12 +62,13 @@ def test_land_addresses_by_content_when_a_name_is_hostile(name, partner, monkeyp
 
 
 @pytest.fixture
-def planted_nul(sampan, object_store):
-    """An object of the feed with NUL in its key, which S3 refuses to put and to delete: put through the filer."""
+def planted_nul(request, sampan, object_store):
+    """An object of a feed with NUL in its key, which S3 refuses to put and to delete: put through the filer."""
     context = ssl.create_default_context(cafile=object_store.certificate)
     context.load_cert_chain(object_store.certificate)
     bucket = sampan.environment["SAMPAN_DROP_BUCKET"]
-    key = f"{get_contract(CUSTOMS).drop_prefix}{DAY}/a%00b.csv.gz"
+    feed, name = getattr(request, "param", (CUSTOMS, "a%00b.csv.gz"))
+    key = f"{get_contract(feed).drop_prefix}{DAY}/{name}"
     address = f"{object_store.settings['SAMPAN_SEAWEEDFS_FILER']}/buckets/{bucket}/{key}"
     with httpx.Client(verify=context) as client:
         client.put(address, content=b"planted").raise_for_status()
@@ -92,6 +93,19 @@ def test_a_key_that_the_database_cannot_hold_is_refused_by_name_and_stops_nothin
     # Retention cannot delete it, and neither says that it did nor stops at it.
     assert retention.run(today() + timedelta(days=get_contract(CUSTOMS).retention_days + 1), True)["batches"] == 2
     assert sampan.one("select deleted_at from ops.delivery where source_uri = %s", planted_nul) is None
+
+
+@pytest.mark.parametrize("planted_nul", [("cdi_consents", "of%20A123456%283%29%00.jsonl")], indirect=True)
+def test_a_refused_key_is_told_and_its_personal_number_is_not(planted_nul, sampan):
+    """News is lost in silence when the key cannot be stored, and percent-encoding hides an HKID number (H2, M3)."""
+    done = sampan.cli("ingest", "cdi_consents")
+    ((uri, problem),) = sampan.rows("select source_uri, problem from ops.delivery where problem is not null")
+    assert uri == planted_nul
+    ((message,),) = sampan.rows("select message from ops.alert where kind = 'rejected' and feed = 'cdi_consents'")
+    assert "delivery.key" in message
+    for text in (problem["file"], message, done.stderr, done.stdout):
+        assert "123456" not in text
+    assert "[HKID]%00.jsonl" in problem["file"]
 
 
 def test_land_makes_one_batch_when_the_same_content_comes_under_two_names(partner):

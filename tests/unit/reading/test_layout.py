@@ -126,3 +126,12 @@ def test_layout_shows_no_number_of_a_person_when_a_header_is_one(text):
         _ = reader(csv_contract(drift="fail"), text.encode()).layout
     assert "123456" not in str(stopped.value.problem)
     assert "[HKID]" in str(stopped.value.problem)
+
+
+def test_a_key_counts_when_its_line_has_a_number_that_python_finds_too_long():
+    """A personal column that is renamed passes unseen when each line has a number of 5,000 digits (H4)."""
+    columns = [column("a", required=True), column("b", personal="drop")]
+    contract = replace(contract_for(Source("s3", "s3://drop/x", "jsonl"), columns), drift="note")
+    with pytest.raises(PermanentFailure) as failure:
+        _ = reader(contract, f'{{"a": {"9" * 5000}, "mobile": "x"}}\n'.encode()).layout
+    assert failure.value.problem.rule == "delivery.header_personal_data"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,9 +13,12 @@ from hypothesis import strategies as st
 from sampan.contracts.model import Column
 from sampan.contracts.registry import get_contract
 from sampan.contracts.values import PSEUDONYM
+from sampan.reading.fast_path import FastPathUnsupported
 from sampan.reading.personal_data import Pseudonymiser, hkid_is_valid
+from sampan.reading.reader import Reader
 
-from tests.factory import hkid
+from tests.factory import DAY, hkid
+from tests.unit.reading.deliveries import column, csv_contract, fast, records
 
 PRIVATE = Pseudonymiser(b"k" * 32, 1)
 BRN = get_contract("customs_declarations").column("trader_id")
@@ -267,3 +272,32 @@ def test_clean_text_replaces_what_resembles_a_number_when_a_field_of_it_expects_
 @pytest.mark.parametrize("text", ["12345678,610910,x", "of 2026, KGM", "D202607060000001,A,123456", "1,234,567 HKD"])
 def test_clean_text_changes_nothing_when_nothing_resembles_a_number(text):
     assert PRIVATE.clean_text(text, expects_hkid=True) == text
+
+
+def test_no_pseudonym_of_a_delivery_passes_as_a_person_on_either_path():
+    """Deliver a pseudonym that was learnt or made up instead of a number (H5)."""
+    forged = [f"p1_{'0a' * 32}", PRIVATE("K1234560"), f"p22_{'f' * 64}", f"invalid_p1_{'1' * 64}"]
+    columns = [column("a", required=True), column("b", personal="pseudonymise", personal_pattern="hkid")]
+    columns += [column("c", personal="pseudonymise"), column("d")]
+    contract = csv_contract(columns)
+    for value in forged:
+        rows = [f"1,{value},x,y", f"1,A123456(3),x,{value}", f'1,12345678,"{value}",y', f"A123456(3),x {value},y,z"]
+        for row in rows:
+            body = f"a,b,c,d\n1,12345678,x,y\n{row}\n".encode()
+            *_, record = records(contract, body)
+            assert value.removeprefix("invalid_") not in record.text + str(record.fields)
+    only_text = csv_contract([columns[0], columns[1], columns[3]])
+    for value in forged:
+        for row in (f"1,{value},y", f"1,A123456(3),{value}", f'1,12345678,"A1234563 {value}"'):
+            with pytest.raises(FastPathUnsupported):
+                fast(only_text, f"a,b,d\n{row}\n".encode())
+
+
+def test_a_replay_keeps_its_pseudonyms_on_both_paths():
+    known = replace(PRIVATE, keeps_pseudonyms=True)
+    person = PRIVATE("A1234563")
+    columns = [column("a", required=True), column("b", personal="pseudonymise", personal_pattern="hkid")]
+    body = f"a,b\n1,{person}\nA123456(3),{person}\n".encode()
+    read = Reader(csv_contract(columns), lambda: io.BytesIO(body), DAY, "file", known)
+    assert [record.fields for record in read.records()] == [["1", person], [person, person]]
+    assert b"".join(block.data for block in read.blocks()) == f"1,{person}\n{person},{person}\n".encode()

@@ -33,7 +33,8 @@ class JsonLines(Format):
         seen: dict[str, None] = {}
         for line in self.delivery.lines():
             try:
-                item = json.loads(line)
+                # What `records` can read must not fail here, such as a number that Python finds too long.
+                item = json.loads(self.delivery.decode(line)[0], parse_float=str, parse_int=str, parse_constant=str)
             except (ValueError, RecursionError):
                 continue
             if isinstance(item, dict):
