@@ -7,6 +7,7 @@ Airflow. It is not a sandbox: it has the rights of its parent.
 from __future__ import annotations
 
 import ctypes
+import gc
 import io
 import os
 import pickle
@@ -82,6 +83,8 @@ def _run(work: Callable[[], Iterable[object]], sending: Connection, memory_bytes
     message, room = io.BytesIO(ITEMS), 0
     message.seek(0, io.SEEK_END)
     try:
+        # Never collect what the parent made: objects of native libraries may crash where their threads do not exist.
+        gc.freeze()
         _limit(memory_bytes, parent)
         for item in work():
             pickle.dump(item, message, pickle.HIGHEST_PROTOCOL)
