@@ -53,17 +53,24 @@ def list_objects(prefix: str) -> Iterator[dict[str, Any]]:
             yield from page.get("Contents", ())
 
 
+def head_if_present(s3: Any, bucket: str, key: str) -> dict[str, Any] | None:
+    """What HEAD says of an object; None when there is none. Raises ClientError for anything else."""
+    try:
+        head: dict[str, Any] = s3.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("404", "NoSuchKey", "NotFound"):
+            raise
+        return None
+    return head
+
+
 def put_if_absent(s3: Any, key: str, body: Callable[[], IO[bytes]], size: int, sha: str, uri: str) -> None:
     """Upload bytes to the landing bucket unless `key` exists with this size: keys contain the hash of their content."""
     bucket = settings().landing_bucket
     with s3_errors():
-        try:
-            head = s3.head_object(Bucket=bucket, Key=key)
-            if head["ContentLength"] == size:
-                return
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in ("404", "NoSuchKey", "NotFound"):
-                raise
+        head = head_if_present(s3, bucket, key)
+        if head and head["ContentLength"] == size:
+            return
         metadata = {"sha256": sha, "source": re.sub(r"[^\x20-\x7e]", "?", uri)[-1000:]}
         stream = body()
         try:

@@ -12,7 +12,6 @@ import logging
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from botocore.exceptions import ClientError
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -320,11 +319,8 @@ def _versions(uri: str) -> list[dict[str, Any]]:
 
 
 def _version_by_name(bucket: str, key: str) -> list[dict[str, Any]]:
-    try:
-        head = settings().s3().head_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in ("404", "NoSuchKey", "NotFound"):
-            raise
+    head = object_store.head_if_present(settings().s3(), bucket, key)
+    if head is None:
         return []
     version = head.get("VersionId", "null")
     return [{"bucket": bucket, "key": key, "version": version, "bytes": head["ContentLength"]}]
