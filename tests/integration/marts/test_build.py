@@ -460,7 +460,9 @@ def _trade_agrees(sampan: Sampan, deliveries: list[Any]) -> None:
     # Persons are in no mart one by one.
     newest = newest.filter(~pl.col("trader_id").str.starts_with("p"))
     ((value, line_count, declarations),) = sampan.rows(
-        "select sum(value_hkd), sum(line_count), sum(declaration_count) from marts.mart_sme_trade_monthly", role="bi"
+        "select sum(value_hkd + gold_value_hkd), sum(line_count), sum(declaration_count)"
+        " from marts.mart_sme_trade_monthly",
+        role="bi",
     )
     assert float(value) == pytest.approx(newest["value_hkd"].sum(), abs=0.01)
     assert line_count == len(newest)

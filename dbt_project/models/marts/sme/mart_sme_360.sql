@@ -130,6 +130,7 @@ final as (
         smes.sme_class,
         smes.sme_class_basis,
         smes.is_sme,
+        smes.counts_as_sme,
         smes.industry_section,
         smes.district,
         smes.register_status,

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from tests.integration.marts.answers.festival import day_of, rates
+from tests.integration.marts.answers.reconciliation import GOLD
 from tests.integration.marts.answers.who import linked, shop_key
 
 BUD = ("bud_general", "bud_easy", "bud_ecommerce_easy")
@@ -185,7 +186,7 @@ def _month(column: str) -> pl.Expr:
 def _exports(world: Any) -> pl.DataFrame:
     lines = world.frames["customs_declarations"].filter(~pl.col("form_type").is_in(["1", "1A", "1B"]))
     lines = lines.filter(pl.col("version") == pl.col("version").max().over("declaration_no"))
-    lines = lines.unique(["declaration_no", "line_no"], keep="last")
+    lines = lines.unique(["declaration_no", "line_no"], keep="last").filter(~pl.col("hkhs_code").is_in(GOLD))
     value = pl.col("value_hkd").cast(pl.Float64).sum().alias("value")
     return lines.group_by(pl.col("trader_id").alias("brn"), _month("movement_date").alias("month")).agg(value)
 

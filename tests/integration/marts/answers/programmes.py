@@ -9,6 +9,7 @@ import polars as pl
 
 from tests.integration.marts.answers.festival import in_hkd, order_lines, taking_part
 from tests.integration.marts.answers.insurance import amount, as_date
+from tests.integration.marts.answers.reconciliation import GOLD
 from tests.integration.marts.answers.trade import SMES, enterprises
 from tests.integration.marts.answers.who import linked, shop_key
 from tests.integration.world import Simulated
@@ -30,7 +31,9 @@ def exports(world: Simulated) -> pl.DataFrame:
     lines = lines.filter(newest).unique(["declaration_no", "version", "line_no"], keep="last")
     lines = lines.filter(pl.col("form_type").is_in(["2", "2A", "2B"]), pl.col("movement_date") >= first_month(world))
     owned = lines.join(linked(world, "number"), left_on="trader_id", right_on="source_key")
-    return owned.group_by("sme_id").agg(amount("value_hkd").sum().alias("exports"))
+    return owned.group_by("sme_id").agg(
+        amount("value_hkd").filter(~pl.col("hkhs_code").is_in(GOLD)).sum().alias("exports")
+    )
 
 
 def reached(world: Simulated) -> dict[str, set[str]]:
