@@ -1,6 +1,6 @@
 -- One row per enterprise: which programmes reached it by the release day, and whether it exports. Reached means: ever granted
 -- BUD or EMF funding, ever held a policy of HKECIC, took part in a festival; missions and Design Gallery are shown too,
--- but do not count as programmes.
+-- but do not count as programmes. Only who is live on the register can still be reached.
 {{ config(indexes=[{'columns': ['programme_group']}]) }}
 
 with smes as (
@@ -31,6 +31,8 @@ reached as (
         smes.sme_id,
         smes.sme_class,
         smes.is_sme,
+        smes.counts_as_sme,
+        smes.register_status,
         smes.industry_section,
         coalesce(programmes.bud_project_count, 0) > 0 as has_bud,
         coalesce(programmes.emf_project_count, 0) > 0 as has_emf,
@@ -58,6 +60,8 @@ final as (
         counted.sme_id,
         counted.sme_class,
         counted.is_sme,
+        counted.counts_as_sme,
+        counted.register_status,
         counted.industry_section,
         counted.has_bud,
         counted.has_emf,
@@ -75,7 +79,8 @@ final as (
             else 'festival_only'
         end as programme_group,
         counted.is_exporter,
-        counted.is_exporter and counted.programme_count = 0 as is_unserved_exporter,
+        counted.is_exporter and counted.programme_count = 0 and coalesce(counted.register_status = 'live', false)
+            as is_unserved_exporter,
         cast(counted.export_value_12m_hkd as numeric(20, 2)) as export_value_12m_hkd,
         open_build.as_of_date,
         open_build.last_complete_date,
