@@ -15,12 +15,12 @@
         commencement_date as lived_from,
         coalesce(cessation_date, cast('9999-12-31' as date)) as lived_to
     from {{ smes }}
-    where is_on_register
+    where is_on_register and commencement_date <= coalesce(cessation_date, commencement_date)
     union all
     select
         sme_id,
         'ended' as applicant_status,
-        cast({{ dbt.dateadd('day', 1, 'cessation_date') }} as date) as lived_from,
+        greatest(cast({{ dbt.dateadd('day', 1, 'cessation_date') }} as date), commencement_date) as lived_from,
         cast('9999-12-31' as date) as lived_to
     from {{ smes }}
     where is_on_register and cessation_date is not null

@@ -104,6 +104,38 @@ STATES: dict[str, tuple[list[dict[str, Any]], set[str]]] = {
         ],
         set(),
     ),
+    "renewed ahead, and its first term expired": (
+        [
+            {"validTo": str(YESTERDAY)},
+            {"status": "renewed", "day": YESTERDAY - timedelta(days=9), "validFrom": str(TODAY)},
+            {"status": "expired", "day": TODAY, "validTo": str(YESTERDAY)},
+        ],
+        {"trade_declaration", "payment"},
+    ),
+    "extended, and the term before expired": (
+        [
+            {"validTo": str(YESTERDAY)},
+            {"status": "renewed", "day": YESTERDAY - timedelta(days=9)},
+            {"status": "expired", "day": TODAY, "validTo": str(YESTERDAY)},
+        ],
+        {"trade_declaration", "payment"},
+    ),
+    "renewed ahead, and its second term expired": (
+        [
+            {"validTo": str(YESTERDAY)},
+            {"status": "renewed", "day": YESTERDAY - timedelta(days=9), "validFrom": str(TODAY)},
+            {"status": "expired", "day": TODAY, "validFrom": str(TODAY)},
+        ],
+        set(),
+    ),
+    "renewed ahead, and a term expired that was never given": (
+        [
+            {"validTo": str(YESTERDAY)},
+            {"status": "renewed", "day": YESTERDAY - timedelta(days=9), "validFrom": str(TODAY)},
+            {"status": "expired", "day": TODAY, "validTo": str(TODAY)},
+        ],
+        set(),
+    ),
     "for another purpose": ([{"purpose": "account_opening"}], set()),
     "given to another bank": ([{"dataConsumerId": "B002"}], set()),
 }

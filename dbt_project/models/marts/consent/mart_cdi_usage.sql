@@ -92,7 +92,7 @@ joined as (
         cast(coalesce(requests_monthly.decision_days, 0) as bigint) as decision_days,
         cast(case when requests_monthly.decided_count >= 10 then requests_monthly.median_decision_days end as numeric(10, 1))
             as median_decision_days,
-        coalesce(requests_monthly.open_count, 0) > 0
+        coalesce(sum(requests_monthly.open_count) over (partition by months.month), 0) > 0
         or coalesce(open_build.last_complete_date < {{ dbt.last_day('months.month', 'month') }}, true) as is_provisional,
         coalesce(
             months.month > {{ first_month('cdi_consents') }} and months.month > {{ first_month('cdi_financing_requests') }}, false

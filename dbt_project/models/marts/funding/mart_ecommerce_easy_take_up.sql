@@ -40,7 +40,7 @@ judged as (
     select
         counted.*,
         history.history_from,
-        counted.pending_count > 0
+        sum(counted.pending_count) over (partition by counted.received_month) > 0
         or coalesce(open_build.last_complete_date < {{ dbt.last_day('counted.received_month', 'month') }}, true) as is_provisional,
         counted.received_month > {{ month_of('history.history_from') }} as is_fully_covered,
         open_build.last_complete_date,

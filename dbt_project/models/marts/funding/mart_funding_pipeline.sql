@@ -77,7 +77,9 @@ counted as (
 judged as (
     select
         counted.*,
-        counted.pending_count > 0
+        sum(counted.pending_count) over (
+            partition by counted.received_year, counted.programme, counted.dimension
+        ) > 0
         or counted.received_year >= extract(year from coalesce(open_build.last_complete_date, cast('1900-01-01' as date)))
             as is_provisional,
         counted.received_year > history.first_year as is_fully_covered,

@@ -28,9 +28,15 @@ def question_17(world: Simulated) -> list[tuple[Any, ...]]:
         pl.col("amount_approved_hkd").last().cast(pl.Float64).fill_null(0),
     )
     requests = requests.with_columns(pl.coalesce("asked", "first_seen").dt.year().alias("year"))
-    years = sorted(set(changes["day"].dt.year()) | set(requests["year"]))
+    begun = max(min(world.delivered[feed]) for feed in ("cdi_consents", "cdi_financing_requests")).replace(day=1)
+    asked_in = pl.coalesce("asked", "first_seen").dt.truncate("1mo")
+    undecided = set(requests.filter(pl.col("status") == "submitted").select(asked_in).to_series())
+    active = set(changes["day"].dt.truncate("1mo")) | set(requests.select(asked_in).to_series())
+    whole = {month for month in active if begun < month <= world.last.replace(day=1) and month not in undecided}
     found = []
-    for year in years:
+    for year in sorted({month.year for month in whole}):
+        if len({month for month in whole if month.year == year}) < 12:
+            continue
         counts = dict(changes.filter(pl.col("day").dt.year() == year)["status"].value_counts().iter_rows())
         made = requests.filter(pl.col("year") == year)
         decided = made.filter(pl.col("status").is_in(["approved", "rejected"]))
@@ -44,8 +50,9 @@ def question_17(world: Simulated) -> list[tuple[Any, ...]]:
                 len(made.filter(pl.col("status") == "approved")),
                 made["amount_requested_hkd"].sum(),
                 made["amount_approved_hkd"].sum(),
-                days.mean(),
-                len(using) / len(made) if len(using) else None,
+                days.count(),
+                days.mean() if days.count() >= 10 else None,
+                len(using) / len(made) if len(made) >= 10 else None,
             )
         )
     assert sum(row[6] for row in found) > 10

@@ -9,7 +9,7 @@ import polars as pl
 
 from tests.integration.marts.answers.festival import in_hkd, order_lines, taking_part
 from tests.integration.marts.answers.insurance import amount, as_date
-from tests.integration.marts.answers.trade import SMES, enterprises
+from tests.integration.marts.answers.trade import enterprises
 from tests.integration.marts.answers.who import linked, shop_key
 from tests.integration.world import Simulated
 
@@ -52,19 +52,27 @@ def reached(world: Simulated) -> dict[str, set[str]]:
 
 
 def question_10(world: Simulated) -> list[tuple[Any, ...]]:
-    """By group of programmes: enterprises, those of them that export, and what they exported."""
+    """By group of programmes: live enterprises, of unknown size, that export, and what they exported."""
     programmes, exported = reached(world), dict(exports(world).iter_rows())
-    sized = enterprises(world).filter(pl.col("sme_class").is_in(SMES))
-    smes = linked(world, "number").join(sized, left_on="source_key", right_on="trader_id")["sme_id"]
+    register = world.frames["business_register"].unique(["brn", "branch_no"], keep="last", maintain_order=True)
+    live = register.sort("branch_no").unique("brn", keep="first", maintain_order=True).filter(pl.col("status") == "live")
+    sized = enterprises(world).filter(pl.col("sme_class") != "large", pl.col("trader_id").is_in(live["brn"].implode()))
+    classes = dict(
+        linked(world, "number").join(sized, left_on="source_key", right_on="trader_id")
+        .select("sme_id", "sme_class").iter_rows()
+    )  # fmt: skip
     groups: dict[str, list[str]] = {}
-    for sme in set(smes):
+    for sme in classes:
         among = [name for name, members in programmes.items() if sme in members]
         group = "none" if not among else "several" if len(among) > 1 else f"{among[0]}_only"
         groups.setdefault(group, []).append(sme)
     return [
-        (group, len(smes), sum(sme in exported for sme in smes), round(sum(exported.get(sme, 0) for sme in smes), 2))
+        (
+            group, len(smes), sum(classes[sme] == "unknown" for sme in smes), sum(sme in exported for sme in smes),
+            round(sum(exported.get(sme, 0) for sme in smes), 2),
+        )
         for group, smes in sorted(groups.items())
-    ]
+    ]  # fmt: skip
 
 
 def valid_marks(world: Simulated) -> pl.DataFrame:
