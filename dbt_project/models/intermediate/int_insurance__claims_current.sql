@@ -62,7 +62,7 @@ final as (
         current_statuses.amount_claimed_hkd as claimed_hkd,
         sums.paid_hkd,
         sums.recovered_hkd,
-        sums.recovered_hkd * sums.paid_hkd / current_statuses.amount_claimed_hkd as recovered_share_hkd
+        cast(sums.recovered_hkd * sums.paid_hkd / current_statuses.amount_claimed_hkd as numeric(20, 2)) as recovered_share_hkd
     from newest
     inner join ordered as current_statuses
         on newest.claim_no = current_statuses.claim_no and newest.position = current_statuses.position
