@@ -244,7 +244,7 @@ def allowed(to: str) -> set[tuple[str, str, str]]:
 def test_a_bank_reads_the_rows_of_its_live_consents_and_no_other_in_every_state(sampan):
     deliver(sampan, changes())
     make_release()
-    assert len(allowed("B001")) == 15
+    assert len(allowed("B001")) == 19
     assert len(allowed("B002")) == 2
     for bank_id in BANKS:
         with bank(f"bank_{bank_id.lower()}") as connection:

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from tests.integration.marts.answers.festival import in_hkd, order_lines, taking_part
-from tests.integration.marts.answers.insurance import amount, as_date
+from tests.integration.marts.answers.insurance import amount, as_date, years_of_cover
 from tests.integration.marts.answers.trade import enterprises
 from tests.integration.marts.answers.who import linked, shop_key
 from tests.integration.world import Simulated
@@ -51,16 +51,19 @@ def reached(world: Simulated) -> dict[str, set[str]]:
     return found | {"festival": set(shops["sme_id"])}
 
 
-def question_10(world: Simulated) -> list[tuple[Any, ...]]:
-    """By group of programmes: live enterprises, of unknown size, that export, and what they exported."""
-    programmes, exported = reached(world), dict(exports(world).iter_rows())
+def eligible(world: Simulated) -> pl.DataFrame:
+    """Live enterprises on the register that are not large: `sme_id`, `industry_section`, `sme_class`."""
     register = world.frames["business_register"].unique(["brn", "branch_no"], keep="last", maintain_order=True)
     live = register.sort("branch_no").unique("brn", keep="first", maintain_order=True).filter(pl.col("status") == "live")
     sized = enterprises(world).filter(pl.col("sme_class") != "large", pl.col("trader_id").is_in(live["brn"].implode()))
-    classes = dict(
-        linked(world, "number").join(sized, left_on="source_key", right_on="trader_id")
-        .select("sme_id", "sme_class").iter_rows()
-    )  # fmt: skip
+    known = linked(world, "number").join(sized, left_on="source_key", right_on="trader_id")
+    return known.unique("sme_id", keep="last", maintain_order=True).select("sme_id", "industry_section", "sme_class")
+
+
+def question_10(world: Simulated) -> list[tuple[Any, ...]]:
+    """By group of programmes: live enterprises, of unknown size, that export, and what they exported."""
+    programmes, exported = reached(world), dict(exports(world).iter_rows())
+    classes = dict(eligible(world).select("sme_id", "sme_class").iter_rows())
     groups: dict[str, list[str]] = {}
     for sme in classes:
         among = [name for name, members in programmes.items() if sme in members]
@@ -73,6 +76,44 @@ def question_10(world: Simulated) -> list[tuple[Any, ...]]:
         )
         for group, smes in sorted(groups.items())
     ]  # fmt: skip
+
+
+def question_30(world: Simulated) -> list[tuple[Any, ...]]:
+    """Of festival merchants and online sellers: how many are insured now, ever, and with an Online Micro-Business Policy."""
+    programmes, able = reached(world), set(eligible(world)["sme_id"])
+    numbers = dict(linked(world, "number").iter_rows())
+    insured, micro = set(), set()
+    for years in years_of_cover(world).values():
+        for year in years:
+            holder = numbers[year.newest["brn"]]
+            if year.terms_on(world.last):
+                insured.add(holder)
+            if year.newest["policy_type"] == "online_micro_business":
+                micro.add(holder)
+    sellers = set(online_sales(world).filter(pl.col("payment") > 0)["sme_id"])
+    answers = []
+    for who, members in (("festival merchants", programmes["festival"] & able), ("online sellers", sellers & able)):
+        now = len(members & insured)
+        share = round(now / len(members), 4) if len(members) >= 10 else None
+        answers.append((who, len(members), now, share, len(members & programmes["hkecic"]), len(members & micro)))
+    assert all(row[2] for row in answers)
+    return answers
+
+
+def question_36(world: Simulated) -> list[tuple[Any, ...]]:
+    """By industry and size: eligible enterprises, and how many of them each programme and none reached."""
+    programmes = reached(world)
+    funded = programmes["bud"] | programmes["emf"]
+    everyone = funded | programmes["hkecic"] | programmes["festival"]
+    answers = []
+    for key, part in eligible(world).partition_by("industry_section", "sme_class", as_dict=True).items():
+        members = set(part["sme_id"])
+        none = len(members - everyone)
+        sets = (funded, programmes["hkecic"], programmes["festival"])
+        share = round(none / len(members), 4) if len(members) >= 10 else None
+        answers.append((*key, len(members), *(len(members & reached) for reached in sets), none, share))
+    assert any(row[-1] for row in answers)
+    return sorted(answers, key=lambda row: row[:2])
 
 
 def valid_marks(world: Simulated) -> pl.DataFrame:
