@@ -37,7 +37,7 @@
 {#- What the figures of headroom do not know. -#}
 {% macro headroom_note() -%}
     cast(
-        'each enterprise by itself: connected enterprises share one ceiling and no feed says which are; grants before history_from '
+        'each enterprise alone: connected enterprises share one ceiling and no feed says which are; grants before history_from '
         'are missing; completed projects count as approved' as text
     )
 {%- endmacro %}

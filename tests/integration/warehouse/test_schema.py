@@ -258,5 +258,7 @@ def test_apply_schema_makes_the_index_again_when_a_contract_changed_its_key(samp
         connection.execute("drop index raw.hkecic_claims_key")
         connection.execute("create unique index hkecic_claims_key on raw.hkecic_claims (claim_no, status, _batch_id)")
     warehouse.apply_schema(force=True)
-    columns = "select attname::text from pg_attribute where attrelid = 'raw.hkecic_claims_key'::regclass order by attnum"
+    columns = (
+        "select attname::text from pg_attribute where attrelid = 'raw.hkecic_claims_key'::regclass order by attnum"
+    )
     assert sampan.rows(columns) == [("claim_no",), ("status",), ("status_on",), ("_batch_id",)]

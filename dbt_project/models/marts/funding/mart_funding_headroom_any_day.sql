@@ -57,8 +57,8 @@ lived as (
     inner join life
         on
             headroom.sme_id = life.sme_id
-            and life.lived_to >= periods.valid_from
-            and (periods.valid_to is null or life.lived_from <= periods.valid_to)
+            and periods.valid_from <= life.lived_to
+            and (periods.valid_to is null or periods.valid_to >= life.lived_from)
     where not headroom.has_applied
 ),
 

@@ -1,7 +1,7 @@
 -- One row per enterprise: which programmes reached it by the release day, and whether it exports. Reached means: ever granted
 -- BUD or EMF funding, ever held a policy of HKECIC, took part in a festival; missions and Design Gallery are shown too,
--- but do not count as programmes. Only who is live on the register can still be reached. Who sells online, and which policies it
--- has, stands beside.
+-- but do not count as programmes. Only who is live on the register can still be reached. Who sells online and
+-- which policies it has are columns of their own.
 {{ config(indexes=[{'columns': ['programme_group']}]) }}
 
 with smes as (

@@ -115,7 +115,9 @@ def question_12(world: Simulated) -> list[tuple[Any, ...]]:
 
 def _claims(world: Simulated) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """By policy and shipment its claims: newest status, claimed, paid and recovered."""
-    statuses = world.frames["hkecic_claims"].unique(["claim_no", "status", "status_on"], keep="last", maintain_order=True)
+    statuses = world.frames["hkecic_claims"].unique(
+        ["claim_no", "status", "status_on"], keep="last", maintain_order=True
+    )
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for part in statuses.sort("status_on", maintain_order=True).partition_by("claim_no"):
         claim: dict[str, Any] = {"paid": 0.0, "recovered": 0.0}

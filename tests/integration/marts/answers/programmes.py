@@ -54,7 +54,9 @@ def reached(world: Simulated) -> dict[str, set[str]]:
 def eligible(world: Simulated) -> pl.DataFrame:
     """Live enterprises on the register that are not large: `sme_id`, `industry_section`, `sme_class`."""
     register = world.frames["business_register"].unique(["brn", "branch_no"], keep="last", maintain_order=True)
-    live = register.sort("branch_no").unique("brn", keep="first", maintain_order=True).filter(pl.col("status") == "live")
+    live = (
+        register.sort("branch_no").unique("brn", keep="first", maintain_order=True).filter(pl.col("status") == "live")
+    )
     sized = enterprises(world).filter(pl.col("sme_class") != "large", pl.col("trader_id").is_in(live["brn"].implode()))
     known = linked(world, "number").join(sized, left_on="source_key", right_on="trader_id")
     return known.unique("sme_id", keep="last", maintain_order=True).select("sme_id", "industry_section", "sme_class")
