@@ -55,6 +55,11 @@
     coalesce({{ complete_date }} < {{ dbt.dateadd('day', days_to_settle(feed), dbt.last_day(month, 'month')) }}, true)
 {%- endmacro %}
 
+{#- A predicate: whether a period may be quoted: its figures are covered whole and can grow no more. -#}
+{% macro is_quotable(is_provisional, is_fully_covered) -%}
+    coalesce(({{ is_fully_covered }}) and not ({{ is_provisional }}), false)
+{%- endmacro %}
+
 {#- The first day of the last month that may not grow any more, when what is known is complete up to a day. -#}
 {% macro last_settled_month(feed, complete_date) -%}
     {{ last_whole_month(dbt.dateadd('day', '-' ~ days_to_settle(feed), complete_date)) }}
