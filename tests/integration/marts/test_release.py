@@ -451,7 +451,7 @@ def test_a_reader_of_a_class_reads_its_marts_only_however_it_asks(role, sampan, 
             "copy (select * from marts.mart_sme_360) to stdout",
             "select pg_catalog.query_to_xml('select * from marts.mart_sme_360', true, true, '')",
             "table ops.batch",
-            "select most_common_vals from pg_statistic",
+            "select * from pg_statistic",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 session.execute(attempt).fetchall()
