@@ -78,17 +78,18 @@ kept as (
     select
         spans.window_first_day,
         spans.window_last_day,
-        {{ dbt.datediff('spans.window_first_day', 'spans.window_last_day', 'day') }} + 1 - coalesce(
-            sum(
-                {{
-                    dbt.datediff(
-                        'greatest(shopping_days.first_day, spans.window_first_day)',
-                        'least(shopping_days.last_day, spans.window_last_day)',
-                        'day'
-                    )
-                }} + 1
-            ),
-            0
+        {{ dbt.datediff('spans.window_first_day', 'spans.window_last_day', 'day') }} + 1 - sum(
+            case
+                when shopping_days.shopping_day is null then 0
+                else
+                    {{
+                        dbt.datediff(
+                            'greatest(shopping_days.first_day, spans.window_first_day)',
+                            'least(shopping_days.last_day, spans.window_last_day)',
+                            'day'
+                        )
+                    }} + 1
+            end
         ) as day_count
     from (
         select distinct
