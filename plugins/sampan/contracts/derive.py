@@ -30,7 +30,7 @@ WIDTH = 100
 # Several times as fast as the one in Python; it is missing where libyaml was.
 LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DOC = re.compile(r"\{\{ doc\('(\w+)'\) \}\}")
-FEED_COLUMNS = ("feed", "partner", "title", "calendar_days", "missing")
+FEED_COLUMNS = ("feed", "partner", "title", "calendar_days", "missing", "open_data_set")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -126,7 +126,8 @@ def feeds() -> str:
     writer.writerow(FEED_COLUMNS)
     for contract in all_contracts().values():
         calendar = contract.calendar
-        writer.writerow([contract.feed, contract.partner, contract.title, calendar.days, calendar.missing])
+        row = [contract.feed, contract.partner, contract.title, calendar.days, calendar.missing, contract.open_data_set]
+        writer.writerow(row)
     return out.getvalue()
 
 
