@@ -114,7 +114,9 @@ def deliveries(cases: list[Case], dates: Dates) -> Iterator[tuple[date, str, lis
     for feed, by_day in sorted(by_feed.items()):
         for day in sorted(of_calendar[get_contract(feed).calendar.days]):
             if day not in by_day:
-                by_day[day] = rows(feed, FILLERS, day)[:1]
+                # A made-up rate would price the sales of all cases.
+                usual = DEFAULTS[feed] if feed == "hkma_exchange_rates" else {}
+                by_day[day] = [rows(feed, FILLERS, day)[0] | usual]
     yield from sorted(
         ((day, feed, given) for feed, by_day in by_feed.items() for day, given in by_day.items()), key=lambda it: it[:2]
     )

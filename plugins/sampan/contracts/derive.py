@@ -187,12 +187,14 @@ def dictionary() -> str:
         "",
     ]
     for model in mart_models():
+        meta = model.get("config", {}).get("meta", {})
         lines += [f"### {model['name']}", "", " ".join(model["description"].split()), ""]
+        lines += [f"Disclosure class: {str(meta.get('disclosure')).replace('_', ' ')}.", ""]
         rows = [
             (f"`{c['name']}`", c.get("data_type", ""), " ".join(c["description"].split())) for c in model["columns"]
         ]
         lines += [*_table(("column", "type", "meaning"), rows), ""]
-        renamed = model.get("config", {}).get("meta", {}).get("deprecated")
+        renamed = meta.get("deprecated")
         if renamed:
             names = (f"`{old}` (now `{'`, `'.join([new] if isinstance(new, str) else new)}`)"
                      for old, new in renamed["columns"].items())  # fmt: skip

@@ -18,10 +18,11 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from sampan import failpoints, feed_hooks
 from sampan.database import Connection, connect, drop_relations, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
-from sampan.marts import build
+from sampan.marts import build, disclosure
 from sampan.marts.deprecations import missing_from
 from sampan.quality import expectations, mart_rules
 from sampan.settings import settings
+from sampan.warehouse.roles import POLICY_READER, PUBLIC_READER
 
 KEEP = 5
 READER = "bi_reader"
@@ -260,20 +261,51 @@ def _view(connection: Connection, release_no: int, mart: str, of_invoker: bool) 
 def grant(connection: Connection, schema: str, tables: str) -> None:
     """Grant the readers select on a schema, and check that they have it. Nothing else grants them anything.
 
-    `tables` is the schema of the tables that it shows, which may be the same. Marts under row-level security are granted
-    only to the roles that their policies name, and these get the schema of the views only: a reader who could name
-    the table would come past the views' barrier. Raises PermanentFailure when the grants are not as expected.
+    `tables` is the schema of the tables that it shows, which may be the same. `bi_reader` reads all of it, other readers
+    what the disclosure class of each mart lets them (ADR 0033), `public_reader` in the schema of the views only. Marts under
+    row-level security are granted only to the roles that their policies name, and these get the schema of the views only: a
+    reader who could name the table would come past the views' barrier. Says the class of each mart in its comment. Raises
+    PermanentFailure when the grants are not as expected.
     """
     restricted = under_row_security(connection, tables)
-    name, reader = sql.Identifier(schema), sql.Identifier(READER)
+    marts = relations(connection, schema)
+    name = sql.Identifier(schema)
     grant_usage = sql.SQL("grant usage on schema {} to {}")
     grant_select = sql.SQL("grant select on {} to {}")
-    connection.execute(grant_usage.format(name, reader))
-    for mart in relations(connection, schema):
-        for role in restricted.get(mart, [READER]):
-            if mart not in restricted or schema != tables:
+    for mart in marts:
+        _say_class(connection, schema, mart)
+        for role in restricted.get(mart, ()):
+            if schema != tables:
                 connection.execute(grant_usage.format(name, sql.Identifier(role)))
             connection.execute(grant_select.format(sql.Identifier(schema, mart), sql.Identifier(role)))
+    for reader in _readers(connection):
+        shown = [mart for mart in marts if mart not in restricted and _may_read(reader, mart, schema == tables)]
+        if reader != READER:
+            # The class of a mart of a kept release may be stricter by now.
+            connection.execute(
+                sql.SQL("revoke select on all tables in schema {} from {}").format(name, sql.Identifier(reader))
+            )
+        if shown or reader == READER:
+            connection.execute(grant_usage.format(name, sql.Identifier(reader)))
+        for mart in shown:
+            connection.execute(grant_select.format(sql.Identifier(schema, mart), sql.Identifier(reader)))
+        _require_grants(connection, schema, reader, shown)
+
+
+def _readers(connection: Connection) -> list[str]:
+    """The readers that are there: a warehouse of an earlier version has the newer ones from its next `sampan init` on."""
+    wanted = [READER, POLICY_READER, PUBLIC_READER]
+    rows = connection.execute("select rolname from pg_roles where rolname = any(%s)", [wanted]).fetchall()
+    return [READER, *sorted({role for (role,) in rows} - {READER})]
+
+
+def _may_read(reader: str, mart: str, is_tables: bool) -> bool:
+    return reader == READER or (
+        reader in disclosure.class_of(mart).readers and not (reader == PUBLIC_READER and is_tables)
+    )
+
+
+def _require_grants(connection: Connection, schema: str, reader: str, shown: list[str]) -> None:
     wrong = connection.execute(
         f"""
         with readable as (
@@ -284,14 +316,30 @@ def grant(connection: Connection, schema: str, tables: str) -> None:
             from pg_class
             where relnamespace = to_regnamespace(%(schema)s) and {READABLE}
         )
-        select relname from readable where is_readable = (relname = any(%(restricted)s)) order by relname
+        select relname from readable where is_readable <> (relname = any(%(shown)s)) order by relname
         """,
-        {"reader": READER, "schema": schema, "restricted": list(restricted)},
+        {"reader": reader, "schema": schema, "shown": shown},
     ).fetchall()
     if wrong:
         marts = ", ".join(f"{schema}.{row[0]}" for row in wrong)
-        message = f"grants of {READER} are not as expected (missing, or on a mart under row-level security) on {marts}"
+        message = f"grants of {reader} are not as expected (missing, or not the reader's to see) on {marts}"
         raise PermanentFailure(Problem(Code.RELEASE_GRANTS, message))
+
+
+def _say_class(connection: Connection, schema: str, mart: str) -> None:
+    """Put the class of a mart at the end of its comment, in place of one that it had."""
+    sentences = [item.sentence for item in disclosure.CLASSES.values()]
+    relation, query = f'{schema}."{mart}"', "select relkind, obj_description(oid) from pg_class where oid = %s::regclass"
+    kind, comment = one(connection, query, [relation])
+    text = comment or ""
+    for sentence in sentences:
+        text = text.replace(sentence, "")
+    text = f"{text.rstrip()} {disclosure.class_of(mart).sentence}".strip()
+    if text != comment:
+        what = sql.SQL("view" if kind == "v" else "table")
+        connection.execute(
+            sql.SQL("comment on {} {} is {}").format(what, sql.Identifier(schema, mart), sql.Literal(text))
+        )
 
 
 def under_row_security(connection: Connection, schema: str) -> dict[str, list[str]]:
