@@ -51,8 +51,8 @@ class Sales:
     """One measure of n enterprises in T months. Months are counted from the first of them; NEVER is after all.
 
     monthly is in HKD. applied is the month of the application for the first project, NEVER without one. exists_from and
-    ends bound the months in which the enterprise exists whole. stratum is what it is compared within, by month; -1 while it
-    is no SME.
+    ends bound the months in which the enterprise exists. strata are what it is compared within, by month, narrow ones first:
+    industry and size class, and industry; -1 while it is no SME.
     """
 
     first_month: date
@@ -61,7 +61,7 @@ class Sales:
     has_applied: Flags
     exists_from: Whole
     ends: Whole
-    stratum: Whole
+    strata: Sequence[Whole]
 
     def month(self, position: int) -> date:
         """First day of a month."""
@@ -147,7 +147,7 @@ class Ratio:
         """Bounds that hold all columns at once in 95 of 100 cases (sup-t bands)."""
         from scipy import stats
 
-        known = self.error > 0
+        known = np.isfinite(self.error) & (self.error > 0)
         correlation = np.corrcoef(self.replicates[:, known], rowvar=False)
         draws = stats.multivariate_t(shape=correlation, df=self.degrees, allow_singular=True)
         furthest = np.abs(draws.rvs(DRAWS, random_state=SEED).reshape(DRAWS, -1)).max(axis=1)
@@ -193,10 +193,12 @@ def estimates(
 
     A measure without sales is not in `inputs`; its rows say too_few.
     """
-    found, months = [], []
+    found: list[dict[str, Any]] = []
+    months: list[dict[str, Any]] = []
     for measure in MEASURES:
         for window in WINDOWS:
-            for group, row, by_month in _of_measure(*inputs.get(measure, (None, {})), window):
+            sales, by_window = inputs.get(measure, (None, {}))
+            for group, row, by_month in _of_measure(sales, by_window, window):
                 key = {"measure": measure, "programme": group, "window_months": window}
                 found.append(key | row)
                 months.extend(key | month for month in by_month)
@@ -212,7 +214,7 @@ def compare(
     Column 0 is the window after the start; the columns after it are the months that `event_months` names, each against the
     window before the application. With `placebo` there is one column: the window before against the one before that. The
     unfunded are those who applied for no project that was granted until the window was over; with `applicants` only those of
-    them who ever applied, whatever their stratum.
+    them who ever applied, in one stratum. Where one has too few, the next wider one is taken.
     """
     count = len(sales.monthly)
     until = np.concatenate([np.zeros((count, 1)), np.cumsum(sales.monthly, axis=1)], axis=1)
@@ -229,21 +231,19 @@ def compare(
         for column in np.flatnonzero(is_known):
             begin, end = spans[column]
             sold[:, column] = (until[:, end] - until[:, begin]) / (1 if column == 0 else end - begin)
-        stratum = sales.stratum[:, applied]
-        is_alike = (
-            (sales.applied > max(applied, last - 1))
-            & (stratum >= 0)
-            & (sales.exists_from <= first)
-            & (sales.ends > start)
-        )
-        is_alike &= (before > 0) | (sold[:, 0] > 0)
+        strata = [by_month[:, applied] for by_month in sales.strata]
+        is_alike = (sales.applied > max(applied, last - 1)) & (strata[0] >= 0)
+        is_alike &= (sales.exists_from <= first) & (sales.ends > start) & ((before > 0) | (sold[:, 0] > 0))
         if applicants:
-            is_alike, stratum = is_alike & sales.has_applied, np.minimum(stratum, 0)
-        cohort = (funded.applied == applied) & (funded.start == start)
-        comparison = _Comparison.of(before, sold, stratum, np.flatnonzero(is_alike), is_known)
-        for programme in np.unique(funded.programme[cohort]):
-            members = cohort & (funded.programme == programme)
-            comparison.add(found[str(programme)], funded.position[members], funded.paid[members])
+            is_alike, strata = is_alike & sales.has_applied, [np.minimum(strata[0], 0)]
+        rest = np.flatnonzero((funded.applied == applied) & (funded.start == start))
+        for stratum in strata:
+            comparison = _Comparison.of(before, sold, stratum, np.flatnonzero(is_alike), is_known)
+            is_matched = comparison.is_enough[stratum[funded.position[rest]]]
+            matched, rest = rest[is_matched], rest[~is_matched]
+            for programme in np.unique(funded.programme[matched]):
+                members = matched[funded.programme[matched] == programme]
+                comparison.add(found[str(programme)], funded.position[members], funded.paid[members])
     return found
 
 
@@ -257,7 +257,7 @@ def ratio(sums: Sums) -> Ratio | None:
 
     The errors are those of the delete-one jackknife over enterprises, which few large ones do not make too small (Hansen
     2025); Student's t has the degrees of the effective number of enterprises, on the side that has fewer. None when a side
-    sold nothing, or one enterprise nearly everything.
+    sold nothing, one enterprise nearly everything, or all grew exactly alike.
     """
     if (sums.sold[0] <= 0) or (sums.expected[0] <= 0):
         return None
@@ -271,7 +271,7 @@ def ratio(sums: Sums) -> Ratio | None:
         replicates = np.log((sums.sold - sums.without_sold[others]) / (sums.expected - sums.without_expected[others]))
     replicates -= replicates.mean(axis=0)
     error = np.sqrt((count - 1) / count * (replicates**2).sum(axis=0))
-    return Ratio(estimate, error, replicates, effective - 1)
+    return Ratio(estimate, error, replicates, effective - 1) if error[0] > 0 else None
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,7 @@ class _Comparison:
     stratum: Whole
     alike: Whole
     is_known: Flags
-    count: Whole
+    is_enough: Flags
     total_before: Floats
     growth: Floats
     without: Floats
@@ -291,23 +291,20 @@ class _Comparison:
     @classmethod
     def of(cls, before: Floats, sold: Floats, stratum: Whole, alike: Whole, is_known: Flags) -> _Comparison:
         strata = int(stratum.max(initial=0)) + 1
-        count = np.bincount(stratum[alike][before[alike] > 0], minlength=strata)
-        alike = alike[count[stratum[alike]] >= MIN_ALIKE]
+        # The last one is of those that are no SME.
+        is_enough = np.append(np.bincount(stratum[alike][before[alike] > 0], minlength=strata) >= MIN_ALIKE, False)
+        alike = alike[is_enough[stratum[alike]]]
         of, own_before, own_sold = stratum[alike], before[alike], sold[alike]
-        total_before = np.bincount(of, own_before, strata)
-        total_sold = np.stack([np.bincount(of, column, strata) for column in own_sold.T], axis=1)
+        total_before = np.bincount(of, weights=own_before, minlength=strata).astype(float)
+        total_sold = np.stack([np.bincount(of, weights=column, minlength=strata) for column in own_sold.T], axis=1)
         growth = total_sold / np.where(total_before > 0, total_before, np.inf)[:, None]
         without = (total_sold[of] - own_sold) / (total_before[of] - own_before)[:, None]
-        return cls(before, sold, stratum, alike, is_known, count, total_before, growth, without)
+        return cls(before, sold, stratum, alike, is_known, is_enough, total_before, growth, without)
 
     def add(self, sums: Sums, funded: Whole, paid: Floats) -> None:
-        """Add the funded that are like enough of them, and those whom they are compared with."""
-        is_matched = (self.stratum[funded] >= 0) & (self.count[self.stratum[funded]] >= MIN_ALIKE)
-        funded, paid = funded[is_matched], paid[is_matched]
-        if not len(funded):
-            return
-        of, strata = self.stratum[funded], len(self.count)
-        funded_before = np.bincount(of, self.before[funded], strata)
+        """Add funded enterprises that enough others are like, and those others."""
+        of, strata = self.stratum[funded], len(self.total_before)
+        funded_before = np.bincount(of, weights=self.before[funded], minlength=strata)
         alike = self.alike[np.bincount(of, minlength=strata)[self.stratum[self.alike]] > 0]
         without = self.without[np.isin(self.alike, alike)]
         expected = self.before[funded, None] * self.growth[of]
@@ -357,7 +354,7 @@ def _of_measure(
             if chosen.any()
             else []
         )
-        row = {
+        row: dict[str, Any] = {
             "status": "too_few",
             "funded_count": int(chosen.sum()),
             "existed_before_count": int(funded.existed_before[chosen].sum()),
@@ -373,8 +370,9 @@ def _of_measure(
         if effect is None or measured is None:
             yield group, row, []
             continue
-        row |= _named("placebo", _ratio_of_enough(placebo))
-        differs = "placebo" in row and not row["placebo_low"] <= 1 <= row["placebo_high"]
+        before = _named("placebo", _ratio_of_enough(placebo))
+        differs = bool(before) and not before["placebo_low"] <= 1 <= before["placebo_high"]
+        row |= before
         row["status"] = "trends_differ" if differs else "estimated"
         row |= {"p_value": measured.p_value()} | _means(effect)
         if not differs:
@@ -512,27 +510,30 @@ def _sales(
     count, months = len(position), _month(last_month) - _month(first_month) + 1
 
     def since_first(days: pd.Series[Any], missing: int) -> Whole:
-        days = pd.to_datetime(days)
-        return (days.dt.year * 12 + days.dt.month - 1 - _month(first_month)).fillna(missing).to_numpy(np.int64)
+        dates = pd.to_datetime(days)
+        since = (dates.dt.year * 12 + dates.dt.month - 1 - _month(first_month)).fillna(missing)
+        return np.asarray(since, np.int64)
 
     monthly = np.zeros((count, months))
     monthly[position.get_indexer(sold["sme_id"]), since_first(sold["month"], 0)] = sold["value_hkd"]
     applied, has_applied = np.full(count, NEVER), np.zeros(count, bool)
     who = position.get_indexer(applicants["sme_id"])
     applied[who], has_applied[who] = since_first(applicants["applied_month"], NEVER), True
-    exists_from, ends, stratum = np.zeros(count, np.int64), np.zeros(count, np.int64), np.full((count, months), -1)
+    exists_from, ends = np.zeros(count, np.int64), np.zeros(count, np.int64)
     who = position.get_indexer(classes["sme_id"])
     # The month of the day before, and one: a business that began on the first day of a month exists in the whole of it.
     before = pd.to_datetime(classes["commencement_date"]) - pd.Timedelta(days=1)
     exists_from[who] = since_first(before, -NEVER) + 1
     ends[who] = since_first(classes["cessation_date"], NEVER)
-    codes = pd.factorize(classes["industry_section"] + " " + classes["sme_class"])[0]
-    codes = np.where(classes["counts_as_sme"].astype(bool), codes, -1)
+    narrow, wide = classes["industry_section"] + " " + classes["sme_class"], classes["industry_section"]
+    codes = [np.where(classes["counts_as_sme"].astype(bool), pd.factorize(names)[0], -1) for names in (narrow, wide)]
+    strata = [np.full((count, months), -1) for _ in codes]
     valid_from, valid_to = pd.to_datetime(classes["valid_from"]), pd.to_datetime(classes["valid_to"])
     for month, day in enumerate(pd.date_range(first_month, periods=months, freq="MS")):
         in_force = ((valid_from <= day) & (valid_to.isna() | (valid_to >= day))).to_numpy()
-        stratum[who[in_force], month] = codes[in_force]
-    return Sales(first_month, monthly, applied, has_applied, exists_from, ends, stratum), position
+        for stratum, code in zip(strata, codes, strict=True):
+            stratum[who[in_force], month] = code[in_force]
+    return Sales(first_month, monthly, applied, has_applied, exists_from, ends, strata), position
 
 
 def _funded(rows: pd.DataFrame, sales: Sales, position: pd.Index) -> Funded:
