@@ -22,9 +22,9 @@ from psycopg.conninfo import make_conninfo
 from sampan import consent, feed_hooks
 from sampan.calendar import today
 from sampan.contracts.registry import get_contract
-from sampan.errors import PermanentFailure
+from sampan.errors import PermanentFailure, TransientFailure
 from sampan.governance import retention
-from sampan.ingest import quarantine
+from sampan.ingest import fetch, gate, land, load, publish, quarantine
 from sampan.marts import build, release
 from sampan.quality import expectations
 from sampan.settings import settings
@@ -802,6 +802,43 @@ def test_the_rows_of_a_dead_consent_leave_every_kept_release(death, sampan):
             role="builder",
         )
         assert kept == [("CS0000000002", "payment"), ("CS0000000002", "trade_declaration")]
+
+
+def rows_of(sampan: Sampan, number: int) -> int:
+    """Rows of the first consent in a release."""
+    query = f"select count(*) from consented_{number}.mart_credit_features where consent_id = 'CS0000000001'"
+    return int(sampan.one(query, role="builder"))
+
+
+def test_the_rows_of_a_dead_consent_leave_when_the_publish_of_a_later_batch_fails(sampan):
+    """Fault: the step raises after it has published the revocation. The rows would stay until the next publish."""
+    deliver(sampan, [change(1), change(2)], YESTERDAY)
+    number = make_release(dead_rows_too=False)
+    assert rows_of(sampan, number) > 0
+    for changed in ([change(1, "revoked", YESTERDAY)], [change(2, "renewed", TODAY)]):
+        sampan.deliver("cdi_consents", TODAY, f"{changed[0]['status']}.jsonl", json.dumps(changed[0]).encode())
+        for step in (fetch, land, load, gate):
+            step.run("cdi_consents")
+    last = sampan.batch("cdi_consents")["batch_id"]
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
+        connection.execute(f"drop sequence intake.cdi_consents__b{last}__lines cascade")
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        publish.run("cdi_consents")
+    assert sampan.rows("select state from ops.batch order by batch_id") == [("published",), ("published",), ("gated",)]
+    assert rows_of(sampan, number) == 0
+
+
+def test_the_rows_of_a_dead_consent_leave_when_retention_fails(sampan, monkeypatch):
+    """Fault: one object that cannot be deleted. What ended by the calendar would stay with it."""
+    deliver(sampan, [change(1)])
+    number = make_release(dead_rows_too=False)
+    expired(sampan, 1)
+    assert rows_of(sampan, number) > 0
+    monkeypatch.setenv("SAMPAN_S3_ENDPOINT", "http://127.0.0.1:9")
+    settings.cache_clear()
+    with pytest.raises(TransientFailure):
+        retention.run(TODAY + timedelta(days=get_contract("cdi_consents").retention_days + 1))
+    assert rows_of(sampan, number) == 0
 
 
 def test_no_rows_of_a_consent_that_died_during_the_build_come_with_its_release(sampan):

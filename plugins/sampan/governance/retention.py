@@ -49,6 +49,8 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
     on = day or today()
     done = dict.fromkeys(("batches", "rows", "objects", "releases"), 0)
     with connect() as connection, maintenance_lock():
+        # First: what ended by the calendar must not stay because something else cannot be deleted.
+        feed_hooks.clean_up_all()
         _cancel_pending(connection, on)
         refused = _begin_batches(connection, on, allow_mass_delete)
         batches, refused_deliveries = _unfinished(connection, "batch_id"), _refused(connection, on)

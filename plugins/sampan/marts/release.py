@@ -100,14 +100,14 @@ def run() -> dict[str, int]:
     with build.lock() as connection:
         waiting = _built(connection)
         if waiting is None:
-            feed_hooks.after_release()
+            feed_hooks.clean_up_all()
             _drop_old(connection)
             return {"release_no": 0, "marts": 0, "rows": 0}
         _require_gate(connection, waiting.build_no)
         _retry_locks(lambda: _release(connection, waiting.build_no))
         failpoints.hit("release.after_commit")
-        # Not before: what ends while the schema is renamed is deleted by neither name.
-        feed_hooks.after_release()
+        # Not before: what ends while the release is built or the schema is renamed is deleted by neither name.
+        feed_hooks.clean_up_all()
         rows = scalar(connection, "select rows from ops.release where release_no = %s", [waiting.build_no])
         _drop_old(connection)
         return {"release_no": waiting.build_no, "marts": len(rows), "rows": sum(rows.values())}
