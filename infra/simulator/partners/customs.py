@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
@@ -20,6 +19,8 @@ GROWTH_A_YEAR = 0.06
 MONTHS = (0.97, 0.78, 1.02, 0.97, 1.0, 0.99, 1.03, 1.06, 1.08, 1.04, 1.06, 1.0)
 WEEKDAYS = (1.14, 1.12, 1.1, 1.12, 1.16, 0.9, 0.46)
 LATE_SHARE, AMENDED_SHARE, AMENDED_AGAIN_SHARE = 0.045, 0.03, 0.15
+# No version is lodged so many days after the first one.
+AMENDED_WITHIN = 20
 ORDER = (
     "declaration_no", "version", "line_no", "form_type", "lodged_at", "movement_date", "transport_mode", "conveyance",
     "transport_document_no", "place", "counterparty_country", "trader_name", "trader_id", "agent_brn", "packages",
@@ -74,14 +75,23 @@ def activity(day: date) -> float:
 
 def declarations(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
     """For each business date the lines lodged since the one before, new declarations first, then amendments."""
-    waiting: dict[int, list[pl.DataFrame]] = defaultdict(list)
-    for position, period in enumerate(world.periods):
-        parts = [found for day in period.days if len(found := lodged(world, day))]
-        if parts:
-            new = pl.concat(parts)
-            for target, amended in _amendments(world, new, period.business_date):
-                waiting[target].append(amended)
-            yield period.business_date, pl.concat([new, *waiting.pop(position, [])])
+    amended: dict[date, pl.DataFrame] = {}
+    for period in world.periods:
+        since = max(world.first, period.first_day - timedelta(days=AMENDED_WITHIN))
+        amended = {day: lines for day, lines in amended.items() if day >= since}
+        parts = []
+        for step in range((period.business_date - since).days + 1):
+            day = since + timedelta(days=step)
+            if day in amended and day < period.first_day:
+                continue
+            new = lodged(world, day)
+            amended[day] = _amendments(world, new, day)
+            if day >= period.first_day:
+                parts.append(new)
+        within = pl.col("on").is_between(period.first_day, period.business_date)
+        found = pl.concat([*parts, *(lines.filter(within).select(ORDER) for lines in amended.values())])
+        if len(found):
+            yield period.business_date, found
 
 
 def lodged(world: World, day: date) -> pl.DataFrame:
@@ -209,26 +219,27 @@ def _of_edition(codes: np.ndarray, movement: np.ndarray) -> pl.Series:
     return pl.Series(found)
 
 
-def _amendments(world: World, new: pl.DataFrame, day: date) -> Iterator[tuple[int, pl.DataFrame]]:
-    """Later versions of some of these declarations, every line re-lodged, each with the position of its period."""
+def _amendments(world: World, new: pl.DataFrame, day: date) -> pl.DataFrame:
+    """Later versions of some of the declarations lodged on a day, every line re-lodged, each with the day `on` which."""
     generator = world.rng("customs-amendments", day)
     numbers = new["declaration_no"].unique(maintain_order=True)
     amended = numbers.gather(pl.Series(np.flatnonzero(generator.random(len(numbers)) < AMENDED_SHARE)))
     again = amended.gather(pl.Series(np.flatnonzero(generator.random(len(amended)) < AMENDED_AGAIN_SHARE)))
-    for version, chosen, waits in ((2, amended, (1, 10)), (3, again, (10, 20))):
+    parts = []
+    for version, chosen, waits in ((2, amended, (1, 10)), (3, again, (10, AMENDED_WITHIN))):
         table = pl.DataFrame({"declaration_no": chosen, "wait": generator.integers(*waits, len(chosen))})
         found = new.join(table, on="declaration_no", how="inner", maintain_order="left")
         factor = np.round(generator.uniform(0.7, 1.3, len(found)), 3)
         lodged = pl.col("lodged_at").str.to_datetime("%Y-%m-%d %H:%M:%S") + pl.duration(days="wait")
-        found = found.with_columns(
-            pl.lit(version, dtype=pl.Int64).alias("version"),
-            (pl.col("value_hkd") * pl.Series(factor)).round(2).alias("value_hkd"),
-            lodged.dt.strftime("%Y-%m-%d %H:%M:%S").alias("lodged_at"),
-            lodged.dt.date().alias("on"),
+        parts.append(
+            found.with_columns(
+                pl.lit(version, dtype=pl.Int64).alias("version"),
+                (pl.col("value_hkd") * pl.Series(factor)).round(2).alias("value_hkd"),
+                lodged.dt.strftime("%Y-%m-%d %H:%M:%S").alias("lodged_at"),
+                lodged.dt.date().alias("on"),
+            )
         )
-        target = world.period_of(found["on"].cast(pl.Int32).to_numpy())
-        for position in np.unique(target[target < len(world.periods)]):
-            yield int(position), found.filter(pl.Series(target == position)).select(ORDER)
+    return pl.concat(parts)
 
 
 def bench_lines(seed: int, rows: int, day: date, chunk: int = 400_000) -> Iterator[pl.DataFrame]:

@@ -34,7 +34,10 @@ ORDER = (
 
 
 def certificates(world: World) -> pl.DataFrame:
-    """One row per certificate, or claim of one, with its truth: `exists`, its first term, how often that is renewed."""
+    """One row per certificate, or claim of one, with its truth: `exists`, its first term, how often that was renewed.
+
+    What is renewed is renewed each time: as many terms are listed as begin until the last day.
+    """
     if "certificates" in world.kept:
         return world.kept["certificates"]
     generator = world.rng("marks")
@@ -56,7 +59,7 @@ def certificates(world: World) -> pl.DataFrame:
     ended = (fate >= CLAIMED_UNKNOWN) & (fate < CLAIMED_UNKNOWN + CLAIMED_EXPIRED)
     ended |= ~is_claim & (generator.random(count) < 0.1)
     years = np.array([entry[3] or 0 for entry in SCHEMES])[kind]
-    # What is valid ends within or after the window, what has ended did so before it.
+    # What is valid ends some time after the first day of the world, what has ended did so before it.
     left = np.where(ended, -generator.integers(5, 400, count), generator.integers(3, 360, count))
     until = number(world.first) + left
     since = np.where(years > 0, until - 365 * np.maximum(years, 1) + 1, number(world.first) - 900 + left)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
@@ -22,6 +21,8 @@ from infra.simulator.world import FESTIVALS, World
 FESTIVAL_UPLIFT, FESTIVAL_SPILL = 1.60, 1.04
 RETAINED_UPLIFT = ((30, 1.12), (90, 1.06))
 WEEKDAYS = (0.96, 0.95, 0.97, 0.98, 1.02, 1.08, 1.06)
+# Nothing happens to an order line so many days after it was placed.
+CHANGES_WITHIN = 25
 # Bounds of what consumers pay for an item, in yuan.
 LOWEST_PRICE, HIGHEST_PRICE = 25.0, 1800.0
 ORDER = (
@@ -91,19 +92,20 @@ def _funded_from(world: World) -> np.ndarray:
 
 def platform_orders(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
     """For each business date the last state of every order line that changed since the one before."""
-    waiting: dict[int, list[pl.DataFrame]] = defaultdict(list)
-    for position, period in enumerate(world.periods):
-        for day in period.days:
-            changes = _life(world, day)
-            target = world.period_of((changes["at"] // 86_400).to_numpy())
-            changes = changes.with_columns(pl.Series(target).alias("target")).filter(
-                pl.col("target") < len(world.periods)
-            )
-            changes = changes.sort("oid", "at").group_by("oid", "target", maintain_order=True).last()
-            for (later,), part in changes.partition_by("target", as_dict=True, include_key=False).items():
-                waiting[int(later)].append(part)
-        today = pl.concat(waiting.pop(position, [])) if position in waiting else None
-        if today is not None and len(today):
+    waiting: dict[date, pl.DataFrame] = {}
+    for period in world.periods:
+        since = max(world.first, period.first_day - timedelta(days=CHANGES_WITHIN))
+        waiting = {day: changes for day, changes in waiting.items() if day >= since}
+        for step in range((period.business_date - since).days + 1):
+            day = since + timedelta(days=step)
+            if day not in waiting:
+                waiting[day] = _life(world, day)
+        begin, end = number(period.first_day) * 86_400, (number(period.business_date) + 1) * 86_400
+        within = [
+            changes.filter(pl.col("at").is_between(begin, end, closed="left")) for _, changes in sorted(waiting.items())
+        ]
+        today = pl.concat(within).sort("oid", "at", maintain_order=True).group_by("oid", maintain_order=True).last()
+        if len(today):
             yield period.business_date, _shaped(today.sort("at", "oid"))
 
 
