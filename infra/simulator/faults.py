@@ -28,11 +28,15 @@ PSEUDONYM = f"p1_{'0' * 64}"
 EVENTS = ("missing", "late", "truncated", "held", "renamed", "added", "repeated", "resent", "amended")
 
 
+# After so many business dates the planned faults come again.
+CYCLE = 15
+
+
 @dataclass(frozen=True)
 class Faults:
     """Rates of faults. `dirty`, `duplicate` and `contradicting` are per row, the others per delivery.
 
-    `plan` names what surely happens: (feed, share of the window elapsed, event).
+    `plan` names what surely happens: feed, share of CYCLE business dates after which it does, each time, and event.
     """
 
     dirty: float = 0.0
@@ -49,11 +53,13 @@ class Faults:
     amended: float = 0.0
     plan: tuple[tuple[str, float, str], ...] = ()
 
-    def event(self, feed: str, position: int, count: int, generator: np.random.Generator) -> str | None:
-        """What befalls the delivery at a position of the window, or None."""
+    def event(self, feed: str, serial: int | None, generator: np.random.Generator) -> str | None:
+        """What befalls the delivery for the business date with a serial number, or None. The history has no such fault."""
+        if serial is None:
+            return None
         drawn = generator.random(len(EVENTS))
         for planned, share, event in self.plan:
-            if planned == feed and count > 1 and position == min(int(share * count), count - 1):
+            if planned == feed and serial % CYCLE == int(share * CYCLE):
                 return event
         for event, chance in zip(EVENTS, drawn, strict=True):
             if chance < getattr(self, event):

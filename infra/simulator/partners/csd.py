@@ -70,7 +70,9 @@ def trade(world: World) -> pl.DataFrame:
     first = date(int(known[0][:4]), int(known[0][4:]), 1)
     days = (end_of(known[-1]) + timedelta(days=LATEST_LODGEMENT) - first).days + 1
     parts = [_lodged_sums(world, first + timedelta(days=step)) for step in range(days)]
-    declared = pl.concat(parts).filter(pl.col("month").is_in(known)).group_by(SUMMED_BY).agg(pl.col("value", "quantity").sum())
+    declared = (
+        pl.concat(parts).filter(pl.col("month").is_in(known)).group_by(SUMMED_BY).agg(pl.col("value", "quantity").sum())
+    )
     table = declared.with_columns(pl.col("value", "quantity") / 100).rename({"value": "declared_hkd"})
     table = table.with_columns(pl.col("quantity").round().cast(pl.Int64))
     table = table.with_columns(pl.col("hkhs_code").str.slice(0, 2).alias("chapter")).join(

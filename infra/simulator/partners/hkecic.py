@@ -78,7 +78,9 @@ def _fates(
     corrected = (fate >= LEAVES + CANCELLED) & ~endorsed & (generator.random(count) < CORRECTED)
     factor = generator.choice([0.5, 2.0, 4.0], count, p=[0.2, 0.5, 0.3])
     return {
-        "ends": only(lapsed, pl.Series(["lapsed"] * count, dtype=pl.String), only(cancelled, pl.Series(["cancelled"] * count))),
+        "ends": only(
+            lapsed, pl.Series(["lapsed"] * count, dtype=pl.String), only(cancelled, pl.Series(["cancelled"] * count))
+        ),
         "ends_on": np.select([lapsed, cancelled], [first + 365, first + 365 * years + day], NEVER),
         "endorsed_on": np.where(endorsed, first + 365 * years + day, NEVER),
         "endorsed_rate_pct": np.round(generator.uniform(0.3, 1.4, count), 4),

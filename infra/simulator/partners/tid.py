@@ -211,7 +211,9 @@ def payments(world: World) -> pl.DataFrame:
     month, serial = pl.col("paid_on").dt.month(), pl.int_range(pl.len()).over(pl.col("paid_on").dt.truncate("1mo"))
     numbered = (month * 100_000 + serial + 1).cast(pl.String).str.zfill(7)
     world.kept["payments"] = paid.sort("received_on", "application_no", "instalment").with_columns(
-        pl.concat_str(pl.lit("PAY-"), pl.col("paid_on").dt.year().cast(pl.String), pl.lit("-"), numbered).alias("payment_no")
+        pl.concat_str(pl.lit("PAY-"), pl.col("paid_on").dt.year().cast(pl.String), pl.lit("-"), numbered).alias(
+            "payment_no"
+        )
     )
     return world.kept["payments"]
 
