@@ -11,7 +11,7 @@ from pathlib import Path
 from sampan.calendar import HONG_KONG, business_days
 
 from infra.simulator.population import Population, make
-from infra.simulator.world import Plan, World
+from infra.simulator.world import Period, Plan, World
 
 FILE = "order.json"
 
@@ -51,9 +51,11 @@ class Order:
 
     def world(self, population: Population | None = None, since: date | None = None) -> World:
         """The world up to the last business date, of which those from `since` on are to be delivered."""
-        plan = Plan(self.start, self.history_from, self.history_months)
-        people = population or make(self.seed, self.smes)
-        return World(self.seed, people, plan.schedule(self.last), self.volume, since=since)
+        return World(self.seed, population or make(self.seed, self.smes), self.schedule(), self.volume, since=since)
+
+    def schedule(self) -> list[Period]:
+        """The periods of the world up to the last business date."""
+        return Plan(self.start, self.history_from, self.history_months).schedule(self.last)
 
     def is_of_the_world_of(self, other: Order) -> bool:
         """Whether both are about the same world, maybe at different times."""

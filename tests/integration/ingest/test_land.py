@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 
 import httpx
 import pytest
-from sampan.calendar import today
+from sampan.calendar import HONG_KONG, today
 from sampan.contracts.registry import get_contract
 from sampan.governance import retention
-from sampan.ingest import fetch, land
+from sampan.ingest import freshness, land
 from sampan.settings import Settings
 
 from tests.factory import DAY, encode, rows
@@ -141,7 +141,7 @@ def test_land_alerts_the_owner_when_superseded_content_is_delivered_again(partne
     assert get_contract(CUSTOMS).contact in message
 
 
-def test_land_refuses_a_delivery_until_its_date_has_come_when_it_is_for_the_future(partner, monkeypatch):
+def test_land_refuses_a_delivery_until_its_date_has_come_when_it_is_for_the_future(partner):
     day = date.today() + timedelta(days=30)  # noqa: DTZ011
     partner.puts(CUSTOMS, day, "early.csv.gz", encode(get_contract(CUSTOMS), rows(CUSTOMS, 5)))
     assert land.run(CUSTOMS) == {"landed": 0, "repeated": 0, "refused": 1}
@@ -149,8 +149,7 @@ def test_land_refuses_a_delivery_until_its_date_has_come_when_it_is_for_the_futu
     assert problem["rule"] == "delivery.future_date"
     assert problem["file"].endswith(f"/{day}/early.csv.gz")
     assert land.run(CUSTOMS) == {"landed": 0, "repeated": 0, "refused": 0}
-    for module in (land, fetch):
-        monkeypatch.setattr(module, "today", lambda: day)
+    freshness.set_clock(datetime.combine(day, time(12), HONG_KONG))
     partner.finds(CUSTOMS)
     assert land.run(CUSTOMS) == {"landed": 1, "repeated": 0, "refused": 0}
 
