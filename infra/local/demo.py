@@ -34,7 +34,7 @@ from infra.simulator.orders import Order, saved
 
 # Chosen so that every question has an answer and all of it takes less than 7 minutes on 2 cores: a history of 29 months in
 # deliveries of a quarter, then the business dates of a fortnight one by one.
-WORLD = Order(smes=600, volume=0.5, start=date(2026, 8, 3), days=10, history_from=date(2024, 3, 1), history_months=3)
+WORLD = Order(smes=800, volume=0.5, start=date(2026, 8, 3), days=10, history_from=date(2024, 3, 1), history_months=3)
 # APIs that go back 13 months are asked as of these days too.
 ASKED_BACK = (date(2024, 8, 30), date(2025, 8, 29))
 REFRESH = "refresh_marts"
@@ -166,7 +166,7 @@ class Demo:
         with psycopg.connect(self.stack.dsn("sampan_loader")) as connection:
             row = connection.execute(
                 "select exists (select from ops.batch where state = 'published' and batch_id not in ("
-                "select batch_id from ops.build_batch join ops.release using (build_no)))"
+                "select batch_id from ops.build_batch join ops.release on release_no = build_no))"
             ).fetchone()
         return bool(row and row[0])
 

@@ -43,7 +43,7 @@ from infra.simulator.partners import (
     tid,
     traffic,
 )
-from infra.simulator.population import Population
+from infra.simulator.population import CONNECTED, Population
 from infra.simulator.shops import shops
 from infra.simulator.world import Period, World
 
@@ -658,6 +658,15 @@ def _write_world(folder: Path, world: World, feeds: list[str]) -> None:
         "orders_festival_other_shops": platforms.FESTIVAL_SPILL,
         "orders_retained_by_days": platforms.RETAINED_UPLIFT,
         "gallery_festival": gallery.FESTIVAL_UPLIFT,
+        "marks_borrowed": hktdc.BORROWED,
+        "policies_cancelled": hkecic.CANCELLED,
+        "policies_endorsed": hkecic.ENDORSED,
+        "policies_corrected": hkecic.CORRECTED,
+        "exporters_stopping_a_year": customs.STOP_A_YEAR,
+        "lodged_after_days_off": customs.DUE_ON_DAYS_OFF,
+        "refunds_asked_again": platforms.ASKS_AGAIN,
+        "mirrored_after_days": csd.MIRRORED_AFTER,
+        "enterprises_connected": CONNECTED,
         "marks_claimed_expired": marks.CLAIMED_EXPIRED,
         "marks_claimed_unknown": marks.CLAIMED_UNKNOWN,
         "loans_approved": cdi.APPROVED,

@@ -32,12 +32,16 @@ MIRRORED = (0.35, 0.95)
 # Planted: days after the end of a month until the Mainland reports it.
 MIRRORED_AFTER = 75
 INSURED_ON_TOP, INSURED_GROWTH_A_YEAR = 0.01, 0.08
+# By the titles of the chapters of the Harmonized System, of whatever chapters the simulated enterprises trade in.
+FOOD_CHAPTERS = (
+    "02", "03", "04", "07", "08", "09", "10", "11", "15", "16", "17", "18", "19", "20", "21", "22",
+)  # fmt: skip
 PRODUCTS = (
     ("ELEC", "Electronic products", ("84", "85")),
-    ("CLOTH", "Clothing and textiles", ("54", "60", "61", "62", "63")),
+    ("CLOTH", "Clothing and textiles", tuple(str(chapter) for chapter in range(50, 64))),
     ("JEWEL", "Jewellery, watches and clocks", ("71", "91")),
     ("TOYS", "Toys and games", ("95",)),
-    ("FOOD", "Food and beverages", ("02", "03", "04", "08", "09", "18", "19", "21", "22")),
+    ("FOOD", "Food and beverages", (*FOOD_CHAPTERS,)),
     ("OTHER", "Other products", ()),
 )
 

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
+from sampan.calendar import holidays
 
 from infra.simulator import vocabulary as words
 from infra.simulator.draws import dates, digits, joined, number, pick, rng, take
@@ -19,6 +20,11 @@ GROWTH_A_YEAR = 0.06
 MONTHS = (0.97, 0.78, 1.02, 0.97, 1.0, 0.99, 1.03, 1.06, 1.08, 1.04, 1.06, 1.0)
 WEEKDAYS = (1.14, 1.12, 1.1, 1.12, 1.16, 0.9, 0.46)
 LATE_SHARE, AMENDED_SHARE, AMENDED_AGAIN_SHARE = 0.045, 0.03, 0.15
+# Planted: from ORIGIN on a share of exporters stops each year; others have their first export within some days of it.
+ORIGIN, NEVER = date(2023, 1, 1), 10**7
+STOP_A_YEAR, LATE_STARTERS, LATE_WITHIN = 0.06, 0.08, 2000
+# Planted: share of the declarations lodged on the day after days off that were due on those, in time by Cap. 1 section 71.
+DUE_ON_DAYS_OFF = 0.04
 # No version is lodged so many days after the first one.
 AMENDED_WITHIN = 20
 ORDER = (
@@ -41,6 +47,8 @@ class Traders:
     markets: np.ndarray
     supplier: np.ndarray
     since: np.ndarray  # day on which business begins
+    exports_since: np.ndarray  # day on which exports begin
+    exports_until: np.ndarray  # day from which on nothing is exported
 
 
 def traders(world: World) -> Traders:
@@ -49,6 +57,10 @@ def traders(world: World) -> Traders:
     persons = world.population.individuals
     generator, count = world.rng("customs-individuals"), len(persons)
     none = np.zeros(count, dtype=np.int64)
+    lasting, origin = world.rng("exporting"), number(ORIGIN)
+    later = lasting.random(len(firms)) < LATE_STARTERS
+    begins = np.where(later, origin + lasting.integers(0, LATE_WITHIN, len(firms)), origin)
+    lives = (lasting.exponential(365 / STOP_A_YEAR, len(firms))).astype(int)
     goods = generator.integers(0, len(words.GOODS) - 1, count)
     return Traders(
         name=pl.concat(
@@ -64,6 +76,8 @@ def traders(world: World) -> Traders:
         markets=np.concatenate([firms.select("market_1", "market_2").to_numpy().T, np.stack([none, none + 1])], axis=1),
         supplier=np.concatenate([firms["supplier"].to_numpy(), none]),
         since=np.concatenate([firms["commenced_on"].cast(pl.Int32).to_numpy(), none]),
+        exports_since=np.concatenate([begins, none]),
+        exports_until=np.concatenate([begins + lives, none + NEVER]),
     )
 
 
@@ -103,7 +117,10 @@ def lodged(world: World, day: date) -> pl.DataFrame:
     generator = world.rng("customs", day)
     effect = np.where(funded_from <= number(day), world.effects.exports_funded, 1.0)
     begun = who.since <= number(day)
-    exports = generator.poisson(begun * who.exports * effect * activity(day) / 365)
+    exporting = begun & (who.exports_since <= number(day)) & (number(day) < who.exports_until)
+    # All days before the first look at an exporter's life are of the same kind.
+    exporting |= begun & (number(day) < number(ORIGIN)) & (who.exports_since <= number(ORIGIN))
+    exports = generator.poisson(exporting * who.exports * effect * activity(day) / 365)
     imports = generator.poisson(begun * who.imports * activity(day) / 365)
     trader = np.concatenate([np.repeat(np.arange(len(exports)), exports), np.repeat(np.arange(len(imports)), imports)])
     return lines(generator, who, trader, np.arange(len(trader)) < exports.sum(), day)
@@ -135,6 +152,11 @@ def lines(
     lag = np.where(
         late, generator.integers(15, 60, count), np.minimum(generator.exponential(4.5, count).astype(int), 14)
     )
+    off = days_off_before(day)
+    if off:
+        lag = np.where(
+            ~late & (generator.random(count) < DUE_ON_DAYS_OFF), 14 + generator.integers(1, off + 1, count), lag
+        )
     good = who.goods[(generator.random(count) * 1.6).astype(int) + (generator.random(count) < 0.12), trader]
     partner = np.where(
         is_export, who.markets[(generator.random(count) < 0.25).astype(int), trader], who.supplier[trader]
@@ -198,6 +220,18 @@ def lines(
         }
     )
     return pl.concat([header[owner], goods_table], how="horizontal").select(ORDER)
+
+
+def days_off_before(day: date) -> int:
+    """How many Sundays and general holidays lie just before a day; 0 for a day that is one itself."""
+    count, before = 0, day - timedelta(days=1)
+    while not _is_off(day) and _is_off(before):
+        count, before = count + 1, before - timedelta(days=1)
+    return count
+
+
+def _is_off(day: date) -> bool:
+    return day.weekday() == 6 or day in holidays(day.year)
 
 
 def _of_edition(codes: np.ndarray, movement: np.ndarray) -> pl.Series:

@@ -25,7 +25,7 @@ HISTORY_DAYS = 720
 SHIPMENT_DAYS_BEFORE = 300
 # Planted: shares of policies that lapse after their first year, are cancelled within one, get other terms within one, and
 # began so many days later than was first reported.
-LEAVES, CANCELLED, ENDORSED, CORRECTED, CORRECTED_BY = 0.07, 0.04, 0.12, 0.06, 14
+LEAVES, CANCELLED, ENDORSED, CORRECTED, CORRECTED_BY = 0.07, 0.08, 0.15, 0.15, 14
 MOST_LIABILITY = 2e8
 NEVER = 10**7
 

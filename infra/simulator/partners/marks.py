@@ -27,6 +27,8 @@ CLAIMED_EXPIRED, CLAIMED_UNKNOWN = 0.15, 0.08
 KNOWS_BRN = 0.7
 # Share of the certificates that are renewed, under the same number, each time that they end.
 RENEWS = 0.85
+# Share of the valid certificates that are awarded within 900 days of the first day of the world.
+AWARDED_LATER = 0.2
 ORDER = (
     "scheme", "certificate_no", "status_at", "status", "issuer", "scope", "subject", "platform", "store_id",
     "holder_brn", "holder_name", "valid_from", "valid_to",
@@ -63,6 +65,11 @@ def certificates(world: World) -> pl.DataFrame:
     left = np.where(ended, -generator.integers(5, 400, count), generator.integers(3, 360, count))
     until = number(world.first) + left
     since = np.where(years > 0, until - 365 * np.maximum(years, 1) + 1, number(world.first) - 900 + left)
+    # Some were awarded for the first time after the first day of the world.
+    awards = world.rng("awards")
+    later = ~ended & (awards.random(count) < AWARDED_LATER)
+    moved = number(world.first) + awards.integers(30, 900, count) - since
+    since, until = np.where(later, since + moved, since), np.where(later, until + moved, until)
     stores = (
         shops(world)
         .unique("sme_no", keep="first", maintain_order=True)
