@@ -38,6 +38,26 @@
     alter table {{ this }} add primary key ({{ columns | join(', ') }})
 {%- endmacro %}
 
+{#- Foreign keys of a mart to the dimensions that its relationships tests name, which builds therefore do not run: the database
+    checks them while it puts the keys in place. -#}
+{% macro add_foreign_keys() -%}
+    {%- if execute and not model.config.meta.read_under_consent -%}
+        {%- for test in graph.nodes.values()
+            if test.resource_type == 'test' and test.attached_node == model.unique_id
+            and test.test_metadata and test.test_metadata.name == 'relationships' -%}
+            {%- for dimension in test.depends_on.nodes if dimension != model.unique_id %}
+                {{ adapter.dispatch('add_foreign_key', 'sampan')(
+                    test.column_name, graph.nodes[dimension].relation_name, test.test_metadata.kwargs.field
+                ) }};
+            {%- endfor -%}
+        {%- endfor -%}
+    {%- endif -%}
+{%- endmacro %}
+{% macro default__add_foreign_key(column, dimension, key) %}{% endmacro %}
+{% macro postgres__add_foreign_key(column, dimension, key) -%}
+    alter table {{ this }} add foreign key ({{ column }}) references {{ dimension }} ({{ key }})
+{%- endmacro %}
+
 {#- The median of the values that are there, between the two in the middle when their number is even. -#}
 {% macro median(column) -%}
     {{ return(adapter.dispatch('median', 'sampan')(column)) }}
@@ -93,7 +113,7 @@
     ({{ column }} ->> '{{ key }}')
 {%- endmacro %}
 
-{#- A value of a JSON object as a number; empty when it is none. -#}
+{#- A value of a JSON object as a number; empty when it is not one. -#}
 {% macro json_number(column, key) -%}
     {{ return(adapter.dispatch('json_number', 'sampan')(column, key)) }}
 {%- endmacro %}

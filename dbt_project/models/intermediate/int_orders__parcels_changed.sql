@@ -27,7 +27,7 @@ periods as (
     select * from {{ ref('int_rates__periods') }}
 ),
 
--- Until the day before the next rate, whether there is one of the day itself or not; the first one stands for all days before it.
+-- Until the day before the next rate, whether there is one of the day itself or not; the first one is that of all days before it.
 changed_days as (
     select
         case
