@@ -124,3 +124,20 @@
 {% macro declarant_counts(smes) -%}
     coalesce({{ smes }}.counts_as_sme, false)
 {%- endmacro %}
+
+{#- One row: the first day whose orders are there whole. The first delivery also brings orders of earlier days that changed since,
+    but not all of those days: only a Monday's has its weekend whole. -#}
+{% macro first_whole_order_day() -%}
+    select
+        cast(
+            {{ dbt.dateadd('day', 'case when extract(isodow from history.first_date) = 1 then -2 else 0 end', 'history.first_date') }}
+            as date
+        ) as first_day
+    from {{ ref('int_feeds__completeness') }} as history
+    where history.feed = 'platform_orders'
+{%- endmacro %}
+
+{#- A ratio, median or share, shown only when enough things are behind it: what rests on fewer is noise, and tells of single ones. -#}
+{% macro shown_from(count, value, least=10) -%}
+    case when {{ count }} >= {{ least }} then {{ value }} end
+{%- endmacro %}

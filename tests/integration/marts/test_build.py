@@ -514,7 +514,8 @@ def _grants_agree(sampan: Sampan, deliveries: list[Any]) -> None:
         "select sum(granted_hkd), sum(in_force_hkd) from marts.mart_funding_headroom where is_current", role="bi"
     )
     paid = _all(deliveries, "funding_payments")
-    ended = statuses.filter(pl.col("status") == "terminated").join(paid, on="application_no")["amount_hkd"]
+    stopped = statuses.filter(pl.col("status").is_in(["terminated", "withdrawn"]))
+    ended = stopped.join(paid, on="application_no")["amount_hkd"]
     assert float(total) == pytest.approx(
         granted["amount_approved_hkd"].cast(pl.Float64).sum() + ended.cast(pl.Float64).sum()
     )

@@ -189,7 +189,7 @@ def insured(world: Simulated) -> pl.DataFrame:
 
 
 def question_11(world: Simulated) -> Rows:
-    """Market, product: shipments, insured, exports, their ratio, gold, over the months that both feeds cover."""
+    """Market, product: shipments, insured value, exports, their ratio, gold, over the months that both feeds cover."""
     product = pl.col("hs_chapter").replace_strict(PRODUCT_OF, default="OTHER").alias("product")
     exports = declared_lines(world).filter(pl.col("flow") != "import").with_columns(product)
     parts = [
