@@ -48,6 +48,8 @@ final as (
         days.is_closed,
         cast(days.holiday_name as text) as holiday_name_en,
         case when days.holiday_name is not null then cast(chinese_names.holiday_name_zh as text) end as holiday_name_zh,
+        days.next_open_day,
+        days.declaration_due_on,
         cast(festivals.event_id as text) as event_id,
         cast(sales.shopping_day as text) as shopping_day,
         open_build.release_no
