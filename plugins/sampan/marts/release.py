@@ -329,7 +329,10 @@ def _require_grants(connection: Connection, schema: str, reader: str, shown: lis
 def _say_class(connection: Connection, schema: str, mart: str) -> None:
     """Put the class of a mart at the end of its comment, in place of one that it had."""
     sentences = [item.sentence for item in disclosure.CLASSES.values()]
-    relation, query = f'{schema}."{mart}"', "select relkind, obj_description(oid) from pg_class where oid = %s::regclass"
+    relation, query = (
+        f'{schema}."{mart}"',
+        "select relkind, obj_description(oid) from pg_class where oid = %s::regclass",
+    )
     kind, comment = one(connection, query, [relation])
     text = comment or ""
     for sentence in sentences:

@@ -73,7 +73,7 @@ windows as (
     {% endfor %}
 ),
 
--- Days of the windows after an event that are no shopping days.
+-- Days of the windows after an event, shopping days left out.
 kept as (
     select
         spans.window_first_day,
