@@ -79,3 +79,49 @@
 {% macro postgres__any_true(condition) -%}
     coalesce(bool_or({{ condition }}), false)
 {%- endmacro %}
+
+{#- A select of the days from one to another, both included: one column, day. -#}
+{% macro days_between(first_day, last_day) -%}
+    {{ return(adapter.dispatch('days_between', 'sampan')(first_day, last_day)) }}
+{%- endmacro %}
+{% macro default__days_between(first_day, last_day) -%}
+    select explode(sequence({{ first_day }}, {{ last_day }})) as day
+{%- endmacro %}
+{% macro postgres__days_between(first_day, last_day) -%}
+    select cast(series.moment as date) as day from generate_series({{ first_day }}, {{ last_day }}, interval '1 day') as series (moment)
+{%- endmacro %}
+
+{#- The number of a day in its week: 1 is Monday, 7 Sunday. -#}
+{% macro iso_weekday(column) -%}
+    {{ return(adapter.dispatch('iso_weekday', 'sampan')(column)) }}
+{%- endmacro %}
+{% macro default__iso_weekday(column) -%}
+    (weekday({{ column }}) + 1)
+{%- endmacro %}
+{% macro postgres__iso_weekday(column) -%}
+    extract(isodow from {{ column }})
+{%- endmacro %}
+
+{#- A value of a JSON object as text. -#}
+{% macro json_text(column, key) -%}
+    {{ return(adapter.dispatch('json_text', 'sampan')(column, key)) }}
+{%- endmacro %}
+{% macro default__json_text(column, key) -%}
+    get_json_object({{ column }}, '$.{{ key }}')
+{%- endmacro %}
+{% macro postgres__json_text(column, key) -%}
+    ({{ column }} ->> '{{ key }}')
+{%- endmacro %}
+
+{#- A value of a JSON object as a number; empty when it is none. -#}
+{% macro json_number(column, key) -%}
+    {{ return(adapter.dispatch('json_number', 'sampan')(column, key)) }}
+{%- endmacro %}
+{% macro default__json_number(column, key) -%}
+    try_cast(get_json_object({{ column }}, '$.{{ key }}') as decimal(28, 6))
+{%- endmacro %}
+{% macro postgres__json_number(column, key) -%}
+    case
+        when ({{ column }} ->> '{{ key }}') ~ '^-?[0-9]{1,18}([.][0-9]{1,6})?$' then cast({{ column }} ->> '{{ key }}' as numeric)
+    end
+{%- endmacro %}

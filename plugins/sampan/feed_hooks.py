@@ -68,8 +68,8 @@ def on_rejected(connection: Connection, feed: str, what: str, rejected: consent.
         raise_alert(connection, "rejected", feed, message[:LONGEST_ALERT])
 
 
-def after_release() -> None:
-    """Run the hooks that delete what rests on something that has ended: it may have ended while the release was built."""
+def clean_up_all() -> None:
+    """Delete what rests on something that has ended, of all feeds with hooks."""
     for hooks in HOOKS.values():
         hooks.clean_up()
 
@@ -92,5 +92,4 @@ def delete_expired(connection: Connection, on: date) -> dict[str, int]:
     for feed, hooks in HOOKS.items():
         with connection.transaction():
             done[hooks.derived] = hooks.delete_expired(connection, on, get_contract(feed).retention_days)
-        hooks.clean_up()
     return done

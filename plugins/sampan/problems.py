@@ -423,9 +423,9 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         " (see [installation](installation.md)).",
     ),
     Code.SETTINGS_PSEUDONYM_KEY: (
-        "The key for pseudonyms is missing or too short.",
+        "A key for pseudonyms is missing, too short, or another one than the warehouse knows under that version.",
         "Set it to at least 64 hexadecimal digits; `openssl rand -hex 32` makes one. Keep it: another key gives other"
-        " pseudonyms.",
+        " pseudonyms. To replace it, give the new one a new version (see [rotate a key](security.md#rotate-a-key)).",
     ),
     Code.TRANSFER_CONTRACT: (
         "A value of the transfer agreement is not allowed; the message names the constraint.",

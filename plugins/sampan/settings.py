@@ -82,15 +82,22 @@ class Settings:
         return int(self.get("SAMPAN_PSEUDONYM_KEY_VERSION", "1"))
 
     @property
-    def oldest_pseudonym_key(self) -> tuple[bytes, int] | None:
-        """The oldest key before the current one that is still held, with its version: SAMPAN_PSEUDONYM_KEY_<version>.
+    def pseudonym_keys(self) -> dict[int, bytes]:
+        """The current key and the older ones that are still held (SAMPAN_PSEUDONYM_KEY_<version>), by version.
 
         Raises SettingsFailure as `pseudonym_key` does.
         """
         names = {name: re.fullmatch(r"SAMPAN_PSEUDONYM_KEY_([0-9]{1,9})", name) for name in self.values}
-        held = sorted((int(match[1]), name) for name, match in names.items() if match)
-        version, name = held[0] if held else (self.pseudonym_key_version, "")
-        return (self._key(name), version) if version < self.pseudonym_key_version else None
+        older = {int(match[1]): self._key(name) for name, match in sorted(names.items()) if match}
+        current = self.pseudonym_key_version
+        return {version: key for version, key in older.items() if version < current} | {current: self.pseudonym_key}
+
+    @property
+    def oldest_pseudonym_key(self) -> tuple[bytes, int] | None:
+        """The oldest key before the current one that is still held, with its version. Raises as `pseudonym_keys` does."""
+        keys = self.pseudonym_keys
+        version = min(keys)
+        return (keys[version], version) if version < self.pseudonym_key_version else None
 
     def s3(self, partner: str | None = None) -> Any:
         """A boto3 S3 client for the configured endpoint (AWS itself when none is set), with the keys of AWS_ACCESS_KEY_ID.

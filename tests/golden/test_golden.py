@@ -122,6 +122,15 @@ def deliveries(cases: list[Case], dates: Dates) -> Iterator[tuple[date, str, lis
     )
 
 
+def of_no_meaning(feed: str, day: date) -> Row:
+    """A valid row that adds nothing to a sum: its amounts are 0 where they may be."""
+    row = dict(rows(feed, FILLERS, day)[0])
+    for column in get_contract(feed).columns:
+        if column.type == "numeric" and column.options.get("minimum") == 0 and not column.primary_key:
+            row[column.name] = row[column.name] and "0"
+    return row
+
+
 def completed(feed: str, day: date, row: dict[str, Any]) -> Row:
     """A row of a case with what is usual for the feed in the columns that the case leaves out."""
     contract = get_contract(feed)

@@ -5,15 +5,20 @@ Fault, of all tests here unless they say otherwise: bad news that is lost fails 
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import json
+import lzma
 import re
+import zipfile
 from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
 import psycopg
 import pytest
+import zstandard
 from sampan import consent
 from sampan.contracts.registry import all_contracts, get_contract
 from sampan.ingest import publish
@@ -39,6 +44,15 @@ def spelt(spelling: str) -> bytes:
     return lines(revocation(purpose="other")).replace(ID.encode(), spelling.encode())
 
 
+def zipped(body: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("changes.jsonl", body)
+    return out.getvalue()
+
+
+# A frame that readers of zstd pass over, as programs put it before their content: 4 bytes long.
+SKIPPED = b"\x5a\x2a\x4d\x18\x04\x00\x00\x00note"
 # What the partner delivers, by what befalls it. Each says that consent 1 is revoked.
 DELIVERIES: dict[str, bytes] = {
     "a row in quarantine among sound ones": lines(revocation(channel="x" * 41), *SOUND),
@@ -64,6 +78,7 @@ DELIVERIES: dict[str, bytes] = {
     "a file in UTF-16": lines(revocation()).decode().encode("utf-16"),
     "a file that is compressed": gzip.compress(lines(revocation())),
     "a file that is compressed and cut off": gzip.compress(lines(revocation()) + bytes(range(256)) * 99)[:-99],
+    "a file in a frame of zstd behind one that is skipped": SKIPPED + zstandard.compress(lines(revocation())),
     "a table": b"consentId,status\n" + ID.encode() + b",revoked\n",
     "one line of many records": json.dumps([change(900 + n) for n in range(7000)] + [revocation()]).encode(),
 }
@@ -117,6 +132,15 @@ def test_the_owner_is_told_when_no_consent_can_be_read_off_what_was_lost(reading
     assert "could be read off 1 of the rows: ask the partner" in messages
     assert "No consent id could be read off it" in messages
     assert read() == {LOST, OTHER}
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress, zipped], ids=["bzip2", "xz", "zip"])
+def test_the_owner_is_told_that_a_file_could_not_be_read_when_it_is_packed_in_another_way(pack, reading):
+    """As text such a file says nothing: that is no word on what is in it."""
+    reading.deliver("cdi_consents", TODAY, "packed.jsonl", pack(lines(revocation())))
+    reading.ingest("cdi_consents")
+    messages = " ".join(m for (m,) in reading.rows("select message from ops.alert where kind = 'rejected'"))
+    assert "It could not be read to its end: ask the partner which consents it contained" in messages
 
 
 def test_a_revocation_among_unknown_columns_gets_through(reading):

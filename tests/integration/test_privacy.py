@@ -656,6 +656,51 @@ def test_pseudonyms_of_two_keys_are_joined_by_the_platform_and_by_nobody_else(pa
                     connection.execute(f"select * from ops.{table}")
 
 
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        ({"": "cd" * 32}, "SAMPAN_PSEUDONYM_KEY is not the key that this warehouse knows as version 1"),
+        ({"": "cd" * 32, "_VERSION": "2", "_1": "ef" * 32}, "SAMPAN_PSEUDONYM_KEY_1 is not the key"),
+        ({"": "cd" * 32, "_VERSION": "2"}, "SAMPAN_PSEUDONYM_KEY_1 is not set, and deliveries loaded under this version"),
+    ],
+    ids=["another_key_under_the_version", "another_older_key", "without_the_older_key"],
+)
+def test_a_key_that_would_split_persons_is_refused(keys, found, partner, monkeypatch):
+    """A mistyped or lost key would give every person a second pseudonym, in silence."""
+    feed = "customs_declarations"
+    given = rows(feed, 40)
+    for row in given:
+        row |= {"trader_id": hkid("Q", "123456"), "trader_name": "INDIVIDUAL"}
+    partner.hands_over(feed, DAY, given[:20], "before")
+    assert partner.ingest(feed)["state"] == "published"
+    partner.hands_over(feed, DAY, given[20:], "after")
+    with monkeypatch.context() as patch:
+        for name, value in keys.items():
+            patch.setenv(f"SAMPAN_PSEUDONYM_KEY{name}", value)
+        settings.cache_clear()
+        for command in (("ingest", feed), ("init",)):
+            refused = partner.sampan.cli(*command, **{f"SAMPAN_PSEUDONYM_KEY{name}": keys[name] for name in keys})
+            assert (refused.returncode, found in refused.stderr) == (1, True), refused.stderr
+            assert "[settings.pseudonym_key]" in refused.stderr
+    settings.cache_clear()
+    # Nothing of it is stored, and no batch is held for it.
+    assert partner.ingest(feed)["state"] == "published"
+    assert partner.sampan.one("select count(distinct trader_id) from raw.customs_declarations") == 1
+
+
+def test_an_older_key_may_go_when_all_that_was_loaded_under_it_is_deleted(partner, monkeypatch):
+    feed = "customs_declarations"
+    partner.hands_over(feed, DAY, rows(feed, 20))
+    assert partner.ingest(feed)["state"] == "published"
+    monkeypatch.setenv("SAMPAN_PSEUDONYM_KEY", "cd" * 32)
+    monkeypatch.setenv("SAMPAN_PSEUDONYM_KEY_VERSION", "2")
+    settings.cache_clear()
+    with pytest.raises(PermanentFailure, match="SAMPAN_PSEUDONYM_KEY_1 is not set"):
+        warehouse.apply_schema()
+    assert retention.run(DAY + timedelta(days=get_contract(feed).retention_days + 1))["batches"] == 1
+    warehouse.apply_schema()
+
+
 # --- roles ------------------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,13 @@ create table if not exists ops.pseudonym_alias (
 );
 comment on table ops.pseudonym_alias is 'Pseudonyms made under a later key, with that of the same value under the oldest key that was held then.';
 
+create table if not exists ops.pseudonym_key (
+    version integer primary key,
+    check_value text not null,
+    known_since timestamptz not null default clock_timestamp()
+);
+comment on table ops.pseudonym_key is 'One row per version of the key of pseudonyms: a value that only that key gives, by which another key under the same version is refused.';
+
 create table if not exists ops.person (
     oldest text primary key,
     sme_id text not null unique default 'sme_' || left(md5(gen_random_uuid()::text), 16)

@@ -49,6 +49,8 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
     on = day or today()
     done = dict.fromkeys(("batches", "rows", "objects", "releases"), 0)
     with connect() as connection, maintenance_lock():
+        # First: what ended by the calendar must not stay because something else cannot be deleted.
+        feed_hooks.clean_up_all()
         _cancel_pending(connection, on)
         refused = _begin_batches(connection, on, allow_mass_delete)
         batches, refused_deliveries = _unfinished(connection, "batch_id"), _refused(connection, on)
@@ -517,15 +519,16 @@ def _delete_release(connection: Connection, release_no: int) -> int:
         if release.live_release(builder) == release_no:
             return 0
         release.drop_release(builder, release_no)
-        if scalar(builder, "select to_regnamespace(%s) is not null", [f"release_{release_no}"]):
+        schemas = list(release.schemas_of(release_no))
+        if scalar(builder, "select exists (select from pg_namespace where nspname = any(%s))", [schemas]):
             message = f"release {release_no} is past its retention and is still there: {_users(builder, release_no)}"
             raise PermanentFailure(Problem(Code.RETENTION_IN_USE, message))
     gone = connection.execute(
         """
         update ops.deletion set database_at = clock_timestamp(), verified_at = clock_timestamp()
-        where release_no = %s and to_regnamespace(%s) is null
+        where release_no = %s and not exists (select from pg_namespace where nspname = any(%s))
         """,
-        [release_no, f"release_{release_no}"],
+        [release_no, schemas],
     )
     return gone.rowcount
 
@@ -537,11 +540,12 @@ def _users(connection: Connection, release_no: int) -> str:
         select distinct activity.pid, activity.usename
         from pg_locks as held
         join pg_class as class on class.oid = held.relation
+        join pg_namespace as namespace on namespace.oid = class.relnamespace
         join pg_stat_activity as activity using (pid)
-        where class.relnamespace = to_regnamespace(%s) and activity.datname = current_database()
+        where namespace.nspname = any(%s) and activity.datname = current_database()
         order by 1
         """,
-        [f"release_{release_no}"],
+        [list(release.schemas_of(release_no))],
     ).fetchall()
     return ", ".join(f"session {pid} of {role} reads it" for pid, role in rows) or "views of others depend on it"
 

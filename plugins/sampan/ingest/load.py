@@ -24,6 +24,7 @@ from sampan.ingest import ledger
 from sampan.ingest.ledger import Batch
 from sampan.reading.fast_path import FastPathUnsupported
 from sampan.reading.reader import Reader, open_delivery
+from sampan.warehouse import pseudonym_keys
 
 log = logging.getLogger(__name__)
 NEWLINE = ord("\n")
@@ -79,6 +80,7 @@ def _is_decided(connection: Connection, batch: Batch) -> bool:
 
 
 def _load(connection: Connection, contract: Contract, batch: Batch) -> None:
+    pseudonym_keys.check(connection)
     replay = batch.origin == "replay"
     reader = open_delivery(contract, batch.landing_uri, batch.business_date, batch.file, replay=replay)
     columns = reader.layout.stored

@@ -25,9 +25,11 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
         nonlocal rows
         rows += _publish(connection, contract, batch)
 
-    done = ledger.process_pending(feed, "gated", business_date, publish) | {"rows": rows}
-    feed_hooks.clean_up(feed)
-    return done
+    try:
+        return ledger.process_pending(feed, "gated", business_date, publish) | {"rows": rows}
+    finally:
+        # Also for what was published before a batch failed.
+        feed_hooks.clean_up(feed)
 
 
 def is_published_since(feed: str, since: datetime) -> bool:

@@ -178,7 +178,7 @@ def _show(connection: Connection, build_no: int, schema: str) -> dict[str, int]:
             for mart in marts
         }
         connection.execute("delete from ops.suppression where build_no = %s", [build_no])
-        release.grant(connection, schema, schema)
+        release.grant(connection, schema)
         connection.execute(
             "update ops.as_known set rows = %s, made_at = clock_timestamp() where build_no = %s",
             [Jsonb(rows), build_no],

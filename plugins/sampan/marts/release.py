@@ -3,11 +3,13 @@
 dbt builds into the schema `build`. A release renames it to `release_<number>` and swaps the schema `marts`, which holds
 views only, by renaming: it locks no relation, so no reader is blocked or killed, and any column may change. All of it
 is one transaction, so a release is complete or does not exist, and a process that dies leaves nothing to repair.
+
+Marts under row-level security move to the schema `consented_<number>`, which no reader may use: only the views name them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import psycopg
@@ -26,13 +28,16 @@ from sampan.warehouse.roles import POLICY_READER, PUBLIC_READER
 
 KEEP = 5
 READER = "bi_reader"
+# The views of a release, until they take the place of those in `marts`.
+VIEWS = "marts_next"
 READABLE = "relkind in ('r', 'p', 'v')"
 # Shorter than deadlock_timeout: the release gives up its lock and retries, a reader never has to.
 LOCK_TIMEOUT = "500ms"
 
 
-def _schema(release_no: int) -> sql.Identifier:
-    return sql.Identifier(f"release_{release_no}")
+def schemas_of(release_no: int) -> tuple[str, str]:
+    """The schemas of a release: of what BI reads by name, and of the marts under row-level security."""
+    return f"release_{release_no}", f"consented_{release_no}"
 
 
 def relations(connection: Connection, schema: str) -> list[str]:
@@ -98,14 +103,14 @@ def run() -> dict[str, int]:
     with build.lock() as connection:
         waiting = _built(connection)
         if waiting is None:
-            feed_hooks.after_release()
+            feed_hooks.clean_up_all()
             _drop_old(connection)
             return {"release_no": 0, "marts": 0, "rows": 0}
         _require_gate(connection, waiting.build_no)
         _retry_locks(lambda: _release(connection, waiting.build_no))
         failpoints.hit("release.after_commit")
-        # Not before: what ends while the schema is renamed is deleted by neither name.
-        feed_hooks.after_release()
+        # Not before: what ends while the release is built or the schema is renamed is deleted by neither name.
+        feed_hooks.clean_up_all()
         rows = scalar(connection, "select rows from ops.release where release_no = %s", [waiting.build_no])
         _drop_old(connection)
         return {"release_no": waiting.build_no, "marts": len(rows), "rows": sum(rows.values())}
@@ -173,7 +178,8 @@ def _release(connection: Connection, release_no: int) -> None:
             " select build_no, as_of_date, %s from ops.build where build_no = %s",
             [Jsonb(rows), release_no],
         )
-        connection.execute(sql.SQL("alter schema build rename to {}").format(_schema(release_no)))
+        name = sql.Identifier(schemas_of(release_no)[0])
+        connection.execute(sql.SQL("alter schema build rename to {}").format(name))
         failpoints.hit("release.after_rename")
         _swap(connection, release_no, "release")
         connection.execute(
@@ -199,31 +205,45 @@ def _swap(connection: Connection, release_no: int, kind: str) -> None:
         "insert into ops.release_activation (release_no, kind) values (%s, %s) returning activation_no",
         [release_no, kind],
     )
-    connection.execute("create schema marts_next")
-    restricted = under_row_security(connection, f"release_{release_no}")
-    for mart in relations(connection, f"release_{release_no}"):
-        _view(connection, release_no, mart, of_invoker=mart in restricted)
-    for schema in (f"release_{release_no}", "marts_next"):
-        grant(connection, schema, f"release_{release_no}")
+    connection.execute(f"create schema {VIEWS}")
+    _set_apart(connection, *schemas_of(release_no))
+    for schema in schemas_of(release_no):
+        for mart in relations(connection, schema):
+            _view(connection, release_no, schema, mart)
+    for schema in (*schemas_of(release_no), VIEWS):
+        grant(connection, schema, schemas_of(release_no)[1])
     failpoints.hit("release.before_swap")
     old = sql.Identifier(f"marts_before_{activation_no}")
     if _exists(connection, "marts"):
         connection.execute(sql.SQL("alter schema marts rename to {}").format(old))
-    connection.execute("alter schema marts_next rename to marts")
+    connection.execute(f"alter schema {VIEWS} rename to marts")
     failpoints.hit("release.after_swap")
 
 
-def _view(connection: Connection, release_no: int, mart: str, of_invoker: bool) -> None:
-    """Create a view with the mart's columns and comments. A snapshot older than the release gets an error from it.
+def _set_apart(connection: Connection, schema: str, consented: str) -> None:
+    """Move the marts under row-level security to a schema of their own.
+
+    A person may have a bank's role and another one: who could name the table would come past the view's barrier.
+    """
+    connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(consented)))
+    for mart in under_row_security(connection, schema):
+        connection.execute(
+            sql.SQL("alter table {} set schema {}").format(sql.Identifier(schema, mart), sql.Identifier(consented))
+        )
+
+
+def _view(connection: Connection, release_no: int, schema: str, mart: str) -> None:
+    """Create a view with the columns and comments of a mart of `schema`. A snapshot older than the release gets an error.
 
     Columns renamed in this version are there under their old names too. A mart under row-level security is read with
     the reader's own rights (security_invoker): policies check that role. Its rows are read to the end before any
     condition of the reader is tried, so that no plan, statistic or timing depends on a row that policies hide.
     """
-    view, table = sql.Identifier("marts_next", mart), sql.Identifier(f"release_{release_no}", mart)
+    view, table = sql.Identifier(VIEWS, mart), sql.Identifier(schema, mart)
+    of_invoker = schema == schemas_of(release_no)[1]
     columns = connection.execute(
         "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped",
-        [f'release_{release_no}."{mart}"'],
+        [table.as_string()],
     ).fetchall()
     deprecated = missing_from(mart, {name for (name,) in columns})
     barrier = sql.SQL("with readable as materialized (select * from {}) ").format(table) if of_invoker else sql.SQL("")
@@ -249,7 +269,7 @@ def _view(connection: Connection, release_no: int, mart: str, of_invoker: bool) 
         left join pg_attribute as a on a.attrelid = d.objoid and a.attnum = d.objsubid and d.objsubid > 0
         where d.classoid = 'pg_class'::regclass and d.objoid = %s::regclass
         """,
-        [f'release_{release_no}."{mart}"'],
+        [table.as_string()],
     ).fetchall()
     for column, text in [*comments, *((item.column, item.comment) for item in deprecated)]:
         target = sql.SQL("view {}").format(view)
@@ -258,16 +278,15 @@ def _view(connection: Connection, release_no: int, mart: str, of_invoker: bool) 
         connection.execute(sql.SQL("comment on {} is {}").format(target, sql.Literal(text)))
 
 
-def grant(connection: Connection, schema: str, tables: str) -> None:
+def grant(connection: Connection, schema: str, consented: str | None = None) -> None:
     """Grant the readers select on a schema, and check that they have it. Nothing else grants them anything.
 
-    `tables` is the schema of the tables that it shows, which may be the same. `bi_reader` reads all of it, other readers
-    what the disclosure class of each mart lets them (ADR 0033), `public_reader` in the schema of the views only. Marts under
-    row-level security are granted only to the roles that their policies name, and these get the schema of the views only: a
-    reader who could name the table would come past the views' barrier. Says the class of each mart in its comment. Raises
+    `consented` is the schema of the tables under row-level security. They are granted only to the roles that their
+    policies name, and no reader may use their schema. `bi_reader` reads all others, other readers what the disclosure class
+    of each mart lets them (ADR 0033), `public_reader` the views only. Says the class of each mart in its comment. Raises
     PermanentFailure when the grants are not as expected.
     """
-    restricted = under_row_security(connection, tables)
+    restricted = under_row_security(connection, consented)
     marts = relations(connection, schema)
     name = sql.Identifier(schema)
     grant_usage = sql.SQL("grant usage on schema {} to {}")
@@ -275,17 +294,17 @@ def grant(connection: Connection, schema: str, tables: str) -> None:
     for mart in marts:
         _say_class(connection, schema, mart)
         for role in restricted.get(mart, ()):
-            if schema != tables:
+            if schema != consented:
                 connection.execute(grant_usage.format(name, sql.Identifier(role)))
             connection.execute(grant_select.format(sql.Identifier(schema, mart), sql.Identifier(role)))
     for reader in _readers(connection):
-        shown = [mart for mart in marts if mart not in restricted and _may_read(reader, mart, schema == tables)]
+        shown = [mart for mart in marts if mart not in restricted and _may_read(reader, mart, schema != VIEWS)]
         if reader != READER:
             # The class of a mart of a kept release may be stricter by now.
             connection.execute(
                 sql.SQL("revoke select on all tables in schema {} from {}").format(name, sql.Identifier(reader))
             )
-        if shown or reader == READER:
+        if shown or (reader == READER and schema != consented):
             connection.execute(grant_usage.format(name, sql.Identifier(reader)))
         for mart in shown:
             connection.execute(grant_select.format(sql.Identifier(schema, mart), sql.Identifier(reader)))
@@ -345,7 +364,7 @@ def _say_class(connection: Connection, schema: str, mart: str) -> None:
         )
 
 
-def under_row_security(connection: Connection, schema: str) -> dict[str, list[str]]:
+def under_row_security(connection: Connection, schema: str | None) -> dict[str, list[str]]:
     """The marts of a schema that are under row-level security, with the roles that their policies name.
 
     Raises PermanentFailure when it is not forced on one: the owner's views would then read every row.
@@ -394,21 +413,22 @@ def _drop_views(connection: Connection) -> None:
     """Drop the views that were swapped out and that no reader uses any more."""
     query = "select nspname from pg_namespace where nspname ~ '^marts_before_[0-9]+$' order by nspname"
     for (schema,) in connection.execute(query).fetchall():
-        _drop_schema(connection, schema, None)
+        _drop_schemas(connection, [schema])
 
 
 def drop_release(connection: Connection, release_no: int) -> None:
     """Drop a release, unless a reader still uses it: then it stays until the next attempt."""
     _drop_views(connection)
-    _drop_schema(connection, f"release_{release_no}", release_no)
+    _drop_schemas(connection, schemas_of(release_no), release_no)
 
 
-def _drop_schema(connection: Connection, schema: str, release_no: int | None) -> None:
+def _drop_schemas(connection: Connection, schemas: Iterable[str], release_no: int | None = None) -> None:
     try:
         with connection.transaction():
             connection.execute(sql.SQL("set local lock_timeout = {}").format(LOCK_TIMEOUT))
-            drop_relations(connection, schema)
-            connection.execute(sql.SQL("drop schema {}").format(sql.Identifier(schema)))
+            for schema in schemas:
+                drop_relations(connection, schema)
+                connection.execute(sql.SQL("drop schema if exists {}").format(sql.Identifier(schema)))
             if release_no is not None:
                 connection.execute(
                     "update ops.release set dropped_at = clock_timestamp() where release_no = %s", [release_no]

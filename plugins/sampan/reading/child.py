@@ -25,19 +25,22 @@ from sampan.reading import limits
 T = TypeVar("T")
 # Of Linux: the signal that a process gets when its parent ends.
 PR_SET_PDEATHSIG = 1
+# Signals of a library that went wrong. Others come from a lack of memory: the kernel kills, allocators abort.
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP)
 # First byte of a message of the child: items, the error that ended its work, the end of its work.
 ITEMS, FAILED, DONE = b"i", b"f", b"d"
 
 
 class ChildError(Exception):
-    """The work in a child process raised an error that cannot be passed on; the text is the name of its type."""
+    """The work in a child process crashed, or raised an error that cannot be passed on; the text names signal or type."""
 
 
 def iterate(work: Callable[[], Iterable[T]], memory_bytes: int, seconds: float) -> Iterator[T]:
     """The items of `work`, made in a child process.
 
-    Raises what `work` raises (ChildError where that cannot be pickled), MemoryError when the child takes `memory_bytes`
-    more than this process has or dies otherwise, and TimeoutError when it is waited for longer than `seconds` in all.
+    Raises what `work` raises (ChildError where that cannot be pickled, and when the child crashes), MemoryError when the
+    child takes `memory_bytes` more than this process has or dies otherwise, and TimeoutError when it is waited for longer
+    than `seconds` in all.
     """
     parent = os.getpid()
     receiving, sending = Pipe(duplex=False)
@@ -50,7 +53,8 @@ def iterate(work: Callable[[], Iterable[T]], memory_bytes: int, seconds: float) 
         yield from _received(receiving, seconds)
     except EOFError:
         status, child = _wait(child), 0
-        raise MemoryError(f"the process that reads it ended with {_shown(status)}") from None
+        kind = ChildError if -status in CRASHES else MemoryError
+        raise kind(f"the process that reads it ended with {_shown(status)}") from None
     finally:
         receiving.close()
         if child:

@@ -23,6 +23,10 @@ from sampan.reading.record import Record, csv_line
 
 # Delivered, it would pass as a person's number.
 PSEUDONYM_BYTES = PSEUDONYM.pattern.removeprefix("(invalid_)?").encode()
+ENCODING_MARKS = [mark.encode() for mark in hkid.ENCODING_MARKS]
+HKID_DIGITS = 6
+# Bytes that are no part of a digit, in any notation or script.
+NEVER_DIGITS = bytes(set(range(128)) - set(b"0123456789" + hkid.ENCODING_MARKS.encode()))
 # Lines that are quoted as RFC 4180 says: only those mean the same to COPY and to Python.
 RFC4180_LINES = rb'(?:(?:[^",\r\n]*|"(?:[^"\n]|"")*")(?:,(?:[^",\r\n]*|"(?:[^"\n]|"")*"))*\r?\n)*'
 
@@ -97,6 +101,7 @@ class _Checker:
         options.max_mem = 64 << 20
         self.suspect = re2.compile(_suspect(), options)
         options.never_capture = True
+        self.encoded = re2.compile(hkid.ENCODED.encode(), options)
         self.rfc4180 = re2.compile(RFC4180_LINES, options)
         self.fitting = re2.compile(line_pattern.fitting_lines(columns), options)
         harmless = line_pattern.harmless_lines(columns)
@@ -106,7 +111,7 @@ class _Checker:
     def check(self, blocks: Iterable[bytes]) -> Iterator[Block]:
         fits = True
         for block in blocks:
-            cleaned = self._clean_suspects(block)
+            cleaned = self._clean_encoded_lines(self._clean_suspects(block))
             fits = fits and bool(self.fitting.fullmatch(cleaned))
             # A line that fits is quoted by RFC 4180, unless cleaning made it so.
             if not (fits and cleaned is block) and b'"' in block and not self.rfc4180.fullmatch(block):
@@ -142,6 +147,25 @@ class _Checker:
                 done = position = end
                 continue
             position = place + 1
+        return b"".join([*parts, block[done:]]) if parts else block
+
+    def _clean_encoded_lines(self, block: bytes) -> bytes:
+        """The block with each line cleaned that may spell a number with characters in another notation, such as %28."""
+        if not any(mark in block for mark in ENCODING_MARKS):
+            return block
+        parts, done, position = [], 0, 0
+        while match := self.encoded.search(block, position):
+            place = match.start()
+            start, end = block.rfind(b"\n", 0, place) + 1, block.find(b"\n", place)
+            position = end
+            if b'"' not in block[start:end]:
+                comma = block.find(b",", place, end)
+                position = comma if comma >= 0 else end
+                field = block[max(start, block.rfind(b",", start, place) + 1) : position]
+                if len(field.translate(None, NEVER_DIGITS)) < HKID_DIGITS:
+                    continue
+            parts += [block[done:start], self._clean_line(block[start:end])]
+            done = position = end
         return b"".join([*parts, block[done:]]) if parts else block
 
     def _clean_unproven_lines(self, block: bytes) -> bytes:

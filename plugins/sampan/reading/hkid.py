@@ -1,7 +1,9 @@
-"""The spellings of an HKID number: one or two letters, six digits and a check digit.
+r"""The spellings of an HKID number: one or two letters, six digits and a check digit.
 
 Text is looked at in a plain form: characters of any width, style or script that look like a letter, a digit, a bracket, a
-dash or a blank are that ASCII character, and what cannot be seen is gone. In it a number is found
+dash or a blank are that ASCII character, and what cannot be seen is gone. Text with characters in another notation (`%28`,
+`&#40;`, `&lpar;`, `=28`, `\u0028`, `\x28`, `\050`) is looked at as it is and with these read, also when they are nested
+(`%2528`). In it a number is found
 
 * in brackets, `A123456(3)`, in any text and with any check digit;
 * grouped in any other way, `A12 34-56/3`, when its check digit is right: of other texts of this shape one in eleven has
@@ -11,6 +13,7 @@ dash or a blank are that ASCII character, and what cannot be seen is gone. In it
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +23,7 @@ from itertools import chain
 FRAME = 4
 _OPEN, _CLOSE = r"[(<\[{]", r"[)>\]}]"
 # What may stand between the parts of a number, besides the brackets.
-_MARKS = r"\x01-\t\x0b- \x7f\-./:\\_~"
+_MARKS = r"\x01-\t\x0b- \x7f+\-./:\\_~"
 _GAP = rf"[{_MARKS},()<>\[\]{{}}]{{0,4}}"
 _BRACKETED = rf"[A-Za-z]{{1,2}}[ -]?[0-9]{{6}}[ -]?{_OPEN} ?[0-9Aa] ?{_CLOSE}"
 _GROUPED = (
@@ -37,6 +40,35 @@ _ANOTHER = re.compile(
     r"(?<![A-Za-z0-9])(?:[A-Z]{3}[JUZ][0-9]{7}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})(?![A-Za-z0-9])"
 )
 _STRICT = re.compile(r"([A-Z]{1,2})([0-9]{6})([0-9A])")
+
+_H = "[0-9A-Fa-f]"
+# Quoted-printable keeps letters and digits: after "=" they would make numbers of innocent ones.
+_ASCII, _ASCII_MARKS = rf"0[0-9A-Da-d]|[2-7]{_H}", r"0[9ADad]|2[0-9A-Fa-f]|3[A-Fa-f]|40|[57][B-Fb-f]|60"
+# A byte in a notation, or the bytes of a character in UTF-8; of those in Latin 1 the two that stand for nothing or a blank.
+_BYTES = "|".join(
+    rf"{mark}(?:{ascii_bytes}|[CDcd]{_H}{more}|[Ee]{_H}{more}{{2}}|[Ff][0-7]{more}{{3}}|[Aa][0Dd])"
+    for mark, ascii_bytes in (("%", _ASCII), (r"\\x", _ASCII), ("=", _ASCII_MARKS))
+    for more in (rf"(?:{mark}[89ABab]{_H})",)
+)
+_CODES = "|".join(
+    (
+        rf"[\\%]u[Dd][89ABab]{_H}{{2}}[\\%]u[Dd][C-Fc-f]{_H}{{2}}",
+        rf"[\\%]u{_H}{{4}}",
+        rf"\\u\{{{_H}{{1,6}}\}}",
+        rf"\\U{_H}{{8}}",
+        r"\\(?:0[45][0-7]|1[37][35])",
+    )
+)
+_ENTITY = rf"&(?:#[0-9]{{1,8}}|#[Xx]{_H}{{1,7}}|[A-Za-z][0-9A-Za-z]{{1,31}});?"
+# A character in another notation than itself.
+ENCODED = rf"{_BYTES}|{_CODES}|{_ENTITY}"
+_ENCODED = re.compile(ENCODED)
+# One of these is in each notation.
+ENCODING_MARKS = "%=\\&"
+# How often a notation may be within another.
+_NESTED = 4
+# A character of a plain form, and where it begins and ends in the text.
+Place = tuple[str, int, int]
 
 # Blocks of Unicode without ideographs, in which look-alikes are; each range is looked through once in a process.
 _BLOCKS = (
@@ -89,38 +121,92 @@ def replace(text: str, by: Callable[[str], str | None], frame: int = FRAME) -> s
 
     `frame`: how many letters or digits may touch a number without brackets.
     """
-    if not text.isascii() and len(_digits().findall(text)) < 6:
-        return text
-    # A cell may be wrapped in the middle of a number.
-    flat = plain(text).replace("\n", " ")
-    return text if not _SIX_DIGITS.search(flat) else _put(text, flat, _spelled(flat, frame), by)
+
+    def numbers(flat: str) -> Iterable[tuple[int, int]]:
+        # A cell may be wrapped in the middle of a number.
+        flat = flat.replace("\n", " ")
+        return _spelled(flat, frame) if _SIX_DIGITS.search(flat) else ()
+
+    return _in_each_notation(text, numbers, by)
 
 
 def replace_all(pattern: re.Pattern[str], text: str, by: Callable[[str], str | None]) -> str:
     """Text with all that matches a pattern in its plain form replaced, as `replace` does."""
-    flat = plain(text)
-    return _put(text, flat, (match.span() for match in pattern.finditer(flat)), by)
+    return _in_each_notation(text, lambda flat: (match.span() for match in pattern.finditer(flat)), by)
 
 
-def _put(text: str, flat: str, spans: Iterable[tuple[int, int]], by: Callable[[str], str | None]) -> str:
-    """Text with the spans of its plain form replaced."""
+def _in_each_notation(
+    text: str, spans: Callable[[str], Iterable[tuple[int, int]]], by: Callable[[str], str | None]
+) -> str:
+    """Text with the spans of its plain form replaced: of the one with its notations read, then of the one as it is."""
+    # First: a part of a notation may resemble a part of a number.
+    if any(mark in text for mark in ENCODING_MARKS) and _ENCODED.search(text):
+        places = _read_places(text)
+        text = _put(text, spans("".join(char for char, _, _ in places)), by, lambda: places)
+    if text.isascii() or len(_digits().findall(text)) >= 6:
+        flat = plain(text)
+        text = _put(text, spans(flat), by, lambda: [] if flat is text else _plain_places(text))
+    return text
+
+
+def _put(
+    text: str, spans: Iterable[tuple[int, int]], by: Callable[[str], str | None], places_of: Callable[[], list[Place]]
+) -> str:
+    """Text with the spans of its plain form replaced; without places, the text is in plain form."""
     parts, done, places = [], 0, None
     for start, end in spans:
-        new = by(flat[start:end])
+        if places is None:
+            places = places_of()
+        found = "".join(char for char, _, _ in places[start:end]) or text[start:end]
+        new = by(found)
         if new is None:
             continue
-        if flat is not text:
-            places = places or _places(text)
-            start, end = places[start], places[end - 1] + 1
+        if places:
+            start, end = places[start][1], places[end - 1][2]
         parts += [text[done:start], new]
         done = end
     return "".join([*parts, text[done:]]) if parts else text
 
 
-def _places(text: str) -> list[int]:
-    """For each character of the plain form its place in the text."""
+def _plain_places(text: str) -> list[Place]:
+    """The plain form of a text, and where each of its characters comes from."""
     table = _plain_characters()
-    return [place for place, char in enumerate(text) for _ in table.get(ord(char), char)]
+    return [(flat, place, place + 1) for place, char in enumerate(text) for flat in table.get(ord(char), char)]
+
+
+def _read_places(text: str) -> list[Place]:
+    """The plain form of a text once its notations are read, and where each of its characters comes from."""
+    places = [(char, place, place + 1) for place, char in enumerate(text)]
+    for _ in range(_NESTED):
+        flat, done, read = "".join(char for char, _, _ in places), 0, []
+        for match in _ENCODED.finditer(flat):
+            start, end = match.span()
+            origin = places[start][1], places[end - 1][2]
+            read += [*places[done:start], *((char, *origin) for char in _read(match.group()))]
+            done = end
+        if not read:
+            break
+        places = read + places[done:]
+    table = _plain_characters()
+    return [(flat, start, end) for char, start, end in places for flat in table.get(ord(char), char)]
+
+
+def _read(encoded: str) -> str:
+    """The characters that one in another notation stands for."""
+    if encoded.startswith("&"):
+        return html.unescape(encoded)
+    if encoded[1] in "uU":
+        codes = [int(code, 16) for code in re.findall(rf"{_H}+", encoded)]
+        if len(codes) == 2:
+            codes = [0x10000 + (codes[0] - 0xD800 << 10) + codes[1] - 0xDC00]
+        return "".join(chr(code) if code < 0x110000 else " " for code in codes)
+    if encoded[1].isdigit() and encoded[0] == "\\":
+        return chr(int(encoded[1:], 8))
+    data = bytes.fromhex(re.sub(r"\\x|[%=]", "", encoded))
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def _spelled(flat: str, frame: int) -> Iterator[tuple[int, int]]:

@@ -18,7 +18,8 @@ from sampan.contracts.validate import check_all
 from sampan.database import Connection, connect, lock, scalar
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.reading.shown import shown_uri
-from sampan.settings import HOME
+from sampan.settings import HOME, settings
+from sampan.warehouse import pseudonym_keys
 from sampan.warehouse.calendars import fill_calendars
 from sampan.warehouse.feed_tables import create_feed_tables, feed_statements, rule_statements
 from sampan.warehouse.roles import create_roles, limit_roles, open_doors, steward_grants
@@ -86,6 +87,9 @@ def _bring_up_to_date(force: bool) -> list[str]:
                 loader.execute("delete from ops.schema_version")
                 loader.execute("insert into ops.schema_version (digest) values (%s)", [digest])
             fill_calendars(loader)
+            # Where loading is done elsewhere, `init` may run without the key.
+            if "SAMPAN_PSEUDONYM_KEY" in settings().values:
+                pseudonym_keys.check(loader)
     return gaps
 
 

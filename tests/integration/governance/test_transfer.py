@@ -185,7 +185,7 @@ def test_credit_features_do_not_leave_of_a_release_that_does_not_say_whose_they_
     number = make_release()
     transfer.register_agreement(SOUND, "officer")
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
-        connection.execute(f"alter table release_{number}.mart_credit_features drop column consent_brn cascade")
+        connection.execute(f"alter table consented_{number}.mart_credit_features drop column consent_brn cascade")
     with pytest.raises(PermanentFailure, match="make a new release"):
         transfer.share(FEATURES, RECIPIENT, SOUND.contract_no, str(tmp_path / "out.csv"), "officer")
     assert (list(tmp_path.glob("*.csv*")), transfer.register()) == ([], [])

@@ -386,7 +386,7 @@ def test_grants_are_given_to_every_mart_and_asserted(sampan):
     number = release_one()
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
         connection.execute(f"revoke select on release_{number}.mart_two from bi_reader")
-        release.grant(connection, f"release_{number}", f"release_{number}")
+        release.grant(connection, f"release_{number}")
     assert read(f"select count(*) from release_{number}.mart_two") == [(50,)]
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import random
+import signal
 import time
 import zipfile
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from sampan.contracts.model import Bounds, Contract, Source
 from sampan.errors import PermanentFailure
 from sampan.reading import limits
 from sampan.reading.fast_path import FastPathUnsupported
+from sampan.reading.formats.parquet import Parquet
 
 from tests.unit.reading.deliveries import column, contract_for, reader
 
@@ -71,6 +73,12 @@ def measured(work: Callable[[], str]) -> tuple[str, float]:
     _, status, usage = os.wait4(pid, 0)
     assert status == 0
     return pickle.loads(said), usage.ru_maxrss / 1024 - before
+
+
+def test_a_delivery_that_crashes_its_library_is_corrupt_and_not_too_large(monkeypatch):
+    """A person who is told that it is too large raises its bounds, in vain."""
+    monkeypatch.setattr(Parquet, "read_layout", lambda _: os.kill(os.getpid(), signal.SIGSEGV))
+    assert outcome(contract("parquet"), b"PAR1") == "delivery.corrupt"
 
 
 # --- workbooks --------------------------------------------------------------------------------------------------------

@@ -74,13 +74,21 @@ def test_an_error_that_cannot_be_passed_on_is_named():
     [
         (lambda: bytearray(2 * ROOM), "^$"),
         (os.abort, "SIGABRT"),
-        (lambda: os.kill(os.getpid(), signal.SIGSEGV), "SIGSEGV"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "SIGKILL"),
     ],
-    ids=["too-much", "abort", "crash"],
+    ids=["too-much", "abort", "killed"],
 )
-def test_it_is_a_lack_of_memory_when_the_child_asks_for_too_much_or_dies(end, named):
+def test_it_is_a_lack_of_memory_when_the_child_asks_for_too_much_aborts_or_is_killed(end, named):
     with pytest.raises(MemoryError, match=named):
         list(iterate(lambda: [end()], ROOM, 60))
+    assert not running()
+
+
+@pytest.mark.parametrize("crash", [signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL])
+def test_it_is_an_error_of_the_library_when_the_child_crashes(crash):
+    """Called too large, a delivery that crashes a library would have its bounds raised, in vain."""
+    with pytest.raises(ChildError, match=crash.name):
+        list(iterate(lambda: [os.kill(os.getpid(), crash)], ROOM, 60))
     assert not running()
 
 
