@@ -13,6 +13,7 @@ from scipy import stats
 
 from infra.simulator.world import FESTIVALS
 from tests.conftest import ROOT
+from tests.integration.marts.answers.trade import enterprises
 from tests.integration.marts.answers.who import linked, shop_key
 from tests.integration.world import Simulated
 
@@ -91,10 +92,10 @@ def taking_part(world: Simulated) -> pl.DataFrame:
     return listed.unique(["event_id", "platform", "store_id"], keep="last").drop("joined_on")
 
 
-def question_13(world: Simulated) -> list[tuple[Any, ...]]:
-    """By event, platform and category: merchants that took part on the platform, that sold, that are new; sales."""
+def festival_days(world: Simulated) -> pl.DataFrame:
+    """Sales by event, merchant, shop, category and day of the event, in cents of Hong Kong dollars, and first orders."""
     part, lines = taking_part(world), order_lines(world)
-    keys = ["event_id", "merchant_no", "platform", "category", "day"]
+    keys = ["event_id", "merchant_no", "platform", "store_id", "category", "day"]
     placed = lines.sort("oid").with_columns(
         pl.col("placed_on").alias("day"), (pl.int_range(pl.len()).over("platform", "tid") == 0).alias("order")
     )
@@ -110,7 +111,12 @@ def question_13(world: Simulated) -> list[tuple[Any, ...]]:
     )  # fmt: skip
     sold = events.join(part, on=["platform", "store_id"]).filter(pl.col("day").is_between("first_day", "last_day"))
     daily = sold.group_by([*keys, "is_new"]).agg(pl.col("order", "fee", "payment", "net").sum())
-    daily = in_hkd(daily, world, "fee", "payment", "net")
+    return in_hkd(daily, world, "fee", "payment", "net")
+
+
+def question_13(world: Simulated) -> list[tuple[Any, ...]]:
+    """By event, platform and category: merchants that took part on the platform, that sold, that are new; sales."""
+    part, daily = taking_part(world), festival_days(world)
     took_part = part.group_by("event_id", "platform").agg(pl.col("merchant_no").n_unique().alias("took_part"))
     found = daily.group_by("event_id", "platform", "category").agg(
         pl.col("merchant_no").n_unique().alias("sold"),
@@ -124,6 +130,37 @@ def question_13(world: Simulated) -> list[tuple[Any, ...]]:
         tuple(row[name] for name in ("event_id", "platform", "category", "took_part", "sold", "new", "order"))
         + tuple(Decimal(row[name]) / 100 for name in money)
         for row in found.iter_rows(named=True)
+    ]
+
+
+def question_24(world: Simulated) -> list[tuple[Any, ...]]:
+    """By event and kind of brand: merchants with sales, repeat merchants, net sales, and their share of the event's."""
+    register = world.frames["business_register"].unique(["brn", "branch_no"], keep="last", maintain_order=True)
+    began = dict(
+        register.sort("branch_no").unique("brn", keep="first").select("brn", day_of("commencement_date")).iter_rows()
+    )
+    micro = set(enterprises(world).filter(pl.col("sme_class") == "micro")["trader_id"])
+    numbers = {sme: number for number, sme in linked(world, "number").iter_rows() if number in began}
+    owners, first_days = dict(linked(world, "shop").iter_rows()), {event: first for event, first, _ in FESTIVALS}
+
+    def brand(row: dict[str, Any]) -> str:
+        number = numbers.get(owners.get(f"{row['platform']}:{row['store_id']}", ""))
+        if number is None:
+            return "not known"
+        first = first_days[row["event_id"]]
+        return "emerging" if number in micro or began[number] > first.replace(year=first.year - 5) else "other"
+
+    sums: dict[str, dict[str, list[Any]]] = {}
+    for row in festival_days(world).iter_rows(named=True):
+        found = sums.setdefault(row["event_id"], {}).setdefault(brand(row), [set(), set(), 0])
+        found[0].add(row["merchant_no"])
+        if not row["is_new"]:
+            found[1].add(row["merchant_no"])
+        found[2] += row["net"]
+    return [
+        (event, kind, len(all_of), len(again), Decimal(net) / 100, round(net / sum(of[2] for of in kinds.values()), 4))
+        for event, kinds in sorted(sums.items())
+        for kind, (all_of, again, net) in sorted(kinds.items())
     ]
 
 
