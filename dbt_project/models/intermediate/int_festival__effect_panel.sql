@@ -144,17 +144,13 @@ final as (
         {{ dbt.concat(["measured.platform", "':'", "measured.store_id"]) }} as shop,
         {{ dbt.concat(["measured.platform", "':'", "measured.category"]) }} as stratum,
         sides.took_part as is_treated,
-        case
-            when sides.took_part then
-                {{
-                    dbt.concat([
-                        "'all;'",
-                        "case when sides.is_new_merchant then 'new' else 'repeat' end",
-                        "case when sides.is_emerging then ';emerging' else '' end",
-                    ])
-                }}
-            else ''
-        end as audiences,
+        case when sides.took_part then {{
+            dbt.concat([
+                "'all;'",
+                "case when sides.is_new_merchant then 'new' else 'repeat' end",
+                "case when sides.is_emerging then ';emerging' else '' end",
+            ])
+        }} else '' end as audiences,
         max(measured.before_days) as before_base,
         max(measured.after_days) as after_base,
         sum(case when measured.is_after then 0 else measured.value_cny end) as before_value,

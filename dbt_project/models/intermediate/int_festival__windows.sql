@@ -58,51 +58,81 @@ spans as (
     {% endfor %}
 ),
 
+sides as (
+    select
+        event_id,
+        time_window,
+        'before' as side,
+        before_first_day as first_day,
+        before_last_day as last_day,
+        true as leaves_out
+    from spans
+    union all
+    select
+        event_id,
+        time_window,
+        'after' as side,
+        after_first_day as first_day,
+        after_last_day as last_day,
+        time_window <> 'during' as leaves_out
+    from spans
+),
+
 counted as (
     select
-        spans.*,
-        {% for side in ['before', 'after'] %}
-            {{ dbt.datediff('spans.' ~ side ~ '_first_day', 'spans.' ~ side ~ '_last_day', 'day') }} + 1 - coalesce(
-                (
-                    select sum(
-                        {{
-                            dbt.datediff(
-                                'greatest(shopping_days.first_day, spans.' ~ side ~ '_first_day)',
-                                'least(shopping_days.last_day, spans.' ~ side ~ '_last_day)',
-                                'day'
-                            )
-                        }} + 1
-                    )
-                    from shopping_days
-                    where
-                        spans.{{ side }}_first_day <= shopping_days.last_day
-                        and spans.{{ side }}_last_day >= shopping_days.first_day
-                        and not ('{{ side }}' = 'after' and spans.time_window = 'during')
-                ),
-                0
-            ) as {{ side }}_days{{ ',' if not loop.last }}
-        {% endfor %}
-    from spans
+        sides.event_id,
+        sides.time_window,
+        sides.side,
+        {{ dbt.datediff('sides.first_day', 'sides.last_day', 'day') }} + 1 - sum(
+            case
+                when shopping_days.shopping_day is null then 0
+                else
+                    {{
+                        dbt.datediff(
+                            'greatest(shopping_days.first_day, sides.first_day)',
+                            'least(shopping_days.last_day, sides.last_day)',
+                            'day'
+                        )
+                    }} + 1
+            end
+        ) as day_count
+    from sides
+    left join shopping_days
+        on
+            sides.leaves_out
+            and sides.first_day <= shopping_days.last_day
+            and sides.last_day >= shopping_days.first_day
+    group by sides.event_id, sides.time_window, sides.side, sides.first_day, sides.last_day
 ),
 
 final as (
     select
-        counted.event_id,
+        spans.event_id,
         measures.measure,
-        counted.time_window,
-        counted.before_first_day,
-        counted.before_last_day,
-        counted.after_first_day,
-        counted.after_last_day,
-        counted.before_days,
-        counted.after_days,
+        spans.time_window,
+        spans.before_first_day,
+        spans.before_last_day,
+        spans.after_first_day,
+        spans.after_last_day,
+        days_before.day_count as before_days,
+        days_after.day_count as after_days,
         coalesce(
-            beginning.first_day <= counted.before_first_day
+            beginning.first_day <= spans.before_first_day
             and open_build.last_complete_date
-            >= {{ dbt.dateadd('day', 'measures.days_to_settle', 'counted.after_last_day') }},
+            >= {{ dbt.dateadd('day', 'measures.days_to_settle', 'spans.after_last_day') }},
             false
         ) as is_complete
-    from counted
+    from spans
+    inner join counted as days_before
+        on
+            spans.event_id = days_before.event_id
+            and spans.time_window = days_before.time_window
+            and days_before.side = 'before'
+    inner join counted as days_after
+        on
+            spans.event_id = days_after.event_id
+            and spans.time_window = days_after.time_window
+            and days_after.side = 'after'
     cross join measures
     cross join open_build
     left join beginning on true

@@ -40,7 +40,7 @@ paid as (
     select
         paid_lines.*,
         {{ hong_kong_date('paid_lines.paid_at') }} as day,
-        -- No more comes back than was paid, whatever the requests add up to.
+        -- No more comes back than was paid, even if the requests add up to more.
         least(coalesce(refunds.refunded_cny, 0), paid_lines.payment_cny) as refunded_cny,
         0 as is_placed,
         1 as is_paid

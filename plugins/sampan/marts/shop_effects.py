@@ -1,7 +1,8 @@
 """What a festival did to the shops that took part, and what a quality mark changed at the shops that won or lost it.
 
-dbt makes the panels (`int_festival__effect_panel`, `int_marks__effect_panel`): per shop a figure before and after, and what it is a
-rate of. This module estimates with statsmodels, once in each build, and stores the results in `ops.shop_effect`. See ADR 0032.
+dbt makes the panels (`int_festival__effect_panel`, `int_marks__effect_panel`): per shop a figure before and after, and
+what it is a rate of. This module estimates with statsmodels, once in each build, and stores the results in
+`ops.shop_effect`. See ADR 0032.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class Ratio:
     high: float
 
 
-def run(study: str, claim: str | None = None, schema: str = "intermediate", as_known: int | None = None) -> dict[str, int]:
+def run(
+    study: str, claim: str | None = None, schema: str = "intermediate", as_known: int | None = None
+) -> dict[str, int]:
     """Estimate a study (`festival` or `mark`) from its panel and store the results, in place of those of an earlier attempt.
 
     `claim` is the build's hold on the step (`build_no/step/token`); without a valid one TransientFailure is raised. `schema`
@@ -80,7 +83,9 @@ def estimates(panel: pd.DataFrame) -> Iterator[dict[str, Any]]:
     `audiences` of a treated row lists, between semicolons, in which groups it counts; every other row is compared with all.
     """
     values = ["before_value", "after_value", "before_base", "after_base"]
-    panel = panel.assign(**{name: panel[name].astype(float) for name in values}, is_treated=panel["is_treated"].astype(bool))
+    panel = panel.assign(
+        **{name: panel[name].astype(float) for name in values}, is_treated=panel["is_treated"].astype(bool)
+    )
     for key, rows in panel.groupby(KEYS, sort=True):
         names = sorted({name for text in rows.loc[rows["is_treated"], "audiences"] for name in text.split(";")})
         for audience in names:
@@ -132,11 +137,11 @@ def comparable(rows: pd.DataFrame) -> pd.DataFrame:
 def relative_change(rows: pd.DataFrame) -> Ratio | None:
     """By what factor the treated rows changed, against the others of their stratum where there are any.
 
-    A Poisson regression of figures on shop, period by stratum and treatment after, with two periods. Given the sum of its two
-    figures, that of a row after is binomial: the effect of each shop drops out, and the regression is a logistic one on the share
-    after, with the log of the ratio of bases as offset (Chamberlain 1980). Standard errors are clustered by enterprise; the
-    fewer enterprises sell most, the wider is the interval. None when one side says nothing, or one enterprise has nearly
-    everything.
+    A Poisson regression of figures on shop, period by stratum and treatment after, with two periods. Given the sum of
+    its two figures, that of a row after is binomial: the effect of each shop drops out, and the regression is a
+    logistic one on the share after, with the log of the ratio of bases as offset (Chamberlain 1980). Standard errors
+    are clustered by enterprise; the fewer enterprises sell most, the wider is the interval. None when one side says
+    nothing, or one enterprise has nearly everything.
     """
     import numpy as np
     import pandas as pd

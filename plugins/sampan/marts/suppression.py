@@ -1,12 +1,13 @@
 """Cell suppression: which cells of a published table are left out, so that it discloses nothing about one enterprise.
 
-A cell is suppressed when too few enterprises contribute to it, when one of them dominates it, or when the second largest can
-reckon the largest closely from it (p% rule): primary suppression. Where somebody else publishes the value of all, as C&SD does
-of exports, that value less a shown cell is the value of the others, who have to keep the same rules. Sums are published too, so
-other cells have to be suppressed with it (secondary suppression): for each primary cell there have to be ways to raise and to
-lower its value by its protection and to restore every sum by changing suppressed cells only, none below zero. Then an attacker
-who knows everything that is published can only infer an interval that reaches as far on both sides. A cell with one
-contributor is used for that only when no other can be: its enterprise knows its value.
+A cell is suppressed when too few enterprises contribute to it, when one of them dominates it, or when the second
+largest can compute the largest closely from it (p% rule): primary suppression. Where somebody else publishes the value
+of all, as C&SD does of exports, that value less a shown cell is the value of the others, who have to keep the same
+rules. Sums are published too, so other cells have to be suppressed with it (secondary suppression): for each primary
+cell there have to be ways to raise and to lower its value by its protection and to restore every sum by changing
+suppressed cells only, none below zero. Then an attacker who knows everything that is published can only infer an
+interval that reaches as far on both sides. A cell with one contributor is used for that only when no other can be: its
+enterprise knows its value.
 
 A sum that is shown less its cells that are shown is the value of its suppressed cells together, and sums can be combined.
 What is known like that must not have few contributors or a dominant one either: cells are added until it has not.
@@ -99,8 +100,9 @@ def suppressed(
 ) -> dict[Key, str]:
     """Which cells of a two-dimensional table are suppressed, and why: "primary" or "secondary".
 
-    `cells` has every cell that is not zero, by row and column, with the sums under `*`; `others` what those who are not in the
-    table contribute. Raises PermanentFailure when the sums of a cell are missing, the only case in which it cannot be protected.
+    `cells` has every cell that is not zero, by row and column, with the sums under `*`; `others` what those who are not
+    in the table contribute. Raises PermanentFailure when the sums of a cell are missing, the only case in which it
+    cannot be protected.
     """
     table = _Table(cells, rule, contributions, others or {})
     table.protect_cells()
@@ -353,9 +355,10 @@ def _cheapest_cycle(
 ) -> list[Key] | None:
     """The cheapest cells whose change restores all sums when `key` changes by `by`; None when there are none.
 
-    It grows (`direction` 1) or shrinks (-1). A changed cell breaks the equations of its row and its column. Each step restores one equation by changing one cell, which
-    breaks the cell's other equation, until the equation of the column of `key` holds again. Each equation is visited with one
-    sign only, so no cell changes twice. Cells with one contributor take part only if `single`.
+    It grows (`direction` 1) or shrinks (-1). A changed cell breaks the equations of its row and its column. Each step
+    restores one equation by changing one cell, which breaks the cell's other equation, until the equation of the column
+    of `key` holds again. Each equation is visited with one sign only, so no cell changes twice. Cells with one contributor
+    take part only if `single`.
     """
     start, end = _nodes(key)
     queue: list[tuple[float, Node, int, tuple[Key, ...]]] = [(0.0, start, direction * _sign(key, start), ())]
@@ -408,7 +411,8 @@ def _with_sums(shares: Contributions) -> dict[Key, dict[str, float]]:
 def run(connection: Connection, schema: str = "intermediate", build_no: int = 0) -> int:
     """Decide which cells of each published table are suppressed, and store them. Returns how many.
 
-    `schema` holds the contributions and the rules; marts as known on a date have their own `build_no`, the current build has 0.
+    `schema` holds the contributions and the rules; marts as known on a date have their own `build_no`, the current
+    build has 0.
     """
     rules_query = sql.SQL("""
         select table_name, min_contributors, max_share, min_uncertainty, protected_share, protected_least from {}

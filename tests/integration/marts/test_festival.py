@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+import polars as pl
 import pytest
 
 from infra.simulator.partners import marks, platforms, traffic
 from infra.simulator.world import FESTIVALS
+from tests.integration.marts.answers.festival import kept_days
 from tests.integration.marts.answers.programmes import valid_marks
+from tests.integration.marts.answers.who import linked
 from tests.integration.world import Simulated
 
 pytestmark = pytest.mark.xdist_group("world")
@@ -16,9 +21,12 @@ TOLERANCE = 0.10
 
 
 def _kept(days: int) -> float:
-    """Planted: sales a day over the first days after a festival, over those before it."""
-    steps = [next(factor for last, factor in platforms.RETAINED_UPLIFT if day <= last) for day in range(1, days + 1)]
-    return sum(steps) / days
+    """Planted: sales a day over the first days after a festival, shopping days left out, over those before it."""
+    _, _, last = FESTIVALS[-1]
+    kept = [(day - last).days for day in kept_days(last + timedelta(days=1), last + timedelta(days=days))]
+    assert 30 <= len(kept) < 90, "Golden Week and Double 11 are left out of the longer window only"
+    steps = [next(factor for until, factor in platforms.RETAINED_UPLIFT if day <= until) for day in kept]
+    return sum(steps) / len(kept)
 
 
 @pytest.mark.parametrize("measure", ["placed", "paid", "net"])
@@ -87,18 +95,61 @@ def test_festival_participants_are_new_when_it_is_their_first_festival(world: Si
     assert more_than_once == []
 
 
-def test_claimed_marks_are_valid_when_their_issuer_says_so(world: Simulated):
-    claims = dict(
-        world.read(
-            "select mark_codes, max(valid_claimed_mark_count) from marts.dim_festival_participant"
-            " where claimed_mark_count = 1 group by 1"
-        )
+def test_claimed_marks_are_valid_when_their_issuer_says_so_of_this_merchant(world: Simulated):
+    claims = world.read(
+        "select mark_codes, platform, store_id, sme_id, valid_claimed_mark_count, claimed_of_another_count,"
+        " claimed_holder_unknown_count from marts.dim_festival_participant where claimed_mark_count = 1"
     )
-    valid = set(valid_marks(world)["certificate_no"])
-    assert {code: int(code in valid) for code in claims} == claims
+    certificate = pl.concat_str("scheme", pl.lit(":"), "certificate_no").alias("certificate")
+    holders = dict(linked(world, "certificate").iter_rows())
+    issued = {row["certificate_no"]: row for row in valid_marks(world).with_columns(certificate).iter_rows(named=True)}
+    confirmed = 0
+    for code, platform, store, sme, valid, another, unknown in claims:
+        row = issued.get(code)
+        if row is None:
+            assert (valid, unknown) == (0, 0), code
+            continue
+        holder = holders.get(row["certificate"])
+        of_shop = row["scope"] == "shop"
+        is_this_shop = (row["platform"], row["store_id"]) == (platform, store)
+        is_own = holder == sme is not None and (not of_shop or is_this_shop)
+        assert valid == int(is_own or (of_shop and is_this_shop and None in (holder, sme))), code
+        assert valid + another + unknown == 1, code
+        confirmed += valid
     # Some of what is claimed has ended or never existed.
     assert marks.CLAIMED_EXPIRED + marks.CLAIMED_UNKNOWN > 0
-    assert 0 < sum(claims.values()) < len(claims)
+    assert 0 < confirmed < len(claims)
+
+
+def test_festival_effect_is_what_was_planted_against_shops_that_took_no_part(world: Simulated):
+    rows = world.read(
+        "select measure, effect_low_ratio, effect_ratio, effect_high_ratio, own_change_ratio, others_change_ratio,"
+        " compared_shop_count, other_shop_count from marts.mart_festival_effect"
+        " where event_id = 'HKSF-2026' and time_window = 'during' and audience = 'all' and is_quotable order by measure"
+    )
+    assert [row[0] for row in rows] == ["net", "paid", "placed"]
+    planted = platforms.FESTIVAL_UPLIFT / platforms.FESTIVAL_SPILL
+    for _, low, effect, high, own, others, shops, other_shops in rows:
+        assert low < planted < high
+        assert low > 1, "told apart from no effect"
+        # 36 shops: about two standard errors.
+        assert float(effect) == pytest.approx(planted, rel=0.25)
+        # Of the whole change, what others had too does not count.
+        assert own > others > 1
+        assert min(shops, other_shops) >= 10
+
+
+def test_festival_effect_has_no_figure_for_too_few_or_days_to_come(world: Simulated):
+    rows = world.read(
+        "select estimate_status, min(least(compared_shop_count, other_shop_count)), count(effect_ratio), count(*),"
+        " bool_or(is_quotable) from marts.mart_festival_effect group by 1"
+    )
+    found = {status: rest for status, *rest in rows}
+    assert set(found) == {"estimated", "too_few", "not_complete"}
+    assert found["estimated"][0] >= 10
+    assert found["estimated"][1] == found["estimated"][2] > 10
+    assert found["too_few"][1] == found["not_complete"][1] == 0
+    assert found["not_complete"][3] is False
 
 
 def test_design_gallery_sales_are_those_that_were_published(world: Simulated):

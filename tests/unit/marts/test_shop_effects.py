@@ -68,7 +68,7 @@ def test_too_few_enterprises_show_no_figure():
     ten = _estimated(panel(3, 10, 60, 1.5))
     assert (nine["status"], "ratio" in nine, nine["compared_shop_count"]) == ("too_few", False, 9)
     assert ten["status"] == "estimated"
-    # One enterprise with nearly all of it is no sample either.
+    # One enterprise with nearly all of it makes no sample either.
     giant = panel(4, 20, 20, 1.0)
     giant.loc[giant["cluster_key"] == "s0", ["before_value", "after_value"]] *= 1e6
     assert _estimated(giant)["status"] == "too_few"
@@ -87,7 +87,10 @@ def test_a_stratum_without_others_is_left_out_and_said_so():
 def test_without_others_a_change_is_against_what_was_expected():
     """Ten shops refunded 10 of 10 expected before, and 5 of 10 expected after: 0.5."""
     rows = pd.DataFrame(
-        [["won", "refund_rate", "after", f"s{n}", f"s{n}", "jd:food", True, "any", 10.0, 5.0, 10.0, 10.0] for n in range(10)],
+        [
+            ["won", "refund_rate", "after", f"s{n}", f"s{n}", "jd:food", True, "any", 10.0, 5.0, 10.0, 10.0]
+            for n in range(10)
+        ],
         columns=PANEL,
     )
     (found,) = estimates(rows)

@@ -34,14 +34,8 @@ claimed as (
         certificates.is_valid,
         case
             when certificates.sme_id <> links.sme_id then 'another'
-            when certificates.mark_scope = 'shop' and certificates.store_id is not null then
-                case
-                    when
-                        certificates.platform = participants.platform
-                        and certificates.store_id = participants.store_id
-                        then 'own'
-                    else 'another'
-                end
+            when certificates.platform = participants.platform and certificates.store_id = participants.store_id then 'own'
+            when certificates.store_id is not null then 'another'
             when certificates.sme_id is null or links.sme_id is null then 'unknown'
             -- Of a shop in the street.
             when certificates.mark_scope = 'shop' then 'another'

@@ -52,7 +52,7 @@ final as (
         cast(coalesce(sold.paid_order_count, 0) as bigint) as paid_order_count,
         cast(coalesce(sold.paid_cny, 0) as numeric(20, 2)) as paid_cny,
         cast(
-            case when traffic.visit_count > 0 then coalesce(sold.paid_order_count, 0) * 1.0 / traffic.visit_count end
+            {{ shown_from('traffic.visit_count', 'coalesce(sold.paid_order_count, 0) * 1.0 / traffic.visit_count') }}
             as numeric(20, 4)
         ) as conversion_ratio,
         coalesce(open_build.last_complete_date < traffic.stat_date, true) as is_provisional,

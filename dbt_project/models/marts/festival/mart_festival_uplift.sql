@@ -26,6 +26,10 @@ shopping_days as (
     select * from {{ ref('shopping_days') }}
 ),
 
+spans as (
+    select * from {{ ref('int_festival__windows') }} where measure = 'paid'
+),
+
 daily as (
     select
         orders.*,
@@ -73,36 +77,6 @@ windows as (
     {% endfor %}
 ),
 
--- Days of the windows after an event that are no shopping days.
-kept as (
-    select
-        spans.window_first_day,
-        spans.window_last_day,
-        {{ dbt.datediff('spans.window_first_day', 'spans.window_last_day', 'day') }} + 1 - sum(
-            case
-                when shopping_days.shopping_day is null then 0
-                else
-                    {{
-                        dbt.datediff(
-                            'greatest(shopping_days.first_day, spans.window_first_day)',
-                            'least(shopping_days.last_day, spans.window_last_day)',
-                            'day'
-                        )
-                    }} + 1
-            end
-        ) as day_count
-    from (
-        select distinct
-            window_first_day,
-            window_last_day
-        from windows
-        where time_window in ('after_30', 'after_90')
-    ) as spans
-    left join shopping_days
-        on spans.window_first_day <= shopping_days.last_day and shopping_days.first_day <= spans.window_last_day
-    group by spans.window_first_day, spans.window_last_day
-),
-
 sales as (
     select
         windows.event_id,
@@ -113,7 +87,9 @@ sales as (
         windows.window_last_day,
         coalesce(sum(daily.placed_cny), 0) as placed_cny,
         coalesce(sum(daily.paid_cny), 0) as paid_cny,
-        coalesce(sum(daily.refunded_cny), 0) as refunded_cny
+        coalesce(sum(daily.refunded_cny), 0) as refunded_cny,
+        coalesce(sum(daily.placed_order_count), 0) as placed_order_count,
+        coalesce(sum(daily.paid_order_count), 0) as paid_order_count
     from windows
     left join daily
         on
@@ -142,14 +118,15 @@ measured as (
             when 'paid' then sales.paid_cny
             else sales.paid_cny - sales.refunded_cny
         end as value_cny,
+        case measures.measure when 'placed' then sales.placed_order_count else sales.paid_order_count end as order_count,
         coalesce(
             beginning.first_day <= sales.window_first_day
             and open_build.last_complete_date >= {{ dbt.dateadd('day', 'measures.days_to_settle', 'sales.window_last_day') }},
             false
         ) as is_complete,
-        kept.day_count
+        spans.after_days as day_count
     from sales
-    left join kept on sales.window_first_day = kept.window_first_day and sales.window_last_day = kept.window_last_day
+    left join spans on sales.event_id = spans.event_id and sales.time_window = spans.time_window
     cross join measures
     cross join open_build
     cross join beginning
@@ -165,6 +142,8 @@ wide as (
         max(case when is_complete and time_window = 'during' then value_cny end) as during_cny,
         max(case when is_complete and time_window = 'after_30' then value_cny end) as after_30_cny,
         max(case when is_complete and time_window = 'after_90' then value_cny end) as after_90_cny,
+        max(case when is_complete and time_window = 'before' then order_count end) as before_order_count,
+        max(case when is_complete and time_window = 'during' then order_count end) as during_order_count,
         max(case when time_window = 'after_30' then day_count end) as after_30_days,
         max(case when time_window = 'after_90' then day_count end) as after_90_days,
         {{ any_true("is_complete and time_window = 'before'") }} as is_before_complete,
@@ -206,18 +185,26 @@ final as (
         cast(rates.during_cny as numeric(20, 2)) as during_cny,
         cast(rates.after_30_cny as numeric(20, 2)) as after_30_cny,
         cast(rates.after_90_cny as numeric(20, 2)) as after_90_cny,
+        cast(rates.before_order_count as bigint) as before_order_count,
+        cast(rates.during_order_count as bigint) as during_order_count,
         cast(rates.after_30_days as integer) as after_30_days,
         cast(rates.after_90_days as integer) as after_90_days,
         cast(rates.before_daily_cny as numeric(20, 2)) as before_daily_cny,
         cast(rates.during_daily_cny as numeric(20, 2)) as during_daily_cny,
         cast(rates.after_30_daily_cny as numeric(20, 2)) as after_30_daily_cny,
         cast(rates.after_90_daily_cny as numeric(20, 2)) as after_90_daily_cny,
-        cast(case when rates.before_cny > 0 then rates.during_daily_cny / rates.before_daily_cny end as numeric(20, 4))
-            as uplift_ratio,
-        cast(case when rates.before_cny > 0 then rates.after_30_daily_cny / rates.before_daily_cny end as numeric(20, 4))
-            as retained_30_ratio,
-        cast(case when rates.before_cny > 0 then rates.after_90_daily_cny / rates.before_daily_cny end as numeric(20, 4))
-            as retained_90_ratio,
+        cast(
+            {{ shown_from('rates.before_order_count', 'rates.during_daily_cny / nullif(rates.before_daily_cny, 0)') }}
+            as numeric(20, 4)
+        ) as uplift_ratio,
+        cast(
+            {{ shown_from('rates.before_order_count', 'rates.after_30_daily_cny / nullif(rates.before_daily_cny, 0)') }}
+            as numeric(20, 4)
+        ) as retained_30_ratio,
+        cast(
+            {{ shown_from('rates.before_order_count', 'rates.after_90_daily_cny / nullif(rates.before_daily_cny, 0)') }}
+            as numeric(20, 4)
+        ) as retained_90_ratio,
         rates.is_before_complete,
         rates.is_during_complete,
         rates.is_after_30_complete,

@@ -15,8 +15,7 @@ certificates as (
 
 -- Its holder is the shop's enterprise, or not known.
 marked_shops as (
-    select distinct
-        links.source_key
+    select distinct links.source_key
     from valid_certificates
     inner join links
         on links.source = 'shop' and links.source_key = {{ shop_key('valid_certificates') }}

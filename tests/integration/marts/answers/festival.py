@@ -2,28 +2,59 @@
 
 from __future__ import annotations
 
+import csv
 from datetime import date, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import polars as pl
+from scipy import stats
 
 from infra.simulator.world import FESTIVALS
+from tests.conftest import ROOT
+from tests.integration.marts.answers.trade import enterprises
+from tests.integration.marts.answers.who import linked, shop_key
 from tests.integration.world import Simulated
 
 BEFORE, AFTER, SETTLING = 28, (30, 90), 15
-CENT = Decimal("0.01")
 
 
 def order_lines(world: Simulated) -> pl.DataFrame:
-    """The last state of every order line: days as dates, amounts in fen, `refund` only where it was paid back."""
+    """The last state of every order line: days as dates, amounts in fen, `refund` what was paid back under all requests."""
     lines = world.frames["platform_orders"].sort("modified_at").unique(["platform", "oid"], keep="last")
-    paid_back = pl.when(pl.col("refund_status") == "SUCCESS").then(fen("refund_fee_cny")).otherwise(0)
+    lines = lines.join(refunds(world), on=["platform", "oid"], how="left")
     return lines.select(
         "platform", "oid", "tid", "store_id", "category",
         day_of("created_at").alias("placed_on"), day_of("paid_at").alias("paid_on"),
-        fen("total_fee_cny").alias("fee"), fen("payment_cny").alias("payment"), paid_back.alias("refund"),
+        fen("total_fee_cny").alias("fee"), fen("payment_cny").alias("payment"),
+        pl.min_horizontal(pl.col("granted").fill_null(0), fen("payment_cny")).alias("refund"),
     )  # fmt: skip
+
+
+def refunds(world: Simulated) -> pl.DataFrame:
+    """What was paid back of each order line, in fen: granted requests one after the other, each with its newest amount."""
+    states = world.frames["platform_orders"].unique(
+        ["platform", "oid", "modified_at"], keep="last", maintain_order=True
+    )
+    asked = states.filter((pl.col("refund_status") == "SUCCESS").any().over("platform", "oid"))
+    asked = asked.sort("platform", "oid", "modified_at").select(
+        "platform", "oid", "refund_status", fen("refund_fee_cny")
+    )
+    granted: dict[tuple[str, str], list[int]] = {}
+    before: dict[tuple[str, str], str | None] = {}
+    for platform, oid, status, amount in asked.iter_rows():
+        line = (platform, oid)
+        if status is None:
+            granted[line] = []
+        elif status == "SUCCESS":
+            earlier = granted.setdefault(line, [])
+            if before.get(line) == "SUCCESS":
+                earlier.pop()
+            earlier.append(amount)
+        before[line] = status
+    rows = [(*line, sum(amounts)) for line, amounts in granted.items()]
+    return pl.DataFrame(rows, schema={"platform": pl.String, "oid": pl.String, "granted": pl.Int64}, orient="row")
 
 
 def fen(column: str) -> pl.Expr:
@@ -61,10 +92,10 @@ def taking_part(world: Simulated) -> pl.DataFrame:
     return listed.unique(["event_id", "platform", "store_id"], keep="last").drop("joined_on")
 
 
-def question_13(world: Simulated) -> list[tuple[Any, ...]]:
-    """By event, platform and category: merchants that took part on the platform, that sold, that are new; sales."""
+def festival_days(world: Simulated) -> pl.DataFrame:
+    """Sales by event, merchant, shop, category and day of the event, in cents of Hong Kong dollars, and first orders."""
     part, lines = taking_part(world), order_lines(world)
-    keys = ["event_id", "merchant_no", "platform", "category", "day"]
+    keys = ["event_id", "merchant_no", "platform", "store_id", "category", "day"]
     placed = lines.sort("oid").with_columns(
         pl.col("placed_on").alias("day"), (pl.int_range(pl.len()).over("platform", "tid") == 0).alias("order")
     )
@@ -80,7 +111,12 @@ def question_13(world: Simulated) -> list[tuple[Any, ...]]:
     )  # fmt: skip
     sold = events.join(part, on=["platform", "store_id"]).filter(pl.col("day").is_between("first_day", "last_day"))
     daily = sold.group_by([*keys, "is_new"]).agg(pl.col("order", "fee", "payment", "net").sum())
-    daily = in_hkd(daily, world, "fee", "payment", "net")
+    return in_hkd(daily, world, "fee", "payment", "net")
+
+
+def question_13(world: Simulated) -> list[tuple[Any, ...]]:
+    """By event, platform and category: merchants that took part on the platform, that sold, that are new; sales."""
+    part, daily = taking_part(world), festival_days(world)
     took_part = part.group_by("event_id", "platform").agg(pl.col("merchant_no").n_unique().alias("took_part"))
     found = daily.group_by("event_id", "platform", "category").agg(
         pl.col("merchant_no").n_unique().alias("sold"),
@@ -97,40 +133,150 @@ def question_13(world: Simulated) -> list[tuple[Any, ...]]:
     ]
 
 
-def windows(first: date, last: date) -> dict[str, tuple[date, date]]:
-    """First and last day of what an event is compared over."""
-    found = {"before": (first - timedelta(days=BEFORE), first - timedelta(days=1)), "during": (first, last)}
-    return found | {f"after_{days}": (last + timedelta(days=1), last + timedelta(days=days)) for days in AFTER}
+def question_24(world: Simulated) -> list[tuple[Any, ...]]:
+    """By event and kind of brand: merchants with sales, repeat merchants, net sales, and their share of the event's."""
+    register = world.frames["business_register"].unique(["brn", "branch_no"], keep="last", maintain_order=True)
+    began = dict(
+        register.sort("branch_no").unique("brn", keep="first").select("brn", day_of("commencement_date")).iter_rows()
+    )
+    micro = set(enterprises(world).filter(pl.col("sme_class") == "micro")["trader_id"])
+    numbers = {sme: number for number, sme in linked(world, "number").iter_rows() if number in began}
+    owners, first_days = dict(linked(world, "shop").iter_rows()), {event: first for event, first, _ in FESTIVALS}
+
+    def brand(row: dict[str, Any]) -> str:
+        number = numbers.get(owners.get(f"{row['platform']}:{row['store_id']}", ""))
+        if number is None:
+            return "not known"
+        first = first_days[row["event_id"]]
+        return "emerging" if number in micro or began[number] > first.replace(year=first.year - 5) else "other"
+
+    sums: dict[str, dict[str, list[Any]]] = {}
+    for row in festival_days(world).iter_rows(named=True):
+        found = sums.setdefault(row["event_id"], {}).setdefault(brand(row), [set(), set(), 0])
+        found[0].add(row["merchant_no"])
+        if not row["is_new"]:
+            found[1].add(row["merchant_no"])
+        found[2] += row["net"]
+    return [
+        (event, kind, len(all_of), len(again), Decimal(net) / 100, round(net / sum(of[2] for of in kinds.values()), 4))
+        for event, kinds in sorted(sums.items())
+        for kind, (all_of, again, net) in sorted(kinds.items())
+    ]
+
+
+def windows(first: date, last: date) -> dict[str, tuple[tuple[date, date], tuple[date, date]]]:
+    """First and last day before and after, of what an event is compared over."""
+    day = timedelta(days=1)
+    before = (first - BEFORE * day, first - day)
+    halves = ((before[0], before[0] + (BEFORE // 2 - 1) * day), (before[0] + BEFORE // 2 * day, before[1]))
+    found = {"placebo": halves, "during": (before, (first, last))}
+    return found | {f"after_{days}": (before, (last + day, last + days * day)) for days in AFTER}
+
+
+def shopping_days() -> list[tuple[date, date]]:
+    """Days on which every shop sells more."""
+    with (ROOT / "dbt_project" / "seeds" / "shopping_days.csv").open(encoding="utf-8") as file:
+        return [
+            (date.fromisoformat(row["first_day"]), date.fromisoformat(row["last_day"])) for row in csv.DictReader(file)
+        ]
+
+
+def kept_days(begin: date, end: date, leave_out: bool = True) -> list[date]:
+    """The days from one to the other, shopping days left out."""
+    days = [begin + timedelta(days=number) for number in range((end - begin).days + 1)]
+    return [day for day in days if not (leave_out and any(first <= day <= last for first, last in shopping_days()))]
 
 
 def question_14(world: Simulated) -> list[tuple[Any, ...]]:
-    """By event and measure: shops, sales a day in the event and after it over those before, where days are complete."""
-    lines, answers = order_lines(world), []
+    """By event, measure and complete window: shops, others, how both changed, and the effect with its interval."""
+    lines = order_lines(world).with_columns(shop_key())
+    owners = dict(linked(world, "shop").iter_rows())
+    began = dict(lines.group_by("source_key").agg(pl.min_horizontal("placed_on", "paid_on").min()).iter_rows())
     # The days that the first delivery covers: a Monday's its weekend too.
     known_from = world.delivered["platform_orders"][0]
     known_from -= timedelta(days=2 if known_from.weekday() == 0 else 0)
+    answers = []
     for event, first, last in FESTIVALS:
-        shops = taking_part(world).filter(pl.col("event_id") == event)
-        shops = shops.join(lines, on=["platform", "store_id"], how="semi")
-        own = lines.join(shops, on=["platform", "store_id"], how="semi")
+        part = taking_part(world).filter(pl.col("event_id") == event).with_columns(shop_key())
+        taking = set(part["source_key"])
+        firms = {owners[shop] for shop in taking if shop in owners}
+        others = {shop for shop in began if shop not in taking and owners.get(shop) not in firms}
+        chosen = {shop for shop in taking | others if shop in began and began[shop] < first}
         for measure, on, value in (
             ("net", "paid_on", pl.col("payment") - pl.col("refund")),
             ("paid", "paid_on", pl.col("payment")),
             ("placed", "placed_on", pl.col("fee")),
         ):
-            daily: dict[str, Decimal | None] = {}
-            for window, (begin, end) in windows(first, last).items():
-                settled = end + timedelta(days=SETTLING if measure == "net" else 0)
-                complete = begin >= known_from and settled <= world.last
-                sales = own.filter(pl.col(on).is_between(begin, end)).group_by("platform", "store_id").agg(value.sum())
-                days = (end - begin).days + 1
-                each = [Decimal(fen) / 100 / days for fen in sales[sales.columns[-1]].to_list()]
-                total = sum((sale.quantize(CENT, ROUND_HALF_UP) for sale in each), Decimal(0))
-                daily[window] = total if complete else None
-            before = daily["before"]
-            ratios = [
-                None if before is None or after is None else round(after / before, 3)
-                for after in (daily["during"], *(daily[f"after_{days}"] for days in AFTER))
-            ]
-            answers.append((event, measure, len(shops), *ratios, any(value is None for value in daily.values())))
+            for window, (before, after) in sorted(windows(first, last).items()):
+                settled = after[1] + timedelta(days=SETTLING if measure == "net" else 0)
+                if before[0] < known_from or settled > world.last:
+                    continue
+                days = [kept_days(*before), kept_days(*after, leave_out=window != "during")]
+                rows = {}
+                for side, kept in enumerate(days):
+                    sold = lines.filter(pl.col(on).is_in(kept), pl.col("source_key").is_in(list(chosen)))
+                    for shop, category, fens in (
+                        sold.group_by("source_key", "category").agg(value.sum().alias("fen")).iter_rows()
+                    ):
+                        rows.setdefault((shop, category), [0, 0])[side] = fens
+                found = _against_others(rows, taking, owners, len(days[0]), len(days[1]))
+                answers.append((event, measure, window, *found))
     return answers
+
+
+def _against_others(
+    rows: dict[tuple[str, str], list[int]], taking: set[str], owners: dict[str, str], before: int, after: int
+) -> tuple[Any, ...]:
+    """Shops, others, own change, effect, its bounds, share of shops that rose: a logistic regression by Newton's method."""
+    sales = [
+        (shop, f"{shop.split(':')[0]}:{category}", shop in taking, first, second)
+        for (shop, category), (first, second) in sorted(rows.items())
+        if first + second > 0
+    ]
+    alive = {
+        stratum
+        for stratum in {row[1] for row in sales}
+        if all(
+            sum(row[of] for row in sales if row[1] == stratum and row[2] is side) > 0
+            for side in (True, False)
+            for of in (3, 4)
+        )
+    }
+    sales = [row for row in sales if row[1] in alive]
+    firms = [owners.get(row[0], row[0]) for row in sales]
+    sides = [{firm for firm, row in zip(firms, sales, strict=True) if row[2] is side} for side in (True, False)]
+    shops = [{row[0] for row in sales if row[2] is side} for side in (True, False)]
+    counts = tuple(map(len, shops))
+    effective = [
+        _kish(
+            [sum(r[3] + r[4] for f, r in zip(firms, sales, strict=True) if f == firm and r[2] is side) for firm in of]
+        )
+        for side, of in zip((True, False), sides, strict=True)
+    ]
+    if min(map(len, sides)) < 10 or min(effective) < 3:
+        return (*counts, None, None, None, None, None)
+    strata = sorted(alive)
+    design = np.array([[*(row[1] == stratum for stratum in strata), row[2]] for row in sales], dtype=float)
+    totals = np.array([row[3] + row[4] for row in sales], dtype=float)
+    weights, shares = totals / totals.mean(), np.array([row[4] for row in sales]) / totals
+    offset, beta = np.log(after / before), np.zeros(design.shape[1])
+    for _ in range(50):
+        expected = 1 / (1 + np.exp(-(design @ beta + offset)))
+        bread = np.linalg.inv((design * (weights * expected * (1 - expected))[:, None]).T @ design)
+        beta += bread @ design.T @ (weights * (shares - expected))
+    scores: dict[str, Any] = {}
+    for firm, line, residual in zip(firms, design, weights * (shares - expected), strict=True):
+        scores[firm] = scores.get(firm, 0) + line * residual
+    meat = sum(np.outer(score, score) for score in scores.values())
+    groups, count, number = len(scores), len(sales), min(effective)
+    variance = (bread @ meat @ bread)[-1, -1] * groups / (groups - 1) * (count - 1) / (count - design.shape[1])
+    error = np.sqrt(variance * number / (number - 1)) * stats.t.ppf(0.975, number - 1)
+    own = [sum(row[of] for row in sales if row[2]) for of in (3, 4)]
+    each = [[sum(row[of] for row in sales if row[0] == shop) for of in (3, 4)] for shop in shops[0]]
+    rose = sum(last * before > first * after for first, last in each) / len(each)
+    bounds = [float(np.exp(beta[-1] + step)) for step in (0, -error, error)]
+    return (*counts, own[1] / after / (own[0] / before), *bounds, rose)
+
+
+def _kish(sold: list[int]) -> float:
+    return sum(sold) ** 2 / sum(value**2 for value in sold) if any(sold) else 0

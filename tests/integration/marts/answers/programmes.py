@@ -211,11 +211,24 @@ def holders(world: Simulated) -> dict[str, set[str]]:
     return found | {"any": set(valid["sme_id"])}
 
 
+def marked_shops(world: Simulated) -> set[str]:
+    """Online shops with a valid mark of their own, whose holder is their enterprise or not known."""
+    certificate = pl.concat_str("scheme", pl.lit(":"), "certificate_no").alias("certificate")
+    valid = valid_marks(world).filter(pl.col("scope") == "shop", pl.col("store_id").is_not_null())
+    owners, holding = dict(linked(world, "shop").iter_rows()), dict(linked(world, "certificate").iter_rows())
+    pairs = valid.with_columns(certificate, shop_key()).select("certificate", "source_key").iter_rows()
+    return {shop for number, shop in pairs if shop in owners and holding.get(number, owners[shop]) == owners[shop]}
+
+
 def online_sales(world: Simulated) -> pl.DataFrame:
-    """What the linked shops of each enterprise were paid in the last 12 months, in HKD: `sme_id`, `paid`, `refunded`."""
+    """What the linked shops of each enterprise were paid in the last 12 months, in HKD.
+
+    Columns: `sme_id`, `paid`, `refunded`, and what of them is of marked shops: `shops`, `marked`, `marked_refunded`.
+    """
     lines, start = order_lines(world), first_month(world)
     either = (pl.col("placed_on") >= start) | (pl.col("paid_on") >= start)
     lines = lines.filter(either).with_columns(shop_key()).join(linked(world, "shop"), on="source_key")
+    lines = lines.with_columns(pl.col("source_key").is_in(list(marked_shops(world))).alias("is_marked"))
     paid = in_hkd(
         lines.filter(pl.col("paid_on") >= start).with_columns(
             pl.col("paid_on").alias("day"), pl.col("payment", "refund") * 10**6
@@ -224,31 +237,44 @@ def online_sales(world: Simulated) -> pl.DataFrame:
         "payment",
         "refund",
     )
-    sums = paid.group_by("sme_id").agg(pl.col("payment", "refund").sum() / 1e8)
-    return lines.select("sme_id").unique().join(sums, on="sme_id", how="left").fill_null(0)
+    sums = paid.group_by("sme_id").agg(
+        (pl.col("payment").sum() / 1e8).alias("paid"),
+        (pl.col("refund").sum() / 1e8).alias("refunded"),
+        (pl.col("payment").filter("is_marked").sum() / 1e8).alias("marked"),
+        (pl.col("refund").filter("is_marked").sum() / 1e8).alias("marked_refunded"),
+    )
+    shops = lines.group_by("sme_id").agg(pl.col("source_key").filter("is_marked").n_unique().alias("shops"))
+    return shops.join(sums, on="sme_id", how="left").fill_null(0)
 
 
 def question_15(world: Simulated) -> list[tuple[Any, ...]]:
-    """Exporters and merchants, by scope of the mark: how many hold one; sales of holders and others, and refunds."""
+    """Exporters and merchants, by scope of the mark: how many hold one; sales and refunds with the mark and without."""
     firms = linked(world, "number").filter(~pl.col("source_key").str.starts_with("p"))
     marks, shops = holders(world), online_sales(world).join(firms, on="sme_id", how="semi")
-    populations = {
-        "exporters": exports(world)
-        .join(firms, on="sme_id", how="semi")
-        .select("sme_id", pl.col("exports").alias("sales"), pl.lit(None).alias("refunds")),
-        "merchants": shops.select("sme_id", pl.col("payment").alias("sales"), pl.col("refund").alias("refunds")),
-    }
+    exporting = exports(world).join(firms, on="sme_id", how="semi")
     answers = []
-    for name, members in populations.items():
+    for name, members in (
+        ("exporters", exporting.select("sme_id", pl.col("exports").alias("paid"))),
+        ("merchants", shops),
+    ):
         for scope in SCOPES:
             holds = pl.col("sme_id").is_in(list(marks.get(scope, ())))
-            row: list[Any] = [name, scope, len(members), members.select(holds.sum()).item()]
-            row.append(round(row[3] / row[2], 4))
-            parts = [members.filter(holds), members.filter(~holds)]
-            row += [round(part["sales"].sum() / len(part)) if len(part) else None for part in parts]
-            for part in parts:
-                sold = part["sales"].sum()
-                known = name == "merchants" and sold > 0
-                row.append(round(part["refunds"].sum() / sold, 4) if known else None)
+            of_shop = (name, scope) == ("merchants", "shop")
+            if of_shop:
+                holds = pl.col("shops") > 0
+            count = members.select(holds.sum()).item()
+            sold, refunded = [], []
+            for column, sums in (("paid", sold), ("refunded", refunded)):
+                if column not in members.columns:
+                    continue
+                marked = f"marked{column.removeprefix('paid') and '_refunded'}"
+                with_mark = members[marked].sum() if of_shop else members.filter(holds)[column].sum()
+                sums += [with_mark, members[column].sum() - with_mark]
+            sizes = [count, len(members) - count]
+            row: list[Any] = [name, scope, len(members), count, round(count / len(members), 4)]
+            row += [round(sum_of / size) if size >= 10 else None for sum_of, size in zip(sold, sizes, strict=True)]
+            for position, size in enumerate(sizes):
+                known = bool(refunded) and size >= 10 and sold[position] > 0
+                row.append(round(refunded[position] / sold[position], 4) if known else None)
             answers.append(tuple(row))
     return answers
