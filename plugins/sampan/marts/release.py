@@ -282,7 +282,7 @@ def grant(connection: Connection, schema: str, consented: str | None = None) -> 
     policies name, and no reader may use their schema. Raises PermanentFailure when the grants are not as expected.
     """
     restricted = under_row_security(connection, consented)
-    name, reader = sql.Identifier(schema), sql.Identifier(READER)
+    name = sql.Identifier(schema)
     if schema != consented:
         roles = {READER, *(role for mart in relations(connection, schema) for role in restricted.get(mart, ()))}
         for role in sorted(roles):
