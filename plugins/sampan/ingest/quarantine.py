@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import logging
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, datetime
-from io import BufferedRandom
 from itertools import count, groupby
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO, cast
+from tempfile import TemporaryDirectory
 
 from psycopg import sql
 from psycopg.rows import class_row
@@ -184,7 +179,7 @@ def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) ->
     (repeating the same replay finishes it), and when the replay is held.
     """
     contract, wanted = get_contract(feed), list(ids)
-    with ExitStack() as files:
+    with TemporaryDirectory(prefix="sampan-replay-") as folder:
         taken = count()
         rows: Iterator[tuple[Entry, Fields]]
         if corrected is None:
@@ -194,8 +189,8 @@ def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) ->
             rows = _corrected(contract, corrected, set(wanted))
         # One batch after the other, as they are ordered.
         replays = [
-            _to_replay(contract, chosen, cast(BufferedRandom, files.enter_context(TemporaryFile())))
-            for _, chosen in groupby(rows, lambda row: row[0].batch_id)
+            _to_replay(contract, chosen, Path(folder) / str(batch_id))
+            for batch_id, chosen in groupby(rows, lambda row: row[0].batch_id)
         ]
         if not replays:
             raise PermanentFailure(
@@ -299,41 +294,36 @@ def _shown(value: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class Replay:
-    """Rows of one batch as they are replayed: an open file, its size and SHA-256, and (line, quarantine id) of each row."""
+    """Rows of one batch as they are replayed: a file, its size and SHA-256, and (line, quarantine id) of each row.
+
+    The same rows with the same values are the same replay.
+    """
 
     batch_id: int
     business_date: date
-    file: BufferedRandom
+    file: Path
     size: int
     sha: str
-    """The same rows with the same values are the same replay."""
     lines: list[tuple[int, int]]
 
-    def body(self) -> IO[bytes]:
-        """The content from its start, in a file of its own that may be closed."""
-        self.file.seek(0)
-        return os.fdopen(os.dup(self.file.fileno()), "rb")
 
-
-def _to_replay(contract: Contract, chosen: Iterable[tuple[Entry, Fields]], file: BufferedRandom) -> Replay:
+def _to_replay(contract: Contract, chosen: Iterable[tuple[Entry, Fields]], file: Path) -> Replay:
     """Write the replay of rows of one batch to a file."""
     names = [column.name for column in contract.stored]
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=False)
-    writer = csv.writer(text, lineterminator="\n")
-    # With the ids, later replays of the same values are deliveries of their own: the contract may have changed meanwhile.
-    writer.writerow([ID, *names])
     line, lines = 2, []
-    for entry, fields in chosen:
-        values = [fields.get(name) or "" for name in names]
-        writer.writerow([entry.quarantine_id, *values])
-        lines.append((line, entry.quarantine_id))
-        line += 1 + sum(value.count("\n") for value in values)
-    # Or it would close the file.
-    text.detach()
-    size = file.tell()
-    file.seek(0)
-    sha = hashlib.file_digest(file, "sha256").hexdigest()
-    return Replay(entry.batch_id, entry.business_date, file, size, sha, lines)
+    with file.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        # With the ids, later replays of the same values are deliveries of their own: the contract may have changed
+        # meanwhile.
+        writer.writerow([ID, *names])
+        for entry, fields in chosen:
+            values = [fields.get(name) or "" for name in names]
+            writer.writerow([entry.quarantine_id, *values])
+            lines.append((line, entry.quarantine_id))
+            line += 1 + sum(value.count("\n") for value in values)
+    with file.open("rb") as written:
+        sha = hashlib.file_digest(written, "sha256").hexdigest()
+    return Replay(entry.batch_id, entry.business_date, file, file.stat().st_size, sha, lines)
 
 
 def _refuse_if_in_replay(connection: Connection, contract: Contract, replay: Replay) -> None:
@@ -373,7 +363,7 @@ def _land(connection: Connection, contract: Contract, replay: Replay) -> int:
     key = f"{contract.feed}/{day}/{sha}.csv"
     uri = f"s3://{settings().landing_bucket}/{key}"
     source = f"quarantine://{contract.feed}/{replay.batch_id}"
-    object_store.put_if_absent(settings().s3(), key, replay.body, size, sha, source)
+    object_store.put_if_absent(settings().s3(), key, lambda: replay.file.open("rb"), size, sha, source)
     # It counts as received when the original delivery was, so that a newer delivery still supersedes it.
     received = scalar(connection, "select received_at from ops.batch where batch_id = %s", [replay.batch_id])
     land.insert_batch(
