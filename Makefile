@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast up down status dsn psql lint lint-python lint-sql lint-text types bench faults
+.PHONY: help setup demo tick test test-fast up down status dsn psql lint lint-python lint-sql lint-text types bench faults
 
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml plugins/sampan/__init__.py infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
@@ -17,8 +17,11 @@ $(STAMP):
 setup: $(STAMP) ## install everything into .venv, from the lock
 	@echo "everything is installed"
 
-demo: $(STAMP) ## start the stack, deliver 30 synthetic business days, refresh, and show what came out
+demo: $(STAMP) ## start the stack, deliver 29 synthetic months, refresh, and show what came out
 	@$(LOCAL) demo
+
+tick: $(STAMP) ## let the next business day of the demo begin and wait for its release; DAYS=20 for twenty of them
+	@$(LOCAL) tick --days $(or $(DAYS),1)
 
 test: $(STAMP) ## run the tests; some only with TESTS="tests/unit -k contract"
 	@$(RUN) pytest -n auto --dist loadgroup -m "not slow" $(TESTS)

@@ -296,7 +296,7 @@ def sampan(
         rights = sql.SQL("grant connect, create, temporary on database {} to sampan_loader, sampan_builder")
         connection.execute(rights.format(sql.Identifier(database)))
         connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(database)))
-        connection.execute(sql.SQL("grant connect on database {} to bi_reader").format(sql.Identifier(database)))
+        connection.execute(sql.SQL("grant connect on database {} to bi_reader, policy_reader, public_reader").format(sql.Identifier(database)))
     s3, (drop, landing) = object_store.client(), buckets
     environment = secrets_of_session | {
         "SAMPAN_STATE": str(tmp_path / "state"),

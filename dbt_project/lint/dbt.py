@@ -29,3 +29,8 @@ def hash(field: str) -> str:  # noqa: A001 - dbt's name
 def datediff(first_date: str, second_date: str, datepart: str) -> str:
     """How many days, months, ... lie between two dates."""
     return f"datediff('{datepart}', {first_date}, {second_date})"
+
+
+def listagg(measure: str, delimiter_text: str, order_by_clause: str) -> str:
+    """The values of several rows in one text."""
+    return f"string_agg({measure}, {delimiter_text} {order_by_clause})"

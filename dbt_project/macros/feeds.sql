@@ -25,3 +25,36 @@
     from {{ relation }}
     where build_no = (select open_build.build_no from {{ ref('stg_ops__open_build') }} as open_build)
 {%- endmacro %}
+
+{#- The amount that a row of a feed is about: the column of the contract and its unit. -#}
+{% macro feed_amounts() -%}
+    {{ return({
+        'cdi_financing_requests': ('amount_requested_hkd', 'HKD'),
+        'customs_declarations': ('value_hkd', 'HKD'),
+        'funding_applications': ('amount_applied_hkd', 'HKD'),
+        'funding_payments': ('amount_hkd', 'HKD'),
+        'hkecic_claims': ('amount_claimed_hkd', 'HKD'),
+        'hkecic_policies': ('max_liability_hkd', 'HKD'),
+        'hkecic_shipments': ('invoice_value_hkd', 'HKD'),
+        'platform_orders': ('payment_cny', 'CNY'),
+    }) }}
+{%- endmacro %}
+
+{#- One row per feed whose rows are about an amount, with its unit. -#}
+{% macro amounts_of_feeds() -%}
+    {%- for feed, (column, unit) in feed_amounts().items() -%}
+    select '{{ feed }}' as feed, '{{ unit }}' as unit
+    {{ 'union all ' if not loop.last }}
+    {%- endfor -%}
+{%- endmacro %}
+
+{#- An aggregate: the sum of the amounts of quarantined rows, as far as they are numbers. -#}
+{% macro quarantined_amount(feed, fields) -%}
+    sum(
+        case {{ feed }}
+            {%- for name, (column, unit) in feed_amounts().items() %}
+            when '{{ name }}' then {{ json_number(fields, column) }}
+            {%- endfor %}
+        end
+    )
+{%- endmacro %}

@@ -4,10 +4,13 @@
     {{ alias }}.valid_from <= {{ day }} and ({{ alias }}.valid_to is null or {{ alias }}.valid_to >= {{ day }})
 {%- endmacro %}
 
-{#- A predicate: on `day` the last rate known stands in for one that is still to come. Between two known rates, as on a
-    Sunday, nothing can change any more. -#}
+{#- A predicate: on `day` another day's rate stands in for one that is not known: the last one for one still to come, the first
+    one for the days before it. Between two known rates, as on a Sunday, nothing can change any more. -#}
 {% macro awaits_rate(rates, day) -%}
-    {{ rates }}.valid_to is null and {{ rates }}.valid_from < {{ day }}
+    (
+        ({{ rates }}.valid_to is null and coalesce({{ rates }}.rate_day, {{ rates }}.valid_from) < {{ day }})
+        or coalesce({{ rates }}.rate_day > {{ day }}, false)
+    )
 {%- endmacro %}
 
 {#- The first day of a date's month. -#}
@@ -18,6 +21,10 @@
 {#- What marts say of the release: its number, its day and, with `feeds`, the last day up to which all of them are complete.
     `months_back` adds first days of months: {column: months before the month of the release day}. -#}
 {% macro release_columns(feeds=[], months_back={}) -%}
+    {#- The graph carries the feeds that figures are made of, for dim_mart_coverage: a mart and its coverage say the same day. -#}
+    {%- if feeds -%}
+        {{- config(meta={'figures_from': feeds}) -}}
+    {%- endif -%}
     select
         build_no as release_no,
         {% for column, months in months_back.items() -%}
@@ -45,14 +52,37 @@
 {%- endmacro %}
 
 {#- For how many days after its last one what a feed reports of a month may still grow. Declarations are due 14 days after
-    the movement, insured shipments are declared in the month after, orders are refunded for 15 days. -#}
+    the movement or, where that day is a holiday, on the next day that is none, insured shipments are declared in the month after, orders are refunded for 15 days. -#}
 {% macro days_to_settle(feed) -%}
     {{ {'customs_declarations': 14, 'hkecic_shipments': 31, 'platform_orders': 15}[feed] }}
 {%- endmacro %}
 
 {#- A predicate: whether what a feed reports of a month may still grow, when what is known is complete up to a day. -#}
 {% macro month_may_grow(feed, month, complete_date) -%}
-    coalesce({{ complete_date }} < {{ dbt.dateadd('day', days_to_settle(feed), dbt.last_day(month, 'month')) }}, true)
+    coalesce({{ complete_date }} < {{ settled_on(feed, month) }}, true)
+{%- endmacro %}
+
+{#- The day after whose end what a feed reports of a month can grow no more. A declaration whose 14th day is a holiday or a
+    closed day is due later. -#}
+{% macro settled_on(feed, month) -%}
+    {%- set plain = dbt.dateadd('day', days_to_settle(feed), dbt.last_day(month, 'month')) -%}
+    {%- if feed == 'customs_declarations' -%}
+        coalesce(
+            (
+                select calendar.declaration_due_on
+                from {{ ref('int_calendar__days') }} as calendar
+                where calendar.day = {{ dbt.last_day(month, 'month') }}
+            ),
+            {{ plain }}
+        )
+    {%- else -%}
+        {{ plain }}
+    {%- endif -%}
+{%- endmacro %}
+
+{#- A predicate: whether a period may be quoted: its figures are covered whole and can grow no more. -#}
+{% macro is_quotable(is_provisional, is_fully_covered) -%}
+    coalesce(({{ is_fully_covered }}) and not ({{ is_provisional }}), false)
 {%- endmacro %}
 
 {#- The first day of the last month that may not grow any more, when what is known is complete up to a day. -#}
@@ -63,8 +93,20 @@
 {#- One row: the first day of the last month for which the reports of a feed can no longer grow. -#}
 {% macro known_until(feed) -%}
     select
-        {{ last_settled_month(feed, 'coalesce(' ~ last_complete_date([feed]) ~ ', as_of_date)') }} as month
-    from {{ ref('stg_ops__open_build') }}
+        case
+            when {{ month_may_grow(feed, 'settled.month', 'settled.complete_date') }}
+                then cast({{ dbt.dateadd('month', -1, 'settled.month') }} as date)
+            else settled.month
+        end as month
+    from (
+        select
+            complete.complete_date,
+            {{ last_settled_month(feed, 'complete.complete_date') }} as month
+        from (
+            select coalesce({{ last_complete_date([feed]) }}, as_of_date) as complete_date
+            from {{ ref('stg_ops__open_build') }}
+        ) as complete
+    ) as settled
 {%- endmacro %}
 
 {#- The first day of the last month that is over on a day. -#}
@@ -76,4 +118,26 @@
     left joined: it has no persons. -#}
 {% macro declarant_class(smes) -%}
     case when {{ smes }}.sme_id is null then 'individual' else {{ smes }}.sme_class end
+{%- endmacro %}
+
+{#- Whether the declarants of a row count as SMEs; those who lodge with an HKID number do not. -#}
+{% macro declarant_counts(smes) -%}
+    coalesce({{ smes }}.counts_as_sme, false)
+{%- endmacro %}
+
+{#- One row: the first day whose orders are there whole. The first delivery also brings orders of earlier days that changed since,
+    but not all of those days: only a Monday's has its weekend whole. -#}
+{% macro first_whole_order_day() -%}
+    select
+        cast(
+            {{ dbt.dateadd('day', 'case when extract(isodow from history.first_date) = 1 then -2 else 0 end', 'history.first_date') }}
+            as date
+        ) as first_day
+    from {{ ref('int_feeds__completeness') }} as history
+    where history.feed = 'platform_orders'
+{%- endmacro %}
+
+{#- A ratio, median or share, shown only when enough things are behind it: what rests on fewer is noise, and tells of single ones. -#}
+{% macro shown_from(count, value, least=10) -%}
+    case when {{ count }} >= {{ least }} then {{ value }} end
 {%- endmacro %}

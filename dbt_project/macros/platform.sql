@@ -38,6 +38,26 @@
     alter table {{ this }} add primary key ({{ columns | join(', ') }})
 {%- endmacro %}
 
+{#- Foreign keys of a mart to the dimensions that its relationships tests name, which builds therefore do not run: the database
+    checks them while it puts the keys in place. -#}
+{% macro add_foreign_keys() -%}
+    {%- if execute and not model.config.meta.read_under_consent -%}
+        {%- for test in graph.nodes.values()
+            if test.resource_type == 'test' and test.attached_node == model.unique_id
+            and test.test_metadata and test.test_metadata.name == 'relationships' -%}
+            {%- for dimension in test.depends_on.nodes if dimension != model.unique_id %}
+                {{ adapter.dispatch('add_foreign_key', 'sampan')(
+                    test.column_name, graph.nodes[dimension].relation_name, test.test_metadata.kwargs.field
+                ) }};
+            {%- endfor -%}
+        {%- endfor -%}
+    {%- endif -%}
+{%- endmacro %}
+{% macro default__add_foreign_key(column, dimension, key) %}{% endmacro %}
+{% macro postgres__add_foreign_key(column, dimension, key) -%}
+    alter table {{ this }} add foreign key ({{ column }}) references {{ dimension }} ({{ key }})
+{%- endmacro %}
+
 {#- The median of the values that are there, between the two in the middle when their number is even. -#}
 {% macro median(column) -%}
     {{ return(adapter.dispatch('median', 'sampan')(column)) }}
@@ -58,4 +78,50 @@
 {%- endmacro %}
 {% macro postgres__any_true(condition) -%}
     coalesce(bool_or({{ condition }}), false)
+{%- endmacro %}
+
+{#- A select of the days from one to another, both included: one column, day. -#}
+{% macro days_between(first_day, last_day) -%}
+    {{ return(adapter.dispatch('days_between', 'sampan')(first_day, last_day)) }}
+{%- endmacro %}
+{% macro default__days_between(first_day, last_day) -%}
+    select explode(sequence({{ first_day }}, {{ last_day }})) as day
+{%- endmacro %}
+{% macro postgres__days_between(first_day, last_day) -%}
+    select cast(series.moment as date) as day from generate_series({{ first_day }}, {{ last_day }}, interval '1 day') as series (moment)
+{%- endmacro %}
+
+{#- The number of a day in its week: 1 is Monday, 7 Sunday. -#}
+{% macro iso_weekday(column) -%}
+    {{ return(adapter.dispatch('iso_weekday', 'sampan')(column)) }}
+{%- endmacro %}
+{% macro default__iso_weekday(column) -%}
+    (weekday({{ column }}) + 1)
+{%- endmacro %}
+{% macro postgres__iso_weekday(column) -%}
+    extract(isodow from {{ column }})
+{%- endmacro %}
+
+{#- A value of a JSON object as text. -#}
+{% macro json_text(column, key) -%}
+    {{ return(adapter.dispatch('json_text', 'sampan')(column, key)) }}
+{%- endmacro %}
+{% macro default__json_text(column, key) -%}
+    get_json_object({{ column }}, '$.{{ key }}')
+{%- endmacro %}
+{% macro postgres__json_text(column, key) -%}
+    ({{ column }} ->> '{{ key }}')
+{%- endmacro %}
+
+{#- A value of a JSON object as a number; empty when it is none. -#}
+{% macro json_number(column, key) -%}
+    {{ return(adapter.dispatch('json_number', 'sampan')(column, key)) }}
+{%- endmacro %}
+{% macro default__json_number(column, key) -%}
+    try_cast(get_json_object({{ column }}, '$.{{ key }}') as decimal(28, 6))
+{%- endmacro %}
+{% macro postgres__json_number(column, key) -%}
+    case
+        when ({{ column }} ->> '{{ key }}') ~ '^-?[0-9]{1,18}([.][0-9]{1,6})?$' then cast({{ column }} ->> '{{ key }}' as numeric)
+    end
 {%- endmacro %}

@@ -36,6 +36,21 @@ open_build as (
     {{ release_columns(['customs_declarations']) }}
 ),
 
+-- Lines in quarantine, where the declaration that they belong to is counted.
+missing as (
+    select
+        links.sme_id,
+        lines_missing.month,
+        lines_missing.flow,
+        lines_missing.market_csd_code,
+        lines_missing.hs_chapter,
+        sum(lines_missing.missing_line_count) as missing_line_count
+    from {{ ref('int_trade__lines_missing') }} as lines_missing
+    inner join links on lines_missing.trader_id = links.number
+    group by
+        links.sme_id, lines_missing.month, lines_missing.flow, lines_missing.market_csd_code, lines_missing.hs_chapter
+),
+
 by_sme as (
     select
         links.sme_id,
@@ -45,6 +60,7 @@ by_sme as (
         monthly.hs_chapter,
         sum(monthly.value_hkd) as value_hkd,
         sum(monthly.exempt_value_hkd) as exempt_value_hkd,
+        sum(monthly.gold_value_hkd) as gold_value_hkd,
         sum(monthly.line_count) as line_count,
         sum(monthly.declaration_count) as declaration_count,
         sum(monthly.late_declaration_count) as late_declaration_count,
@@ -65,27 +81,50 @@ final as (
         by_sme.hs_chapter,
         cast(by_sme.value_hkd as numeric(20, 2)) as value_hkd,
         cast(by_sme.exempt_value_hkd as numeric(20, 2)) as exempt_value_hkd,
+        cast(by_sme.gold_value_hkd as numeric(20, 2)) as gold_value_hkd,
         cast(by_sme.line_count as bigint) as line_count,
+        cast(coalesce(missing.missing_line_count, 0) as bigint) as missing_line_count,
         cast(by_sme.declaration_count as bigint) as declaration_count,
         cast(by_sme.late_declaration_count as bigint) as late_declaration_count,
         cast(by_sme.amended_declaration_count as bigint) as amended_declaration_count,
         cast(by_sme.agent_declaration_count as bigint) as agent_declaration_count,
         {{ month_may_grow('customs_declarations', 'by_sme.month', 'open_build.last_complete_date') }} as is_provisional,
         coalesce(by_sme.month > {{ first_month('customs_declarations') }}, false) as is_fully_covered,
+        {{ is_quotable(
+            month_may_grow('customs_declarations', 'by_sme.month', 'open_build.last_complete_date'),
+            'by_sme.month > ' ~ first_month('customs_declarations')
+        ) }} as is_quotable,
         open_build.last_complete_date,
         cast('declared trade' as text) as coverage_note,
         open_build.release_no
     from by_sme
     cross join open_build
     left join countries on by_sme.market_csd_code = countries.csd_code
+    left join missing
+        on
+            by_sme.sme_id = missing.sme_id
+            and by_sme.month = missing.month
+            and by_sme.flow = missing.flow
+            and by_sme.market_csd_code = missing.market_csd_code
+            and by_sme.hs_chapter = missing.hs_chapter
 )
 
 select * from final
 {%- endmacro %}
 
-{#- Declared trade of enterprises and of persons. Only sums over many of them leave the platform. -#}
+{#- Declared trade of enterprises and of persons. Only sums over many of them leave the platform. A mart has its columns in the
+    order of its description: a union by position would mix them up. -#}
 {% macro declared_by_all() -%}
-    select * from {{ ref('mart_sme_trade_monthly') }}
+    {%- set columns = [
+        'sme_id', 'movement_month', 'flow', 'market_csd_code', 'market_iso2_code', 'hs_chapter', 'value_hkd', 'gold_value_hkd',
+        'declaration_count', 'late_declaration_count', 'amended_declaration_count', 'agent_declaration_count',
+        'missing_line_count', 'is_provisional', 'is_fully_covered', 'last_complete_date', 'release_no'
+    ] -%}
+    select
+        {{ columns | join(',\n        ') }}
+    from {{ ref('mart_sme_trade_monthly') }}
     union all
-    select * from {{ ref('int_persons__trade_monthly') }}
+    select
+        {{ columns | join(',\n        ') }}
+    from {{ ref('int_persons__trade_monthly') }}
 {%- endmacro %}

@@ -50,12 +50,23 @@ def status() -> None:
 
 @app.command()
 def demo() -> None:
-    """Deliver 30 synthetic business days, run every DAG, and show what came out."""
+    """Deliver 29 synthetic months, run every DAG, and show what came out."""
     from rich.console import Console
 
     from infra.local.demo import Demo
 
     Demo(Console()).run()
+
+
+@app.command()
+def tick(days: Annotated[int, typer.Option(help="Business days, one after the other.", min=1)] = 1) -> None:
+    """Let the next business day of the demo begin, and wait for its release."""
+    from rich.console import Console
+
+    from infra.local.demo import Demo
+
+    for _ in range(days):
+        Demo(Console()).tick()
 
 
 Role = Annotated[

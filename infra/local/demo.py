@@ -1,17 +1,19 @@
-"""`make demo`: 30 synthetic business days, from the partners' drop prefixes to a released set of marts."""
+"""`make demo`: 29 synthetic months, from the partners' drop prefixes to released marts; `make tick`: the day after."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import date, datetime
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from datetime import time as time_of_day
 from decimal import Decimal
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -20,14 +22,24 @@ from psycopg import sql
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from sampan.calendar import HONG_KONG, business_days
+from sampan.calendar import HONG_KONG
+from sampan.contracts.model import Contract
+from sampan.contracts.registry import all_contracts
 
 from infra.local import airflow
 from infra.local.config import HOME, StackError
 from infra.local.stack import DELIVER, OPEN_DATA, Stack
+from infra.simulator import faults
+from infra.simulator.orders import Order, saved
 
-SMES, DAYS, START = 2000, 30, date(2026, 7, 6)
+# Chosen so that every question has an answer and all of it takes less than 7 minutes on 2 cores: a history of 29 months in
+# deliveries of a quarter, then the business dates of a fortnight one by one.
+WORLD = Order(smes=800, volume=0.5, start=date(2026, 8, 3), days=10, history_from=date(2024, 3, 1), history_months=3)
+# APIs that go back 13 months are asked as of these days too.
+ASKED_BACK = (date(2024, 8, 30), date(2025, 8, 29))
 REFRESH = "refresh_marts"
+# Seconds that a refresh of one day may take.
+PATIENCE = 900
 DONE = ("success", "failed", "skipped", "upstream_failed", "removed")
 COUNTS = ("rows_published", "rows_quarantined", "rows_duplicate", "rows_held")
 EXAMPLE = (
@@ -53,8 +65,10 @@ class Outcome:
 class Demo:
     """One run of the demo on a local stack."""
 
-    def __init__(self, console: Console, stack: Stack | None = None, smes: int = SMES, days: int = DAYS) -> None:
-        self.console, self.smes, self.days = console, smes, days
+    def __init__(self, console: Console, stack: Stack | None = None, order: Order = WORLD) -> None:
+        self.console = console
+        # Partners send until the clock's time.
+        self.order = replace(order, until=_noon(order.next_date))
         self.stack = stack or Stack()
         self.run_id = f"demo__{datetime.now().astimezone():%Y-%m-%dT%H:%M:%S}"
 
@@ -67,8 +81,19 @@ class Demo:
         begun = time.monotonic()
         self.console.print("[bold]Sampan[/]: every person, enterprise and figure in this demo is synthetic")
         self._bring_up()
-        self._set_clock()
         before = self.outcome()
+        live = saved(self.stack.config.truth) or self.order
+        if live.days == self.order.days:
+            self._close_history()
+            asked = [contract for contract in _served() if not contract.source.asks_about]
+            back = [_due(contract, day) for contract in asked for day in ASKED_BACK if day > self._first_day()]
+            newest = [
+                (contract.feed, faults.due_times(contract.calendar, at - timedelta(days=45), at)[-1])
+                for contract in asked
+                for at in [self._until(live)]
+            ]
+            self._ask([*back, *newest])
+        self._set_clock(self._until(live))
         api = self._api()
         api.call("PATCH", f"dags/{REFRESH}", {"is_paused": True})
         try:
@@ -83,32 +108,151 @@ class Demo:
         self.console.print(f"\ndone in {time.monotonic() - begun:.0f} s")
         return after
 
+    def tick(self) -> Outcome:
+        """The next business day begins: partners deliver, APIs are asked, the clock goes forward, and Airflow does the rest.
+
+        Airflow's timetables follow the real clock, so the ingest of the feeds that are due by the demo's is started here;
+        the refresh of the marts follows by Airflow's own schedule, from what was published.
+
+        Raises:
+            StackError: there is no demo to go on from, or a program or a task failed.
+        """
+        begun = time.monotonic()
+        self.stack.up(report=self._say)
+        before = saved(self.stack.config.truth)
+        if before is None or before.until is None:
+            raise StackError("there is no demo to go on from: run `make demo` first")
+        order = replace(before, days=before.days + 1)
+        after, until = self._until(before), _noon(order.next_date)
+        self._deliver("next", f"{until:%Y-%m-%d %H:%M}").wait_for_it()
+        due = {
+            contract.feed: faults.due_times(contract.calendar, after, until) for contract in all_contracts().values()
+        }
+        self._ask([(contract.feed, at) for contract in _served() for at in due[contract.feed]])
+        self._set_clock(until)
+        api, release = self._api(), self.outcome().release
+        # What partners send for a day comes on the next one; late ones come with the feed's next.
+        feeds = [feed for feed, times in due.items() if times]
+        self._run_dags(api, [f"ingest__{feed}" for feed in feeds], f"{order.last}: ingest of {len(feeds)} feeds")
+        outcome = self._await_refresh(api, release)
+        self.console.print(
+            f"{order.last}: release {outcome.release}, {sum(rows for _, rows in outcome.marts):,} rows in marts,"
+            f" {sum(row[-1] for row in outcome.feeds):,} rows held; {time.monotonic() - begun:.0f} s"
+        )
+        return outcome
+
+    def _await_refresh(self, api: airflow.Api, release: int | None) -> Outcome:
+        """Wait until Airflow's schedule has built and released all that was published."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            runs = api.get(f"dags/{REFRESH}/dagRuns?order_by=-run_after&limit=5")["dag_runs"]
+            failed = [run for run in runs[:1] if run["state"] == "failed"]
+            if failed:
+                self.run_id = failed[0]["dag_run_id"]
+                tasks = [task for task in self._tasks(api, [REFRESH]) if task["state"] == "failed"]
+                raise StackError("\n".join(self._why(task) for task in tasks) or f"{REFRESH} failed")
+            busy = [run for run in runs if run["state"] in ("queued", "running")]
+            outcome = self.outcome()
+            if not busy and outcome.release != release and not self._waits():
+                return outcome
+            if time.monotonic() > deadline:
+                raise StackError(
+                    f"no release after {PATIENCE} s; see {REFRESH} at {airflow.address(self.stack.config)}"
+                )
+            time.sleep(1)
+
+    def _waits(self) -> bool:
+        """Whether a published batch is in no release yet."""
+        with psycopg.connect(self.stack.dsn("sampan_loader")) as connection:
+            row = connection.execute(
+                "select exists (select from ops.batch where state = 'published' and batch_id not in ("
+                "select batch_id from ops.build_batch join ops.release on release_no = build_no))"
+            ).fetchone()
+        return bool(row and row[0])
+
     def _bring_up(self) -> None:
         """The stack; the partners deliver while Airflow starts, since they need only the object store."""
         stores = ["postgres"] if self.stack.config.external_s3 else ["postgres", "s3"]
         self.stack.up([*stores, OPEN_DATA], self._say)
-        command = [sys.executable, "-m", "infra.simulator", "deliver"]
-        command += ["--smes", str(self.smes), "--days", str(self.days), "--start", str(START)]
-        self._say(f"simulated partners deliver {self.days} business days for {self.smes} SMEs")
-        log = self.stack.config.logs / "deliver.log"
-        with log.open("w") as file:
-            partners = subprocess.Popen(
-                command,
-                cwd=HOME,
-                env=self.stack.environment(DELIVER),
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-            )
+        order = self.order
+        command = ["deliver", "--seed", str(order.seed), "--smes", str(order.smes), "--start", str(order.start)]
+        command += [
+            "--days",
+            str(order.days),
+            "--volume",
+            str(order.volume),
+            "--until",
+            f"{order.until:%Y-%m-%d %H:%M}",
+        ]
+        if order.history_from:
+            command += ["--history", str(order.history_from), "--history-months", str(order.history_months)]
+        self._say(f"simulated partners of {order.smes} SMEs deliver until {order.last}")
+        partners = self._deliver(*command)
         self.stack.up(report=self._say)
-        if partners.wait() != 0:
-            raise StackError(f"the simulated partners failed; see {log}")
-        self._say(log.read_text().rsplit("\r", 1)[-1].strip())
+        partners.wait_for_it()
+
+    def _deliver(self, *arguments: str) -> _Partners:
+        """Start the simulated partners."""
+        return _Partners(self, arguments)
+
+    def _first_day(self) -> date:
+        return self.order.history_from or self.order.start
+
+    def _until(self, order: Order) -> datetime:
+        return order.until or _noon(order.next_date)
+
+    def _ask(self, times: Iterable[tuple[str, datetime]]) -> None:
+        """Ask APIs as of days, with the clock at the time when each was due, as the schedule would have asked."""
+        from sampan.ingest import fetch, freshness
+
+        with self._installed():
+            for feed, at in sorted(times, key=lambda asked: asked[1]):
+                self._say(f"{feed} is asked as of {at:%F}")
+                freshness.set_clock(at)
+                fetch.run(feed, at.date())
+
+    @contextmanager
+    def _installed(self) -> Iterator[None]:
+        """This stack's installation as the one that the library works on."""
+        from sampan.settings import settings
+
+        known = os.environ.get("SAMPAN_STATE")
+        os.environ["SAMPAN_STATE"] = str(self.stack.config.state)
+        settings.cache_clear()
+        try:
+            yield
+        finally:
+            os.environ.pop("SAMPAN_STATE")
+            if known is not None:
+                os.environ["SAMPAN_STATE"] = known
+            settings.cache_clear()
+
+    def _close_history(self) -> None:
+        """Let nothing be due on days that a delivery of the history covers without being of them."""
+        if self.order.history_from is None:
+            return
+        history = [period for period in self.order.schedule() if period.serial is None]
+        ends, before = {period.business_date for period in history}, self.order.start
+        days = [
+            self.order.history_from + timedelta(days=step) for step in range((before - self.order.history_from).days)
+        ]
+        closed: list[tuple[date, str | None]] = [(day, None) for day in days if day not in ends]
+        for contract in all_contracts().values():
+            calendar = contract.calendar
+            if calendar.days == "weekly" and contract.source.kind == "s3":
+                listed = {max(day for day in period.days if day.isoweekday() == calendar.day) for period in history}
+                closed += [
+                    (day, contract.feed) for day in days if day.isoweekday() == calendar.day and day not in listed
+                ]
+        with psycopg.connect(self.stack.dsn("sampan_loader")) as connection, connection.cursor() as cursor:
+            cursor.executemany(
+                "insert into ops.closure (day, feed, reason, decided_by)"
+                " values (%s, %s, 'the history comes in deliveries of several months', 'demo') on conflict do nothing",
+                closed,
+            )
 
     def _api(self) -> airflow.Api:
         """Airflow's API, once the scheduler knows every DAG that the contracts and the folder `dags` define."""
-        from sampan.contracts.registry import all_contracts
-
         wanted = {REFRESH, *(f"ingest__{feed}" for feed in all_contracts())}
         api, deadline = airflow.Api(self.stack.config), time.monotonic() + 90
         while wanted - {dag["dag_id"] for dag in api.get("dags?limit=500")["dags"]}:
@@ -119,8 +263,6 @@ class Demo:
         return api
 
     def _ingest(self, api: airflow.Api) -> None:
-        from sampan.contracts.registry import all_contracts
-
         contracts = all_contracts().values()
         # What is asked of an API about another feed's rows can be asked once they are there.
         after = {contract.feed for contract in contracts if contract.source.asks_about}
@@ -130,16 +272,15 @@ class Demo:
         ):
             self._run_dags(api, [f"ingest__{contract.feed}" for contract in chosen], title)
 
-    def _set_clock(self) -> None:
-        """Set the clock to noon of the business day after the window: no delivery comes later.
+    def _set_clock(self, at: datetime) -> None:
+        """Set the clock, to noon of the business day after the last one delivered.
 
         APIs are asked as of that day, whether the demo or the schedule asks, and freshness is judged then.
         """
-        noon = datetime.combine(next(islice(business_days(START), self.days, None)), time_of_day(12), HONG_KONG)
         with psycopg.connect(self.stack.dsn("sampan_loader")) as connection:
             connection.execute("delete from ops.clock")
-            connection.execute("insert into ops.clock (stands_at) values (%s)", [noon])
-        self._say(f"the clock stands at {noon:%F %R}; `sampan calendar clock` turns it back to now")
+            connection.execute("insert into ops.clock (stands_at) values (%s)", [at])
+        self._say(f"the clock stands at {at:%F %R}; `sampan calendar clock` turns it back to now")
 
     def _run_dags(self, api: airflow.Api, dag_ids: Iterable[str], title: str) -> None:
         """Trigger a run of each DAG and wait for all of them.
@@ -237,6 +378,42 @@ class Demo:
 
     def _say(self, line: str) -> None:
         self.console.print(f"[dim]{line}[/]", highlight=False)
+
+
+class _Partners:
+    """The simulated partners at work, with their log."""
+
+    def __init__(self, demo: Demo, arguments: Iterable[str]) -> None:
+        self.demo, self.log = demo, demo.stack.config.logs / "deliver.log"
+        with self.log.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "infra.simulator", *arguments],
+                cwd=HOME,
+                env=demo.stack.environment(DELIVER),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
+
+    def wait_for_it(self) -> None:
+        """Wait until they are done. Raises StackError when they failed."""
+        if self.process.wait() != 0:
+            raise StackError(f"the simulated partners failed; see {self.log}")
+        self.demo._say(self.log.read_text().rsplit("\r", 1)[-1].strip())
+
+
+def _noon(day: date) -> datetime:
+    return datetime.combine(day, time_of_day(12), HONG_KONG)
+
+
+def _served() -> list[Contract]:
+    """The contracts of the feeds that are asked from an API."""
+    return [contract for contract in all_contracts().values() if contract.source.kind == "api"]
+
+
+def _due(contract: Contract, day: date) -> tuple[str, datetime]:
+    """A feed and the time of a day at which its API is to be asked."""
+    return contract.feed, datetime.combine(day, time_of_day.fromisoformat(contract.calendar.due), HONG_KONG)
 
 
 def _last_error(log: Path) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from sampan.calendar import HONG_KONG
 
 from infra.simulator import deliver as delivering
 from infra.simulator import faults as fault
+from infra.simulator.orders import FILE, Order, saved
 from infra.simulator.serve import FAULTS, Behaviour, Server
 
 app = typer.Typer(help="Simulated partners of Sampan. Everything they make is synthetic.", no_args_is_help=True)
@@ -25,50 +27,94 @@ def _progress(day: date, count: int) -> None:
     typer.echo(f"\r  {day}: {count} deliveries ", nl=False)
 
 
+Seed = Annotated[int, typer.Option(help="Same seed, same world, byte for byte.")]
+Smes = Annotated[int, typer.Option(help="Enterprises.")]
+Start = Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="First business date that is delivered by itself.")]
+Days = Annotated[int, typer.Option(help="Business dates from then on.")]
+History = Annotated[
+    datetime | None, typer.Option("--history", formats=["%Y-%m-%d"], help="First day of a history before them, if any.")
+]
+Months = Annotated[int, typer.Option("--history-months", help="Months that a delivery of the history covers.")]
+Volume = Annotated[float, typer.Option(help="Scale of what is traded, ordered and insured.")]
+
+
+def _order(
+    seed: int, smes: int, start: datetime, days: int, history: datetime | None, months: int, volume: float
+) -> Order:
+    return Order(seed, smes, start.date(), days, history.date() if history else None, months, volume)
+
+
 @app.command()
 def deliver(
-    seed: Annotated[int, typer.Option(help="Same seed, same deliveries, byte for byte.")] = SEED,
-    smes: Annotated[int, typer.Option(help="Enterprises.")] = 2000,
-    start: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="First business date.")] = START,  # type: ignore[assignment]
-    days: Annotated[int, typer.Option(help="Business dates.")] = 30,
+    seed: Seed = SEED,
+    smes: Smes = 2000,
+    start: Start = START,  # type: ignore[assignment]
+    days: Days = 30,
+    history: History = None,
+    months: Months = 3,
+    volume: Volume = 1.0,
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only business dates from this one on.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d %H:%M"], help="Only what is sent until then, Hong Kong time.")
+    ] = None,
     faults: Annotated[str, typer.Option(help="none, default, or rates such as dirty=0.01,late=0.1.")] = "default",
     feeds: Annotated[str, typer.Option(help="Only these feeds, separated by commas.")] = "",
     out: Annotated[str, typer.Option(help="A folder, or s3 for the drop bucket.")] = "s3",
     again: Annotated[bool, typer.Option(help="Deliver even when the same was delivered before.")] = False,
 ) -> None:
-    """Deliver a window of business dates and record what was planted in the folder truth."""
-    order = {"seed": seed, "smes": smes, "start": str(start.date()), "days": days, "faults": faults, "feeds": feeds}
-    if out == "s3":
-        from sampan.settings import settings
-
-        target: Path | delivering.Bucket = delivering.Bucket(settings().s3, settings().drop_bucket)
-        truth = settings().state / "truth"
-    else:
-        target, truth = Path(out), Path(out) / "truth"
-    done = truth / "order.json"
-    if not again and done.exists() and json.loads(done.read_text()) == order:
+    """Deliver a part of a world, or all of it, and record what was planted in the folder truth."""
+    order = replace(
+        _order(seed, smes, start, days, history, months, volume), faults=faults, feeds=feeds,
+        until=until.replace(tzinfo=HONG_KONG) if until else None,
+    )  # fmt: skip
+    target, truth = _target(out)
+    before = saved(truth)
+    # What goes on from the same order holds all that the order asks for.
+    if not again and since is None and before and before.is_of_the_world_of(order) and before.days >= order.days:
         typer.echo("delivered before, nothing to do (--again delivers once more)")
         return
-    done.unlink(missing_ok=True)
+    (truth / FILE).unlink(missing_ok=True)
     begun = time.monotonic()
-    outcome = delivering.run(
-        target, seed=seed, smes=smes, start=start.date(), days=days, faults=fault.parse(faults),
-        feeds=[name for name in feeds.split(",") if name] or None, truth=truth,
-        told=_progress if sys.stdout.isatty() else None,
+    outcome = delivering.deliver(
+        target, order.world(since=since.date() if since else None), faults=fault.parse(faults), feeds=order.feed_names,
+        truth=truth, sent_until=order.until, told=_progress if sys.stdout.isatty() else None,
     )  # fmt: skip
-    done.write_text(json.dumps(order) + "\n")
-    typer.echo(
-        f"{outcome.objects} deliveries of {days} business dates in {time.monotonic() - begun:.1f} s; truth in {truth}"
-    )
+    order.save(truth)
+    typer.echo(f"{outcome.objects} deliveries in {time.monotonic() - begun:.1f} s; truth in {truth}")
+
+
+@app.command(name="next")
+def next_(
+    until: Annotated[datetime, typer.Argument(formats=["%Y-%m-%d %H:%M"], help="Deliver what is sent until then.")],
+    out: Annotated[str, typer.Option(help="A folder, or s3 for the drop bucket.")] = "s3",
+) -> None:
+    """Let the world that was delivered last go on by one business date."""
+    target, truth = _target(out)
+    order, outcome = delivering.next_day(target, truth, until.replace(tzinfo=HONG_KONG))
+    typer.echo(f"{outcome.objects} deliveries, of business dates until {order.last}; truth in {truth}")
+
+
+def _target(out: str) -> tuple[Path | delivering.Bucket, Path]:
+    """Where deliveries go, and the folder of truth."""
+    if out != "s3":
+        return Path(out), Path(out) / "truth"
+    from sampan.settings import settings
+
+    return delivering.Bucket(settings().s3, settings().drop_bucket), settings().state / "truth"
 
 
 @app.command()
 def serve(
     port: Annotated[int, typer.Option(help="Port on the loopback interface; 0 takes a free one.")] = 0,
-    seed: Annotated[int, typer.Option()] = SEED,
-    smes: Annotated[int, typer.Option(help="Enterprises.")] = 2000,
-    start: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="First business date.")] = START,  # type: ignore[assignment]
-    days: Annotated[int, typer.Option(help="Business dates.")] = 30,
+    seed: Seed = SEED,
+    smes: Smes = 2000,
+    start: Start = START,  # type: ignore[assignment]
+    days: Days = 30,
+    history: History = None,
+    months: Months = 3,
+    volume: Volume = 1.0,
     fault_mode: Annotated[str, typer.Option("--fault", help=f"One of {', '.join(FAULTS)}.")] = "none",
     times: Annotated[int, typer.Option(help="Only the first so many requests fail; 0 for all.")] = 0,
     max_pagesize: Annotated[int, typer.Option(help="Largest page the server gives.")] = 1000,
@@ -81,21 +127,11 @@ def serve(
     """Answer as the open-data APIs do that feeds are asked from."""
     if fault_mode not in FAULTS or datasize not in ("page", "whole") or publication not in ("daily", "monthly"):
         raise typer.BadParameter("unknown fault, datasize or publication")
-    server = Server(
-        Behaviour(
-            seed,
-            fault_mode,
-            times,
-            max_pagesize,
-            datasize,
-            publication,
-            smes=smes,
-            start=start.date(),
-            days=days,
-            delivered=delivered,
-        ),
-        port,
-    )
+    order = _order(seed, smes, start, days, history, months, volume)
+    behaviour = Behaviour(
+        seed, fault_mode, times, max_pagesize, datasize, publication, order=order, delivered=delivered
+    )  # fmt: skip
+    server = Server(behaviour, port)
     typer.echo(f"synthetic open data at {server.url.removesuffix('/public')}")
     server.forever()
 

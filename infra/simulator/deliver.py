@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
+from sampan.calendar import HONG_KONG
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts
 
 from infra.simulator import faults as fault
 from infra.simulator import shapes
 from infra.simulator import vocabulary as words
+from infra.simulator.draws import number
 from infra.simulator.faults import Faults, Spoiler
+from infra.simulator.orders import Order, saved
 from infra.simulator.partners import (
     cdi,
     csd,
@@ -40,9 +43,9 @@ from infra.simulator.partners import (
     tid,
     traffic,
 )
-from infra.simulator.population import Population, make
+from infra.simulator.population import CONNECTED, Population
 from infra.simulator.shops import shops
-from infra.simulator.world import Period, World, periods
+from infra.simulator.world import Period, World
 
 FEEDS: dict[str, Callable[[World], Iterator[tuple[date, pl.DataFrame | None]]]] = {
     "business_register": registers.business_register,
@@ -74,6 +77,9 @@ are from 90000000 on, HKID numbers carry letters that were never issued, telepho
 # From this number of enterprises on the published rows are counted but not kept.
 KEEP_ROWS_BELOW = 20_000
 SMALLEST_HELD = 4
+# What a fault delays comes so long after the regular time at most; anything is sent so long after its date at most.
+LATEST = timedelta(days=2, hours=7)
+SENT_WITHIN = timedelta(days=70)
 
 
 class Sink(Protocol):
@@ -109,12 +115,12 @@ class Bucket:
         """Put one object."""
         folder = key.rsplit("/", 1)[0]
         # Object stores keep whole seconds.
-        wait = 1.1 - (time.monotonic() - self.put_at[folder]) if folder in self.put_at else 0
+        wait = 1.1 - (monotonic() - self.put_at[folder]) if folder in self.put_at else 0
         if wait > 0:
-            time.sleep(wait)
+            sleep(wait)
         partner = key.split("/", 1)[0]
         self.client_of(partner).put_object(Bucket=self.name, Key=key, Body=body, Metadata=metadata)
-        self.put_at[folder] = time.monotonic()
+        self.put_at[folder] = monotonic()
 
 
 @dataclass
@@ -173,7 +179,29 @@ def run(
     population: Population | None = None,
     told: Callable[[date, int], None] | None = None,
 ) -> Outcome:
-    """Deliver a window into a folder or a bucket. `told` hears of each business date and the objects put so far."""
+    """Deliver all of a world that begins with the business date `start` into a folder or a bucket.
+
+    `told` hears of each business date and the objects put so far.
+    """
+    world = Order(seed, smes, start, days).world(population)
+    return deliver(out, world, faults=faults, feeds=feeds, truth=truth, told=told)
+
+
+def deliver(
+    out: Path | Bucket,
+    world: World,
+    *,
+    faults: Faults = fault.DEFAULT,
+    feeds: Iterable[str] | None = None,
+    truth: Path | None = None,
+    sent_after: datetime | None = None,
+    sent_until: datetime | None = None,
+    told: Callable[[date, int], None] | None = None,
+) -> Outcome:
+    """Deliver the periods of a world, or of them only what partners send between two times (after one, until the other).
+
+    With `sent_after` the record of what was planted is added to the one in `truth`, else it begins anew.
+    """
     contracts = all_contracts()
     chosen = [feed for feed in contracts if feeds is None or feed in set(feeds)]
     unknown = set(feeds or ()) - set(contracts)
@@ -187,14 +215,19 @@ def run(
     # Names and numbers of simulated persons look real.
     truth.chmod(0o700)
     sink: Sink = Folder(out) if isinstance(out, Path) else out
-    world = World(seed, population or make(seed, smes), periods(start, days))
-    record = _Record(truth, keep=len(world.population.smes) < KEEP_ROWS_BELOW)
-    for partner in sorted({contracts[feed].partner for feed in chosen if feed in FEEDS}):
-        sink.put(f"{partner}/README-SYNTHETIC.txt", README.encode(), {"synthetic": "true"})
+    begins = sent_after is None and world.periods[0] == world.schedule[0]
+    record = _Record(truth, keep=len(world.population.smes) < KEEP_ROWS_BELOW, more=sent_after is not None)
+    if begins:
+        for partner in sorted({contracts[feed].partner for feed in chosen if feed in FEEDS}):
+            sink.put(f"{partner}/README-SYNTHETIC.txt", README.encode(), {"synthetic": "true"})
+        if "hkhs_codes" in chosen:
+            for entry in _earlier_editions(sink, contracts["hkhs_codes"], world):
+                record.add(entry)
+
+    def is_sent(at: datetime) -> bool:
+        return (sent_after is None or at > sent_after) and (sent_until is None or at <= sent_until)
 
     servers = open_data.OpenData(world)
-    if "hkhs_codes" in chosen:
-        record.add(_earlier_edition(sink, contracts["hkhs_codes"], world))
     makers = {feed: FEEDS[feed](world) for feed in chosen if feed in FEEDS}
     upcoming = {feed: next(maker, None) for feed, maker in makers.items()}
     waiting: list[Delivery] = []
@@ -204,18 +237,23 @@ def run(
         for feed in chosen:
             contract = contracts[feed]
             if contract.source.kind == "api":
-                if position == 0 or _is_asked(contract, period):
+                asked = period.serial == 0 or (period.serial is not None and _is_asked(contract, period))
+                if asked and is_sent(datetime.combine(day, time.fromisoformat(contract.calendar.due), HONG_KONG)):
                     record.add(_asked(contract, world, servers, day))
                 continue
-            # What comes once a week or month may be of a date before the window, or between two business dates.
+            # What comes once a week or month may be of a date before the period, or between two business dates.
             while (current := upcoming.get(feed)) and current[0] <= day:
                 upcoming[feed] = next(makers[feed], None)
-                if current[1] is None:
+                regular = fault.moment(contract.calendar, current[0])
+                # Nothing of it is sent between the two times.
+                over = sent_after is not None and regular + LATEST <= sent_after
+                if current[1] is None or over or (sent_until is not None and regular > sent_until):
                     continue
-                for delivery in _deliveries(contract, world, position, current[0], current[1], faults):
+                for delivery in _deliveries(contract, world, period, current[0], current[1], faults):
                     if isinstance(delivery, Delivery):
-                        waiting.append(delivery)
-                    else:
+                        if is_sent(delivery.sent_at):
+                            waiting.append(delivery)
+                    elif is_sent(regular):
                         record.add(delivery)
         waiting.sort(key=lambda delivery: delivery.sent_at)
         last = position == len(world.periods) - 1
@@ -228,6 +266,27 @@ def run(
             told(day, objects)
     record.finish(world, chosen)
     return Outcome(objects, record.planted, truth)
+
+
+def next_day(
+    out: Path | Bucket, truth: Path, until: datetime, told: Callable[[date, int], None] | None = None
+) -> tuple[Order, Outcome]:
+    """The world of a folder of truth goes on by one business date: what partners send since the last time until another.
+
+    Raises ValueError when the folder does not say how far the world was delivered.
+    """
+    before = saved(truth)
+    if before is None or before.until is None:
+        raise ValueError(f"{truth} does not say until when a world was delivered; deliver one with --until first")
+    order = replace(before, days=before.days + 1, until=until)
+    # A monthly delivery may be sent a month and more after the last day that it is about.
+    world = order.world(since=order.last - SENT_WITHIN)
+    outcome = deliver(
+        out, world, faults=fault.parse(order.faults), feeds=order.feed_names, truth=truth, sent_after=before.until,
+        sent_until=until, told=told,
+    )  # fmt: skip
+    order.save(truth)
+    return order, outcome
 
 
 def _put(sink: Sink, contract: Contract, delivery: Delivery, world: World) -> None:
@@ -243,16 +302,19 @@ def _is_asked(contract: Contract, period: Period) -> bool:
     return calendar.day is None or calendar.day in days
 
 
-def _earlier_edition(sink: Sink, contract: Contract, world: World) -> dict[str, Any]:
-    """The file of the year before, as an earlier installation kept it: it cannot be asked for any more."""
-    day = date(world.first.year - 1, 1, 2)
-    body, rows = open_data.edition_file(day.year), len(csd.edition(day.year))
-    key = f"{contract.drop_prefix}{day}/B2XX0023{day.year}XXXXB0100.csv"
-    sink.put(key, body, {"synthetic": "true", "seed": str(world.seed)})
-    return {
-        "feed": contract.feed, "business_date": str(day), "key": key, "expected": "published", "events": ["history"],
-        "rows_in": rows, "rows_quarantined": 0, "rows_duplicate": 0, "rows_published": rows,
-    }  # fmt: skip
+def _earlier_editions(sink: Sink, contract: Contract, world: World) -> Iterator[dict[str, Any]]:
+    """The files of the years before, as an earlier installation kept them: they cannot be asked for any more."""
+    begun = next(period.business_date for period in world.schedule if period.serial is not None)
+    for year in range(world.first.year - 1, begun.year):
+        day = date(year, 1, 2)
+        body, rows = open_data.edition_file(year), len(csd.edition(year))
+        key = f"{contract.drop_prefix}{day}/B2XX0023{year}XXXXB0100.csv"
+        sent = fault.moment(contract.calendar, day)
+        sink.put(key, body, {"synthetic": "true", "seed": str(world.seed), "sent-at": sent.isoformat()})
+        yield {
+            "feed": contract.feed, "business_date": str(day), "key": key, "expected": "published",
+            "events": ["history"], "rows_in": rows, "rows_quarantined": 0, "rows_duplicate": 0, "rows_published": rows,
+        }  # fmt: skip
 
 
 def _asked(contract: Contract, world: World, servers: open_data.OpenData, day: date) -> dict[str, Any]:
@@ -275,11 +337,11 @@ def _answered(contract: Contract, day: date, rows: int) -> dict[str, Any]:
 
 
 def _deliveries(
-    contract: Contract, world: World, position: int, day: date, frame: pl.DataFrame, faults: Faults
+    contract: Contract, world: World, period: Period, day: date, frame: pl.DataFrame, faults: Faults
 ) -> Iterator[Delivery | dict[str, Any]]:
     """The objects of one feed and business date: none when it is missing, two when it is sent again or corrected."""
     generator = world.rng("faults", contract.feed, day)
-    event = faults.event(contract.feed, position, len(world.periods), generator)
+    event = faults.event(contract.feed, period.serial, generator)
     if contract.source.format == "fixed" and event in ("renamed", "added", "amended"):
         # Such a file has no headings, and no text to correct.
         event = None
@@ -517,8 +579,8 @@ def _truncated(contract: Contract, regular: Delivery) -> Delivery:
 class _Record:
     """Collects what was planted and writes it to the folder `truth`."""
 
-    def __init__(self, folder: Path, keep: bool) -> None:
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path, keep: bool, more: bool) -> None:
+        self.folder, self.keep, self.more = folder, keep, more
         self.planted: list[dict[str, Any]] = []
         self.dirty: list[dict[str, Any]] = []
         self.clean: dict[str, list[pl.DataFrame]] = {}
@@ -541,17 +603,23 @@ class _Record:
             self.clean.setdefault(delivery.feed, []).append(frame)
 
     def finish(self, world: World, feeds: list[str]) -> None:
-        text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in self.planted)
-        (self.folder / "planted.jsonl").write_text(text)
+        with (self.folder / "planted.jsonl").open("a" if self.more else "w") as file:
+            file.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in self.planted)
         (self.folder / "README.txt").write_text(README)
         marks = dict.fromkeys(("feed", "business_date", "sha256", "file"), pl.String) | {
             "line": pl.Int64, "kind": pl.String, "column": pl.String, "rule": pl.String,
         }  # fmt: skip
-        pl.DataFrame(self.dirty, schema=marks).write_parquet(self.folder / "dirty.parquet")
+        self._write(self.folder / "dirty.parquet", [pl.DataFrame(self.dirty, schema=marks)])
         (self.folder / "published").mkdir(exist_ok=True)
         for feed, frames in self.clean.items():
-            pl.concat(frames, how="vertical_relaxed").write_parquet(self.folder / "published" / f"{feed}.parquet")
+            self._write(self.folder / "published" / f"{feed}.parquet", frames)
         _write_world(self.folder, world, feeds)
+
+    def _write(self, path: Path, frames: list[pl.DataFrame]) -> None:
+        """Write a table, after the rows that are there already when the record goes on."""
+        if self.more and path.exists():
+            frames = [pl.read_parquet(path), *frames]
+        pl.concat(frames, how="vertical_relaxed").write_parquet(path)
 
 
 def _write_world(folder: Path, world: World, feeds: list[str]) -> None:
@@ -559,13 +627,14 @@ def _write_world(folder: Path, world: World, feeds: list[str]) -> None:
     tables = {
         "smes": world.population.smes,
         "individuals": world.population.individuals,
-        "applications": tid.applications(world),
+        "applications": tid.applications(world).filter(pl.col("received_on") <= world.last),
         "policies": hkecic.policies(world),
+        "policy_reports": hkecic.reports(world).filter(pl.col("on") <= number(world.last)),
         "shops": shops(world),
         "participants": hktdc.participants(world),
         "certificates": marks.certificates(world),
-        "consents": cdi.consents(world),
-        "financing_requests": cdi.requests(world),
+        "consents": cdi.consents(world).filter(pl.col("granted_on") <= world.last),
+        "financing_requests": cdi.requests(world).filter(pl.col("asked_on") <= world.last),
         "gallery_items": gallery.items(world),
         "missions": gallery.missions(world),
         "hkhs_changes": pl.DataFrame(words.HKHS_CHANGES, schema=["code_before", "code_since", "share"], orient="row"),
@@ -589,6 +658,15 @@ def _write_world(folder: Path, world: World, feeds: list[str]) -> None:
         "orders_festival_other_shops": platforms.FESTIVAL_SPILL,
         "orders_retained_by_days": platforms.RETAINED_UPLIFT,
         "gallery_festival": gallery.FESTIVAL_UPLIFT,
+        "marks_borrowed": hktdc.BORROWED,
+        "policies_cancelled": hkecic.CANCELLED,
+        "policies_endorsed": hkecic.ENDORSED,
+        "policies_corrected": hkecic.CORRECTED,
+        "exporters_stopping_a_year": customs.STOP_A_YEAR,
+        "lodged_after_days_off": customs.DUE_ON_DAYS_OFF,
+        "refunds_asked_again": platforms.ASKS_AGAIN,
+        "mirrored_after_days": csd.MIRRORED_AFTER,
+        "enterprises_connected": CONNECTED,
         "marks_claimed_expired": marks.CLAIMED_EXPIRED,
         "marks_claimed_unknown": marks.CLAIMED_UNKNOWN,
         "loans_approved": cdi.APPROVED,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from sampan.calendar import HONG_KONG
+from sampan.calendar import HONG_KONG, is_business_day
 from sampan.contracts.model import Calendar, Column, Contract
 
 from infra.simulator.population import hkids
@@ -28,11 +28,15 @@ PSEUDONYM = f"p1_{'0' * 64}"
 EVENTS = ("missing", "late", "truncated", "held", "renamed", "added", "repeated", "resent", "amended")
 
 
+# After so many business dates the planned faults come again.
+CYCLE = 15
+
+
 @dataclass(frozen=True)
 class Faults:
     """Rates of faults. `dirty`, `duplicate` and `contradicting` are per row, the others per delivery.
 
-    `plan` names what surely happens: (feed, share of the window elapsed, event).
+    `plan` names what surely happens: feed, share of CYCLE business dates after which it does, each time, and event.
     """
 
     dirty: float = 0.0
@@ -49,11 +53,13 @@ class Faults:
     amended: float = 0.0
     plan: tuple[tuple[str, float, str], ...] = ()
 
-    def event(self, feed: str, position: int, count: int, generator: np.random.Generator) -> str | None:
-        """What befalls the delivery at a position of the window, or None."""
+    def event(self, feed: str, serial: int | None, generator: np.random.Generator) -> str | None:
+        """What befalls the delivery for the business date with a serial number, or None. The history has no such fault."""
+        if serial is None:
+            return None
         drawn = generator.random(len(EVENTS))
         for planned, share, event in self.plan:
-            if planned == feed and count > 1 and position == min(int(share * count), count - 1):
+            if planned == feed and serial % CYCLE == int(share * CYCLE):
                 return event
         for event, chance in zip(EVENTS, drawn, strict=True):
             if chance < getattr(self, event):
@@ -399,6 +405,29 @@ def contradict(contract: Contract, heading: dict[str, str], row: dict[str, Any])
     name = heading[numeric.name]
     value = row[name]
     return {**row, name: f"{float(value) + 1:.2f}" if isinstance(value, str) else value + 1}
+
+
+def due_times(calendar: Calendar, after: datetime, until: datetime) -> list[datetime]:
+    """When an API is to be asked between two times: on each of its days, a weekly or monthly one on the next business day."""
+    found = []
+    for step in range((until.date() - after.date()).days + 1):
+        day = after.date() + timedelta(days=step)
+        due = day if _is_due(calendar, day) else None
+        if calendar.day is not None and is_business_day(day):
+            # It was due on this day, or on a day off just before.
+            passed = [day - timedelta(days=back) for back in range(10)]
+            since = next((place for place, before in enumerate(passed[1:], 1) if is_business_day(before)), 1)
+            due = day if any(_is_due(calendar, before) for before in passed[:since]) else None
+        at = datetime.combine(due, time.fromisoformat(calendar.due), HONG_KONG) if due else None
+        if at is not None and after < at <= until:
+            found.append(at)
+    return found
+
+
+def _is_due(calendar: Calendar, day: date) -> bool:
+    if calendar.days == "business":
+        return is_business_day(day)
+    return calendar.day in (None, day.isoweekday() if calendar.days == "weekly" else day.day)
 
 
 def moment(calendar: Calendar, day: date, days_late: int = 0) -> datetime:

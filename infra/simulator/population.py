@@ -17,6 +17,8 @@ USCC_WEIGHTS = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28)
 HKID_LETTERS = "IOQUX"
 # Share of enterprises whose name differs from another's in one character.
 TWINS = 0.02
+# Planted: share of enterprises whose owner has the one before too.
+CONNECTED = 0.04
 
 
 @dataclass(frozen=True)
@@ -266,8 +268,18 @@ def _enterprises(seed: int, count: int) -> pl.DataFrame:
                 joined(pick(generator, words.MARKS, count), "-", digits(generator.integers(0, 100_000, count), 5)),
             ),
             "operator_uscc": usccs(generator, count),
+            # Enterprises of one owner, which no feed tells.
+            "owner_group_no": _groups(seed, count),
         }
     )
+
+
+def _groups(seed: int, count: int) -> np.ndarray:
+    """Number of the owner's group of each enterprise: its own, or for a few that of the enterprise before."""
+    own = np.arange(count)
+    connected = (rng(seed, "groups").random(count) < CONNECTED) & (own > 0)
+    groups: np.ndarray = np.where(connected, own - 1, own)
+    return groups
 
 
 def _goods(generator: np.random.Generator, word: np.ndarray, count: int) -> np.ndarray:

@@ -15,10 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from sampan.calendar import today
 
+from infra.simulator.orders import Order, saved
 from infra.simulator.partners.hkma import ORIGIN, records
 from infra.simulator.partners.open_data import Answer, OpenData
-from infra.simulator.population import make
-from infra.simulator.world import World, periods
+from infra.simulator.world import World
 
 PATH = "/market-data-and-statistics/monthly-statistical-bulletin/er-ir/er-eeri-daily"
 FAULTS = ("none", "failure", "usage_limit", "repeated_page", "changing_total", "http_500", "not_json", "slow")
@@ -31,8 +31,8 @@ class Behaviour:
 
     `fault` (one of FAULTS) holds for the first `times` requests, or for all when `times` is 0. `datasize` counts the
     page (as HKMA does) or the whole. `publication` monthly leaves out the days after the month before that of `to`, and
-    lets statistics come out as late as they do. What is answered is about the world of `smes` enterprises and the
-    window of `days` business dates from `start`, or what `delivered` (a folder of truth) says was delivered last.
+    lets statistics come out as late as they do. What is answered is about the world of `order` as of its last day, or of the
+    one that `delivered` (a folder of truth) says was delivered last.
     """
 
     seed: int
@@ -42,19 +42,13 @@ class Behaviour:
     datasize: str = "page"
     publication: str = "daily"
     delay_seconds: float = 3.0
-    smes: int = 2000
-    start: date = date(2026, 7, 6)
-    days: int = 30
+    order: Order = field(default_factory=Order)
     delivered: Path | None = None
     asked: list[str] = field(default_factory=list)
 
-    def world(self) -> tuple[int, int, date, int]:
-        """Seed, enterprises, first business date and number of dates of the world that answers are about."""
-        order = self.delivered / "order.json" if self.delivered else None
-        if order is None or not order.exists():
-            return self.seed, self.smes, self.start, self.days
-        given = json.loads(order.read_text())
-        return given["seed"], given["smes"], date.fromisoformat(given["start"]), given["days"]
+    def newest(self) -> Order:
+        """The order that answers are about."""
+        return (saved(self.delivered) if self.delivered else None) or self.order
 
 
 class Server:
@@ -148,16 +142,22 @@ def other_answer(behaviour: Behaviour, servers: OpenData, request: str, cookie: 
 
 def _handler(behaviour: Behaviour, known: World | None) -> type[BaseHTTPRequestHandler]:
     lock = threading.Lock()
-    servers: dict[tuple[int, int, date, int], OpenData] = {}
+    servers: dict[Order, OpenData] = {}
 
     def others(request: str, cookie: str, asked: int) -> Answer:
-        # A world is made on the first request, and computed as requests need it.
+        # A world is made on the first request, and computed as requests need it. When it goes on, what was made of it stays.
         with lock:
-            wanted = behaviour.world()
+            wanted = behaviour.newest()
             if wanted not in servers:
-                seed, smes, start, days = wanted
+                before = next((served for order, served in servers.items() if order.is_of_the_world_of(wanted)), None)
                 servers.clear()
-                world = known or World(seed, make(seed, smes), periods(start, days))
+                if known is not None:
+                    world = known
+                elif before is not None:
+                    world = wanted.world(before.world.population)
+                    world.lodged_sums = before.world.lodged_sums
+                else:
+                    world = wanted.world()
                 servers[wanted] = OpenData(world, behaviour.publication)
             return other_answer(behaviour, servers[wanted], request, cookie, asked)
 

@@ -104,6 +104,38 @@ STATES: dict[str, tuple[list[dict[str, Any]], set[str]]] = {
         ],
         set(),
     ),
+    "renewed ahead, and its first term expired": (
+        [
+            {"validTo": str(YESTERDAY)},
+            {"status": "renewed", "day": YESTERDAY - timedelta(days=9), "validFrom": str(TODAY)},
+            {"status": "expired", "day": TODAY, "validTo": str(YESTERDAY)},
+        ],
+        {"trade_declaration", "payment"},
+    ),
+    "extended, and the term before expired": (
+        [
+            {"validTo": str(YESTERDAY)},
+            {"status": "renewed", "day": YESTERDAY - timedelta(days=9)},
+            {"status": "expired", "day": TODAY, "validTo": str(YESTERDAY)},
+        ],
+        {"trade_declaration", "payment"},
+    ),
+    "renewed ahead, and its second term expired": (
+        [
+            {"validTo": str(YESTERDAY)},
+            {"status": "renewed", "day": YESTERDAY - timedelta(days=9), "validFrom": str(TODAY)},
+            {"status": "expired", "day": TODAY, "validFrom": str(TODAY)},
+        ],
+        set(),
+    ),
+    "renewed ahead, and a term expired that was never given": (
+        [
+            {"validTo": str(YESTERDAY)},
+            {"status": "renewed", "day": YESTERDAY - timedelta(days=9), "validFrom": str(TODAY)},
+            {"status": "expired", "day": TODAY, "validTo": str(TODAY)},
+        ],
+        set(),
+    ),
     "for another purpose": ([{"purpose": "account_opening"}], set()),
     "given to another bank": ([{"dataConsumerId": "B002"}], set()),
 }
@@ -213,7 +245,7 @@ def allowed(to: str) -> set[tuple[str, str, str]]:
 def test_a_bank_reads_the_rows_of_its_live_consents_and_no_other_in_every_state(sampan):
     deliver(sampan, changes())
     make_release()
-    assert len(allowed("B001")) == 15
+    assert len(allowed("B001")) == 19
     assert len(allowed("B002")) == 2
     for bank_id in BANKS:
         with bank(f"bank_{bank_id.lower()}") as connection:

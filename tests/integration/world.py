@@ -100,8 +100,8 @@ def make_world(environment: Mapping[str, str]) -> Simulated:
     """Publish everything to an empty warehouse with its schemas, build and release it."""
     made = Simulated(_simulation(), dict(environment))
     with made.installed():
-        _publish(made)
         freshness.set_clock(made.judged_at)
+        _publish(made)
         for feed in all_contracts():
             freshness.record_poll(feed, at=made.judged_at)
         build.run()
@@ -158,8 +158,6 @@ def _served(world: Simulated) -> Iterator[list[str]]:
             for request in contract.source.requests:
                 patch.setenv(request.base_variable, base + urlsplit(request.base).path)
         settings.cache_clear()
-        for step in (fetch, land):
-            patch.setattr(step, "today", lambda: world.last)
         yield list(feeds)
     settings.cache_clear()
 

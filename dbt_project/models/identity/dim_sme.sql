@@ -83,6 +83,7 @@ final as (
         coalesce(size_classes.sme_class, 'unknown') as sme_class,
         case when size_classes.sme_class is null then 'unknown' else main_businesses.size_basis end as sme_class_basis,
         size_classes.is_sme,
+        {{ counts_as_sme('size_classes.is_sme') }} as counts_as_sme,
         main_businesses.brn is not null as is_on_register,
         open_build.release_no
     from numbers

@@ -1,6 +1,7 @@
 -- One row per consent: its terms, what became of it, and whether it is live on the build's day. A revocation is final, by any
--- delivery of the feed or by a person here; a renewal after the end makes a consent live again. ops.consent_now has the same
--- rule of terms.
+-- delivery of the feed or by a person here; a renewal after the end makes a consent live again. An expiry ends the term that it
+-- names by its first and last day; one that names no other term of the consent ends the one that applies. ops.consent_now has the
+-- same rules.
 {{ config(materialized='table', indexes=[{'columns': ['consent_id'], 'unique': true}]) }}
 
 with versions as (
@@ -43,49 +44,70 @@ ranked as (
                 -- A renewal ahead of its term leaves the term before it in place.
                 case when changes.valid_from <= open_build.as_of_date then 0 else 1 end,
                 changes.status_at desc
-        ) as terms_recency,
-        row_number() over (partition by changes.consent_id order by changes.status_at desc) as recency
+        ) as terms_recency
     from changes
     cross join open_build
 ),
 
-histories as (
+terms as (
+    select * from ranked where terms_recency = 1
+),
+
+ended as (
+    select distinct terms.consent_id
+    from terms
+    inner join changes as expiries
+        on
+            terms.consent_id = expiries.consent_id
+            and expiries.status = 'expired'
+            and terms.status_at < expiries.status_at
+    left join changes as other_terms
+        on
+            expiries.consent_id = other_terms.consent_id
+            and other_terms.status in ('granted', 'renewed')
+            and expiries.valid_from = other_terms.valid_from
+            and expiries.valid_to = other_terms.valid_to
+            and (terms.valid_from <> other_terms.valid_from or terms.valid_to <> other_terms.valid_to)
+    where other_terms.consent_id is null
+),
+
+grants as (
     select
         consent_id,
-        min(case when status = 'granted' then status_at end) as granted_at,
-        max(case when recency = 1 then status end) as last_status
-    from ranked
+        min(status_at) as granted_at
+    from changes
+    where status = 'granted'
     group by consent_id
 ),
 
 final as (
     select
-        ranked.consent_id,
-        ranked.brn,
+        terms.consent_id,
+        terms.brn,
         links.sme_id,
-        ranked.bank_id,
-        ranked.provider,
-        ranked.purpose,
-        ranked.scopes,
-        ranked.valid_from,
-        ranked.valid_to,
-        histories.granted_at,
+        terms.bank_id,
+        terms.provider,
+        terms.purpose,
+        terms.scopes,
+        terms.valid_from,
+        terms.valid_to,
+        grants.granted_at,
         case
             when revoked.revoked_at is null or revocations.revoked_at < revoked.revoked_at then revocations.revoked_at
             else revoked.revoked_at
         end as revoked_at,
-        histories.last_status,
         revoked.consent_id is null
         and revocations.consent_id is null
-        and histories.last_status in ('granted', 'renewed')
-        and open_build.as_of_date between ranked.valid_from and ranked.valid_to as is_live
-    from ranked
-    inner join histories on ranked.consent_id = histories.consent_id
+        and ended.consent_id is null
+        and terms.status in ('granted', 'renewed')
+        and open_build.as_of_date between terms.valid_from and terms.valid_to as is_live
+    from terms
     cross join open_build
-    left join revoked on ranked.consent_id = revoked.consent_id
-    left join revocations on ranked.consent_id = revocations.consent_id
-    left join links on ranked.brn = links.source_key
-    where ranked.terms_recency = 1
+    left join grants on terms.consent_id = grants.consent_id
+    left join ended on terms.consent_id = ended.consent_id
+    left join revoked on terms.consent_id = revoked.consent_id
+    left join revocations on terms.consent_id = revocations.consent_id
+    left join links on terms.brn = links.source_key
 )
 
 select * from final

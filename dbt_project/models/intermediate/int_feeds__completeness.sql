@@ -91,6 +91,17 @@ gaps as (
     group by feed
 ),
 
+-- A gap is no lag while nothing of it is late or held: what is not due yet may still come.
+behind as (
+    select distinct missed.feed
+    from missed
+    inner join unmet
+        on
+            missed.feed = unmet.feed
+            and missed.business_date between unmet.business_date and unmet.last_date
+            and unmet.state in ('held', 'late_here', 'late_at_partner')
+),
+
 complete as (
     select
         expected.feed,
@@ -106,10 +117,12 @@ final as (
         feeds.feed,
         spans.first_date,
         spans.last_date,
-        complete.last_complete_date
+        complete.last_complete_date,
+        behind.feed is not null as is_behind
     from feeds
     left join spans on feeds.feed = spans.feed
     left join complete on feeds.feed = complete.feed
+    left join behind on feeds.feed = behind.feed
 )
 
 select * from final

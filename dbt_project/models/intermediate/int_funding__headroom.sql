@@ -1,7 +1,7 @@
 -- One row per SME, scheme and period in which neither its grants nor a rule changed, future changes of rules
--- included. An SME that never applied has the period of the release day only. A terminated project counts with what was paid
--- to it. Between two Easy BUD applications lie some months, counted from the receipt of the first, regardless of
--- its outcome.
+-- included. An SME that never applied has the period of the release day only. A project that was terminated, or withdrawn after a
+-- payment, counts with what was paid to it, a completed one as it was approved. Between two Easy BUD applications lie some
+-- months, counted from the receipt of the first, regardless of its outcome. Who is not live on the register has no headroom.
 {{ config(materialized='table', indexes=[{'columns': ['sme_id']}]) }}
 
 with statuses as (
@@ -22,6 +22,14 @@ programmes as (
 
 rule_periods as (
     select * from {{ ref('int_funding__rule_periods') }}
+),
+
+smes as (
+    select * from {{ ref('dim_sme') }}
+),
+
+life as (
+    {{ business_life('smes') }}
 ),
 
 open_build as (
@@ -62,11 +70,15 @@ standings as (
         days.changed_on,
         case
             when days.status in ('approved', 'in_progress', 'completed') then days.amount_approved_hkd
-            when days.status = 'terminated' then coalesce(paid.amount_hkd, 0)
+            when days.status in ('terminated', 'withdrawn') then coalesce(paid.amount_hkd, 0)
             else 0
         end as granted_hkd,
         case when days.status in ('approved', 'in_progress') then days.amount_approved_hkd else 0 end as in_force_hkd,
-        case when days.status in ('approved', 'in_progress', 'completed', 'terminated') then 1 else 0 end as project_count
+        case
+            when days.status in ('approved', 'in_progress', 'completed', 'terminated') then 1
+            when days.status = 'withdrawn' and paid.amount_hkd > 0 then 1
+            else 0
+        end as project_count
     from days
     inner join open_build on days.changed_on <= open_build.as_of_date
     left join paid on days.application_no = paid.application_no
@@ -139,13 +151,14 @@ rule_starts as (
         funding_scheme,
         valid_from as changed_on
     from rule_periods
-    union distinct
+),
+
+first_rules as (
     select
         funding_scheme,
-        cast({{ dbt.dateadd('day', 1, 'max(valid_to)') }} as date) as changed_on
+        min(valid_from) as valid_from
     from rule_periods
     group by funding_scheme
-    having count(valid_to) = count(*)
 ),
 
 current_starts as (
@@ -155,10 +168,6 @@ current_starts as (
     from rule_starts
     inner join open_build on rule_starts.changed_on <= open_build.as_of_date
     group by rule_starts.funding_scheme
-),
-
-enterprises as (
-    select distinct sme_id from links
 ),
 
 all_steps as (
@@ -194,16 +203,29 @@ all_steps as (
     inner join rule_starts on applicants.funding_scheme = rule_starts.funding_scheme
     union all
     select
-        enterprises.sme_id,
-        current_starts.funding_scheme,
-        current_starts.changed_on,
+        applicants.sme_id,
+        applicants.funding_scheme,
+        life.lived_from as changed_on,
         0 as granted_hkd,
         0 as in_force_hkd,
         0 as project_count,
         cast(null as date) as easy_received_on
-    from enterprises
+    from applicants
+    inner join life on applicants.sme_id = life.sme_id
+    inner join first_rules on applicants.funding_scheme = first_rules.funding_scheme and life.lived_from > first_rules.valid_from
+    union all
+    select
+        life.sme_id,
+        current_starts.funding_scheme,
+        greatest(current_starts.changed_on, life.lived_from) as changed_on,
+        0 as granted_hkd,
+        0 as in_force_hkd,
+        0 as project_count,
+        cast(null as date) as easy_received_on
+    from life
+    inner join open_build on open_build.as_of_date between life.lived_from and life.lived_to
     cross join current_starts
-    left join applicants on enterprises.sme_id = applicants.sme_id and current_starts.funding_scheme = applicants.funding_scheme
+    left join applicants on life.sme_id = applicants.sme_id and current_starts.funding_scheme = applicants.funding_scheme
     where applicants.sme_id is null
 ),
 
@@ -239,7 +261,8 @@ ruled as (
     select
         running.*,
         applicants.sme_id is not null as has_applied,
-        rule_periods.funding_scheme is not null as is_open,
+        rule_periods.is_open,
+        life.applicant_status,
         rule_periods.government_share_pct,
         rule_periods.cumulative_ceiling_hkd,
         rule_periods.cumulative_ceiling_projects,
@@ -258,6 +281,7 @@ ruled as (
         ) as awaits_easy
     from running
     left join applicants on running.sme_id = applicants.sme_id and running.funding_scheme = applicants.funding_scheme
+    inner join life on running.sme_id = life.sme_id and running.valid_from between life.lived_from and life.lived_to
     left join rule_periods
         on running.funding_scheme = rule_periods.funding_scheme and {{ in_force_on('rule_periods', 'running.valid_from') }}
 ),
@@ -266,7 +290,8 @@ measured as (
     select
         ruled.*,
         case
-            when not is_open or project_count >= cumulative_ceiling_projects then 0
+            when applicant_status <> 'live' or not is_open or project_count >= cumulative_ceiling_projects then 0
+            when is_open is null then null
             else greatest(least(below_ceiling_hkd, coalesce(below_cap_hkd, below_ceiling_hkd)), 0)
         end as headroom_hkd
     from ruled

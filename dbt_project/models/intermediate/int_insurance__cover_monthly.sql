@@ -1,5 +1,5 @@
--- One row per policy, month of shipment and year of cover: what was declared under that year of cover. Shipments outside of
--- every year of cover that HKECIC reported have none.
+-- One row per policy, month of shipment and year of cover: what was declared under that year of cover, and the premium at the
+-- rate of the day of shipment. Shipments outside of every year of cover that HKECIC reported have none.
 {{
     config(
         incremental_strategy='replace_changed',
@@ -17,8 +17,8 @@ with shipments as (
     where versions.is_current
 ),
 
-covers as (
-    select * from {{ ref('int_insurance__covers') }}
+terms as (
+    select * from {{ ref('int_insurance__terms') }}
 ),
 
 changed as (
@@ -38,19 +38,20 @@ final as (
     select
         shipments.policy_no,
         shipments.month,
-        covers.cover_start_on,
+        terms.cover_start_on,
         sum(shipments.invoice_value_hkd) as declared_value_hkd,
+        sum(shipments.invoice_value_hkd * terms.premium_rate_pct / 100) as premium_hkd,
         sum(case when shipments.is_ecommerce then shipments.invoice_value_hkd else 0 end) as ecommerce_declared_value_hkd,
         count(*) as shipment_count,
         sum(case when shipments.overdue_reported_on is not null then 1 else 0 end) as overdue_shipment_count,
         sum(case when shipments.overdue_reported_on is not null then shipments.invoice_value_hkd else 0 end)
             as overdue_value_hkd
     from changed_shipments as shipments
-    left join covers
+    left join terms
         on
-            shipments.policy_no = covers.policy_no
-            and shipments.shipped_on between covers.cover_start_on and covers.cover_end_on
-    group by shipments.policy_no, shipments.month, covers.cover_start_on
+            shipments.policy_no = terms.policy_no
+            and shipments.shipped_on between terms.terms_from and terms.terms_to
+    group by shipments.policy_no, shipments.month, terms.cover_start_on
 )
 
 select * from final

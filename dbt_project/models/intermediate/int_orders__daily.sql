@@ -1,5 +1,6 @@
 -- One row per shop, day, category and customs regime: placed on the day (GMV), and paid on the day with what of it was
--- refunded since. An order counts at its first line, so that counts add up over categories and regimes.
+-- refunded since, under all requests of a line together. An order counts at its first line, so that counts add up over
+-- categories and regimes.
 {{
     config(
         incremental_strategy='replace_changed',
@@ -17,6 +18,10 @@ paid_lines as (
     select * from {{ ref('int_orders__lines_versioned') }} where is_current and paid_at is not null
 ),
 
+refunds as (
+    select * from {{ ref('int_orders__refunds') }}
+),
+
 changed as (
     select * from {{ ref('int_orders__changed') }}
 ),
@@ -25,6 +30,7 @@ placed as (
     select
         placed_lines.*,
         {{ hong_kong_date('placed_lines.created_at') }} as day,
+        0 as refunded_cny,
         1 as is_placed,
         0 as is_paid
     from placed_lines
@@ -34,9 +40,12 @@ paid as (
     select
         paid_lines.*,
         {{ hong_kong_date('paid_lines.paid_at') }} as day,
+        -- No more comes back than was paid, whatever the requests add up to.
+        least(coalesce(refunds.refunded_cny, 0), paid_lines.payment_cny) as refunded_cny,
         0 as is_placed,
         1 as is_paid
     from paid_lines
+    left join refunds on paid_lines.platform = refunds.platform and paid_lines.oid = refunds.oid
 ),
 
 events as (
@@ -77,8 +86,8 @@ final as (
         sum(is_paid * payment_cny) as paid_cny,
         sum(is_paid) as paid_line_count,
         sum(is_paid * is_first_line) as paid_order_count,
-        sum(case when is_paid = 1 and refund_status = 'SUCCESS' then refund_fee_cny else 0 end) as refunded_cny,
-        sum(case when is_paid = 1 and refund_status = 'SUCCESS' then 1 else 0 end) as refunded_line_count
+        sum(refunded_cny) as refunded_cny,
+        sum(case when refunded_cny > 0 then 1 else 0 end) as refunded_line_count
     from counted
     group by platform, store_id, day, category, customs_regime
 )

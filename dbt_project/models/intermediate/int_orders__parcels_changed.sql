@@ -23,13 +23,20 @@ changed_rates as (
         )
 ),
 
--- Until the day before the next rate, whether there is one of the day itself or not.
+periods as (
+    select * from {{ ref('int_rates__periods') }}
+),
+
+-- Until the day before the next rate, whether there is one of the day itself or not; the first one stands for all days before it.
 changed_days as (
     select
-        changed_rates.end_of_day as valid_from,
+        case
+            when changed_rates.end_of_day <= (select min(periods.rate_day) from periods) then cast('1994-01-01' as date)
+            else changed_rates.end_of_day
+        end as valid_from,
         cast({{ dbt.dateadd('day', -1, 'min(periods.valid_from)') }} as date) as valid_to
     from changed_rates
-    left join {{ ref('int_rates__periods') }} as periods on changed_rates.end_of_day < periods.valid_from
+    left join periods on changed_rates.end_of_day < periods.valid_from
     group by changed_rates.end_of_day
 ),
 

@@ -1,10 +1,10 @@
--- One row per cell and sum of a published table, before any is left out: value, enterprises behind it and the greatest of
+-- One row per cell and sum of a published table, before any is left out: value, enterprises behind it and the two greatest of
 -- their shares. `*` means all rows or columns. Nothing is summed over flows or months, so each series and month is a table of
 -- its own.
 {{ config(materialized='table') }}
 
 with contributions as (
-    select * from {{ ref('int_published__contributions') }}
+    select * from {{ ref('int_published__contributions') }} where is_published
 ),
 
 with_sums as (
@@ -20,6 +20,16 @@ with_sums as (
     group by table_name, series, period, sme_id, cube (row_key, column_key)
 ),
 
+ranked as (
+    select
+        with_sums.*,
+        row_number() over (
+            partition by table_name, series, period, row_key, column_key
+            order by value desc
+        ) as place
+    from with_sums
+),
+
 final as (
     select
         table_name,
@@ -29,8 +39,9 @@ final as (
         column_key,
         sum(value) as value,
         count(*) as contributor_count,
-        max(value) as largest_value
-    from with_sums
+        max(value) as largest_value,
+        max(case when place = 2 then value end) as second_value
+    from ranked
     group by table_name, series, period, row_key, column_key
 )
 

@@ -1,5 +1,6 @@
--- One row per cell of a published table and enterprise behind it, without sums: what it contributes. The last 24 months, without
--- those that the history holds only in part. Persons who declare for themselves are not enterprises.
+-- One row per cell of a published table and declarant, without sums: what it contributes. The last 24 months, without those that
+-- the history holds only in part. Tables are of SMEs; of exports the others are here too, large enterprises and persons, because
+-- C&SD publishes the value of all: less the SMEs it is theirs.
 {{ config(materialized='table') }}
 
 with smes as (
@@ -26,13 +27,14 @@ trade as (
         monthly.market_csd_code,
         monthly.hs_chapter,
         monthly.value_hkd,
-        smes.sme_id,
+        links.sme_id,
+        coalesce(smes.counts_as_sme, false) as is_published,
         coalesce(smes.industry_section, 'unknown') as industry_section,
         smes.sme_class
     from monthly
     inner join open_build on monthly.month >= open_build.first_month
     inner join links on monthly.trader_id = links.source_key
-    inner join smes on links.sme_id = smes.sme_id
+    left join smes on links.sme_id = smes.sme_id
     where monthly.month > {{ first_month('customs_declarations') }}
 ),
 
@@ -43,9 +45,11 @@ final as (
         month as period,
         industry_section as row_key,
         sme_class as column_key,
+        is_published,
         sme_id,
         1 as value
     from trade
+    where is_published
     union all
     select
         'exports' as table_name,
@@ -53,11 +57,12 @@ final as (
         month as period,
         hs_chapter as row_key,
         market_csd_code as column_key,
+        is_published,
         sme_id,
         sum(value_hkd) as value
     from trade
     where flow <> 'import'
-    group by flow, month, hs_chapter, market_csd_code, sme_id
+    group by flow, month, hs_chapter, market_csd_code, is_published, sme_id
     -- An enterprise that declared nothing of value hides no other.
     having sum(value_hkd) > 0
 )

@@ -17,10 +17,6 @@ rates as (
     select * from {{ ref('int_rates__periods') }}
 ),
 
-first_rate as (
-    select min(valid_from) as valid_from from rates
-),
-
 exports as (
     select
         links.sme_id,
@@ -32,7 +28,6 @@ exports as (
     group by links.sme_id, trade.month
 ),
 
--- Days before the first rate that is known have that one.
 online_sales as (
     select
         links.sme_id,
@@ -44,8 +39,7 @@ online_sales as (
         on
             links.source = 'shop'
             and links.source_key = {{ shop_key('orders') }}
-    cross join first_rate
-    inner join rates on {{ in_force_on('rates', 'greatest(orders.day, first_rate.valid_from)') }}
+    inner join rates on {{ in_force_on('rates', 'orders.day') }}
     group by links.sme_id, {{ month_of('orders.day') }}
 ),
 

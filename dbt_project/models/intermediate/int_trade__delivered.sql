@@ -1,4 +1,4 @@
--- One row per batch, month of movement and flow: what was delivered, whether it is current or not.
+-- One row per batch, month of movement and flow: what was delivered of merchandise, whether it is current or not.
 {{
     config(
         unique_key=['batch_id'],
@@ -22,14 +22,20 @@ lines as (
         {%- endif %}
 ),
 
+gold_codes as (
+    select * from {{ ref('gold_codes') }}
+),
+
 marked as (
     select
-        batch_id,
-        business_date,
-        {{ month_of('movement_date') }} as month,
-        {{ flow_of('form_type', 'origin_country_code') }} as flow,
-        value_hkd
+        lines.batch_id,
+        lines.business_date,
+        {{ month_of('lines.movement_date') }} as month,
+        {{ flow_of('lines.form_type', 'lines.origin_country_code') }} as flow,
+        lines.value_hkd
     from lines
+    left join gold_codes on lines.hkhs_code = gold_codes.hkhs_code
+    where gold_codes.hkhs_code is null
 ),
 
 final as (

@@ -1,4 +1,5 @@
--- One row per trader, month of movement, flow, market and HKHS chapter, from the current lines of declarations.
+-- One row per trader, month of movement, flow, market and HKHS chapter, from the current lines of declarations: merchandise, with
+-- gold beside it as C&SD publishes it.
 {{
     config(
         incremental_strategy='replace_changed',
@@ -24,6 +25,10 @@ changed as (
 
 gold_codes as (
     select * from {{ ref('gold_codes') }}
+),
+
+calendar as (
+    select * from {{ ref('int_calendar__days') }}
 ),
 
 lines as (
@@ -87,8 +92,13 @@ marked as (
         case when changed_lines.line_no = coalesce(declarations_without_line_1.line_no, 1) then 1 else 0 end as declarations,
         {{ hong_kong_date(
             'case when changed_lines.version = 1 then changed_lines.lodged_at else first_lodgements.lodged_at end'
-        ) }} as first_lodged_on
+        ) }} as first_lodged_on,
+        coalesce(
+            calendar.declaration_due_on,
+            {{ dbt.dateadd('day', days_to_settle('customs_declarations'), 'changed_lines.movement_date') }}
+        ) as due_on
     from changed_lines
+    left join calendar on changed_lines.movement_date = calendar.day
     left join declarations_without_line_1
         on changed_lines.declaration_no = declarations_without_line_1.declaration_no
     left join first_lodgements
@@ -103,15 +113,13 @@ final as (
         flow,
         counterparty_country_code as market_csd_code,
         hs_chapter,
-        sum(value_hkd) as value_hkd,
-        sum(case when form_type in ('1B', '2B') then value_hkd else 0 end) as exempt_value_hkd,
+        sum(case when is_gold then 0 else value_hkd end) as value_hkd,
+        sum(case when form_type in ('1B', '2B') and not is_gold then value_hkd else 0 end) as exempt_value_hkd,
         sum(case when is_gold then value_hkd else 0 end) as gold_value_hkd,
         sum(case when is_gold and form_type in ('1B', '2B') then value_hkd else 0 end) as exempt_gold_value_hkd,
         count(*) as line_count,
         sum(declarations) as declaration_count,
-        sum(
-            case when first_lodged_on > {{ dbt.dateadd('day', days_to_settle('customs_declarations'), 'movement_date') }} then declarations else 0 end
-        ) as late_declaration_count,
+        sum(case when first_lodged_on > due_on then declarations else 0 end) as late_declaration_count,
         sum(case when version > 1 then declarations else 0 end) as amended_declaration_count,
         sum(case when agent_brn is not null then declarations else 0 end) as agent_declaration_count
     from marked

@@ -1,4 +1,4 @@
--- One row per declaration line, version and batch that is no more current: since when. A line ends with the first later version
+-- One row per line of merchandise, version and batch that is no more current: since when. A line ends with the first later version
 -- of its declaration, or with a later delivery of itself; what came when it had ended already ends on the day it came.
 {{
     config(
@@ -10,6 +10,10 @@
 
 with open_build as (
     select * from {{ ref('stg_ops__open_build') }}
+),
+
+gold_codes as (
+    select * from {{ ref('gold_codes') }}
 ),
 
 lines as (
@@ -79,7 +83,8 @@ final as (
     from followed_lines
     inner join ended_versions
         on followed_lines.declaration_no = ended_versions.declaration_no and followed_lines.version = ended_versions.version
-    where not followed_lines.is_current
+    left join gold_codes on followed_lines.hkhs_code = gold_codes.hkhs_code
+    where not followed_lines.is_current and gold_codes.hkhs_code is null
 )
 
 select * from final

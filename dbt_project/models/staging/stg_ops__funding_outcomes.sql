@@ -1,4 +1,4 @@
--- One row per measure and group of programmes: what the open build estimated of funded enterprises.
+-- One row per measure, group of programmes and length of the windows: what the open build estimated of funded enterprises.
 with outcomes as (
     select * from {{ source('ops', 'funding_outcome') }}
 ),

@@ -1,6 +1,6 @@
 -- One row per indicator and period, each with its unit: what the E-commerce Development Task Force follows, from the marts of all
--- families. Indicators of a month and of the release day (period as_of) stand in one table and are not to be added up. Months of
--- trade and orders that the history holds only in part are left out.
+-- families. Indicators of a month and of the release day (period as_of) stand in one table and are not to be added up. Months
+-- that the history holds only in part are left out. Who counts as an SME stands in dim_sme.
 with trade as (
     select * from {{ ref('mart_sme_trade_monthly') }} where is_fully_covered
 ),
@@ -18,7 +18,7 @@ mirrored as (
 ),
 
 sales as (
-    select * from {{ ref('mart_sales_by_regime') }} where regime_direction = 'into_mainland' and is_fully_covered
+    select * from {{ ref('mart_sales_by_regime') }} where regime_direction <> 'out_of_mainland' and is_fully_covered
 ),
 
 festivals as (
@@ -42,7 +42,7 @@ headroom as (
 ),
 
 smes as (
-    select * from {{ ref('dim_sme') }} where is_sme
+    select * from {{ ref('dim_sme') }} where counts_as_sme
 ),
 
 indicators as (
@@ -57,7 +57,13 @@ trade_of_smes as (
     select
         trade.movement_month as month,
         sum(case when trade.flow <> 'import' then trade.value_hkd else 0 end) as export_value_hkd,
+        sum(
+            case when trade.flow <> 'import' and smes.sme_class = 'unknown' then trade.value_hkd else 0 end
+        ) as unknown_size_value_hkd,
         count(distinct case when trade.flow <> 'import' then trade.sme_id end) as exporter_count,
+        count(
+            distinct case when trade.flow <> 'import' and smes.sme_class = 'unknown' then trade.sme_id end
+        ) as unknown_size_count,
         {{ any_true('trade.is_provisional') }} as is_provisional,
         max(trade.last_complete_date) as last_complete_date
     from trade
@@ -113,6 +119,8 @@ cdi_monthly as (
         activity_month as month,
         sum(consents_given_count) as consents_given_count,
         coalesce(max(last_complete_date) < {{ dbt.last_day('activity_month', 'month') }}, true) as is_under_way,
+        coalesce(activity_month > {{ first_month('cdi_consents') }}, false) as has_all_consents,
+        coalesce(activity_month > {{ first_month('cdi_financing_requests') }}, false) as has_all_requests,
         sum(amount_approved_hkd) as amount_approved_hkd,
         {{ any_true('is_provisional') }} as is_provisional,
         max(last_complete_date) as last_complete_date
@@ -122,24 +130,26 @@ cdi_monthly as (
 
 programmes_now as (
     select
-        sum(case when is_exporter then 1 else 0 end) as exporter_count,
-        sum(case when is_unserved_exporter then 1 else 0 end) as unserved_count,
-        max(last_complete_date) as last_complete_date
+        sum(case when programmes.is_exporter then 1 else 0 end) as exporter_count,
+        sum(case when programmes.is_unserved_exporter then 1 else 0 end) as unserved_count,
+        max(programmes.last_complete_date) as last_complete_date
     from programmes
-    where is_sme
+    inner join smes on programmes.sme_id = smes.sme_id
 ),
 
 holders_now as (
     select
         count(*) as trader_count,
-        sum(case when has_any_mark then 1 else 0 end) as holder_count,
-        max(last_complete_date) as last_complete_date
+        sum(case when holders.has_any_mark then 1 else 0 end) as holder_count,
+        max(holders.last_complete_date) as last_complete_date
     from holders
+    inner join smes on holders.sme_id = smes.sme_id
 ),
 
 funding_now as (
     select
-        count(distinct case when granted_hkd > 0 then sme_id end) as funded_count,
+        -- A terminated project that was paid nothing was granted all the same.
+        count(distinct case when project_count > 0 then sme_id end) as funded_count,
         sum(granted_hkd) as granted_hkd,
         max(last_complete_date) as last_complete_date
     from headroom
@@ -158,6 +168,22 @@ measured as (
         'sme_exports' as indicator,
         month as period_start,
         export_value_hkd as value,
+        is_provisional,
+        last_complete_date
+    from trade_of_smes
+    union all
+    select
+        'sme_exporters_of_unknown_size' as indicator,
+        month as period_start,
+        unknown_size_count as value,
+        is_provisional,
+        last_complete_date
+    from trade_of_smes
+    union all
+    select
+        'sme_exports_of_unknown_size' as indicator,
+        month as period_start,
+        unknown_size_value_hkd as value,
         is_provisional,
         last_complete_date
     from trade_of_smes
@@ -232,6 +258,7 @@ measured as (
         is_under_way as is_provisional,
         last_complete_date
     from cdi_monthly
+    where has_all_consents
     union all
     select
         'cdi_loans_approved' as indicator,
@@ -240,6 +267,7 @@ measured as (
         is_provisional,
         last_complete_date
     from cdi_monthly
+    where has_all_requests
     union all
     select
         'unserved_sme_exporters' as indicator,
@@ -296,6 +324,8 @@ final as (
         cast(indicators.unit as text) as unit,
         cast(indicators.mart as text) as mart,
         measured.is_provisional,
+        -- Months that are there in part are no rows.
+        {{ is_quotable('measured.is_provisional', 'measured.value is not null') }} as is_quotable,
         measured.last_complete_date,
         cast(indicators.coverage_note as text) as coverage_note,
         open_build.release_no

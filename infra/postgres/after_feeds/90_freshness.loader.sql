@@ -42,7 +42,8 @@ create table if not exists ops.clock (
     stands_at timestamptz not null
 );
 create unique index if not exists clock_is_one on ops.clock ((true));
-comment on table ops.clock is 'At most one row: a fixed time used instead of now for freshness and for API requests, for simulated data and for looking back.';
+comment on table ops.clock is 'At most one row: a fixed time used instead of now for freshness, business dates and API requests, for simulated data and for looking back.
+While it is set, a delivery that says when it was sent (metadata sent-at) was received then.';
 
 create or replace function ops.now() returns timestamptz
 language sql stable

@@ -43,7 +43,8 @@ create table if not exists ops.consent_change (
 create index if not exists consent_change_by_bank on ops.consent_change (bank_id);
 comment on table ops.consent_change is 'One row per change of a consent in the feed, after corrections, with the terms of that change.';
 
--- Which terms apply depends on the day, so they are chosen at query time. int_consents__current has the same rule.
+-- Which terms apply depends on the day, so they are chosen at query time. An expiry ends the term that it names by its first and
+-- last day; one that names no other term of the consent ends the one that applies. int_consents__current has the same rules.
 create or replace view ops.consent_now as
 select
     c.consent_id,
@@ -56,7 +57,17 @@ select
     t.valid_to,
     c.status,
     c.status_at,
-    c.is_revoked
+    c.is_revoked,
+    t.status not in ('granted', 'renewed') or exists (
+        select from ops.consent_change as e
+        where e.consent_id = c.consent_id and e.status = 'expired' and e.status_at > t.status_at
+            and not exists (
+                select from ops.consent_change as g
+                where g.consent_id = c.consent_id and g.status in ('granted', 'renewed')
+                    and (g.valid_from, g.valid_to) = (e.valid_from, e.valid_to)
+                    and (g.valid_from, g.valid_to) <> (t.valid_from, t.valid_to)
+            )
+    ) as is_ended
 from ops.consent as c
 cross join lateral (
     select h.* from ops.consent_change as h
@@ -67,6 +78,7 @@ cross join lateral (
     limit 1
 ) as t;
 comment on view ops.consent_now is 'One row per consent with the terms that apply today in Hong Kong: those of the newest grant or renewal that has started or, if none has, of the newest.';
+comment on column ops.consent_now.is_ended is 'Whether the term that applies was reported as expired.';
 
 create table if not exists ops.consent_revocation (
     consent_id text primary key,
@@ -216,7 +228,7 @@ begin
         where c.consent_id = consent and c.bank_id = bank and data_scope = any(c.scopes)
             and c.brn is not distinct from owner_brn and c.provider is not distinct from data_provider
             and c.purpose in (select p.purpose from ops.consent_purpose p)
-            and not c.is_revoked and c.status in ('granted', 'renewed')
+            and not c.is_revoked and not c.is_ended
             and timezone('Asia/Hong_Kong', clock_timestamp())::date between c.valid_from and c.valid_to
             and not exists (select from ops.consent_revocation r where r.consent_id = c.consent_id)
     );

@@ -15,23 +15,33 @@ import polars as pl
 
 from infra.simulator import vocabulary as words
 from infra.simulator.partners import customs, hkma
-from infra.simulator.partners.hkecic import HISTORY_DAYS, SHIPMENT_DAYS_BEFORE, shipments
-from infra.simulator.world import World
+from infra.simulator.partners.hkecic import HISTORY_DAYS, SHIPMENT_DAYS_BEFORE, shipments_of
+from infra.simulator.world import World, month_after
+from infra.simulator.world import months as months_of_world
 
 MONTHS_KEPT = 16
+# Bulk files of so many months before the first day of the world are there when it begins.
+BULK_BEFORE = 2
+SUMMED_BY = ("month", "flow", "hkhs_code", "origin_country", "counterparty_country")
 # A declaration is lodged at most so many days after the movement.
 LATEST_LODGEMENT = 60
 # Planted: share of the declared value that the published figures have on top, between these by flow and chapter.
 ESTIMATED_ON_TOP = (0.002, 0.012)
 # Planted: share of a chapter's published exports to the Mainland that the Mainland reports as imports from Hong Kong.
 MIRRORED = (0.35, 0.95)
+# Planted: days after the end of a month until the Mainland reports it.
+MIRRORED_AFTER = 75
 INSURED_ON_TOP, INSURED_GROWTH_A_YEAR = 0.01, 0.08
+# By the titles of the chapters of the Harmonized System, of whatever chapters the simulated enterprises trade in.
+FOOD_CHAPTERS = (
+    "02", "03", "04", "07", "08", "09", "10", "11", "15", "16", "17", "18", "19", "20", "21", "22",
+)  # fmt: skip
 PRODUCTS = (
     ("ELEC", "Electronic products", ("84", "85")),
-    ("CLOTH", "Clothing and textiles", ("54", "60", "61", "62", "63")),
+    ("CLOTH", "Clothing and textiles", tuple(str(chapter) for chapter in range(50, 64))),
     ("JEWEL", "Jewellery, watches and clocks", ("71", "91")),
     ("TOYS", "Toys and games", ("95",)),
-    ("FOOD", "Food and beverages", ("02", "03", "04", "08", "09", "18", "19", "21", "22")),
+    ("FOOD", "Food and beverages", (*FOOD_CHAPTERS,)),
     ("OTHER", "Other products", ()),
 )
 
@@ -48,10 +58,9 @@ def end_of(month: str) -> date:
 
 
 def months(world: World) -> list[str]:
-    """The months that statistics exist of: those of the window, at least MONTHS_KEPT."""
-    first, last = (day.year * 12 + day.month - 1 for day in (world.first, world.last))
-    first = min(first, last - MONTHS_KEPT + 1)
-    return [f"{number // 12}{number % 12 + 1:02}" for number in range(first, last + 1)]
+    """The months that statistics exist of: MONTHS_KEPT at least, and the years of the first bulk files."""
+    first = min(month_after(world.first, -BULK_BEFORE).replace(month=1), month_after(world.last, 1 - MONTHS_KEPT))
+    return [month_of(month) for month in months_of_world(first, world.last)]
 
 
 def trade(world: World) -> pl.DataFrame:
@@ -63,28 +72,38 @@ def trade(world: World) -> pl.DataFrame:
         return world.kept["statistics"]
     known = months(world)
     first = date(int(known[0][:4]), int(known[0][4:]), 1)
-    days = (world.last + timedelta(days=LATEST_LODGEMENT) - first).days + 1
-    exports = pl.col("form_type").str.starts_with("2")
-    flow = pl.when(~exports).then(pl.lit("1")).when(pl.col("origin_country") == "690").then(pl.lit("2"))
-    keys = ("month", "flow", "hkhs_code", "origin_country", "counterparty_country")
-    month = pl.col("movement_date").str.slice(0, 7).str.replace("-", "").alias("month")
-    wanted = ("hkhs_code", "origin_country", "counterparty_country", "value_hkd", "quantity")
-    parts = [
-        customs.lodged(world, first + timedelta(days=step)).select(
-            month, flow.otherwise(pl.lit("3")).alias("flow"), *wanted
-        )
-        for step in range(days)
-    ]
-    declared = pl.concat(parts).filter(pl.col("month").is_in(known)).group_by(keys)
-    table = declared.agg(pl.col("value_hkd").sum().alias("declared_hkd"), pl.col("quantity").sum().round().cast(int))
+    days = (end_of(known[-1]) + timedelta(days=LATEST_LODGEMENT) - first).days + 1
+    parts = [_lodged_sums(world, first + timedelta(days=step)) for step in range(days)]
+    declared = (
+        pl.concat(parts).filter(pl.col("month").is_in(known)).group_by(SUMMED_BY).agg(pl.col("value", "quantity").sum())
+    )
+    table = declared.with_columns(pl.col("value", "quantity") / 100).rename({"value": "declared_hkd"})
+    table = table.with_columns(pl.col("quantity").round().cast(pl.Int64))
     table = table.with_columns(pl.col("hkhs_code").str.slice(0, 2).alias("chapter")).join(
         estimates(world), on=["flow", "chapter"], how="left"
     )
     world.kept["statistics"] = table.with_columns(
         (pl.col("declared_hkd") * (1 + pl.col("estimated_share"))).round().cast(pl.Int64).alias("published_hkd"),
         (pl.col("hkhs_code") == words.GOLD).alias("is_gold"),
-    ).sort(keys)
+    ).sort(SUMMED_BY)
     return world.kept["statistics"]
+
+
+def _lodged_sums(world: World, day: date) -> pl.DataFrame:
+    """Sums of the declarations lodged on a day, which a later look at the same world finds in `lodged_sums`."""
+    sums = world.lodged_sums
+    if day not in sums:
+        exports = pl.col("form_type").str.starts_with("2")
+        flow = pl.when(~exports).then(pl.lit("1")).when(pl.col("origin_country") == "690").then(pl.lit("2"))
+        month = pl.col("movement_date").str.slice(0, 7).str.replace("-", "").alias("month")
+        lines = customs.lodged(world, day).with_columns(month, flow.otherwise(pl.lit("3")).alias("flow"))
+        # Hundredths: whole numbers add up to the same in any order.
+        hundredths = [
+            (pl.col(name) * 100).round().cast(pl.Int64).alias(new)
+            for name, new in (("value_hkd", "value"), ("quantity", "quantity"))
+        ]
+        sums[day] = lines.with_columns(hundredths).group_by(SUMMED_BY).agg(pl.col("value", "quantity").sum())
+    return sums[day]
 
 
 def estimates(world: World) -> pl.DataFrame:
@@ -129,6 +148,11 @@ def totals(world: World) -> pl.DataFrame:
     return sums.select("month", measure.alias("sv"), "figure").sort("month", "sv")
 
 
+def is_mirrored(world: World, month: str) -> bool:
+    """Whether the Mainland has reported a month, given as YYYYMM."""
+    return end_of(month) + timedelta(days=MIRRORED_AFTER) <= world.last
+
+
 def mirror(world: World) -> pl.DataFrame:
     """What the Mainland reports as imported from Hong Kong, by month and chapter in US dollars."""
     exports = published(world).filter((pl.col("partner") == "CN") & (pl.col("flow") == "4"))
@@ -146,25 +170,29 @@ def mirror(world: World) -> pl.DataFrame:
 
 
 def insured(world: World) -> pl.DataFrame:
-    """Export value insured by financial year (ended 31 March) and product, in HK$ million.
+    """Export value insured by financial year (ended 31 March) and product, in HK$ million, once the year was all declared.
 
-    A year that declared shipments cover from end to end is their sum; others are estimated from the average year.
+    A year that declared shipments cover from end to end is their sum; others are estimated from the first year declared.
     """
     names = {chapter: code for code, _, chapters in PRODUCTS for chapter in chapters}
     month = pl.col("shipped_on").dt.month()
-    known = shipments(world).select(
+    begin = world.first - timedelta(days=SHIPMENT_DAYS_BEFORE)
+    end = begin + timedelta(days=365)
+    # Also where the world has not come so far yet, for the estimate not to depend on that.
+    known = world.by_month("insured", begin, lambda month: shipments_of(world, month), max(world.last, end))
+    known = known.filter(pl.col("shipped_on") >= begin).select(
+        "shipped_on",
         pl.col("hs_code").str.slice(0, 2).replace_strict(names, default="OTHER").alias("product_code"),
         (pl.col("shipped_on").dt.year() + pl.when(month > 3).then(1).otherwise(0)).alias("year"),
         pl.col("invoice_value_hkd").alias("value"),
     )
-    begin = world.first - timedelta(days=SHIPMENT_DAYS_BEFORE)
-    span = (world.last - begin).days
-    latest = world.last.year if world.last.month > 3 else world.last.year - 1
+    average, of_average = known.filter(pl.col("shipped_on") < end), end.year + (end.month > 3)
+    latest = world.last.year if world.last.month > 4 else world.last.year - 1
     rows = []
     for year in range(latest - HISTORY_DAYS // 100, latest + 1):
-        is_covered = begin <= date(year - 1, 4, 1) and date(year, 3, 31) <= world.last
-        factor = 1.0 if is_covered else (1 + INSURED_GROWTH_A_YEAR) ** (year - latest) * 365 / span
-        of_year = known.filter(pl.col("year") == year) if is_covered else known
+        is_covered = begin <= date(year - 1, 4, 1)
+        of_year = known.filter(pl.col("year") == year) if is_covered else average
+        factor = 1.0 if is_covered else (1 + INSURED_GROWTH_A_YEAR) ** (year - of_average)
         for code, name, _ in PRODUCTS:
             declared = of_year.filter(product_code=code)["value"].sum() / 1e6 * factor
             figure = round(declared * (1 + INSURED_ON_TOP), 1)
@@ -194,13 +222,15 @@ def bulk_hscoccit(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
 def _bulk(
     world: World, flows: tuple[tuple[str, str], ...], countries: tuple[str, ...]
 ) -> Iterator[tuple[date, pl.DataFrame]]:
-    """A file for the last two complete months before the window and for each that ends inside it."""
-    known = trade(world).rename(
-        {"counterparty_country": "destination_country"} if "destination_country" in countries else {}
-    )
-    complete = [month for month in months(world) if end_of(month) <= world.last]
-    before = [month for month in complete if end_of(month) < world.periods[0].business_date]
-    for month in [*before[-2:], *complete[len(before) :]]:
+    """A file for the last complete months before the first day of the world and for each that ends later."""
+    since = world.periods[0].first_day
+    since = month_after(since, -BULK_BEFORE) if world.periods[0] == world.schedule[0] else since
+    for month in months(world):
+        if not since <= end_of(month) <= world.last:
+            continue
+        known = trade(world).rename(
+            {"counterparty_country": "destination_country"} if "destination_country" in countries else {}
+        )
         year = known.filter((pl.col("month").str.slice(0, 4) == month[:4]) & (pl.col("month") <= month))
         levels = pl.concat(
             [

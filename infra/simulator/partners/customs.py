@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
+from sampan.calendar import holidays
 
 from infra.simulator import vocabulary as words
 from infra.simulator.draws import dates, digits, joined, number, pick, rng, take
@@ -20,6 +20,13 @@ GROWTH_A_YEAR = 0.06
 MONTHS = (0.97, 0.78, 1.02, 0.97, 1.0, 0.99, 1.03, 1.06, 1.08, 1.04, 1.06, 1.0)
 WEEKDAYS = (1.14, 1.12, 1.1, 1.12, 1.16, 0.9, 0.46)
 LATE_SHARE, AMENDED_SHARE, AMENDED_AGAIN_SHARE = 0.045, 0.03, 0.15
+# Planted: from ORIGIN on a share of exporters stops each year; others have their first export within some days of it.
+ORIGIN, NEVER = date(2023, 1, 1), 10**7
+STOP_A_YEAR, LATE_STARTERS, LATE_WITHIN = 0.06, 0.08, 2000
+# Planted: share of the declarations lodged on the day after days off that were due on those, in time by Cap. 1 section 71.
+DUE_ON_DAYS_OFF = 0.04
+# No version is lodged so many days after the first one.
+AMENDED_WITHIN = 20
 ORDER = (
     "declaration_no", "version", "line_no", "form_type", "lodged_at", "movement_date", "transport_mode", "conveyance",
     "transport_document_no", "place", "counterparty_country", "trader_name", "trader_id", "agent_brn", "packages",
@@ -40,6 +47,8 @@ class Traders:
     markets: np.ndarray
     supplier: np.ndarray
     since: np.ndarray  # day on which business begins
+    exports_since: np.ndarray  # day on which exports begin
+    exports_until: np.ndarray  # day from which on nothing is exported
 
 
 def traders(world: World) -> Traders:
@@ -48,6 +57,10 @@ def traders(world: World) -> Traders:
     persons = world.population.individuals
     generator, count = world.rng("customs-individuals"), len(persons)
     none = np.zeros(count, dtype=np.int64)
+    lasting, origin = world.rng("exporting"), number(ORIGIN)
+    later = lasting.random(len(firms)) < LATE_STARTERS
+    begins = np.where(later, origin + lasting.integers(0, LATE_WITHIN, len(firms)), origin)
+    lives = (lasting.exponential(365 / STOP_A_YEAR, len(firms))).astype(int)
     goods = generator.integers(0, len(words.GOODS) - 1, count)
     return Traders(
         name=pl.concat(
@@ -63,6 +76,8 @@ def traders(world: World) -> Traders:
         markets=np.concatenate([firms.select("market_1", "market_2").to_numpy().T, np.stack([none, none + 1])], axis=1),
         supplier=np.concatenate([firms["supplier"].to_numpy(), none]),
         since=np.concatenate([firms["commenced_on"].cast(pl.Int32).to_numpy(), none]),
+        exports_since=np.concatenate([begins, none]),
+        exports_until=np.concatenate([begins + lives, none + NEVER]),
     )
 
 
@@ -74,14 +89,23 @@ def activity(day: date) -> float:
 
 def declarations(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
     """For each business date the lines lodged since the one before, new declarations first, then amendments."""
-    waiting: dict[int, list[pl.DataFrame]] = defaultdict(list)
-    for position, period in enumerate(world.periods):
-        parts = [found for day in period.days if len(found := lodged(world, day))]
-        if parts:
-            new = pl.concat(parts)
-            for target, amended in _amendments(world, new, period.business_date):
-                waiting[target].append(amended)
-            yield period.business_date, pl.concat([new, *waiting.pop(position, [])])
+    amended: dict[date, pl.DataFrame] = {}
+    for period in world.periods:
+        since = max(world.first, period.first_day - timedelta(days=AMENDED_WITHIN))
+        amended = {day: lines for day, lines in amended.items() if day >= since}
+        parts = []
+        for step in range((period.business_date - since).days + 1):
+            day = since + timedelta(days=step)
+            if day in amended and day < period.first_day:
+                continue
+            new = lodged(world, day)
+            amended[day] = _amendments(world, new, day)
+            if day >= period.first_day:
+                parts.append(new)
+        within = pl.col("on").is_between(period.first_day, period.business_date)
+        found = pl.concat([*parts, *(lines.filter(within).select(ORDER) for lines in amended.values())])
+        if len(found):
+            yield period.business_date, found
 
 
 def lodged(world: World, day: date) -> pl.DataFrame:
@@ -93,7 +117,10 @@ def lodged(world: World, day: date) -> pl.DataFrame:
     generator = world.rng("customs", day)
     effect = np.where(funded_from <= number(day), world.effects.exports_funded, 1.0)
     begun = who.since <= number(day)
-    exports = generator.poisson(begun * who.exports * effect * activity(day) / 365)
+    exporting = begun & (who.exports_since <= number(day)) & (number(day) < who.exports_until)
+    # All days before the first look at an exporter's life are of the same kind.
+    exporting |= begun & (number(day) < number(ORIGIN)) & (who.exports_since <= number(ORIGIN))
+    exports = generator.poisson(exporting * who.exports * effect * activity(day) / 365)
     imports = generator.poisson(begun * who.imports * activity(day) / 365)
     trader = np.concatenate([np.repeat(np.arange(len(exports)), exports), np.repeat(np.arange(len(imports)), imports)])
     return lines(generator, who, trader, np.arange(len(trader)) < exports.sum(), day)
@@ -125,6 +152,11 @@ def lines(
     lag = np.where(
         late, generator.integers(15, 60, count), np.minimum(generator.exponential(4.5, count).astype(int), 14)
     )
+    off = days_off_before(day)
+    if off:
+        lag = np.where(
+            ~late & (generator.random(count) < DUE_ON_DAYS_OFF), 14 + generator.integers(1, off + 1, count), lag
+        )
     good = who.goods[(generator.random(count) * 1.6).astype(int) + (generator.random(count) < 0.12), trader]
     partner = np.where(
         is_export, who.markets[(generator.random(count) < 0.25).astype(int), trader], who.supplier[trader]
@@ -190,6 +222,18 @@ def lines(
     return pl.concat([header[owner], goods_table], how="horizontal").select(ORDER)
 
 
+def days_off_before(day: date) -> int:
+    """How many Sundays and general holidays lie just before a day; 0 for a day that is one itself."""
+    count, before = 0, day - timedelta(days=1)
+    while not _is_off(day) and _is_off(before):
+        count, before = count + 1, before - timedelta(days=1)
+    return count
+
+
+def _is_off(day: date) -> bool:
+    return day.weekday() == 6 or day in holidays(day.year)
+
+
 def _of_edition(codes: np.ndarray, movement: np.ndarray) -> pl.Series:
     """The newest edition's codes as the edition of each movement's year has them; split ones by turns."""
     found, turn = codes.copy(), np.arange(len(codes)) % 10
@@ -209,26 +253,27 @@ def _of_edition(codes: np.ndarray, movement: np.ndarray) -> pl.Series:
     return pl.Series(found)
 
 
-def _amendments(world: World, new: pl.DataFrame, day: date) -> Iterator[tuple[int, pl.DataFrame]]:
-    """Later versions of some of these declarations, every line re-lodged, each with the position of its period."""
+def _amendments(world: World, new: pl.DataFrame, day: date) -> pl.DataFrame:
+    """Later versions of some of the declarations lodged on a day, every line re-lodged, each with the day `on` which."""
     generator = world.rng("customs-amendments", day)
     numbers = new["declaration_no"].unique(maintain_order=True)
     amended = numbers.gather(pl.Series(np.flatnonzero(generator.random(len(numbers)) < AMENDED_SHARE)))
     again = amended.gather(pl.Series(np.flatnonzero(generator.random(len(amended)) < AMENDED_AGAIN_SHARE)))
-    for version, chosen, waits in ((2, amended, (1, 10)), (3, again, (10, 20))):
+    parts = []
+    for version, chosen, waits in ((2, amended, (1, 10)), (3, again, (10, AMENDED_WITHIN))):
         table = pl.DataFrame({"declaration_no": chosen, "wait": generator.integers(*waits, len(chosen))})
         found = new.join(table, on="declaration_no", how="inner", maintain_order="left")
         factor = np.round(generator.uniform(0.7, 1.3, len(found)), 3)
         lodged = pl.col("lodged_at").str.to_datetime("%Y-%m-%d %H:%M:%S") + pl.duration(days="wait")
-        found = found.with_columns(
-            pl.lit(version, dtype=pl.Int64).alias("version"),
-            (pl.col("value_hkd") * pl.Series(factor)).round(2).alias("value_hkd"),
-            lodged.dt.strftime("%Y-%m-%d %H:%M:%S").alias("lodged_at"),
-            lodged.dt.date().alias("on"),
+        parts.append(
+            found.with_columns(
+                pl.lit(version, dtype=pl.Int64).alias("version"),
+                (pl.col("value_hkd") * pl.Series(factor)).round(2).alias("value_hkd"),
+                lodged.dt.strftime("%Y-%m-%d %H:%M:%S").alias("lodged_at"),
+                lodged.dt.date().alias("on"),
+            )
         )
-        target = world.period_of(found["on"].cast(pl.Int32).to_numpy())
-        for position in np.unique(target[target < len(world.periods)]):
-            yield int(position), found.filter(pl.Series(target == position)).select(ORDER)
+    return pl.concat(parts)
 
 
 def bench_lines(seed: int, rows: int, day: date, chunk: int = 400_000) -> Iterator[pl.DataFrame]:

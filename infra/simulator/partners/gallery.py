@@ -18,6 +18,8 @@ STORES = (("taobao", 0.5), ("jd_international", 0.3), ("jd_cross_border", 0.2))
 FESTIVAL_UPLIFT = 1.35  # planted: what the festival does to the sales of Design Gallery
 HKD_PER_CNY = 1.14
 MARKUP = 1.8
+# Days before a mission from which on enterprises register.
+REGISTERS_AHEAD = 80
 MISSION_WEEKDAY = 3  # the weekday (1 Monday) of the list of participants
 
 
@@ -89,15 +91,16 @@ def _sales(world: World, day: date) -> pl.DataFrame:
 
 
 def missions(world: World) -> pl.DataFrame:
-    """One row per event and enterprise: an event every three weeks, from half a year before the window on."""
+    """One row per event and enterprise: an event every three weeks, from half a year before the first day of the world to
+    as far ahead as anybody registers."""
     if "missions" in world.kept:
         return world.kept["missions"]
-    generator = world.rng("missions")
     smes = world.population.smes.filter(pl.col("brn").str.contains("^[0-9]{8}$"))
     wish = np.where(smes["exports_a_year"].to_numpy() > 0, 0.05, 0.004)
     parts = []
     start = world.first - timedelta(days=180)
-    for serial in range((world.last + timedelta(days=45) - start).days // 21):
+    for serial in range((world.last + timedelta(days=REGISTERS_AHEAD) - start).days // 21 + 1):
+        generator = world.rng("missions", serial)
         opens = start + timedelta(days=21 * serial)
         market = words.MARKETS[serial % len(words.MARKETS)]
         goes = smes.filter(pl.Series(generator.random(len(smes)) < wish))
@@ -113,7 +116,7 @@ def missions(world: World) -> pl.DataFrame:
                 pl.lit(opens + timedelta(days=3)).alias("ends_on"),
                 only(generator.random(count) < 0.85, goes["brn"]).alias("given_brn"),
                 names.in_forms(generator, goes).alias("enterprise_name"),
-                dates(number(opens) - generator.integers(15, 80, count)).alias("registered_on"),
+                dates(number(opens) - generator.integers(15, REGISTERS_AHEAD, count)).alias("registered_on"),
                 pl.Series(generator.random(count) < 0.08).alias("withdraws"),
                 only(answered, pl.Series(generator.poisson(9, count))).alias("answered_meetings"),
                 only(answered, pl.Series(np.round(generator.lognormal(11.5, 1.2, count), -2))).alias("answered_orders"),
@@ -128,15 +131,20 @@ def missions(world: World) -> pl.DataFrame:
 
 
 def trade_missions(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
-    """Every Wednesday, the last one before the window included, the list of all events as it stands."""
+    """Every Wednesday, the last one before the world began included, the list of all events as it stands.
+
+    Of a larger delivery of the history only the last list.
+    """
     shown = (
         "event_id", "participant_no", "event_name", "market", "starts_on", "ends_on", "brn", "enterprise_name",
         "status", "meetings", "expected_orders_hkd", "contact_name", "contact_email",
     )  # fmt: skip
     known = missions(world)
-    day = world.periods[0].business_date
-    day -= timedelta(days=(day.isoweekday() - MISSION_WEEKDAY) % 7)
-    while day <= world.last:
+    for period in world.periods:
+        day = period.business_date
+        day -= timedelta(days=(day.isoweekday() - MISSION_WEEKDAY) % 7)
+        if not world.covers(period, day):
+            continue
         went = (pl.col("ends_on") < day) & ~pl.col("withdraws")
         soon = pl.col("starts_on") < day + timedelta(days=21)
         status = pl.when("withdraws").then(pl.lit("withdrawn")).when(went).then(pl.lit("attended"))
@@ -149,4 +157,3 @@ def trade_missions(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
         )
         if len(listed):
             yield day, listed.select(shown)
-        day += timedelta(days=7)

@@ -11,6 +11,7 @@ import polars as pl
 from infra.simulator import names as coined
 from infra.simulator import vocabulary as words
 from infra.simulator.draws import dates, digits, joined, number, only, pick
+from infra.simulator.partners.marks import certificates
 from infra.simulator.population import persons, phones, usccs
 from infra.simulator.shops import shops
 from infra.simulator.world import World
@@ -23,6 +24,8 @@ EVENTS = (
     ("HKSF-2025", date(2025, 5, 5), date(2025, 7, 25), 0.45),
     ("HKSF-2026", date(2026, 5, 4), date(2026, 7, 28), 1.0),
 )
+# Planted: share of merchants that claim the certificate of another enterprise.
+BORROWED = 0.05
 # The day on which a merchant withdraws that does not.
 STAYS = 10**7
 
@@ -69,8 +72,24 @@ def participants(world: World) -> pl.DataFrame:
             pl.Series(leaves[merchant]).alias("leaves"),
         )
         parts.append(part.filter(pl.Series(comes[merchant])))
-    world.kept["participants"] = pl.concat(parts).sort("event_id", "merchant_no", "platform")
+    world.kept["participants"] = _borrowing(world, pl.concat(parts)).sort("event_id", "merchant_no", "platform")
     return world.kept["participants"]
+
+
+def _borrowing(world: World, listed: pl.DataFrame) -> pl.DataFrame:
+    """Participants, a few of whom claim the certificate of another enterprise; `borrows` says who."""
+    generator = world.rng("borrowed")
+    held = certificates(world).filter(pl.col("exists") & pl.col("is_claimed")).select("sme_no", "certificate_no")
+    merchants = listed["merchant_no"].unique().sort()
+    chosen = (
+        merchants.filter(pl.Series(generator.random(len(merchants)) < BORROWED)) if len(held) else merchants.head(0)
+    )
+    lent = held[generator.integers(0, max(1, len(held)), len(chosen)).tolist()] if len(held) else held
+    table = pl.DataFrame({"merchant_no": chosen, "lent_by": lent["sme_no"], "lent": lent["certificate_no"]})
+    listed = listed.join(table, on="merchant_no", how="left", maintain_order="left")
+    borrows = (pl.col("lent_by") != pl.col("sme_no")).fill_null(False)
+    code = pl.when("borrows").then("lent").otherwise("mark_code").alias("mark_code")
+    return listed.with_columns(borrows.alias("borrows")).with_columns(code).drop("lent", "lent_by")
 
 
 def _operators(world: World, known: pl.DataFrame, merchant: np.ndarray) -> pl.Series:

@@ -27,6 +27,8 @@ CLAIMED_EXPIRED, CLAIMED_UNKNOWN = 0.15, 0.08
 KNOWS_BRN = 0.7
 # Share of the certificates that are renewed, under the same number, each time that they end.
 RENEWS = 0.85
+# Share of the valid certificates that are awarded within 900 days of the first day of the world.
+AWARDED_LATER = 0.2
 ORDER = (
     "scheme", "certificate_no", "status_at", "status", "issuer", "scope", "subject", "platform", "store_id",
     "holder_brn", "holder_name", "valid_from", "valid_to",
@@ -34,7 +36,10 @@ ORDER = (
 
 
 def certificates(world: World) -> pl.DataFrame:
-    """One row per certificate, or claim of one, with its truth: `exists`, its first term, how often that is renewed."""
+    """One row per certificate, or claim of one, with its truth: `exists`, its first term, how often that was renewed.
+
+    What is renewed is renewed each time: as many terms are listed as begin until the last day.
+    """
     if "certificates" in world.kept:
         return world.kept["certificates"]
     generator = world.rng("marks")
@@ -56,10 +61,15 @@ def certificates(world: World) -> pl.DataFrame:
     ended = (fate >= CLAIMED_UNKNOWN) & (fate < CLAIMED_UNKNOWN + CLAIMED_EXPIRED)
     ended |= ~is_claim & (generator.random(count) < 0.1)
     years = np.array([entry[3] or 0 for entry in SCHEMES])[kind]
-    # What is valid ends within or after the window, what has ended did so before it.
+    # What is valid ends some time after the first day of the world, what has ended did so before it.
     left = np.where(ended, -generator.integers(5, 400, count), generator.integers(3, 360, count))
     until = number(world.first) + left
     since = np.where(years > 0, until - 365 * np.maximum(years, 1) + 1, number(world.first) - 900 + left)
+    # Some were awarded for the first time after the first day of the world.
+    awards = world.rng("awards")
+    later = ~ended & (awards.random(count) < AWARDED_LATER)
+    moved = number(world.first) + awards.integers(30, 900, count) - since
+    since, until = np.where(later, since + moved, since), np.where(later, until + moved, until)
     stores = (
         shops(world)
         .unique("sme_no", keep="first", maintain_order=True)

@@ -12,7 +12,7 @@ import io
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cached_property
 from typing import Any
@@ -308,9 +308,12 @@ class OpenData:
 
     def mirrored(self, month: str) -> list[dict[str, Any]]:
         """What the Mainland reports for a month; nothing while it is not out."""
+        if not csd.is_mirrored(self.world, month):
+            return []
         if "mirror" not in self.world.kept:
             self.world.kept["mirror"] = csd.mirror(self.world)
-        return self.world.kept["mirror"].filter(month=month).to_dicts() if month in self.months_out else []
+        found: list[dict[str, Any]] = self.world.kept["mirror"].filter(month=month).to_dicts()
+        return found
 
     # --- what comes of asking as the contracts say ---
 
@@ -341,7 +344,7 @@ class OpenData:
     def _looked_up(self, day: date) -> set[str]:
         """Companies that the business register delivered as live and changed in the 45 days before."""
         if "register" not in self.world.kept:
-            self.world.kept["register"] = list(registers.business_register(self.world))
+            self.world.kept["register"] = list(registers.business_register(replace(self.world, since=None)))
         frames = [frame for delivered, frame in self.world.kept["register"] if delivered <= day]
         changed = pl.concat(frames).filter(
             (pl.col("legal_form") == "company")
@@ -372,11 +375,11 @@ def edition_file(year: int) -> bytes:
 
 
 def holidays(world: World, language: str) -> list[tuple[date, str]]:
-    """General holidays of the year before to the year after the window's, with their names."""
+    """General holidays from the year before the first day of the world to the one after the last, with their names."""
     import holidays as library
 
     kinds = ("public", "optional")
-    years = range(world.first.year - 1, world.first.year + 2)
+    years = range(world.first.year - 1, world.last.year + 2)
     names = {"en": "en_HK", "tc": "zh_HK", "sc": "zh_CN"}
     return sorted(library.country_holidays("HK", years=years, categories=kinds, language=names[language]).items())
 
@@ -389,9 +392,10 @@ def packages(world: World) -> list[dict[str, Any]]:
     ]
     found = []
     for name, title, publisher, kind in sorted([*KNOWN_PACKAGES, *others]):
-        age = int(_draw(world.seed, name) * 700)
-        modified = world.last - timedelta(days=age)
-        created = modified - timedelta(days=400)
+        # Each is published anew after so many days, from its creation to now; of some that is years.
+        age, every = int(_draw(world.seed, name) * 700), 1 + int(_draw(world.seed, "every", name) ** 3 * 1500)
+        created = world.first - timedelta(days=age + 400)
+        modified = created + timedelta(days=(world.last - created).days // every * every)
         resources = [
             {"created": f"{created}T08:00:00.000000", "dateCreated": created.strftime("%d-%m-%Y"), "format": form,
              "datePublished": modified.strftime("%d-%m-%Y"), "url": f"https://data.example/{quote(name)}.{form.lower()}"}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
@@ -22,6 +21,9 @@ from infra.simulator.world import FESTIVALS, World
 FESTIVAL_UPLIFT, FESTIVAL_SPILL = 1.60, 1.04
 RETAINED_UPLIFT = ((30, 1.12), (90, 1.06))
 WEEKDAYS = (0.96, 0.95, 0.97, 0.98, 1.02, 1.08, 1.06)
+ASKS_AGAIN = 0.25
+# Nothing happens to an order line so many days after it was placed.
+CHANGES_WITHIN = 25
 # Bounds of what consumers pay for an item, in yuan.
 LOWEST_PRICE, HIGHEST_PRICE = 25.0, 1800.0
 ORDER = (
@@ -91,19 +93,20 @@ def _funded_from(world: World) -> np.ndarray:
 
 def platform_orders(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
     """For each business date the last state of every order line that changed since the one before."""
-    waiting: dict[int, list[pl.DataFrame]] = defaultdict(list)
-    for position, period in enumerate(world.periods):
-        for day in period.days:
-            changes = _life(world, day)
-            target = world.period_of((changes["at"] // 86_400).to_numpy())
-            changes = changes.with_columns(pl.Series(target).alias("target")).filter(
-                pl.col("target") < len(world.periods)
-            )
-            changes = changes.sort("oid", "at").group_by("oid", "target", maintain_order=True).last()
-            for (later,), part in changes.partition_by("target", as_dict=True, include_key=False).items():
-                waiting[int(later)].append(part)
-        today = pl.concat(waiting.pop(position, [])) if position in waiting else None
-        if today is not None and len(today):
+    waiting: dict[date, pl.DataFrame] = {}
+    for period in world.periods:
+        since = max(world.first, period.first_day - timedelta(days=CHANGES_WITHIN))
+        waiting = {day: changes for day, changes in waiting.items() if day >= since}
+        for step in range((period.business_date - since).days + 1):
+            day = since + timedelta(days=step)
+            if day not in waiting:
+                waiting[day] = _life(world, day)
+        begin, end = number(period.first_day) * 86_400, (number(period.business_date) + 1) * 86_400
+        within = [
+            changes.filter(pl.col("at").is_between(begin, end, closed="left")) for _, changes in sorted(waiting.items())
+        ]
+        today = pl.concat(within).sort("oid", "at", maintain_order=True).group_by("oid", maintain_order=True).last()
+        if len(today):
             yield period.business_date, _shaped(today.sort("at", "oid"))
 
 
@@ -135,6 +138,12 @@ def _orders(world: World, day: date) -> pl.DataFrame:
     fee = np.round(price * generator.uniform(0.85, 1.15, total) * items * 100).astype(np.int64)
     payment = np.round(fee * generator.uniform(0.8, 1.0, total)).astype(np.int64)
     part = np.where(generator.random(total) < 0.8, payment, payment // 2)
+    # Planted: part of those who got part of their money back ask once more, for the rest.
+    rest = payment - part
+    again = refunded & ~refused & (rest > 0) & (generator.random(total) < ASKS_AGAIN)
+    again_asked = refund_done + generator.integers(20_000, 200_000, total)
+    again_done = again_asked + generator.integers(20_000, 200_000, total)
+    again_refused = again & (generator.random(total) < 0.4)
     brand = known["shop_name"].str.slice(0, 3)
     regimes, regime_shares = zip(*words.REGIMES, strict=True)
     buyer = persons(generator, total, simplified=True)
@@ -163,6 +172,11 @@ def _orders(world: World, day: date) -> pl.DataFrame:
             "refused": refused,
             "refund_asked_at": refund_asked,
             "refund_done_at": refund_done,
+            "again": again,
+            "again_refused": again_refused,
+            "again_asked_at": again_asked,
+            "again_done_at": again_done,
+            "rest": rest,
             "buyer_nick": joined("tb_买家_", digits(generator.integers(0, 10**8, total), 8)),
             "receiver_name": buyer,
             "receiver_mobile": joined("100", digits(generator.integers(0, 10**8, total), 8)),
@@ -178,11 +192,18 @@ def _life(world: World, day: date) -> pl.DataFrame:
     kept, refunded = pl.col("paid") & ~pl.col("refunded"), pl.col("refunded")
     nothing = pl.lit(None, dtype=pl.String)
 
-    def state(when: pl.Expr, at: pl.Expr, status: str, refund: pl.Expr = nothing) -> pl.DataFrame:
+    def state(
+        when: pl.Expr, at: pl.Expr, status: str, refund: pl.Expr = nothing, amount: str = "refund"
+    ) -> pl.DataFrame:
         return orders.filter(when).with_columns(
-            at.alias("at"), pl.lit(status).alias("status"), refund.alias("refund_status")
+            at.alias("at"),
+            pl.lit(status).alias("status"),
+            refund.alias("refund_status"),
+            pl.col(amount).alias("refund"),
         )
 
+    again_settled = pl.when("again_refused").then(pl.lit("SELLER_REFUSE_BUYER")).otherwise(pl.lit("SUCCESS"))
+    again = pl.col("again")
     settled = pl.when("refused").then(pl.lit("SELLER_REFUSE_BUYER")).otherwise(pl.lit("SUCCESS"))
     return pl.concat(
         [
@@ -195,6 +216,8 @@ def _life(world: World, day: date) -> pl.DataFrame:
             state(refunded, pl.col("refund_asked_at"), "WAIT_BUYER_CONFIRM_GOODS", pl.lit("WAIT_SELLER_AGREE")),
             state(refunded & ~pl.col("refused"), pl.col("refund_done_at"), "TRADE_CLOSED", settled),
             state(refunded & pl.col("refused"), pl.col("refund_done_at"), "TRADE_FINISHED", settled),
+            state(again, pl.col("again_asked_at"), "TRADE_CLOSED", pl.lit("WAIT_SELLER_AGREE"), "rest"),
+            state(again, pl.col("again_done_at"), "TRADE_CLOSED", again_settled, "rest"),
         ]
     )
 

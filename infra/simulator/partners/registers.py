@@ -31,24 +31,36 @@ ORDER = (
     "owner_name",
     "changed_on",
 )
-CHANGED_A_DAY = 0.0015
+# Changes of a business a day, and of a day at least.
+CHANGED_A_DAY, CHANGED_AT_LEAST = 0.0006, 2
+# Days within which a business that begins after the first day of the world does so.
+BEGINS_WITHIN = 1500
+# Planted: a new head-count is the one before times e to a normal draw with this mean and spread.
+GROWTH = (0.06, 0.4)
 
 
 def business_register(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
     """Main businesses and branches; changes are new head-counts, moves, cessations and businesses that begin."""
+    chosen = {period.business_date for period in world.periods}
+    # What changes depends on what changed before: from the first day on, whatever part is delivered.
+    yield from ((day, frame) for day, frame in _history(world) if day in chosen)
+
+
+def _history(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
     everything = _register(world)
     begins = everything["commencement_date"] >= world.first
     current = everything.filter(~begins)
     newcomers = everything.filter(begins)
-    for index, period in enumerate(world.periods):
+    for index, period in enumerate(world.schedule):
         if index == 0:
             yield period.business_date, current.select(ORDER)
             continue
         generator = world.rng("register", period.business_date)
-        count = max(2, generator.poisson(len(current) * CHANGED_A_DAY))
-        chosen = current.filter(pl.col("status") == "live")
-        chosen = chosen[np.sort(generator.choice(len(chosen), min(count, len(chosen)), replace=False))]
-        changed = _changed(generator, chosen, period.business_date)
+        days = len(period.days)
+        count = max(CHANGED_AT_LEAST, generator.poisson(len(current) * CHANGED_A_DAY * days))
+        live = current.filter(pl.col("status") == "live")
+        live = live[np.sort(generator.choice(len(live), min(count, len(live)), replace=False))]
+        changed = _changed(generator, live, period.business_date)
         begun = newcomers.filter(pl.col("commencement_date").is_between(period.first_day, period.business_date))
         begun = begun.with_columns(pl.lit(period.business_date).alias("changed_on"))
         today = pl.concat([changed, begun])
@@ -57,18 +69,18 @@ def business_register(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
 
 
 def _register(world: World) -> pl.DataFrame:
-    """Every row that the register has or will have by the end of the window."""
+    """Every row that the register has or will have."""
     day_before = world.first - timedelta(days=1)
     generator = world.rng("register")
     smes = world.population.smes
     count = len(smes)
     known = smes["size_basis"].to_numpy() != "unknown"
-    # Enterprises that already trade do not begin later; a few others begin inside the window.
+    # Enterprises that already trade do not begin later; a few others begin after the first day.
     idle = (
         (smes["exports_a_year"] + smes["imports_a_year"] == 0) & ~smes["is_applicant"] & ~smes["has_shop"]
     ).to_numpy()
-    late = idle & (generator.random(count) < 0.01)
-    within = number(world.first) + generator.integers(0, max(1, number(world.last) - number(world.first)), count)
+    late = idle & (generator.random(count) < 0.05)
+    within = number(world.first) + generator.integers(0, BEGINS_WITHIN, count)
     begun = only(late, dates(within), smes["commenced_on"])
     ceased = idle & ~late & (generator.random(count) < 0.04)
     commenced = begun.cast(pl.Int32).to_numpy()
@@ -103,7 +115,7 @@ def _changed(generator: np.random.Generator, chosen: pl.DataFrame, day: date) ->
     company = pl.col("legal_form").is_in(["company", "non_hong_kong_company"]) & (pl.col("branch_no") == "000")
     return chosen.with_columns(
         pl.when(size)
-        .then(pl.lit(pl.Series(np.clip(generator.lognormal(1.35, 1.15, count), 1, 900).astype(int))))
+        .then(pl.lit(pl.Series(_grown(generator, chosen["persons_engaged"]))))
         .otherwise("persons_engaged")
         .alias("persons_engaged"),
         pl.when(size).then(pl.lit("declared")).otherwise("size_basis").alias("size_basis"),
@@ -118,3 +130,12 @@ def _changed(generator: np.random.Generator, chosen: pl.DataFrame, day: date) ->
         pl.when(end).then(pl.lit(day)).otherwise("cessation_date").alias("cessation_date"),
         pl.lit(day).alias("changed_on"),
     )
+
+
+def _grown(generator: np.random.Generator, persons: pl.Series) -> np.ndarray:
+    """The head-counts some time later, which may be of another size class; a first one where none was known."""
+    first = np.clip(generator.lognormal(1.35, 1.15, len(persons)), 1, 900)
+    before = persons.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    later = np.clip(before * np.exp(generator.normal(*GROWTH, len(persons))), 1, 900)
+    grown: np.ndarray = np.where(np.isnan(before), first, np.round(later)).astype(int)
+    return grown

@@ -11,32 +11,34 @@ import polars as pl
 from infra.simulator import vocabulary as words
 from infra.simulator.draws import dates, digits, joined, number, only, pick, take
 from infra.simulator.population import persons, phones
-from infra.simulator.world import World
+from infra.simulator.world import World, month_after
 
 OPENING = date(2023, 1, 3)
 TIGHTER_RULES = number(date(2025, 3, 14))
 EASY_FROM, ECOMMERCE_FROM, EMF_UNTIL = number(date(2023, 6, 1)), number(date(2024, 7, 15)), number(date(2026, 6, 30))
+# Applications that an applicant makes a month at the opening, and how many more of them a month each year brings.
+A_MONTH, GROWTH_A_YEAR = 0.027, 0.008
 PROGRAMMES = ("bud_general", "bud_easy", "bud_ecommerce_easy", "emf")
 ASEAN = ("TH", "MY", "SG", "ID", "VN", "PH")
 SALES_PLATFORMS = ("taobao", "tmall", "jd", "pinduoduo", "douyin", "xiaohongshu")
 
 
 def applications(world: World) -> pl.DataFrame:
-    """One row per application, with every date of its life (null where it never comes to that)."""
-    if "applications" not in world.kept:
-        world.kept["applications"] = _applications(world)
-    return world.kept["applications"]
+    """One row per application received until the last month, with every date of its life (null where it never comes to
+    that): months of receipt one after the other, in each as many as its month brings."""
+    return world.by_month("applications", OPENING, lambda month: _applications(world, month))
 
 
-def _applications(world: World) -> pl.DataFrame:
-    generator = world.rng("applications")
+def _applications(world: World, month: date) -> pl.DataFrame:
+    generator = world.rng("applications", month)
     applicants = world.population.smes.filter("is_applicant")
-    each = 1 + np.minimum(generator.poisson(0.7, len(applicants)), 5)
-    owner = np.repeat(np.arange(len(applicants)), each)
+    years = (month - OPENING.replace(day=1)).days / 365
+    owner = np.repeat(np.arange(len(applicants)), generator.poisson(A_MONTH + GROWTH_A_YEAR * years, len(applicants)))
     count = len(owner)
-    opening, end = number(OPENING), number(world.last)
-    # Applications grow: the square root makes later days likelier.
-    received = (opening + (end - opening) * np.sqrt(generator.random(count))).astype(int)
+    opening, end = number(max(month, OPENING)), number(month_after(month, 1))
+    received = generator.integers(opening, end, count)
+    # Enterprises that apply often ask for less, so that what is in force seldom passes the ceiling.
+    each = world.rng("applicants").integers(1, 4, len(applicants))
     shop = applicants["has_shop"].to_numpy()[owner]
     wish = generator.random(count)
     programme = np.select([shop & (wish < 0.55), wish < 0.40, wish < 0.75], [2, 1, 0], 3)
@@ -66,7 +68,10 @@ def _applications(world: World) -> pl.DataFrame:
         only(generator.random(count) < 0.85, pl.Series(["CN"] * count), pick(generator, ASEAN, count)),
         take([entry[1] for entry in words.MARKETS], applicants["market_1"].to_numpy()[owner]),
     )
-    serial = pl.Series(received).rank("ordinal")
+    # Numbers run on through the month and begin anew with the next.
+    serial = pl.Series(received).rank("ordinal") + month.month * 10_000
+    seconds = generator.integers(9 * 3600, 18 * 3600, (4, count))
+    wait, share = generator.integers(14, 45, count), np.round(generator.uniform(0.5, 0.75, count), 2)
     frame = pl.DataFrame(
         {
             "application_no": joined(
@@ -102,9 +107,16 @@ def _applications(world: World) -> pl.DataFrame:
             "tighter_rules": tight,
             "contact_name": persons(generator, count),
             "contact_phone": phones(generator, count),
+            **{f"second_{step}": seconds[step] for step in range(4)},
+            "wait": wait,
+            "initial_share": share,
+            "payee_name": persons(generator, count),
+            "payee_account_no": joined("000-", digits(generator.integers(0, 10**9, count), 9)),
         }
     )
-    return frame.with_columns(contact_email=joined("contact", digits(np.arange(count), 6), "@applicant.example"))
+    return frame.with_columns(
+        contact_email=joined("contact", frame["application_no"].str.to_lowercase(), "@applicant.example")
+    )
 
 
 def _events(world: World) -> pl.DataFrame:
@@ -122,13 +134,15 @@ def _events(world: World) -> pl.DataFrame:
         name = pl.lit(status) if status else pl.col("outcome") if column == "decided_on" else after
         parts.append(
             known.filter(condition).with_columns(
-                name.alias("status"), pl.col(column).alias("on"), pl.lit(number_of_step).alias("step")
+                name.alias("status"),
+                pl.col(column).alias("on"),
+                pl.lit(number_of_step).alias("step"),
+                pl.col(f"second_{number_of_step}").alias("second"),
             )
         )
-    events = pl.concat(parts).filter(pl.col("on") <= world.last).sort("on", "application_no", "step")
-    second = world.rng("application-events").integers(9 * 3600, 18 * 3600, len(events))
+    events = pl.concat(parts).sort("on", "application_no", "step")
     granted = pl.col("status").is_in(["approved", "in_progress", "completed", "terminated"])
-    status_at = (pl.col("on").cast(pl.Datetime("ms")) + pl.duration(seconds=pl.Series(second))).dt.strftime(
+    status_at = (pl.col("on").cast(pl.Datetime("ms")) + pl.duration(seconds="second")).dt.strftime(
         "%Y-%m-%dT%H:%M:%S+08:00"
     )
     return events.with_columns(
@@ -168,17 +182,11 @@ def funding_applications(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
 
 
 def payments(world: World) -> pl.DataFrame:
-    """One row per payment until the last day of the window."""
+    """One row per payment, made or yet to be made, of the applications received until the last month."""
     if "payments" in world.kept:
         return world.kept["payments"]
     known = applications(world).filter(pl.col("outcome") == "approved")
-    generator, count = world.rng("payments"), len(known)
-    wait = pl.Series(generator.integers(14, 45, count))
-    share = (
-        pl.when("tighter_rules")
-        .then(0.20)
-        .otherwise(pl.lit(pl.Series(np.round(generator.uniform(0.5, 0.75, count), 2))))
-    )
+    share = pl.when("tighter_rules").then(0.20).otherwise("initial_share")
     emf, long = pl.col("programme") == "emf", pl.col("programme") == "bud_general"
     first = known.with_columns((pl.col("amount_approved_hkd") * share).round(2).alias("initial"))
     first = first.with_columns(
@@ -193,19 +201,19 @@ def payments(world: World) -> pl.DataFrame:
 
     last = instalment("final", final, pl.col("closed_on") + pl.duration(days=30)).filter(~pl.col("terminated"))
     parts = [
-        instalment("initial", pl.col("initial"), pl.col("decided_on") + pl.duration(days=wait)),
+        instalment("initial", pl.col("initial"), pl.col("decided_on") + pl.duration(days="wait")),
         instalment("interim", pl.col("interim"), middle),
         last,
     ]
-    paid = pl.concat(parts).filter((pl.col("amount_hkd") > 0) & (pl.col("paid_on") <= world.last))
-    paid = paid.filter(~pl.col("terminated") | (pl.col("paid_on") <= pl.col("closed_on"))).sort(
-        "paid_on", "application_no"
-    )
-    serial = np.arange(len(paid)) + 1
-    world.kept["payments"] = paid.with_columns(
-        joined("PAY-", paid["paid_on"].dt.year().cast(pl.String), "-", digits(serial, 7)).alias("payment_no"),
-        persons(generator, len(paid)).alias("payee_name"),
-        joined("000-", digits(generator.integers(0, 10**9, len(paid)), 9)).alias("payee_account_no"),
+    paid = pl.concat(parts).filter(pl.col("amount_hkd") > 0)
+    paid = paid.filter(~pl.col("terminated") | (pl.col("paid_on") <= pl.col("closed_on")))
+    # Numbered within the month of payment; two digits of it go before the serial number.
+    month, serial = pl.col("paid_on").dt.month(), pl.int_range(pl.len()).over(pl.col("paid_on").dt.truncate("1mo"))
+    numbered = (month * 100_000 + serial + 1).cast(pl.String).str.zfill(7)
+    world.kept["payments"] = paid.sort("received_on", "application_no", "instalment").with_columns(
+        pl.concat_str(pl.lit("PAY-"), pl.col("paid_on").dt.year().cast(pl.String), pl.lit("-"), numbered).alias(
+            "payment_no"
+        )
     )
     return world.kept["payments"]
 
@@ -223,7 +231,7 @@ def funding_payments(world: World) -> Iterator[tuple[date, pl.DataFrame | None]]
         "payee_name",
         "payee_account_no",
     )
-    paid = payments(world)
+    paid = payments(world).sort("paid_on", "application_no", "instalment")
     position = world.period_of(paid["paid_on"].cast(pl.Int32).to_numpy())
     for index, period in enumerate(world.periods):
         chosen = paid.filter(pl.Series(position == index)).select(names)

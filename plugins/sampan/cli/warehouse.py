@@ -40,7 +40,12 @@ def init(
 @roles_group.command("add-login")
 def add_login(
     login: Login,
-    role: Annotated[str, typer.Option(help="What the person reads: bi_reader, steward_<partner> or bank_<id>.")],
+    role: Annotated[
+        str,
+        typer.Option(
+            help="What the person reads: bi_reader, policy_reader, public_reader, steward_<partner> or bank_<id>."
+        ),
+    ],
 ) -> None:
     """Make a login for a person. Its password is printed once, or is that of SAMPAN_LOGIN_PASSWORD.
 

@@ -30,7 +30,7 @@ WIDTH = 100
 # Several times as fast as the one in Python; it is missing where libyaml was.
 LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DOC = re.compile(r"\{\{ doc\('(\w+)'\) \}\}")
-FEED_COLUMNS = ("feed", "partner", "title", "calendar_days", "missing")
+FEED_COLUMNS = ("feed", "partner", "title", "calendar_days", "missing", "open_data_set")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -126,7 +126,8 @@ def feeds() -> str:
     writer.writerow(FEED_COLUMNS)
     for contract in all_contracts().values():
         calendar = contract.calendar
-        writer.writerow([contract.feed, contract.partner, contract.title, calendar.days, calendar.missing])
+        row = [contract.feed, contract.partner, contract.title, calendar.days, calendar.missing, contract.open_data_set]
+        writer.writerow(row)
     return out.getvalue()
 
 
@@ -186,12 +187,14 @@ def dictionary() -> str:
         "",
     ]
     for model in mart_models():
+        meta = model.get("config", {}).get("meta", {})
         lines += [f"### {model['name']}", "", " ".join(model["description"].split()), ""]
+        lines += [f"Disclosure class: {str(meta.get('disclosure')).replace('_', ' ')}.", ""]
         rows = [
             (f"`{c['name']}`", c.get("data_type", ""), " ".join(c["description"].split())) for c in model["columns"]
         ]
         lines += [*_table(("column", "type", "meaning"), rows), ""]
-        renamed = model.get("config", {}).get("meta", {}).get("deprecated")
+        renamed = meta.get("deprecated")
         if renamed:
             names = (f"`{old}` (now `{'`, `'.join([new] if isinstance(new, str) else new)}`)"
                      for old, new in renamed["columns"].items())  # fmt: skip

@@ -28,7 +28,7 @@ SEVERITIES = ("critical", "error", "warning", "info")
 IDENTIFIES = ("enterprise_number", "enterprise_name")
 # Names of the custom properties that a contract, a server, an API and a column may have.
 CONTRACT_PROPERTIES = {"calendar", "rejectionBudget", "schemaDrift", "corrections"}
-OPTIONAL_CONTRACT_PROPERTIES = {"alertOnRejected"}
+OPTIONAL_CONTRACT_PROPERTIES = {"alertOnRejected", "openDataSet"}
 BOUND_PROPERTIES = {"maxBytes", "maxMemoryBytes", "maxSeconds"}
 SERVER_PROPERTIES = {"encoding", "compression", "sheet", "headerRow"} | BOUND_PROPERTIES
 REQUEST_PROPERTIES = {
@@ -210,6 +210,7 @@ class Contract:
     """One feed. Grain and key, columns, source, calendar, rules, budget, drift and correction policy, retention.
 
     `alert_on_rejected`: a lost row may be bad news (a cessation, a withdrawal), so its owner is alerted of every one.
+    `open_data_set`: name of the data set of DATA.GOV.HK that the feed reads, where it is one.
     """
 
     feed: str
@@ -234,6 +235,7 @@ class Contract:
     version_column: str | None
     retention_days: int
     alert_on_rejected: bool
+    open_data_set: str | None
     path: Path
 
     @property

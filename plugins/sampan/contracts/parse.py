@@ -145,5 +145,6 @@ def parse_contract(document: dict[str, Any], path: Path) -> Contract:
         version_column=corrections.get("versionColumn"),
         retention_days=_days(sla["retention"]["value"], sla["retention"]["unit"]),
         alert_on_rejected=custom.get("alertOnRejected", False),
+        open_data_set=custom.get("openDataSet"),
         path=path,
     )

@@ -4,8 +4,8 @@ A file in full ODCS is its own expansion. The short forms are for what the stand
 
     anywhere        apiVersion, kind and a table's logicalType are filled in
     the contract    `contact: a@b` for team member and support channel, `retention: 7y` for the SLA property, and
-                    `calendar`, `rejectionBudget`, `schemaDrift: fail`, `corrections: append`, `alertOnRejected: true` for
-                    custom properties
+                    `calendar`, `rejectionBudget`, `schemaDrift: fail`, `corrections: append`, `alertOnRejected: true`,
+                    `openDataSet: name` for custom properties
     a server        custom properties as plain keys; the location of an s3 server follows from domain and id
     a table         `key: [a, b]` for primaryKey, primaryKeyPosition and required of its columns
     a column        `pattern`, `maxLength`, ... and `between: [low, high]` for logicalTypeOptions, `enum: [a, b]`, custom

@@ -337,6 +337,9 @@ def _check_custom(document: dict[str, Any], names: list[Any]) -> Iterator[Findin
     if not isinstance(custom.get("alertOnRejected", False), bool):
         where = ["customProperties", lines.index("alertOnRejected")]
         yield where, Code.CONTRACT_OPTION, "alertOnRejected must be true or false"
+    if "openDataSet" in custom and not re.fullmatch(r"[a-z0-9_-]{2,100}", str(custom["openDataSet"])):
+        where = ["customProperties", lines.index("openDataSet")]
+        yield where, Code.CONTRACT_OPTION, "openDataSet must name a data set of DATA.GOV.HK, as in its address"
     where = ["customProperties", lines.index("schemaDrift")]
     policy = custom["schemaDrift"].get("policy")
     if policy not in DRIFT:

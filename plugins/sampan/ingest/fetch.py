@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +16,6 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from sampan import feed_hooks
-from sampan.calendar import today
 from sampan.consent import Rejected
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
@@ -28,6 +27,8 @@ from sampan.reading.shown import hidden
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
+# Metadata of an object of a simulated partner. It counts only while the clock is set, which a partner cannot do.
+SENT_AT = "sent-at"
 
 
 def run(feed: str, business_date: date | None = None, only_owed: bool = False) -> dict[str, int]:
@@ -41,9 +42,12 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
         _download(contract, business_date or freshness.now().date())
     seen = 0
     with connect() as connection:
+        simulated = freshness.clock(connection) is not None
         for item in list_objects(contract.drop_prefix):
             if item["Key"].endswith("/"):
                 continue
+            if simulated:
+                item["LastModified"] = _simulated_receipt(connection, item)
             try:
                 seen += _note(connection, contract, item)
             except (psycopg.DataError, UnicodeEncodeError):
@@ -51,6 +55,19 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
                     seen += _refuse(connection, contract, item)
     freshness.record_poll(feed)
     return {"seen": seen}
+
+
+def _simulated_receipt(connection: Connection, item: dict[str, Any]) -> datetime:
+    """When an object came while the clock is set: as a simulated partner wrote on it, or else by the object store."""
+    stored: datetime = item["LastModified"]
+    known = "select 1 from ops.delivery where source_uri = %s and etag = %s and problem is null"
+    uri = f"s3://{settings().drop_bucket}/{item['Key']}"
+    if connection.execute(known, [uri, item["ETag"]]).fetchone():
+        return stored
+    with s3_errors():
+        head = settings().s3().head_object(Bucket=settings().drop_bucket, Key=item["Key"])
+    sent: str | None = head["Metadata"].get(SENT_AT)
+    return datetime.fromisoformat(sent) if sent else stored
 
 
 def _note(connection: Connection, contract: Contract, item: dict[str, Any]) -> int:
@@ -77,7 +94,7 @@ def _note(connection: Connection, contract: Contract, item: dict[str, Any]) -> i
             "bytes": item["Size"],
             "unread": [str(Code.DELIVERY_GONE), str(Code.DELIVERY_DENIED)],
             "future": str(Code.DELIVERY_FUTURE_DATE),
-            "today": today(),
+            "today": freshness.today(connection),
         },
     ).rowcount
 
@@ -145,5 +162,12 @@ def _download(contract: Contract, day: date) -> None:
         freshness.record_poll(contract.feed, problem)
         raise
     name = f"{contract.feed}_{hashlib.sha256(body).hexdigest()[:16]}.{contract.source.extension}"
+    with connect() as connection:
+        at = freshness.clock(connection)
     with s3_errors():
-        settings().s3().put_object(Bucket=settings().drop_bucket, Key=f"{contract.drop_prefix}{day}/{name}", Body=body)
+        settings().s3().put_object(
+            Bucket=settings().drop_bucket,
+            Key=f"{contract.drop_prefix}{day}/{name}",
+            Body=body,
+            Metadata={SENT_AT: at.isoformat()} if at else {},
+        )

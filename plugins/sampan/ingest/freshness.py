@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from sampan.calendar import HONG_KONG
 from sampan.contracts.registry import get_contract
-from sampan.database import connect, scalar
+from sampan.database import Connection, connect, scalar
 from sampan.errors import Code, Problem, require_reason
 
 STATES = {
@@ -29,11 +29,11 @@ BROKEN = ("held", "late_here", "late_at_partner")
 
 
 def record_poll(feed: str, problem: Problem | None = None, at: datetime | None = None) -> None:
-    """Record that a feed was polled for deliveries (now, or at a time), and the problem if its API failed."""
+    """Record that a feed was polled for deliveries (now by the clock, or at a time), and the problem if its API failed."""
     with connect() as connection:
         connection.execute(
             """
-            insert into ops.feed_poll (feed, polled_at, problem) values (%s, coalesce(%s, clock_timestamp()), %s)
+            insert into ops.feed_poll (feed, polled_at, problem) values (%s, coalesce(%s, ops.now()), %s)
             on conflict (feed) do update set polled_at = excluded.polled_at, problem = excluded.problem
             """,
             [feed, at, Jsonb(problem.as_dict()) if problem else None],
@@ -47,8 +47,23 @@ def now() -> datetime:
     return at.astimezone(HONG_KONG)
 
 
+def clock(connection: Connection) -> datetime | None:
+    """The time at which the clock stands, in Hong Kong, or None when it is not set."""
+    row = connection.execute("select stands_at from ops.clock").fetchone()
+    return row[0].astimezone(HONG_KONG) if row else None
+
+
+def today(connection: Connection) -> date:
+    """The date in Hong Kong by the clock, or the current one when it is not set."""
+    at: datetime = scalar(connection, "select ops.now()")
+    return at.astimezone(HONG_KONG).date()
+
+
 def set_clock(at: datetime | None) -> None:
-    """Set the time used for freshness and API requests, for simulated data and for looking back; None means now again."""
+    """Set the time used for freshness, business dates and API requests, for simulated data and for looking back.
+
+    None means now again.
+    """
     with connect(autocommit=False) as connection:
         connection.execute("delete from ops.clock")
         if at is not None:

@@ -10,12 +10,12 @@ from psycopg.types.json import Jsonb
 
 from sampan import failpoints, feed_hooks
 from sampan.alerts import raise_alert
-from sampan.calendar import today
 from sampan.consent import Rejected
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect
 from sampan.errors import Code, PermanentFailure, Problem
+from sampan.ingest import freshness
 from sampan.object_store import ObjectRefused, parse_s3_uri, put_if_absent, s3_errors
 from sampan.reading.shown import shown_uri
 from sampan.settings import settings
@@ -28,10 +28,12 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
     """Land every new delivery, or those of one date. Returns how many were landed, were repeats, and were refused."""
     contract, done = get_contract(feed), {"landed": 0, "repeated": 0, "refused": 0}
     with connect() as connection:
+        today = freshness.today(connection)
         for uri, etag, day, received in _new_deliveries(connection, feed, business_date):
             name = shown_uri(contract, uri)
             try:
-                landed = _land(connection, contract, uri, name, etag, _checked_date(contract, name, day), received)
+                checked = _checked_date(contract, name, day, today)
+                landed = _land(connection, contract, uri, name, etag, checked, received)
                 done["landed" if landed else "repeated"] += 1
             except PermanentFailure as error:
                 unread = error.problem.rule in (Code.DELIVERY_GONE, Code.DELIVERY_DENIED)
@@ -63,16 +65,16 @@ def _new_deliveries(
     ).fetchall()
 
 
-def _checked_date(contract: Contract, name: str, day: date | None) -> date:
+def _checked_date(contract: Contract, name: str, day: date | None, today: date) -> date:
     """The business date. Raises PermanentFailure when it is missing, in the future or past the feed's retention."""
     if day is None:
         wanted = f"s3://{settings().drop_bucket}/{contract.drop_prefix}<YYYY-MM-DD>/<name>"
         raise PermanentFailure(
             Problem(Code.DELIVERY_NO_BUSINESS_DATE, f"the key has no business date; deliver to {wanted}", name)
         )
-    if day > today():
+    if day > today:
         raise PermanentFailure(Problem(Code.DELIVERY_FUTURE_DATE, f"business date {day} is in the future", name))
-    if day < today() - timedelta(days=contract.retention_days):
+    if day < today - timedelta(days=contract.retention_days):
         message = f"business date {day} is older than the feed's retention of {contract.retention_days} days"
         raise PermanentFailure(Problem(Code.DELIVERY_PAST_RETENTION, message, name))
     return day

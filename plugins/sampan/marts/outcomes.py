@@ -1,63 +1,167 @@
-"""Outcomes: how sales of funded enterprises changed compared with matched unfunded ones, estimated once in each build.
+"""Outcomes: what funded enterprises sold after, against what they would have sold with the growth of those without funding.
 
-dbt makes the matched panel (`int_funding__outcome_panel`); this module weights it, estimates with statsmodels, and stores the
-results per build in `ops.funding_outcome`, which `mart_funding_outcomes` reads. See ADR 0022.
+dbt says who was funded, when, and what each enterprise sold in each month; this module compares them and keeps the results
+of each build in `ops.funding_outcome` and `ops.funding_outcome_month`, which the marts read. See ADR 0022.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from psycopg import sql
 
 from sampan import failpoints
-from sampan.database import connect
+from sampan.database import Connection, connect
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Whole = NDArray[np.int64]
+    Flags = NDArray[np.bool_]
 
 log = logging.getLogger(__name__)
 MEASURES = ("exports", "online_net_sales")
+# Months before the application and after the start that are compared; as many again before them are for the placebo.
+WINDOWS = (6, 12)
+PROGRAMMES = ("bud_general", "bud_easy", "bud_ecommerce_easy", "emf")
 # Groups of programmes; an enterprise counts in the group of its first project.
-GROUPS = {
-    "all": ("bud_general", "bud_easy", "bud_ecommerce_easy", "emf"),
-    "bud": ("bud_general", "bud_easy", "bud_ecommerce_easy"),
-    "bud_general": ("bud_general",),
-    "bud_easy": ("bud_easy",),
-    "bud_ecommerce_easy": ("bud_ecommerce_easy",),
-    "emf": ("emf",),
-}
+GROUPS = {"all": PROGRAMMES, "bud": PROGRAMMES[:3], **{programme: (programme,) for programme in PROGRAMMES}}
 # With fewer enterprises on either side, an interval is narrower than it should be, and a mean discloses single enterprises.
 MIN_ENTERPRISES = 20
 MIN_EFFECTIVE = 3
+# Growth of fewer enterprises is that of one or two of them.
+MIN_ALIKE = 10
 CONFIDENCE = 0.95
-STRATUM = ["start_month", "industry_section", "sme_class", "size_of_sales"]
-PANEL = [
-    *STRATUM, "measure", "sme_id", "is_funded", "is_matched", "programme", "before_early_hkd", "before_late_hkd", "after_hkd",
-]  # fmt: skip
+# Bands come from so many draws of a fixed seed: the same build gives the same figures.
+DRAWS, SEED = 10_000, 1
+NEVER = 10**6
+
+
+@dataclass(frozen=True)
+class Sales:
+    """One measure of n enterprises in T months. Months are counted from the first of them; NEVER is after all.
+
+    monthly is in HKD. applied is the month of the application for the first project, NEVER without one. exists_from and
+    ends bound the months in which the enterprise exists. strata are what it is compared within, by month, narrow ones first:
+    industry and size class, and industry; -1 while it is no SME.
+    """
+
+    first_month: date
+    monthly: Floats
+    applied: Whole
+    has_applied: Flags
+    exists_from: Whole
+    ends: Whole
+    strata: Sequence[Whole]
+
+    def month(self, position: int) -> date:
+        """First day of a month."""
+        months = _month(self.first_month) + int(position)
+        return date(months // 12, months % 12 + 1, 1)
+
+
+@dataclass(frozen=True)
+class Funded:
+    """Funded enterprises to compare: position in Sales, months of application and start, programme, what was paid (HKD), and
+    whether they existed before the oldest application on record."""
+
+    position: Whole
+    applied: Whole
+    start: Whole
+    programme: NDArray[np.str_]
+    paid: Floats
+    existed_before: Flags
+
+
+@dataclass
+class Sums:
+    """What a comparison adds up, for K columns (periods) and n enterprises: all that estimates and their errors need.
+
+    sold and expected are those of the funded, in fact and with the growth of the unfunded; without_sold and
+    without_expected are what goes from them when an enterprise is left out. weight is the part of each enterprise in the
+    sums of the unfunded and of the funded. Money is in HKD.
+    """
+
+    sold: Floats
+    expected: Floats
+    without_sold: Floats
+    without_expected: Floats
+    weight: Floats
+    funded: Whole
+    compared: Flags
+    unfunded: Flags
+    before: float = 0.0
+    unfunded_before: float = 0.0
+    unfunded_after: float = 0.0
+    paid: float = 0.0
+
+    @classmethod
+    def zero(cls, enterprises: int, columns: int) -> Sums:
+        """Nothing compared yet."""
+        each = (enterprises, columns)
+        return cls(
+            np.zeros(columns), np.zeros(columns), np.zeros(each), np.zeros(each), np.zeros((2, enterprises)),
+            np.zeros(columns, np.int64), np.zeros(enterprises, bool), np.zeros(enterprises, bool),
+        )  # fmt: skip
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(**{name: getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of ratios with the bounds of its 95% confidence interval; 1 means no effect."""
+    """What was sold over what was expected, per column, with standard errors of the logarithms.
 
-    value: float
-    low: float
-    high: float
+    replicates are the logarithms with each enterprise left out, less their mean. degrees is for Student's t.
+    """
+
+    log: Floats
+    error: Floats
+    replicates: Floats = field(repr=False)
+    degrees: float
+
+    def interval(self, column: int = 0) -> tuple[float, float, float]:
+        """Estimate and bounds of the 95% interval of a column, as ratios; 1 means no effect."""
+        from scipy import stats
+
+        reach = self.error[column] * stats.t.ppf((1 + CONFIDENCE) / 2, self.degrees)
+        low, high = np.exp(self.log[column] - reach), np.exp(self.log[column] + reach)
+        return float(np.exp(self.log[column])), float(low), float(high)
+
+    def p_value(self, column: int = 0) -> float:
+        """How often a ratio so far from 1 comes about without an effect."""
+        from scipy import stats
+
+        return float(2 * stats.t.sf(abs(self.log[column]) / self.error[column], self.degrees))
+
+    def bands(self) -> tuple[Floats, Floats]:
+        """Bounds that hold all columns at once in 95 of 100 cases (sup-t bands)."""
+        from scipy import stats
+
+        known = np.isfinite(self.error) & (self.error > 0)
+        correlation = np.corrcoef(self.replicates[:, known], rowvar=False)
+        draws = stats.multivariate_t(shape=correlation, df=self.degrees, allow_singular=True)
+        furthest = np.abs(draws.rvs(DRAWS, random_state=SEED).reshape(DRAWS, -1)).max(axis=1)
+        reach = self.error * np.quantile(furthest, CONFIDENCE)
+        return np.exp(self.log - reach), np.exp(self.log + reach)
 
 
 def run(claim: str | None = None, schema: str = "intermediate", as_known: int | None = None) -> dict[str, int]:
-    """Estimate from the panel of the current build and store the results, in place of those of an earlier attempt.
+    """Estimate for the current build and store the results, in place of those of an earlier attempt.
 
     `claim` is the build's hold on the step (`build_no/step/token`); without a valid one TransientFailure is raised. `schema`
-    is where the panel is, and `as_known` the number of a look-back's build. Returns rows stored, and how many of them could
+    is where the models are, and `as_known` the number of a look-back's build. Returns rows stored, and how many of them could
     be estimated.
     """
-    import pandas as pd
-
     with connect("builder", autocommit=False) as connection:
         settings_of_session = "select set_config('sampan.claim', %s, false), set_config('sampan.as_known', %s, false)"
         connection.execute(settings_of_session, [claim or "", str(as_known or "")])
@@ -65,18 +169,16 @@ def run(claim: str | None = None, schema: str = "intermediate", as_known: int | 
         build = connection.execute("select build_no from ops.open_build").fetchone()
         if build is None:
             return {"rows": 0, "estimated": 0}
-        panel = sql.SQL("select {} from {}").format(
-            sql.SQL(", ").join(map(sql.Identifier, PANEL)), sql.Identifier(schema, "int_funding__outcome_panel")
-        )
-        rows = connection.execute(panel).fetchall()
-        found = list(estimates(pd.DataFrame(rows, columns=PANEL)))
-        connection.execute("delete from ops.funding_outcome where build_no = %s", [build[0]])
-        with connection.cursor() as cursor:
-            for row in found:
-                names = ", ".join(row)
-                values = ", ".join(f"%({name})s" for name in row)
-                statement = f"insert into ops.funding_outcome (build_no, {names}) values (%(build_no)s, {values})"
-                cursor.execute(statement, row | {"build_no": build[0]})
+        found, months = estimates(_inputs(connection, schema))
+        for table, rows in (("funding_outcome", found), ("funding_outcome_month", months)):
+            connection.execute(sql.SQL("delete from ops.{} where build_no = %s").format(sql.Identifier(table)), build)
+            for row in rows:
+                insert = sql.SQL("insert into ops.{} ({}) values ({})").format(
+                    sql.Identifier(table),
+                    sql.SQL(", ").join(map(sql.Identifier, ("build_no", *row))),
+                    sql.SQL(", ").join(map(sql.Placeholder, ("build_no", *row))),
+                )
+                connection.execute(insert, row | {"build_no": build[0]})
         failpoints.hit("outcomes.before_commit")
         connection.commit()
     done = {"rows": len(found), "estimated": sum(row["status"] == "estimated" for row in found)}
@@ -84,100 +186,367 @@ def run(claim: str | None = None, schema: str = "intermediate", as_known: int | 
     return done
 
 
-def estimates(panel: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """One row per measure and group of programmes, in the columns of `ops.funding_outcome`, from the matched panel."""
-    money = ["before_early_hkd", "before_late_hkd", "after_hkd"]
-    panel = panel.assign(**{name: panel[name].astype(float) for name in money})
-    panel["before_hkd"] = panel["before_early_hkd"] + panel["before_late_hkd"]
+def estimates(
+    inputs: Mapping[str, tuple[Sales, Mapping[int, Funded]]],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of `ops.funding_outcome` and of `ops.funding_outcome_month`, from sales and the funded per measure and window.
+
+    A measure without sales is not in `inputs`; its rows say too_few.
+    """
+    found: list[dict[str, Any]] = []
+    months: list[dict[str, Any]] = []
     for measure in MEASURES:
-        measured = panel[panel["measure"] == measure]
-        for group, programmes in GROUPS.items():
-            yield {"measure": measure, "programme": group} | _estimated(measured, programmes)
+        for window in WINDOWS:
+            sales, by_window = inputs.get(measure, (None, {}))
+            for group, row, by_month in _of_measure(sales, by_window, window):
+                key = {"measure": measure, "programme": group, "window_months": window}
+                found.append(key | row)
+                months.extend(key | month for month in by_month)
+    _adjust(found)
+    return found, months
 
 
-def _estimated(panel: pd.DataFrame, programmes: Sequence[str]) -> dict[str, Any]:
-    """Counts, means per enterprise (HKD), effect and placebo effect of one measure and group."""
-    funded = panel[panel["is_funded"].astype(bool) & panel["programme"].isin(programmes)]
-    matched = funded[funded["is_matched"].astype(bool)]
-    rows = reweight(matched, panel[~panel["is_funded"].astype(bool)])
-    control = rows[rows["funded"] == 0]
-    found: dict[str, Any] = {
-        "status": "too_few",
-        "funded_count": len(funded),
-        "matched_funded_count": len(matched),
-        "unfunded_count": int(control["sme_id"].nunique()),
-        "first_start_month": min(funded["start_month"], default=None),
-        "last_start_month": max(funded["start_month"], default=None),
-    }
-    if min(found["matched_funded_count"], found["unfunded_count"]) < MIN_ENTERPRISES:
-        return found
-    effect = difference_in_differences(rows, "before_hkd", "after_hkd")
-    placebo = difference_in_differences(rows, "before_early_hkd", "before_late_hkd")
-    if effect is None:
-        return found
-    found["status"] = "estimated"
-    for side, part in (("funded", rows[rows["funded"] == 1]), ("unfunded", control)):
-        for when in ("before", "after"):
-            mean = (part[f"{when}_hkd"] * part["weight"]).sum() / part["weight"].sum()
-            found[f"{side}_{when}_hkd"] = round(float(mean), 2)
-    for name, measured in (("effect", effect), ("placebo", placebo)):
-        if measured is not None:
-            found |= {name: measured.value, f"{name}_low": measured.low, f"{name}_high": measured.high}
+def compare(
+    sales: Sales, funded: Funded, window: int, *, placebo: bool = False, applicants: bool = False
+) -> dict[str, Sums]:
+    """Sums per programme of the funded that somebody is like, and of those whom they are compared with.
+
+    Column 0 is the window after the start; the columns after it are the months that `event_months` names, each against the
+    window before the application. With `placebo` there is one column: the window before against the one before that. The
+    unfunded are those who applied for no project that was granted until the window was over; with `applicants` only those of
+    them who ever applied, in one stratum. Where one has too few, the next wider one is taken.
+    """
+    count = len(sales.monthly)
+    until = np.concatenate([np.zeros((count, 1)), np.cumsum(sales.monthly, axis=1)], axis=1)
+    columns = 1 if placebo else 1 + len(event_months(window))
+    found = {str(programme): Sums.zero(count, columns) for programme in np.unique(funded.programme)}
+    for applied, start in sorted({*zip(funded.applied.tolist(), funded.start.tolist(), strict=True)}):
+        first = applied - 2 * window if placebo else applied - window
+        if first < 0:
+            continue
+        spans = [(applied - window, applied)] if placebo else _spans(applied, start, window)
+        last = max(end for _, end in spans)
+        before, sold = until[:, first + window] - until[:, first], np.zeros((count, columns))
+        is_known = np.array([begin >= 0 for begin, _ in spans])
+        for column in np.flatnonzero(is_known):
+            begin, end = spans[column]
+            sold[:, column] = (until[:, end] - until[:, begin]) / (1 if column == 0 else end - begin)
+        strata = [by_month[:, applied] for by_month in sales.strata]
+        is_alike = (sales.applied > max(applied, last - 1)) & (strata[0] >= 0)
+        is_alike &= (sales.exists_from <= first) & (sales.ends > start) & ((before > 0) | (sold[:, 0] > 0))
+        if applicants:
+            is_alike, strata = is_alike & sales.has_applied, [np.minimum(strata[0], 0)]
+        rest = np.flatnonzero((funded.applied == applied) & (funded.start == start))
+        for stratum in strata:
+            comparison = _Comparison.of(before, sold, stratum, np.flatnonzero(is_alike), is_known)
+            is_matched = comparison.is_enough[stratum[funded.position[rest]]]
+            matched, rest = rest[is_matched], rest[~is_matched]
+            for programme in np.unique(funded.programme[matched]):
+                members = matched[funded.programme[matched] == programme]
+                comparison.add(found[str(programme)], funded.position[members], funded.paid[members])
     return found
 
 
-def reweight(funded: pd.DataFrame, unfunded: pd.DataFrame) -> pd.DataFrame:
-    """The funded, and the unfunded of their strata with weights that give each stratum the same total on both sides.
+def event_months(window: int) -> list[int]:
+    """Months before the application (negative) and after the start; 0 is from the one to the other."""
+    return list(range(-2 * window, window + 1))
 
-    Returns the rows of both with `funded` (0 or 1) and `weight`; an unfunded enterprise may be in several strata.
+
+def ratio(sums: Sums) -> Ratio | None:
+    """What was sold over what was expected, with errors by leaving out each enterprise in turn.
+
+    The errors are those of the delete-one jackknife over enterprises, which few large ones do not make too small (Hansen
+    2025); Student's t has the degrees of the effective number of enterprises, on the side that has fewer. None when a side
+    sold nothing, one enterprise nearly everything, or all grew exactly alike.
     """
-    import pandas as pd
-
-    wanted = funded.groupby(STRATUM, as_index=False).size().rename(columns={"size": "wanted"})
-    control = unfunded.merge(wanted, on=STRATUM)
-    available = control.groupby(STRATUM)["sme_id"].transform("size")
-    control = control.assign(funded=0, weight=control["wanted"] / available).drop(columns="wanted")
-    return pd.concat([funded.assign(funded=1, weight=1.0), control], ignore_index=True)
-
-
-def difference_in_differences(rows: pd.DataFrame, before: str, after: str) -> Ratio | None:
-    """How much more the funded grew than the unfunded: a ratio of ratios of totals, with its confidence interval.
-
-    A Poisson regression of sales on group, period and their interaction, two observations per row, with standard errors
-    clustered by enterprise. `before` and `after` name the columns with sales (HKD). The fewer enterprises sell most, the
-    wider the interval. None when a side sold nothing in a period, or one enterprise sold nearly everything.
-    """
-    import numpy as np
-    import pandas as pd
-    import statsmodels.api as sm
-    from scipy import stats
-
-    totals = rows.groupby("funded")[[before, after]].sum()
-    if len(totals) < 2 or (totals <= 0).to_numpy().any():
+    if (sums.sold[0] <= 0) or (sums.expected[0] <= 0):
         return None
-    enterprises = effective_sample_size(rows, rows[before] + rows[after])
-    if enterprises < MIN_EFFECTIVE:
+    effective = min(side.sum() ** 2 / (side**2).sum() for side in sums.weight)
+    if effective < MIN_EFFECTIVE:
         return None
-    # Refunds may exceed payments in a period; sales are never negative.
-    sold = np.maximum(np.concatenate([rows[before], rows[after]]), 0.0)
-    count = len(rows)
-    is_funded = np.tile(rows["funded"].to_numpy(float), 2)
-    is_after = np.repeat([0.0, 1.0], count)
-    regressors = pd.DataFrame(
-        {"const": 1.0, "funded": is_funded, "after": is_after, "funded_after": is_funded * is_after}
+    others = sums.compared
+    count = int(others.sum())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        estimate = np.log(sums.sold / sums.expected)
+        replicates = np.log((sums.sold - sums.without_sold[others]) / (sums.expected - sums.without_expected[others]))
+    replicates -= replicates.mean(axis=0)
+    error = np.sqrt((count - 1) / count * (replicates**2).sum(axis=0))
+    return Ratio(estimate, error, replicates, effective - 1) if error[0] > 0 else None
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """The unfunded of one cohort (months of application and start), by stratum: growth, and growth without each of them."""
+
+    before: Floats
+    sold: Floats
+    stratum: Whole
+    alike: Whole
+    is_known: Flags
+    is_enough: Flags
+    total_before: Floats
+    growth: Floats
+    without: Floats
+
+    @classmethod
+    def of(cls, before: Floats, sold: Floats, stratum: Whole, alike: Whole, is_known: Flags) -> _Comparison:
+        strata = int(stratum.max(initial=0)) + 1
+        # The last one is of those that are no SME.
+        is_enough = np.append(np.bincount(stratum[alike][before[alike] > 0], minlength=strata) >= MIN_ALIKE, False)
+        alike = alike[is_enough[stratum[alike]]]
+        of, own_before, own_sold = stratum[alike], before[alike], sold[alike]
+        total_before = np.bincount(of, weights=own_before, minlength=strata).astype(float)
+        total_sold = np.stack([np.bincount(of, weights=column, minlength=strata) for column in own_sold.T], axis=1)
+        growth = total_sold / np.where(total_before > 0, total_before, np.inf)[:, None]
+        without = (total_sold[of] - own_sold) / (total_before[of] - own_before)[:, None]
+        return cls(before, sold, stratum, alike, is_known, is_enough, total_before, growth, without)
+
+    def add(self, sums: Sums, funded: Whole, paid: Floats) -> None:
+        """Add funded enterprises that enough others are like, and those others."""
+        of, strata = self.stratum[funded], len(self.total_before)
+        funded_before = np.bincount(of, weights=self.before[funded], minlength=strata)
+        alike = self.alike[np.bincount(of, minlength=strata)[self.stratum[self.alike]] > 0]
+        without = self.without[np.isin(self.alike, alike)]
+        expected = self.before[funded, None] * self.growth[of]
+        sums.sold += self.sold[funded].sum(axis=0)
+        sums.expected += expected.sum(axis=0)
+        sums.without_sold[funded] += self.sold[funded]
+        sums.without_expected[funded] += expected
+        like = self.stratum[alike]
+        sums.without_expected[alike] += funded_before[like, None] * (self.growth[like] - without)
+        growth = self.growth[:, 0]
+        weight = funded_before / np.where(self.total_before > 0, self.total_before, np.inf)
+        sums.weight[0, alike] += weight[like] * (growth[like] * self.before[alike] + self.sold[alike, 0])
+        sums.weight[1, funded] += growth[of] * self.before[funded] + self.sold[funded, 0]
+        sums.funded += len(funded) * self.is_known
+        sums.compared[funded] = sums.compared[alike] = True
+        sums.unfunded[alike] = True
+        sums.before += self.before[funded].sum()
+        each = np.bincount(of, minlength=strata) / np.maximum(np.bincount(like, minlength=strata), 1)
+        sums.unfunded_before += (each[like] * self.before[alike]).sum()
+        sums.unfunded_after += (each[like] * self.sold[alike, 0]).sum()
+        sums.paid += paid.sum()
+
+
+def _spans(applied: int, start: int, window: int) -> list[tuple[int, int]]:
+    """First month and the month after the last of each column: the window after, then the event months."""
+    before = [(applied + month, applied + month + 1) for month in range(-2 * window, 0)]
+    after = [(start + month, start + month + 1) for month in range(1, window + 1)]
+    return [(start + 1, start + 1 + window), *before, (applied, start + 1), *after]
+
+
+def _of_measure(
+    sales: Sales | None, by_window: Mapping[int, Funded], window: int
+) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
+    """Per group of programmes: its name, its row and the rows of its event months."""
+    if sales is None:
+        for group in GROUPS:
+            yield group, {"status": "too_few"} | dict.fromkeys(COUNTS, 0), []
+        return
+    funded = by_window[window]
+    effects = compare(sales, funded, window)
+    placebos = compare(sales, funded, window, placebo=True)
+    against_applicants = compare(sales, funded, window, applicants=True)
+    for group, programmes in GROUPS.items():
+        chosen = np.isin(funded.programme, programmes)
+        starts = (
+            [sales.month(month) for month in (min(funded.start[chosen]), max(funded.start[chosen]))]
+            if chosen.any()
+            else []
+        )
+        row: dict[str, Any] = {
+            "status": "too_few",
+            "funded_count": int(chosen.sum()),
+            "existed_before_count": int(funded.existed_before[chosen].sum()),
+            "first_start_month": starts[0] if starts else None,
+            "last_start_month": starts[1] if starts else None,
+        }
+        effect, placebo, applicants = (_total(part, programmes) for part in (effects, placebos, against_applicants))
+        row |= {name: _count(sums, side) for name, (sums, side) in {
+            "matched_funded_count": (effect, "funded"), "unfunded_count": (effect, "unfunded"),
+            "placebo_funded_count": (placebo, "funded"), "applicants_count": (applicants, "unfunded"),
+        }.items()}  # fmt: skip
+        measured = _ratio_of_enough(effect)
+        if effect is None or measured is None:
+            yield group, row, []
+            continue
+        before = _named("placebo", _ratio_of_enough(placebo))
+        differs = bool(before) and not before["placebo_low"] <= 1 <= before["placebo_high"]
+        row |= before
+        row["status"] = "trends_differ" if differs else "estimated"
+        row |= {"p_value": measured.p_value()} | _means(effect)
+        if not differs:
+            row |= _named("effect", measured) | _named("applicants_effect", _ratio_of_enough(applicants))
+        yield group, row, list(_months(window, effect, measured, only_before=differs))
+
+
+COUNTS = (
+    "funded_count", "existed_before_count", "matched_funded_count", "unfunded_count", "placebo_funded_count",
+    "applicants_count",
+)  # fmt: skip
+
+
+def _total(parts: Mapping[str, Sums], programmes: Sequence[str]) -> Sums | None:
+    """The sums of several programmes; None when none of them funded anybody who is compared."""
+    present = [parts[programme] for programme in programmes if programme in parts]
+    return reduce(operator.add, present) if present else None
+
+
+def _count(sums: Sums | None, side: str) -> int:
+    if sums is None:
+        return 0
+    return int(sums.funded[0]) if side == "funded" else int(sums.unfunded.sum())
+
+
+def _ratio_of_enough(sums: Sums | None) -> Ratio | None:
+    """The ratio, where there are enough enterprises on both sides."""
+    if min(_count(sums, "funded"), _count(sums, "unfunded")) < MIN_ENTERPRISES:
+        return None
+    return ratio(sums) if sums else None
+
+
+def _named(name: str, measured: Ratio | None) -> dict[str, float]:
+    return dict(zip((name, f"{name}_low", f"{name}_high"), measured.interval(), strict=True)) if measured else {}
+
+
+def _means(sums: Sums) -> dict[str, float]:
+    """Means of an enterprise and what was paid in all, in HKD."""
+    count = int(sums.funded[0])
+    totals = {
+        "funded_before_hkd": sums.before,
+        "funded_after_hkd": sums.sold[0],
+        "unfunded_before_hkd": sums.unfunded_before,
+        "unfunded_after_hkd": sums.unfunded_after,
+    }
+    return {name: round(float(total) / count, 2) for name, total in totals.items()} | {"paid_hkd": round(sums.paid, 2)}
+
+
+def _months(window: int, sums: Sums, measured: Ratio, *, only_before: bool) -> Iterator[dict[str, Any]]:
+    """Event months of which enough enterprises are known, with bands."""
+    low, high = measured.bands()
+    for column, month in enumerate(event_months(window), start=1):
+        is_shown = (
+            sums.funded[column] >= MIN_ENTERPRISES and np.isfinite(low[column]) and not (only_before and month >= 0)
+        )
+        if is_shown:
+            yield {
+                "event_month": month,
+                "effect": float(np.exp(measured.log[column])),
+                "band_low": float(low[column]),
+                "band_high": float(high[column]),
+                "funded_count": int(sums.funded[column]),
+            }
+
+
+def _adjust(rows: list[dict[str, Any]]) -> None:
+    """Adds what the p-values of the estimated rows are when all are looked at (Holm)."""
+    from statsmodels.stats.multitest import multipletests
+
+    tested = [row for row in rows if "p_value" in row]
+    if tested:
+        for row, adjusted in zip(
+            tested, multipletests([row["p_value"] for row in tested], method="holm")[1], strict=True
+        ):
+            row["p_value_adjusted"] = float(adjusted)
+    for row in tested:
+        if row["status"] != "estimated":
+            del row["p_value"], row["p_value_adjusted"]
+
+
+def _inputs(connection: Connection, schema: str) -> dict[str, tuple[Sales, dict[int, Funded]]]:
+    """Sales and the funded of each measure that has a month, from the models in a schema."""
+
+    def table(name: str, *columns: str) -> pd.DataFrame:
+        import pandas as pd
+
+        query = sql.SQL("select {} from {}").format(
+            sql.SQL(", ").join(map(sql.SQL, columns)), sql.Identifier(schema, f"int_{name}")
+        )
+        rows = connection.execute(query).fetchall()
+        return pd.DataFrame(rows, columns=[column.rsplit(" ", 1)[-1] for column in columns])
+
+    spans = table("funding__outcome_spans", "measure", "first_month", "last_month")
+    sold = table(
+        "funding__outcome_panel",
+        "measure",
+        "sme_id",
+        "month",
+        "cast(value_hkd as double precision) as value_hkd",
     )
-    clusters = np.tile(pd.factorize(rows["sme_id"])[0], 2)
-    # A weight n enters as exposure n with n times the sales, which gives the same scores as weighting. A ratio has no unit:
-    # dividing by the mean only keeps the iteration stable.
-    weights = np.tile(rows["weight"].to_numpy(float), 2)
-    model = sm.GLM(weights * sold / sold.mean(), regressors, family=sm.families.Poisson(), exposure=weights)
-    fitted = model.fit(cov_type="cluster", cov_kwds={"groups": clusters})
-    effect, error = fitted.params["funded_after"], fitted.bse["funded_after"]
-    error *= np.sqrt(enterprises / (enterprises - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, enterprises - 1)
-    return Ratio(*(float(np.exp(value)) for value in (effect, effect - error, effect + error)))
+    classes = table(
+        "sme__classes", "sme_id", "valid_from", "valid_to", "industry_section", "sme_class", "counts_as_sme",
+        "commencement_date", "cessation_date",
+    )  # fmt: skip
+    applicants = table("funding__applicants", "sme_id", "applied_month", "start_month")
+    funded = table(
+        "funding__outcome_enterprises", "measure", "window_months", "sme_id", "programme", "applied_month", "start_month",
+        "existed_before", "cast(paid_hkd as double precision) as paid_hkd", "exclusion",
+    )  # fmt: skip
+    funded = funded[funded["exclusion"].isna()]
+    found = {}
+    for span in spans.itertuples():
+        of_measure = sold[sold["measure"] == span.measure]
+        sales, position = _sales(span.first_month, span.last_month, of_measure, classes, applicants)
+        found[span.measure] = (
+            sales,
+            {
+                window: _funded(
+                    funded[(funded["measure"] == span.measure) & (funded["window_months"] == window)], sales, position
+                )
+                for window in WINDOWS
+            },
+        )
+    return found
 
 
-def effective_sample_size(rows: pd.DataFrame, sold: pd.Series[float]) -> float:
-    """Kish's effective number of enterprises, weighted by their sales, of the side that has fewer."""
-    parts = (rows["weight"] * sold).groupby([rows["funded"], rows["sme_id"]]).sum()
-    return float(min(side.sum() ** 2 / (side**2).sum() for _, side in parts.groupby(level=0)))
+def _sales(
+    first_month: date, last_month: date, sold: pd.DataFrame, classes: pd.DataFrame, applicants: pd.DataFrame
+) -> tuple[Sales, pd.Index]:
+    """Sales of the enterprises that sold anything, and their sme_ids in that order."""
+    import pandas as pd
+
+    position = pd.Index(sold["sme_id"].unique()).intersection(pd.Index(classes["sme_id"].unique()))
+    sold, classes, applicants = (part[part["sme_id"].isin(position)] for part in (sold, classes, applicants))
+    count, months = len(position), _month(last_month) - _month(first_month) + 1
+
+    def since_first(days: pd.Series[Any], missing: int) -> Whole:
+        dates = pd.to_datetime(days)
+        since = (dates.dt.year * 12 + dates.dt.month - 1 - _month(first_month)).fillna(missing)
+        return np.asarray(since, np.int64)
+
+    monthly = np.zeros((count, months))
+    monthly[position.get_indexer(sold["sme_id"]), since_first(sold["month"], 0)] = sold["value_hkd"]
+    applied, has_applied = np.full(count, NEVER), np.zeros(count, bool)
+    who = position.get_indexer(applicants["sme_id"])
+    applied[who], has_applied[who] = since_first(applicants["applied_month"], NEVER), True
+    exists_from, ends = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    who = position.get_indexer(classes["sme_id"])
+    # The month of the day before, and one: a business that began on the first day of a month exists in the whole of it.
+    before = pd.to_datetime(classes["commencement_date"]) - pd.Timedelta(days=1)
+    exists_from[who] = since_first(before, -NEVER) + 1
+    ends[who] = since_first(classes["cessation_date"], NEVER)
+    narrow, wide = classes["industry_section"] + " " + classes["sme_class"], classes["industry_section"]
+    codes = [np.where(classes["counts_as_sme"].astype(bool), pd.factorize(names)[0], -1) for names in (narrow, wide)]
+    strata = [np.full((count, months), -1) for _ in codes]
+    valid_from, valid_to = pd.to_datetime(classes["valid_from"]), pd.to_datetime(classes["valid_to"])
+    for month, day in enumerate(pd.date_range(first_month, periods=months, freq="MS")):
+        in_force = ((valid_from <= day) & (valid_to.isna() | (valid_to >= day))).to_numpy()
+        for stratum, code in zip(strata, codes, strict=True):
+            stratum[who[in_force], month] = code[in_force]
+    return Sales(first_month, monthly, applied, has_applied, exists_from, ends, strata), position
+
+
+def _funded(rows: pd.DataFrame, sales: Sales, position: pd.Index) -> Funded:
+    return Funded(
+        position.get_indexer(rows["sme_id"]),
+        np.array([_month(day) for day in rows["applied_month"]], np.int64) - _month(sales.first_month),
+        np.array([_month(day) for day in rows["start_month"]], np.int64) - _month(sales.first_month),
+        rows["programme"].to_numpy(str),
+        rows["paid_hkd"].to_numpy(float),
+        rows["existed_before"].to_numpy(bool),
+    )
+
+
+def _month(day: date) -> int:
+    """Months since year 0."""
+    return day.year * 12 + day.month - 1

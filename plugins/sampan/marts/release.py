@@ -20,13 +20,16 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from sampan import failpoints, feed_hooks
 from sampan.database import Connection, connect, drop_relations, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
-from sampan.marts import build
+from sampan.marts import build, disclosure
 from sampan.marts.deprecations import missing_from
 from sampan.quality import expectations, mart_rules
 from sampan.settings import settings
+from sampan.warehouse.roles import POLICY_READER, PUBLIC_READER
 
 KEEP = 5
 READER = "bi_reader"
+# The views of a release, until they take the place of those in `marts`.
+VIEWS = "marts_next"
 READABLE = "relkind in ('r', 'p', 'v')"
 # Shorter than deadlock_timeout: the release gives up its lock and retries, a reader never has to.
 LOCK_TIMEOUT = "500ms"
@@ -202,18 +205,18 @@ def _swap(connection: Connection, release_no: int, kind: str) -> None:
         "insert into ops.release_activation (release_no, kind) values (%s, %s) returning activation_no",
         [release_no, kind],
     )
-    connection.execute("create schema marts_next")
+    connection.execute(f"create schema {VIEWS}")
     _set_apart(connection, *schemas_of(release_no))
     for schema in schemas_of(release_no):
         for mart in relations(connection, schema):
             _view(connection, release_no, schema, mart)
-    for schema in (*schemas_of(release_no), "marts_next"):
+    for schema in (*schemas_of(release_no), VIEWS):
         grant(connection, schema, schemas_of(release_no)[1])
     failpoints.hit("release.before_swap")
     old = sql.Identifier(f"marts_before_{activation_no}")
     if _exists(connection, "marts"):
         connection.execute(sql.SQL("alter schema marts rename to {}").format(old))
-    connection.execute("alter schema marts_next rename to marts")
+    connection.execute(f"alter schema {VIEWS} rename to marts")
     failpoints.hit("release.after_swap")
 
 
@@ -236,7 +239,7 @@ def _view(connection: Connection, release_no: int, schema: str, mart: str) -> No
     the reader's own rights (security_invoker): policies check that role. Its rows are read to the end before any
     condition of the reader is tried, so that no plan, statistic or timing depends on a row that policies hide.
     """
-    view, table = sql.Identifier("marts_next", mart), sql.Identifier(schema, mart)
+    view, table = sql.Identifier(VIEWS, mart), sql.Identifier(schema, mart)
     of_invoker = schema == schemas_of(release_no)[1]
     columns = connection.execute(
         "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped",
@@ -279,19 +282,49 @@ def grant(connection: Connection, schema: str, consented: str | None = None) -> 
     """Grant the readers select on a schema, and check that they have it. Nothing else grants them anything.
 
     `consented` is the schema of the tables under row-level security. They are granted only to the roles that their
-    policies name, and no reader may use their schema. Raises PermanentFailure when the grants are not as expected.
+    policies name, and no reader may use their schema. `bi_reader` reads all others, other readers what the disclosure class
+    of each mart lets them (ADR 0033), `public_reader` the views only. Says the class of each mart in its comment. Raises
+    PermanentFailure when the grants are not as expected.
     """
     restricted = under_row_security(connection, consented)
+    marts = relations(connection, schema)
     name = sql.Identifier(schema)
-    if schema != consented:
-        roles = {READER, *(role for mart in relations(connection, schema) for role in restricted.get(mart, ()))}
-        for role in sorted(roles):
-            connection.execute(sql.SQL("grant usage on schema {} to {}").format(name, sql.Identifier(role)))
-    for mart in relations(connection, schema):
-        for role in restricted.get(mart, [READER]):
+    grant_usage = sql.SQL("grant usage on schema {} to {}")
+    grant_select = sql.SQL("grant select on {} to {}")
+    for mart in marts:
+        _say_class(connection, schema, mart)
+        for role in restricted.get(mart, ()):
+            if schema != consented:
+                connection.execute(grant_usage.format(name, sql.Identifier(role)))
+            connection.execute(grant_select.format(sql.Identifier(schema, mart), sql.Identifier(role)))
+    for reader in _readers(connection):
+        shown = [mart for mart in marts if mart not in restricted and _may_read(reader, mart, schema != VIEWS)]
+        if reader != READER:
+            # The class of a mart of a kept release may be stricter by now.
             connection.execute(
-                sql.SQL("grant select on {} to {}").format(sql.Identifier(schema, mart), sql.Identifier(role))
+                sql.SQL("revoke select on all tables in schema {} from {}").format(name, sql.Identifier(reader))
             )
+        if shown or (reader == READER and schema != consented):
+            connection.execute(grant_usage.format(name, sql.Identifier(reader)))
+        for mart in shown:
+            connection.execute(grant_select.format(sql.Identifier(schema, mart), sql.Identifier(reader)))
+        _require_grants(connection, schema, reader, shown)
+
+
+def _readers(connection: Connection) -> list[str]:
+    """The readers that are there: a warehouse of an earlier version has the newer ones from its next `sampan init` on."""
+    wanted = [READER, POLICY_READER, PUBLIC_READER]
+    rows = connection.execute("select rolname from pg_roles where rolname = any(%s)", [wanted]).fetchall()
+    return [READER, *sorted({role for (role,) in rows} - {READER})]
+
+
+def _may_read(reader: str, mart: str, is_tables: bool) -> bool:
+    return reader == READER or (
+        reader in disclosure.class_of(mart).readers and not (reader == PUBLIC_READER and is_tables)
+    )
+
+
+def _require_grants(connection: Connection, schema: str, reader: str, shown: list[str]) -> None:
     wrong = connection.execute(
         f"""
         with readable as (
@@ -302,14 +335,33 @@ def grant(connection: Connection, schema: str, consented: str | None = None) -> 
             from pg_class
             where relnamespace = to_regnamespace(%(schema)s) and {READABLE}
         )
-        select relname from readable where is_readable = (relname = any(%(restricted)s)) order by relname
+        select relname from readable where is_readable <> (relname = any(%(shown)s)) order by relname
         """,
-        {"reader": READER, "schema": schema, "restricted": list(restricted)},
+        {"reader": reader, "schema": schema, "shown": shown},
     ).fetchall()
     if wrong:
         marts = ", ".join(f"{schema}.{row[0]}" for row in wrong)
-        message = f"grants of {READER} are not as expected (missing, or on a mart under row-level security) on {marts}"
+        message = f"grants of {reader} are not as expected (missing, or not the reader's to see) on {marts}"
         raise PermanentFailure(Problem(Code.RELEASE_GRANTS, message))
+
+
+def _say_class(connection: Connection, schema: str, mart: str) -> None:
+    """Put the class of a mart at the end of its comment, in place of one that it had."""
+    sentences = [item.sentence for item in disclosure.CLASSES.values()]
+    relation, query = (
+        f'{schema}."{mart}"',
+        "select relkind, obj_description(oid) from pg_class where oid = %s::regclass",
+    )
+    kind, comment = one(connection, query, [relation])
+    text = comment or ""
+    for sentence in sentences:
+        text = text.replace(sentence, "")
+    text = f"{text.rstrip()} {disclosure.class_of(mart).sentence}".strip()
+    if text != comment:
+        what = sql.SQL("view" if kind == "v" else "table")
+        connection.execute(
+            sql.SQL("comment on {} {} is {}").format(what, sql.Identifier(schema, mart), sql.Literal(text))
+        )
 
 
 def under_row_security(connection: Connection, schema: str | None) -> dict[str, list[str]]:

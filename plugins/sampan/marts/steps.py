@@ -8,7 +8,7 @@ from functools import cache
 
 from sampan.database import Connection
 from sampan.identity import resolve
-from sampan.marts import dbt, outcomes, suppression
+from sampan.marts import dbt, outcomes, shop_effects, suppression
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,14 @@ class Step:
         return self.name.startswith(f"{dbt.MARTS}__")
 
 
+def _shop_effects(family: str, study: str) -> Step:
+    return Step(
+        f"{dbt.MARTS}__{family}",
+        lambda _, claim: shop_effects.run(study, claim),
+        lambda _, schema, build_no: shop_effects.run(study, schema=schema, as_known=build_no),
+    )
+
+
 PREPARED = (
     # A look-back needs no linkage of its own: the history of the links is kept.
     Step("identity", lambda _, claim: resolve.run(claim)),
@@ -37,6 +45,8 @@ PREPARED = (
         lambda _, claim: outcomes.run(claim),
         lambda _, schema, build_no: outcomes.run(schema=schema, as_known=build_no),
     ),
+    _shop_effects("festival", "festival"),
+    _shop_effects("marks", "mark"),
     Step(f"{dbt.MARTS}__published", lambda connection, _: suppression.run(connection), suppression.run),
 )
 

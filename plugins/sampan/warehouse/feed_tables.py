@@ -29,6 +29,7 @@ def create_feed_tables(connection: Connection, contract: Contract) -> None:
     table, *others = feed_statements(contract)
     connection.execute(table)
     _add_columns(connection, contract)
+    _drop_other_key(connection, contract)
     for statement in others:
         connection.execute(statement)
     _drop_added_columns(connection, contract)
@@ -135,6 +136,17 @@ def _add_columns(connection: Connection, contract: Contract) -> None:
     for column in contract.stored:
         if column.name not in existing:
             connection.execute(sql.SQL("alter table {} add column {}").format(raw, column_ddl([column])))
+
+
+def _drop_other_key(connection: Connection, contract: Contract) -> None:
+    """Drop the index on the key of an earlier contract: rows that the contract tells apart now would collide in it."""
+    index = sql.Identifier("raw", f"{contract.feed}_key")
+    found = connection.execute(
+        "select array_agg(attname::text order by attnum) from pg_attribute where attrelid = to_regclass(%s)",
+        [index.as_string()],
+    ).fetchone()
+    if found and found[0] and found[0] != [*contract.key, "_batch_id"]:
+        connection.execute(sql.SQL("drop index {}").format(index))
 
 
 def _drop_added_columns(connection: Connection, contract: Contract) -> None:

@@ -13,13 +13,13 @@ from sampan.settings import ROLES, settings
 from sampan.warehouse.roles import PERSON_SESSIONS, READER_ROLES, configure_login, reader_logins
 
 NAME = re.compile(r"[a-z][a-z0-9_]{2,62}")
-RESERVED = re.compile(r"(pg|sampan|bank|steward)_.*|bi_reader")
+RESERVED = re.compile(r"(pg|sampan|bank|steward)_.*|(bi|policy|public)_reader")
 # Where a password of the operator's own choice is taken from; never from the command line, which everybody can read.
 PASSWORD_VARIABLE = "SAMPAN_LOGIN_PASSWORD"  # noqa: S105
 
 
 def add(login: str, role: str) -> str | None:
-    """Make a login that reads as `role`: bi_reader, steward_<partner> or bank_<id>.
+    """Make a login that reads as `role`: bi_reader, policy_reader, public_reader, steward_<partner> or bank_<id>.
 
     Returns its new password, or None when it was given in SAMPAN_LOGIN_PASSWORD. Raises PermanentFailure when the name is
     taken or not allowed, or there is no such role to read with.

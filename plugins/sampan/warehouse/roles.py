@@ -12,8 +12,10 @@ from sampan.contracts.registry import all_contracts
 from sampan.database import Connection, one, scalar, scram_verifier
 from sampan.settings import ROLES, SEARCH_PATH, settings
 
+# They see the marts of some disclosure classes only (ADR 0033): without enterprises by name or number, and publishable ones.
+POLICY_READER, PUBLIC_READER = "policy_reader", "public_reader"
 # Roles that people read with, besides the reader of BI tools.
-READER_ROLES = "^(steward_[a-z0-9_]+|bank_b[0-9]{3})$"
+READER_ROLES = f"^(steward_[a-z0-9_]+|bank_b[0-9]{{3}}|{POLICY_READER}|{PUBLIC_READER})$"
 # Sessions at the same time: of the login that BI tools share, and of a person's.
 BI_SESSIONS, PERSON_SESSIONS = 30, 10
 # A session may lift the timeouts for itself, but not the limit of temporary files.
@@ -38,15 +40,15 @@ def ensure_role(admin: Connection, name: str, password: str | None) -> None:
 
 
 def create_roles(admin: Connection) -> None:
-    """Create the roles of the platform and a steward for every partner, and set who may connect."""
+    """Create the roles of the platform, of readers, and a steward for every partner, and set who may connect."""
     for key, name in ROLES.items():
         ensure_role(admin, name, settings().get(f"SAMPAN_{key.upper()}_PASSWORD"))
-    stewards = sorted({_steward(contract) for contract in all_contracts().values()})
-    for steward in stewards:
-        ensure_role(admin, steward, None)
+    readers = [POLICY_READER, PUBLIC_READER, *sorted({_steward(contract) for contract in all_contracts().values()})]
+    for reader in readers:
+        ensure_role(admin, reader, None)
     database = sql.Identifier(admin.info.dbname)
     admin.execute(sql.SQL("revoke all on database {} from public").format(database))
-    roles = sql.SQL(", ").join(map(sql.Identifier, [*ROLES.values(), *stewards]))
+    roles = sql.SQL(", ").join(map(sql.Identifier, [*ROLES.values(), *readers]))
     admin.execute(sql.SQL("grant connect on database {} to {}").format(database, roles))
     builders = sql.SQL("sampan_builder, sampan_loader")
     admin.execute(sql.SQL("grant create, temporary on database {} to {}").format(database, builders))

@@ -14,6 +14,7 @@ from sampan.ingest import fetch, gate, land, load, publish
 from sampan.settings import settings
 
 from infra.simulator import deliver, faults
+from infra.simulator.orders import Order
 from infra.simulator.partners import csd
 from infra.simulator.partners.open_data import OpenData
 from infra.simulator.population import make
@@ -34,7 +35,7 @@ def served(sampan, monkeypatch):
     """Let every API be answered by a simulated server that behaves as told."""
 
     def serve(**behaviour):
-        server = Server(Behaviour(SEED, smes=SMES, start=START, days=DAYS, **behaviour))
+        server = Server(Behaviour(SEED, order=Order(SEED, SMES, START, DAYS), **behaviour))
         base = server.url.removesuffix("/public")
         for contract in all_contracts().values():
             for request in contract.source.requests:

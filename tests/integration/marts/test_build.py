@@ -460,7 +460,9 @@ def _trade_agrees(sampan: Sampan, deliveries: list[Any]) -> None:
     # Persons are in no mart one by one.
     newest = newest.filter(~pl.col("trader_id").str.starts_with("p"))
     ((value, line_count, declarations),) = sampan.rows(
-        "select sum(value_hkd), sum(line_count), sum(declaration_count) from marts.mart_sme_trade_monthly", role="bi"
+        "select sum(value_hkd + gold_value_hkd), sum(line_count), sum(declaration_count)"
+        " from marts.mart_sme_trade_monthly",
+        role="bi",
     )
     assert float(value) == pytest.approx(newest["value_hkd"].sum(), abs=0.01)
     assert line_count == len(newest)
@@ -512,7 +514,8 @@ def _grants_agree(sampan: Sampan, deliveries: list[Any]) -> None:
         "select sum(granted_hkd), sum(in_force_hkd) from marts.mart_funding_headroom where is_current", role="bi"
     )
     paid = _all(deliveries, "funding_payments")
-    ended = statuses.filter(pl.col("status") == "terminated").join(paid, on="application_no")["amount_hkd"]
+    stopped = statuses.filter(pl.col("status").is_in(["terminated", "withdrawn"]))
+    ended = stopped.join(paid, on="application_no")["amount_hkd"]
     assert float(total) == pytest.approx(
         granted["amount_approved_hkd"].cast(pl.Float64).sum() + ended.cast(pl.Float64).sum()
     )

@@ -61,7 +61,9 @@ def same(found: Any, wanted: Any) -> bool:
 
 
 def test_questions_page_has_every_question():
-    assert [section.number for section in QUESTIONS] == list(range(1, 24))
+    numbers = [section.number for section in QUESTIONS]
+    assert numbers == sorted(set(numbers))
+    assert set(range(1, 24)) <= set(numbers)
 
 
 @pytest.mark.parametrize("section", QUESTIONS, ids=[str(section.number) for section in QUESTIONS])

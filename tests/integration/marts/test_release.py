@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from sampan.contracts.model import Rule
 from sampan.database import drop_relations
 from sampan.errors import PermanentFailure, Problem, TransientFailure
-from sampan.marts import build, release
+from sampan.marts import build, disclosure, release
 from sampan.marts.steps import Step
 from sampan.quality import expectations, mart_rules
 from sampan.settings import settings
@@ -91,7 +94,9 @@ def test_release_shows_every_mart_with_comments_when_the_gate_has_passed(sampan)
     assert shown() == {number}
     assert read("select count(*) from marts.mart_two") == [(50,)]
     assert read(f"select count(*) from release_{number}.mart_one") == [(50,)]
-    assert read("select obj_description('marts.mart_one'::regclass)") == [("One row per id.",)]
+    assert read("select obj_description('marts.mart_one'::regclass)") == [
+        ("One row per id. Disclosure: row level, tells of single enterprises; not for publication.",)
+    ]
     assert read("select col_description('marts.mart_one'::regclass, 2)") == [("Number of the row.",)]
     ((kept,),) = [release.list_releases()]
     assert (kept["release_no"], kept["live"], kept["rows"]) == (number, True, {"mart_one": 50, "mart_two": 50})
@@ -383,6 +388,112 @@ def test_grants_are_given_to_every_mart_and_asserted(sampan):
         connection.execute(f"revoke select on release_{number}.mart_two from bi_reader")
         release.grant(connection, f"release_{number}")
     assert read(f"select count(*) from release_{number}.mart_two") == [(50,)]
+
+
+# --- disclosure classes (ADR 0033) --------------------------------------------------------------------------------------
+
+CLASSED = {
+    "mart_sme_360": "%(no)s::bigint as release_no, g as id, 'S' || g as sme_id",
+    "mart_exports_monthly": "%(no)s::bigint as release_no, g as id, g as exporter_count",
+    "mart_published_exports": "%(no)s::bigint as release_no, g as id, g as export_value_hkd",
+    # No model describes it: it may be of an earlier version, with anything in it.
+    "mart_forgotten": "%(no)s::bigint as release_no, g as id, 'S' || g as sme_id",
+}
+MAY_READ = {
+    "bi_reader": set(CLASSED),
+    "policy_reader": {"mart_exports_monthly", "mart_published_exports"},
+    "public_reader": {"mart_published_exports"},
+}
+
+
+@pytest.fixture
+def person(sampan) -> Iterator[Callable[[str], psycopg.Connection]]:
+    """Opens a session of a new login that reads as a role, as `sampan roles add-login` makes it."""
+    logins = []
+
+    def opened(role: str) -> psycopg.Connection:
+        login, password = f"reader_{secrets.token_hex(4)}", secrets.token_hex(16)
+        made = sampan.cli("roles", "add-login", login, "--role", role, SAMPAN_LOGIN_PASSWORD=password)
+        assert made.returncode == 0, made.stderr
+        logins.append(login)
+        dsn = make_conninfo(settings().dsn("admin"), user=login, password=password, options="")
+        return psycopg.connect(dsn, autocommit=True)
+
+    yield opened
+    for login in logins:
+        assert sampan.cli("roles", "drop-login", login).returncode == 0
+
+
+def allowed(session: psycopg.Connection, schema: str, marts: Iterable[str]) -> set[str]:
+    """The marts of a schema that the session may read."""
+    found = set()
+    for mart in marts:
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            session.execute(f"select count(*) from {schema}.{mart}")
+            found.add(mart)
+    return found
+
+
+@pytest.mark.parametrize("role", ["policy_reader", "public_reader"])
+def test_a_reader_of_a_class_reads_its_marts_only_however_it_asks(role, sampan, person):
+    older = release_one(columns=CLASSED)
+    number = release_one(columns=CLASSED)
+    with person(role) as session:
+        assert allowed(session, "marts", CLASSED) == MAY_READ[role]
+        tables = MAY_READ[role] if role == "policy_reader" else set()
+        assert allowed(session, f"release_{number}", CLASSED) == tables
+        assert allowed(session, f"release_{older}", CLASSED) == tables
+        for attempt in (
+            "set role bi_reader",
+            "set role sampan_builder",
+            "create view pg_temp.mine as select * from marts.mart_sme_360",
+            "create schema mine",
+            "copy (select * from marts.mart_sme_360) to stdout",
+            "select pg_catalog.query_to_xml('select * from marts.mart_sme_360', true, true, '')",
+            "table ops.batch",
+            "select * from pg_statistic",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                session.execute(attempt).fetchall()
+        # Statistics of columns name the commonest values.
+        stats = "select count(*) from pg_stats where tablename not in (select relname from pg_class where {})"
+        assert session.execute(stats.format("has_table_privilege(oid, 'select')")).fetchone() == (0,)
+        release.rollback(older)
+        assert allowed(session, "marts", CLASSED) == MAY_READ[role]
+        assert allowed(session, f"release_{older}", CLASSED) == tables
+
+
+def test_a_mart_whose_class_became_stricter_is_closed_in_releases_that_are_kept(sampan, person, monkeypatch):
+    older = release_one(columns=CLASSED)
+    release_one(columns=CLASSED)
+    with person("policy_reader") as session:
+        assert "mart_exports_monthly" in allowed(session, f"release_{older}", CLASSED)
+        classes = disclosure._class_names() | {"mart_exports_monthly": "row_level"}
+        monkeypatch.setattr(disclosure, "_class_names", lambda: classes)
+        release.rollback(older)
+        assert allowed(session, "marts", CLASSED) == {"mart_published_exports"}
+        assert allowed(session, f"release_{older}", CLASSED) == {"mart_published_exports"}
+
+
+def test_the_comment_of_a_mart_says_whether_it_may_be_published(sampan):
+    number = release_one(columns=CLASSED)
+    for schema in ("marts", f"release_{number}"):
+        said = dict(
+            sampan.rows(
+                "select relname, obj_description(oid, 'pg_class') from pg_class where relnamespace = to_regnamespace(%s)"
+                " and relkind in ('r', 'v')",
+                schema,
+            )
+        )
+        assert said.keys() == CLASSED.keys()
+        assert {mart: text.startswith("One row per id. Disclosure: ") for mart, text in said.items()} == dict.fromkeys(
+            CLASSED, True
+        )
+        not_for_publication = {mart for mart, text in said.items() if text.endswith("not for publication.")}
+        assert not_for_publication == set(CLASSED) - {"mart_published_exports"}
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as builder:
+        release.grant(builder, "marts", f"release_{number}")
+    assert sampan.one("select obj_description('marts.mart_sme_360'::regclass)", role="builder").count("Disclosure") == 1
 
 
 # --- keeping ----------------------------------------------------------------------------------------------------------

@@ -250,3 +250,15 @@ def test_apply_schema_replaces_numbers_in_names_of_files_when_the_warehouse_is_o
     for _ in range(2):
         warehouse.apply_schema(force=True)
         assert partner.sampan.batch(feed)["source_uri"].endswith(f"/{DAY}/of [HKID].csv.gz")
+
+
+def test_apply_schema_makes_the_index_again_when_a_contract_changed_its_key(sampan):
+    """Kind of fault: rows that the contract tells apart collide in the index on its earlier key."""
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
+        connection.execute("drop index raw.hkecic_claims_key")
+        connection.execute("create unique index hkecic_claims_key on raw.hkecic_claims (claim_no, status, _batch_id)")
+    warehouse.apply_schema(force=True)
+    columns = (
+        "select attname::text from pg_attribute where attrelid = 'raw.hkecic_claims_key'::regclass order by attnum"
+    )
+    assert sampan.rows(columns) == [("claim_no",), ("status",), ("status_on",), ("_batch_id",)]

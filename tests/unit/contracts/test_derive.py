@@ -132,6 +132,7 @@ def test_every_model_is_run_by_one_step():
     folders = {f"{derive.PROJECT}/models/{step.replace('__', '/')}" for step in steps.names()}
     staging = f"{derive.PROJECT}/models/staging"
     folders |= {f"{staging}/{contract.partner}" for contract in all_contracts().values()}
+    folders.add(f"{derive.PROJECT}/models/intermediate/names")
     assert {str(path.parent) for path in MODELS} == folders
     assert {step.name for step in steps.PREPARED} <= set(steps.names())
 

@@ -141,7 +141,8 @@ def test_deliver_shows_each_event_of_the_demo_when_the_window_is_the_default(fau
         "correction",
     ):
         assert events[event] >= 1, event
-    assert sum(entry["expected"] == "held" for entry in outcome.planted) == 2
+    # The truncated and the held delivery, twice in 30 business dates.
+    assert sum(entry["expected"] == "held" for entry in outcome.planted) == 4
     assert len(outcome.planted) > 200
 
 

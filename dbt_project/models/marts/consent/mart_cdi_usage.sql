@@ -1,5 +1,6 @@
 -- One row per month, trade declarations among the data or not: consents given, renewed, revoked and expired in the month, and
--- what became of the financing requests made in it. Recent requests are still open, so their outcomes are provisional.
+-- what became of the financing requests made in it. Recent requests are still open, so their outcomes are provisional. The median
+-- is empty where fewer than 10 were decided.
 with changes as (
     select * from {{ ref('int_consents__versioned') }} where is_current
 ),
@@ -72,7 +73,7 @@ months as (
     from requests_monthly
 ),
 
-final as (
+joined as (
     select
         months.month as activity_month,
         months.with_trade_declarations,
@@ -89,11 +90,14 @@ final as (
         cast(coalesce(requests_monthly.amount_approved_hkd, 0) as numeric(20, 2)) as amount_approved_hkd,
         cast(coalesce(requests_monthly.decided_count, 0) as bigint) as decided_count,
         cast(coalesce(requests_monthly.decision_days, 0) as bigint) as decision_days,
-        cast(requests_monthly.median_decision_days as numeric(10, 1)) as median_decision_days,
-        coalesce(requests_monthly.open_count, 0) > 0
+        cast(case when requests_monthly.decided_count >= 10 then requests_monthly.median_decision_days end as numeric(10, 1))
+            as median_decision_days,
+        coalesce(sum(requests_monthly.open_count) over (partition by months.month), 0) > 0
         or coalesce(open_build.last_complete_date < {{ dbt.last_day('months.month', 'month') }}, true) as is_provisional,
+        coalesce(
+            months.month > {{ first_month('cdi_consents') }} and months.month > {{ first_month('cdi_financing_requests') }}, false
+        ) as is_fully_covered,
         open_build.last_complete_date,
-        cast('consents and requests that banks report through CDI' as text) as coverage_note,
         open_build.release_no
     from months
     cross join open_build
@@ -109,6 +113,33 @@ final as (
         on
             months.month = requests_monthly.month
             and months.with_trade_declarations = requests_monthly.with_trade_declarations
+),
+
+final as (
+    select
+        activity_month,
+        with_trade_declarations,
+        consents_given_count,
+        consents_renewed_count,
+        consents_revoked_count,
+        consents_expired_count,
+        request_count,
+        approved_count,
+        rejected_count,
+        withdrawn_count,
+        open_count,
+        amount_requested_hkd,
+        amount_approved_hkd,
+        decided_count,
+        decision_days,
+        median_decision_days,
+        is_provisional,
+        is_fully_covered,
+        {{ is_quotable('is_provisional', 'is_fully_covered') }} as is_quotable,
+        last_complete_date,
+        cast('consents and requests that banks report through CDI' as text) as coverage_note,
+        release_no
+    from joined
 )
 
 select * from final

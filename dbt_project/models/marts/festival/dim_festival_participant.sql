@@ -1,5 +1,6 @@
 -- One row per event, merchant and platform: who took part, with or without sales, and which SME it is where that is known.
--- Marks are what the merchant claims; how many of them their issuers confirm is as of the release day, not of the event.
+-- Marks are what the merchant claims. A certificate confirms one only when it is the merchant's own and, if it is of a shop, of
+-- this shop; as of the release day, not of the event.
 with participants as (
     select * from {{ ref('int_festival__participants_versioned') }} where is_current
 ),
@@ -12,8 +13,8 @@ links as (
     select * from {{ ref('int_sme__linked') }} where source = 'shop'
 ),
 
-marks as (
-    select * from {{ ref('int_marks__current') }} where is_valid
+certificates as (
+    select * from {{ ref('int_marks__current') }}
 ),
 
 joined as (
@@ -24,18 +25,43 @@ open_build as (
     {{ release_columns() }}
 ),
 
-confirmed as (
+claimed as (
     select
         participants.event_id,
         participants.merchant_no,
         participants.platform,
-        count(*) as valid_mark_count
+        certificates.certificate_no,
+        certificates.is_valid,
+        case
+            when certificates.sme_id <> links.sme_id then 'another'
+            when certificates.mark_scope = 'shop' and certificates.store_id is not null then
+                case
+                    when
+                        certificates.platform = participants.platform
+                        and certificates.store_id = participants.store_id
+                        then 'own'
+                    else 'another'
+                end
+            when certificates.sme_id is null or links.sme_id is null then 'unknown'
+            -- Of a shop in the street.
+            when certificates.mark_scope = 'shop' then 'another'
+            else 'own'
+        end as holder
     from participants
-    inner join marks
-        on
-            {{ dbt.concat(["';'", "participants.mark_codes", "';'"]) }}
-            like {{ dbt.concat(["'%;'", "marks.certificate_no", "';%'"]) }}
-    group by participants.event_id, participants.merchant_no, participants.platform
+    inner join certificates on {{ among('certificates.certificate_no', 'participants.mark_codes') }}
+    left join links on links.source_key = {{ shop_key('participants') }}
+),
+
+judged as (
+    select
+        event_id,
+        merchant_no,
+        platform,
+        count(distinct case when is_valid and holder = 'own' then certificate_no end) as valid_mark_count,
+        count(distinct case when holder = 'another' then certificate_no end) as of_another_count,
+        count(distinct case when is_valid and holder = 'unknown' then certificate_no end) as holder_unknown_count
+    from claimed
+    group by event_id, merchant_no, platform
 ),
 
 final as (
@@ -55,7 +81,9 @@ final as (
         cast(
             coalesce(length(participants.mark_codes) - length(replace(participants.mark_codes, ';', '')) + 1, 0) as integer
         ) as claimed_mark_count,
-        cast(coalesce(confirmed.valid_mark_count, 0) as integer) as valid_claimed_mark_count,
+        cast(coalesce(judged.valid_mark_count, 0) as integer) as valid_claimed_mark_count,
+        cast(coalesce(judged.of_another_count, 0) as integer) as claimed_of_another_count,
+        cast(coalesce(judged.holder_unknown_count, 0) as integer) as claimed_holder_unknown_count,
         participants.joined_on,
         participants.status as participant_status,
         joined.is_new_merchant,
@@ -70,11 +98,11 @@ final as (
             participants.event_id = joined.event_id
             and participants.merchant_no = joined.merchant_no
             and participants.platform = joined.platform
-    left join confirmed
+    left join judged
         on
-            participants.event_id = confirmed.event_id
-            and participants.merchant_no = confirmed.merchant_no
-            and participants.platform = confirmed.platform
+            participants.event_id = judged.event_id
+            and participants.merchant_no = judged.merchant_no
+            and participants.platform = judged.platform
     left join links on links.source_key = {{ shop_key('participants') }}
 )
 

@@ -56,6 +56,20 @@ sales as (
         daily.day
 ),
 
+judged as (
+    select
+        sales.*,
+        rates.hkd_per_cny,
+        rates.valid_from as rate_date,
+        coalesce(open_build.last_complete_date < {{ dbt.dateadd('day', days_to_settle('platform_orders'), 'sales.day') }}, true)
+        or rates.valid_from is null
+        or ({{ awaits_rate('rates', 'sales.day') }}) as is_provisional,
+        coalesce(sales.day >= ({{ first_whole_order_day() }}), false) as is_fully_covered
+    from sales
+    cross join open_build
+    left join rates on {{ in_force_on('rates', 'sales.day') }}
+),
+
 final as (
     select
         sales.event_id,
@@ -70,27 +84,25 @@ final as (
         cast(sales.paid_cny as numeric(20, 2)) as paid_cny,
         cast(sales.refunded_cny as numeric(20, 2)) as refunded_cny,
         cast(sales.paid_cny - sales.refunded_cny as numeric(20, 2)) as net_cny,
-        cast(sales.placed_cny * rates.hkd_per_cny as numeric(20, 2)) as placed_hkd,
-        cast(sales.paid_cny * rates.hkd_per_cny as numeric(20, 2)) as paid_hkd,
-        cast(sales.refunded_cny * rates.hkd_per_cny as numeric(20, 2)) as refunded_hkd,
-        cast((sales.paid_cny - sales.refunded_cny) * rates.hkd_per_cny as numeric(20, 2)) as net_hkd,
+        cast(sales.placed_cny * sales.hkd_per_cny as numeric(20, 2)) as placed_hkd,
+        cast(sales.paid_cny * sales.hkd_per_cny as numeric(20, 2)) as paid_hkd,
+        cast(sales.refunded_cny * sales.hkd_per_cny as numeric(20, 2)) as refunded_hkd,
+        cast((sales.paid_cny - sales.refunded_cny) * sales.hkd_per_cny as numeric(20, 2)) as net_hkd,
         cast(sales.placed_order_count as bigint) as placed_order_count,
         cast(sales.paid_order_count as bigint) as paid_order_count,
         cast(sales.placed_line_count as bigint) as placed_line_count,
         cast(sales.paid_line_count as bigint) as paid_line_count,
         cast(sales.refunded_line_count as bigint) as refunded_line_count,
-        cast(rates.hkd_per_cny as numeric(12, 6)) as hkd_per_cny,
-        rates.valid_from as rate_date,
-        coalesce(open_build.last_complete_date < {{ dbt.dateadd('day', days_to_settle('platform_orders'), 'sales.day') }}, true)
-        or rates.valid_from is null
-        or ({{ awaits_rate('rates', 'sales.day') }}) as is_provisional,
+        cast(sales.hkd_per_cny as numeric(12, 6)) as hkd_per_cny,
+        sales.rate_date,
+        sales.is_provisional,
+        {{ is_quotable('sales.is_provisional', 'sales.is_fully_covered') }} as is_quotable,
         open_build.last_complete_date,
         cast('shops that share their data' as text) as coverage_note,
         open_build.release_no
-    from sales
+    from judged as sales
     cross join open_build
     left join links on links.source_key = {{ shop_key('sales') }}
-    left join rates on {{ in_force_on('rates', 'sales.day') }}
 )
 
 select * from final

@@ -56,6 +56,12 @@ final as (
             as numeric(20, 4)
         ) as conversion_ratio,
         coalesce(open_build.last_complete_date < traffic.stat_date, true) as is_provisional,
+        {{
+            is_quotable(
+                'coalesce(open_build.last_complete_date < traffic.stat_date, true)',
+                'coalesce(traffic.stat_date >= (' ~ first_whole_order_day() ~ '), false)'
+            )
+        }} as is_quotable,
         open_build.last_complete_date,
         cast('shops that share their data' as text) as coverage_note,
         open_build.release_no

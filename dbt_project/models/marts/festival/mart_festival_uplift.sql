@@ -1,6 +1,6 @@
 -- One row per event, shop that took part and measure: sales in the 28 days before, the event, the 30 and the 90 days after.
--- Yuan, so that the exchange rate plays no part. A window that is not complete has no figure; shops that do not share their data
--- are absent.
+-- Yuan, so that the exchange rate plays no part. Days after the event on which every shop sells more (shopping_days) are left
+-- out. A window that is not complete has no figure; shops that do not share their data are absent.
 {{ config(indexes=[{'columns': ['sme_id']}]) }}
 {%- set time_windows = {
     'before': (dbt.dateadd('day', -28, 'participants.first_day'), dbt.dateadd('day', -1, 'participants.first_day')),
@@ -22,8 +22,16 @@ with participants as (
         )
 ),
 
+shopping_days as (
+    select * from {{ ref('shopping_days') }}
+),
+
 daily as (
-    select * from {{ ref('int_orders__daily') }}
+    select
+        orders.*,
+        shopping_days.shopping_day
+    from {{ ref('int_orders__daily') }} as orders
+    left join shopping_days on orders.day between shopping_days.first_day and shopping_days.last_day
 ),
 
 links as (
@@ -34,15 +42,8 @@ open_build as (
     {{ release_columns(['platform_orders', 'festival_participants']) }}
 ),
 
--- The first delivery also brings orders of earlier days that changed since, but not all of those days: only a Monday's has its
--- weekend whole.
 beginning as (
-    select
-        cast(
-            {{ dbt.dateadd('day', 'case when extract(isodow from first_date) = 1 then -2 else 0 end', 'first_date') }} as date
-        ) as first_day
-    from {{ ref('int_feeds__completeness') }}
-    where feed = 'platform_orders'
+    {{ first_whole_order_day() }}
 ),
 
 -- What was paid may be refunded for two weeks: net of refund is complete that much later.
@@ -72,6 +73,36 @@ windows as (
     {% endfor %}
 ),
 
+-- Days of the windows after an event that are no shopping days.
+kept as (
+    select
+        spans.window_first_day,
+        spans.window_last_day,
+        {{ dbt.datediff('spans.window_first_day', 'spans.window_last_day', 'day') }} + 1 - sum(
+            case
+                when shopping_days.shopping_day is null then 0
+                else
+                    {{
+                        dbt.datediff(
+                            'greatest(shopping_days.first_day, spans.window_first_day)',
+                            'least(shopping_days.last_day, spans.window_last_day)',
+                            'day'
+                        )
+                    }} + 1
+            end
+        ) as day_count
+    from (
+        select distinct
+            window_first_day,
+            window_last_day
+        from windows
+        where time_window in ('after_30', 'after_90')
+    ) as spans
+    left join shopping_days
+        on spans.window_first_day <= shopping_days.last_day and shopping_days.first_day <= spans.window_last_day
+    group by spans.window_first_day, spans.window_last_day
+),
+
 sales as (
     select
         windows.event_id,
@@ -89,6 +120,7 @@ sales as (
             windows.platform = daily.platform
             and windows.store_id = daily.store_id
             and daily.day between windows.window_first_day and windows.window_last_day
+            and (daily.shopping_day is null or windows.time_window in ('before', 'during'))
     group by
         windows.event_id,
         windows.merchant_no,
@@ -114,8 +146,10 @@ measured as (
             beginning.first_day <= sales.window_first_day
             and open_build.last_complete_date >= {{ dbt.dateadd('day', 'measures.days_to_settle', 'sales.window_last_day') }},
             false
-        ) as is_complete
+        ) as is_complete,
+        kept.day_count
     from sales
+    left join kept on sales.window_first_day = kept.window_first_day and sales.window_last_day = kept.window_last_day
     cross join measures
     cross join open_build
     cross join beginning
@@ -131,6 +165,8 @@ wide as (
         max(case when is_complete and time_window = 'during' then value_cny end) as during_cny,
         max(case when is_complete and time_window = 'after_30' then value_cny end) as after_30_cny,
         max(case when is_complete and time_window = 'after_90' then value_cny end) as after_90_cny,
+        max(case when time_window = 'after_30' then day_count end) as after_30_days,
+        max(case when time_window = 'after_90' then day_count end) as after_90_days,
         {{ any_true("is_complete and time_window = 'before'") }} as is_before_complete,
         {{ any_true("is_complete and time_window = 'during'") }} as is_during_complete,
         {{ any_true("is_complete and time_window = 'after_30'") }} as is_after_30_complete,
@@ -147,8 +183,8 @@ rates as (
         participants.during_days,
         wide.before_cny / 28 as before_daily_cny,
         wide.during_cny / participants.during_days as during_daily_cny,
-        wide.after_30_cny / 30 as after_30_daily_cny,
-        wide.after_90_cny / 90 as after_90_daily_cny
+        wide.after_30_cny / nullif(wide.after_30_days, 0) as after_30_daily_cny,
+        wide.after_90_cny / nullif(wide.after_90_days, 0) as after_90_daily_cny
     from wide
     inner join participants
         on
@@ -170,6 +206,8 @@ final as (
         cast(rates.during_cny as numeric(20, 2)) as during_cny,
         cast(rates.after_30_cny as numeric(20, 2)) as after_30_cny,
         cast(rates.after_90_cny as numeric(20, 2)) as after_90_cny,
+        cast(rates.after_30_days as integer) as after_30_days,
+        cast(rates.after_90_days as integer) as after_90_days,
         cast(rates.before_daily_cny as numeric(20, 2)) as before_daily_cny,
         cast(rates.during_daily_cny as numeric(20, 2)) as during_daily_cny,
         cast(rates.after_30_daily_cny as numeric(20, 2)) as after_30_daily_cny,
@@ -188,6 +226,12 @@ final as (
         or not rates.is_during_complete
         or not rates.is_after_30_complete
         or not rates.is_after_90_complete as is_provisional,
+        {{
+            is_quotable(
+                'not rates.is_during_complete or not rates.is_after_30_complete or not rates.is_after_90_complete',
+                'rates.is_before_complete'
+            )
+        }} as is_quotable,
         open_build.last_complete_date,
         cast('shops that share their data' as text) as coverage_note,
         open_build.release_no

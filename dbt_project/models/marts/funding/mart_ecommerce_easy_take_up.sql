@@ -36,30 +36,44 @@ counted as (
     group by {{ month_of('received_on') }}, market_csd_code, market_iso2_code, funded_platform
 ),
 
-final as (
+judged as (
     select
-        counted.received_month,
-        counted.market_csd_code,
-        counted.market_iso2_code,
-        case when counted.market_iso2_code = 'CN' then 'mainland' else 'asean' end as market_region,
-        counted.funded_platform,
-        cast(counted.application_count as bigint) as application_count,
-        cast(counted.approved_count as bigint) as approved_count,
-        cast(counted.rejected_count as bigint) as rejected_count,
-        cast(counted.withdrawn_count as bigint) as withdrawn_count,
-        cast(counted.pending_count as bigint) as pending_count,
-        cast(counted.enterprise_count as bigint) as enterprise_count,
-        cast(counted.first_time_applicant_count as bigint) as first_time_applicant_count,
-        cast(counted.amount_applied_hkd as numeric(20, 2)) as amount_applied_hkd,
-        cast(counted.amount_approved_hkd as numeric(20, 2)) as amount_approved_hkd,
-        cast(counted.paid_hkd as numeric(20, 2)) as paid_hkd,
+        counted.*,
         history.history_from,
-        counted.pending_count > 0 as is_provisional,
+        sum(counted.pending_count) over (partition by counted.received_month) > 0
+        or coalesce(open_build.last_complete_date < {{ dbt.last_day('counted.received_month', 'month') }}, true) as is_provisional,
+        counted.received_month > {{ month_of('history.history_from') }} as is_fully_covered,
         open_build.last_complete_date,
         open_build.release_no
     from counted
     cross join history
     cross join open_build
+),
+
+final as (
+    select
+        received_month,
+        market_csd_code,
+        market_iso2_code,
+        case when market_iso2_code = 'CN' then 'mainland' else 'asean' end as market_region,
+        funded_platform,
+        cast(application_count as bigint) as application_count,
+        cast(approved_count as bigint) as approved_count,
+        cast(rejected_count as bigint) as rejected_count,
+        cast(withdrawn_count as bigint) as withdrawn_count,
+        cast(pending_count as bigint) as pending_count,
+        cast(enterprise_count as bigint) as enterprise_count,
+        cast(first_time_applicant_count as bigint) as first_time_applicant_count,
+        cast(amount_applied_hkd as numeric(20, 2)) as amount_applied_hkd,
+        cast(amount_approved_hkd as numeric(20, 2)) as amount_approved_hkd,
+        cast(paid_hkd as numeric(20, 2)) as paid_hkd,
+        history_from,
+        is_provisional,
+        is_fully_covered,
+        {{ is_quotable('is_provisional', 'is_fully_covered') }} as is_quotable,
+        last_complete_date,
+        release_no
+    from judged
 )
 
 select * from final

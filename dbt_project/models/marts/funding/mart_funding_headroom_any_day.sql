@@ -10,87 +10,88 @@ rules as (
     select * from {{ ref('dim_funding_rule') }}
 ),
 
--- The rules of each scheme and, where it takes no more applications, what follows them.
-periods as (
-    select
-        funding_scheme,
-        valid_from,
-        valid_to,
-        true as is_open,
-        government_share_pct,
-        cumulative_ceiling_hkd,
-        in_force_cap_hkd,
-        least(cumulative_ceiling_hkd, coalesce(in_force_cap_hkd, cumulative_ceiling_hkd)) as headroom_hkd,
-        bud_general_application_cap_hkd,
-        bud_easy_application_cap_hkd,
-        bud_ecommerce_easy_application_cap_hkd,
-        emf_application_cap_hkd
-    from rules
-    union all
-    select
-        funding_scheme,
-        cast({{ dbt.dateadd('day', 1, 'max(valid_to)') }} as date) as valid_from,
-        null as valid_to,
-        false as is_open,
-        null as government_share_pct,
-        null as cumulative_ceiling_hkd,
-        null as in_force_cap_hkd,
-        0 as headroom_hkd,
-        null as bud_general_application_cap_hkd,
-        null as bud_easy_application_cap_hkd,
-        null as bud_ecommerce_easy_application_cap_hkd,
-        null as emf_application_cap_hkd
-    from rules
-    group by funding_scheme
-    having count(valid_to) = count(*)
+smes as (
+    select * from {{ ref('dim_sme') }}
 ),
 
-never_applied as (
+life as (
+    {{ business_life('smes') }}
+),
+
+periods as (
+    select
+        rules.*,
+        case
+            when is_open then least(cumulative_ceiling_hkd, coalesce(in_force_cap_hkd, cumulative_ceiling_hkd))
+            when not is_open then 0
+        end as open_headroom_hkd
+    from rules
+),
+
+lived as (
     select
         headroom.sme_id,
         headroom.funding_scheme,
-        periods.valid_from,
-        periods.valid_to,
-        {{ in_force_on('periods', 'headroom.as_of_date') }} as is_current,
-        false as has_applied,
+        greatest(periods.valid_from, life.lived_from) as valid_from,
+        case
+            when periods.valid_to is null and life.lived_to = cast('9999-12-31' as date) then null
+            else least(coalesce(periods.valid_to, life.lived_to), life.lived_to)
+        end as valid_to,
+        life.applicant_status,
         periods.is_open,
         periods.government_share_pct,
         periods.cumulative_ceiling_hkd,
         periods.in_force_cap_hkd,
-        0 as project_count,
-        0 as granted_hkd,
-        0 as in_force_hkd,
-        periods.headroom_hkd,
-        case
-            when periods.bud_general_application_cap_hkd is not null
-                then least(periods.bud_general_application_cap_hkd, periods.headroom_hkd)
-        end as bud_general_headroom_hkd,
-        case
-            when periods.bud_easy_application_cap_hkd is not null
-                then least(periods.bud_easy_application_cap_hkd, periods.headroom_hkd)
-        end as bud_easy_headroom_hkd,
-        case
-            when periods.bud_ecommerce_easy_application_cap_hkd is not null
-                then least(periods.bud_ecommerce_easy_application_cap_hkd, periods.headroom_hkd)
-        end as bud_ecommerce_easy_headroom_hkd,
-        case
-            when periods.emf_application_cap_hkd is not null
-                then least(periods.emf_application_cap_hkd, periods.headroom_hkd)
-        end as emf_headroom_hkd,
+        case when life.applicant_status = 'live' then periods.open_headroom_hkd else 0 end as headroom_hkd,
+        periods.bud_general_application_cap_hkd,
+        periods.bud_easy_application_cap_hkd,
+        periods.bud_ecommerce_easy_application_cap_hkd,
+        periods.emf_application_cap_hkd,
+        headroom.history_from,
         headroom.as_of_date,
         headroom.last_complete_date,
+        headroom.coverage_note,
         headroom.release_no
     from headroom
     inner join periods on headroom.funding_scheme = periods.funding_scheme
+    inner join life
+        on
+            headroom.sme_id = life.sme_id
+            and periods.valid_from <= life.lived_to
+            and (periods.valid_to is null or periods.valid_to >= life.lived_from)
     where not headroom.has_applied
+),
+
+never_applied as (
+    select
+        lived.*,
+        {{ in_force_on('lived', 'lived.as_of_date') }} as is_current,
+        false as has_applied,
+        0 as project_count,
+        0 as granted_hkd,
+        0 as in_force_hkd,
+        case
+            when bud_general_application_cap_hkd is not null then least(bud_general_application_cap_hkd, headroom_hkd)
+        end as bud_general_headroom_hkd,
+        case
+            when bud_easy_application_cap_hkd is not null then least(bud_easy_application_cap_hkd, headroom_hkd)
+        end as bud_easy_headroom_hkd,
+        case
+            when bud_ecommerce_easy_application_cap_hkd is not null
+                then least(bud_ecommerce_easy_application_cap_hkd, headroom_hkd)
+        end as bud_ecommerce_easy_headroom_hkd,
+        case
+            when emf_application_cap_hkd is not null then least(emf_application_cap_hkd, headroom_hkd)
+        end as emf_headroom_hkd
+    from lived
 ),
 
 final as (
     {%- set columns = [
-        'sme_id', 'funding_scheme', 'valid_from', 'valid_to', 'is_current', 'has_applied', 'is_open', 'government_share_pct',
-        'cumulative_ceiling_hkd', 'in_force_cap_hkd', 'project_count', 'granted_hkd', 'in_force_hkd', 'headroom_hkd',
+        'sme_id', 'funding_scheme', 'valid_from', 'valid_to', 'is_current', 'has_applied', 'is_open', 'applicant_status',
+        'government_share_pct', 'cumulative_ceiling_hkd', 'in_force_cap_hkd', 'project_count', 'granted_hkd', 'in_force_hkd', 'headroom_hkd',
         'bud_general_headroom_hkd', 'bud_easy_headroom_hkd', 'bud_ecommerce_easy_headroom_hkd', 'emf_headroom_hkd',
-        'as_of_date', 'last_complete_date', 'release_no'
+        'history_from', 'as_of_date', 'last_complete_date', 'coverage_note', 'release_no'
     ] %}
     select
         {{ columns | join(',\n        ') }}

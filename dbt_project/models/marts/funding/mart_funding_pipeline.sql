@@ -1,11 +1,16 @@
 -- One row per year of receipt, programme (each, bud: its three, all) and value of one dimension: applications and how they
--- ended. Rows overlap: add up only within one programme and one dimension. A median cannot be added up at all.
+-- ended. Rows overlap: add up only within one programme and one dimension. A median cannot be added up at all. Rate and median
+-- are empty where fewer than 10 were decided.
 with applications as (
     select * from {{ ref('mart_funding_applications') }}
 ),
 
 open_build as (
     {{ release_columns(['funding_applications']) }}
+),
+
+history as (
+    select extract(year from min(received_on)) as first_year from applications
 ),
 
 dimensions as (
@@ -61,6 +66,7 @@ counted as (
         sum(case when outcome = 'rejected' then 1 else 0 end) as rejected_count,
         sum(case when outcome = 'withdrawn' then 1 else 0 end) as withdrawn_count,
         sum(case when outcome = 'pending' then 1 else 0 end) as pending_count,
+        sum(case when outcome in ('approved', 'rejected') then 1 else 0 end) as decided_count,
         {{ median('processing_days') }} as median_processing_days,
         sum(amount_applied_hkd) as amount_applied_hkd,
         sum(coalesce(amount_approved_hkd, 0)) as amount_approved_hkd
@@ -68,30 +74,44 @@ counted as (
     group by extract(year from received_on), programme_group, dimension, dimension_value
 ),
 
-final as (
+judged as (
     select
-        counted.received_year,
-        counted.programme,
-        counted.dimension,
-        counted.dimension_value,
-        cast(counted.application_count as bigint) as application_count,
-        cast(counted.approved_count as bigint) as approved_count,
-        cast(counted.rejected_count as bigint) as rejected_count,
-        cast(counted.withdrawn_count as bigint) as withdrawn_count,
-        cast(counted.pending_count as bigint) as pending_count,
-        cast(
-            counted.approved_count * 1.0 / nullif(counted.approved_count + counted.rejected_count, 0) as numeric(7, 4)
-        ) as approval_rate,
-        cast(counted.median_processing_days as numeric(7, 1)) as median_processing_days,
-        cast(counted.amount_applied_hkd as numeric(20, 2)) as amount_applied_hkd,
-        cast(counted.amount_approved_hkd as numeric(20, 2)) as amount_approved_hkd,
-        counted.pending_count > 0
+        counted.*,
+        sum(counted.pending_count) over (
+            partition by counted.received_year, counted.programme, counted.dimension
+        ) > 0
         or counted.received_year >= extract(year from coalesce(open_build.last_complete_date, cast('1900-01-01' as date)))
             as is_provisional,
+        counted.received_year > history.first_year as is_fully_covered,
         open_build.last_complete_date,
         open_build.release_no
     from counted
+    cross join history
     cross join open_build
+),
+
+final as (
+    select
+        received_year,
+        programme,
+        dimension,
+        dimension_value,
+        cast(application_count as bigint) as application_count,
+        cast(approved_count as bigint) as approved_count,
+        cast(rejected_count as bigint) as rejected_count,
+        cast(withdrawn_count as bigint) as withdrawn_count,
+        cast(pending_count as bigint) as pending_count,
+        cast(decided_count as bigint) as decided_count,
+        cast(case when decided_count >= 10 then approved_count * 1.0 / decided_count end as numeric(7, 4)) as approval_rate,
+        cast(case when decided_count >= 10 then median_processing_days end as numeric(7, 1)) as median_processing_days,
+        cast(amount_applied_hkd as numeric(20, 2)) as amount_applied_hkd,
+        cast(amount_approved_hkd as numeric(20, 2)) as amount_approved_hkd,
+        is_provisional,
+        is_fully_covered,
+        {{ is_quotable('is_provisional', 'is_fully_covered') }} as is_quotable,
+        last_complete_date,
+        release_no
+    from judged
 )
 
 select * from final

@@ -124,37 +124,48 @@ totals as (
     group by sme_id, month, market_csd_code, market_iso2_code, hs_chapter
 ),
 
-final as (
+judged as (
     select
-        totals.sme_id,
-        totals.month as shipment_month,
-        coalesce(totals.market_csd_code, 'none') as market_csd_code,
-        coalesce(totals.market_iso2_code, 'none') as market_iso2_code,
-        totals.hs_chapter,
-        cast(totals.insured_value_hkd as numeric(20, 2)) as insured_value_hkd,
-        cast(totals.ecommerce_insured_value_hkd as numeric(20, 2)) as ecommerce_insured_value_hkd,
-        cast(totals.export_value_hkd as numeric(20, 2)) as export_value_hkd,
-        cast(
-            case when totals.export_value_hkd > 0 then totals.insured_value_hkd / totals.export_value_hkd end
-            as numeric(20, 4)
-        ) as coverage_ratio,
-        cast(totals.shipment_count as bigint) as shipment_count,
-        cast(totals.overdue_shipment_count as bigint) as overdue_shipment_count,
-        cast(totals.overdue_value_hkd as numeric(20, 2)) as overdue_value_hkd,
-        cast(totals.claim_count as bigint) as claim_count,
-        cast(totals.claimed_hkd as numeric(20, 2)) as claimed_hkd,
-        cast(totals.claims_paid_hkd as numeric(20, 2)) as claims_paid_hkd,
-        cast(totals.recovered_hkd as numeric(20, 2)) as recovered_hkd,
+        totals.*,
         {{ month_may_grow('hkecic_shipments', 'totals.month', 'open_build.last_complete_date') }} as is_provisional,
         coalesce(
             totals.month > {{ first_month('customs_declarations') }} and totals.month > {{ first_month('hkecic_shipments') }},
             false
         ) as is_fully_covered,
         open_build.last_complete_date,
-        cast('policyholders' as text) as coverage_note,
         open_build.release_no
     from totals
     cross join open_build
+),
+
+final as (
+    select
+        sme_id,
+        month as shipment_month,
+        coalesce(market_csd_code, 'none') as market_csd_code,
+        coalesce(market_iso2_code, 'none') as market_iso2_code,
+        hs_chapter,
+        cast(insured_value_hkd as numeric(20, 2)) as insured_value_hkd,
+        cast(ecommerce_insured_value_hkd as numeric(20, 2)) as ecommerce_insured_value_hkd,
+        cast(export_value_hkd as numeric(20, 2)) as export_value_hkd,
+        cast(
+            case when export_value_hkd > 0 then insured_value_hkd / export_value_hkd end
+            as numeric(20, 4)
+        ) as coverage_ratio,
+        cast(shipment_count as bigint) as shipment_count,
+        cast(overdue_shipment_count as bigint) as overdue_shipment_count,
+        cast(overdue_value_hkd as numeric(20, 2)) as overdue_value_hkd,
+        cast(claim_count as bigint) as claim_count,
+        cast(claimed_hkd as numeric(20, 2)) as claimed_hkd,
+        cast(claims_paid_hkd as numeric(20, 2)) as claims_paid_hkd,
+        cast(recovered_hkd as numeric(20, 2)) as recovered_hkd,
+        is_provisional,
+        is_fully_covered,
+        {{ is_quotable('is_provisional', 'is_fully_covered') }} as is_quotable,
+        last_complete_date,
+        cast('policyholders' as text) as coverage_note,
+        release_no
+    from judged
 )
 
 select * from final

@@ -1,7 +1,11 @@
--- One row per policy and year of cover: what was declared under it against its limit, what was reported overdue, claimed and
--- paid. Shipments may be declared a month late and claims follow for months after the year has ended.
+-- One row per policy and year of cover: what was declared under it against its limit, what was reported overdue, claimed, paid
+-- and is outstanding. Shipments may be declared a month late and claims follow for months after the year has ended.
 with covers as (
     select * from {{ ref('int_insurance__covers') }}
+),
+
+terms as (
+    select * from {{ ref('int_insurance__terms') }}
 ),
 
 monthly as (
@@ -34,6 +38,7 @@ declared as (
         cover_start_on,
         sum(declared_value_hkd) as declared_value_hkd,
         sum(ecommerce_declared_value_hkd) as ecommerce_declared_value_hkd,
+        sum(premium_hkd) as premium_hkd,
         sum(shipment_count) as shipment_count,
         sum(overdue_shipment_count) as overdue_shipment_count,
         sum(overdue_value_hkd) as overdue_value_hkd
@@ -43,19 +48,28 @@ declared as (
 
 claimed as (
     select
-        covers.policy_no,
-        covers.cover_start_on,
+        terms.policy_no,
+        terms.cover_start_on,
         count(*) as claim_count,
         sum(claims.claimed_hkd) as claimed_hkd,
+        sum(claims.claimed_hkd * terms.indemnity_pct / 100) as insured_loss_hkd,
         sum(claims.paid_hkd) as claims_paid_hkd,
-        sum(claims.recovered_hkd) as recovered_hkd
+        sum(claims.recovered_hkd) as recovered_hkd,
+        sum(claims.recovered_share_hkd) as recovered_share_hkd,
+        sum(
+            case
+                when claims.status in ('lodged', 'under_review', 'approved')
+                    then greatest(claims.claimed_hkd * terms.indemnity_pct / 100 - claims.paid_hkd, 0)
+                else 0
+            end
+        ) as outstanding_hkd
     from claims
     inner join shipments on claims.policy_no = shipments.policy_no and claims.shipment_no = shipments.shipment_no
-    inner join covers
+    inner join terms
         on
-            shipments.policy_no = covers.policy_no
-            and shipments.shipped_on between covers.cover_start_on and covers.cover_end_on
-    group by covers.policy_no, covers.cover_start_on
+            shipments.policy_no = terms.policy_no
+            and shipments.shipped_on between terms.terms_from and terms.terms_to
+    group by terms.policy_no, terms.cover_start_on
 ),
 
 measured as (
@@ -70,8 +84,12 @@ measured as (
         coalesce(claimed.claim_count, 0) as claim_count,
         coalesce(claimed.claimed_hkd, 0) as claimed_hkd,
         coalesce(claimed.claims_paid_hkd, 0) as claims_paid_hkd,
+        coalesce(claimed.insured_loss_hkd, 0) as insured_loss_hkd,
         coalesce(claimed.recovered_hkd, 0) as recovered_hkd,
-        coalesce(declared.declared_value_hkd, 0) * covers.premium_rate_pct / 100 as premium_hkd,
+        coalesce(claimed.recovered_share_hkd, 0) as recovered_share_hkd,
+        coalesce(claimed.claims_paid_hkd, 0) - coalesce(claimed.recovered_share_hkd, 0) as net_claims_hkd,
+        coalesce(claimed.outstanding_hkd, 0) as outstanding_hkd,
+        case when covers.has_premium_rate then coalesce(declared.premium_hkd, 0) end as premium_hkd,
         coalesce(covers.cover_start_on >= history.first_date, false) as is_fully_covered
     from covers
     left join history on history.first_date is not null
@@ -80,44 +98,59 @@ measured as (
     left join links on covers.brn = links.source_key
 ),
 
-final as (
+judged as (
     select
-        measured.policy_no,
-        measured.cover_start_on,
-        measured.cover_end_on,
-        measured.sme_id,
-        measured.policy_type,
-        measured.status as policy_status,
-        measured.status = 'in_force'
-        and open_build.as_of_date between measured.cover_start_on and measured.cover_end_on as is_in_force,
-        cast(measured.indemnity_pct as numeric(5, 2)) as indemnity_pct,
-        cast(measured.max_liability_hkd as numeric(20, 2)) as max_liability_hkd,
-        cast(measured.declared_value_hkd as numeric(20, 2)) as declared_value_hkd,
-        cast(measured.ecommerce_declared_value_hkd as numeric(20, 2)) as ecommerce_declared_value_hkd,
-        cast(measured.declared_value_hkd / measured.max_liability_hkd as numeric(20, 4)) as declared_to_limit_ratio,
-        cast(measured.claims_paid_hkd / measured.max_liability_hkd as numeric(20, 4)) as paid_to_limit_ratio,
-        cast(measured.shipment_count as bigint) as shipment_count,
-        cast(measured.overdue_shipment_count as bigint) as overdue_shipment_count,
-        cast(measured.overdue_value_hkd as numeric(20, 2)) as overdue_value_hkd,
-        cast(measured.claim_count as bigint) as claim_count,
-        cast(measured.claimed_hkd as numeric(20, 2)) as claimed_hkd,
-        cast(measured.claims_paid_hkd as numeric(20, 2)) as claims_paid_hkd,
-        cast(measured.recovered_hkd as numeric(20, 2)) as recovered_hkd,
-        cast(measured.premium_hkd as numeric(20, 2)) as premium_hkd,
-        cast(
-            case when measured.premium_hkd > 0 then (measured.claims_paid_hkd - measured.recovered_hkd) / measured.premium_hkd end
-            as numeric(20, 4)
-        ) as claims_ratio,
-        case when measured.shipment_count > 0 or measured.is_fully_covered then measured.shipment_count > 0 end as is_used,
+        measured.*,
         coalesce(
             open_build.last_complete_date < {{ dbt.dateadd('month', 12, 'measured.cover_end_on') }}, true
         ) as is_provisional,
-        measured.is_fully_covered,
+        open_build.as_of_date,
         open_build.last_complete_date,
-        cast('shipments within a year of cover' as text) as coverage_note,
         open_build.release_no
     from measured
     cross join open_build
+),
+
+final as (
+    select
+        policy_no,
+        cover_start_on,
+        cover_end_on,
+        sme_id,
+        policy_type,
+        status as policy_status,
+        is_in_force,
+        cast(indemnity_pct as numeric(5, 2)) as indemnity_pct,
+        cast(max_liability_hkd as numeric(20, 2)) as max_liability_hkd,
+        cast(newest_max_liability_hkd as numeric(20, 2)) as newest_max_liability_hkd,
+        cast(declared_value_hkd as numeric(20, 2)) as declared_value_hkd,
+        cast(ecommerce_declared_value_hkd as numeric(20, 2)) as ecommerce_declared_value_hkd,
+        cast(declared_value_hkd / max_liability_hkd as numeric(20, 4)) as declared_to_limit_ratio,
+        cast(claims_paid_hkd / newest_max_liability_hkd as numeric(20, 4)) as paid_to_limit_ratio,
+        cast(shipment_count as bigint) as shipment_count,
+        cast(overdue_shipment_count as bigint) as overdue_shipment_count,
+        cast(overdue_value_hkd as numeric(20, 2)) as overdue_value_hkd,
+        cast(claim_count as bigint) as claim_count,
+        cast(claimed_hkd as numeric(20, 2)) as claimed_hkd,
+        cast(insured_loss_hkd as numeric(20, 2)) as insured_loss_hkd,
+        cast(claims_paid_hkd as numeric(20, 2)) as claims_paid_hkd,
+        cast(recovered_hkd as numeric(20, 2)) as recovered_hkd,
+        cast(recovered_share_hkd as numeric(20, 2)) as recovered_share_hkd,
+        cast(net_claims_hkd as numeric(20, 2)) as net_claims_hkd,
+        cast(outstanding_hkd as numeric(20, 2)) as outstanding_hkd,
+        cast(premium_hkd as numeric(20, 2)) as premium_hkd,
+        cast(case when premium_hkd > 0 then net_claims_hkd / premium_hkd end as numeric(20, 4)) as claims_ratio,
+        cast(case when premium_hkd > 0 then (net_claims_hkd + outstanding_hkd) / premium_hkd end as numeric(20, 4))
+            as incurred_ratio,
+        case when shipment_count > 0 or is_fully_covered then shipment_count > 0 end as is_used,
+        is_provisional,
+        is_fully_covered,
+        {{ is_quotable('is_provisional', 'is_fully_covered') }} as is_quotable,
+        as_of_date,
+        last_complete_date,
+        cast('shipments within a year of cover' as text) as coverage_note,
+        release_no
+    from judged
 )
 
 select * from final

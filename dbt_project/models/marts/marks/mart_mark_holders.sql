@@ -5,8 +5,24 @@ with links as (
     select * from {{ ref('int_sme__linked') }}
 ),
 
+valid_certificates as (
+    select * from {{ ref('int_marks__current') }} where is_valid
+),
+
 certificates as (
-    select * from {{ ref('int_marks__current') }} where is_valid and sme_id is not null
+    select * from valid_certificates where sme_id is not null
+),
+
+-- Its holder is the shop's enterprise, or not known.
+marked_shops as (
+    select distinct
+        links.source_key
+    from valid_certificates
+    inner join links
+        on links.source = 'shop' and links.source_key = {{ shop_key('valid_certificates') }}
+    where
+        valid_certificates.mark_scope = 'shop'
+        and coalesce(valid_certificates.sme_id, links.sme_id) = links.sme_id
 ),
 
 smes as (
@@ -44,12 +60,21 @@ online as (
         sum(daily.paid_cny * rates.hkd_per_cny) as paid_12m_hkd,
         sum(daily.refunded_cny * rates.hkd_per_cny) as refunded_12m_hkd,
         sum(daily.paid_line_count) as paid_line_count,
-        sum(daily.refunded_line_count) as refunded_line_count
+        sum(daily.refunded_line_count) as refunded_line_count,
+        count(distinct marked_shops.source_key) as marked_shop_count,
+        sum(case when marked_shops.source_key is not null then daily.paid_cny * rates.hkd_per_cny end)
+            as marked_paid_12m_hkd,
+        sum(case when marked_shops.source_key is not null then daily.refunded_cny * rates.hkd_per_cny end)
+            as marked_refunded_12m_hkd,
+        sum(case when marked_shops.source_key is not null then daily.paid_line_count end) as marked_paid_line_count,
+        sum(case when marked_shops.source_key is not null then daily.refunded_line_count end)
+            as marked_refunded_line_count
     from {{ ref('int_orders__daily') }} as daily
     inner join links
         on links.source = 'shop' and links.source_key = {{ shop_key('daily') }}
     inner join open_build on daily.day >= open_build.first_month
     left join rates on {{ in_force_on('rates', 'daily.day') }}
+    left join marked_shops on links.source_key = marked_shops.source_key
     group by links.sme_id
 ),
 
@@ -71,6 +96,11 @@ final as (
         cast(coalesce(online.refunded_12m_hkd, 0) as numeric(20, 2)) as refunded_12m_hkd,
         cast(coalesce(online.paid_line_count, 0) as bigint) as paid_line_count,
         cast(coalesce(online.refunded_line_count, 0) as bigint) as refunded_line_count,
+        cast(coalesce(online.marked_shop_count, 0) as integer) as marked_shop_count,
+        cast(coalesce(online.marked_paid_12m_hkd, 0) as numeric(20, 2)) as marked_shop_paid_12m_hkd,
+        cast(coalesce(online.marked_refunded_12m_hkd, 0) as numeric(20, 2)) as marked_shop_refunded_12m_hkd,
+        cast(coalesce(online.marked_paid_line_count, 0) as bigint) as marked_shop_paid_line_count,
+        cast(coalesce(online.marked_refunded_line_count, 0) as bigint) as marked_shop_refunded_line_count,
         open_build.as_of_date,
         open_build.last_complete_date,
         cast('enterprises known by number or linked by name' as text) as coverage_note,

@@ -36,24 +36,36 @@ monthly as (
     group by daily.store, {{ month_of('daily.day') }}, daily.category, links.sme_id
 ),
 
-final as (
+judged as (
     select
-        monthly.store,
-        monthly.month as sale_month,
-        monthly.category,
-        monthly.sme_id,
-        cast(monthly.units_sold as bigint) as units_sold,
-        cast(monthly.units_returned as bigint) as units_returned,
-        cast(monthly.sales_hkd as numeric(20, 2)) as sales_hkd,
-        cast(monthly.returns_hkd as numeric(20, 2)) as returns_hkd,
-        cast(monthly.sales_hkd - monthly.returns_hkd as numeric(20, 2)) as net_hkd,
+        monthly.*,
         coalesce(open_build.last_complete_date < {{ dbt.last_day('monthly.month', 'month') }}, true)
         or monthly.awaits_rate
         or monthly.lacks_rate as is_provisional,
+        coalesce(monthly.month > {{ first_month('design_gallery_sales') }}, false) as is_fully_covered,
         open_build.last_complete_date,
         open_build.release_no
     from monthly
     cross join open_build
+),
+
+final as (
+    select
+        store,
+        month as sale_month,
+        category,
+        sme_id,
+        cast(units_sold as bigint) as units_sold,
+        cast(units_returned as bigint) as units_returned,
+        cast(sales_hkd as numeric(20, 2)) as sales_hkd,
+        cast(returns_hkd as numeric(20, 2)) as returns_hkd,
+        cast(sales_hkd - returns_hkd as numeric(20, 2)) as net_hkd,
+        is_provisional,
+        is_fully_covered,
+        {{ is_quotable('is_provisional', 'is_fully_covered') }} as is_quotable,
+        last_complete_date,
+        release_no
+    from judged
 )
 
 select * from final

@@ -1,6 +1,7 @@
 -- One row per enterprise: which programmes reached it by the release day, and whether it exports. Reached means: ever granted
 -- BUD or EMF funding, ever held a policy of HKECIC, took part in a festival; missions and Design Gallery are shown too,
--- but do not count as programmes.
+-- but do not count as programmes. Only who is live on the register can still be reached. Who sells online and
+-- which policies it has are columns of their own.
 {{ config(indexes=[{'columns': ['programme_group']}]) }}
 
 with smes as (
@@ -15,15 +16,38 @@ trade as (
     select * from {{ ref('int_sme__last_12_months') }}
 ),
 
+links as (
+    select * from {{ ref('int_sme__linked') }}
+),
+
 open_build as (
     {{
         release_columns(
             [
                 'business_register', 'customs_declarations', 'funding_applications', 'hkecic_policies',
                 'festival_participants'
-            ]
+            ],
+            months_back={'first_month': 11}
         )
     }}
+),
+
+online as (
+    select distinct links.sme_id
+    from {{ ref('int_orders__daily') }} as daily
+    inner join links on links.source = 'shop' and links.source_key = {{ shop_key('daily') }}
+    inner join open_build on daily.day >= open_build.first_month
+    where daily.paid_cny > 0
+),
+
+policies as (
+    select
+        links.sme_id,
+        {{ any_true('covers.is_in_force') }} as is_insured,
+        {{ any_true("covers.policy_type = 'online_micro_business'") }} as has_online_micro_policy
+    from {{ ref('int_insurance__covers') }} as covers
+    inner join links on links.source = 'number' and covers.brn = links.source_key
+    group by links.sme_id
 ),
 
 reached as (
@@ -31,6 +55,8 @@ reached as (
         smes.sme_id,
         smes.sme_class,
         smes.is_sme,
+        smes.counts_as_sme,
+        smes.register_status,
         smes.industry_section,
         coalesce(programmes.bud_project_count, 0) > 0 as has_bud,
         coalesce(programmes.emf_project_count, 0) > 0 as has_emf,
@@ -39,8 +65,13 @@ reached as (
         coalesce(programmes.mission_count, 0) > 0 as has_mission,
         coalesce(programmes.gallery_sale_day_count, 0) > 0 as has_design_gallery,
         coalesce(trade.is_exporter, false) as is_exporter,
-        coalesce(trade.export_value_hkd, 0) as export_value_12m_hkd
+        coalesce(trade.export_value_hkd, 0) as export_value_12m_hkd,
+        online.sme_id is not null as is_online_seller,
+        coalesce(policies.is_insured, false) as is_insured,
+        coalesce(policies.has_online_micro_policy, false) as has_online_micro_policy
     from smes
+    left join online on smes.sme_id = online.sme_id
+    left join policies on smes.sme_id = policies.sme_id
     left join programmes on smes.sme_id = programmes.sme_id
     left join trade on smes.sme_id = trade.sme_id
 ),
@@ -58,6 +89,8 @@ final as (
         counted.sme_id,
         counted.sme_class,
         counted.is_sme,
+        counted.counts_as_sme,
+        counted.register_status,
         counted.industry_section,
         counted.has_bud,
         counted.has_emf,
@@ -75,8 +108,12 @@ final as (
             else 'festival_only'
         end as programme_group,
         counted.is_exporter,
-        counted.is_exporter and counted.programme_count = 0 as is_unserved_exporter,
+        counted.is_exporter and counted.programme_count = 0 and coalesce(counted.register_status = 'live', false)
+            as is_unserved_exporter,
         cast(counted.export_value_12m_hkd as numeric(20, 2)) as export_value_12m_hkd,
+        counted.is_online_seller,
+        counted.is_insured,
+        counted.has_online_micro_policy,
         open_build.as_of_date,
         open_build.last_complete_date,
         cast('merchants without a known number are not counted' as text) as coverage_note,

@@ -1,5 +1,5 @@
--- One row per month, industry section and size class with an enterprise that declared imports or exports, and per sum (`*`):
--- how many they are. Cells that would tell of one enterprise are empty, and so are others that would give them away.
+-- One row per month, industry section and size class with an SME that declared imports or exports, and per sum (`*`): how many
+-- they are. Cells that would tell of one enterprise are empty, and so are others that would give them away.
 with cells as (
     select * from {{ ref('int_published__shown') }} where table_name = 'traders'
 ),
@@ -16,8 +16,14 @@ final as (
         cast(cells.value as bigint) as enterprise_count,
         cells.is_suppressed,
         {{ month_may_grow('customs_declarations', 'cells.period', 'open_build.last_complete_date') }} as is_provisional,
+        -- Months that the history holds only in part are in no published table.
+        {{
+            is_quotable(
+                month_may_grow('customs_declarations', 'cells.period', 'open_build.last_complete_date'), 'true'
+            )
+        }} as is_quotable,
         open_build.last_complete_date,
-        cast('declared trade, small cells left out' as text) as coverage_note,
+        cast('declared trade of SMEs, unknown sizes included; small cells left out' as text) as coverage_note,
         open_build.release_no
     from cells
     cross join open_build

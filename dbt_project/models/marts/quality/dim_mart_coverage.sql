@@ -1,5 +1,5 @@
--- One row per mart and feed that it is made from: up to which day the feed is complete in this release, and whether it lags
--- behind the others, so that no one reads a stale feed beside a fresh one without knowing.
+-- One row per mart and feed that it is made from: up to which day the feed is complete in this release, whether a delivery
+-- of it is late or held, and whether the figures are made of it or only names.
 with made_from as (
     {{ marts_and_feeds() }}
 ),
@@ -24,11 +24,12 @@ by_feed as (
     select
         made_from.mart,
         made_from.feed,
+        made_from.is_figure,
         feeds.title,
-        feeds.calendar_days,
         covered.first_date,
         covered.last_date,
         covered.last_complete_date,
+        coalesce(covered.is_behind, false) as is_behind,
         quality.state,
         quality.held_count + quality.late_here_count + quality.late_at_partner_count as missing_delivery_count
     from made_from
@@ -47,15 +48,15 @@ final as (
         by_feed.last_complete_date,
         by_feed.state,
         cast(by_feed.missing_delivery_count as integer) as missing_delivery_count,
-        coalesce(
-            by_feed.last_complete_date
-            < max(by_feed.last_complete_date) over (partition by by_feed.mart, by_feed.calendar_days),
-            true
-        ) as is_behind,
+        by_feed.is_figure,
+        by_feed.is_behind,
+        -- As last_complete_date in the rows of the mart: of the feeds that its figures are made of.
         case
-            when count(by_feed.last_complete_date) over (partition by by_feed.mart)
-                = count(*) over (partition by by_feed.mart)
-                then min(by_feed.last_complete_date) over (partition by by_feed.mart)
+            when count(case when by_feed.is_figure then by_feed.last_complete_date end) over (partition by by_feed.mart)
+                = count(case when by_feed.is_figure then 1 end) over (partition by by_feed.mart)
+                then
+                    min(case when by_feed.is_figure then by_feed.last_complete_date end)
+                        over (partition by by_feed.mart)
         end as mart_complete_date,
         open_build.release_no
     from by_feed

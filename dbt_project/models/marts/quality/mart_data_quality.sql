@@ -54,11 +54,21 @@ waiting as (
 
 quarantined as (
     select
-        feed,
-        count(*) as open_count
-    from {{ source('quarantine', 'record') }}
-    where state = 'open'
-    group by feed
+        record.feed,
+        count(*) as open_count,
+        {{ quarantined_amount('record.feed', 'record.fields') }} as open_value
+    from {{ source('quarantine', 'record') }} as record
+    where record.state = 'open'
+    group by record.feed
+),
+
+amounts as (
+    {{ amounts_of_feeds() }}
+),
+
+-- Declarations that are published without some of their lines.
+documents as (
+    select count(*) as document_count from {{ ref('int_trade__lines_missing') }}
 ),
 
 rules as (
@@ -122,6 +132,13 @@ final as (
         cast(coalesce(waiting.rows_held, 0) as bigint) as rows_held,
         cast(coalesce(owed.rows_late, 0) as bigint) as rows_late,
         cast(coalesce(quarantined.open_count, 0) as bigint) as quarantine_open_count,
+        cast(
+            case when amounts.unit is not null then coalesce(quarantined.open_value, 0) end as numeric(20, 2)
+        ) as quarantine_open_value,
+        cast(amounts.unit as text) as quarantine_open_unit,
+        cast(
+            case when feeds.feed = 'customs_declarations' then coalesce(documents.document_count, 0) end as bigint
+        ) as incomplete_document_count,
         cast(coalesce(rules.rule_count, 0) as integer) as expectation_count,
         cast(coalesce(rules.failed_count, 0) as integer) as failed_expectation_count,
         cast(names.entity_count as bigint) as named_count,
@@ -137,6 +154,8 @@ final as (
     left join by_feed on feeds.feed = by_feed.feed
     left join waiting on feeds.feed = waiting.feed
     left join quarantined on feeds.feed = quarantined.feed
+    left join amounts on feeds.feed = amounts.feed
+    cross join documents
     left join rules on feeds.feed = rules.feed and rules.recency = 1
     left join names on feeds.feed = names.feed
 )

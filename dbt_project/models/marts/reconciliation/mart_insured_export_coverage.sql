@@ -1,5 +1,5 @@
 -- One row per month of shipment, market and product of C&SD table 645-95008: exports insured with HKECIC beside the exports of
--- all who declare. Shipments may be declared a month later; services and goods shipped from elsewhere have no declaration.
+-- merchandise, gold apart, of all who declare. Shipments may be declared a month later; services and goods shipped from elsewhere have no declaration.
 with insured_by_policy as (
     select * from {{ ref('int_insurance__monthly') }}
 ),
@@ -51,6 +51,7 @@ measures as (
         insured_by_policy.ecommerce_insured_value_hkd,
         insured_by_policy.shipment_count,
         0 as export_value_hkd,
+        0 as gold_value_hkd,
         0 as policyholder_export_value_hkd
     from insured_by_policy
     left join countries on insured_by_policy.buyer_country_code = countries.iso2_code
@@ -64,6 +65,7 @@ measures as (
         0 as ecommerce_insured_value_hkd,
         0 as shipment_count,
         exports_by_trader.value_hkd as export_value_hkd,
+        exports_by_trader.gold_value_hkd,
         case when holders.sme_id is not null then exports_by_trader.value_hkd else 0 end as policyholder_export_value_hkd
     from exports_by_trader
     left join countries on exports_by_trader.market_csd_code = countries.csd_code
@@ -81,6 +83,7 @@ totals as (
         sum(measures.ecommerce_insured_value_hkd) as ecommerce_insured_value_hkd,
         sum(measures.shipment_count) as shipment_count,
         sum(measures.export_value_hkd) as export_value_hkd,
+        sum(measures.gold_value_hkd) as gold_value_hkd,
         sum(measures.policyholder_export_value_hkd) as policyholder_export_value_hkd
     from measures
     left join products on measures.hs_chapter = products.hs_chapter
@@ -108,6 +111,7 @@ final as (
         cast(dated.insured_value_hkd as numeric(20, 2)) as insured_value_hkd,
         cast(dated.ecommerce_insured_value_hkd as numeric(20, 2)) as ecommerce_insured_value_hkd,
         cast(dated.export_value_hkd as numeric(20, 2)) as export_value_hkd,
+        cast(dated.gold_value_hkd as numeric(20, 2)) as gold_value_hkd,
         cast(dated.policyholder_export_value_hkd as numeric(20, 2)) as policyholder_export_value_hkd,
         cast(
             case when dated.export_value_hkd > 0 then dated.insured_value_hkd / dated.export_value_hkd end
@@ -128,9 +132,12 @@ final as (
             end as text
         ) as comparability,
         dated.is_due as is_provisional,
+        {{ is_quotable('dated.is_due', 'coverage.first_date <= dated.month') }} as is_quotable,
         open_build.last_complete_date,
-        cast('insured: gross invoice value as declared to HKECIC; exports: FOB value as declared to customs' as text)
-            as coverage_note,
+        cast(
+            'insured: gross invoice value as declared to HKECIC; exports: FOB value of merchandise as declared to customs'
+            as text
+        ) as coverage_note,
         open_build.release_no
     from dated
     cross join open_build

@@ -21,7 +21,6 @@ bands as (
 -- The first day as a number such as 20260331.
 coverage as (
     select
-        last_complete_date,
         10000 * extract(year from first_date) + 100 * extract(month from first_date) + extract(day from first_date)
             as first_day
     from {{ ref('int_feeds__completeness') }}
@@ -29,7 +28,7 @@ coverage as (
 ),
 
 open_build as (
-    {{ release_columns() }}
+    {{ release_columns(['hkecic_shipments']) }}
 ),
 
 by_year as (
@@ -79,32 +78,40 @@ compared as (
         50000.0 as rounding_hkd,
         coalesce(published.maturity = 'p', false) as is_marked_provisional,
         coalesce(declared.insured_value_hkd, 0) as declared_hkd,
-        coalesce(declared.insured_value_hkd, 0) - published.value_hkd as gap_hkd,
-        coverage.last_complete_date,
+        open_build.last_complete_date,
         case
             when coalesce(coverage.first_day > 10000 * (published.financial_year - 1) + 401, true)
                 then 'before_first_shipments'
             when {{ month_may_grow(
-                'hkecic_shipments', "cast(concat(published.financial_year, '-03-01') as date)", 'coverage.last_complete_date'
+                'hkecic_shipments', "cast(concat(published.financial_year, '-03-01') as date)", 'open_build.last_complete_date'
             ) }}
                 then 'shipments_still_due'
             else 'comparable'
         end as comparability
     from published
-    cross join coverage
+    cross join open_build
+    left join coverage on coverage.first_day is not null
     left join declared
         on published.financial_year = declared.financial_year and published.product_code = declared.product_code
 ),
 
-measured as (
+-- What is not compared has no gap: it would say how much of the history is missing.
+gaps as (
     select
         compared.*,
+        case when comparability = 'comparable' then declared_hkd - published_hkd end as gap_hkd
+    from compared
+),
+
+measured as (
+    select
+        gaps.*,
         case when published_hkd > 0 then 100.0 * gap_hkd / published_hkd end as gap_pct,
         case
             when published_hkd > 0 then 100.0 * greatest(abs(gap_hkd) - rounding_hkd, 0) / published_hkd
-            when published_hkd = 0 and declared_hkd <= rounding_hkd then 0
+            when abs(gap_hkd) <= rounding_hkd then 0
         end as unexplained_pct
-    from compared
+    from gaps
 ),
 
 banded as (
@@ -138,7 +145,8 @@ final as (
         ) as band,
         cast(banded.comparability as text) as comparability,
         banded.is_marked_provisional or banded.comparability = 'shipments_still_due' as is_provisional,
-        banded.last_complete_date,
+        {{ is_quotable('banded.is_marked_provisional', "banded.comparability = 'comparable'") }} as is_quotable,
+        open_build.last_complete_date,
         cast('products by chapter of the goods, a convention of this platform' as text) as coverage_note,
         open_build.release_no
     from banded

@@ -108,6 +108,9 @@ final as (
         ) as mirrored_ratio,
         cells.is_marked_provisional or cells.mirror_import_hkd is null or cells.published_export_hkd is null
             as is_provisional,
+        {{ is_quotable(
+            'cells.is_marked_provisional', 'cells.mirror_import_hkd is not null and cells.published_export_hkd is not null'
+        ) }} as is_quotable,
         open_build.last_complete_date,
         cast(
             case

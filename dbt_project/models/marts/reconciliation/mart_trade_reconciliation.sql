@@ -21,7 +21,7 @@ coverage as (
 ),
 
 open_build as (
-    {{ release_columns() }}
+    {{ release_columns(['customs_declarations']) }}
 ),
 
 declared_by_flow as (
@@ -56,8 +56,8 @@ declared as (
         month,
         flow,
         'merchandise' as goods,
-        value_hkd - gold_value_hkd as declared_hkd,
-        exempt_value_hkd - exempt_gold_value_hkd as declared_exempt_hkd
+        value_hkd as declared_hkd,
+        exempt_value_hkd as declared_exempt_hkd
     from declared_flows
     union all
     select
@@ -161,30 +161,43 @@ matched as (
             and expected.published_source = published.published_source
 ),
 
-compared as (
+dated as (
     select
         matched.*,
-        coverage.last_complete_date,
-        matched.declared_hkd - matched.published_hkd as gap_hkd,
-        {{ month_may_grow('customs_declarations', 'matched.month', 'coverage.last_complete_date') }} as is_due,
+        {{ month_may_grow('customs_declarations', 'matched.month', 'open_build.last_complete_date') }} as is_due,
         coalesce(coverage.first_date > matched.month, true) as is_before_first
     from matched
+    cross join open_build
     cross join coverage
 ),
 
-measured as (
+classed as (
     select
-        compared.*,
+        dated.*,
         case
             when published_hkd is null then 'not_published'
             when is_before_first then 'before_first_declarations'
             when is_due then 'declarations_still_due'
             else 'comparable'
-        end as comparability,
+        end as comparability
+    from dated
+),
+
+-- What is not compared has no gap: it would say how much is missing.
+compared as (
+    select
+        classed.*,
+        case when comparability = 'comparable' then declared_hkd - published_hkd end as gap_hkd
+    from classed
+),
+
+measured as (
+    select
+        compared.*,
         case when published_hkd > 0 then 100.0 * gap_hkd / published_hkd end as gap_pct,
         case
             when published_hkd > 0 then 100.0 * greatest(abs(gap_hkd) - rounding_hkd, 0) / published_hkd
-            when published_hkd = 0 and declared_hkd = 0 then 0
+            when gap_hkd = 0 then 0
         end as unexplained_pct
     from compared
 ),
@@ -222,7 +235,8 @@ final as (
         ) as band,
         cast(banded.comparability as text) as comparability,
         banded.is_marked_provisional or banded.is_due as is_provisional,
-        banded.last_complete_date,
+        {{ is_quotable('banded.is_marked_provisional', "banded.comparability = 'comparable'") }} as is_quotable,
+        open_build.last_complete_date,
         cast(
             'declared as lodged and amended: no parcels under HK$4,000, transhipment or samples' as text
         ) as coverage_note,

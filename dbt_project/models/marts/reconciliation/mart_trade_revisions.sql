@@ -126,10 +126,15 @@ final as (
         or (
             ordered.series = 'declared' and {{ month_may_grow('customs_declarations', 'ordered.month', 'ordered.known_on') }}
         ) as is_provisional,
+        ordered.recency = 1 and {{ is_quotable(
+            "ordered.is_marked_provisional or (ordered.series = 'declared' and "
+            ~ month_may_grow('customs_declarations', 'ordered.month', 'open_build.last_complete_date') ~ ')',
+            "ordered.series = 'published' or ordered.month > " ~ first_month('customs_declarations')
+        ) }} as is_quotable,
         open_build.last_complete_date,
         cast(
             case
-                when ordered.series = 'declared' then 'declared trade as of the business date, gold included'
+                when ordered.series = 'declared' then 'declared trade as of the business date, without gold'
                 else 'C&SD web table 410-50001 in HK$ million, without gold'
             end as text
         ) as coverage_note,

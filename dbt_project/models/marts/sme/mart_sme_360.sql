@@ -54,26 +54,10 @@ funding as (
 policies as (
     select
         links.sme_id,
-        sum(
-            case
-                when policies.status = 'in_force'
-                    and open_build.as_of_date between policies.cover_start_on and policies.cover_end_on
-                    then 1
-                else 0
-            end
-        ) as policy_in_force_count,
-        sum(
-            case
-                when policies.status = 'in_force'
-                    and open_build.as_of_date between policies.cover_start_on and policies.cover_end_on
-                    then policies.max_liability_hkd
-                else 0
-            end
-        ) as max_liability_hkd
-    from {{ ref('int_insurance__policies_versioned') }} as policies
-    inner join links on links.source = 'number' and policies.brn = links.source_key
-    cross join open_build
-    where policies.is_current
+        sum(case when covers.is_in_force then 1 else 0 end) as policy_in_force_count,
+        sum(case when covers.is_in_force then covers.newest_max_liability_hkd else 0 end) as max_liability_hkd
+    from {{ ref('int_insurance__covers') }} as covers
+    inner join links on links.source = 'number' and covers.brn = links.source_key
     group by links.sme_id
 ),
 
@@ -130,6 +114,7 @@ final as (
         smes.sme_class,
         smes.sme_class_basis,
         smes.is_sme,
+        smes.counts_as_sme,
         smes.industry_section,
         smes.district,
         smes.register_status,

@@ -117,6 +117,12 @@ final as (
         cast(compared.paid_hkd - compared.constant_rate_hkd as numeric(20, 2)) as currency_effect_hkd,
         {{ month_may_grow('platform_orders', 'compared.month', 'open_build.last_complete_date') }}
         or compared.month_awaits_rate = 1 as is_provisional,
+        compared.year_before_paid_hkd is not null as is_fully_covered,
+        {{ is_quotable(
+            month_may_grow('platform_orders', 'compared.month', 'open_build.last_complete_date')
+            ~ ' or compared.month_awaits_rate = 1',
+            'compared.year_before_paid_hkd is not null'
+        ) }} as is_quotable,
         open_build.last_complete_date,
         cast('shops that share their data' as text) as coverage_note,
         open_build.release_no

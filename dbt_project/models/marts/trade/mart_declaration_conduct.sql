@@ -1,5 +1,5 @@
 -- One row per month of movement, direction, industry and size class: declarations, and how many of them were first lodged
--- more than 14 days after the movement, amended since, or lodged by an agent. The late and the amended still grow for weeks.
+-- after they were due, amended since, or lodged by an agent. The late and the amended still grow for weeks.
 
 with declared as (
     {{ declared_by_all() }}
@@ -15,10 +15,12 @@ sums as (
         case when declared.flow = 'import' then 'import' else 'export' end as trade_direction,
         coalesce(smes.industry_section, 'unknown') as industry_section,
         {{ declarant_class('smes') }} as sme_class,
+        {{ declarant_counts('smes') }} as counts_as_sme,
         sum(declared.declaration_count) as declaration_count,
         sum(declared.late_declaration_count) as late_declaration_count,
         sum(declared.amended_declaration_count) as amended_declaration_count,
         sum(declared.agent_declaration_count) as agent_declaration_count,
+        sum(declared.missing_line_count) as missing_line_count,
         {{ any_true('declared.is_provisional') }} as is_provisional,
         {{ any_true('declared.is_fully_covered') }} as is_fully_covered,
         max(declared.last_complete_date) as last_complete_date,
@@ -29,7 +31,8 @@ sums as (
         declared.movement_month,
         case when declared.flow = 'import' then 'import' else 'export' end,
         coalesce(smes.industry_section, 'unknown'),
-        {{ declarant_class('smes') }}
+        {{ declarant_class('smes') }},
+        {{ declarant_counts('smes') }}
 ),
 
 final as (
@@ -38,6 +41,7 @@ final as (
         trade_direction,
         industry_section,
         sme_class,
+        counts_as_sme,
         cast(declaration_count as bigint) as declaration_count,
         cast(late_declaration_count as bigint) as late_declaration_count,
         cast(amended_declaration_count as bigint) as amended_declaration_count,
@@ -46,8 +50,10 @@ final as (
         cast(1.0 * late_declaration_count / nullif(declaration_count, 0) as numeric(9, 6)) as late_share,
         cast(1.0 * amended_declaration_count / nullif(declaration_count, 0) as numeric(9, 6)) as amended_share,
         cast(1.0 * agent_declaration_count / nullif(declaration_count, 0) as numeric(9, 6)) as agent_share,
+        cast(missing_line_count as bigint) as missing_line_count,
         is_provisional,
         is_fully_covered,
+        {{ is_quotable('is_provisional', 'is_fully_covered') }} as is_quotable,
         last_complete_date,
         cast('declared trade' as text) as coverage_note,
         release_no

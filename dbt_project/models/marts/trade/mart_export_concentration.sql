@@ -1,5 +1,5 @@
 -- One row per exporting enterprise and period (each calendar year, and the 12 months up to the last one whose
--- declarations were all due): how its exports spread over markets and HKHS chapters. The Herfindahl-Hirschman index is the sum
+-- declarations were all due): how its exports of merchandise spread over markets and HKHS chapters. The Herfindahl-Hirschman index is the sum
 -- of squared shares: 1 is all in one.
 {{ config(indexes=[{'columns': ['period_kind', 'period_end']}]) }}
 
@@ -35,11 +35,12 @@ cells as (
         exports.market_iso2_code,
         exports.hs_chapter,
         sum(exports.value_hkd) as value_hkd,
-        {{ any_true('exports.is_provisional') }} as is_provisional,
         max(exports.last_complete_date) as last_complete_date,
         max(exports.release_no) as release_no
     from exports
     inner join periods on exports.movement_month between periods.period_start and periods.last_month
+    -- Gold is no merchandise: a market with gold alone is none.
+    where exports.value_hkd > 0
     group by
         exports.sme_id,
         periods.period_kind,
@@ -57,12 +58,21 @@ totals as (
         period_start,
         last_month,
         sum(value_hkd) as value_hkd,
-        {{ any_true('is_provisional') }} as is_provisional,
         max(last_complete_date) as last_complete_date,
         max(release_no) as release_no
     from cells
     group by sme_id, period_kind, period_start, last_month
     having sum(value_hkd) > 0
+),
+
+-- Of a period, not of an enterprise: it is under way for those too that exported nothing lately.
+dated as (
+    select
+        totals.*,
+        totals.last_month > known_until.month as is_provisional,
+        coalesce(totals.period_start > {{ first_month('customs_declarations') }}, false) as is_fully_covered
+    from totals
+    cross join known_until
 ),
 
 markets as (
@@ -134,14 +144,14 @@ final as (
         cast(by_market.top_value_hkd / totals.value_hkd as numeric(9, 6)) as top_market_share,
         cast(by_market.mainland_value_hkd / totals.value_hkd as numeric(9, 6)) as mainland_share,
         cast(by_market.us_value_hkd / totals.value_hkd as numeric(9, 6)) as us_share,
-        totals.last_month > known_until.month
-        or coalesce(totals.period_start <= {{ first_month('customs_declarations') }}, true) as is_partial,
+        not {{ is_quotable('totals.is_provisional', 'totals.is_fully_covered') }} as is_partial,
         totals.is_provisional,
+        totals.is_fully_covered,
+        {{ is_quotable('totals.is_provisional', 'totals.is_fully_covered') }} as is_quotable,
         totals.last_complete_date,
         cast('declared trade' as text) as coverage_note,
         totals.release_no
-    from totals
-    cross join known_until
+    from dated as totals
     inner join by_market
         on
             totals.sme_id = by_market.sme_id

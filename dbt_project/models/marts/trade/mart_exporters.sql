@@ -1,5 +1,5 @@
--- One row per enterprise that ever declared an export: since when, until when, and whether it came back in the first and in
--- the second year after its first month. What came before the platform's history is not known: see is_first_month_certain. A
+-- One row per enterprise that ever declared an export: since when, until when, and whether it survived: exports in months 13
+-- to 24 after its first one, and in months 25 to 36 as well. What came before the platform's history is not known: see is_first_month_certain. A
 -- month counts as one without export once its declarations were all due.
 
 with exports as (
@@ -40,9 +40,13 @@ spans as (
             ~ dbt.dateadd('month', 12, 'first_months.first_month')
         ) }} as is_back_in_12,
         {{ any_true(
-            'exports.movement_month > ' ~ dbt.dateadd('month', 12, 'first_months.first_month')
-            ~ ' and exports.movement_month <= ' ~ dbt.dateadd('month', 24, 'first_months.first_month')
-        ) }} as is_back_in_24,
+            'exports.movement_month >= ' ~ dbt.dateadd('month', 12, 'first_months.first_month')
+            ~ ' and exports.movement_month < ' ~ dbt.dateadd('month', 24, 'first_months.first_month')
+        ) }} as is_in_second_year,
+        {{ any_true(
+            'exports.movement_month >= ' ~ dbt.dateadd('month', 24, 'first_months.first_month')
+            ~ ' and exports.movement_month < ' ~ dbt.dateadd('month', 36, 'first_months.first_month')
+        ) }} as is_in_third_year,
         {{ any_true('exports.is_provisional') }} as is_provisional,
         max(exports.last_complete_date) as last_complete_date,
         max(exports.release_no) as release_no
@@ -56,6 +60,7 @@ final as (
         spans.sme_id,
         coalesce(smes.industry_section, 'unknown') as industry_section,
         smes.sme_class,
+        smes.counts_as_sme,
         spans.first_month as first_export_month,
         coalesce(
             spans.first_month > {{ dbt.dateadd('month', 12, first_month('customs_declarations')) }}, false
@@ -69,9 +74,13 @@ final as (
         end as lapsed_month,
         case
             when {{ dbt.dateadd('month', 12, 'spans.first_month') }} <= known_until.month then spans.is_back_in_12
+        end as exported_again_in_12_months,
+        case
+            when {{ dbt.dateadd('month', 23, 'spans.first_month') }} <= known_until.month then spans.is_in_second_year
         end as survived_12_months,
         case
-            when {{ dbt.dateadd('month', 24, 'spans.first_month') }} <= known_until.month then spans.is_back_in_24
+            when {{ dbt.dateadd('month', 35, 'spans.first_month') }} <= known_until.month
+                then spans.is_in_second_year and spans.is_in_third_year
         end as survived_24_months,
         spans.is_provisional,
         spans.last_complete_date,

@@ -1,5 +1,6 @@
 -- One row per month of payment and platform: orders sent as parcels of their own, and which of them are under the value from
--- which on a postal packet needs a declaration. What is under it is seen by platforms and absent from declared trade.
+-- which on a postal packet needs a declaration. A courier's parcel needs one at any value, and no carrier is in the feed: what is
+-- under it is the most that may be absent from declared trade.
 
 with parcels as (
     select * from {{ ref('int_orders__parcels') }}
@@ -13,7 +14,7 @@ open_build as (
     {{ release_columns(['platform_orders']) }}
 ),
 
-final as (
+summed as (
     select
         {{ month_of('parcels.day') }} as payment_month,
         parcels.platform,
@@ -29,12 +30,19 @@ final as (
         or count(parcels.hkd_per_cny) < count(*) as is_provisional,
         coalesce({{ month_of('parcels.day') }} > {{ first_month('platform_orders') }}, false) as is_fully_covered,
         max(open_build.last_complete_date) as last_complete_date,
-        cast('shops that share their data' as text) as coverage_note,
+        cast('upper bound: postal packets only are exempt; shops that share their data' as text) as coverage_note,
         max(open_build.release_no) as release_no
     from parcels
     cross join open_build
     left join rates on {{ in_force_on('rates', 'parcels.day') }}
     group by {{ month_of('parcels.day') }}, parcels.platform
+),
+
+final as (
+    select
+        summed.*,
+        {{ is_quotable('summed.is_provisional', 'summed.is_fully_covered') }} as is_quotable
+    from summed
 )
 
 select * from final

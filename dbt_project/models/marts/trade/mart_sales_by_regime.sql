@@ -42,7 +42,7 @@ priced as (
     left join rates on {{ in_force_on('rates', 'by_day.day') }}
 ),
 
-final as (
+summed as (
     select
         priced.month as sales_month,
         priced.customs_regime,
@@ -71,6 +71,13 @@ final as (
     cross join open_build
     left join regimes on priced.customs_regime = regimes.customs_regime
     group by priced.month, priced.customs_regime, priced.platform, priced.category
+),
+
+final as (
+    select
+        summed.*,
+        {{ is_quotable('summed.is_provisional', 'summed.is_fully_covered') }} as is_quotable
+    from summed
 )
 
 select * from final

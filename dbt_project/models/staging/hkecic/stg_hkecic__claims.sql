@@ -1,4 +1,4 @@
--- One row per claim and status taken, of each batch.
+-- One row per claim, status taken and day on which it took it, of each batch.
 -- Generated from the contract by `sampan contracts derive`; a model without this line is kept as it is.
 with deliveries as ({{ deliveries('hkecic_claims') }})
 

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from tests.integration.marts.answers.festival import day_of, rates
+from tests.integration.marts.answers.reconciliation import GOLD
 from tests.integration.marts.answers.who import linked, shop_key
 
 BUD = ("bud_general", "bud_easy", "bud_ecommerce_easy")
@@ -45,7 +46,8 @@ def _register(world: Any) -> pl.DataFrame:
         .then(pl.lit("large"))
         .otherwise(pl.lit("unknown"))
     )
-    return main.select("brn", "industry_section", size.alias("sme_class"))
+    dates = [pl.col(name).cast(pl.String).str.to_date() for name in ("commencement_date", "cessation_date")]
+    return main.select("brn", "industry_section", *dates, size.alias("sme_class"))
 
 
 def _applications(world: Any) -> pl.DataFrame:
@@ -74,9 +76,11 @@ def _applications(world: Any) -> pl.DataFrame:
 
 def question_6(world: Any) -> list[tuple[Any, ...]]:
     applications = _applications(world).with_columns(year=pl.col("received_on").dt.year(), total=pl.lit("all"))
+    begun = applications["year"].min()
     rows = []
     for programme, members in GROUPS.items():
         chosen = applications.filter(pl.col("programme").is_in(members))
+        undecided = set(chosen.filter(pl.col("outcome") == "pending")["year"])
         for dimension, column in (
             ("industry_section", "industry_section"), ("market_iso2_code", "market"), ("sme_class", "sme_class"),
             ("total", "total"),
@@ -84,14 +88,16 @@ def question_6(world: Any) -> list[tuple[Any, ...]]:
             if programme != "all" and dimension in ("industry_section", "market_iso2_code"):
                 continue
             for (year, value), part in chosen.partition_by("year", column, as_dict=True).items():
+                if year in undecided or not begun < year < world.last.year:
+                    continue
                 count = {outcome: part.filter(pl.col("outcome") == outcome).height
-                         for outcome in ("approved", "rejected", "withdrawn", "pending")}  # fmt: skip
+                         for outcome in ("approved", "rejected", "withdrawn")}  # fmt: skip
                 decided = count["approved"] + count["rejected"]
                 rows.append((
-                    year, programme, dimension, value, part.height, *count.values(),
-                    round(count["approved"] / decided, 4) if decided else None, part["days"].median(),
-                    count["pending"] > 0 or year >= world.last.year,
+                    year, programme, dimension, value, part.height, *count.values(), decided,
+                    *((round(count["approved"] / decided, 4), part["days"].median()) if decided >= 10 else (None, None)),
                 ))  # fmt: skip
+    assert {row[0] for row in rows}
     return sorted(rows, key=lambda row: row[:4])
 
 
@@ -105,14 +111,18 @@ def question_7(world: Any) -> list[tuple[Any, ...]]:
     paid = world.frames["funding_payments"].unique("payment_no", keep="last")
     paid = dict(paid.group_by("application_no").agg(pl.col("amount_hkd").cast(pl.Float64).sum()).iter_rows())
     rows = []
-    for brn in _register(world).filter(pl.col("industry_section") == INDUSTRY)["brn"].sort():
+    register = _register(world).filter(pl.col("industry_section") == INDUSTRY).sort("brn")
+    for brn, commenced, ceased in register.select("brn", "commencement_date", "cessation_date").iter_rows():
         for day in DAYS:
+            state = "not_begun" if day < commenced else "ended" if ceased and day > ceased else "live"
             standing = statuses.filter((pl.col("brn") == brn) & (pl.col("on") <= day))
             for scheme in ("bud", "emf"):
                 latest = standing.filter((pl.col("programme") == "emf") == (scheme == "emf"))
                 latest = latest.group_by("application_no", maintain_order=True).last()
                 granted, under_way = _granted(latest, paid)
-                rows.append((brn, day, scheme, granted, under_way, _headroom(scheme, day, granted, under_way)))
+                room = _headroom(scheme, day, granted, under_way) if state == "live" else 0.0
+                rows.append((brn, day, scheme, state, granted, under_way, room))
+    assert {row[3] for row in rows} > {"live"}
     return rows
 
 
@@ -122,16 +132,16 @@ def _granted(latest: pl.DataFrame, paid: dict[str, float]) -> tuple[float, float
     for row in latest.iter_rows(named=True):
         if row["status"] in ("approved", "in_progress"):
             under_way += row["amount_approved_hkd"]
-        if row["status"] == "terminated":
+        if row["status"] in ("terminated", "withdrawn"):
             granted += paid.get(row["application_no"], 0.0)
         elif row["status"] in APPROVED:
             granted += row["amount_approved_hkd"]
     return granted, under_way
 
 
-def _headroom(scheme: str, day: date, granted: float, under_way: float) -> float:
+def _headroom(scheme: str, day: date, granted: float, under_way: float) -> float | None:
     if scheme == "emf":
-        return max(1_000_000 - granted, 0.0) if day <= date(2026, 6, 30) else 0.0
+        return max(1_000_000 - granted, 0.0) if day <= date(2026, 6, 30) else None
     room = 7_000_000 - granted
     return max(room if day < date(2025, 3, 14) else min(room, 800_000 - under_way), 0.0)
 
@@ -143,12 +153,18 @@ def question_8(world: Any) -> list[tuple[Any, ...]]:
     easy = applications.with_columns(
         first_ever=pl.int_range(pl.len()).over("brn") == 0,
         first_easy=pl.int_range(pl.len()).over("brn", "programme") == 0,
+        month=pl.col("received_on").dt.truncate("1mo"),
     ).filter(pl.col("programme") == "bud_ecommerce_easy")
+    undecided = easy.filter(pl.col("outcome") == "pending")["month"]
+    first, last = applications["received_on"].min().replace(day=1), world.last.replace(day=1)
+    easy = easy.filter(pl.col("month") > first, pl.col("month") <= last, ~pl.col("month").is_in(undecided.implode()))
     easy = easy.join(paid, on="application_no", how="left").with_columns(
         pl.col("paid").fill_null(0.0),
         region=pl.when(pl.col("market") == "CN").then(pl.lit("mainland")).otherwise(pl.lit("asean")),
     )
     totals = easy.group_by("region", "platform").agg(
+        pl.col("month").min().alias("first_month"),
+        pl.col("month").max().alias("last_month"),
         pl.len(),
         (pl.col("outcome") == "approved").sum().alias("approved"),
         pl.col("first_easy").sum(),
@@ -185,7 +201,7 @@ def _month(column: str) -> pl.Expr:
 def _exports(world: Any) -> pl.DataFrame:
     lines = world.frames["customs_declarations"].filter(~pl.col("form_type").is_in(["1", "1A", "1B"]))
     lines = lines.filter(pl.col("version") == pl.col("version").max().over("declaration_no"))
-    lines = lines.unique(["declaration_no", "line_no"], keep="last")
+    lines = lines.unique(["declaration_no", "line_no"], keep="last").filter(~pl.col("hkhs_code").is_in(GOLD))
     value = pl.col("value_hkd").cast(pl.Float64).sum().alias("value")
     return lines.group_by(pl.col("trader_id").alias("brn"), _month("movement_date").alias("month")).agg(value)
 

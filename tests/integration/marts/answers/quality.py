@@ -13,6 +13,11 @@ from sampan.settings import settings
 
 from tests.integration.world import RECEIVED, Simulated
 
+# Feeds whose rows are about an amount in Hong Kong dollars.
+AMOUNTS = {
+    "cdi_financing_requests", "customs_declarations", "funding_applications", "funding_payments", "hkecic_claims",
+    "hkecic_policies", "hkecic_shipments",
+}  # fmt: skip
 # What each feed that names somebody knows them by: kind of identifier, columns of the identifier.
 NAMING = {
     "business_register": ("number", ["brn"]),
@@ -55,7 +60,7 @@ def owed_by(feed: str, first: date, until: date) -> dict[date, tuple[date, datet
 
 
 def question_23(world: Simulated) -> list[tuple[Any, ...]]:
-    """Feed, state, last business date, deliveries missing, late rows, failed expectations, share of unmatched names."""
+    """Feed, state, last date, deliveries missing, late rows, quarantine, failed expectations, share of unmatched names."""
     linked = _linked(world)
     registered = {brn for feed in REGISTERS for brn in world.frames[feed]["brn"].drop_nulls()}
     rows = []
@@ -70,7 +75,10 @@ def question_23(world: Simulated) -> list[tuple[Any, ...]]:
             unmatched = 100 * len(named - known) / len(named)
         state = "late_at_partner" if missing else "healthy"
         # Nothing in this world breaks a rule.
-        rows.append((feed, state, frame["business_date"].max(), missing, late, 0, unmatched))
+        unit = "CNY" if feed == "platform_orders" else "HKD" if feed in AMOUNTS else None
+        rows.append(
+            (feed, state, frame["business_date"].max(), missing, late, 0, 0 if unit else None, unit, 0, unmatched)
+        )
     return rows
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import polars as pl
 
 from infra.simulator import vocabulary as words
-from infra.simulator.partners.csd import PRODUCTS
 from tests.integration.world import Simulated
 
 Rows = list[tuple[Any, ...]]
@@ -17,6 +16,15 @@ GOLD = (
 )  # fmt: skip
 BANDS = ((1, "close"), (3, "acceptable"), (10, "wide"))
 ISO = {code: iso for code, iso, *_ in words.MARKETS}
+# Chapters of the Harmonized System by product of table 645-95008: foods (sections I to IV), textiles (section XI) and so on.
+PRODUCTS = {
+    "FOOD": (2, 3, 4, 7, 8, 9, 10, 11, 15, 16, 17, 18, 19, 20, 21, 22),
+    "CLOTH": range(50, 64),
+    "JEWEL": (71, 91),
+    "ELEC": (84, 85),
+    "TOYS": (95,),
+}
+PRODUCT_OF = {f"{chapter:02}": code for code, chapters in PRODUCTS.items() for chapter in chapters}
 
 
 def _number(name: str) -> pl.Expr:
@@ -76,6 +84,7 @@ def figures(world: Simulated) -> pl.DataFrame:
         "partner",
         (pl.col("text").str.replace_all(",", "").replace("-", "0").cast(pl.Float64) * unit).alias("hkd"),
         (unit / 2).alias("rounding"),
+        (pl.col("status") == "p").fill_null(False).alias("marked"),
     )
 
 
@@ -111,12 +120,14 @@ def question_20(world: Simulated) -> Rows:
     exported = {"domestic_export": ["domestic_export"], "re_export": ["re_export"]}
     together = {"total_export": ["domestic_export", "re_export"]}
     parts = [
-        tables.agg(pl.col("hkd").sum(), pl.col("rounding").sum()),
+        tables.agg(pl.col("hkd").sum(), pl.col("rounding").sum(), pl.col("marked").any()),
         _bulk(world, "csd_bulk_hsccit", {"import": ["import"], **exported, **together}),
         _bulk(world, "csd_bulk_hscoit", {"import": ["import"]}),
         _bulk(world, "csd_bulk_hscoccit", {"re_export": ["re_export"]}),
     ]
-    published = pl.concat([part.select(*keys, "hkd", "rounding") for part in parts])
+    marked = pl.lit(False).alias("marked")
+    parts = [part if "marked" in part.columns else part.with_columns(marked) for part in parts]
+    published = pl.concat([part.select(*keys, "hkd", "rounding", "marked") for part in parts])
     # Gold is nil in a month that the files by code have nothing of it in.
     out = published.select("month", "source").unique()
     grid = out.join(published.select("source", "flow", "goods").unique(), on="source")
@@ -125,6 +136,7 @@ def question_20(world: Simulated) -> Rows:
     table = grid.join(published, on=keys, how="left").join(declared, on=["month", "flow", "goods"], how="left")
     first = world.frames["customs_declarations"]["business_date"].min()
     rows = []
+    table = table.filter(~pl.col("marked").fill_null(False))
     for row in table.fill_null(0).sort("month", "flow", "goods", "source").iter_rows(named=True):
         if row["month"] < first or _month_end(row["month"]) + timedelta(days=14) > world.last:
             continue
@@ -166,32 +178,38 @@ def question_19(world: Simulated) -> Rows:
 
 def insured(world: Simulated) -> pl.DataFrame:
     """Declared shipments as they stand: month, iso, product, value."""
-    names = {chapter: code for code, _, chapters in PRODUCTS for chapter in chapters}
     shipments = _newest(world.frames["hkecic_shipments"], "policy_no", "shipment_no")
     return shipments.select(
         _month("shipped_on"),
         pl.col("buyer_country").alias("iso"),
-        pl.col("hs_code").str.slice(0, 2).replace_strict(names, default="OTHER").alias("product"),
+        pl.lit("merchandise").alias("goods"),
+        pl.col("hs_code").str.slice(0, 2).replace_strict(PRODUCT_OF, default="OTHER").alias("product"),
         _number("invoice_value_hkd").alias("value"),
     )
 
 
 def question_11(world: Simulated) -> Rows:
-    """Market, product: insured value, exports, the ratio of the two, over the months that both feeds cover."""
-    names = {chapter: code for code, _, chapters in PRODUCTS for chapter in chapters}
-    product = pl.col("hs_chapter").replace_strict(names, default="OTHER").alias("product")
+    """Market, product: shipments, insured value, exports, their ratio, gold, over the months that both feeds cover."""
+    product = pl.col("hs_chapter").replace_strict(PRODUCT_OF, default="OTHER").alias("product")
     exports = declared_lines(world).filter(pl.col("flow") != "import").with_columns(product)
     parts = [
-        insured(world).with_columns(pl.lit(0.0).alias("exports")).rename({"value": "insured"}),
-        exports.with_columns(pl.lit(0.0).alias("insured")).rename({"value": "exports"}),
+        insured(world).with_columns(pl.lit(0.0).alias("exports"), pl.lit(1).alias("n")).rename({"value": "insured"}),
+        exports.with_columns(pl.lit(0.0).alias("insured"), pl.lit(0).alias("n")).rename({"value": "exports"}),
     ]
-    table = pl.concat([part.select("month", "iso", "product", "insured", "exports") for part in parts])
+    table = pl.concat([part.select("month", "iso", "product", "goods", "insured", "exports", "n") for part in parts])
     first = max(world.frames[feed]["business_date"].min() for feed in ("customs_declarations", "hkecic_shipments"))
     table = table.filter(
         (pl.col("month") >= first) & (pl.col("month").dt.month_end() + timedelta(days=31) <= world.last)
     )
-    sums = table.group_by("iso", "product").agg(pl.col("insured").sum(), pl.col("exports").sum())
+    gold = pl.col("goods") == "gold"
+    sums = table.group_by("iso", "product").agg(
+        pl.col("n").sum(),
+        pl.col("insured").sum(),
+        pl.col("exports").filter(~gold).sum(),
+        pl.col("exports").filter(gold).sum().alias("gold"),
+    )
+    assert sums["gold"].sum() > 0
     return [
-        (iso, name, value, exported, value / exported if exported else None)
-        for iso, name, value, exported in sums.sort("iso", "product").iter_rows()
+        (iso, name, n, value, exported, value / exported if exported else None, gold_value)
+        for iso, name, n, value, exported, gold_value in sums.sort("iso", "product").iter_rows()
     ]

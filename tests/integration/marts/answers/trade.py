@@ -6,7 +6,9 @@ from datetime import date, timedelta
 from typing import Any
 
 import polars as pl
+from sampan.calendar import holidays
 
+from tests.integration.marts.answers.reconciliation import GOLD
 from tests.integration.world import Simulated
 
 Rows = list[tuple[Any, ...]]
@@ -14,6 +16,8 @@ SIZES = ("micro", "small", "medium", "large", "unknown")
 EXPORTS = pl.col("direction") == "export"
 PARCELS, LIMIT_HKD = "9610", 4000
 SMES = ("micro", "small", "medium")
+# Enterprises of unknown size count: more than 98 in 100 are SMEs.
+COUNTED = (*SMES, "unknown")
 REGIMES = {
     "0110": "General trade",
     "1210": "Bonded e-commerce in pilot cities",
@@ -49,7 +53,7 @@ def lines(world: Simulated) -> pl.DataFrame:
     rows = rows.with_columns(first.alias("first_lodged_on"))
     rows = rows.filter(pl.col("version") == pl.col("version").max().over("declaration_no"))
     rows = rows.join(enterprises(world), on="trader_id", how="left")
-    imported = pl.col("form_type").str.starts_with("1")
+    imported, gold = pl.col("form_type").str.starts_with("1"), pl.col("hkhs_code").is_in(GOLD)
     person = pl.col("trader_id").str.starts_with("p")
     return rows.with_columns(
         pl.col("movement_date").dt.truncate("1mo").alias("month"),
@@ -66,8 +70,30 @@ def lines(world: Simulated) -> pl.DataFrame:
         .alias("sme_class"),
         pl.col("industry_section").fill_null("unknown"),
         pl.col("hkhs_code").str.slice(0, 2).alias("chapter"),
+        pl.when(gold).then(0.0).otherwise("value_hkd").alias("value_hkd"),
+        pl.when(gold).then("value_hkd").otherwise(0.0).alias("gold"),
+        pl.col("movement_date").replace_strict(due_days(world)).alias("due_on"),
         pl.col("counterparty_country").replace_strict(COUNTRIES, default=None).alias("market"),
     )
+
+
+def due_days(world: Simulated) -> dict[date, date]:
+    """By day of movement the last day to declare it: the 14th after it or, if that is a holiday, the next that is none."""
+    listed = world.frames["hk_public_holidays"].filter(pl.col("language") == "en")
+    closed = {day for first, last in listed.select("starts_on", "ends_on").iter_rows() for day in _days(first, last)}
+    for year in {2024, 2025, 2026} - {day.year for day in closed}:
+        closed |= set(holidays(year))
+    due = {}
+    for day in _days(min(closed), world.last + timedelta(days=32)):
+        last = day + timedelta(days=14)
+        while last.isoweekday() == 7 or last in closed:
+            last += timedelta(days=1)
+        due[day] = last
+    return due
+
+
+def _days(first: date, end: date) -> list[date]:
+    return [first + timedelta(days=number) for number in range((end - first).days)]
 
 
 def _settled_month(world: Simulated) -> date:
@@ -77,7 +103,7 @@ def _settled_month(world: Simulated) -> date:
 
 def question_1(world: Simulated) -> Rows:
     month = _settled_month(world).replace(day=1)
-    rows = lines(world).filter((pl.col("month") == month) & pl.col("sme_class").is_in([*SMES, "unknown"]))
+    rows = lines(world).filter((pl.col("month") == month) & pl.col("sme_class").is_in(COUNTED))
     who = pl.col("trader_id")
     counted = rows.group_by("industry_section", "sme_class").agg(
         who.n_unique().alias("declarants"),
@@ -90,12 +116,19 @@ def question_1(world: Simulated) -> Rows:
 
 def question_2(world: Simulated) -> Rows:
     month = _settled_month(world).replace(day=1)
-    rows = lines(world).filter(EXPORTS & pl.col("sme_class").is_in(SMES))
+    rows = lines(world).filter(EXPORTS & pl.col("sme_class").is_in(COUNTED))
     rows = rows.filter(pl.col("month").is_between(month.replace(month=1), month))
-    now = pl.col("value_hkd").filter(pl.col("month") == month).sum()
-    cells = rows.group_by("flow", "market", "chapter").agg(now.alias("value"), pl.col("value_hkd").sum().alias("ytd"))
+    value, ytd = pl.col("value_hkd"), pl.col("value_hkd").sum()
+    cells = rows.group_by("flow", "market", "chapter").agg(
+        value.filter(pl.col("month") == month).sum().alias("value"),
+        ytd.alias("ytd"),
+        pl.when(ytd > 0).then(value.filter(pl.col("sme_class") == "unknown").sum() / ytd).alias("unknown"),
+        pl.col("gold").sum(),
+        pl.lit(True).alias("whole"),
+    )
     assert cells["flow"].n_unique() == 2
-    return cells.sort("ytd", "flow", "market", "chapter", descending=[True, False, False, False]).head(100).rows()
+    assert cells["gold"].sum() > 0 < cells["unknown"].sum()
+    return cells.sort("ytd", "flow", "market", "chapter", descending=[True, False, False, False]).rows()
 
 
 def _months_back(month: date, count: int) -> date:
@@ -106,7 +139,7 @@ def _months_back(month: date, count: int) -> date:
 def question_3(world: Simulated) -> Rows:
     end = _settled_month(world).replace(day=1)
     rows = lines(world).filter(EXPORTS & pl.col("month").is_between(_months_back(end, 11), end))
-    rows = rows.filter(pl.col("sme_class").is_in(SMES))
+    rows = rows.filter(pl.col("sme_class").is_in(COUNTED) & (pl.col("value_hkd") > 0))
     found = []
     for part in rows.partition_by("trader_id"):
         value = part["value_hkd"].sum()
@@ -124,13 +157,17 @@ def question_3(world: Simulated) -> Rows:
                 shares[0],
                 of.get("CN", 0),
                 of.get("US", 0),
+                part["sme_class"][0] == "unknown",
             )
         )
-    names = ["market", "value", "markets", "chapters", "top", "mainland", "us"]
+    names = ["market", "value", "markets", "chapters", "top", "mainland", "us", "unknown"]
     each = pl.DataFrame(found, schema=names, orient="row")
     weight = pl.col("value") / pl.col("value").sum()
     sums = each.group_by("market").agg(
-        pl.len(), pl.col("markets", "chapters", "top").mean(), (pl.col("mainland", "us") * weight).sum()
+        pl.len(),
+        pl.col("unknown").sum(),
+        pl.col("markets", "chapters", "top").mean(),
+        (pl.col("mainland", "us") * weight).sum(),
     )
     assert sums["markets"].min() < 1
     return sums.sort("len", "market", descending=[True, False]).rows()
@@ -138,7 +175,7 @@ def question_3(world: Simulated) -> Rows:
 
 def question_4(world: Simulated) -> Rows:
     end, begin = _settled_month(world).replace(day=1), world.truth.first
-    rows = lines(world).filter(EXPORTS & (pl.col("sme_class") != "individual"))
+    rows = lines(world).filter(EXPORTS & pl.col("sme_class").is_in(COUNTED))
     found = []
     for part in rows.partition_by("trader_id"):
         months = sorted(part["month"].unique())
@@ -146,17 +183,23 @@ def question_4(world: Simulated) -> Rows:
 
         def again(after: int, until: int, months: list[date] = months, first: date = first) -> bool | None:
             low, high = _months_back(first, -after), _months_back(first, -until)
-            return any(low < month <= high for month in months) if high <= end else None
+            return any(low <= month <= high for month in months) if high <= end else None
 
         certain, active = first > _months_back(begin, -12), last > _months_back(end, 12)
-        found.append((certain, first.year, active, again(0, 12), again(12, 24)))
-    each = pl.DataFrame(found, schema=["certain", "year", "active", "after_12", "after_24"], orient="row")
+        # The first month is month 1: months 2 to 13, 13 to 24, and these and 25 to 36.
+        second, third = again(12, 23), again(24, 35)
+        unknown = part["sme_class"][0] == "unknown"
+        found.append((certain, first.year, unknown, active, again(1, 12), second, third and second))
+    names = ["certain", "year", "unknown", "active", "again", "after_12", "after_24"]
+    each = pl.DataFrame(found, schema=names, orient="row", schema_overrides={"after_24": pl.Boolean})
     cohorts = each.group_by("certain", "year").agg(
-        pl.len(), pl.col("active").sum(), (~pl.col("active")).sum().alias("lapsed"),
+        pl.len(), pl.col("unknown").sum(), pl.col("active").sum(), (~pl.col("active")).sum().alias("lapsed"),
+        pl.col("again").count().alias("known_again"), pl.col("again").sum(),
         pl.col("after_12").count().alias("known_12"), pl.col("after_12").sum().alias("kept_12"),
         pl.col("after_24").count().alias("known_24"), pl.col("after_24").sum().alias("kept_24"),
     )  # fmt: skip
     assert 0 < cohorts["kept_12"].sum() <= cohorts["known_12"].sum()
+    assert 0 < cohorts["again"].sum() < cohorts["known_again"].sum()
     return cohorts.sort("certain", "year").rows()
 
 
@@ -164,14 +207,16 @@ def question_5(world: Simulated) -> Rows:
     rows = lines(world).filter(pl.col("month") <= _settled_month(world))
     # Amending leaves the header alone, so any line tells of its declaration.
     each = rows.unique("declaration_no").with_columns(
-        (pl.col("first_lodged_on") > pl.col("movement_date") + pl.duration(days=14)).fill_null(False).alias("late"),
+        (pl.col("first_lodged_on") > pl.col("due_on")).fill_null(False).alias("late"),
         (pl.col("version") > 1).alias("amended"),
         pl.col("agent_brn").is_not_null().alias("agent"),
     )
-    covered = (pl.col("month") > world.truth.first).alias("covered")
-    sums = each.group_by("month", "direction", covered).agg(pl.len(), pl.col("late", "amended", "agent").mean())
-    late = sums.filter("covered")["late"]
-    assert 0 < late.mean() < 0.1
+    # The month in which the history begins is not whole.
+    each = each.filter(pl.col("month") > world.truth.first)
+    sums = each.group_by("month", "direction").agg(
+        pl.len(), pl.col("late", "amended", "agent").mean(), pl.lit(0).alias("missing")
+    )
+    assert 0 < sums["late"].mean() < 0.1
     return sums.sort("month", "direction").rows()
 
 
@@ -198,8 +243,11 @@ def orders(world: Simulated) -> pl.DataFrame:
 
 
 def _whole(world: Simulated, column: str) -> pl.Expr:
-    """Whether a day is of a month that the history of orders holds whole."""
-    return pl.col(column) > pl.lit(min(world.delivered["platform_orders"])).dt.month_end()
+    """Whether a day is of a month of orders that may be quoted: whole, 15 days over, and with a rate for each day."""
+    published = world.frames["hkma_exchange_rates"].drop_nulls("cny")["end_of_day"].max()
+    end = pl.col(column).dt.month_end()
+    begun = pl.col(column) > pl.lit(min(world.delivered["platform_orders"])).dt.month_end()
+    return begun & (end + timedelta(days=15) <= world.last) & (end <= published)
 
 
 def question_16(world: Simulated) -> Rows:
@@ -220,6 +268,7 @@ def question_16(world: Simulated) -> Rows:
         paid.filter(_whole(world, "paid_on"))
         .group_by(keys)
         .agg(
+            pl.col("paid_on").dt.month().n_unique().alias("months"),
             (pl.col("payment_cny") * pl.col("paid_rate")).sum().alias("paid"),
             ((pl.col("payment_cny") - pl.col("refunded")) * pl.col("paid_rate")).sum().alias("net"),
             pl.col("first").sum().alias("orders"),
@@ -227,7 +276,7 @@ def question_16(world: Simulated) -> Rows:
     )
     both = placed.join(paid, on=["year", "customs_regime"]).sort("year", "customs_regime")
     name = pl.col("customs_regime").replace_strict(REGIMES).alias("name")
-    return both.select("year", "customs_regime", name, "placed", "paid", "net", "orders").rows()
+    return both.select("year", "customs_regime", name, "months", "placed", "paid", "net", "orders").rows()
 
 
 def question_21(world: Simulated) -> Rows:
@@ -241,12 +290,14 @@ def question_21(world: Simulated) -> Rows:
         each.filter(_whole(world, "month"))
         .group_by("month")
         .agg(
+            pl.len().alias("parcels"),
             below.sum().alias("count"),
             value.filter(below).sum().alias("below"),
             (value.filter(below).sum() / value.sum()).alias("share"),
         )
     )
-    declared = lines(world).filter(EXPORTS & (pl.col("market") == "CN")).group_by("month")
+    declared = lines(world).filter(EXPORTS & (pl.col("market") == "CN") & (pl.col("month") <= _settled_month(world)))
+    declared = declared.group_by("month")
     declared = declared.agg(pl.col("value_hkd").sum().alias("declared"))
     return sums.join(declared, on="month", how="left").sort("month").rows()
 

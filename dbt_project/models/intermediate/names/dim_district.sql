@@ -1,0 +1,2 @@
+-- One row per district of Hong Kong.
+{{ code_names('district', 'district') }}

@@ -1,0 +1,2 @@
+-- One row per online sales platform.
+{{ code_names('platform', 'platform') }}

@@ -1,0 +1,148 @@
+"""Small cases worked by hand, from the rows that partners deliver to what a reader finds in the marts.
+
+Each file beside this one has the cases of a family, with the rule, its source and the arithmetic; tests/golden/README.md
+says how to write one. Files with the same dates share an installation: their rows come in through the gate and are built
+and released once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from datetime import time as time_of_day
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+from sampan.calendar import HONG_KONG
+from sampan.contracts.registry import get_contract
+from sampan.ingest import fetch, freshness
+from sampan.marts import build, release
+from sampan.settings import settings
+
+from tests.conftest import Sampan
+from tests.factory import Row, encode, plain, rows
+from tests.integration.published import DEFAULTS
+
+FOLDER = Path(__file__).resolve().parent
+KEYS = {"name", "finding", "rule", "source", "arithmetic", "given", "query", "want"}
+# Made-up rows that are drawn to find a valid one.
+FILLERS = 40
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case: rows by feed, a query, and the rows that it has to return."""
+
+    family: str
+    name: str
+    given: dict[str, list[dict[str, Any]]] = field(hash=False)
+    query: str
+    want: list[list[Any]] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class Dates:
+    """When deliveries begin and end: every feed of the cases is complete from the first date to the last."""
+
+    first: date
+    as_of: date
+
+
+@cache
+def families() -> dict[Dates, list[Case]]:
+    """All cases by their dates."""
+    found: dict[Dates, list[Case]] = {}
+    for path in sorted(FOLDER.glob("*.yaml")):
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for case in document["cases"]:
+            assert case.keys() | {"finding"} == KEYS, f"{path.name}, {case.get('name')}: keys {case.keys() ^ KEYS}"
+            found.setdefault(Dates(document["first"], document["as_of"]), []).append(
+                Case(path.stem, case["name"], case["given"], case["query"], case["want"])
+            )
+    return found
+
+
+@pytest.mark.parametrize("dates", [pytest.param(dates, id=str(dates.as_of)) for dates in families()])
+def test_marts_show_what_was_worked_out_by_hand(
+    sampan: Sampan, models_only: None, monkeypatch: pytest.MonkeyPatch, dates: Dates, subtests: pytest.Subtests
+) -> None:
+    cases = families()[dates]
+    # An API's answer is delivered as fetch would have put it into the drop prefix.
+    monkeypatch.setattr(fetch, "_download", lambda *_: None)
+    for day, feed, given in deliveries(cases, dates):
+        sampan.deliver(feed, day, f"golden.{get_contract(feed).source.extension}", encode(get_contract(feed), given))
+    feeds = sorted({feed for case in cases for feed in case.given})
+    sampan.ingest(*feeds)
+    rejected = sampan.rows("select feed, line, broken_rules, record from quarantine.record")
+    assert not rejected, rejected
+    held = sampan.rows("select feed, business_date, problem from ops.batch where state <> 'published'")
+    assert not held, held
+    judged_at = datetime.combine(dates.as_of + timedelta(days=1), time_of_day(12), HONG_KONG)
+    freshness.set_clock(judged_at)
+    for feed in feeds:
+        freshness.record_poll(feed, at=judged_at)
+    build.run()
+    release.gate()
+    release.run()
+    for case in cases:
+        with subtests.test(family=case.family, case=case.name):
+            found = [[shown(value) for value in row] for row in read(case.query)]
+            assert found == [[shown(value) for value in row] for row in case.want]
+
+
+def deliveries(cases: list[Case], dates: Dates) -> Iterator[tuple[date, str, list[Row]]]:
+    """Each delivery with its rows, in order of date.
+
+    A feed delivers on each date on which one of its calendar does: a row of no meaning where no case has one, since most
+    partners may not deliver an empty file.
+    """
+    by_feed: dict[str, dict[date, list[Row]]] = {}
+    for case in cases:
+        for feed, given in case.given.items():
+            for row in given:
+                day = row.get("delivered", dates.as_of)
+                by_feed.setdefault(feed, {}).setdefault(day, []).append(completed(feed, day, row))
+    of_calendar: dict[str, set[date]] = {}
+    for feed, by_day in by_feed.items():
+        of_calendar.setdefault(get_contract(feed).calendar.days, {dates.first, dates.as_of}).update(by_day)
+    for feed, by_day in sorted(by_feed.items()):
+        for day in sorted(of_calendar[get_contract(feed).calendar.days]):
+            if day not in by_day:
+                # A made-up rate would price the sales of all cases.
+                usual = DEFAULTS[feed] if feed == "hkma_exchange_rates" else {}
+                by_day[day] = [rows(feed, FILLERS, day)[0] | usual]
+    yield from sorted(
+        ((day, feed, given) for feed, by_day in by_feed.items() for day, given in by_day.items()), key=lambda it: it[:2]
+    )
+
+
+def completed(feed: str, day: date, row: dict[str, Any]) -> Row:
+    """A row of a case with what is usual for the feed in the columns that the case leaves out."""
+    contract = get_contract(feed)
+    columns = {column.name for column in contract.columns}
+    unknown = row.keys() - columns - {"delivered"}
+    assert not unknown, f"{feed} has no column {', '.join(sorted(unknown))}"
+    valid = rows(feed, FILLERS, day)[0]
+    usual = {column.name: valid[column.name] for column in contract.columns if column.required}
+    usual |= DEFAULTS.get(feed, {})
+    return {name: plain((usual | row).get(name)) for name in columns}
+
+
+def read(query: str) -> list[tuple[Any, ...]]:
+    """Rows of a query as the role of BI tools."""
+    with psycopg.connect(settings().dsn("bi"), autocommit=True) as connection:
+        connection.execute("set timezone to 'Asia/Hong_Kong'")
+        return connection.execute(query).fetchall()
+
+
+def shown(value: Any) -> Any:
+    """A value of a mart or a case in one notation: numbers as decimals without trailing zeros, dates as text."""
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return Decimal(str(value)).normalize()
+    return value.isoformat() if hasattr(value, "isoformat") else value
