@@ -112,6 +112,14 @@ class Sampan:
             check=False,
         )
 
+    def run(self, *arguments: str) -> None:
+        """The `sampan` command in this process, for tests to which its output and its end are nothing."""
+        from sampan.cli.app import app
+
+        settings.cache_clear()
+        with suppress(Exception, SystemExit):
+            app(list(arguments))
+
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
