@@ -1,6 +1,6 @@
 """What dbt 1.11 does for each node beside the node's work, taken away: half of the time of a build of a small day.
 
-`install` overrides five seams of dbt, once per process. What a build reads and writes stays the same.
+`install` overrides five seams of dbt, once per process. What a build reads and writes stays the same. See ADR 0013.
 """
 
 from __future__ import annotations
