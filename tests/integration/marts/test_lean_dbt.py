@@ -13,7 +13,7 @@ select
     to_regclass('pg_temp.left_over') as found,
     current_setting('lock_timeout') as set_to,
     (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()) as locks,
-    pg_sleep(0.5)
+    cast(pg_sleep(0.5) as text) as slept
 """
 LEAVES = """
 {{ config(post_hook=[
