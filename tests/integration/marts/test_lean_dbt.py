@@ -17,7 +17,7 @@ select
 """
 LEAVES = """
 {{ config(post_hook=[
-    "create temporary table left_over (n int)", "set lock_timeout = 7000", "select pg_advisory_lock(7)"
+    "create temporary table left_over (n int)", "set lock_timeout = 7000", "select pg_advisory_lock_shared(7)"
 ]) }}
 """
 ENDS = """
@@ -29,7 +29,7 @@ AFTER = "-- depends_on: {{ ref('ends') }}"
 # Two workers take two nodes at a time, but for the third node: it ends the session of the other worker, which is idle.
 MODELS = {
     "one": LEAVES + SESSION,
-    "two": SESSION,
+    "two": LEAVES + SESSION,
     "ends": ENDS + SESSION,
     "three": AFTER + SESSION,
     "four": AFTER + SESSION,
