@@ -1,5 +1,5 @@
 {#- Published figures of `deliveries`, with figure_status (reported, nil, not_available), value_hkd and unit_published. Figure and
-    unit are swapped at times: the figure is the one without letters. A - is nil in whatever unit, .. is not available, and so is
+    unit are swapped at times: the figure is the one without letters. A - is nil in any unit, .. is not available, and so is
     a number in a unit that is not known here. `units` is how many Hong Kong dollars each unit is. -#}
 {% macro published_figures(units) -%}
 righted as (

@@ -52,7 +52,7 @@
 {%- endmacro %}
 
 {#- For how many days after its last one what a feed reports of a month may still grow. Declarations are due 14 days after
-    the movement or, where that day is a holiday, on the next day that is none, insured shipments are declared in the month after, orders are refunded for 15 days. -#}
+    the movement or, where that day is a holiday, on the next working day, insured shipments are declared in the month after, orders are refunded for 15 days. -#}
 {% macro days_to_settle(feed) -%}
     {{ {'customs_declarations': 14, 'hkecic_shipments': 31, 'platform_orders': 15}[feed] }}
 {%- endmacro %}

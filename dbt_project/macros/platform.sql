@@ -113,7 +113,7 @@
     ({{ column }} ->> '{{ key }}')
 {%- endmacro %}
 
-{#- A value of a JSON object as a number; empty when it is none. -#}
+{#- A value of a JSON object as a number; empty when it is not one. -#}
 {% macro json_number(column, key) -%}
     {{ return(adapter.dispatch('json_number', 'sampan')(column, key)) }}
 {%- endmacro %}

@@ -34,7 +34,7 @@ from infra.simulator.orders import Order, saved
 
 # Chosen so that every question has an answer and all of it takes less than 7 minutes on 2 cores: a history of 29 months in
 # deliveries of a quarter, then the business dates of a fortnight one by one.
-WORLD = Order(smes=800, volume=0.5, start=date(2026, 8, 3), days=10, history_from=date(2024, 3, 1), history_months=3)
+WORLD = Order(smes=2000, volume=0.2, start=date(2026, 8, 3), days=10, history_from=date(2024, 3, 1), history_months=3)
 # APIs that go back 13 months are asked as of these days too.
 ASKED_BACK = (date(2024, 8, 30), date(2025, 8, 29))
 REFRESH = "refresh_marts"

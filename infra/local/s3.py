@@ -29,6 +29,7 @@ ADMIN = "admin"
 GRPC = ("master", "volume", "filer", "s3", "admin", "worker", "client")
 HTTPS = ("master", "volume", "filer", "admin", "client")
 YEARS = 10
+FORBIDDEN = 403
 
 
 class EmbeddedS3:
@@ -151,18 +152,40 @@ class EmbeddedS3:
                 self.stop()
                 raise StackError(f"weed did not start on port {self.port}:\n{tail}")
             time.sleep(0.05)
-        self.make_buckets()
+        try:
+            self.make_buckets()
+        except BaseException:
+            self.stop()
+            raise
 
     def make_buckets(self) -> None:
-        """Make the buckets, and take from them what others may have been allowed or have set: only identities give rights."""
-        s3 = self.client()
-        make_buckets(s3, *self.buckets)
-        for bucket in (*self.buckets, PROBE):
-            with suppress(s3.exceptions.from_code("NoSuchBucketPolicy")):
+        """Make the buckets, and take from them what others may have been allowed or have set: only identities give rights.
+
+        Raises StackError when a bucket refuses its administrator.
+        """
+        from botocore.exceptions import ClientError
+
+        s3, bucket = self.client(), ""
+        try:
+            make_buckets(s3, *self.buckets)
+            for bucket in (*self.buckets, PROBE):
                 s3.delete_bucket_policy(Bucket=bucket)
-            s3.put_bucket_acl(Bucket=bucket, ACL="private")
-            # It would delete what is kept.
-            s3.delete_bucket_lifecycle(Bucket=bucket)
+                s3.put_bucket_acl(Bucket=bucket, ACL="private")
+                # It would delete what is kept.
+                s3.delete_bucket_lifecycle(Bucket=bucket)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != FORBIDDEN:
+                raise
+            raise StackError(self._refused(bucket or " or ".join(self.buckets), error)) from None
+
+    def _refused(self, bucket: str, error: Exception) -> str:
+        weed = f"weed -config_dir={self.keys} shell -master={HOST}:{self.port + 2}.{self.port + 3}"
+        return (
+            f"the bucket {bucket} refuses its administrator: {error}. Somebody has set a policy on it that denies him"
+            " everything, and S3 lets nobody remove it. What is in it is still there:"
+            f" `{weed}` shows it (fs.meta.cat, fs.ls, fs.cat). Put {self.directory} back from a backup; without one,"
+            " copy what you need, move the folder away, run `make up`, and ask the partners to deliver again"
+        )
 
     def stop(self, timeout: float = 10.0) -> None:
         """Ask the service to stop; killed when it does not in time."""

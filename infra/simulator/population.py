@@ -217,7 +217,7 @@ def _enterprises(seed: int, count: int) -> pl.DataFrame:
     shop = (section == "G") & (generator.random(count) < 0.16) | (exports & (generator.random(count) < 0.12))
     shop &= ~dummy
     festival = shop & (generator.random(count) < 0.62)
-    chance = np.where(exports, 0.34, np.where(shop, 0.30, 0.07)) * np.where(size > 3, 1.2, 0.7)
+    chance = np.where(exports, 0.45, np.where(shop, 0.40, 0.07)) * np.where(size > 3, 1.2, 0.7)
     agents = np.flatnonzero((section == "H") & company & ~dummy)
     if not len(agents):
         agents = np.flatnonzero(company & ~dummy)[:1]

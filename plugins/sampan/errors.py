@@ -66,6 +66,7 @@ class Code(StrEnum):
     CONTRACT_YAML = "contract.yaml"
     DATA_DOCS_FOLDER = "data_docs.folder"
     DELIVERY_CORRUPT = "delivery.corrupt"
+    DELIVERY_DENIED = "delivery.denied"
     DELIVERY_EMPTY = "delivery.empty"
     DELIVERY_FUTURE_DATE = "delivery.future_date"
     DELIVERY_GONE = "delivery.gone"

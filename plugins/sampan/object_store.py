@@ -32,9 +32,17 @@ def parse_s3_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
+class ObjectRefused(TransientFailure):
+    """The object store answers and does not give what it was asked for: another object it may give. `code` is S3's."""
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 @contextmanager
 def s3_errors() -> Iterator[None]:
-    """Turn every failure of the object store inside the block into a TransientFailure.
+    """Turn every failure of the object store inside the block into a TransientFailure: ObjectRefused when S3 says no.
 
     Its text names no object: the partner chose the name, which may be personal data.
     """
@@ -42,6 +50,10 @@ def s3_errors() -> Iterator[None]:
         yield
     except (Boto3Error, BotoCoreError, ClientError) as error:
         message = re.sub(r"""(https?://[^/\s"']+)[^\s"']*""", r"\1", str(error))
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"] if isinstance(error, ClientError) else 0
+        # But not when it took too long, or when there were too many requests: that is not about this object.
+        if isinstance(error, ClientError) and 400 <= status < 500 and status not in (408, 429):
+            raise ObjectRefused(f"object store: {message}", error.response["Error"]["Code"]) from None
         raise TransientFailure(f"object store: {message}") from None
 
 
@@ -123,14 +135,20 @@ class SeaweedFS:
         """File ids of the content of every version of an object."""
         with self._client() as client:
             current = client.get(f"{self.filer}/buckets/{bucket}/{quote(key)}", params={"metadata": "true"})
-            older = client.get(
-                f"{self.filer}/buckets/{bucket}/{quote(key)}.versions/",
-                params={"limit": MANY},
-                headers={"Accept": "application/json"},
-            )
-            entries = [response.json() for response in (current, older) if response.status_code == 200]
-        entries += [entry for listing in entries for entry in listing.get("Entries") or ()]
-        return [chunk["file_id"] for entry in entries for chunk in entry.get("chunks") or ()]
+            entries = [current.json()] if current.status_code == 200 else []
+            entries += self._entries(client, f"{bucket}/{quote(key)}.versions/")
+        return _file_ids(entries)
+
+    def pieces_of_upload(self, bucket: str, upload: str) -> list[str]:
+        """File ids of the parts of an upload that is not completed."""
+        with self._client() as client:
+            return _file_ids(self._entries(client, f"{bucket}/.uploads/{quote(upload)}/"))
+
+    def _entries(self, client: httpx.Client, folder: str) -> list[dict[str, Any]]:
+        listing = client.get(
+            f"{self.filer}/buckets/{folder}", params={"limit": MANY}, headers={"Accept": "application/json"}
+        )
+        return (listing.json().get("Entries") or []) if listing.status_code == 200 else []
 
     def forget(self, pieces: list[str]) -> list[str]:
         """Vacuum the volumes until none of the pieces is served any more. Returns those that still are after PATIENCE."""
@@ -162,6 +180,10 @@ class SeaweedFS:
                 yield client
         except httpx.HTTPError as error:
             raise TransientFailure(f"object store: {error}") from error
+
+
+def _file_ids(entries: list[dict[str, Any]]) -> list[str]:
+    return [chunk["file_id"] for entry in entries for chunk in entry.get("chunks") or ()]
 
 
 class _Checked:

@@ -223,6 +223,11 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "Name a new or an empty folder.",
     ),
     Code.DELIVERY_CORRUPT: ("The file is not of the format or compression that the contract names.", REDELIVER),
+    Code.DELIVERY_DENIED: (
+        "The object is listed in the drop prefix, but the object store does not give it; the message has its answer.",
+        "Give the loader the right to read it (`sampan contracts policy`), or ask the partner to deliver it again without a"
+        " key or lock of its own. The next `sampan ingest` tries again.",
+    ),
     Code.DELIVERY_EMPTY: ("The file has no data at all.", REDELIVER),
     Code.DELIVERY_FUTURE_DATE: (
         "The business date in the path is in the future.",

@@ -210,7 +210,7 @@ def make_release(dead_rows_too: bool = True) -> int:
 
 @contextmanager
 def bank(role: str = "bank_b001", others: Iterable[str] = (), **options: Any) -> Iterator[psycopg.Connection]:
-    """A session of a person at a bank: a login of its own with the bank's role, and others, as an administrator gives them."""
+    """A session of a person at a bank: a login of its own with the bank's role and others, as an administrator gives them."""
     login, password = f"teller_{secrets.token_hex(4)}", secrets.token_hex(16)
     name = sql.Identifier(login)
     with psycopg.connect(settings().dsn("admin"), autocommit=True) as admin:
@@ -588,9 +588,7 @@ def released(sampan: Sampan) -> int:
 def test_a_bank_is_refused_when_it_leaves_what_it_may_read(released):
     for statement in REFUSED:
         with bank() as connection, pytest.raises(psycopg.Error) as refused:
-            connection.execute(
-                statement.format(release=f"release_{released}", consented=f"consented_{released}")
-            )
+            connection.execute(statement.format(release=f"release_{released}", consented=f"consented_{released}"))
         state = refused.value.sqlstate
         # Because of a missing right or an old snapshot; not because the statement is wrong.
         assert state in ("42501", "25000"), (statement, str(refused.value))
@@ -605,15 +603,15 @@ def test_no_role_that_a_banks_person_has_besides_lets_it_name_a_table_under_cons
     others = [
         name
         for (name,) in sampan.rows(
-            "select rolname from pg_roles where rolname = 'bi_reader' or rolname ~ '^(steward_|bank_b[0-9]{3}$)' order by 1"
+            "select rolname from pg_roles where rolname ~ '^((bi|policy|public)_reader|steward_.*|bank_b[0-9]{3})$' order by 1"
         )
     ]
-    assert {"bi_reader", "steward_customs", *(f"bank_{bank_id.lower()}" for bank_id in BANKS)} <= set(others)
+    assert {"bi_reader", "policy_reader", "steward_customs", *(f"bank_{bank_id.lower()}" for bank_id in BANKS)} <= set(others)
     numbers = [released, make_release()]
     release.rollback()
     with bank(others=others) as connection:
         for number, statement in product(numbers, NAMING):
-            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="schema consented_|must be owner"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match=r"schema consented_|must be owner"):
                 connection.execute(statement.format(consented=f"consented_{number}"))
             connection.execute("rollback")
         under = connection.execute(

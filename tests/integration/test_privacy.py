@@ -158,8 +158,8 @@ def test_no_personal_data_is_kept_anywhere_when_it_stands_in_any_column(feed, pa
     assert batch["state"] == "published", batch["problem"]
     assert len(planter.needles) >= len(FORMS) * len(contract.stored)
     assert found_in(everything(settings().dsn("admin")), planter.needles) == set()
-    shown = "".join(str(entry) for entry in quarantine.entries(feed)) + quarantine.export(
-        contract, quarantine.entries(feed)
+    shown = "".join(str(entry) for entry in quarantine.entries(feed)) + "".join(
+        quarantine.export(contract, quarantine.entries(feed))
     )
     output = capfd.readouterr()
     assert found_in("\n".join([shown, caplog.text, output.out, output.err]), planter.needles) == set()
@@ -275,7 +275,7 @@ def test_a_misspelt_hkid_is_quarantined_and_kept_nowhere_when_its_column_expects
     assert batch["rows_quarantined"] == len(planted) + len(typing_errors) + (way == "exact")
     assert ("takes the slow path" in caplog.text) is (way != "fast")
     entries = quarantine.entries(feed)
-    shown = "".join(str(entry) for entry in entries) + quarantine.export(contract, entries)
+    shown = "".join(str(entry) for entry in entries) + "".join(quarantine.export(contract, entries))
     assert sum("[invalid HKID]" in entry.record or "[pseudonym]" in entry.record for entry in entries) == len(planted)
     if way != "records that cannot be split":
         assert sum(entry.fields["trader_id"] == "[invalid HKID]" for entry in entries) == len(planted)
@@ -537,7 +537,7 @@ def test_a_guess_at_an_hkid_shows_a_steward_nothing_that_links(partner, capfd):
     entries = quarantine.entries(feed)
     app(["quarantine", "show", feed], standalone_mode=False)
     app(["quarantine", "show", feed, "--csv"], standalone_mode=False)
-    shown = [str(seen), str(entries), quarantine.export(get_contract(feed), entries), *capfd.readouterr()]
+    shown = [str(seen), str(entries), *quarantine.export(get_contract(feed), entries), *capfd.readouterr()]
     assert sum(text.count("[pseudonym]") for text in shown) > 10
     assert not re.search("p1_|[0-9a-f]{20}", "".join(shown))
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -556,7 +556,7 @@ def test_a_replay_keeps_the_person_when_the_row_comes_back_as_it_was_shown(partn
     )
     file = tmp_path / "corrected.csv"
     contract = get_contract(feed)
-    file.write_text(quarantine.export(contract, quarantine.entries(feed)).replace(",-1", ",17"))
+    file.write_text("".join(quarantine.export(contract, quarantine.entries(feed))).replace(",-1", ",17"))
     assert "[pseudonym]" in file.read_text()
     assert quarantine.replay(feed, corrected=file) == {"rows": 1, "published": 1, "quarantined": 0}
     assert partner.sampan.rows(f"select trader_id, goods_description from raw.{feed} where trader_id like 'p%%'") == [
@@ -661,7 +661,10 @@ def test_pseudonyms_of_two_keys_are_joined_by_the_platform_and_by_nobody_else(pa
     [
         ({"": "cd" * 32}, "SAMPAN_PSEUDONYM_KEY is not the key that this warehouse knows as version 1"),
         ({"": "cd" * 32, "_VERSION": "2", "_1": "ef" * 32}, "SAMPAN_PSEUDONYM_KEY_1 is not the key"),
-        ({"": "cd" * 32, "_VERSION": "2"}, "SAMPAN_PSEUDONYM_KEY_1 is not set, and deliveries loaded under this version"),
+        (
+            {"": "cd" * 32, "_VERSION": "2"},
+            "SAMPAN_PSEUDONYM_KEY_1 is not set, and deliveries loaded under this version",
+        ),
     ],
     ids=["another_key_under_the_version", "another_older_key", "without_the_older_key"],
 )

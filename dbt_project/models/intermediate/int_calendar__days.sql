@@ -47,7 +47,7 @@ opened as (
 ),
 
 -- A last day that is a holiday, or a day of gale or black rainstorm, moves to the next day that is neither: Cap. 1 s. 71(1)(b).
-final as (
+dated as (
     select
         opened.day,
         cast(opened.weekday_no as integer) as weekday_no,
@@ -61,18 +61,22 @@ final as (
     cross join open_build
     left join opened as last_days
         on {{ dbt.dateadd('day', days_to_settle('customs_declarations'), 'opened.day') }} = last_days.day
+),
+
+-- Only what differs is written, with the number of the build: what was late by another calendar is judged again.
+final as (
+    select dated.*
+    from dated
+    {%- if is_incremental() %}
+        left join {{ this }} as kept on dated.day = kept.day
+        where
+            kept.day is null
+            or kept.is_general_holiday <> dated.is_general_holiday
+            or kept.is_closed <> dated.is_closed
+            or coalesce(kept.holiday_name, '') <> coalesce(dated.holiday_name, '')
+            or coalesce(kept.next_open_day, kept.day) <> coalesce(dated.next_open_day, dated.day)
+            or coalesce(kept.declaration_due_on, kept.day) <> coalesce(dated.declaration_due_on, dated.day)
+    {%- endif %}
 )
 
-select final.*
-from final
-{%- if is_incremental() %}
--- Only what differs is written, with the number of the build: what was late by another calendar is judged again.
-    left join {{ this }} as kept on final.day = kept.day
-    where
-        kept.day is null
-        or kept.is_general_holiday <> final.is_general_holiday
-        or kept.is_closed <> final.is_closed
-        or coalesce(kept.holiday_name, '') <> coalesce(final.holiday_name, '')
-        or coalesce(kept.next_open_day, kept.day) <> coalesce(final.next_open_day, final.day)
-        or coalesce(kept.declaration_due_on, kept.day) <> coalesce(final.declaration_due_on, final.day)
-{%- endif %}
+select * from final

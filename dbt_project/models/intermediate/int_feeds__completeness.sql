@@ -91,7 +91,7 @@ gaps as (
     group by feed
 ),
 
--- A gap is no lag while nothing of it is late or held: what is not due yet may still come.
+-- A gap does not count as a lag while nothing of it is late or held: what is not due yet may still come.
 behind as (
     select distinct missed.feed
     from missed

@@ -27,11 +27,11 @@ periods as (
     select * from {{ ref('int_rates__periods') }}
 ),
 
--- Until the day before the next rate, whether there is one of the day itself or not; the first one stands for all days before it.
+-- Until the day before the next rate, whether there is one of the day itself or not; the first one is that of all days before it.
 changed_days as (
     select
         case
-            when changed_rates.end_of_day <= (select min(periods.rate_day) from periods) then cast('1994-01-01' as date)
+            when changed_rates.end_of_day <= (select min(firsts.rate_day) from periods as firsts) then cast('1994-01-01' as date)
             else changed_rates.end_of_day
         end as valid_from,
         cast({{ dbt.dateadd('day', -1, 'min(periods.valid_from)') }} as date) as valid_to

@@ -28,8 +28,8 @@ judged_again as (
     from lines
     inner join days on lines.movement_date = days.day
     where
-        lines.movement_date >= (select min(days.day) from days)
-        and lines.movement_date <= (select max(days.day) from days)
+        lines.movement_date >= (select min(firsts.day) from days as firsts)
+        and lines.movement_date <= (select max(lasts.day) from days as lasts)
 )
 
 select * from changed_lines

@@ -1,5 +1,5 @@
--- One row per declaration of which lines wait in quarantine while others of the same version are published: how many are missing,
--- and what they declare. It stands where the declaration is counted, at its first published line.
+-- One row per declaration whose lines are published in part, others of the same version being in quarantine: how many are
+-- missing, and what they declare. It stands where the declaration is counted, at its first published line.
 {{ config(materialized='table') }}
 
 with batches as (

@@ -148,7 +148,7 @@ holders_now as (
 
 funding_now as (
     select
-        -- A terminated project that was paid nothing was granted all the same.
+        -- A terminated project that was paid nothing was granted still.
         count(distinct case when project_count > 0 then sme_id end) as funded_count,
         sum(granted_hkd) as granted_hkd,
         max(last_complete_date) as last_complete_date
@@ -324,7 +324,7 @@ final as (
         cast(indicators.unit as text) as unit,
         cast(indicators.mart as text) as mart,
         measured.is_provisional,
-        -- Months that are there in part are no rows.
+        -- Months that are there in part have no row.
         {{ is_quotable('measured.is_provisional', 'measured.value is not null') }} as is_quotable,
         measured.last_complete_date,
         cast(indicators.coverage_note as text) as coverage_note,

@@ -89,8 +89,8 @@ update ops.drift set kind = 'unknown', column_name = regexp_replace(column_name,
 alter table ops.drift add constraint drift_kind_check check (kind in ('renamed', 'missing', 'unknown'));
 comment on table ops.drift is 'Differences between the columns of a delivery and its contract. Values of unknown columns are not stored.';
 comment on column ops.drift.detail is 'Header in the delivery of a renamed or unknown column, quoted, without personal numbers.';
-comment on column ops.drift.data_type is 'Narrowest type that all values of an unknown column have, in the words of a contract.';
-comment on column ops.drift.filled is 'How many records have a value in an unknown column; null where the drift policy is ignore.';
+comment on column ops.drift.data_type is 'Narrowest type that all values of an unknown column have, or those that were looked at in a minute, in the words of a contract.';
+comment on column ops.drift.filled is 'How many records have a value in an unknown column; null where the drift policy is ignore, or where counting them would take longer than a minute.';
 
 create table if not exists ops.alert (
     alert_id bigint generated always as identity primary key,

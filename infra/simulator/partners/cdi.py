@@ -204,7 +204,7 @@ def cdi_financing_requests(world: World) -> Iterator[tuple[date, pl.DataFrame | 
 
 def epayment_summaries(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
     """On the first business day after a month its summaries, those of the month before the world began included."""
-    month = month_after(world.schedule[0].business_date, -1)
+    month = month_after(world.first, -1)
     while (delivered := next(business_days(after := month_after(month, 1)))) <= world.last:
         if delivered < world.periods[0].first_day and world.periods[0] != world.schedule[0]:
             month = after

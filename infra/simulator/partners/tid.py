@@ -18,6 +18,8 @@ TIGHTER_RULES = number(date(2025, 3, 14))
 EASY_FROM, ECOMMERCE_FROM, EMF_UNTIL = number(date(2023, 6, 1)), number(date(2024, 7, 15)), number(date(2026, 6, 30))
 # Applications that an applicant makes a month at the opening, and how many more of them a month each year brings.
 A_MONTH, GROWTH_A_YEAR = 0.027, 0.008
+# Planted: so many times as many apply in the months before the rules get tighter.
+RUSH, RUSH_MONTHS = 6, (date(2025, 1, 1), date(2025, 2, 1))
 PROGRAMMES = ("bud_general", "bud_easy", "bud_ecommerce_easy", "emf")
 ASEAN = ("TH", "MY", "SG", "ID", "VN", "PH")
 SALES_PLATFORMS = ("taobao", "tmall", "jd", "pinduoduo", "douyin", "xiaohongshu")
@@ -33,7 +35,8 @@ def _applications(world: World, month: date) -> pl.DataFrame:
     generator = world.rng("applications", month)
     applicants = world.population.smes.filter("is_applicant")
     years = (month - OPENING.replace(day=1)).days / 365
-    owner = np.repeat(np.arange(len(applicants)), generator.poisson(A_MONTH + GROWTH_A_YEAR * years, len(applicants)))
+    rate = (A_MONTH + GROWTH_A_YEAR * years) * (RUSH if month in RUSH_MONTHS else 1)
+    owner = np.repeat(np.arange(len(applicants)), generator.poisson(rate, len(applicants)))
     count = len(owner)
     opening, end = number(max(month, OPENING)), number(month_after(month, 1))
     received = generator.integers(opening, end, count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -46,20 +47,25 @@ def quarantine_show(
     Example: sampan quarantine show customs_declarations --csv > corrected.csv
     """
     most = MOST_ROWS_AS_CSV if csv else limit
-    chosen = quarantine.entries(feed, ids or (), day_of(date_), limit=most)
+    chosen = quarantine.stream(feed, ids or (), day_of(date_), limit=most)
     if csv:
-        if len(chosen) == most:
+        header_and_rows = 0
+        for line in quarantine.export(get_contract(feed), chosen):
+            sys.stdout.write(line)
+            header_and_rows += 1
+        if header_and_rows > most:
             message(f"the first {most:,} rows; there may be more")
-        print(quarantine.export(get_contract(feed), chosen), end="")
         return
+    shown = 0
     for entry in chosen:
+        shown += 1
         place = f" {entry.file}:{entry.line} ({entry.business_date})"
         out.print(Text(str(entry.quarantine_id), "bold").append(indented(place), "not bold"))
         for column, rule, value in entry.details():
             where = f"{column} = {value!r}: " if column else ""
             out.print(f"    {where}{rule}", markup=False, highlight=False)
         out.print(f"    {indented(entry.record)}", markup=False, highlight=False)
-    out.print(f"{len(chosen)} rows shown.")
+    out.print(f"{shown} rows shown.")
 
 
 @group.command("replay")

@@ -9,8 +9,8 @@ from sampan.contracts.registry import all_contracts
 LOADER = "loader"
 PUT = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 READ = ("s3:GetObject", "s3:GetObjectVersion")
-DELETE = ("s3:DeleteObject", "s3:DeleteObjectVersion")
-LIST = ("s3:ListBucket", "s3:ListBucketVersions")
+DELETE = ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload")
+LIST = ("s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads")
 
 
 def policies(drop: str, landing: str) -> dict[str, dict[str, Any]]:

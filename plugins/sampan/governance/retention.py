@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from datetime import date, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -25,13 +26,17 @@ from sampan.governance.partitions import maintenance_lock, partitions
 from sampan.ingest import ledger
 from sampan.marts import as_known, build, release
 from sampan.object_store import parse_s3_uri, s3_errors
-from sampan.reading.shown import shown_uri
+from sampan.reading.shown import shown, shown_uri
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
 RELEASE_DAYS = 90
+# Days after which an upload in parts that was never completed is aborted: no delivery takes that long.
+UPLOAD_DAYS = 7
 # Deleting more than half of a feed's batches, and at least this many, is more likely a mistyped retention than intended.
 MASS_DELETE_BATCHES = 10
+# How many uploads an alert names.
+NAMED = 10
 LOOKED_AT_VERSIONS = "every version and delete marker that S3 lists; what the service keeps behind S3 is not known"
 LOOKED_AT_PIECES = (
     "every version and delete marker that S3 lists, and every piece of content in SeaweedFS, by its file id"
@@ -41,13 +46,14 @@ LOOKED_AT_PIECES = (
 def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, int]:
     """Delete everything that is past its retention on a day (today without one).
 
-    Returns how many batches, rows, objects, releases (with marts as known on earlier dates) and consents were deleted.
+    Returns how many batches, rows, objects, releases (with marts as known on earlier dates), uploads that were never
+    completed, and consents were deleted.
     Raises TransientFailure when maintenance or a build is running, or when something is still found after its deletion. At
     the end it raises an error if a release or marts as known on an earlier date are in use and, without
     `allow_mass_delete`, a PermanentFailure if a feed would lose most of its batches.
     """
     on = day or today()
-    done = dict.fromkeys(("batches", "rows", "objects", "releases"), 0)
+    done = dict.fromkeys(("batches", "rows", "objects", "releases", "uploads"), 0)
     with connect() as connection, maintenance_lock():
         # First: what ended by the calendar must not stay because something else cannot be deleted.
         feed_hooks.clean_up_all()
@@ -61,7 +67,9 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
             done["objects"] += objects
         for _, uri in refused_deliveries:
             done["objects"] += _delete_refused(connection, uri)
+        done["uploads"] = _abort_uploads(connection, on)
         looked_at = _forget(connection)
+        _verify_uploads(connection, on, looked_at)
         for batch_id in batches:
             _verify_batch(connection, batch_id, looked_at)
         for feed, uri in refused_deliveries:
@@ -326,6 +334,69 @@ def _version_by_name(bucket: str, key: str) -> list[dict[str, Any]]:
         return []
     version = head.get("VersionId", "null")
     return [{"bucket": bucket, "key": key, "version": version, "bytes": head["ContentLength"]}]
+
+
+def _stale_uploads(on: date) -> list[dict[str, str]]:
+    """Uploads in parts that were begun more than UPLOAD_DAYS before a day: bucket, key, upload."""
+    before = datetime(on.year, on.month, on.day, tzinfo=HONG_KONG) - timedelta(days=UPLOAD_DAYS)
+    with s3_errors():
+        pages = settings().s3().get_paginator("list_multipart_uploads")
+        return [
+            {"bucket": bucket, "key": item["Key"], "upload": item["UploadId"]}
+            for bucket in (settings().drop_bucket, settings().landing_bucket)
+            for page in pages.paginate(Bucket=bucket)
+            for item in page.get("Uploads", [])
+            if item["Initiated"] < before
+        ]
+
+
+def _abort_uploads(connection: Connection, on: date) -> int:
+    """Abort uploads that were never completed: their parts are kept, and nobody sees them. Returns how many."""
+    stale, store = _stale_uploads(on), object_store.seaweedfs()
+    for item in stale:
+        pieces = {"pieces": store.pieces_of_upload(item["bucket"], item["upload"])} if store else {}
+        # Quoted: a text of the database cannot hold every key.
+        key = quote(item["key"], safe="/", errors="surrogatepass")
+        connection.execute(
+            """
+            insert into ops.deletion (kind, source_uri, reason, objects, database_at)
+            values ('upload', %s, %s, jsonb_build_array(%s), clock_timestamp())
+            on conflict (source_uri) where verified_at is null do nothing
+            """,
+            [
+                f"s3://{item['bucket']}/{key}?uploadId={item['upload']}",
+                f"begun more than {UPLOAD_DAYS} days before {on} and never completed",
+                Jsonb({"bucket": item["bucket"], "key": key, **pieces}),
+            ],
+        )
+        with s3_errors():
+            settings().s3().abort_multipart_upload(Bucket=item["bucket"], Key=item["key"], UploadId=item["upload"])
+    if stale:
+        names = ", ".join(shown(f"{item['bucket']}/{item['key']}", expects_hkid=True) for item in stale[:NAMED])
+        message = (
+            f"{len(stale)} uploads were begun more than {UPLOAD_DAYS} days before {on}, never completed, and are aborted:"
+            f" {names}{', ...' if len(stale) > NAMED else ''}. Ask the partner whether a delivery is missing"
+        )
+        raise_alert(connection, "retention", None, message)
+        log.warning("%s", message)
+    return len(stale)
+
+
+def _verify_uploads(connection: Connection, on: date, looked_at: str) -> None:
+    """Record that aborted uploads are gone. Raises TransientFailure when one is still listed."""
+    if _stale_uploads(on):
+        raise TransientFailure("uploads that were aborted are still listed; run it again")
+    connection.execute(
+        """
+        update ops.deletion set
+            verified_at = clock_timestamp(),
+            looked_at = %s,
+            source_uri = ops.without_name(source_uri),
+            objects = ops.without_names(objects)
+        where kind = 'upload' and verified_at is null
+        """,
+        [looked_at],
+    )
 
 
 def _forget(connection: Connection) -> str:

@@ -173,9 +173,8 @@ def _export(agreement: TransferAgreement, mart: str, file: Path) -> tuple[int, i
     """Write the rows that may be shared. Returns the release, the number of rows, and the consents they are based on."""
     with connect("builder") as connection:
         release_no = release.live_release(connection)
-        schema = release.schemas_of(release_no or 0)[mart == CONSENTED]
-        table = sql.Identifier(schema, mart)
-        if scalar(connection, "select to_regclass(%s)", [table.as_string()]) is None:
+        table = sql.Identifier(release.schemas_of(release_no or 0)[mart == CONSENTED], mart)
+        if release_no is None or scalar(connection, "select to_regclass(%s)", [table.as_string()]) is None:
             raise PermanentFailure(Problem(Code.TRANSFER_NO_MART, f"the live release has no mart {mart}"))
         allowed: sql.Composable = sql.SQL("true")
         if mart == CONSENTED:

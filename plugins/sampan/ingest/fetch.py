@@ -82,7 +82,7 @@ def _note(connection: Connection, contract: Contract, item: dict[str, Any]) -> i
             batch_id = null,
             received_at = excluded.received_at,
             seen_at = clock_timestamp()
-        where delivery.problem ->> 'rule' = %(gone)s
+        where delivery.problem ->> 'rule' = any(%(unread)s)
             or delivery.problem ->> 'rule' = %(future)s and delivery.business_date <= %(today)s
         """,
         {
@@ -92,7 +92,7 @@ def _note(connection: Connection, contract: Contract, item: dict[str, Any]) -> i
             "day": _business_date(contract, item["Key"]),
             "received_at": item["LastModified"],
             "bytes": item["Size"],
-            "gone": str(Code.DELIVERY_GONE),
+            "unread": [str(Code.DELIVERY_GONE), str(Code.DELIVERY_DENIED)],
             "future": str(Code.DELIVERY_FUTURE_DATE),
             "today": freshness.today(connection),
         },

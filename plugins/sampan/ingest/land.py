@@ -16,7 +16,7 @@ from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.ingest import freshness
-from sampan.object_store import parse_s3_uri, put_if_absent, s3_errors
+from sampan.object_store import ObjectRefused, parse_s3_uri, put_if_absent, s3_errors
 from sampan.reading.shown import shown_uri
 from sampan.settings import settings
 
@@ -36,7 +36,7 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
                 landed = _land(connection, contract, uri, name, etag, checked, received)
                 done["landed" if landed else "repeated"] += 1
             except PermanentFailure as error:
-                gone = error.problem.rule == Code.DELIVERY_GONE
+                unread = error.problem.rule in (Code.DELIVERY_GONE, Code.DELIVERY_DENIED)
                 with connection.transaction():
                     connection.execute(
                         """
@@ -46,7 +46,7 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
                         [Jsonb(error.problem.as_dict()), uri, etag],
                     )
                     what = f"a delivery is refused: {error.problem}, see {error.problem.page}"
-                    feed_hooks.on_rejected(connection, feed, what, Rejected(None if gone else uri, etag=etag))
+                    feed_hooks.on_rejected(connection, feed, what, Rejected(None if unread else uri, etag=etag))
                 log.warning("%s refused: %s", name, error)
                 done["refused"] += 1
     return done
@@ -88,13 +88,16 @@ def _land(
     `uri` is only used to fetch the object; everything else gets `name`, which has no personal numbers.
     """
     s3, (bucket, key) = settings().s3(), parse_s3_uri(uri)
-    with s3_errors():
-        try:
+    try:
+        with s3_errors():
             body = s3.get_object(Bucket=bucket, Key=key)
-        except s3.exceptions.NoSuchKey:
-            raise PermanentFailure(
-                Problem(Code.DELIVERY_GONE, "the partner removed the object before it was landed", name)
-            ) from None
+    except ObjectRefused as error:
+        if error.code == "NoSuchKey":
+            problem = Problem(Code.DELIVERY_GONE, "the partner removed the object before it was landed", name)
+        else:
+            problem = Problem(Code.DELIVERY_DENIED, f"it is listed, but cannot be read: {error}", name)
+        raise PermanentFailure(problem) from None
+    with s3_errors():
         digest, size = hashlib.sha256(), 0
         for block in body["Body"].iter_chunks(PART):
             digest.update(block)

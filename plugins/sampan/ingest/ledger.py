@@ -25,6 +25,7 @@ from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
 from sampan.database import LIMITS, Connection, connect, hide_values
 from sampan.errors import Code, PermanentFailure, Problem, SampanError, SettingsFailure, TransientFailure
+from sampan.object_store import ObjectRefused
 
 log = logging.getLogger(__name__)
 COLUMNS = (
@@ -133,10 +134,11 @@ def hold(connection: Connection, batch: Batch, problem: Problem, rows: int | Non
 def process_pending(feed: str, state: str, business_date: date | None, work: Work) -> dict[str, int]:
     """Call `work` for every pending batch of a feed. Returns how many were done ("batches") and held ("held").
 
-    A permanent failure holds its batch, and the next batch is processed. After an unexpected error the next batch is
-    processed too, and the first such error is raised at the end.
+    A permanent failure holds its batch, and the next batch is processed. After an unexpected error, or when the object store
+    does not give what was landed, the next batch is processed too, and the first such error is raised at the end.
     """
-    done, unexpected = {"batches": 0, "held": 0}, None
+    done: dict[str, int] = {"batches": 0, "held": 0}
+    unexpected: Exception | None = None
     contract = get_contract(feed)
     with connect() as connection:
         for batch in pending(connection, feed, state, business_date):
@@ -150,6 +152,10 @@ def process_pending(feed: str, state: str, business_date: date | None, work: Wor
                 done["held" if problem is not None or _is_held(connection, claimed) else "batches"] += 1
             except StaleClaim as error:
                 log.warning("%s", error)
+            except ObjectRefused as error:
+                log.warning("%s batch %s: %s", feed, batch.batch_id, error)
+                refused = TransientFailure(f"{feed} batch {batch.batch_id}, {batch.file}: {error}")
+                unexpected = unexpected or refused
             except (SampanError, psycopg.Error):
                 raise
             except Exception as error:  # noqa: BLE001

@@ -178,7 +178,10 @@ def _note_values(connection: Connection, batch: Batch, reader: Reader) -> None:
             update ops.drift set data_type = %s, filled = %s
             where batch_id = %s and kind = 'unknown' and column_name = %s
             """,
-            [(column.type, column.filled, batch.batch_id, column.name) for column in reader.unknown_columns()],
+            [
+                (column.type, column.filled if column.is_counted else None, batch.batch_id, column.name)
+                for column in reader.unknown_columns()
+            ],
         )
 
 

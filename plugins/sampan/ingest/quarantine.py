@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import logging
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import count, groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from psycopg import sql
 from psycopg.rows import class_row
@@ -27,6 +27,7 @@ from sampan.database import Connection, connect, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.ingest import gate, land, load, publish
 from sampan.reading.reader import REPLAYED
+from sampan.reading.record import csv_line
 from sampan.settings import settings
 from sampan.text import from_spreadsheet, spreadsheet_text
 from sampan.warehouse.feed_tables import hide_pseudonyms
@@ -36,6 +37,8 @@ ID = REPLAYED.name
 RULES = "_broken_rules"
 # How many rows are selected at most when no ids are given.
 LIMIT = 100_000
+# Of at most two MiB each.
+ROWS_AT_ONCE = 50
 Fields = dict[str, str | None]
 
 
@@ -78,6 +81,17 @@ def entries(
 
     They are as a steward may see them: a token replaces each pseudonym.
     """
+    return list(stream(feed, ids, business_date, state, limit))
+
+
+def stream(
+    feed: str,
+    ids: Iterable[int] = (),
+    business_date: date | None = None,
+    state: str | None = "open",
+    limit: int = LIMIT,
+) -> Iterator[Entry]:
+    """As `entries`, some at a time: together the texts may be larger than the memory."""
     return _entries(feed, ids, business_date, state, limit, hide_pseudonyms)
 
 
@@ -88,10 +102,15 @@ def _entries(
     state: str | None = "open",
     limit: int = LIMIT,
     shown: Callable[[str], sql.Composable] = sql.SQL,
-) -> list[Entry]:
+) -> Iterator[Entry]:
     get_contract(feed)
     wanted = list(ids)
-    with connect() as connection, connection.cursor(row_factory=class_row(Entry)) as cursor:
+    with (
+        connect() as connection,
+        connection.transaction(),
+        connection.cursor("quarantined_rows", row_factory=class_row(Entry)) as cursor,
+    ):
+        cursor.itersize = ROWS_AT_ONCE
         query = sql.SQL(
             """
             select
@@ -117,11 +136,12 @@ def _entries(
             limit %(limit)s
             """
         ).format(shown("q.record"), shown("cast(q.fields as text)"))
-        return cursor.execute(
+        cursor.execute(
             query,
             {"feed": feed, "state": state, "day": business_date, "ids": wanted,
              "limit": None if wanted else limit},
-        ).fetchall()  # fmt: skip
+        )  # fmt: skip
+        yield from cursor
 
 
 def counts() -> list[tuple[str, str, str, int]]:
@@ -138,22 +158,17 @@ def counts() -> list[tuple[str, str, str, int]]:
         ).fetchall()
 
 
-def export(contract: Contract, chosen: Sequence[Entry]) -> str:
-    """Rows as CSV for correction: id, broken rules, then the contract's columns; values are safe in a spreadsheet."""
+def export(contract: Contract, chosen: Iterable[Entry]) -> Iterator[str]:
+    """Rows as lines of CSV for correction, after a header: id, broken rules, then the contract's columns.
+
+    Values are safe in a spreadsheet.
+    """
     names = [column.name for column in contract.stored]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([ID, RULES, *names])
+    yield f"{csv_line([ID, RULES, *names])}\n"
     for entry in chosen:
         fields = entry.fields or {}
-        writer.writerow(
-            [
-                entry.quarantine_id,
-                " ".join(entry.broken_rules),
-                *(spreadsheet_text(fields.get(name) or "") for name in names),
-            ]
-        )
-    return out.getvalue()
+        values = (spreadsheet_text(fields.get(name) or "") for name in names)
+        yield f"{csv_line([str(entry.quarantine_id), ' '.join(entry.broken_rules), *values])}\n"
 
 
 def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) -> dict[str, int]:
@@ -164,28 +179,32 @@ def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) ->
     (repeating the same replay finishes it), and when the replay is held.
     """
     contract, wanted = get_contract(feed), list(ids)
-    if corrected is None:
-        chosen = _entries(feed, wanted, limit=LIMIT)
-        if not wanted and len(chosen) == LIMIT:
+    with TemporaryDirectory(prefix="sampan-replay-") as folder:
+        taken = count()
+        rows: Iterator[tuple[Entry, Fields]]
+        if corrected is None:
+            stored = _entries(feed, wanted, limit=LIMIT)
+            rows = ((entry, entry.fields) for entry, _ in zip(stored, taken, strict=False) if entry.fields is not None)
+        else:
+            rows = _corrected(contract, corrected, set(wanted))
+        # One batch after the other, as they are ordered.
+        replays = [
+            _to_replay(contract, chosen, Path(folder) / str(batch_id))
+            for batch_id, chosen in groupby(rows, lambda row: row[0].batch_id)
+        ]
+        if not replays:
+            raise PermanentFailure(
+                Problem(Code.QUARANTINE_NOTHING_TO_REPLAY, f"{feed} has no open row that can be replayed")
+            )
+        if corrected is None and not wanted and next(taken) >= LIMIT:
             log.warning("only the first %s open rows are replayed; run the command again for the rest", f"{LIMIT:,}")
-        rows = [(entry, entry.fields) for entry in chosen if entry.fields is not None]
-    else:
-        rows = _corrected(contract, corrected, set(wanted))
-    if not rows:
-        raise PermanentFailure(
-            Problem(Code.QUARANTINE_NOTHING_TO_REPLAY, f"{feed} has no open row that can be replayed")
-        )
-    by_batch: dict[int, list[tuple[Entry, Fields]]] = defaultdict(list)
-    for entry, fields in rows:
-        by_batch[entry.batch_id].append((entry, fields))
-    replays = [_to_replay(contract, chosen) for chosen in by_batch.values()]
-    with connect() as connection, connection.transaction():
-        for one in replays:
-            _refuse_if_in_replay(connection, contract, one)
-        batches = [_land(connection, contract, one) for one in replays]
+        with connect() as connection, connection.transaction():
+            for one in replays:
+                _refuse_if_in_replay(connection, contract, one)
+            batches = [_land(connection, contract, one) for one in replays]
     # If the same replay was sent before and held, it is tried again.
     load.reset_held(feed, only=batches)
-    for day in sorted({entry.business_date for entry, _ in rows}):
+    for day in sorted({one.business_date for one in replays}):
         for step in (load, gate, publish):
             step.run(feed, day)
     _refuse_held(batches)
@@ -209,8 +228,29 @@ def discard(feed: str, ids: Iterable[int], reason: str, by: str) -> int:
         ).rowcount
 
 
-def _corrected(contract: Contract, path: Path, ids: set[int]) -> list[tuple[Entry, Fields]]:
+def _corrected(contract: Contract, path: Path, ids: set[int]) -> Iterator[tuple[Entry, Fields]]:
     """Open rows with the values of a CSV file put in; only those with `ids` unless that is empty."""
+    wanted = _given(contract, path)
+    missing = sorted(wanted.keys() - _open_ids(contract.feed, wanted))
+    if missing:
+        raise PermanentFailure(
+            Problem(Code.QUARANTINE_ID, f"{contract.feed} has no open rows with the ids {missing}", str(path))
+        )
+    chosen = wanted.keys() & ids if ids else wanted.keys()
+    return (
+        (entry, _merge(entry.fields or {}, wanted[entry.quarantine_id]))
+        for entry in (_entries(contract.feed, chosen) if chosen else ())
+    )
+
+
+def _open_ids(feed: str, ids: Iterable[int]) -> set[int]:
+    query = "select quarantine_id from quarantine.record where feed = %s and state = 'open' and quarantine_id = any(%s)"
+    with connect() as connection:
+        return {key for (key,) in connection.execute(query, [feed, list(ids)])}
+
+
+def _given(contract: Contract, path: Path) -> dict[int, Fields]:
+    """The values of a CSV file by the id of the row that they correct."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
             reader = csv.DictReader(handle)
@@ -233,15 +273,7 @@ def _corrected(contract: Contract, path: Path, ids: set[int]) -> list[tuple[Entr
             if PSEUDONYM.search(value or ""):
                 message = "a pseudonym cannot be entered: write the number, or leave the token as it was exported"
                 raise PermanentFailure(Problem(Code.QUARANTINE_PSEUDONYM, message, str(path), number, name))
-    found = {entry.quarantine_id: entry for entry in _entries(contract.feed, wanted)} if wanted else {}
-    missing = sorted(wanted.keys() - found.keys())
-    if missing:
-        raise PermanentFailure(
-            Problem(Code.QUARANTINE_ID, f"{contract.feed} has no open rows with the ids {missing}", str(path))
-        )
-    return [
-        (found[key], _merge(found[key].fields or {}, fields)) for key, fields in wanted.items() if not ids or key in ids
-    ]
+    return wanted
 
 
 def _merge(stored: Fields, given: Fields) -> Fields:
@@ -262,33 +294,36 @@ def _shown(value: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class Replay:
-    """Rows of one batch as they are replayed: the file, and (line, quarantine id) of each row."""
+    """Rows of one batch as they are replayed: a file, its size and SHA-256, and (line, quarantine id) of each row.
+
+    The same rows with the same values are the same replay.
+    """
 
     batch_id: int
     business_date: date
-    body: bytes
+    file: Path
+    size: int
+    sha: str
     lines: list[tuple[int, int]]
 
-    @property
-    def sha(self) -> str:
-        """SHA-256 of the file. The same rows with the same values are the same replay."""
-        return hashlib.sha256(self.body).hexdigest()
 
-
-def _to_replay(contract: Contract, chosen: list[tuple[Entry, Fields]]) -> Replay:
-    """The replay of rows of one batch."""
+def _to_replay(contract: Contract, chosen: Iterable[tuple[Entry, Fields]], file: Path) -> Replay:
+    """Write the replay of rows of one batch to a file."""
     names = [column.name for column in contract.stored]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    # With the ids, later replays of the same values are deliveries of their own: the contract may have changed meanwhile.
-    writer.writerow([ID, *names])
     line, lines = 2, []
-    for entry, fields in chosen:
-        values = [fields.get(name) or "" for name in names]
-        writer.writerow([entry.quarantine_id, *values])
-        lines.append((line, entry.quarantine_id))
-        line += 1 + sum(value.count("\n") for value in values)
-    return Replay(chosen[0][0].batch_id, chosen[0][0].business_date, out.getvalue().encode(), lines)
+    with file.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        # With the ids, later replays of the same values are deliveries of their own: the contract may have changed
+        # meanwhile.
+        writer.writerow([ID, *names])
+        for entry, fields in chosen:
+            values = [fields.get(name) or "" for name in names]
+            writer.writerow([entry.quarantine_id, *values])
+            lines.append((line, entry.quarantine_id))
+            line += 1 + sum(value.count("\n") for value in values)
+    with file.open("rb") as written:
+        sha = hashlib.file_digest(written, "sha256").hexdigest()
+    return Replay(entry.batch_id, entry.business_date, file, file.stat().st_size, sha, lines)
 
 
 def _refuse_if_in_replay(connection: Connection, contract: Contract, replay: Replay) -> None:
@@ -324,11 +359,11 @@ def _refuse_if_in_replay(connection: Connection, contract: Contract, replay: Rep
 
 def _land(connection: Connection, contract: Contract, replay: Replay) -> int:
     """Land a replay and insert its batch, in the caller's transaction. Returns its batch id."""
-    day, sha, size = replay.business_date, replay.sha, len(replay.body)
+    day, sha, size = replay.business_date, replay.sha, replay.size
     key = f"{contract.feed}/{day}/{sha}.csv"
     uri = f"s3://{settings().landing_bucket}/{key}"
     source = f"quarantine://{contract.feed}/{replay.batch_id}"
-    object_store.put_if_absent(settings().s3(), key, lambda: io.BytesIO(replay.body), size, sha, source)
+    object_store.put_if_absent(settings().s3(), key, lambda: replay.file.open("rb"), size, sha, source)
     # It counts as received when the original delivery was, so that a newer delivery still supersedes it.
     received = scalar(connection, "select received_at from ops.batch where batch_id = %s", [replay.batch_id])
     land.insert_batch(

@@ -148,8 +148,11 @@ class Ratio:
         from scipy import stats
 
         known = np.isfinite(self.error) & (self.error > 0)
-        correlation = np.corrcoef(self.replicates[:, known], rowvar=False)
-        draws = stats.multivariate_t(shape=correlation, df=self.degrees, allow_singular=True)
+        replicates = self.replicates[:, known]
+        # Months differ more than whole windows. As many degrees as normal replicates that spread so would have.
+        degrees = np.median(3 * (replicates**2).sum(axis=0) ** 2 / (replicates**4).sum(axis=0))
+        correlation = np.corrcoef(replicates, rowvar=False)
+        draws = stats.multivariate_t(shape=correlation, df=degrees, allow_singular=True)
         furthest = np.abs(draws.rvs(DRAWS, random_state=SEED).reshape(DRAWS, -1)).max(axis=1)
         reach = self.error * np.quantile(furthest, CONFIDENCE)
         return np.exp(self.log - reach), np.exp(self.log + reach)
@@ -207,25 +210,35 @@ def estimates(
 
 
 def compare(
-    sales: Sales, funded: Funded, window: int, *, placebo: bool = False, applicants: bool = False
+    sales: Sales,
+    funded: Funded,
+    window: int,
+    *,
+    placebo: bool = False,
+    applicants: bool = False,
+    by_month: bool = False,
 ) -> dict[str, Sums]:
     """Sums per programme of the funded that somebody is like, and of those whom they are compared with.
 
-    Column 0 is the window after the start; the columns after it are the months that `event_months` names, each against the
-    window before the application. With `placebo` there is one column: the window before against the one before that. The
-    unfunded are those who applied for no project that was granted until the window was over; with `applicants` only those of
-    them who ever applied, in one stratum. Where one has too few, the next wider one is taken.
+    Column 0 is the window after the start against the one before the application, or with `placebo` the window before against
+    the one before that. With `by_month` the columns after it are the months that `event_months` names, each against the
+    window before the application.
+
+    The unfunded are those who applied for no project that was granted until the window was over; with `applicants` only those
+    of them who ever applied, in one stratum. Where a stratum has too few, the next wider one is taken.
     """
     count = len(sales.monthly)
     until = np.concatenate([np.zeros((count, 1)), np.cumsum(sales.monthly, axis=1)], axis=1)
-    columns = 1 if placebo else 1 + len(event_months(window))
+    columns = 1 + len(event_months(window)) if by_month else 1
     found = {str(programme): Sums.zero(count, columns) for programme in np.unique(funded.programme)}
     for applied, start in sorted({*zip(funded.applied.tolist(), funded.start.tolist(), strict=True)}):
         first = applied - 2 * window if placebo else applied - window
         if first < 0:
             continue
-        spans = [(applied - window, applied)] if placebo else _spans(applied, start, window)
-        last = max(end for _, end in spans)
+        spans = [(applied - window, applied) if placebo else (start + 1, start + 1 + window)]
+        last = spans[0][1]
+        if by_month:
+            spans += _month_spans(applied, start, window)
         before, sold = until[:, first + window] - until[:, first], np.zeros((count, columns))
         is_known = np.array([begin >= 0 for begin, _ in spans])
         for column in np.flatnonzero(is_known):
@@ -328,11 +341,11 @@ class _Comparison:
         sums.paid += paid.sum()
 
 
-def _spans(applied: int, start: int, window: int) -> list[tuple[int, int]]:
-    """First month and the month after the last of each column: the window after, then the event months."""
+def _month_spans(applied: int, start: int, window: int) -> list[tuple[int, int]]:
+    """First month and the month after the last of each event month."""
     before = [(applied + month, applied + month + 1) for month in range(-2 * window, 0)]
     after = [(start + month, start + month + 1) for month in range(1, window + 1)]
-    return [(start + 1, start + 1 + window), *before, (applied, start + 1), *after]
+    return [*before, (applied, start + 1), *after]
 
 
 def _of_measure(
@@ -344,7 +357,7 @@ def _of_measure(
             yield group, {"status": "too_few"} | dict.fromkeys(COUNTS, 0), []
         return
     funded = by_window[window]
-    effects = compare(sales, funded, window)
+    effects = compare(sales, funded, window, by_month=True)
     placebos = compare(sales, funded, window, placebo=True)
     against_applicants = compare(sales, funded, window, applicants=True)
     for group, programmes in GROUPS.items():

@@ -38,6 +38,8 @@ class UnknownColumn:
 
     name: str
     filled: int = 0
+    is_counted: bool = True
+    """Whether all values were looked at; otherwise there are more than `filled`."""
     types: tuple[str, ...] = (*TYPES, "string")
 
     def look_at(self, value: str | None) -> None:

@@ -20,7 +20,7 @@ from sampan.reading.personal_data import pseudonymiser
 # How compressed content begins. The contract's compression does not count here. A file of zstd may begin with a frame that
 # is skipped.
 MAGIC = {"gzip": rb"\x1f\x8b", "zstd": rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"}
-# Of bzip2, xz, zip (and so workbooks), lz4, compress, 7z, Parquet: as text they would say nothing, as if nothing were in them.
+# Of bzip2, xz, zip (and so workbooks), lz4, compress, 7z, Parquet: as text they say nothing, as if nothing were in them.
 ILLEGIBLE = rb"BZh[1-9]|\xfd7zXZ|PK\x03\x04|\x04\x22\x4d\x18|\x1f[\x9d\xa0]|7z\xbc\xaf|PAR1"
 # Bytes by which pieces overlap, so that a number is whole in one of them, in any spelling.
 OVERLAP = 512

@@ -20,6 +20,9 @@ EXPANSION_FREE_BYTES = 1 << 26
 # Columns that are not in the contract: more of them means that the file is another one.
 MAX_UNKNOWN_COLUMNS = 100
 
+# Seconds for which the values of such columns are counted: it must cost a large delivery little.
+UNKNOWN_COLUMN_SECONDS = 60.0
+
 # --- a record ---------------------------------------------------------------------------------------------------------
 
 # Bytes of a line of text, or of the texts of one row of a workbook or Parquet file.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,9 +18,9 @@ from importlib import import_module
 from typing import IO, Any, TypeVar
 
 from sampan.contracts.model import Column, Contract, Source
-from sampan.errors import Code, PermanentFailure, SampanError
+from sampan.errors import Code, PermanentFailure, SampanError, SettingsFailure
 from sampan.object_store import open_verified
-from sampan.reading import child
+from sampan.reading import child, limits
 from sampan.reading.delivery import Delivery
 from sampan.reading.fast_path import Block, FastPathUnsupported
 from sampan.reading.formats import FORMATS
@@ -97,22 +98,32 @@ class Reader:
     def unknown_columns(self) -> list[UnknownColumn]:
         """What the values of the columns look like that the contract does not name. Reads the delivery once more.
 
-        No value is kept.
+        No value is kept. After UNKNOWN_COLUMN_SECONDS the rest is not looked at. Raises no failure of the delivery: the
+        load, which reads all of it, says what is wrong with it.
         """
         layout = self.layout
         found = [UnknownColumn(column.name) for column in layout.unknown if column is not None]
         probe = type(self._format)(self.delivery, Layout(layout.unknown, layout.first_line))
+        deadline = time.monotonic() + limits.UNKNOWN_COLUMN_SECONDS
 
         def looked_at() -> Iterable[UnknownColumn]:
             for record in probe.records():
                 for column, value in zip(found, record.fields, strict=True):
                     column.look_at(value)
+                if time.monotonic() > deadline:
+                    return [replace(column, is_counted=False) for column in found]
             return found
 
         if not found:
             return []
-        with self._readable():
-            return list(self._within_bounds(looked_at))
+        try:
+            with self._readable():
+                return list(self._within_bounds(looked_at))
+        except SettingsFailure:
+            raise
+        except PermanentFailure as failure:
+            log.info("the values of unknown columns were not counted: %s", failure.problem.rule)
+            return []
 
     def _layout_and_blocks(self) -> Iterator[Layout | Block]:
         yield self._format.layout

@@ -107,7 +107,9 @@ def everything_old_is_gone(sampan) -> None:
 
 def test_retention_deletes_every_copy_and_proves_it_when_the_last_day_is_over(two_days):
     before = counts(two_days)
-    assert retention.run(LAST_DAY) == dict.fromkeys(("batches", "rows", "objects", "releases", "consents"), 0)
+    assert retention.run(LAST_DAY) == dict.fromkeys(
+        ("batches", "rows", "objects", "releases", "uploads", "consents"), 0
+    )
     assert counts(two_days) == before
     done = retention.run(AFTER)
     assert (done["batches"], done["rows"]) == (1, 159)
@@ -296,6 +298,28 @@ def test_what_was_refused_goes_with_a_proof_when_its_retention_is_over_and_a_run
     assert (kind, len({item["version"] for item in objects}), done) == ("delivery", 1, True)
     assert retention.run(over)["objects"] == 0
     assert [row[:2] for row in retention.proofs()] == [("delivery", objects_at(objects))]
+
+
+def test_an_upload_that_was_never_completed_is_aborted_by_its_age_told_and_gone(partner):
+    """Kind of fault: content that no list of objects shows. Parts of an upload stay until somebody aborts it."""
+    sampan, store = partner.sampan, seaweedfs()
+    place = {"Bucket": settings().drop_bucket, "Key": f"customs/{FEED}/{OLD}/of A123456(3).csv.gz"}
+    s3 = settings().s3(get_contract(FEED).partner)
+    upload = s3.create_multipart_upload(**place)["UploadId"]
+    s3.upload_part(**place, UploadId=upload, PartNumber=1, Body=b"personal data" * 1000)
+    pieces = store.pieces_of_upload(place["Bucket"], upload)
+    assert len(pieces) == 1
+    assert retention.run(today() + timedelta(days=7))["uploads"] == 0
+    assert retention.run(today() + timedelta(days=8))["uploads"] == 1
+    assert sampan.s3.list_multipart_uploads(Bucket=place["Bucket"]).get("Uploads", []) == []
+    assert store.forget(pieces) == []
+    ((message,),) = sampan.rows("select message from ops.alert where kind = 'retention'")
+    assert message.startswith("1 uploads were begun more than 7 days before")
+    ((proof, is_verified),) = sampan.rows("select to_jsonb(d)::text, verified_at is not null from ops.deletion d")
+    assert is_verified
+    assert pieces[0] in proof
+    assert not [text for text in (message, proof) if "123456" in text]
+    assert retention.run(today() + timedelta(days=8))["uploads"] == 0
 
 
 @pytest.mark.parametrize("folder", ["undated", str(OLD)])

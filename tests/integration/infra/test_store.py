@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import ssl
 import stat
 import subprocess
@@ -343,6 +344,9 @@ def test_the_loader_reads_and_deletes_in_drop_owns_landing_and_administers_nothi
     assert "Versions" not in s3.list_object_versions(Bucket=LANDING, Prefix="own")
     s3.put_object(Bucket=DROP, Key="hkma/hkma_exchange_rates/2026-07-06/x.json", Body=b"an API's answer")
     s3.delete_object(Bucket=DROP, Key="hkma/hkma_exchange_rates/2026-07-06/x.json")
+    left = client_of(store, PARTNERS[0]).create_multipart_upload(Bucket=DROP, Key=f"{PARTNERS[0]}/left")["UploadId"]
+    assert left in [item["UploadId"] for item in s3.list_multipart_uploads(Bucket=DROP)["Uploads"]]
+    s3.abort_multipart_upload(Bucket=DROP, Key=f"{PARTNERS[0]}/left", UploadId=left)
     forbidden: dict[str, Callable[[], Any]] = {
         "deliver for a partner": lambda: s3.put_object(Bucket=DROP, Key="customs/customs_declarations/x", Body=b""),
         "put into the bucket of probes": lambda: s3.put_object(Bucket=local_s3.PROBE, Key="x", Body=b""),
@@ -413,6 +417,20 @@ def test_what_somebody_left_in_the_store_opens_nothing_once_it_is_started_with_n
         partner = client_of(store, PARTNERS[0])
         partner.put_object(Bucket=DROP, Key=f"{PARTNERS[0]}/x", Body=b"")
         assert denied(lambda: partner.put_object(Bucket=DROP, Key=f"{PARTNERS[1]}/x", Body=b""))
+
+
+def test_a_bucket_that_denies_everything_is_named_and_nothing_is_left_running(tmp_path: Path) -> None:
+    """A policy of a thief that denies everything: S3 lets nobody remove it, and `make up` must say so."""
+    with EmbeddedS3(tmp_path / "store") as store:
+        deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:*"}
+        places = [f"arn:aws:s3:::{DROP}", f"arn:aws:s3:::{DROP}/*"]
+        policy = {"Version": "2012-10-17", "Statement": [deny | {"Resource": places}]}
+        store.client().put_bucket_policy(Bucket=DROP, Policy=json.dumps(policy))
+    again = EmbeddedS3(tmp_path / "store")
+    with pytest.raises(StackError, match=f"the bucket {DROP} refuses its administrator.*from a backup"):
+        again.start()
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection((HOST, again.port), 1)
 
 
 def test_keys_in_somebodys_shell_open_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

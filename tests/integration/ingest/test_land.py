@@ -7,6 +7,7 @@ from datetime import date, datetime, time, timedelta
 
 import httpx
 import pytest
+from botocore.exceptions import ClientError
 from sampan.calendar import HONG_KONG, today
 from sampan.contracts.registry import get_contract
 from sampan.governance import retention
@@ -170,6 +171,38 @@ def test_land_goes_on_with_the_next_when_a_partner_took_a_delivery_back(partner)
     sampan.s3.delete_object(Bucket=sampan.environment["SAMPAN_DROP_BUCKET"], Key=sampan.delivered[0])
     assert land.run(CUSTOMS) == {"landed": 1, "repeated": 0, "refused": 1}
     partner.puts(CUSTOMS, DAY, "gone.csv.gz", b"something else")
+    assert land.run(CUSTOMS) == {"landed": 1, "repeated": 0, "refused": 0}
+
+
+class Denying:
+    """An object store that lists an object and does not give it: it is archived, or locked by a key of the partner's."""
+
+    def __init__(self, client, name: str) -> None:
+        self.client, self.name = client, name
+
+    def __getattr__(self, name):
+        return getattr(self.client, name)
+
+    def get_object(self, **arguments):
+        if not arguments["Key"].endswith(self.name):
+            return self.client.get_object(**arguments)
+        answer = {"Error": {"Code": "InvalidObjectState"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+        raise ClientError(answer, "GetObject")
+
+
+def test_an_object_that_the_store_does_not_give_is_named_and_stops_nothing_else(partner, monkeypatch):
+    """Fault: an answer about one object was taken for an outage, and no delivery behind it was ever landed."""
+    body = encode(get_contract(CUSTOMS), rows(CUSTOMS, 5))
+    partner.puts(CUSTOMS, DAY, "archived.csv.gz", b"something else")
+    partner.puts(CUSTOMS, DAY + timedelta(days=1), "kept.csv.gz", body)
+    with monkeypatch.context() as patch:
+        client = partner.sampan.s3
+        patch.setattr(Settings, "s3", lambda self: Denying(client, "archived.csv.gz"))
+        assert partner.ingest(CUSTOMS)["state"] == "published"
+        ((problem,),) = partner.sampan.rows("select problem from ops.delivery where problem is not null")
+        assert (problem["rule"], "InvalidObjectState" in problem["message"]) == ("delivery.denied", True)
+        assert problem["file"].endswith("/archived.csv.gz")
+    partner.finds(CUSTOMS)
     assert land.run(CUSTOMS) == {"landed": 1, "repeated": 0, "refused": 0}
 
 

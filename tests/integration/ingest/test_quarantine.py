@@ -12,6 +12,7 @@ from sampan.errors import PermanentFailure, Problem
 from sampan.ingest import ledger, load, quarantine
 
 from tests.factory import DAY, FEEDS, adds_up, feeds, representative_feeds, rows, stored
+from tests.unit.reading.test_bounds import measured
 
 FEED = "customs_declarations"
 CONTRACT = get_contract(FEED)
@@ -37,7 +38,7 @@ def corrected(feed: str, given: list[dict], ids=()) -> str:
     """The export of a feed's open rows with every value put right."""
     contract = get_contract(feed)
     by_key = {tuple(row[name] for name in contract.key): row for row in given}
-    reader = csv.DictReader(io.StringIO(quarantine.export(contract, quarantine.entries(feed, ids))))
+    reader = csv.DictReader(quarantine.export(contract, quarantine.entries(feed, ids)))
     out = io.StringIO()
     writer = csv.DictWriter(out, reader.fieldnames or [])
     writer.writeheader()
@@ -176,6 +177,33 @@ def test_replay_takes_every_row_that_is_named_and_says_when_it_takes_but_the_fir
     assert len(ids) == 3
     assert quarantine.replay(FEED)["rows"] == 2
     assert "only the first 2 open rows are replayed" in caplog.text
+
+
+def test_rows_are_shown_and_exported_some_at_a_time(partner):
+    """A steward's command must not need memory for all rows together, which may have a MiB each."""
+    delivered, _ = spoilt(FEED)
+    partner.hands_over(FEED, DAY, delivered)
+    partner.ingest(FEED)
+    many = partner.sampan.rows(
+        """
+        insert into quarantine.record (feed, batch_id, line, broken_rules, record, fields)
+        select feed, batch_id, 1000 + n, broken_rules, repeat('x', 1000000),
+            fields || jsonb_build_object('goods_description', repeat('y', 1000000))
+        from quarantine.record, generate_series(1, 300) as n
+        returning 1
+        """
+    )
+    assert len(many) == 300
+
+    def shown() -> str:
+        found = sum(len(entry.record) > 999_999 for entry in quarantine.stream(FEED))
+        exported = sum(len(line) > 999_999 for line in quarantine.export(CONTRACT, quarantine.stream(FEED)))
+        return f"{found} {exported}"
+
+    said, grown = measured(shown)
+    assert said == "300 300"
+    # Of 600 MB; a part of the rows is in memory twice.
+    assert grown < 300
 
 
 def test_a_row_is_published_once_when_two_replays_of_it_are_gated(partner, monkeypatch, tmp_path):

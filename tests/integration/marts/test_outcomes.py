@@ -64,8 +64,8 @@ def send(feed: str, deliveries: Iterator[tuple[date, pl.DataFrame | None]]) -> N
 
 @pytest.mark.parametrize(
     ("seed", "effects"),
-    [(30, Effects(exports_funded=1.30, orders_funded=1.40)), (45, Effects(1.0, 1.0))],
-    ids=["an effect", "none"],
+    [(30, Effects(exports_funded=1.30, orders_funded=1.40)), (60, Effects()), (45, Effects(1.0, 1.0))],
+    ids=["a large effect", "that of the simulator", "none"],
 )
 def test_the_interval_covers_what_the_simulator_planted(sampan, models_only, seed, effects):
     world = World(seed, small_exporters(seed), monthly(FIRST, LAST), effects=effects)
@@ -80,55 +80,100 @@ def test_the_interval_covers_what_the_simulator_planted(sampan, models_only, see
     for step in (*SPINE, FAMILY):
         build.run(step)
 
-    found = {(row["measure"], row["programme"]): row for row in _estimated()}
-    assert len(found) == 12
+    found = {(row["measure"], row["programme"], row["window_months"]): row for row in _estimated()}
+    assert len(found) == 24
     # Exports are planted from the first project of any programme on, orders from the first E-commerce Easy project on.
-    for key, effect in ((("exports", "all"), effects.exports_funded), (("exports", "bud"), effects.exports_funded),
-                        (("online_net_sales", "bud_ecommerce_easy"), effects.orders_funded)):  # fmt: skip
+    for key, effect in ((("exports", "all", 6), effects.exports_funded), (("exports", "all", 12), effects.exports_funded),
+                        (("exports", "bud", 12), effects.exports_funded),
+                        (("online_net_sales", "bud_ecommerce_easy", 6), effects.orders_funded)):  # fmt: skip
         row, planted = found[key], (effect - 1) * 100
         assert row["estimate_status"] == "estimated", row
         assert row["effect_low_pct"] <= planted <= row["effect_high_pct"], row
-        assert (row["effect_low_pct"] <= 0 <= row["effect_high_pct"]) == (effect == 1), row
         assert row["matched_funded_count"] >= outcomes.MIN_ENTERPRISES
         assert row["unfunded_count"] > row["matched_funded_count"]
-    assert found["exports", "all"]["trends_are_parallel"]
+    whole, sure = found["exports", "all", 12], effects.exports_funded >= 1.3
+    assert (whole["p_value_adjusted"] < 0.05) == sure
+    assert (whole["effect_low_pct"] > 0) == sure
+    assert found["exports", "all", 6]["is_quotable"]
+    _costs_follow(whole)
     _windows_are_right(sampan, world)
+    _months_average_to_the_effect(found)
     _is_fenced_and_repeatable(sampan)
 
 
-def _estimated() -> list[dict]:
+def _costs_follow(row: dict) -> None:
+    """What was sold more is what was sold less what was expected, and the cost is what was paid over it."""
+    more = row["matched_funded_count"] * (row["funded_after_hkd"] - row["expected_after_hkd"])
+    assert float(row["additional_sales_hkd"]) == pytest.approx(float(more), rel=1e-3, abs=100)
+    assert row["additional_sales_low_hkd"] <= row["additional_sales_hkd"] <= row["additional_sales_high_hkd"]
+    assert row["paid_hkd"] > 0
+    if more > 0:
+        assert float(row["paid_per_additional_hkd"]) == pytest.approx(
+            float(row["paid_hkd"] / row["additional_sales_hkd"]), abs=1e-4
+        )
+        assert row["paid_per_additional_low_hkd"] <= row["paid_per_additional_hkd"]
+    assert (row["paid_per_additional_high_hkd"] is None) == (row["effect_low_pct"] <= 0)
+
+
+def _months_average_to_the_effect(found: dict[tuple[str, str, int], dict]) -> None:
+    months = _rows("select * from build.mart_funding_outcome_months where measure = 'exports' and programme = 'all'")
+    for window in (6, 12):
+        after = [row for row in months if row["window_months"] == window and row["event_month"] > 0]
+        assert [row["event_month"] for row in sorted(after, key=lambda row: row["event_month"])] == [*range(1, window + 1)]
+        mean = float(np.mean([float(row["effect_pct"]) for row in after]))
+        # Months differ in what is sold in them, so that their plain mean is a little off.
+        assert mean == pytest.approx(float(found["exports", "all", window]["effect_pct"]), abs=6)
+        assert all(row["band_low_pct"] < row["effect_pct"] < row["band_high_pct"] for row in after)
+
+
+def _rows(query: str) -> list[dict]:
     with psycopg.connect(settings().dsn("builder"), row_factory=psycopg.rows.dict_row) as connection:
-        return connection.execute("select * from build.mart_funding_outcomes").fetchall()
+        return connection.execute(query).fetchall()
+
+
+def _estimated() -> list[dict]:
+    return _rows("select * from build.mart_funding_outcomes")
 
 
 def _windows_are_right(sampan: Sampan, world: World) -> None:
-    """What the panel says of one funded enterprise, from the declarations that the simulator lodged."""
-    start, brn, *sold = sampan.rows(
-        "select start_month, number, before_early_hkd, before_late_hkd, after_hkd"
-        " from intermediate.int_funding__outcome_panel join intermediate.int_sme__numbered using (sme_id)"
-        " where measure = 'exports' and is_funded order by start_month desc, sme_id limit 1",
+    """What the panel says of one funded enterprise, from what the simulator applied for and declared."""
+    applied, start, brn, *sold = sampan.rows(
+        "select applied_month, start_month, number, before_hkd, after_hkd"
+        " from intermediate.int_funding__outcome_enterprises join intermediate.int_sme__numbered using (sme_id)"
+        " where measure = 'exports' and window_months = 12 and exclusion is null and before_hkd > 0 and after_hkd > 0"
+        " order by start_month desc, sme_id limit 1",
         role="builder",
     )[0]
-    first = tid.applications(world).filter(pl.col("brn") == brn)["project_start_on"].min()
+    projects = tid.applications(world).filter((pl.col("brn") == brn) & (pl.col("outcome") == "approved"))
+    first = projects["project_start_on"].min()
     assert first.replace(day=1) == start
+    assert projects.filter(pl.col("project_start_on") <= first)["received_on"].min().replace(day=1) == applied
     lines = pl.concat(frame for _, frame in customs.declarations(world)).filter(pl.col("trader_id") == brn)
     lines = lines.filter(pl.col("version") == pl.col("version").max().over("declaration_no")).with_columns(
-        (
-            pl.col("movement_date").str.to_date().dt.month_start().dt.year().cast(pl.Int32) * 12
-            + pl.col("movement_date").str.to_date().dt.month()
-            - (start.year * 12 + start.month)
-        ).alias("step")
+        pl.col("movement_date").str.to_date().dt.month_start().alias("month")
     )
     expected = [
-        lines.filter(pl.col("step").is_between(low, high))["value_hkd"].sum()
-        for low, high in ((-12, -7), (-6, -1), (1, 12))
+        lines.filter(pl.col("month").is_between(first_month, last_month))["value_hkd"].sum()
+        for first_month, last_month in (
+            (_months_later(applied, -12), _months_later(applied, -1)),
+            (_months_later(start, 1), _months_later(start, 12)),
+        )
     ]
     assert [float(value) for value in sold] == pytest.approx(expected, abs=0.05)
 
 
+def _months_later(month: date, count: int) -> date:
+    months = month.year * 12 + month.month - 1 + count
+    return date(months // 12, months % 12 + 1, 1)
+
+
 def _is_fenced_and_repeatable(sampan: Sampan) -> None:
-    kept = sampan.rows("select * from ops.funding_outcome order by measure, programme")
-    assert outcomes.run("1/marts__funding/1")["rows"] == 12
-    assert sampan.rows("select * from ops.funding_outcome order by measure, programme") == kept
+    queries = [
+        "select * from ops.funding_outcome order by measure, programme, window_months",
+        "select * from ops.funding_outcome_month order by measure, programme, window_months, event_month",
+    ]
+    kept = [sampan.rows(query) for query in queries]
+    assert outcomes.run("1/marts__funding/1")["rows"] == 24
+    assert [sampan.rows(query) for query in queries] == kept
     with pytest.raises(TransientFailure, match="claimed by another worker"):
         outcomes.run("1/marts__funding/0")

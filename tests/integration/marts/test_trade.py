@@ -1,4 +1,4 @@
-"""Declared trade: what is late by the calendar as it becomes known, what is missing, and up to which day marts are complete."""
+"""Declared trade: what is late by a calendar that becomes known later, what is missing, and the coverage of marts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_declaration_is_judged_again_when_a_closure_becomes_known_later(sampan
     publish(FEED, "2026-07-21", [first | {"lodged_at": "2026-07-21 09:00"}])
     # The 14th day is a Monday: one day late.
     assert late("DDDDDDDD02") == 1
-    # What is closed for one feed is no day of gale or black rainstorm.
+    # A day closed for one feed is not a day of gale or black rainstorm.
     freshness.close(DUE, "office moved", "an operator", FEED)
     assert late("DDDDDDDD03") == 1
     freshness.close(DUE, "signal No. 10", "an operator")

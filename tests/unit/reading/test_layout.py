@@ -6,9 +6,13 @@ import io
 from dataclasses import replace
 from datetime import date
 
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 import pytest
-from sampan.contracts.model import Alias, Contract, Source
+from sampan.contracts.model import Alias, Bounds, Contract, Source
 from sampan.errors import PermanentFailure
+from sampan.reading import limits
 from sampan.reading.formats import FORMATS
 from sampan.reading.reader import Reader
 
@@ -102,6 +106,25 @@ def test_reader_says_type_and_number_of_the_values_of_unknown_columns_in_any_for
     assert len({noted.name for noted in one.unknown_columns()}) == len(columns)
     assert [record.fields for record in one.records()] == [["x"]] * 4
     assert "9123" not in str(list(one.records()))
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_the_values_of_unknown_columns_cost_a_bounded_time(kind, monkeypatch):
+    """Fault: a large sound delivery was read once more, for counting only, and held when that took too long."""
+    table = pa.table({"a": ["1"] * 50, "extra": ["2026-08-01"] * 50})
+    out = io.BytesIO()
+    pq.write_table(table, out) if kind == "parquet" else pa_csv.write_csv(table, out)
+    contract = contract_for(Source("s3", "x", kind), [column("a", required=True)], drift="note")
+    monkeypatch.setattr(limits, "UNKNOWN_COLUMN_SECONDS", 0.0)
+    (noted,) = reader(contract, out.getvalue()).unknown_columns()
+    assert (noted.type, noted.filled, noted.is_counted) == ("date", 1, False)
+
+
+def test_the_values_of_unknown_columns_hold_no_delivery():
+    bounds = Bounds(20_000_000_000, 1 << 28, 1)
+    contract = contract_for(Source("s3", "x", "csv", bounds=bounds), [column("a", required=True)], drift="note")
+    body = b"a,extra\n" + b"1,2026-08-01\n" * 2_000_000
+    assert reader(contract, body).unknown_columns() == []
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "xlsx"])

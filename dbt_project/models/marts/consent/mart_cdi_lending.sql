@@ -62,11 +62,11 @@ final as (
         cast(counted.repeat_count as bigint) as repeat_count,
         cast(counted.decided_count as bigint) as decided_count,
         cast(
-            case when counted.decided_count >= 10 then counted.approved_count * 1.0 / counted.decided_count end as numeric(7, 4)
+            {{ shown_from('counted.decided_count', 'counted.approved_count * 1.0 / counted.decided_count') }} as numeric(7, 4)
         ) as approval_rate,
         cast(counted.timed_count as bigint) as timed_count,
         cast(counted.decision_days as bigint) as decision_days,
-        cast(case when counted.timed_count >= 10 then counted.median_decision_days end as numeric(10, 1)) as median_decision_days,
+        cast({{ shown_from('counted.timed_count', 'counted.median_decision_days') }} as numeric(10, 1)) as median_decision_days,
         cast(counted.approved_requested_hkd as numeric(20, 2)) as approved_requested_hkd,
         cast(counted.amount_approved_hkd as numeric(20, 2)) as amount_approved_hkd,
         open_build.last_complete_date,

@@ -90,8 +90,9 @@ joined as (
         cast(coalesce(requests_monthly.amount_approved_hkd, 0) as numeric(20, 2)) as amount_approved_hkd,
         cast(coalesce(requests_monthly.decided_count, 0) as bigint) as decided_count,
         cast(coalesce(requests_monthly.decision_days, 0) as bigint) as decision_days,
-        cast(case when requests_monthly.decided_count >= 10 then requests_monthly.median_decision_days end as numeric(10, 1))
-            as median_decision_days,
+        cast(
+            {{ shown_from('requests_monthly.decided_count', 'requests_monthly.median_decision_days') }} as numeric(10, 1)
+        ) as median_decision_days,
         coalesce(sum(requests_monthly.open_count) over (partition by months.month), 0) > 0
         or coalesce(open_build.last_complete_date < {{ dbt.last_day('months.month', 'month') }}, true) as is_provisional,
         coalesce(

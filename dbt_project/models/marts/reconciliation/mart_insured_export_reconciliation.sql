@@ -108,7 +108,8 @@ measured as (
         gaps.*,
         case when published_hkd > 0 then 100.0 * gap_hkd / published_hkd end as gap_pct,
         case
-            when published_hkd > 0 then 100.0 * greatest(abs(gap_hkd) - rounding_hkd, 0) / published_hkd
+            when gap_hkd is not null and published_hkd > 0
+                then 100.0 * greatest(abs(gap_hkd) - rounding_hkd, 0) / published_hkd
             when abs(gap_hkd) <= rounding_hkd then 0
         end as unexplained_pct
     from gaps

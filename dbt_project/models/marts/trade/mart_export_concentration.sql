@@ -39,7 +39,7 @@ cells as (
         max(exports.release_no) as release_no
     from exports
     inner join periods on exports.movement_month between periods.period_start and periods.last_month
-    -- Gold is no merchandise: a market with gold alone is none.
+    -- Gold is not merchandise: a market with gold alone does not count.
     where exports.value_hkd > 0
     group by
         exports.sme_id,
@@ -65,7 +65,7 @@ totals as (
     having sum(value_hkd) > 0
 ),
 
--- Of a period, not of an enterprise: it is under way for those too that exported nothing lately.
+-- Of a period, not of an enterprise: it goes on for those too that exported nothing lately.
 dated as (
     select
         totals.*,

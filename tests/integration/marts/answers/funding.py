@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import polars as pl
@@ -174,22 +174,19 @@ def question_8(world: Any) -> list[tuple[Any, ...]]:
     return totals.sort("region", "platform").rows()
 
 
+WINDOWS = (6, 12)
+
+
 def question_9(world: Any) -> list[tuple[Any, ...]]:
     rows = []
-    for measure, sales in (("exports", _exports(world)), ("online_net_sales", _online(world))):
-        panel = _matched(world, sales)
+    for measure, sales, days in (("exports", _exports(world), 14), ("online_net_sales", _online(world), 15)):
         for group, members in GROUPS.items():
-            funded = panel.filter(pl.col("is_funded") & pl.col("programme").is_in(members))
-            alike = panel.filter(~pl.col("is_funded")).join(funded, on=STRATUM, how="semi")
-            matched = funded.join(alike, on=STRATUM, how="semi")
-            # So few of this world have 12 months on both sides that it can only say so; effects are planted elsewhere.
-            assert min(matched.height, alike["brn"].n_unique()) < 20
-            rows.append((measure, group, "too_few", funded.height, matched.height, alike["brn"].n_unique(),
-                         None, None, None, None))  # fmt: skip
-    return sorted(rows, key=lambda row: row[:2])
-
-
-STRATUM = ["start", "industry_section", "sme_class", "size_of_sales"]
+            for window in WINDOWS:
+                funded = _compared(world, sales, window, days).filter(pl.col("programme").is_in(members))
+                # So few of this world have the months on both sides that it can only say so; effects are planted elsewhere.
+                assert funded.height < 20
+                rows.append((measure, group, window, "too_few", False, funded.height) + (None,) * 7)
+    return sorted(rows, key=lambda row: row[:3])
 
 
 def _month(column: str) -> pl.Expr:
@@ -222,26 +219,45 @@ def _online(world: Any) -> pl.DataFrame:
     return sold.join(owners, on="source_key").group_by("brn", _month("paid_at").alias("month")).agg(net)
 
 
-def _matched(world: Any, sales: pl.DataFrame) -> pl.DataFrame:
-    """Enterprises by month in which funding began, with sales in the year before, and what they are matched by."""
-    began = _applications(world).filter(pl.col("outcome") == "approved").with_columns(
-        start=_month("project_start_on")
-    ).sort("project_start_on", "application_no").unique("brn", keep="first").select("brn", "programme", "start")  # fmt: skip
-    # Complete are the months after the first delivery, up to the last that ended 14 days before the last one.
-    first, last = world.truth.periods[0].business_date, world.last
-    first_month, last_month = first.year * 12 + first.month, last.year * 12 + last.month - 2
-    parts = []
-    for (start,) in began.select("start").unique().sort("start").iter_rows():
-        if start - 12 < first_month or start + 12 > last_month:
-            continue
-        before = (
-            sales.filter(pl.col("month").is_between(start - 12, start - 1)).group_by("brn").agg(pl.col("value").sum())
-        )
-        before = before.filter(pl.col("value") > 0).join(began, on="brn", how="left")
-        kept = pl.col("start").is_null() | (pl.col("start") == start) | (pl.col("start") > start + 12)
-        before = before.filter(kept).with_columns(is_funded=(pl.col("start") == start).fill_null(False))
-        parts.append(before.with_columns(start=pl.lit(start), size_of_sales=pl.col("value").log(2).floor()))
-    found = pl.concat(parts).join(_register(world), on="brn", how="left")
-    return found.filter(pl.col("sme_class") != "large").with_columns(
-        pl.col("industry_section", "sme_class").fill_null("unknown")
+def _compared(world: Any, sales: pl.DataFrame, window: int, days: int) -> pl.DataFrame:
+    """Funded enterprises, no large ones when they applied, that sold anything in the window before the month of the
+    application or after that of the start, both whole and settled."""
+    approved = _applications(world).filter(pl.col("outcome") == "approved").with_columns(
+        start=_month("project_start_on"), applied=_month("received_on")
+    ).sort("project_start_on", "application_no")  # fmt: skip
+    began = approved.unique("brn", keep="first", maintain_order=True).select(
+        "brn", "programme", "start", first_on="project_start_on"
+    )
+    earlier = approved.join(began.select("brn", "first_on"), on="brn").filter(
+        pl.col("project_start_on") <= pl.col("first_on")
+    )
+    began = began.join(earlier.group_by("brn").agg(pl.col("applied").min()), on="brn").with_columns(
+        applied=pl.min_horizontal("applied", "start")
+    )
+    first, last = world.truth.periods[0].business_date, world.last - timedelta(days=days)
+    first_month, last_month = first.year * 12 + first.month, (last + timedelta(days=1)).year * 12 + (
+        last + timedelta(days=1)
+    ).month - 2  # fmt: skip
+    known = began.filter(
+        (pl.col("applied") - window >= first_month) & (pl.col("start") + window <= last_month)
+    ).join(_entered(world), on="brn", how="left")  # fmt: skip
+    known = known.filter(pl.col("persons").is_null() | (pl.col("persons") < pl.col("limit")))
+    opened = pl.col("opened").dt.year() * 12 + pl.col("opened").dt.month() - 1 + (pl.col("opened").dt.day() > 1)
+    known = known.filter(pl.col("opened").is_null() | (opened <= pl.col("applied") - window))
+    sold = known.join(sales, on="brn").filter(
+        pl.col("month").is_between(pl.col("applied") - window, pl.col("applied") - 1)
+        | pl.col("month").is_between(pl.col("start") + 1, pl.col("start") + window)
+    )
+    return known.join(sold.filter(pl.col("value") > 0), on="brn", how="semi")
+
+
+def _entered(world: Any) -> pl.DataFrame:
+    """Main business of each number as the register has it first, with the number of persons from which on it is large."""
+    rows = world.frames["business_register"].sort("business_date", maintain_order=True)
+    main = rows.unique("brn", keep="first", maintain_order=True)
+    return main.select(
+        "brn",
+        pl.col("persons_engaged").alias("persons"),
+        pl.when(pl.col("industry_section") == "C").then(100).otherwise(50).alias("limit"),
+        pl.col("commencement_date").cast(pl.String).str.to_date().alias("opened"),
     )
