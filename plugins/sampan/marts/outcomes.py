@@ -52,7 +52,7 @@ class Sales:
 
     monthly is in HKD. applied is the month of the application for the first project, NEVER without one. exists_from and
     ends bound the months in which the enterprise exists. strata are what it is compared within, by month, narrow ones first:
-    industry and size class, and industry; -1 while it is no SME.
+    industry and size class, and industry; -1 while it is not an SME.
     """
 
     first_month: date
@@ -300,7 +300,8 @@ class _Periods:
 
     def before(self, who: Whole) -> Floats:
         """What enterprises sold in the base."""
-        return self.until[who, self.base[1]] - self.until[who, self.base[0]]
+        sold: Floats = self.until[who, self.base[1]] - self.until[who, self.base[0]]
+        return sold
 
     def sold(self, who: Whole) -> Floats:
         """What enterprises sold in column 0, and on average a month in the others; 0 where it is not known."""
@@ -308,7 +309,8 @@ class _Periods:
         length = np.maximum(end - begin, 1)
         length[0] = 1
         rows = self.until[who]
-        return (rows[:, end] - rows[:, begin]) / length * self.is_known
+        sold: Floats = (rows[:, end] - rows[:, begin]) / length * self.is_known
+        return sold
 
 
 @dataclass(frozen=True)
@@ -329,7 +331,7 @@ class _Comparison:
     def of(cls, periods: _Periods, stratum: Whole, alike: Whole) -> _Comparison:
         strata = int(stratum.max(initial=0)) + 1
         before, sold = periods.before(alike), periods.sold(alike)
-        # The last one is of those that are no SME.
+        # The last one is of those that are not SMEs.
         is_enough = np.append(np.bincount(stratum[alike][before > 0], minlength=strata) >= MIN_ALIKE, False)
         kept = is_enough[stratum[alike]] & ((before > 0) | (sold[:, 0] > 0))
         alike, before, sold = alike[kept], before[kept], sold[kept]
@@ -466,7 +468,7 @@ def _means(sums: Sums) -> dict[str, float]:
 
 
 def _months(window: int, sums: Sums, measured: Ratio, *, only_before: bool) -> Iterator[dict[str, Any]]:
-    """Event months of which enough enterprises are known, with bands."""
+    """Event months in which enough enterprises are known, with bands."""
     low, high = measured.bands()
     for column, month in enumerate(event_months(window), start=1):
         is_shown = (
