@@ -351,7 +351,7 @@ def _stale_uploads(on: date) -> list[dict[str, str]]:
 
 
 def _abort_uploads(connection: Connection, on: date) -> int:
-    """Abort uploads that were never completed: their parts are kept, and nobody sees them. Returns how many."""
+    """Abort uploads that were never completed: their parts are kept, and no one sees them. Returns how many."""
     stale, store = _stale_uploads(on), object_store.seaweedfs()
     for item in stale:
         pieces = {"pieces": store.pieces_of_upload(item["bucket"], item["upload"])} if store else {}
