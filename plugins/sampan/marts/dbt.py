@@ -1,4 +1,4 @@
-"""dbt: the one module that knows it. It names the steps of the project, runs one in this process and reads its results."""
+"""dbt, which this module and `lean_dbt` know: the steps of the project, one run in this process, and what came of it."""
 
 from __future__ import annotations
 
