@@ -182,7 +182,7 @@ class EmbeddedS3:
         weed = f"weed -config_dir={self.keys} shell -master={HOST}:{self.port + 2}.{self.port + 3}"
         return (
             f"the bucket {bucket} refuses its administrator: {error}. Somebody has set a policy on it that denies him"
-            " everything, and S3 lets nobody remove it. What is in it is still there:"
+            " everything, and S3 lets no one remove it. What is in it is still there:"
             f" `{weed}` shows it (fs.meta.cat, fs.ls, fs.cat). Put {self.directory} back from a backup; without one,"
             " copy what you need, move the folder away, run `make up`, and ask the partners to deliver again"
         )
