@@ -11,8 +11,10 @@
         {%- endfor -%}
         {%- for mart in graph.nodes.values()
             if mart.resource_type == 'model' and mart.config.schema == 'build' and mart.name != model.name -%}
-            {%- set feeds = feeds_upstream(mart, naming) -%}
-            {%- set figures = figures_upstream(mart) or feeds -%}
+            {%- set named = figures_upstream(mart) -%}
+            {#- What Python estimates in the build has no line to its feeds in the graph, but names them. -#}
+            {%- set feeds = (feeds_upstream(mart, naming) + named) | unique | list -%}
+            {%- set figures = named or feeds -%}
             {%- for feed in feeds -%}
                 {%- do found.append((mart.name, feed, feed in figures)) -%}
             {%- endfor -%}
