@@ -220,9 +220,9 @@ def deliver(
     if begins:
         for partner in sorted({contracts[feed].partner for feed in chosen if feed in FEEDS}):
             sink.put(f"{partner}/README-SYNTHETIC.txt", README.encode(), {"synthetic": "true"})
-        if "hkhs_codes" in chosen:
-            for entry in _earlier_editions(sink, contracts["hkhs_codes"], world):
-                record.add(entry)
+    if sent_after is None and "hkhs_codes" in chosen:
+        for entry in _earlier_editions(sink, contracts["hkhs_codes"], world):
+            record.add(entry)
 
     def is_sent(at: datetime) -> bool:
         return (sent_after is None or at > sent_after) and (sent_until is None or at <= sent_until)
@@ -304,9 +304,11 @@ def _is_asked(contract: Contract, period: Period) -> bool:
 
 def _earlier_editions(sink: Sink, contract: Contract, world: World) -> Iterator[dict[str, Any]]:
     """The files of the years before, as an earlier installation kept them: they cannot be asked for any more."""
-    begun = next(period.business_date for period in world.schedule if period.serial is not None)
-    for year in range(world.first.year - 1, begun.year):
+    years = range(world.first.year - 1, world.last.year + 1)
+    for year, period in ((year, period) for period in world.periods for year in years):
         day = date(year, 1, 2)
+        if not world.covers(period, day) or (period.serial is not None and year >= world.first.year):
+            continue
         body, rows = open_data.edition_file(year), len(csd.edition(year))
         key = f"{contract.drop_prefix}{day}/B2XX0023{year}XXXXB0100.csv"
         sent = fault.moment(contract.calendar, day)

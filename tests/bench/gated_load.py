@@ -30,7 +30,7 @@ from infra.local.s3 import EmbeddedS3  # noqa: E402
 
 FEED = "customs_declarations"
 START = date(2026, 8, 1)
-PAUSE = 5  # seconds
+PAUSE = float(os.environ.get("SAMPAN_BENCH_PAUSE", "5"))  # seconds
 BEGIN, END = "<!-- gated load -->", "<!-- end of gated load -->"
 
 

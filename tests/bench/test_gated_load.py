@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ def test_benchmark_reports_every_contestant_and_keeps_the_page_around_it(tmp_pat
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.gated_load", *options],
         cwd=ROOT,
+        env=os.environ | {"SAMPAN_BENCH_PAUSE": "0"},
         capture_output=True,
         text=True,
         timeout=300,

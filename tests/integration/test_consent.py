@@ -606,7 +606,9 @@ def test_no_role_that_a_banks_person_has_besides_lets_it_name_a_table_under_cons
             "select rolname from pg_roles where rolname ~ '^((bi|policy|public)_reader|steward_.*|bank_b[0-9]{3})$' order by 1"
         )
     ]
-    assert {"bi_reader", "policy_reader", "steward_customs", *(f"bank_{bank_id.lower()}" for bank_id in BANKS)} <= set(others)
+    assert {"bi_reader", "policy_reader", "steward_customs", *(f"bank_{bank_id.lower()}" for bank_id in BANKS)} <= set(
+        others
+    )
     numbers = [released, make_release()]
     release.rollback()
     with bank(others=others) as connection:

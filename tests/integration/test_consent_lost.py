@@ -136,7 +136,7 @@ def test_the_owner_is_told_when_no_consent_can_be_read_off_what_was_lost(reading
 
 @pytest.mark.parametrize("pack", [bz2.compress, lzma.compress, zipped], ids=["bzip2", "xz", "zip"])
 def test_the_owner_is_told_that_a_file_could_not_be_read_when_it_is_packed_in_another_way(pack, reading):
-    """As text such a file says nothing: that is no word on what is in it."""
+    """As text such a file says nothing: that does not mean that nothing is in it."""
     reading.deliver("cdi_consents", TODAY, "packed.jsonl", pack(lines(revocation())))
     reading.ingest("cdi_consents")
     messages = " ".join(m for (m,) in reading.rows("select message from ops.alert where kind = 'rejected'"))

@@ -35,7 +35,7 @@ final as (
     left join projects
         on
             applications.application_no = projects.application_no
-            and projects.project_start_on <= first_projects.project_start_on
+            and first_projects.project_start_on >= projects.project_start_on
     group by applications.sme_id
 )
 

@@ -30,19 +30,19 @@ history as (
 
 windows as (
     {%- for months in windows %}
-    select
-        {{ months }} as window_months,
-        spans.measure,
-        spans.first_month as first_known_month,
-        spans.last_month as last_known_month,
-        applicants.*,
-        cast({{ dbt.dateadd('month', -months, 'applicants.applied_month') }} as date) as first_month,
-        cast({{ dbt.dateadd('month', months, 'applicants.start_month') }} as date) as last_month
-    from applicants
-    cross join spans
-    {%- if not loop.last %}
-    union all
-    {%- endif %}
+        select
+            {{ months }} as window_months,
+            spans.measure,
+            spans.first_month as first_known_month,
+            spans.last_month as last_known_month,
+            applicants.*,
+            cast({{ dbt.dateadd('month', -months, 'applicants.applied_month') }} as date) as first_month,
+            cast({{ dbt.dateadd('month', months, 'applicants.start_month') }} as date) as last_month
+        from applicants
+        cross join spans
+        {%- if not loop.last %}
+            union all
+        {%- endif %}
     {%- endfor %}
 ),
 

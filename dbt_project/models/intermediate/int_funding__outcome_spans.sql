@@ -7,15 +7,15 @@ with coverage as (
 
 spans as (
     {%- for measure, feed in {'exports': 'customs_declarations', 'online_net_sales': 'platform_orders'}.items() %}
-    select
-        '{{ measure }}' as measure,
-        cast({{ dbt.dateadd('month', 1, month_of('first_date')) }} as date) as first_month,
-        {{ last_settled_month(feed, 'last_complete_date') }} as last_month
-    from coverage
-    where feed = '{{ feed }}'
-    {%- if not loop.last %}
-    union all
-    {%- endif %}
+        select
+            '{{ measure }}' as measure,
+            cast({{ dbt.dateadd('month', 1, month_of('first_date')) }} as date) as first_month,
+            {{ last_settled_month(feed, 'last_complete_date') }} as last_month
+        from coverage
+        where feed = '{{ feed }}'
+        {%- if not loop.last %}
+            union all
+        {%- endif %}
     {%- endfor %}
 ),
 

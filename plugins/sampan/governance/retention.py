@@ -67,9 +67,7 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
             done["objects"] += objects
         for _, uri in refused_deliveries:
             done["objects"] += _delete_refused(connection, uri)
-        done["uploads"] = _abort_uploads(connection, on)
         looked_at = _forget(connection)
-        _verify_uploads(connection, on, looked_at)
         for batch_id in batches:
             _verify_batch(connection, batch_id, looked_at)
         for feed, uri in refused_deliveries:
@@ -84,6 +82,8 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
         dropped, failed = _delete_look_backs(on)
         done["releases"] += dropped
         done |= feed_hooks.delete_expired(connection, on)
+        done["uploads"] = _abort_uploads(connection, on)
+        _verify_uploads(connection, on, _forget(connection))
     if refused or failed:
         raise [*refused, *failed][0]
     return done
@@ -351,7 +351,7 @@ def _stale_uploads(on: date) -> list[dict[str, str]]:
 
 
 def _abort_uploads(connection: Connection, on: date) -> int:
-    """Abort uploads that were never completed: their parts are kept, and nobody sees them. Returns how many."""
+    """Abort uploads that were never completed: their parts are kept, and no one sees them. Returns how many."""
     stale, store = _stale_uploads(on), object_store.seaweedfs()
     for item in stale:
         pieces = {"pieces": store.pieces_of_upload(item["bucket"], item["upload"])} if store else {}

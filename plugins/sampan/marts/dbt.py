@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -16,6 +17,7 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
+from sampan.marts import lean_dbt
 from sampan.settings import HOME, settings
 
 PROJECT = HOME / "dbt_project"
@@ -27,8 +29,8 @@ TRANSIENT_CLASSES = ("08", "40")
 TRANSIENT_STATES = ("55006", "55P03", "57P01", "57P02", "57P03")
 # Statuses of a node that does not have to run again.
 DONE = ("success", "pass", "warn", "no-op")
-# What dbt fires while it handles the error of a node.
-NODE_ERRORS = ("CatchableExceptionOnRun", "GenericExceptionOnRun")
+# Schema of the marts of the current build, in whose name the project is parsed.
+BUILD = "build"
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,11 @@ class DbtRunner:
     ops.as_known says of that build.
     """
 
-    def __init__(self, schema: str = "build", as_known: int | None = None) -> None:
+    def __init__(self, schema: str = BUILD, as_known: int | None = None) -> None:
         self._schema = schema
         self._as_known = as_known
         self._folder = settings().state / ("dbt" if as_known is None else "dbt_as_known")
+        self._parsed = settings().state / "dbt" / "partial_parse.msgpack"
         self._manifest: Any = None
         self._is_transient = False
 
@@ -107,23 +110,21 @@ class DbtRunner:
         `claim` is the build's hold on the step (`build_no/step/token`), which the models check.
         """
         from dbt.cli.main import dbtRunner
-        from dbt_common.behavior_flags import BehaviorFlagRendered
 
-        # To name the module of an adapter's flag in a warning, dbt reads the source of the whole stack, for each flag: in a
-        # process with many modules that is half of a step's time.
-        BehaviorFlagRendered._default_source = staticmethod(lambda: "dbt.adapters.postgres")  # type: ignore[method-assign]
-
+        lean_dbt.install()
         target = self._folder / step
         target.mkdir(parents=True, exist_ok=True)
         common = self._arguments(target)
         self._is_transient = False
-        with environment(claim, self._schema, self._as_known):
+        with environment(claim, self._as_known), _rare_garbage():
             if self._manifest is None:
                 parsed = dbtRunner().invoke(["parse", *common])
                 if not parsed.success:
                     return StepResult(error=_without_rows(str(parsed.exception)) or "the dbt project could not be read")
                 self._manifest = parsed.result
                 self._keep_parsed(target)
+                if self._schema != BUILD:
+                    _move(self._manifest, self._schema)
             arguments = ["build", "--select", *self._selection(step, nodes), *common]
             arguments += ["--indirect-selection", "buildable", "--exclude-resource-type", "unit_test"]
             # The database checks relationships: see the macro add_foreign_keys.
@@ -140,22 +141,21 @@ class DbtRunner:
         """What dbt selects: the nodes by name, or the whole step without nodes or when the project lacks one by now."""
         if nodes and all(node in self._manifest.nodes for node in nodes):
             return [self._manifest.nodes[node].name for node in nodes]
-        folder = f"path:models/{step.replace('__', '/')}"
-        return ["path:seeds", folder] if step == step_names()[0] else [folder]
+        folder = f"fqn:sampan.{step.replace('__', '.')}"
+        return ["resource_type:seed", folder] if step == step_names()[0] else [folder]
 
     def _note_error(self, event: Any) -> None:
         """Keep what the result of a node lacks: the SQLSTATE of its error, which dbt is handling when it fires the event."""
-        if event.info.name in NODE_ERRORS and _is_transient(sys.exc_info()[1]):
+        if event.info.name in lean_dbt.NODE_ERRORS and _is_transient(sys.exc_info()[1]):
             self._is_transient = True
 
     def _arguments(self, target: Path) -> list[str]:
-        parsed = self._folder / "partial_parse.msgpack"
-        known = ["--partial-parse-file-path", str(parsed)] if parsed.exists() else []
+        known = ["--partial-parse-file-path", str(self._parsed)] if self._parsed.exists() else []
         return [
             *known, "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(target),
             "--log-path", str(self._folder / "logs"), "--log-level", "warn", "--log-level-file", "info", "--quiet",
             # A tenth of a step's time would go into descriptions of the project that no one reads.
-            "--no-write-json",
+            "--no-write-json", "--use-fast-test-edges",
             "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
         ]  # fmt: skip
 
@@ -163,9 +163,33 @@ class DbtRunner:
         """Keep the parsed project for the steps of other processes; they differ in their target folder only."""
         parsed = target / "partial_parse.msgpack"
         if parsed.exists():
-            fresh = self._folder / f"partial_parse.{os.getpid()}"
+            self._parsed.parent.mkdir(exist_ok=True)
+            fresh = self._parsed.with_suffix(f".{os.getpid()}")
             shutil.copyfile(parsed, fresh)
-            fresh.replace(self._folder / "partial_parse.msgpack")
+            fresh.replace(self._parsed)
+
+
+def _move(manifest: Any, schema: str) -> None:
+    """Let the nodes of a parsed project have their relations in other schemas: the marts in `schema`, what they are made
+    from in schemas named after it. To parse the project in another schema's name takes as long as to build it."""
+    from dbt.adapters.postgres.relation import PostgresRelation
+
+    for node in manifest.nodes.values():
+        node.schema = schema if node.schema == BUILD else f"{schema}_{node.schema}"
+        if node.relation_name:
+            node.relation_name = PostgresRelation.create(node.database, node.schema, node.alias).render()
+    manifest.build_flat_graph()
+
+
+@contextmanager
+def _rare_garbage() -> Iterator[None]:
+    """Look for garbage seldom: dbt keeps most of what it makes, and a tenth of its time would go into looking through it."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 10, 10)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _node_result(result: Any) -> NodeResult:
@@ -209,7 +233,7 @@ def _is_transient(error: BaseException | None) -> bool:
 
 
 @contextmanager
-def environment(claim: str = "", schema: str = "build", as_known: int | None = None) -> Iterator[None]:
+def environment(claim: str = "", as_known: int | None = None) -> Iterator[None]:
     """Environment variables for profiles.yml and libpq: the warehouse's address and, for every session, the claim or the
     build that it looks back as."""
     parts = conninfo_to_dict(settings().dsn("builder"))
@@ -223,7 +247,6 @@ def environment(claim: str = "", schema: str = "build", as_known: int | None = N
         "SAMPAN_DBT_DATABASE": parts["dbname"],
         "SAMPAN_DBT_SSLMODE": parts.get("sslmode", "prefer"),
         "DBT_ENV_SECRET_SAMPAN_PASSWORD": parts.get("password", ""),
-        "SAMPAN_DBT_SCHEMA": schema,
         "PGOPTIONS": f"{parts.get('options', '')} -c sampan.claim={claim} -c sampan.as_known={as_known or ''}"
         " -c timezone=Asia/Hong_Kong",
         "DO_NOT_TRACK": "1",

@@ -52,7 +52,7 @@ class Sales:
 
     monthly is in HKD. applied is the month of the application for the first project, NEVER without one. exists_from and
     ends bound the months in which the enterprise exists. strata are what it is compared within, by month, narrow ones first:
-    industry and size class, and industry; -1 while it is no SME.
+    industry and size class, and industry; -1 while it is not an SME.
     """
 
     first_month: date
@@ -227,31 +227,26 @@ def compare(
     The unfunded are those who applied for no project that was granted until the window was over; with `applicants` only those
     of them who ever applied, in one stratum. Where a stratum has too few, the next wider one is taken.
     """
-    count = len(sales.monthly)
-    until = np.concatenate([np.zeros((count, 1)), np.cumsum(sales.monthly, axis=1)], axis=1)
     columns = 1 + len(event_months(window)) if by_month else 1
-    found = {str(programme): Sums.zero(count, columns) for programme in np.unique(funded.programme)}
+    found = {str(name): Sums.zero(len(sales.monthly), columns) for name in np.unique(funded.programme)}
+    until = np.concatenate([np.zeros((len(sales.monthly), 1)), np.cumsum(sales.monthly, axis=1)], axis=1)
     for applied, start in sorted({*zip(funded.applied.tolist(), funded.start.tolist(), strict=True)}):
         first = applied - 2 * window if placebo else applied - window
         if first < 0:
             continue
         spans = [(applied - window, applied) if placebo else (start + 1, start + 1 + window)]
-        last = spans[0][1]
+        over = max(applied, spans[0][1] - 1)
         if by_month:
             spans += _month_spans(applied, start, window)
-        before, sold = until[:, first + window] - until[:, first], np.zeros((count, columns))
-        is_known = np.array([begin >= 0 for begin, _ in spans])
-        for column in np.flatnonzero(is_known):
-            begin, end = spans[column]
-            sold[:, column] = (until[:, end] - until[:, begin]) / (1 if column == 0 else end - begin)
+        periods = _Periods(until, (first, first + window), np.array(spans))
         strata = [by_month[:, applied] for by_month in sales.strata]
-        is_alike = (sales.applied > max(applied, last - 1)) & (strata[0] >= 0)
-        is_alike &= (sales.exists_from <= first) & (sales.ends > start) & ((before > 0) | (sold[:, 0] > 0))
+        is_alike = (sales.applied > over) & (strata[0] >= 0) & (sales.exists_from <= first) & (sales.ends > start)
         if applicants:
             is_alike, strata = is_alike & sales.has_applied, [np.minimum(strata[0], 0)]
         rest = np.flatnonzero((funded.applied == applied) & (funded.start == start))
         for stratum in strata:
-            comparison = _Comparison.of(before, sold, stratum, np.flatnonzero(is_alike), is_known)
+            wanted = np.isin(stratum, stratum[funded.position[rest]])
+            comparison = _Comparison.of(periods, stratum, np.flatnonzero(is_alike & wanted))
             is_matched = comparison.is_enough[stratum[funded.position[rest]]]
             matched, rest = rest[is_matched], rest[~is_matched]
             for programme in np.unique(funded.programme[matched]):
@@ -282,62 +277,100 @@ def ratio(sums: Sums) -> Ratio | None:
     with np.errstate(divide="ignore", invalid="ignore"):
         estimate = np.log(sums.sold / sums.expected)
         replicates = np.log((sums.sold - sums.without_sold[others]) / (sums.expected - sums.without_expected[others]))
-    replicates -= replicates.mean(axis=0)
+        replicates -= replicates.mean(axis=0)
     error = np.sqrt((count - 1) / count * (replicates**2).sum(axis=0))
     return Ratio(estimate, error, replicates, effective - 1) if error[0] > 0 else None
+
+
+@dataclass(frozen=True)
+class _Periods:
+    """The periods of one cohort: its base, and its columns, each from a month up to another, which is not in it.
+
+    `until` is what each enterprise sold before a month.
+    """
+
+    until: Floats
+    base: tuple[int, int]
+    spans: Whole
+
+    @property
+    def is_known(self) -> Flags:
+        """Whether the record goes back to a column."""
+        return self.spans[:, 0] >= 0
+
+    def before(self, who: Whole) -> Floats:
+        """What enterprises sold in the base."""
+        sold: Floats = self.until[who, self.base[1]] - self.until[who, self.base[0]]
+        return sold
+
+    def sold(self, who: Whole) -> Floats:
+        """What enterprises sold in column 0, and on average a month in the others; 0 where it is not known."""
+        begin, end = np.maximum(self.spans, 0).T
+        length = np.maximum(end - begin, 1)
+        length[0] = 1
+        rows = self.until[who]
+        sold: Floats = (rows[:, end] - rows[:, begin]) / length * self.is_known
+        return sold
 
 
 @dataclass(frozen=True)
 class _Comparison:
     """The unfunded of one cohort (months of application and start), by stratum: growth, and growth without each of them."""
 
+    periods: _Periods
+    stratum: Whole
+    is_enough: Flags
+    alike: Whole
     before: Floats
     sold: Floats
-    stratum: Whole
-    alike: Whole
-    is_known: Flags
-    is_enough: Flags
     total_before: Floats
     growth: Floats
     without: Floats
 
     @classmethod
-    def of(cls, before: Floats, sold: Floats, stratum: Whole, alike: Whole, is_known: Flags) -> _Comparison:
+    def of(cls, periods: _Periods, stratum: Whole, alike: Whole) -> _Comparison:
         strata = int(stratum.max(initial=0)) + 1
-        # The last one is of those that are no SME.
-        is_enough = np.append(np.bincount(stratum[alike][before[alike] > 0], minlength=strata) >= MIN_ALIKE, False)
-        alike = alike[is_enough[stratum[alike]]]
-        of, own_before, own_sold = stratum[alike], before[alike], sold[alike]
-        total_before = np.bincount(of, weights=own_before, minlength=strata).astype(float)
-        total_sold = np.stack([np.bincount(of, weights=column, minlength=strata) for column in own_sold.T], axis=1)
+        before, sold = periods.before(alike), periods.sold(alike)
+        # The last one is of those that are not SMEs.
+        is_enough = np.append(np.bincount(stratum[alike][before > 0], minlength=strata) >= MIN_ALIKE, False)
+        kept = is_enough[stratum[alike]] & ((before > 0) | (sold[:, 0] > 0))
+        alike, before, sold = alike[kept], before[kept], sold[kept]
+        of = stratum[alike]
+        total_before = np.bincount(of, weights=before, minlength=strata).astype(float)
+        total_sold = np.stack([np.bincount(of, weights=column, minlength=strata) for column in sold.T], axis=1)
         growth = total_sold / np.where(total_before > 0, total_before, np.inf)[:, None]
-        without = (total_sold[of] - own_sold) / (total_before[of] - own_before)[:, None]
-        return cls(before, sold, stratum, alike, is_known, is_enough, total_before, growth, without)
+        without = (total_sold[of] - sold) / (total_before[of] - before)[:, None]
+        return cls(periods, stratum, is_enough, alike, before, sold, total_before, growth, without)
 
     def add(self, sums: Sums, funded: Whole, paid: Floats) -> None:
         """Add funded enterprises that enough others are like, and those others."""
-        of, strata = self.stratum[funded], len(self.total_before)
-        funded_before = np.bincount(of, weights=self.before[funded], minlength=strata)
-        alike = self.alike[np.bincount(of, minlength=strata)[self.stratum[self.alike]] > 0]
-        without = self.without[np.isin(self.alike, alike)]
-        expected = self.before[funded, None] * self.growth[of]
-        sums.sold += self.sold[funded].sum(axis=0)
+        before, sold, of, strata = (
+            self.periods.before(funded),
+            self.periods.sold(funded),
+            self.stratum[funded],
+            len(self.growth),
+        )
+        funded_before = np.bincount(of, weights=before, minlength=strata)
+        count = np.bincount(of, minlength=strata)
+        chosen = count[self.stratum[self.alike]] > 0
+        alike, like = self.alike[chosen], self.stratum[self.alike[chosen]]
+        expected = before[:, None] * self.growth[of]
+        sums.sold += sold.sum(axis=0)
         sums.expected += expected.sum(axis=0)
-        sums.without_sold[funded] += self.sold[funded]
+        sums.without_sold[funded] += sold
         sums.without_expected[funded] += expected
-        like = self.stratum[alike]
-        sums.without_expected[alike] += funded_before[like, None] * (self.growth[like] - without)
-        growth = self.growth[:, 0]
+        sums.without_expected[alike] += funded_before[like, None] * (self.growth[like] - self.without[chosen])
         weight = funded_before / np.where(self.total_before > 0, self.total_before, np.inf)
-        sums.weight[0, alike] += weight[like] * (growth[like] * self.before[alike] + self.sold[alike, 0])
-        sums.weight[1, funded] += growth[of] * self.before[funded] + self.sold[funded, 0]
-        sums.funded += len(funded) * self.is_known
+        growth, before_alike, after_alike = self.growth[:, 0], self.before[chosen], self.sold[chosen, 0]
+        sums.weight[0, alike] += weight[like] * (growth[like] * before_alike + after_alike)
+        sums.weight[1, funded] += growth[of] * before + sold[:, 0]
+        sums.funded += len(funded) * self.periods.is_known
         sums.compared[funded] = sums.compared[alike] = True
         sums.unfunded[alike] = True
-        sums.before += self.before[funded].sum()
-        each = np.bincount(of, minlength=strata) / np.maximum(np.bincount(like, minlength=strata), 1)
-        sums.unfunded_before += (each[like] * self.before[alike]).sum()
-        sums.unfunded_after += (each[like] * self.sold[alike, 0]).sum()
+        each = count / np.maximum(np.bincount(like, minlength=strata), 1)
+        sums.before += before.sum()
+        sums.unfunded_before += (each[like] * before_alike).sum()
+        sums.unfunded_after += (each[like] * after_alike).sum()
         sums.paid += paid.sum()
 
 
@@ -435,7 +468,7 @@ def _means(sums: Sums) -> dict[str, float]:
 
 
 def _months(window: int, sums: Sums, measured: Ratio, *, only_before: bool) -> Iterator[dict[str, Any]]:
-    """Event months of which enough enterprises are known, with bands."""
+    """Event months in which enough enterprises are known, with bands."""
     low, high = measured.bands()
     for column, month in enumerate(event_months(window), start=1):
         is_shown = (

@@ -25,7 +25,7 @@ from sampan.reading.record import Record, csv_line
 PSEUDONYM_BYTES = PSEUDONYM.pattern.removeprefix("(invalid_)?").encode()
 ENCODING_MARKS = [mark.encode() for mark in hkid.ENCODING_MARKS]
 HKID_DIGITS = 6
-# Bytes that are no part of a digit, in any notation or script.
+# Bytes that belong to no part of a digit, in any notation or script.
 NEVER_DIGITS = bytes(set(range(128)) - set(b"0123456789" + hkid.ENCODING_MARKS.encode()))
 # Lines that are quoted as RFC 4180 says: only those mean the same to COPY and to Python.
 RFC4180_LINES = rb'(?:(?:[^",\r\n]*|"(?:[^"\n]|"")*")(?:,(?:[^",\r\n]*|"(?:[^"\n]|"")*"))*\r?\n)*'

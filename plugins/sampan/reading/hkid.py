@@ -44,7 +44,7 @@ _STRICT = re.compile(r"([A-Z]{1,2})([0-9]{6})([0-9A])")
 _H = "[0-9A-Fa-f]"
 # Quoted-printable keeps letters and digits: after "=" they would make numbers of innocent ones.
 _ASCII, _ASCII_MARKS = rf"0[0-9A-Da-d]|[2-7]{_H}", r"0[9ADad]|2[0-9A-Fa-f]|3[A-Fa-f]|40|[57][B-Fb-f]|60"
-# A byte in a notation, or the bytes of a character in UTF-8; of those in Latin 1 the two that stand for nothing or a blank.
+# A byte in a notation, or the bytes of a character in UTF-8; of those in Latin 1 only a soft hyphen and a blank.
 _BYTES = "|".join(
     rf"{mark}(?:{ascii_bytes}|[CDcd]{_H}{more}|[Ee]{_H}{more}{{2}}|[Ff][0-7]{more}{{3}}|[Aa][0Dd])"
     for mark, ascii_bytes in (("%", _ASCII), (r"\\x", _ASCII), ("=", _ASCII_MARKS))
@@ -192,7 +192,7 @@ def _read_places(text: str) -> list[Place]:
 
 
 def _read(encoded: str) -> str:
-    """The characters that one in another notation stands for."""
+    """The characters of one in another notation."""
     if encoded.startswith("&"):
         return html.unescape(encoded)
     if encoded[1] in "uU":

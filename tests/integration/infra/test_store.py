@@ -420,14 +420,14 @@ def test_what_somebody_left_in_the_store_opens_nothing_once_it_is_started_with_n
 
 
 def test_a_bucket_that_denies_everything_is_named_and_nothing_is_left_running(tmp_path: Path) -> None:
-    """A policy of a thief that denies everything: S3 lets nobody remove it, and `make up` must say so."""
+    """A policy of a thief that denies everything: S3 lets no one remove it, and `make up` must say so."""
     with EmbeddedS3(tmp_path / "store") as store:
         deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:*"}
         places = [f"arn:aws:s3:::{DROP}", f"arn:aws:s3:::{DROP}/*"]
         policy = {"Version": "2012-10-17", "Statement": [deny | {"Resource": places}]}
         store.client().put_bucket_policy(Bucket=DROP, Policy=json.dumps(policy))
     again = EmbeddedS3(tmp_path / "store")
-    with pytest.raises(StackError, match=f"the bucket {DROP} refuses its administrator.*from a backup"):
+    with pytest.raises(StackError, match=rf"the bucket {DROP} refuses its administrator.*from a backup"):
         again.start()
     with pytest.raises(OSError, match="refused"):
         socket.create_connection((HOST, again.port), 1)

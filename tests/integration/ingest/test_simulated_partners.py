@@ -111,7 +111,7 @@ def _raw_holds_exactly_the_planted_rows(sampan, delivered):
 def test_ingest_quarantines_a_bad_row_for_its_rule_when_every_kind_is_planted(sampan, tmp_path):
     bucket = deliver.Bucket(settings().s3, settings().drop_bucket)
     outcome = deliver.run(
-        bucket, seed=SEED, smes=15000, start=START, days=1, faults=faults.parse("held=1"), truth=tmp_path / "truth"
+        bucket, seed=SEED, smes=6000, start=START, days=1, faults=faults.parse("held=1"), truth=tmp_path / "truth"
     )
     feeds = [feed for feed, entry in all_contracts().items() if entry.source.kind == "s3"]
     for feed in feeds:

@@ -119,7 +119,9 @@ def _months_average_to_the_effect(found: dict[tuple[str, str, int], dict]) -> No
     months = _rows("select * from build.mart_funding_outcome_months where measure = 'exports' and programme = 'all'")
     for window in (6, 12):
         after = [row for row in months if row["window_months"] == window and row["event_month"] > 0]
-        assert [row["event_month"] for row in sorted(after, key=lambda row: row["event_month"])] == [*range(1, window + 1)]
+        assert [row["event_month"] for row in sorted(after, key=lambda row: row["event_month"])] == [
+            *range(1, window + 1)
+        ]
         mean = float(np.mean([float(row["effect_pct"]) for row in after]))
         # Months differ in what is sold in them, so that their plain mean is a little off.
         assert mean == pytest.approx(float(found["exports", "all", window]["effect_pct"]), abs=6)

@@ -549,7 +549,7 @@ def spied(sampan: Sampan) -> Callable[[str], list[tuple[str, str]]]:
 def run_everything(partner: Partner) -> None:
     """What the others run: init, an ingest with contradicting rows, a build's first step, retention, and questions."""
     sampan = partner.sampan
-    sampan.cli("init", "--force")
+    sampan.run("init", "--force")
     given = rows(FEED, 40, DAY)
     partner.hands_over(FEED, DAY, [*given, given[3] | {"value_hkd": "1.00"}])
     commands = (
@@ -557,7 +557,7 @@ def run_everything(partner: Partner) -> None:
         ("partitions", "compact"), ("quarantine", "list"), ("roles", "list"), ("release", "list"), ("init",),
     )  # fmt: skip
     for command in commands:
-        sampan.cli(*command)
+        sampan.run(*command)
 
 
 # A reader may plant next to nothing: its case is in the long suite.

@@ -158,6 +158,12 @@ OLDER = {
     " alter view ops.open_problem rename to waiting; alter table ops.batch rename proven_rules_sha256 to shape",
     "the drift": "alter table ops.drift drop constraint drift_kind_check, drop column data_type, drop column filled,"
     " add constraint drift_kind_check check (kind in ('renamed', 'added', 'ignored', 'missing'))",
+    "the outcomes": "drop table ops.funding_outcome_month; alter table ops.funding_outcome drop constraint"
+    " funding_outcome_pkey, add primary key (build_no, measure, programme), drop constraint funding_outcome_status_check,"
+    " add constraint funding_outcome_status_check check (status in ('estimated', 'too_few')), drop column window_months,"
+    " drop column existed_before_count, drop column placebo_funded_count, drop column applicants_count,"
+    " drop column paid_hkd, drop column p_value, drop column p_value_adjusted, drop column applicants_effect,"
+    " drop column applicants_effect_low, drop column applicants_effect_high",
     "the key": "alter table ops.suppression drop constraint suppression_pkey, add primary key"
     " (table_name, series, period, row_key, column_key);"
     " insert into ops.suppression values (0, 't', 's', '2026-07-01', 'r', 'c', 'primary')",
