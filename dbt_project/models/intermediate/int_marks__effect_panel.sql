@@ -210,10 +210,10 @@ final as (
         category as stratum,
         true as is_treated,
         audience as audiences,
-        sum(case when is_after then 0 else base end) as before_base,
-        sum(case when is_after then base else 0 end) as after_base,
-        sum(case when is_after then 0 else value end) as before_value,
-        sum(case when is_after then value else 0 end) as after_value
+        cast(sum(case when is_after then 0 else base end) as {{ dbt.type_float() }}) as before_base,
+        cast(sum(case when is_after then base else 0 end) as {{ dbt.type_float() }}) as after_base,
+        cast(sum(case when is_after then 0 else value end) as {{ dbt.type_float() }}) as before_value,
+        cast(sum(case when is_after then value else 0 end) as {{ dbt.type_float() }}) as after_value
     from measured
     group by event, measure, time_window, cluster_key, shop, category, audience
 )

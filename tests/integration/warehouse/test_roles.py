@@ -34,7 +34,7 @@ from tests.factory import Partner, rows
 FEED = "customs_declarations"
 DAY = date(2026, 7, 6)
 BANK = "bank_b014"
-READERS = ("bi_reader", "steward_customs", BANK)
+READERS = ("bi_reader", "policy_reader", "public_reader", "steward_customs", BANK)
 # ADR 0025.
 BI_SESSIONS, PERSON_SESSIONS = 30, 10
 

@@ -167,7 +167,7 @@ def question_30(world: Simulated) -> list[tuple[Any, ...]]:
                 insured.add(holder)
             if year.newest["policy_type"] == "online_micro_business":
                 micro.add(holder)
-    sellers = set(online_sales(world).filter(pl.col("payment") > 0)["sme_id"])
+    sellers = set(online_sales(world).filter(pl.col("paid") > 0)["sme_id"])
     answers = []
     for who, members in (("festival merchants", programmes["festival"] & able), ("online sellers", sellers & able)):
         now = len(members & insured)
