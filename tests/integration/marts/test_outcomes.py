@@ -71,6 +71,7 @@ def test_the_interval_covers_what_the_simulator_planted(sampan, models_only, see
     world = World(seed, small_exporters(seed), monthly(FIRST, LAST), effects=effects)
     send("business_register", registers.business_register(world))
     send("funding_applications", tid.funding_applications(world))
+    send("funding_payments", tid.funding_payments(world))
     send("customs_declarations", customs.declarations(world))
     send("platform_orders", platforms.platform_orders(world))
     publish("hkma_exchange_rates", FIRST, [{"end_of_day": FIRST, "cny": "1.1"}])
