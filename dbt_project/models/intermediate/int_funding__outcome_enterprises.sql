@@ -86,9 +86,9 @@ final as (
         classes.industry_section,
         classes.sme_class,
         coalesce(classes.commencement_date < history.history_from, true) as existed_before,
-        coalesce(sold.before_hkd, 0) as before_hkd,
-        coalesce(sold.after_hkd, 0) as after_hkd,
-        coalesce(paid.paid_hkd, 0) as paid_hkd,
+        cast(coalesce(sold.before_hkd, 0) as numeric(20, 2)) as before_hkd,
+        cast(coalesce(sold.after_hkd, 0) as numeric(20, 2)) as after_hkd,
+        cast(coalesce(paid.paid_hkd, 0) as numeric(20, 2)) as paid_hkd,
         windows.first_month >= windows.first_known_month and windows.last_month <= windows.last_known_month as is_known,
         case
             when windows.first_month < windows.first_known_month then 'sales_before_unknown'
