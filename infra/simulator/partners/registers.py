@@ -82,8 +82,9 @@ def _register(world: World) -> pl.DataFrame:
     late = idle & (generator.random(count) < 0.05)
     within = number(world.first) + generator.integers(0, BEGINS_WITHIN, count)
     begun = only(late, dates(within), smes["commenced_on"])
-    ceased = idle & ~late & (generator.random(count) < 0.04)
     commenced = begun.cast(pl.Int32).to_numpy()
+    # What begins after the first day of the world has not ended before it.
+    ceased = idle & ~late & (generator.random(count) < 0.04) & (commenced < number(world.first))
     cessation = commenced + ((number(world.first) - commenced) * generator.uniform(0.2, 0.99, count)).astype(int)
     company = smes["legal_form"].is_in(["company", "non_hong_kong_company"])
     status = only(ceased, only(company, pl.Series(["dissolved"] * count), "ceased"), "live")
