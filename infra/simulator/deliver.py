@@ -200,7 +200,7 @@ def deliver(
 ) -> Outcome:
     """Deliver the periods of a world, or of them only what partners send between two times (after one, until the other).
 
-    With `sent_after` the record of what was planted is added to the one in `truth`, else it begins anew.
+    With `sent_after` the record of what was planted is added to the one in `truth`, else it begins again.
     """
     contracts = all_contracts()
     chosen = [feed for feed in contracts if feeds is None or feed in set(feeds)]

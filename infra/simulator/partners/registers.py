@@ -42,7 +42,7 @@ GROWTH = (0.06, 0.4)
 def business_register(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
     """Main businesses and branches; changes are new head-counts, moves, cessations and businesses that begin."""
     chosen = {period.business_date for period in world.periods}
-    # What changes depends on what changed before: from the first day on, whatever part is delivered.
+    # What changes depends on what changed before, so that every part is made from the first day on.
     yield from ((day, frame) for day, frame in _history(world) if day in chosen)
 
 
