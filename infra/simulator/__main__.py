@@ -29,7 +29,7 @@ def _progress(day: date, count: int) -> None:
 
 Seed = Annotated[int, typer.Option(help="Same seed, same world, byte for byte.")]
 Smes = Annotated[int, typer.Option(help="Enterprises.")]
-Start = Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="First business date that is delivered by itself.")]
+Start = Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="First business date with a delivery of its own.")]
 Days = Annotated[int, typer.Option(help="Business dates from then on.")]
 History = Annotated[
     datetime | None, typer.Option("--history", formats=["%Y-%m-%d"], help="First day of a history before them, if any.")

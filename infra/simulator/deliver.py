@@ -200,7 +200,7 @@ def deliver(
 ) -> Outcome:
     """Deliver the periods of a world, or of them only what partners send between two times (after one, until the other).
 
-    With `sent_after` the record of what was planted is added to the one in `truth`, else it begins anew.
+    With `sent_after` the record of what was planted is added to the one in `truth`, else it begins again.
     """
     contracts = all_contracts()
     chosen = [feed for feed in contracts if feeds is None or feed in set(feeds)]
@@ -306,12 +306,13 @@ def _earlier_editions(sink: Sink, contract: Contract, world: World) -> Iterator[
     """The files of the years before, as an earlier installation kept them: they cannot be asked for any more."""
     years = range(world.first.year - 1, world.last.year + 1)
     for year, period in ((year, period) for period in world.periods for year in years):
-        day = date(year, 1, 2)
+        # The day on which it was to be asked for.
+        day = date(year, 1, 3)
         if not world.covers(period, day) or (period.serial is not None and year >= world.first.year):
             continue
         body, rows = open_data.edition_file(year), len(csd.edition(year))
         key = f"{contract.drop_prefix}{day}/B2XX0023{year}XXXXB0100.csv"
-        sent = fault.moment(contract.calendar, day)
+        sent = datetime.combine(day, time.fromisoformat(contract.calendar.due), HONG_KONG)
         sink.put(key, body, {"synthetic": "true", "seed": str(world.seed), "sent-at": sent.isoformat()})
         yield {
             "feed": contract.feed, "business_date": str(day), "key": key, "expected": "published",

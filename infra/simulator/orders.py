@@ -50,7 +50,7 @@ class Order:
         return [name for name in self.feeds.split(",") if name] or None
 
     def world(self, population: Population | None = None, since: date | None = None) -> World:
-        """The world up to the last business date, of which those from `since` on are to be delivered."""
+        """The world up to the last business date. Those from `since` on are to be delivered."""
         return World(self.seed, population or make(self.seed, self.smes), self.schedule(), self.volume, since=since)
 
     def schedule(self) -> list[Period]:

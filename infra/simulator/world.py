@@ -1,6 +1,6 @@
 """What every simulated partner knows: the seed, the population, and which calendar days a business date covers.
 
-A world has a first day and no last one. Whatever happens in it follows from the seed, the one it happens to and the day,
+A world has a first day and no last one. All that happens in it follows from the seed, the one it happens to and the day,
 never from how many days are asked for: any part of its schedule can be delivered, again or in another order, with the same
 bytes (docs/adr/0034-a-world-has-a-first-day-and-no-last.md).
 """
@@ -96,7 +96,7 @@ def month_after(day: date, count: int) -> date:
 class Plan:
     """How a world is delivered: `history` first, a period of some months each, then business dates one by one.
 
-    Without a history the first business date is `daily_from`, or the next one when that is none.
+    Without a history the first business date is `daily_from`, or the first one after it when that is a day off.
     """
 
     daily_from: date
@@ -136,7 +136,7 @@ class World:
     lodged_sums: dict[date, pl.DataFrame] = field(default_factory=dict)
 
     def part(self, since: date, last: date) -> World:
-        """The same world, of which the business dates from `since` to `last` are delivered."""
+        """The same world up to a day. The business dates from `since` on are to be delivered."""
         schedule = [period for period in self.schedule if period.business_date <= last]
         return replace(self, schedule=schedule, since=since, kept={})
 

@@ -63,7 +63,8 @@ def _consents(world: World, month: date) -> pl.DataFrame:
     # Consents seldom end at the bank's convenience: part of them are revoked early, part renewed once.
     revoked = granted + (term * generator.uniform(0.1, 0.9, count)).astype(int)
     is_revoked = generator.random(count) < 0.16
-    renewed = ~is_revoked & (generator.random(count) < 0.2)
+    # No consent holds for more than three years.
+    renewed = ~is_revoked & (generator.random(count) < 0.2) & (term < 730)
     text, named = _scopes(generator, count)
     seconds = generator.integers(9 * 3600, 18 * 3600, (4, count))
     return pl.DataFrame(

@@ -32,7 +32,7 @@ MIRRORED = (0.35, 0.95)
 # Planted: days after the end of a month until the Mainland reports it.
 MIRRORED_AFTER = 75
 INSURED_ON_TOP, INSURED_GROWTH_A_YEAR = 0.01, 0.08
-# By the titles of the chapters of the Harmonized System, of whatever chapters the simulated enterprises trade in.
+# By the titles of the chapters of the Harmonized System, of all such chapters, traded here or not.
 FOOD_CHAPTERS = (
     "02", "03", "04", "07", "08", "09", "10", "11", "15", "16", "17", "18", "19", "20", "21", "22",
 )  # fmt: skip

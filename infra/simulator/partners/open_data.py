@@ -392,7 +392,7 @@ def packages(world: World) -> list[dict[str, Any]]:
     ]
     found = []
     for name, title, publisher, kind in sorted([*KNOWN_PACKAGES, *others]):
-        # Each is published anew after so many days, from its creation to now; of some that is years.
+        # Each is published again after so many days, from its creation to now; of some that is years.
         age, every = int(_draw(world.seed, name) * 700), 1 + int(_draw(world.seed, "every", name) ** 3 * 1500)
         created = world.first - timedelta(days=age + 400)
         modified = created + timedelta(days=(world.last - created).days // every * every)

@@ -42,7 +42,7 @@ GROWTH = (0.06, 0.4)
 def business_register(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
     """Main businesses and branches; changes are new head-counts, moves, cessations and businesses that begin."""
     chosen = {period.business_date for period in world.periods}
-    # What changes depends on what changed before: from the first day on, whatever part is delivered.
+    # What changes depends on what changed before, so that every part is made from the first day on.
     yield from ((day, frame) for day, frame in _history(world) if day in chosen)
 
 
@@ -82,8 +82,9 @@ def _register(world: World) -> pl.DataFrame:
     late = idle & (generator.random(count) < 0.05)
     within = number(world.first) + generator.integers(0, BEGINS_WITHIN, count)
     begun = only(late, dates(within), smes["commenced_on"])
-    ceased = idle & ~late & (generator.random(count) < 0.04)
     commenced = begun.cast(pl.Int32).to_numpy()
+    # What begins after the first day of the world has not ended before it.
+    ceased = idle & ~late & (generator.random(count) < 0.04) & (commenced < number(world.first))
     cessation = commenced + ((number(world.first) - commenced) * generator.uniform(0.2, 0.99, count)).astype(int)
     company = smes["legal_form"].is_in(["company", "non_hong_kong_company"])
     status = only(ceased, only(company, pl.Series(["dissolved"] * count), "ceased"), "live")

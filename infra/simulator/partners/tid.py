@@ -71,7 +71,7 @@ def _applications(world: World, month: date) -> pl.DataFrame:
         only(generator.random(count) < 0.85, pl.Series(["CN"] * count), pick(generator, ASEAN, count)),
         take([entry[1] for entry in words.MARKETS], applicants["market_1"].to_numpy()[owner]),
     )
-    # Numbers run on through the month and begin anew with the next.
+    # Numbers run on through the month and begin again with the next.
     serial = pl.Series(received).rank("ordinal") + month.month * 10_000
     seconds = generator.integers(9 * 3600, 18 * 3600, (4, count))
     wait, share = generator.integers(14, 45, count), np.round(generator.uniform(0.5, 0.75, count), 2)

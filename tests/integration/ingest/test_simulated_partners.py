@@ -13,6 +13,7 @@ from sampan.ingest import fetch, gate, land, load, publish
 from sampan.settings import settings
 
 from infra.simulator import deliver, faults
+from infra.simulator.orders import Order
 from infra.simulator.serve import Behaviour, Server
 
 SEED, START, DAYS = 20260706, date(2026, 7, 6), 10
@@ -30,6 +31,20 @@ def test_ingest_finds_every_planted_fault_when_a_window_is_delivered(sampan, tmp
     _ledger_agrees(sampan, outcome)
     _each_planted_row_is_quarantined_for_its_rule(sampan, outcome)
     _raw_holds_exactly_the_planted_rows(sampan, outcome)
+
+
+def test_no_row_breaks_a_rule_when_a_history_is_delivered_without_faults(sampan, tmp_path):
+    """Kind of fault: a world that begins years before it was drawn for has businesses that end before they begin."""
+    order = Order(SEED, 400, date(2026, 8, 3), 2, date(2024, 3, 1), volume=0.1)
+    bucket = deliver.Bucket(settings().s3, settings().drop_bucket)
+    outcome = deliver.deliver(bucket, order.world(), faults=faults.NONE, truth=tmp_path / "truth")
+    for feed, entry in all_contracts().items():
+        if entry.source.kind == "s3":
+            for step in (fetch, land, load, gate, publish):
+                step.run(feed)
+    _ledger_agrees(sampan, outcome)
+    assert sampan.rows("select feed, broken_rules, count(*) from quarantine.record group by 1, 2") == []
+    assert sampan.one("select count(distinct feed) from ops.batch where rows_published > 0") >= len(deliver.FEEDS)
 
 
 def _ledger_agrees(sampan, delivered):
