@@ -52,13 +52,13 @@ def _keep_connections() -> None:
             self.close(kept)
         return name_for_node(self, name)
 
-    PostgresConnectionManager.release = release  # type: ignore[method-assign]
-    PostgresConnectionManager.set_connection_name = set_connection_name  # type: ignore[method-assign]
+    PostgresConnectionManager.release = release  # type: ignore[method-assign, assignment]
+    PostgresConnectionManager.set_connection_name = set_connection_name  # type: ignore[method-assign, assignment]
 
 
 def _is_set_back(connection: Any) -> bool:
     """End what a node left open and set its session back. False when the session is broken."""
-    import psycopg2
+    import psycopg2  # type: ignore[import-untyped]
 
     handle = connection.handle
     try:
@@ -91,20 +91,20 @@ def _fire_no_unheard_events() -> None:
             fire(self, e, level, node, *args, **options)
 
     DebugLevel.__init__ = make_if_heard  # type: ignore[method-assign]
-    EventManager.fire_event = fire_if_heard  # type: ignore[method-assign, assignment]
+    EventManager.fire_event = fire_if_heard  # type: ignore[method-assign]
 
 
 def _link_a_project_once() -> None:
     """Keep the graph of a parsed project with it, for all steps that run on it."""
     from dbt.compilation import Compiler
     from dbt.contracts.graph.manifest import Manifest
-    from dbt.graph import Graph
+    from dbt.graph.graph import Graph
 
     link = Compiler.compile
 
     def compile_once(self: Compiler, manifest: Manifest, *args: Any, **options: Any) -> Graph:
         # Makes the step's folders.
-        self.initialize()
+        self.initialize()  # type: ignore[no-untyped-call]
         kept: Graph | None = getattr(manifest, "linked", None)
         if kept is None:
             kept = link(self, manifest, *args, **options)
@@ -121,7 +121,7 @@ def _make_contexts_of_macros_once() -> None:
     """
     from dbt.cli import requires
 
-    make = requires.generate_runtime_macro_context
+    make = requires.generate_runtime_macro_context  # type: ignore[attr-defined]
     mine = threading.local()
 
     def context(macro: Any, config: Any, manifest: Any, package_name: str | None = None) -> dict[str, Any]:
@@ -132,4 +132,4 @@ def _make_contexts_of_macros_once() -> None:
         made: dict[str, Any] = kept[1]
         return made
 
-    requires.generate_runtime_macro_context = context
+    requires.generate_runtime_macro_context = context  # type: ignore[attr-defined]
