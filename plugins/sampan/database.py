@@ -127,6 +127,17 @@ def scram_verifier(connection: Connection, role: str, password: str) -> str:
 
 def drop_relations(connection: Connection, schema: str) -> None:
     """Drop the tables and views of a schema. Never CASCADE: an object that others depend on is not dropped."""
+    keys = connection.execute(
+        """
+        select relname, conname from pg_constraint
+        inner join pg_class on conrelid = pg_class.oid
+        where connamespace = to_regnamespace(%s) and contype = 'f'
+        """,
+        [schema],
+    ).fetchall()
+    for table, key in keys:
+        statement = sql.SQL("alter table {} drop constraint {}")
+        connection.execute(statement.format(sql.Identifier(schema, table), sql.Identifier(key)))
     # Newest first: a view is dropped before the tables it reads.
     relations = connection.execute(
         """

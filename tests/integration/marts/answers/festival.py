@@ -13,6 +13,7 @@ from scipy import stats
 
 from infra.simulator.world import FESTIVALS
 from tests.conftest import ROOT
+from tests.integration.marts.answers.orders import fen, refunds
 from tests.integration.marts.answers.trade import enterprises
 from tests.integration.marts.answers.who import linked, shop_key
 from tests.integration.world import Simulated
@@ -30,36 +31,6 @@ def order_lines(world: Simulated) -> pl.DataFrame:
         fen("total_fee_cny").alias("fee"), fen("payment_cny").alias("payment"),
         pl.min_horizontal(pl.col("granted").fill_null(0), fen("payment_cny")).alias("refund"),
     )  # fmt: skip
-
-
-def refunds(world: Simulated) -> pl.DataFrame:
-    """What was paid back of each order line, in fen: granted requests one after the other, each with its newest amount."""
-    states = world.frames["platform_orders"].unique(
-        ["platform", "oid", "modified_at"], keep="last", maintain_order=True
-    )
-    asked = states.filter((pl.col("refund_status") == "SUCCESS").any().over("platform", "oid"))
-    asked = asked.sort("platform", "oid", "modified_at").select(
-        "platform", "oid", "refund_status", fen("refund_fee_cny")
-    )
-    granted: dict[tuple[str, str], list[int]] = {}
-    before: dict[tuple[str, str], str | None] = {}
-    for platform, oid, status, amount in asked.iter_rows():
-        line = (platform, oid)
-        if status is None:
-            granted[line] = []
-        elif status == "SUCCESS":
-            earlier = granted.setdefault(line, [])
-            if before.get(line) == "SUCCESS":
-                earlier.pop()
-            earlier.append(amount)
-        before[line] = status
-    rows = [(*line, sum(amounts)) for line, amounts in granted.items()]
-    return pl.DataFrame(rows, schema={"platform": pl.String, "oid": pl.String, "granted": pl.Int64}, orient="row")
-
-
-def fen(column: str) -> pl.Expr:
-    """An amount of yuan in text as fen."""
-    return (pl.col(column).cast(pl.Float64) * 100).round().cast(pl.Int64)
 
 
 def day_of(column: str) -> pl.Expr:

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from tests.integration.marts.answers.festival import day_of, rates
+from tests.integration.marts.answers.orders import fen, refunds
 from tests.integration.marts.answers.reconciliation import GOLD
 from tests.integration.marts.answers.who import linked, shop_key
 
@@ -209,9 +210,8 @@ def _online(world: Any) -> pl.DataFrame:
     lines = lines.unique(["platform", "oid"], keep="last").filter(pl.col("paid_at").is_not_null())
     numbers = linked(world, "number").rename({"source_key": "brn"})
     owners = linked(world, "shop").join(numbers, on="sme_id").select("source_key", "brn")
-    refunded = (
-        pl.when(pl.col("refund_status") == "SUCCESS").then(pl.col("refund_fee_cny").cast(pl.Float64)).otherwise(0)
-    )
+    lines = lines.join(refunds(world), on=["platform", "oid"], how="left")
+    refunded = pl.min_horizontal(pl.col("granted").fill_null(0), fen("payment_cny")) / 100
     known = rates(world).with_columns(rate=pl.col("rate") / 1e6)
     rate = pl.col("rate").fill_null(known["rate"].first())
     net = ((pl.col("payment_cny").cast(pl.Float64) - refunded) * rate).sum().alias("value")

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 from sampan.calendar import holidays
 
+from tests.integration.marts.answers.orders import refunds
 from tests.integration.marts.answers.reconciliation import GOLD
 from tests.integration.world import Simulated
 
@@ -228,7 +229,7 @@ def orders(world: Simulated) -> pl.DataFrame:
     moments = [
         pl.col(name).str.slice(0, 10).str.to_date().alias(f"{name[:-3]}_on") for name in ("created_at", "paid_at")
     ]
-    money = [pl.col(name).cast(pl.Float64) for name in ("total_fee_cny", "payment_cny", "refund_fee_cny")]
+    money = [pl.col(name).cast(pl.Float64) for name in ("total_fee_cny", "payment_cny")]
     rows = world.frames["platform_orders"].with_columns(*moments, *money)
     rows = rows.sort("modified_at", maintain_order=True).unique(["platform", "oid"], keep="last", maintain_order=True)
     rates = (
@@ -251,9 +252,9 @@ def _whole(world: Simulated, column: str) -> pl.Expr:
 
 
 def question_16(world: Simulated) -> Rows:
-    rows = orders(world).with_columns(
-        pl.when(pl.col("refund_status") == "SUCCESS").then("refund_fee_cny").otherwise(0.0).alias("refunded")
-    )
+    rows = orders(world).join(refunds(world), on=["platform", "oid"], how="left")
+    granted = pl.col("granted").fill_null(0) / 100
+    rows = rows.with_columns(pl.min_horizontal(granted, "payment_cny").alias("refunded"))
     keys = [pl.col("year"), pl.col("customs_regime")]
     placed = (
         rows.filter(_whole(world, "created_on"))
