@@ -154,6 +154,30 @@ def test_every_mart_is_described_and_something_is_expected_of_it():
         assert any(rule.severity == "critical" or rule.name == "has_rows" for rule in mart_rules.load()[name])
 
 
+# The dimension that has the names of a code, by the column that marts have it in.
+DIMENSIONS = {
+    "market_csd_code": "dim_market", "top_market_csd_code": "dim_market", "hs_chapter": "dim_hs_chapter",
+    "industry_section": "dim_industry", "district": "dim_district", "sme_class": "dim_size_class",
+    "platform": "dim_platform", "funded_platform": "dim_platform",
+}  # fmt: skip
+
+
+def test_every_code_of_a_mart_refers_to_the_dimension_that_names_it():
+    codes = [
+        (model["name"], column)
+        for model in derive.mart_models()
+        for column in model["columns"]
+        if DIMENSIONS.get(column["name"], model["name"]) != model["name"]
+    ]
+    assert len(codes) > 40
+    without = [
+        (mart, column["name"])
+        for mart, column in codes
+        if f"ref('{DIMENSIONS[column['name']]}')" not in str(column.get("data_tests", ""))
+    ]
+    assert without == []
+
+
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
