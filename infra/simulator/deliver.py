@@ -453,7 +453,7 @@ class _Draft:
                 return [shapes.parse(contract, frame.columns, lines[index]) for index in chosen]
 
         spoiler = Spoiler(contract, self.day, self.heading, generator)
-        sample = rows_of(range(0, count, max(1, count // 12))) if dirty else []
+        sample = rows_of(range(0, count, max(1, count // 60))) if dirty else []
         spoilt = spoiler.spoil(rows_of(dirty), sample)
         others = [fault.contradict(contract, self.heading, row) for row in rows_of(contradicting)]
         first = shapes.first_line(contract)

@@ -35,7 +35,7 @@ def test_ingest_finds_every_planted_fault_when_a_window_is_delivered(sampan, tmp
 
 def test_no_row_breaks_a_rule_when_a_history_is_delivered_without_faults(sampan, tmp_path):
     """Kind of fault: a world that begins years before it was drawn for has businesses that end before they begin."""
-    order = Order(SEED, 400, date(2026, 8, 3), 2, date(2024, 3, 1), volume=0.1)
+    order = Order(SEED, 400, date(2026, 8, 3), 2, date(2024, 3, 1), volume=0.3)
     bucket = deliver.Bucket(settings().s3, settings().drop_bucket)
     outcome = deliver.deliver(bucket, order.world(), faults=faults.NONE, truth=tmp_path / "truth")
     for feed, entry in all_contracts().items():
