@@ -34,3 +34,8 @@ def datediff(first_date: str, second_date: str, datepart: str) -> str:
 def listagg(measure: str, delimiter_text: str, order_by_clause: str) -> str:
     """The values of several rows in one text."""
     return f"string_agg({measure}, {delimiter_text} {order_by_clause})"
+
+
+def type_float() -> str:
+    """The type of numbers with binary fractions."""
+    return "double precision"
