@@ -40,6 +40,9 @@ KNOWN_PACKAGES = (
     ("hk-dpo-statistic-cal", "Hong Kong public holidays", "hk-dpo", "JSON"),
 )
 OTHER_PACKAGES = 240
+# Share of the others that are withdrawn within 900 days, and what publishers announce.
+WITHDRAWN = 0.1
+ANNOUNCED = ("As needed", "As needed", "Monthly", "Quarterly", "Annually", "Daily")
 # Planted: share of the companies that the Companies Registry does not list, and of those without a Chinese name on the
 # business register that have one there.
 UNLISTED, NAMED_ONLY_THERE = 0.03, 0.35
@@ -385,14 +388,26 @@ def holidays(world: World, language: str) -> list[tuple[date, str]]:
 
 
 def packages(world: World) -> list[dict[str, Any]]:
-    """Data sets of the catalogue by name: those that the platform reads, and others."""
+    """Data sets of the catalogue by name: those that the platform reads, and others; some of these are withdrawn in time.
+
+    How often a set is published is drawn apart from how often its publisher says that it is, so that some are stale.
+    """
     others = [
         (f"hk-synthetic-dataset-{number:03}", f"Synthetic data set {number}", f"hk-dept{number % 17:02}", "CSV")
         for number in range(OTHER_PACKAGES)
     ]
     found = []
+    withdrawn = {
+        name
+        for name, *_ in others
+        if _draw(world.seed, "withdrawn", name) < WITHDRAWN
+        and world.first + timedelta(days=int(_draw(world.seed, "until", name) * 900)) <= world.last
+    }
     for name, title, publisher, kind in sorted([*KNOWN_PACKAGES, *others]):
+        if name in withdrawn:
+            continue
         # Each is published again after so many days, from its creation to now; of some that is years.
+        announced = ANNOUNCED[int(_draw(world.seed, "announced", name) * len(ANNOUNCED))]
         age, every = int(_draw(world.seed, name) * 700), 1 + int(_draw(world.seed, "every", name) ** 3 * 1500)
         created = world.first - timedelta(days=age + 400)
         modified = created + timedelta(days=(world.last - created).days // every * every)
@@ -404,7 +419,7 @@ def packages(world: World) -> list[dict[str, Any]]:
         found.append(
             {
                 "name": name, "title": title, "maintainer": publisher, "license": None, "groups": [],
-                "metadata_modified": f"{modified}T01:30:00.000000", "update_frequency": "as needed",
+                "metadata_modified": f"{modified}T01:30:00.000000", "update_frequency": announced,
                 "organization": {"name": publisher}, "resources": resources,
             }
         )  # fmt: skip

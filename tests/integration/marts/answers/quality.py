@@ -18,6 +18,8 @@ AMOUNTS = {
     "cdi_financing_requests", "customs_declarations", "funding_applications", "funding_payments", "hkecic_claims",
     "hkecic_policies", "hkecic_shipments",
 }  # fmt: skip
+# Twice each period that publishers of open data announce, at least a week: longer without a change is stale.
+PERIODS = {"daily": 7, "weekly": 14, "monthly": 62, "quarterly": 184, "annually": 732}
 # What each feed that names somebody knows them by: kind of identifier, columns of the identifier.
 NAMING = {
     "business_register": ("number", ["brn"]),
@@ -104,3 +106,24 @@ def _linked(world: Simulated) -> set[tuple[str, str]]:
     with world.installed(), psycopg.connect(settings().dsn("loader")) as connection:
         query = "select source, source_key from ops.identity_link where state = 'linked'"
         return set(connection.execute(query).fetchall())
+
+
+def question_34(world: Simulated) -> list[tuple[Any, ...]]:
+    """Whether a feed reads the set: sets, withdrawn ones, those with an announced period, and stale ones."""
+    listed = world.frames["datagovhk_catalogue"]
+    last = listed["business_date"].max()
+    newest = listed.sort("business_date", maintain_order=True).unique("name", keep="last", maintain_order=True)
+    changed = pl.col("metadata_modified").dt.convert_time_zone("Asia/Hong_Kong").dt.date()
+    read = {contract.open_data_set for contract in all_contracts().values()} - {None}
+    found = {True: [0, 0, 0, 0], False: [0, 0, 0, 0]}
+    for name, frequency, day, listed_on in newest.select(
+        "name", "update_frequency", changed.alias("day"), "business_date"
+    ).iter_rows():
+        counts, longest = found[name in read], PERIODS.get(frequency.lower())
+        is_listed = listed_on == last
+        counts[0] += 1
+        counts[1] += not is_listed
+        if is_listed and longest:
+            counts[2] += 1
+            counts[3] += (last - day).days > longest
+    return [(is_read, *found[is_read]) for is_read in (True, False)]
