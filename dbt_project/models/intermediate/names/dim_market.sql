@@ -1,11 +1,13 @@
--- One row per country code of C&SD, and one for all of them together. A code that a declaration gives and the list of C&SD lacks
--- has a row too, named by its code, so that every market of a mart has a name.
+-- One row per country code of C&SD, and one for all of them together. A code that a declaration or a mission gives and the list of
+-- C&SD lacks has a row too, named by its code, so that every market of a mart has a name.
 with countries as (
     select * from {{ ref('csd_countries') }}
 ),
 
-declared as (
-    select distinct market_csd_code from {{ ref('int_trade__monthly') }}
+named as (
+    select market_csd_code from {{ ref('int_trade__monthly') }}
+    union distinct
+    select market_code as market_csd_code from {{ ref('int_missions__versioned') }}
 ),
 
 names as (
@@ -39,7 +41,7 @@ listed as (
         {{ dbt.concat(["'C&SD code '", 'market_csd_code']) }} as name_en,
         {{ dbt.concat(["'統計處代號 '", 'market_csd_code']) }} as name_zh,
         false as is_listed
-    from declared
+    from named
     where market_csd_code not in (select countries.csd_code from countries)
 ),
 
