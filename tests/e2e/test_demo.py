@@ -31,8 +31,11 @@ from tests.integration.marts.test_questions import sections
 SERVED = {feed for feed, contract in all_contracts().items() if contract.source.kind == "api"}
 # Read under a consent, by the role of the bank that has it.
 BANKS_ONLY = {"mart_credit_features"}
-# Nothing was shared with anybody.
-NOTHING_YET = {"mart_transfers"}
+# Nothing was shared with anybody, and no group of funded enterprises is large enough to be shown by month.
+NOTHING_YET = {"mart_transfers", "mart_funding_outcome_months"}
+# Columns that a floor keeps empty on a demo of 2,000 enterprises, by question: effects with fewer than 20 funded exporters on a
+# side, ratios with fewer than 10 years of cover, means of fewer than 10 first exports.
+BELOW_THE_FLOOR = {9: {6, 7, 8, 9, 10, 11, 12}, 12: {5, 9, 11, 12}, 27: {5}}
 
 
 @pytest.fixture
@@ -118,14 +121,15 @@ def assert_all_came_in_time(stack: Stack) -> None:
 
 
 def assert_every_question_is_answered(stack: Stack) -> None:
-    """Each documented query gives rows, with no column without any value, and not only zeros."""
+    """Each documented query gives rows, with no column without any value but for floors, and not only zeros."""
     silent = {}
     with psycopg.connect(stack.dsn("bi_reader")) as connection:
         for section in sections():
             rows = connection.execute(section.query).fetchall()
             values = list(zip(*rows, strict=True))
             numbers = [value for row in rows for value in row if isinstance(value, int | float | Decimal)]
-            empty = [place for place, column in enumerate(values) if all(value is None for value in column)]
+            empty = {place for place, column in enumerate(values) if all(value is None for value in column)}
+            empty -= BELOW_THE_FLOOR.get(section.number, set())
             if not rows or empty or not any(numbers):
                 silent[section.number] = f"{len(rows)} rows, columns without a value: {empty}"
     assert silent == {}

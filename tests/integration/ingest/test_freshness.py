@@ -338,7 +338,11 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan, model
         "select mart, feed, state, is_behind, last_complete_date, mart_complete_date from marts.dim_mart_coverage",
         role="bi",
     )
-    assert {row[:2] for row in coverage} == wanted
+    # What Python estimates in the build is not in the graph: these marts name their feeds.
+    named = {row[:2] for row in coverage} - wanted
+    estimated = {"mart_festival_effect", "mart_mark_effect", "mart_funding_outcomes", "mart_funding_outcome_months"}
+    assert {mart for mart, _ in named} == estimated
+    assert wanted <= {row[:2] for row in coverage}
     assert len(wanted) > 30
     shown = {(mart, feed): tuple(rest) for mart, feed, *rest in coverage}
     assert shown["mart_sme_trade_monthly", FEED][:3] == ("healthy", False, date(2026, 7, 8))

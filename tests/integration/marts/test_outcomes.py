@@ -21,7 +21,7 @@ from tests.conftest import Sampan
 from tests.integration.published import publish, publish_frame, stored
 
 FIRST, LAST = date(2024, 6, 1), date(2027, 6, 30)
-ENTERPRISES = 560
+ENTERPRISES = 800
 SPINE, FAMILY = ("staging", "identity", "intermediate"), "marts__funding"
 
 
