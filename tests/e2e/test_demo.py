@@ -33,7 +33,7 @@ SERVED = {feed for feed, contract in all_contracts().items() if contract.source.
 BANKS_ONLY = {"mart_credit_features"}
 # Nothing was shared with anybody, and no group of funded enterprises is large enough to be shown by month.
 NOTHING_YET = {"mart_transfers", "mart_funding_outcome_months"}
-# Columns that a floor keeps empty on a demo of 2,000 enterprises, by question: effects with fewer than 20 funded exporters on a
+# Columns that a floor keeps empty in a demo of 2,000 enterprises, by question: effects of fewer than 20 funded exporters on a
 # side, ratios with fewer than 10 years of cover, means of fewer than 10 first exports.
 BELOW_THE_FLOOR = {9: {6, 7, 8, 9, 10, 11, 12}, 12: {5, 9, 11, 12}, 27: {5}}
 
