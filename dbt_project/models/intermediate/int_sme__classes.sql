@@ -1,6 +1,6 @@
 -- One row per enterprise and span in which the register had one industry and size for it. The oldest version on record holds
 -- for the time before it too. Of several businesses the one that dim_sme shows.
-{{ config(materialized='view') }}
+{{ config(materialized='table') }}
 
 with smes as (
     select * from {{ ref('dim_sme') }}
