@@ -64,7 +64,7 @@ def send(feed: str, deliveries: Iterator[tuple[date, pl.DataFrame | None]]) -> N
 
 @pytest.mark.parametrize(
     ("seed", "effects"),
-    [(31, Effects(exports_funded=1.70, orders_funded=1.60)), (31, Effects()), (45, Effects(1.0, 1.0))],
+    [(31, Effects(exports_funded=1.70, orders_funded=1.60)), (45, Effects()), (45, Effects(1.0, 1.0))],
     ids=["a large effect", "that of the simulator", "none"],
 )
 def test_the_interval_covers_what_the_simulator_planted(sampan, models_only, seed, effects):
