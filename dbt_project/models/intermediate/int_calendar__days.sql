@@ -12,7 +12,8 @@ with open_build as (
     select * from {{ ref('stg_ops__open_build') }}
 ),
 
-holidays as (
+holi-- A month longer than what is kept, so that the last days too have a next open one.
+days as (
     select * from {{ ref('stg_ops__general_holidays') }}
 ),
 
@@ -21,7 +22,10 @@ closures as (
 ),
 
 days as (
-    {{ days_between("cast('2012-01-01' as date)", '(select ' ~ dbt.dateadd('year', 2, 'as_of_date') ~ ' from open_build)') }}
+    {{ days_between(
+        "cast('2012-01-01' as date)",
+        '(select ' ~ dbt.dateadd('day', 31, dbt.dateadd('year', 2, 'as_of_date')) ~ ' from open_build)'
+    ) }}
 ),
 
 marked as (
@@ -61,6 +65,7 @@ dated as (
     cross join open_build
     left join opened as last_days
         on {{ dbt.dateadd('day', days_to_settle('customs_declarations'), 'opened.day') }} = last_days.day
+    where opened.day <= {{ dbt.dateadd('year', 2, 'open_build.as_of_date') }}
 ),
 
 -- Only what differs is written, with the number of the build: what was late by another calendar is judged again.
