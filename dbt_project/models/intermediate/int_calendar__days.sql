@@ -12,8 +12,7 @@ with open_build as (
     select * from {{ ref('stg_ops__open_build') }}
 ),
 
-holi-- A month longer than what is kept, so that the last days too have a next open one.
-days as (
+holidays as (
     select * from {{ ref('stg_ops__general_holidays') }}
 ),
 
@@ -21,6 +20,7 @@ closures as (
     select * from {{ ref('stg_ops__closures') }} where feed is null
 ),
 
+-- A month longer than what is kept, so that the last days too have a next open one.
 days as (
     {{ days_between(
         "cast('2012-01-01' as date)",
