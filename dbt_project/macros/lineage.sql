@@ -65,3 +65,22 @@
     {%- endfor -%}
     {{ return(feeds | unique | list) }}
 {%- endmacro %}
+
+{#- The rows of a table of `ops` that belong to the open build. -#}
+{% macro of_open_build(table) -%}
+with estimates as (
+    select * from {{ source('ops', table) }}
+),
+
+open_build as (
+    select * from {{ source('ops', 'open_build') }}
+),
+
+final as (
+    select estimates.*
+    from estimates
+    inner join open_build on estimates.build_no = open_build.build_no
+)
+
+select * from final
+{%- endmacro %}

@@ -141,3 +141,19 @@
 {% macro shown_from(count, value, least=10) -%}
     case when {{ count }} >= {{ least }} then {{ value }} end
 {%- endmacro %}
+
+{#- One row per measure of orders, with for how many days after its last one a window may still grow: what was paid may be
+    refunded, so that net of refund is complete later. -#}
+{% macro order_measures() -%}
+    select
+        'placed' as measure,
+        0 as days_to_settle
+    union all
+    select
+        'paid' as measure,
+        0 as days_to_settle
+    union all
+    select
+        'net' as measure,
+        {{ days_to_settle('platform_orders') }} as days_to_settle
+{%- endmacro %}

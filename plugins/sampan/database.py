@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -118,6 +118,35 @@ def lock(role: str, name: str, complaint: str, *, shared: bool = False) -> Itera
         yield
         # When a session closes, the server releases its locks only a moment later: the next session may ask before that.
         holder.rollback()
+
+
+@contextmanager
+def claimed_session(claim: str | None = None, as_known: int | None = None) -> Iterator[Connection]:
+    """A builder's connection, in a transaction, for the work of a build's step beside dbt.
+
+    `claim` is the build's hold on the step (`build_no/step/token`), `as_known` the number of a look-back's build, whose
+    ops.open_build it then is. Raises TransientFailure when the claim is not valid.
+    """
+    with connect("builder", autocommit=False) as connection:
+        settings_of_session = "select set_config('sampan.claim', %s, false), set_config('sampan.as_known', %s, false)"
+        connection.execute(settings_of_session, [claim or "", str(as_known or "")])
+        connection.execute("select ops.assert_step_claimed()")
+        yield connection
+
+
+def replace_rows(
+    connection: Connection, table: str, keys: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Put rows into a table of `ops` in place of those with the same keys, which each row gets."""
+    target = sql.Identifier("ops", table)
+    of_keys = sql.SQL(" and ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(key), sql.Placeholder(key)) for key in keys
+    )
+    connection.execute(sql.SQL("delete from {} where {}").format(target, of_keys), keys)
+    for row in rows:
+        whole = {**keys, **row}
+        names, values = sql.SQL(", ").join(map(sql.Identifier, whole)), sql.SQL(", ").join(map(sql.Placeholder, whole))
+        connection.execute(sql.SQL("insert into {} ({}) values ({})").format(target, names, values), whole)
 
 
 def scram_verifier(connection: Connection, role: str, password: str) -> str:

@@ -24,19 +24,8 @@ open_build as (
     {{ release_columns(['platform_orders', 'festival_participants']) }}
 ),
 
--- What was paid may be refunded for two weeks: net of refund is complete that much later.
 measures as (
-    select
-        'placed' as measure,
-        0 as days_to_settle
-    union all
-    select
-        'paid' as measure,
-        0 as days_to_settle
-    union all
-    select
-        'net' as measure,
-        {{ days_to_settle('platform_orders') }} as days_to_settle
+    {{ order_measures() }}
 ),
 
 spans as (

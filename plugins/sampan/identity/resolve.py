@@ -21,7 +21,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from sampan import failpoints
-from sampan.database import Connection, connect, scalar
+from sampan.database import Connection, claimed_session, scalar
 from sampan.identity import linkage, names, persons, survivorship, take_in
 from sampan.identity.linkage import LinkDecision, NameRecord, Pair
 
@@ -60,9 +60,7 @@ def run(claim: str | None = None) -> dict[str, int]:
     `claim` is the build's hold on the step (`build_no/step/token`); without a valid one TransientFailure is raised. Returns
     names that are new, entities resolved, and how many of those are linked, wait for review or are unlinked.
     """
-    with connect("builder", autocommit=False) as connection:
-        connection.execute("select set_config('sampan.claim', %s, false)", [claim or ""])
-        connection.execute("select ops.assert_step_claimed()")
+    with claimed_session(claim) as connection:
         # One run at a time; who only reads links does not wait for it.
         connection.execute("lock table ops.identity_link in share row exclusive mode")
         build = connection.execute("select build_no, full_refresh from ops.open_build").fetchone()

@@ -18,7 +18,7 @@ import numpy as np
 from psycopg import sql
 
 from sampan import failpoints
-from sampan.database import Connection, connect
+from sampan.database import Connection, claimed_session, replace_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,23 +165,13 @@ def run(claim: str | None = None, schema: str = "intermediate", as_known: int | 
     is where the models are, and `as_known` the number of a look-back's build. Returns rows stored, and how many of them could
     be estimated.
     """
-    with connect("builder", autocommit=False) as connection:
-        settings_of_session = "select set_config('sampan.claim', %s, false), set_config('sampan.as_known', %s, false)"
-        connection.execute(settings_of_session, [claim or "", str(as_known or "")])
-        connection.execute("select ops.assert_step_claimed()")
+    with claimed_session(claim, as_known) as connection:
         build = connection.execute("select build_no from ops.open_build").fetchone()
         if build is None:
             return {"rows": 0, "estimated": 0}
         found, months = estimates(_inputs(connection, schema))
         for table, rows in (("funding_outcome", found), ("funding_outcome_month", months)):
-            connection.execute(sql.SQL("delete from ops.{} where build_no = %s").format(sql.Identifier(table)), build)
-            for row in rows:
-                insert = sql.SQL("insert into ops.{} ({}) values ({})").format(
-                    sql.Identifier(table),
-                    sql.SQL(", ").join(map(sql.Identifier, ("build_no", *row))),
-                    sql.SQL(", ").join(map(sql.Placeholder, ("build_no", *row))),
-                )
-                connection.execute(insert, row | {"build_no": build[0]})
+            replace_rows(connection, table, {"build_no": build[0]}, rows)
         failpoints.hit("outcomes.before_commit")
         connection.commit()
     done = {"rows": len(found), "estimated": sum(row["status"] == "estimated" for row in found)}

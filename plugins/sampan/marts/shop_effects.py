@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from sampan import failpoints
-from sampan.database import connect
+from sampan.database import claimed_session, replace_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,10 +52,7 @@ def run(
     import pandas as pd
 
     relation = {"festival": "int_festival__effect_panel", "mark": "int_marks__effect_panel"}[study]
-    with connect("builder", autocommit=False) as connection:
-        settings_of_session = "select set_config('sampan.claim', %s, false), set_config('sampan.as_known', %s, false)"
-        connection.execute(settings_of_session, [claim or "", str(as_known or "")])
-        connection.execute("select ops.assert_step_claimed()")
+    with claimed_session(claim, as_known) as connection:
         build = connection.execute("select build_no from ops.open_build").fetchone()
         if build is None:
             return {"rows": 0, "estimated": 0}
@@ -63,13 +60,7 @@ def run(
             sql.SQL(", ").join(map(sql.Identifier, PANEL)), sql.Identifier(schema, relation)
         )
         found = list(estimates(pd.DataFrame(connection.execute(panel).fetchall(), columns=PANEL)))
-        connection.execute("delete from ops.shop_effect where build_no = %s and study = %s", [build[0], study])
-        with connection.cursor() as cursor:
-            for row in found:
-                names = sql.SQL(", ").join(map(sql.Identifier, row))
-                values = sql.SQL(", ").join(map(sql.Placeholder, row))
-                statement = sql.SQL("insert into ops.shop_effect (build_no, study, {}) values ({}, {}, {})")
-                cursor.execute(statement.format(names, sql.Literal(build[0]), sql.Literal(study), values), row)
+        replace_rows(connection, "shop_effect", {"build_no": build[0], "study": study}, found)
         failpoints.hit("shop_effects.before_commit")
         connection.commit()
     done = {"rows": len(found), "estimated": sum(row["status"] == "estimated" for row in found)}

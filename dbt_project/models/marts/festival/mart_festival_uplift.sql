@@ -50,19 +50,8 @@ beginning as (
     {{ first_whole_order_day() }}
 ),
 
--- What was paid may be refunded for two weeks: net of refund is complete that much later.
 measures as (
-    select
-        'placed' as measure,
-        0 as days_to_settle
-    union all
-    select
-        'paid' as measure,
-        0 as days_to_settle
-    union all
-    select
-        'net' as measure,
-        {{ days_to_settle('platform_orders') }} as days_to_settle
+    {{ order_measures() }}
 ),
 
 windows as (
