@@ -283,6 +283,10 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "The workbook has no sheet of the contract's name.",
         f"{REDELIVER} If the sheet was renamed, correct `sheet` in the contract.",
     ),
+    Code.DELIVERY_SHEET_SECOND: (
+        "Another sheet of the workbook has the same headers and rows: only one sheet is read, so they would be lost.",
+        f"{REDELIVER} All rows belong on one sheet.",
+    ),
     Code.DELIVERY_TOO_LARGE: (
         "The file unpacks to more than is allowed, or reading it takes more memory than is allowed or ends its process.",
         "Check that the file is genuine. A feed that is really so large needs a higher `maxBytes` or `maxMemoryBytes` in"
@@ -369,6 +373,7 @@ MEANINGS: dict[Code, tuple[str, str]] = {
     ),
     Code.QUARANTINE_UNREADABLE: ("The corrected file cannot be read as CSV in UTF-8.", "Save it as CSV in UTF-8."),
     Code.RECORD_BAD_QUOTE: ("A quote in the record is not written as CSV requires.", ROW),
+    Code.RECORD_DUPLICATE_KEY: ("An object of the record has a key twice: which value is right is not known.", ROW),
     Code.RECORD_ENCODING: ("The record has bytes that are not text in the contract's encoding.", ROW),
     Code.RECORD_NOT_AN_OBJECT: ("The line is JSON, but not an object.", ROW),
     Code.RECORD_NOT_JSON: ("The line is not JSON.", ROW),

@@ -17,7 +17,7 @@ from sampan.contracts.registry import get_contract
 from sampan.errors import TransientFailure
 from sampan.ingest import gate, land, load, publish
 from sampan.quality import expectations
-from sampan.reading.fast_path import Block
+from sampan.reading.block import Block
 from sampan.reading.reader import Reader
 from sampan.settings import settings
 

@@ -10,7 +10,7 @@ from datetime import date
 from psycopg import sql
 
 from sampan.contracts.model import Column, Contract
-from sampan.contracts.values import DATE_WORDS, DAY
+from sampan.contracts.values import SHAPES
 
 
 @dataclass(frozen=True)
@@ -101,14 +101,11 @@ def _typed(column: Column) -> bool:
     return column.type != "text"
 
 
-def _valid(column: Column) -> sql.Composed:
+def _valid(column: Column) -> sql.Composable:
     name = sql.Identifier(column.name)
     valid = sql.SQL("({} is null or pg_input_is_valid({}, {}))").format(name, name, sql.Literal(column.type))
-    if column.type in ("date", "timestamptz"):
-        words = sql.SQL("coalesce({} ~* {}, false)").format(name, sql.Literal(DATE_WORDS.removeprefix("(?i)")))
-        valid = sql.SQL("({} and not {})").format(valid, words)
-    if column.type == "date":
-        valid = sql.SQL("({} and coalesce({} ~ {}, true))").format(valid, name, sql.Literal(f"^(?:{DAY})$"))
+    if shape := SHAPES.get(column.type):
+        valid = sql.SQL("({} and coalesce({} ~ {}, true))").format(valid, name, sql.Literal(f"^(?:{shape})$"))
     return valid
 
 
@@ -147,7 +144,7 @@ def _column_checks(column: Column) -> list[Check]:
         if "maximum" not in options or not {"minimum", "exclusiveMinimum"} & options.keys():
             add("finite", "{} in ('NaN', 'Infinity', '-Infinity')")
         if column.scale is not None:
-            add("scale", "scale({}) > {}", sql.Literal(column.scale))
+            add("scale", "min_scale({}) > {}", sql.Literal(column.scale))
     return found
 
 

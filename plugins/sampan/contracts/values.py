@@ -1,4 +1,4 @@
-"""Patterns of values that Python and PostgreSQL both check: dates, and pseudonyms."""
+"""Patterns of values that Python and PostgreSQL both check: numbers, dates and times, and pseudonyms."""
 
 import re
 
@@ -6,9 +6,21 @@ import re
 PSEUDONYM = re.compile(r"(invalid_)?p[0-9]+_[0-9a-f]{64}")
 # What a steward sees in place of one: with the pseudonym itself, a guess at a number could be told right from wrong.
 SHOWN_PSEUDONYMS = ((r"invalid_p[0-9]+_[0-9a-f]{64}", "[invalid HKID]"), (r"p[0-9]+_[0-9a-f]{64}", "[pseudonym]"))
-# PostgreSQL's special date inputs: their value depends on the day on which they are read, or is not a day.
-DATE_WORDS = r"(?i)(now|today|tomorrow|yesterday|epoch|infinity|allballs)"
-# A date without a time of day other than midnight: PostgreSQL drops the time and its offset, and the day may be another
-# one in Hong Kong. Midnight without an offset is how typed files write a date.
-_MONTH = r"(?:[0-9]{1,4}[-/., ]+[A-Za-z]{3,9}|[A-Za-z]{3,9}[-/., ]+[0-9]{1,4})[-/., ]+[0-9]{1,4}"
-DAY = rf"[ \t]*(?:[Jj]?[0-9]+(?:[-/.][0-9]+){{0,2}}|{_MONTH})(?:[T ]00:00(?::00(?:[.]0+)?)?)?[ \t]*"
+
+# PostgreSQL reads more as a date or a number than means the same to whoever wrote it: words whose day changes (`today`), two
+# digits that are a year or a day (`15/07/26`), names of zones that mean another one elsewhere (`CST`) or count the other way
+# (`UTC+8`), seconds since 1970 as a year, and the integers of programmers (`0x1F`, `1_000`).
+_DAY = (
+    r"(?:[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{8}"
+    r"|[0-9]{1,2}[-/., ]+[A-Za-z]{3,9}[-/., ]+[0-9]{4}|[A-Za-z]{3,9}[-/., ]+[0-9]{1,2}[-/., ]+[0-9]{4})"
+)
+_CLOCK = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.][0-9]+)?)?(?: ?[AaPp][Mm])?"
+_ZONE = r"(?: ?(?:Z|z|UTC|GMT|HKT|[+-][0-9]{2}(?::?[0-9]{2})?))?"
+# Shapes of a value by the type of its column. A date has no other time of day than midnight, without an offset, as typed
+# files write one: PostgreSQL would drop another time, and the day may be another one in Hong Kong.
+SHAPES = {
+    "date": rf"[ \t]*{_DAY}(?:[T ]00:00(?::00(?:[.]0+)?)?)?[ \t]*",
+    "timestamptz": rf"[ \t]*(?:{_DAY}(?:[T ]+{_CLOCK}{_ZONE})?|[0-9]{{8}}T[0-9]{{6}}{_ZONE})[ \t]*",
+    "bigint": r"[ \t]*[+-]?[0-9]+[ \t]*",
+    "numeric": r"[ \t]*(?:[+-]?(?:[0-9]+[.]?[0-9]*|[.][0-9]+)(?:[eE][+-]?[0-9]+)?|NaN|[+-]?Infinity)[ \t]*",
+}

@@ -211,7 +211,7 @@ def _identify(connection: Connection, contract: Contract, batch: Batch) -> int:
             from (
                 select
                     array_agg(_line order by _line) as lines,
-                    count(distinct cast(row({values}) as text)) as contents
+                    count(distinct row({values})) as contents
                 from {table}
                 group by {key}
                 having count(*) > 1
@@ -254,7 +254,7 @@ def _quarantine_typed(connection: Connection, contract: Contract, batch: Batch, 
         fields = dict(zip(names, record.fields, strict=True))
         return contract.feed, batch.batch_id, record.line, broken, record.text, Jsonb(fields)
 
-    kept, records = 0, reader.records()
+    kept = 0
     for broken in _broken_rows(connection):
         with (
             connection.cursor() as cursor,
@@ -262,14 +262,9 @@ def _quarantine_typed(connection: Connection, contract: Contract, batch: Batch, 
                 "copy quarantine.record (feed, batch_id, line, broken_rules, record, fields) from stdin"
             ) as copy,
         ):
-            left = len(broken)
-            for record in records:
-                if record.line in broken:
-                    copy.write_row(entry(record, broken[record.line]))
-                    left -= 1
-                    if not left:
-                        break
-        kept += len(broken) - left
+            for record in reader.records(broken):
+                copy.write_row(entry(record, broken[record.line]))
+                kept += 1
     if kept != count:
         message = f"{count} rows broke rules, but only {kept} of them were found in the delivery"
         raise PermanentFailure(Problem(Code.QUARANTINE_INCOMPLETE, message))

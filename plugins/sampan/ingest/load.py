@@ -1,16 +1,15 @@
 """Load a landed batch into its intake table, every record with its line number.
 
-A clean delivery is copied straight into typed columns, block by block: the fast path. If that fails, the slow path loads all
-records as text, casts the valid ones and keeps the others for the gate, so that no record is lost.
+Blocks of lines are copied straight into typed columns. The few records that only the database can judge are loaded as text:
+those that break no rule of a column are cast, the others are kept for the gate, so that no record is lost.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from datetime import date
 
-import psycopg
 from psycopg import sql
 
 from sampan import failpoints
@@ -22,14 +21,13 @@ from sampan.database import Connection, connect, scalar
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.ingest import ledger
 from sampan.ingest.ledger import Batch
-from sampan.reading.fast_path import FastPathUnsupported
 from sampan.reading.reader import Reader, open_delivery
+from sampan.reading.record import Record
 from sampan.warehouse import pseudonym_keys
 
 log = logging.getLogger(__name__)
-NEWLINE = ord("\n")
-# COPY FREEZE is allowed because the table is created in the same transaction; it saves a later rewrite of hint bits.
-COPY_OPTIONS = sql.SQL("format csv, freeze, force_null ({})")
+# Records set apart that are held in memory: some thousand.
+ODD_AT_ONCE = 5_000
 
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
@@ -89,34 +87,20 @@ def _load(connection: Connection, contract: Contract, batch: Batch) -> None:
     if contract.drift == "note":
         with ledger.transaction(connection):
             _note_values(connection, batch, reader)
-    try:
-        with ledger.transaction(connection):
-            failpoints.hit("load.before_copy")
-            _create_intake(connection, contract, batch, reader.layout.first_line)
-            (rows, fits), rejects = _copy_blocks(connection, batch, reader, columns), 0
-            proven = line_pattern.proven_rules_sha256(contract) if fits else None
-            _finish(connection, contract, batch, rows, proven)
-            _note_aliases(connection, reader)
-    except (FastPathUnsupported, psycopg.DataError) as reason:
-        log.info("%s batch %s takes the slow path: %s", batch.feed, batch.batch_id, type(reason).__name__)
-        with ledger.transaction(connection):
-            _create_intake(connection, contract, batch, 1)
-            rows, rejects = _copy_records(connection, batch, reader, columns)
-            _finish(connection, contract, batch, rows)
-            _note_aliases(connection, reader)
+    with ledger.transaction(connection):
+        failpoints.hit("load.before_copy")
+        _create_intake(connection, contract, batch, reader.layout.first_line)
+        rows, rejects = _copy(connection, contract, batch, reader, columns)
+        if not rows and contract.calendar.empty == "hold":
+            raise PermanentFailure(Problem(Code.DELIVERY_NO_ROWS, "the delivery contains no records", batch.file))
+        ledger.write(
+            connection, batch, state="loaded", rows_in=rows, loaded_at=ledger.now(),
+            proven_rules_sha256=line_pattern.proven_rules_sha256(contract),
+        )  # fmt: skip
+        _note_aliases(connection, reader)
+        failpoints.hit("load.before_commit")
     failpoints.hit("load.after_commit")
     log.info("%s batch %s loaded: %s records, %s of them rejected", batch.feed, batch.batch_id, rows, rejects)
-
-
-def _finish(
-    connection: Connection, contract: Contract, batch: Batch, rows: int, proven_rules_sha256: str | None = None
-) -> None:
-    if not rows and contract.calendar.empty == "hold":
-        raise PermanentFailure(Problem(Code.DELIVERY_NO_ROWS, "the delivery contains no records", batch.file))
-    ledger.write(
-        connection, batch, state="loaded", rows_in=rows, proven_rules_sha256=proven_rules_sha256, loaded_at=ledger.now()
-    )
-    failpoints.hit("load.before_commit")
 
 
 def _note_aliases(connection: Connection, reader: Reader) -> None:
@@ -210,64 +194,80 @@ def _create_intake(connection: Connection, contract: Contract, batch: Batch, fir
     )
 
 
-def _copy(connection: Connection, table: sql.Composable, columns: list[str], blocks: Iterator[bytes]) -> int:
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    statement = sql.SQL("copy {} ({}) from stdin ({})").format(table, names, COPY_OPTIONS.format(names))
-    with connection.cursor() as cursor:
-        with cursor.copy(statement) as copy:
-            for block in blocks:
-                copy.write(block)
-        return cursor.rowcount
+def _copy(
+    connection: Connection, contract: Contract, batch: Batch, reader: Reader, columns: list[Column]
+) -> tuple[int, int]:
+    """Copy all records. Returns how many there are, and how many of them break a rule of a column."""
+    names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
+    # The sequence numbers every line. FREEZE is allowed because the table is created in the same transaction; it saves a
+    # later rewrite of hint bits.
+    statement = sql.SQL(
+        "copy {} ({}) from stdin (format csv, freeze, force_null ({})) where {} is not null"
+    ).format(batch.intake, names, names, sql.Identifier(contract.key[0]))
+    blocks, rows, odd = reader.blocks(), 0, 0
+    more = True
+    while more:
+        apart: list[Record] = []
+        with connection.cursor() as cursor:
+            with cursor.copy(statement) as copy:
+                for block in blocks:
+                    copy.write(block.data)
+                    apart += block.odd
+                    if len(apart) > ODD_AT_ONCE:
+                        break
+                else:
+                    more = False
+            rows += cursor.rowcount
+        if apart:
+            _copy_odd(connection, columns, apart, is_first=not odd)
+            odd += len(apart)
+    return rows + odd, _cast_odd(connection, contract, batch, columns) if odd else 0
 
 
-def _copy_blocks(connection: Connection, batch: Batch, reader: Reader, columns: list[Column]) -> tuple[int, bool]:
-    """The fast path. Returns how many records there are, and whether all lines match the contract's pattern."""
-    import numpy as np
-
-    names, numbered = [column.name for column in columns], reader.numbered
-    lines, fits = 0, True
-
-    def counted() -> Iterator[bytes]:
-        nonlocal lines, fits
-        for block in reader.blocks():
-            fits = block.fits_pattern
-            if not numbered:
-                lines += int(np.count_nonzero(np.frombuffer(block.data, np.uint8) == NEWLINE))
-            yield block.data
-
-    rows = _copy(connection, batch.intake, ["_line", *names] if numbered else names, counted())
-    if rows != lines and not numbered:
-        # A line end inside quotes, or a line that COPY reads as the end: records and lines do not correspond.
-        raise FastPathUnsupported
-    return rows, fits
+def _copy_odd(connection: Connection, columns: list[Column], records: list[Record], *, is_first: bool) -> None:
+    """Copy records that were set apart, as text, into the temporary table odd_record."""
+    if is_first:
+        fields = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(column.name)) for column in columns)
+        connection.execute(
+            sql.SQL(
+                "create temporary table odd_record (_line bigint, _broken text[], _record text, {}) on commit drop"
+            ).format(fields)
+        )
+    with connection.cursor() as cursor, cursor.copy("copy odd_record from stdin") as copy:
+        for record in records:
+            copy.write_row([record.line, record.broken, record.text, *record.fields])
 
 
-def _copy_records(connection: Connection, batch: Batch, reader: Reader, columns: list[Column]) -> tuple[int, int]:
-    """The slow path. Returns how many records there are, and how many of them cannot be cast to their types."""
-    names = [column.name for column in columns]
-    fields = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in names)
+def _cast_odd(connection: Connection, contract: Contract, batch: Batch, columns: list[Column]) -> int:
+    """Cast records of odd_record into the intake table. Returns how many are kept for the gate instead.
+
+    These have no type that fits, or break a rule that the line pattern proves of all other records.
+    """
+    names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
+    unfit = sql.SQL("(_broken <> '{{}}' or {})").format(row_rules.any_of(row_rules.type_checks(columns)))
+    proven = line_pattern.proven_rules(contract)
+    broken = row_rules.any_of([c for c in row_rules.checks(contract, columns, batch.business_date) if c.name in proven])
     connection.execute(
         sql.SQL(
-            "create temporary table every_record (_line bigint, _broken text[], _record text, {}) on commit drop"
-        ).format(fields)
-    )
-    target = sql.SQL(", ").join(map(sql.Identifier, ["_line", "_broken", "_record", *names]))
-    rows = 0
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(sql.SQL("copy every_record ({}) from stdin").format(target)) as copy,
-    ):
-        for record in reader.records():
-            copy.write_row([record.line, record.broken, record.text, *record.fields])
-            rows += 1
-    unfit = sql.SQL("(_broken <> '{{}}' or {})").format(row_rules.any_of(row_rules.type_checks(columns)))
-    connection.execute(sql.SQL("create table {} as select * from every_record where {}").format(batch.rejects, unfit))
-    casts = sql.SQL(", ").join(
-        sql.SQL("cast({} as {})").format(sql.Identifier(c.name), sql.SQL(c.type)) for c in columns
+            """
+            create temporary table odd_row on commit drop as
+            select *, ({broken}) is not true as _is_sound
+            from (select _line, {casts} from odd_record where not {unfit}) as typed
+            """
+        ).format(broken=broken, casts=row_rules.safe_casts(columns), unfit=unfit)
     )
     connection.execute(
-        sql.SQL("insert into {} (_line, {}) select _line, {} from every_record where not {}").format(
-            batch.intake, sql.SQL(", ").join(map(sql.Identifier, names)), casts, unfit
+        sql.SQL("insert into {} (_line, {}) select _line, {} from odd_row where _is_sound").format(
+            batch.intake, names, names
         )
     )
-    return rows, scalar(connection, sql.SQL("select count(*) from {}").format(batch.rejects))
+    kept = connection.execute(
+        sql.SQL(
+            """
+            create table {} as
+            select * from odd_record as o
+            where not exists (select from odd_row as r where r._line = o._line and r._is_sound)
+            """
+        ).format(batch.rejects)
+    )
+    return kept.rowcount

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from sampan.reading.personal_data import Pseudonymiser
 from sampan.reading.shown import hidden
 
 T = TypeVar("T")
+IDEOGRAPH = re.compile("[\u3400-\u9fff]")
+PRIVATE_USE = re.compile("[\ue000-\uf8ff]")
 
 
 @dataclass(frozen=True)
@@ -118,15 +121,21 @@ class Delivery:
         return self.problem(Code.DELIVERY_RECORD_TOO_LONG, message)
 
     def decode(self, line: bytes) -> tuple[str, list[str]]:
-        """Text of a line, and the rules that its bytes break."""
+        """Text of a line without its line end, and the rules that its bytes break.
+
+        In an older Chinese encoding a line does not count as text that is sound UTF-8 with ideographs, which in the other
+        encoding would be other ones, or that has characters for private use, which no font shows.
+        """
         broken: list[str] = []
         try:
             text = line.decode(self._encoding)
+            if self._encoding != "utf-8" and not line.isascii() and (_is_utf8(line) or PRIVATE_USE.search(text)):
+                broken = [Code.RECORD_ENCODING]
         except UnicodeDecodeError:
             text, broken = line.decode(self._encoding, "backslashreplace"), [Code.RECORD_ENCODING]
         if "\0" in text:
             text, broken = text.replace("\0", "\u2400"), [*broken, Code.RECORD_NUL]
-        return text.removesuffix("\r"), broken
+        return text.rstrip("\r"), broken
 
     def shown_header(self, header: str) -> str:
         """A column header for a table or a message: quoted, short, characters that cannot be printed escaped."""
@@ -144,3 +153,10 @@ class Delivery:
             return read()
         except OSError as error:
             raise TransientFailure(f"object store: {self.file}: {type(error).__name__}") from error
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        return bool(IDEOGRAPH.search(line.decode()))
+    except UnicodeDecodeError:
+        return False

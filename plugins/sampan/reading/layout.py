@@ -58,14 +58,16 @@ class UnknownColumn:
 class Layout:
     """How the fields of a delivery map to stored columns.
 
-    `columns` has None where a field is not stored. `unknown` has a column where the contract does not name the field,
-    and None elsewhere.
+    `columns` has None where a field is not stored. `delivered` are all headers. `unknown` has a column where the contract
+    does not name the field, and None elsewhere. `unnamed`: how many fields without a header each record has behind them.
     """
 
     columns: list[Column | None]
     first_line: int
     drift: list[Drift] = field(default_factory=list)
     unknown: list[Column | None] = field(default_factory=list)
+    delivered: list[str] = field(default_factory=list)
+    unnamed: int = 0
 
     @property
     def stored(self) -> list[Column]:
@@ -82,11 +84,6 @@ class Layout:
         """The header that each field has in the delivery, None where it is not stored."""
         renamed = {drift.column: drift.detail for drift in self.drift if drift.kind == "renamed"}
         return [None if c is None else renamed.get(c.name, c.source_name) for c in self.columns]
-
-    @property
-    def is_storable_verbatim(self) -> bool:
-        """Whether no stored column holds personal data in every row."""
-        return not any(column.wholly_personal for column in self.stored)
 
 
 def match_headers(
@@ -124,7 +121,8 @@ def match_headers(
             message = f"required column {column.source_name!r} is missing"
             raise delivery.problem(Code.DELIVERY_HEADER_MISSING_COLUMN, message, header_line, column.name)
         drift.append(Drift("missing", column.name, "null in every row"))
-    layout = Layout([None if c is None or c.personal == "drop" else c for c in columns], first_line, drift, unknown)
+    stored = [None if c is None or c.personal == "drop" else c for c in columns]
+    layout = Layout(stored, first_line, drift, unknown, list(headers))
     _refuse_renamed_personal_data(delivery, layout, missing, header_line)
     return layout
 

@@ -1,8 +1,8 @@
-"""The reader of a delivery: its layout, and its records on the fast path or the slow one.
+"""The reader of a delivery: its layout, and its records in blocks for COPY or one by one.
 
-`blocks` is the fast path: CSV bytes for COPY. `records` is the slow path: every record with its line, its fields as
-text and the structural rules that it broke. `blocks` raises FastPathUnsupported at what only the slow path can judge;
-both give a sound record the same fields.
+`blocks` gives all records as CSV, many at a time, and sets the few apart that only the database can judge. `records` takes
+records apart: each with its line, its fields as text and the structural rules that it broke. Both give a sound record the
+same fields.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
@@ -21,9 +22,10 @@ from sampan.contracts.model import Column, Contract, Source
 from sampan.errors import Code, PermanentFailure, SampanError, SettingsFailure
 from sampan.object_store import open_verified
 from sampan.reading import child, limits
+from sampan.reading.block import Block, BlockMaker
 from sampan.reading.delivery import Delivery
-from sampan.reading.fast_path import Block, FastPathUnsupported
 from sampan.reading.formats import FORMATS
+from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, UnknownColumn
 from sampan.reading.personal_data import Pseudonymiser, pseudonymiser
 from sampan.reading.record import Record
@@ -74,26 +76,19 @@ class Reader:
                 self._format.layout = next(self._ahead)
             return self._format.layout
 
-    @property
-    def numbered(self) -> bool:
-        """Whether lines of `blocks` begin with the line number of their record; otherwise they are all lines in order."""
-        _ = self.layout
-        return self._format.numbered
-
     def blocks(self) -> Iterator[Block]:
-        """All records as CSV for COPY into the layout's stored columns, after the line number where `numbered`.
-
-        Raises FastPathUnsupported at what only `records` can judge.
-        """
+        """All records in blocks for COPY into the stored columns, one CSV line for each line (or row) of the delivery."""
         with self._readable():
             ahead, self._ahead = self._ahead, None
-            yield from ahead or self._within_bounds(self._format.blocks)
+            for block in ahead or self._within_bounds(self._blocks):
+                self.delivery.private.aliases.update(block.aliases)
+                yield block
 
-    def records(self) -> Iterator[Record]:
-        """Every record in order, sound or not; none is left out."""
+    def records(self, lines: Collection[int] | None = None) -> Iterator[Record]:
+        """Records in order, sound or not: all, or those that begin at these lines."""
         self._ahead = None
         with self._readable():
-            yield from self._within_bounds(self._format.records)
+            yield from self._within_bounds(lambda: _records(self._format, None if lines is None else sorted(lines)))
 
     def unknown_columns(self) -> list[UnknownColumn]:
         """What the values of the columns look like that the contract does not name. Reads the delivery once more.
@@ -103,11 +98,11 @@ class Reader:
         """
         layout = self.layout
         found = [UnknownColumn(column.name) for column in layout.unknown if column is not None]
-        probe = type(self._format)(self.delivery, Layout(layout.unknown, layout.first_line))
+        probe = type(self._format)(self.delivery, replace(layout, columns=layout.unknown, drift=[]))
         deadline = time.monotonic() + limits.UNKNOWN_COLUMN_SECONDS
 
         def looked_at() -> Iterable[UnknownColumn]:
-            for record in probe.records():
+            for record in _records(probe, None):
                 for column, value in zip(found, record.fields, strict=True):
                     column.look_at(value)
                 if time.monotonic() > deadline:
@@ -127,7 +122,11 @@ class Reader:
 
     def _layout_and_blocks(self) -> Iterator[Layout | Block]:
         yield self._format.layout
-        yield from self._format.blocks()
+        yield from self._blocks()
+
+    def _blocks(self) -> Iterator[Block]:
+        maker = BlockMaker(self._format.layout, self.delivery.private)
+        return map(maker.make, self._format.chunks())
 
     def _within_bounds(self, items: Callable[[], Iterable[T]]) -> Iterator[T]:
         """Items of the format, from a child process where a library reads a whole file.
@@ -158,7 +157,7 @@ class Reader:
         """
         try:
             yield
-        except (SampanError, FastPathUnsupported):
+        except SampanError:
             raise
         except TimeoutError:
             raise self.delivery.too_slow() from None
@@ -176,6 +175,20 @@ class Reader:
         source = self.delivery.source
         written = " and ".join(kind for kind in (source.compression, source.format) if kind != "none")
         return self.delivery.problem(Code.DELIVERY_CORRUPT, f"cannot be read as {written}: {kind}")
+
+
+def _records(form: Format, lines: list[int] | None) -> Iterator[Record]:
+    """Records of a delivery in order: all, or those that begin at these lines, in ascending order."""
+    # Even where there is no record.
+    _ = form.layout
+    for chunk in form.chunks():
+        places: Iterable[int] = range(chunk.length)
+        if lines is not None:
+            start, end = (bisect_left(lines, line) for line in (chunk.first, chunk.first + chunk.length))
+            places = [line - chunk.first for line in lines[start:end]]
+        yield from (record for _, _, record in chunk.records(places) if record)
+        if lines is not None and end == len(lines):
+            return
 
 
 def _log_place(file: str, error: Exception) -> None:

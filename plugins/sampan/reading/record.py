@@ -36,12 +36,22 @@ class RecordCleaner:
         self.private, self.expects_hkid = delivery.private, delivery.expects_hkid
         self.withhold = layout.has_unknown or any(column.wholly_personal for column in delivery.contract.columns)
 
-    def record(self, line: int, values: Sequence[str | None], broken: list[str], text: str | None) -> Record:
+    def record(
+        self,
+        line: int,
+        values: Sequence[str | None],
+        broken: list[str],
+        text: str | None,
+        wrong: Sequence[bool] = (),
+    ) -> Record:
         """A record of `values`, one for each field of the delivery.
 
         `text` is the record as it was delivered, None where that may not be shown or is not text: it is then written as
-        CSV.
+        CSV. `wrong` says which values are not of their column's type although they have a text: lists, objects, errors.
         """
+        if any(wrong):
+            types = [f"{c.name}.type" for c, bad in zip(self.columns, wrong, strict=True) if c and bad and c.type == "text"]
+            broken = [*broken, *types]
         fields: list[str | None] = []
         changed = text is None
         for column, value in zip(self.columns, values, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 from sampan.contracts.model import Column, Contract, Source
 from sampan.contracts.registry import get_contract
 from sampan.errors import PermanentFailure
-from sampan.reading.fast_path import FastPathUnsupported
+from sampan.reading.block import Block
 from sampan.reading.personal_data import Pseudonymiser
 from sampan.reading.reader import Reader
 from sampan.reading.record import Record
@@ -36,9 +37,31 @@ def reader(contract: Contract, body: bytes, stream: type[io.BytesIO] = io.BytesI
     return Reader(contract, lambda: stream(body), DAY, "file", PRIVATE)
 
 
-def fast(contract: Contract, body: bytes, stream: type[io.BytesIO] = io.BytesIO) -> list[bytes]:
-    """The blocks of the fast path."""
-    return [block.data for block in reader(contract, body, stream).blocks()]
+def blocks(contract: Contract, body: bytes, stream: type[io.BytesIO] = io.BytesIO) -> list[Block]:
+    return list(reader(contract, body, stream).blocks())
+
+
+Line = tuple[int, list[str | None], list[str]]
+
+
+def in_blocks(contract: Contract, body: bytes) -> list[Line]:
+    """Line, fields and broken rules of every record, read in blocks; a record that a block sets apart has its place too."""
+    one = reader(contract, body)
+    number, found = one.layout.first_line, []
+    for block in one.blocks():
+        for line in block.data.decode().split("\n")[:-1]:
+            (fields,) = csv.reader([line], strict=True)
+            if any(fields):
+                found.append((number, [value or None for value in fields], []))
+            number += 1
+        found += [(record.line, [value or None for value in record.fields], record.broken) for record in block.odd]
+    return sorted(found)
+
+
+def one_by_one(contract: Contract, body: bytes) -> list[Line]:
+    """The same, each record taken apart."""
+    read = reader(contract, body).records()
+    return [(record.line, [value or None for value in record.fields], record.broken) for record in read]
 
 
 def records(contract: Contract, text: str | bytes) -> list[Record]:
@@ -52,12 +75,11 @@ def refused(contract: Contract, text: str | bytes) -> str:
 
 
 def both_refuse(contract: Contract, body: bytes) -> str:
-    """The rule by which a delivery is refused: by the fast path too, unless it leaves the delivery to the slow one."""
+    """The rule by which a delivery is refused, in blocks and one by one."""
     rules = set()
-    for path in ("records", "blocks")[: 1 + (contract.source.format == "parquet")]:
-        with pytest.raises((PermanentFailure, FastPathUnsupported)) as failure:
+    for path in ("records", "blocks"):
+        with pytest.raises(PermanentFailure) as failure:
             list(getattr(reader(contract, body), path)())
-        if path == "records" or isinstance(failure.value, PermanentFailure):
-            rules.add(failure.value.problem.rule)
+        rules.add(failure.value.problem.rule)
     (rule,) = rules
     return rule

@@ -24,7 +24,6 @@ import zstandard
 from sampan.contracts.model import Bounds, Contract, Source
 from sampan.errors import PermanentFailure
 from sampan.reading import limits
-from sampan.reading.fast_path import FastPathUnsupported
 from sampan.reading.formats.parquet import Parquet
 
 from tests.unit.reading.deliveries import column, contract_for, reader
@@ -47,9 +46,8 @@ def outcome(contract: Contract, body: bytes) -> str:
     one = reader(contract, body)
     try:
         _ = one.layout
-        with suppress(FastPathUnsupported):
-            for _ in one.blocks():
-                pass
+        for _ in one.blocks():
+            pass
         for _ in one.records():
             pass
     except PermanentFailure as failure:

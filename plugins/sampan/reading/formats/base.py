@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import ClassVar
 
+from sampan.reading.chunk import Chunk
 from sampan.reading.delivery import Delivery
-from sampan.reading.fast_path import Block, numbered_blocks
 from sampan.reading.layout import Layout
-from sampan.reading.record import Record, RecordCleaner
+from sampan.reading.record import RecordCleaner
 
 
 class Format(ABC):
-    """One delivery, read in one format: its layout, its records (slow path) and its blocks (fast path)."""
+    """One delivery, read in one format: its layout, and its records in chunks."""
 
     # What contracts call the format.
     name: ClassVar[str]
@@ -34,20 +34,8 @@ class Format(ABC):
         """Read the layout from the delivery. Raises PermanentFailure where the contract does not accept it."""
 
     @abstractmethod
-    def records(self) -> Iterator[Record]:
-        """Every record in order, sound or not; none is left out."""
-
-    def blocks(self) -> Iterator[Block]:
-        """All records as CSV for COPY. Raises FastPathUnsupported at what only `records` can judge.
-
-        A format that can give the stored columns as CSV without a look at each record overrides this and `numbered`.
-        """
-        return numbered_blocks(self.records(), self.layout.stored)
-
-    @property
-    def numbered(self) -> bool:
-        """Whether lines of `blocks` begin with the line number of their record; otherwise they are all lines in order."""
-        return True
+    def chunks(self) -> Iterator[Chunk]:
+        """All records in order, in pieces of bounded size."""
 
     @cached_property
     def cleaner(self) -> RecordCleaner:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import deque
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import chain, islice
+from typing import Any
 
 from sampan.errors import Code
 from sampan.reading import limits
-from sampan.reading.fast_path import Block, FastPathUnsupported, checked_blocks
+from sampan.reading.chunk import Chunk, Found, LineChunk, Lines
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
-from sampan.reading.record import Record
+from sampan.reading.sieve import compiled, without_unfit
 
 # Of the csv module, for the whole process: a record may span lines.
 csv.field_size_limit(2 * limits.MAX_RECORD_BYTES)
-# A physical line: its number, its text, the rules that its bytes break.
-Line = tuple[int, str, list[str]]
 
 
 class Csv(Format):
@@ -26,7 +27,7 @@ class Csv(Format):
     name = "csv"
 
     def read_layout(self) -> Layout:
-        """The layout of the header line."""
+        """The layout of the header line. Empty headers at its end, as spreadsheets leave them, are no columns."""
         line = next(self.delivery.lines(), None)
         if line is None or not line.strip():
             raise self.delivery.problem(Code.DELIVERY_EMPTY, "the delivery is empty: it has no header line")
@@ -36,106 +37,134 @@ class Csv(Format):
         except csv.Error as error:
             message = f"the header line cannot be parsed as CSV: {error}"
             raise self.delivery.problem(Code.DELIVERY_HEADER_UNREADABLE, message, 1) from None
-        return match_headers(self.delivery, headers, first_line=2, header_line=1)
+        named = len(headers)
+        while named and not headers[named - 1]:
+            named -= 1
+        layout = match_headers(self.delivery, headers[:named], first_line=2, header_line=1)
+        layout.unnamed = len(headers) - named
+        return layout
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Blocks of lines below the header."""
+        lines = Lines(self.delivery, skip=1)
+        for first, data in lines:
+            yield CsvChunk(self, lines, first, data)
 
     @property
-    def numbered(self) -> bool:
-        """False where the file's own lines can go to COPY: commas, every column stored, none wholly personal."""
-        layout = self.layout
-        return None in layout.columns or self.source.delimiter != "," or not layout.is_storable_verbatim
+    def width(self) -> int:
+        """How many fields a record has."""
+        return len(self.layout.columns) + self.layout.unnamed
 
-    def blocks(self) -> Iterator[Block]:
-        """The file's own bytes where these can go to COPY, else its records."""
-        if self.numbered:
-            return super().blocks()
-        return checked_blocks(self._line_blocks(), self.layout.stored, self.delivery.private)
+    @property
+    def is_ready(self) -> bool:
+        """Whether lines of the file have the stored columns and nothing else, apart by commas."""
+        return self.source.delimiter == "," and self.width == len(self.layout.stored)
 
-    def _line_blocks(self) -> Iterator[bytes]:
-        """Blocks of whole lines in UTF-8, without the header line."""
-        delivery = self.delivery
-        transcode = self.source.encoding not in ("utf-8", "utf-8-sig")
-        tail, in_header = b"", True
-        for block in delivery.blocks():
-            block = tail + block
-            if in_header:
-                header, end, block = block.partition(b"\n")
-                if not end:
-                    delivery.check_length(header)
-                    tail = header
-                    continue
-                in_header = False
-            cut = block.rfind(b"\n") + 1
-            block, tail = block[:cut], block[cut:]
-            delivery.check_length(tail)
-            if block:
-                yield self._transcode(block) if transcode else block
-        if tail and not in_header:
-            yield self._transcode(tail + b"\n") if transcode else tail + b"\n"
+    @cached_property
+    def sound_lines(self) -> Any:
+        """RE2 pattern of lines of as many fields as there are headers, nothing in those without one."""
+        mark = re.escape(self.source.delimiter.encode())
+        field = rb'(?:[^"%s\r\n]*|"(?:[^"\r\n]|"")*")' % mark
+        fields = [field] * len(self.layout.columns) + [b'(?:"")?'] * self.layout.unnamed
+        return compiled(b"(?:" + mark.join(fields) + b"\n)*")
 
-    def _transcode(self, block: bytes) -> bytes:
-        try:
-            return block.decode(self.source.encoding).encode()
-        except UnicodeDecodeError:
-            raise FastPathUnsupported from None
 
-    def records(self) -> Iterator[Record]:
-        """Every record; a line that cannot be split is one of its own."""
-        width, cleaner, decode = len(self.layout.columns), self.cleaner, self.delivery.decode
-        lines = enumerate(self.delivery.lines(), 1)
-        next(lines, None)
-        waiting: deque[Line] = deque()
+class CsvChunk(LineChunk):
+    """Lines of a CSV file."""
 
-        def following() -> Iterator[Line]:
-            while True:
-                if waiting:
-                    yield waiting.popleft()
-                    continue
-                number, line = next(lines, (0, b""))
-                if not number:
-                    return
-                yield number, *decode(line)
+    def __init__(self, form: Csv, lines: Lines, first: int, data: bytes) -> None:
+        super().__init__(form.delivery, lines, first, data)
+        self.form = form
 
-        for number, text, broken in following():
-            if not text.strip():
+    def as_csv(self, nothing: bytes) -> bytes:
+        """The lines themselves where nothing in them is left out, else the stored columns of those that are sound."""
+        data = self.utf8()
+        return data if self.form.is_ready else self._stored_columns(data)
+
+    def _stored_columns(self, data: bytes) -> bytes:
+        import pyarrow as pa
+        import pyarrow.csv
+
+        form, stored = self.form, self.form.layout.columns
+        blank = form.source.delimiter.encode() * (form.width - 1) + b"\n"
+        names = [str(place) for place in range(form.width)]
+        kept = [name for name, column in zip(names, stored, strict=False) if column is not None]
+        table = pyarrow.csv.read_csv(
+            pa.BufferReader(without_unfit(form.sound_lines, data, blank)),
+            pyarrow.csv.ReadOptions(use_threads=False, block_size=len(data) + len(blank) + (1 << 20), column_names=names),
+            pyarrow.csv.ParseOptions(delimiter=form.source.delimiter, ignore_empty_lines=False),
+            pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), include_columns=kept),
+        )
+        out = io.BytesIO()
+        pyarrow.csv.write_csv(table, out, pyarrow.csv.WriteOptions(include_header=False))
+        return out.getvalue()
+
+    def records(self, places: Iterable[int]) -> Iterator[Found]:
+        """Records that begin at these lines; a line that cannot be split is one of its own."""
+        form, cleaner, decode, lines = self.form, self.form.cleaner, self.delivery.decode, self.every_line
+        columns, width, delimiter = len(form.layout.columns), form.width, form.source.delimiter
+        free = 0
+        for place in places:
+            if place < free:
                 continue
-            values, more, rule = self._split(text, following, waiting, width)
-            broken = list(dict.fromkeys([*broken, *(also for _, _, flaws in more for also in flaws)]))
+            text, broken = decode(lines[place])
+            if not text.strip(f" \t{delimiter}"):
+                yield Found(place, 1, None)
+                continue
+            behind = map(decode, chain(islice(lines, place + 1, None), self.lines.following()))
+            values, more, rule = _split(text, behind, width, delimiter)
+            free = place + 1 + len(more)
+            self.lines.take(max(0, free - self.length))
+            broken = list(dict.fromkeys([*broken, *(flaw for _, flaws in more for flaw in flaws)]))
             if rule:
                 broken = [*broken, rule]
-            if values is not None and len(values) != width:
+            if values is not None and (len(values) != width or any(values[columns:])):
                 rule = Code.RECORD_TOO_FEW_FIELDS if len(values) < width else Code.RECORD_TOO_MANY_FIELDS
                 values, broken = None, [*broken, rule]
+            whole = "\n".join([text, *(line for line, _ in more)])
             if values is None:
-                yield cleaner.unsplit(number, broken, text)
+                yield Found(place, 1 + len(more), cleaner.unsplit(self.first + place, broken, whole))
             else:
-                yield cleaner.record(number, values, broken, "\n".join([text, *(line for _, line, _ in more)]))
+                yield Found(
+                    place, 1 + len(more), cleaner.record(self.first + place, values[:columns], broken, whole)
+                )
 
-    def _split(
-        self, text: str, following: Callable[[], Iterator[Line]], waiting: deque[Line], width: int
-    ) -> tuple[list[str] | None, list[Line], Code | None]:
-        """Fields of the record that begins with `text`, the further lines that it took, and the rule that it broke."""
-        if '"' not in text:
-            return text.split(self.source.delimiter), [], None
-        taken: list[Line] = []
-        whole, closed = text, True
-        while True:
-            try:
-                # A line without a quote cannot close one, so the record is parsed again only after a line that has one.
-                if closed:
-                    rows = list(csv.reader(io.StringIO(whole), delimiter=self.source.delimiter, strict=True))
-                    if len(rows) == 1 and (not taken or len(rows[0]) == width):
-                        return rows[0], taken, None
-                    break
-            except csv.Error as error:
-                if "unexpected end of data" not in str(error):
-                    break
-            extra = next(following(), None) if len(taken) < limits.MAX_RECORD_LINES else None
-            if extra is None:
-                break
-            taken.append(extra)
-            whole += "\n" + extra[1]
-            closed = '"' in extra[1]
-        # The unclosed quote took lines that are records of their own: they are given back, and only this line is
-        # broken.
-        waiting.extendleft(reversed(taken))
-        return None, [], Code.RECORD_UNCLOSED_QUOTE if taken or text.count('"') % 2 else Code.RECORD_BAD_QUOTE
+
+def _split(
+    text: str, behind: Iterator[tuple[str, list[str]]], width: int, delimiter: str
+) -> tuple[list[str] | None, list[tuple[str, list[str]]], Code | None]:
+    """Fields of the record that begins with `text`, the further lines that it takes, and the rule that it breaks.
+
+    A record goes on while a quote is open. A line that is a record of its own ends it: the quote was never closed.
+    """
+    if '"' not in text:
+        return text.split(delimiter), [], None
+    taken: list[tuple[str, list[str]]] = []
+    quotes, size = text.count('"'), len(text)
+    while quotes % 2:
+        line, flaws = next(behind, ("", None))
+        size += len(line)
+        if flaws is None or size > limits.MAX_RECORD_BYTES or _fields(line, delimiter, width):
+            return None, [], Code.RECORD_UNCLOSED_QUOTE
+        taken.append((line, flaws))
+        quotes += line.count('"')
+    values = _fields("\n".join([text, *(line for line, _ in taken)]), delimiter)
+    if values is None:
+        return None, [], Code.RECORD_UNCLOSED_QUOTE if taken else Code.RECORD_BAD_QUOTE
+    # Two stray quotes on two lines would make one record of both.
+    if any("\n" in value and value.count(delimiter) >= max(width - 1, 1) for value in values):
+        return None, [], Code.RECORD_UNCLOSED_QUOTE
+    if taken and len(values) != width:
+        return None, [], Code.RECORD_UNCLOSED_QUOTE
+    return values, taken, None
+
+
+def _fields(text: str, delimiter: str, width: int | None = None) -> list[str] | None:
+    """Fields of a whole record; None where its quotes are not those of one, or where it has another number of fields."""
+    if width is not None and (text.count('"') % 2 or text.count(delimiter) < max(width - 1, 1)):
+        return None
+    try:
+        (values,) = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    except (csv.Error, ValueError):
+        return None
+    return values if width is None or len(values) == width else None

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import compress
 
 from sampan.errors import Code
+from sampan.reading.chunk import Chunk, Found, LineChunk, Lines
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
-from sampan.reading.record import Record
+
+# What `str.strip` removes.
+BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))
 
 
 class FixedWidth(Format):
@@ -20,17 +26,64 @@ class FixedWidth(Format):
         headers = [column.source_name for column in self.delivery.contract.columns]
         return match_headers(self.delivery, headers, first_line=1)
 
-    def records(self) -> Iterator[Record]:
-        """Every line that is not blank, blanks around its fields removed."""
-        columns, cleaner, decode = self.delivery.contract.columns, self.cleaner, self.delivery.decode
-        spans = [((c.start or 1) - 1, (c.start or 1) - 1 + (c.length or 0)) for c in columns]
-        width = max(end for _, end in spans)
-        for number, line in enumerate(self.delivery.lines(), 1):
-            text, broken = decode(line)
+    def chunks(self) -> Iterator[Chunk]:
+        """Blocks of lines."""
+        lines = Lines(self.delivery)
+        for first, data in lines:
+            yield FixedWidthChunk(self, lines, first, data)
+
+    @cached_property
+    def spans(self) -> list[tuple[int, int]]:
+        """Where each field starts and ends."""
+        columns = self.delivery.contract.columns
+        return [((c.start or 1) - 1, (c.start or 1) - 1 + (c.length or 0)) for c in columns]
+
+    @cached_property
+    def width(self) -> int:
+        """Characters of a line."""
+        return max(end for _, end in self.spans)
+
+
+class FixedWidthChunk(LineChunk):
+    """Lines of a fixed-width file."""
+
+    def __init__(self, form: FixedWidth, lines: Lines, first: int, data: bytes) -> None:
+        super().__init__(form.delivery, lines, first, data)
+        self.form = form
+
+    def as_csv(self, nothing: bytes) -> bytes:
+        """The stored fields, blanks around them removed."""
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        import pyarrow.csv
+
+        data = self.utf8()
+        ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
+        starts = np.concatenate([[0], ends]).astype(np.int32)
+        # Each line with its line feed.
+        lines = pa.StringArray.from_buffers(len(ends), pa.py_buffer(starts), pa.py_buffer(data))
+        fits = pc.equal(pc.utf8_length(lines), self.form.width + 1)
+        fields = [
+            pc.if_else(fits, pc.utf8_trim(pc.utf8_slice_codeunits(lines, start, end), BLANKS), pa.scalar(None, pa.string()))
+            for start, end in compress(self.form.spans, self.form.layout.columns)
+        ]
+        out = io.BytesIO()
+        table = pa.RecordBatch.from_arrays(fields, [str(place) for place in range(len(fields))])
+        pyarrow.csv.write_csv(table, out, pyarrow.csv.WriteOptions(include_header=False))
+        return out.getvalue()
+
+    def records(self, places: Iterable[int]) -> Iterator[Found]:
+        """What is on these lines, blanks around its fields removed."""
+        spans, width, cleaner, lines = self.form.spans, self.form.width, self.form.cleaner, self.every_line
+        for place in places:
+            number = self.first + place
+            text, broken = self.delivery.decode(lines[place])
             if not text.strip():
-                continue
-            if len(text) != width:
+                yield Found(place, 1, None)
+            elif len(text) != width:
                 rule = Code.RECORD_TOO_SHORT if len(text) < width else Code.RECORD_TOO_LONG
-                yield cleaner.unsplit(number, [*broken, rule], text)
-                continue
-            yield cleaner.record(number, [text[start:end].strip() for start, end in spans], broken, text)
+                yield Found(place, 1, cleaner.unsplit(number, [*broken, rule], text))
+            else:
+                fields = [text[start:end].strip() for start, end in spans]
+                yield Found(place, 1, cleaner.record(number, fields, broken, text))

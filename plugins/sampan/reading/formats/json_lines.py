@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 from sampan.errors import Code
 from sampan.reading import limits
+from sampan.reading.chunk import Chunk, Found, LineChunk, Lines
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
-from sampan.reading.record import SURROGATE, Record
+from sampan.reading.record import SURROGATE
 
 ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})")
+# The values of some keys of an object as they are written; None where the object lacks the key.
+Values = Callable[[bytes], tuple[Any, ...]]
 
 
 class JsonLines(Format):
@@ -29,24 +33,82 @@ class JsonLines(Format):
 
     def _keys(self) -> dict[str, None]:
         """Keys in order of their first line: all, or more unknown ones than a layout may have."""
+        import msgspec
+
         most = len(self.delivery.contract.columns) + len(self.delivery.contract.aliases) + limits.MAX_UNKNOWN_COLUMNS
         seen: dict[str, None] = {}
-        for line in self.delivery.lines():
-            try:
-                # What `records` can read must not fail here, such as a number that Python finds too long.
-                item = json.loads(self.delivery.decode(line)[0], parse_float=str, parse_int=str, parse_constant=str)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(item, dict):
-                seen.update(dict.fromkeys(item))
+        values = _values_of([])
+        for _, block in Lines(self.delivery):
+            for line in block.split(b"\n"):
+                try:
+                    values(line)
+                except msgspec.DecodeError:
+                    if new := [key for key in self._keys_of_line(line) if key not in seen]:
+                        seen |= dict.fromkeys(new)
+                        values = _values_of(list(seen))
             if len(seen) > most:
                 break
         return seen
 
-    def records(self) -> Iterator[Record]:
-        """Every line that is not blank, numbers with all their digits."""
-        keys, cleaner, decode = self.layout.headers, self.cleaner, self.delivery.decode
-        stored = {key for key in keys if key is not None}
+    def _keys_of_line(self, line: bytes) -> Iterable[str]:
+        try:
+            # What `records` can read must not fail here, such as a number that Python finds too long.
+            item = json.loads(self.delivery.decode(line)[0], parse_float=str, parse_int=str, parse_constant=str)
+        except (ValueError, RecursionError):
+            return ()
+        return item if isinstance(item, dict) else ()
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Blocks of lines."""
+        lines = Lines(self.delivery)
+        for first, data in lines:
+            yield JsonChunk(self, lines, first, data)
+
+    @cached_property
+    def values(self) -> Values:
+        """The values of all keys of the delivery, those of the stored columns first."""
+        stored = [key for key in self.layout.headers if key is not None]
+        return _values_of([*stored, *(key for key in self.layout.delivered if key not in stored)])
+
+
+class JsonChunk(LineChunk):
+    """Lines of a JSON Lines file."""
+
+    def __init__(self, form: JsonLines, lines: Lines, first: int, data: bytes) -> None:
+        super().__init__(form.delivery, lines, first, data)
+        self.form = form
+
+    def as_csv(self, nothing: bytes) -> bytes:
+        """The values of the stored columns as they are written: a JSON text without an escape is quoted as in CSV."""
+        import msgspec
+
+        values, width = self.form.values, len(self.form.layout.stored)
+        out = []
+        for line in self.utf8().split(b"\n")[:-1]:
+            try:
+                found = values(line)
+            except msgspec.DecodeError:
+                out.append(nothing)
+                continue
+            # Texts may hold what looks like a key. What is fewer than that is a key that is there twice.
+            if len(found) - found.count(None) != line.count(b'":'):
+                out.append(nothing)
+                continue
+            fields = [b"" if value is None else bytes(value) for value in found[:width]]
+            if b"null" in line:
+                fields = [b"" if value == b"null" else value for value in fields]
+            if b"\\" in line or b"[" in line or line.count(b"{") > 1:
+                fields = list(map(_unescaped_field, fields))
+                if None in fields:
+                    out.append(nothing)
+                    continue
+            out.append(b",".join(fields) + b"\n")
+        return b"".join(out)
+
+    def records(self, places: Iterable[int]) -> Iterator[Found]:
+        """What is on these lines, numbers with all their digits."""
+        layout, cleaner, lines = self.form.layout, self.form.cleaner, self.every_line
+        stored = {key for key in layout.headers if key is not None}
         repeated = False
 
         def parsed(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -55,23 +117,54 @@ class JsonLines(Format):
             repeated = repeated or len(item) != len(pairs)
             return item
 
-        for number, line in enumerate(self.delivery.lines(), 1):
-            text, broken = decode(line)
+        for place in places:
+            number = self.first + place
+            text, broken = self.delivery.decode(lines[place])
             if not text.strip():
+                yield Found(place, 1, None)
                 continue
             repeated = False
             try:
                 item = json.loads(text, parse_float=str, parse_int=str, parse_constant=str, object_pairs_hook=parsed)
                 if not isinstance(item, dict):
-                    yield cleaner.unsplit(number, [*broken, Code.RECORD_NOT_AN_OBJECT], text, _unescaped(text))
+                    broken = [*broken, Code.RECORD_NOT_AN_OBJECT]
+                    yield Found(place, 1, cleaner.unsplit(number, broken, text, _unescaped(text)))
                     continue
-                values = [None if key is None else _value_text(item.get(key)) for key in keys]
+                values = [None if key is None else _value_text(item.get(key)) for key in layout.headers]
             except (ValueError, RecursionError):
-                yield cleaner.unsplit(number, [*broken, Code.RECORD_NOT_JSON], text, _unescaped(text))
+                broken = [*broken, Code.RECORD_NOT_JSON]
+                yield Found(place, 1, cleaner.unsplit(number, broken, text, _unescaped(text)))
                 continue
-            # Of a repeated key the last value counts. The others have not been searched for personal data, nor have
-            # keys that are not stored, so the line is not shown.
-            yield cleaner.record(number, values, broken, text if item.keys() <= stored and not repeated else None)
+            if repeated:
+                broken = [*broken, Code.RECORD_DUPLICATE_KEY]
+            nested = [key is not None and isinstance(item.get(key), dict | list) for key in layout.headers]
+            # The first values of a repeated key have not been searched for personal data, nor have keys that are not
+            # stored, so the line is not shown.
+            shown = text if item.keys() <= stored and not repeated else None
+            yield Found(place, 1, cleaner.record(number, values, broken, shown, nested))
+
+
+def _values_of(keys: Sequence[str]) -> Values:
+    """Reads the values of these keys; msgspec.DecodeError for what is no object, or has another key."""
+    import msgspec
+
+    names = [f"key_{place}" for place in range(len(keys))]
+    fields = [(name, msgspec.Raw | None, None) for name in names]
+    line = msgspec.defstruct("Line", fields, rename=dict(zip(names, keys, strict=True)), forbid_unknown_fields=True)
+    decode, astuple = msgspec.json.Decoder(line).decode, msgspec.structs.astuple
+    return lambda text: astuple(decode(text))
+
+
+def _unescaped_field(value: bytes) -> bytes | None:
+    """A JSON value as a field of CSV; None for one that is no text on one line, number or constant."""
+    if value[:1] in (b"{", b"["):
+        return None
+    if b"\\" not in value:
+        return value
+    text = json.loads(value)
+    if "\n" in text or "\r" in text or SURROGATE.search(text):
+        return None
+    return b'"' + text.replace('"', '""').encode() + b'"'
 
 
 def _unescaped(text: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sampan.reading import limits
-from sampan.reading.fast_path import Block, FastPathUnsupported, checked_blocks
+from sampan.reading.chunk import Chunk, Found
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
-from sampan.reading.record import Record, cell_text
+from sampan.reading.record import cell_text
 
 
 class Parquet(Format):
@@ -26,42 +26,12 @@ class Parquet(Format):
         file, _, _ = self._open()
         return match_headers(self.delivery, file.schema_arrow.names, first_line=1)
 
-    @property
-    def numbered(self) -> bool:
-        """False unless a stored column holds personal data in every row."""
-        return not self.layout.is_storable_verbatim
-
-    def blocks(self) -> Iterator[Block]:
-        """The stored columns as Arrow writes them to CSV."""
-        if self.numbered:
-            return super().blocks()
-        return checked_blocks(self._csv_blocks(), self.layout.stored, self.delivery.private)
-
-    def _csv_blocks(self) -> Iterator[bytes]:
-        import pyarrow as pa
-        import pyarrow.csv
-
-        order = [column.name for column in self.layout.stored]
-        options = pyarrow.csv.WriteOptions(include_header=False)
+    def chunks(self) -> Iterator[Chunk]:
+        """Record batches."""
+        first = 1
         for batch in self._batches():
-            buffer = io.BytesIO()
-            try:
-                pyarrow.csv.write_csv(batch.rename_columns(order), buffer, options)
-            except pa.ArrowException:
-                raise FastPathUnsupported from None
-            if buffer.getvalue().count(b"\n") != batch.num_rows:
-                raise FastPathUnsupported
-            yield buffer.getvalue()
-
-    def records(self) -> Iterator[Record]:
-        """Every row."""
-        row, cleaner = 0, self.cleaner
-        hidden = [column is None for column in self.layout.columns]
-        for batch in self._batches():
-            for values in zip(*map(_texts, batch.columns), strict=True):
-                row += 1
-                stored = iter(values)
-                yield cleaner.record(row, [None if gone else next(stored) for gone in hidden], [], None)
+            yield ParquetChunk(self, first, batch)
+            first += batch.num_rows
 
     def _batches(self) -> Iterator[Any]:
         """Arrow record batches of the stored columns, of bounded size once decoded."""
@@ -110,7 +80,65 @@ class Parquet(Format):
         measured = set(file.schema_arrow.names) <= (texts | fixed) & flat
         rows = limits.PARQUET_BATCH_ROWS if measured else limits.PARQUET_BATCH_ROWS_UNMEASURED
         # As dictionaries, so that a text which is in the file once and in a million rows is held once.
-        return pq.ParquetFile(pa.BufferReader(data), metadata=meta, read_dictionary=sorted(texts)), rows, len(data)
+        # In nanoseconds, times of Spark and Impala outside 1677 to 2262 would be other ones.
+        options = {"read_dictionary": sorted(texts), "coerce_int96_timestamp_unit": "us"}
+        return pq.ParquetFile(pa.BufferReader(data), metadata=meta, **options), rows, len(data)
+
+
+class ParquetChunk(Chunk):
+    """A record batch of the stored columns."""
+
+    def __init__(self, form: Parquet, first: int, batch: Any) -> None:
+        self.form, self.first, self.length, self.batch = form, first, batch.num_rows, batch
+
+    def as_csv(self, nothing: bytes) -> bytes:
+        """The rows as Arrow writes them to CSV."""
+        import pyarrow as pa
+        import pyarrow.csv
+
+        nested = [pa.types.is_nested(column.type) for column in self.batch.columns]
+        if any(nested):
+            return nothing * self.length
+        batch = self.batch.rename_columns([str(place) for place in range(self.batch.num_columns)])
+        options = pyarrow.csv.WriteOptions(include_header=False)
+        out = io.BytesIO()
+        try:
+            pyarrow.csv.write_csv(batch, out, options)
+            if out.getvalue().count(b"\n") != self.length:
+                out = io.BytesIO()
+                pyarrow.csv.write_csv(_without_line_feeds(batch), out, options)
+        except pa.ArrowException:
+            return nothing * self.length
+        return out.getvalue()
+
+    def records(self, places: Iterable[int]) -> Iterator[Found]:
+        """These rows."""
+        import pyarrow as pa
+
+        places = list(places)
+        batch = self.batch.take(pa.array(places, pa.int64()))
+        hidden = [column is None for column in self.form.layout.columns]
+        nested = iter([pa.types.is_nested(column.type) for column in batch.columns])
+        is_nested = [not gone and next(nested) for gone in hidden]
+        for place, values in zip(places, zip(*map(_texts, batch.columns), strict=True), strict=True):
+            stored = iter(values)
+            fields = [None if gone else next(stored) for gone in hidden]
+            wrong = [kind and value is not None for kind, value in zip(is_nested, fields, strict=True)]
+            yield Found(place, 1, self.form.cleaner.record(self.first + place, fields, [], None, wrong))
+
+
+def _without_line_feeds(batch: Any) -> Any:
+    """The batch with nothing in the rows in which a text holds a line feed."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kinds = (pa.types.is_string, pa.types.is_large_string)
+    texts = [column for column in batch.columns if any(is_kind(column.type) for is_kind in kinds)]
+    fits = pa.array([True] * batch.num_rows)
+    for column in texts:
+        fits = pc.and_(fits, pc.invert(pc.fill_null(pc.match_substring(column, "\n"), False)))
+    columns = [pc.if_else(fits, column, pa.scalar(None, column.type)) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
 def _byte_lengths(values: Any) -> Any:

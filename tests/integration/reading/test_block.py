@@ -1,4 +1,4 @@
-"""The fast and the slow path give a record the same verdict and the same values."""
+"""A record has the same verdict and the same values in a block and when it is taken apart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, assume, given, settings, target
+from hypothesis import HealthCheck, given, settings, target
 from hypothesis import strategies as st
 from psycopg import sql
 from sampan.contracts import line_pattern
@@ -22,7 +22,8 @@ from sampan.contracts.registry import get_contract
 from sampan.database import connect
 from sampan.ingest import load
 from sampan.ingest.ledger import Batch
-from sampan.reading.fast_path import FastPathUnsupported
+from sampan.reading.block import Block, BlockMaker
+from sampan.reading.chunk import Chunk
 from sampan.reading.personal_data import pseudonymiser
 from sampan.reading.reader import Reader
 
@@ -132,27 +133,34 @@ def batch_of(feed: str) -> Batch:
     )  # fmt: skip
 
 
-def both_paths(connection: psycopg.Connection, contract, body: bytes):
-    """Rows of the fast path, None when it is not supported; rows and rejects of the slow path."""
-    batch = batch_of(contract.feed)
-    reader = Reader(contract, lambda: io.BytesIO(body), DAY, "x", pseudonymiser())
-    columns = reader.layout.stored
-    names = ", ".join(f'"{column.name}"::text' for column in columns)
-    content = f'select _line, {names} from intake."{batch.table}" order by _line'
-    fast = None
-    try:
-        with connection.transaction(force_rollback=True):
+def both_ways(connection: psycopg.Connection, contract, body: bytes):
+    """Rows and rejects as blocks are loaded, and when every record of them is taken apart."""
+    found = []
+    for way in (BlockMaker.make, everything_apart):
+        batch = batch_of(contract.feed)
+        reader = Reader(contract, lambda: io.BytesIO(body), DAY, "x", pseudonymiser())
+        columns = reader.layout.stored
+        names = ", ".join(f'"{column.name}"::text' for column in columns)
+        with connection.transaction(force_rollback=True), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(BlockMaker, "make", way)
             load._create_intake(connection, contract, batch, reader.layout.first_line)
-            _, fits = load._copy_blocks(connection, batch, reader, columns)
-            fast = connection.execute(content).fetchall()
-            if fits:
-                assert _broken_although_proven(connection, contract, batch) == 0
-    except (FastPathUnsupported, psycopg.DataError):
-        pass
-    with connection.transaction(force_rollback=True):
-        load._create_intake(connection, contract, batch, 1)
-        _, rejects = load._copy_records(connection, batch, reader, columns)
-        return fast, connection.execute(content).fetchall(), rejects
+            count, rejects = load._copy(connection, contract, batch, reader, columns)
+            rows = connection.execute(f'select _line, {names} from intake."{batch.table}" order by _line').fetchall()
+            kept = []
+            if rejects:
+                query = f'select _line, _broken, _record from intake."{batch.table}__rejects" order by _line'
+                kept = connection.execute(query).fetchall()
+            assert _broken_although_proven(connection, contract, batch) == 0
+            assert (count, rejects) == (len(rows) + len(kept), len(kept))
+        found.append((rows, kept))
+    return found
+
+
+def everything_apart(maker: BlockMaker, chunk: Chunk) -> Block:
+    """The block of a chunk with every record set apart."""
+    found = list(chunk.records(range(chunk.length)))
+    lines = max(chunk.length, sum(found[-1][:2]) if found else 0)
+    return Block(maker.nothing * lines, [record for _, _, record in found if record])
 
 
 def _broken_although_proven(connection: psycopg.Connection, contract, batch: Batch) -> int:
@@ -188,7 +196,7 @@ def line_of(values: list[str], raw: list[bool]) -> str:
     changes=st.lists(st.tuples(PLACE, FIELD, st.booleans()), min_size=1, max_size=5),
     end=st.sampled_from(["\n", "\r\n"]),
 )
-def test_both_paths_give_a_record_the_same_values(changes, end, connection):
+def test_a_record_has_the_same_values_both_ways(changes, end, connection):
     good, other = rows(CUSTOMS.feed, 2)
     values = [good[c.name] or "" for c in CUSTOMS.columns]
     raw = [False] * len(values)
@@ -198,31 +206,28 @@ def test_both_paths_give_a_record_the_same_values(changes, end, connection):
     plain = line_of([other[c.name] or "" for c in CUSTOMS.columns], [False] * len(values))
     text = end.join([header, plain, line_of(values, raw), plain]) + end
     contract = contract_without_compression(CUSTOMS)
-    fast, slow, rejects = both_paths(connection, contract, text.encode())
-    assume(fast is not None)
     target(float(sum(raw)))
-    assert (slow, rejects) == (fast, 0)
+    in_blocks, apart = both_ways(connection, contract, text.encode())
+    assert in_blocks == apart
 
 
 @pytest.mark.parametrize("bare", [False, True], ids=["escaped", "bare"])
-def test_both_paths_give_a_column_of_every_type_the_same_value_when_it_is_nasty(bare, connection):
+def test_a_column_of_every_type_has_the_same_value_both_ways_when_it_is_nasty(bare, connection):
     contract, good = contract_without_compression(CUSTOMS), rows(CUSTOMS.feed, 1)[0]
     header = ",".join(c.source_name for c in contract.columns)
     kinds = {(c.type, c.personal): place for place, c in enumerate(contract.columns)}
     assert len(kinds) >= 6
-    compared, different = set(), []
+    free_text = [c.name for c in contract.columns].index("goods_description")
+    lines = [header]
     for value in NASTY:
-        for place in kinds.values():
+        for place in {*kinds.values(), free_text}:
             values = [good[c.name] or "" for c in contract.columns]
             values[place] = value
-            raw = [bare and number == place for number in range(len(values))]
-            fast, slow, rejects = both_paths(connection, contract, f"{header}\n{line_of(values, raw)}\n".encode())
-            if fast is not None:
-                compared.add(value)
-                if (slow, rejects) != (fast, 0):
-                    different.append((value, contract.columns[place].name, fast, slow))
-    assert not different
-    assert len(compared) > len(NASTY) * 0.7
+            lines.append(line_of(values, [bare and number == place for number in range(len(values))]))
+    in_blocks, apart = both_ways(connection, contract, "".join(f"{line}\n" for line in lines).encode())
+    assert in_blocks == apart
+    assert len(in_blocks[0]) > len(NASTY) * 0.9
+    assert len(in_blocks[1]) > len(NASTY)
 
 
 PARQUET = feeds(lambda c: c.source.format == "parquet")[0]
@@ -248,11 +253,11 @@ TYPES = {
 }
 
 
-def test_both_paths_give_parquet_values_the_same_text_when_their_type_is_not_the_contracts(connection):
+def test_parquet_values_have_the_same_text_both_ways_when_their_type_is_not_the_contracts(connection):
     contract, good = get_contract(PARQUET), rows(PARQUET, 5)
     kinds = {c.type: c for c in contract.columns}
     assert len(kinds) >= 5
-    compared, different = set(), []
+    different = []
     for kind, values in TYPES.items():
         for changed in kinds.values():
             columns = {
@@ -261,10 +266,7 @@ def test_both_paths_give_parquet_values_the_same_text_when_their_type_is_not_the
             }
             out = io.BytesIO()
             pq.write_table(pa.table(columns), out)
-            fast, slow, rejects = both_paths(connection, contract, out.getvalue())
-            if fast is not None:
-                compared.add(kind)
-                if (slow, rejects) != (fast, 0):
-                    different.append((kind, changed.name, fast, slow))
+            in_blocks, apart = both_ways(connection, contract, out.getvalue())
+            if in_blocks != apart:
+                different.append((kind, changed.name, in_blocks, apart))
     assert not different
-    assert set(TYPES) - compared <= {"binary", "list", "struct", "newline", "nul"}

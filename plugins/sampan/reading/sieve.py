@@ -1,0 +1,123 @@
+"""Sorts CSV lines: those that can go to COPY as they are, and those that must be taken apart.
+
+Patterns over the bytes of many lines find the few that hold something which needs a closer look.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+from sampan.contracts import line_pattern
+from sampan.contracts.model import Column
+from sampan.contracts.values import PSEUDONYM
+from sampan.reading import hkid
+from sampan.reading.personal_data import Pseudonymiser
+
+# Delivered, it would pass as a person's number.
+PSEUDONYM_BYTES = PSEUDONYM.pattern.removeprefix("(invalid_)?").encode()
+ENCODING_MARKS = [mark.encode() for mark in hkid.ENCODING_MARKS]
+HKID_DIGITS = 6
+# Bytes that belong to no part of a digit, in any notation or script.
+NEVER_DIGITS = bytes(set(range(128)) - set(b"0123456789" + hkid.ENCODING_MARKS.encode()))
+
+
+@cache
+def compiled(pattern: bytes, captures: bool = False) -> Any:
+    """An RE2 pattern over bytes."""
+    import re2
+
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.never_capture = not captures
+    # Of all the characters that resemble a letter or a digit the automaton is larger than by default.
+    options.max_mem = 64 << 20
+    return re2.compile(pattern, options)
+
+
+def unfit(lines_pattern: Any, lines: bytes) -> Iterator[tuple[int, int]]:
+    """Start and end of each line that does not fit. The pattern is one of any number of whole lines."""
+    place, size = 0, len(lines)
+    while place < size:
+        place = lines_pattern.match(lines, place).end()
+        if place < size:
+            end = lines.index(b"\n", place) + 1
+            yield place, end
+            place = end
+
+
+def without_unfit(lines_pattern: Any, lines: bytes, by: bytes) -> bytes:
+    """The lines, those that do not fit replaced."""
+    parts, done = [], 0
+    for start, end in unfit(lines_pattern, lines):
+        parts += [lines[done:start], by]
+        done = end
+    return b"".join([*parts, lines[done:]]) if parts else lines
+
+
+class Sieve:
+    """Sorts CSV lines of some columns."""
+
+    def __init__(self, columns: Sequence[Column], private: Pseudonymiser) -> None:
+        self.columns, self.private = columns, private
+        # Groups, in order: a possible HKID number, and one in a field in quotes; a pseudonym.
+        self.suspect = compiled(hkid.block_pattern() + b"|(" + PSEUDONYM_BYTES + b")", captures=True)
+        self.encoded = compiled(hkid.ENCODED.encode())
+        self.fitting = compiled(line_pattern.fitting_lines(columns))
+        self.wholly_personal = any(column.wholly_personal for column in columns)
+
+    def fits(self, line: bytes) -> bool:
+        """Whether COPY can take a line whose personal data is replaced."""
+        return bool(self.fitting.fullmatch(line))
+
+    def odd(self, lines: bytes) -> list[int]:
+        """Where lines begin that must be taken apart; they may be in any order, and more than once."""
+        if self.wholly_personal:
+            return [0, *(match.end() for match in re.finditer(b"\n", lines[:-1]))] if lines else []
+        return [*self._unfit(lines), *self._suspects(lines), *self._encoded(lines)]
+
+    def _unfit(self, lines: bytes) -> Iterator[int]:
+        return (start for start, _ in unfit(self.fitting, lines))
+
+    def _suspects(self, lines: bytes) -> Iterator[int]:
+        """Lines that may hold a person's number, or a pseudonym that is not the platform's own."""
+        columns, place = self.columns, 0
+        while match := self.suspect.search(lines, place):
+            if match.start(3) >= 0 and self.private.keeps_pseudonyms:
+                place = match.end(3)
+                continue
+            found = max(match.start(group) for group in (1, 2, 3))
+            start = lines.rfind(b"\n", 0, found) + 1
+            before = lines[start:found]
+            if match.start(1) >= 0 and b'"' not in before:
+                column = columns[min(before.count(b","), len(columns) - 1)]
+                if not _may_be_hkid(column, match.group(1)):
+                    place = found + 1
+                    continue
+            # A field in quotes is looked at whole: the pattern finds nothing more in it once its first quote is behind.
+            yield start
+            place = lines.index(b"\n", found)
+
+    def _encoded(self, lines: bytes) -> Iterator[int]:
+        """Lines that may spell a number with characters in another notation, such as %28."""
+        if not any(mark in lines for mark in ENCODING_MARKS):
+            return
+        place = 0
+        while match := self.encoded.search(lines, place):
+            found = match.start()
+            start, end = lines.rfind(b"\n", 0, found) + 1, lines.index(b"\n", found)
+            place = end
+            if b'"' not in lines[start:end]:
+                comma = lines.find(b",", found, end)
+                place = comma if comma >= 0 else end
+                field = lines[max(start, lines.rfind(b",", start, found) + 1) : place]
+                if len(field.translate(None, NEVER_DIGITS)) < HKID_DIGITS:
+                    continue
+            yield start
+            place = end
+
+
+def _may_be_hkid(column: Column, found: bytes) -> bool:
+    return column.personal == "pseudonymise" or hkid.may_be_one(found.decode("utf-8", "surrogateescape"))
