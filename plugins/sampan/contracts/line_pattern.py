@@ -108,10 +108,11 @@ def _typed(column: Column) -> tuple[bytes, list[str]]:
         number, proves = b"-?" if signed else b"", [] if signed else ["minimum"]
         if column.type == "bigint":
             return number + b"[0-9]{1,18}", proves
-        decimals = rb"[0-9]{1,30}" if column.scale is None else rb"(?:[0-9]{1,%d}0{0,20})" % column.scale
-        if column.scale == 0:
-            decimals = rb"0{1,20}"
-        return number + rb"[0-9]{1,30}(?:\.%s)?" % decimals, [*proves, "finite", "scale"]
+        proves = [*proves, "finite"]
+        if column.scale is None:
+            return number + rb"[0-9]{1,30}(?:\.[0-9]{1,30})?", proves
+        decimals = rb"[0-9]{1,%d}0{0,20}" % column.scale if column.scale else rb"0{1,20}"
+        return number + rb"[0-9]{1,30}(?:\.%s)?" % decimals, [*proves, "scale"]
     return {"date": DATE, "timestamptz": TIMESTAMP, "boolean": b"(?:true|false)"}[column.type], []
 
 

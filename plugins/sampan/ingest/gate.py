@@ -26,7 +26,7 @@ from sampan.contracts.row_rules import Check
 from sampan.contracts.values import PSEUDONYM
 from sampan.database import Connection, connect, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
-from sampan.ingest import ledger
+from sampan.ingest import ledger, load
 from sampan.ingest.ledger import Batch
 from sampan.quality import expectations
 from sampan.reading.reader import open_delivery
@@ -46,6 +46,9 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
 
 def _gate(connection: Connection, contract: Contract, batch: Batch) -> None:
     if batch.row_rules_at is None:
+        if batch.proven_rules_sha256 != line_pattern.proven_rules_sha256(contract):
+            # The contract has changed since, and so has what its records were proven to keep.
+            batch = load.load_batch(connection, contract, batch)
         with ledger.transaction(connection):
             _row_rules(connection, contract, batch)
             failpoints.hit("gate.before_rows_commit")
@@ -113,10 +116,8 @@ def _row_rules(connection: Connection, contract: Contract, batch: Batch) -> None
     """Move every row that breaks a rule to quarantine and delete duplicates, leaving a clean, indexed intake table."""
     columns = _columns(connection, contract, batch)
     found = row_rules.checks(contract, columns, batch.business_date)
-    if batch.proven_rules_sha256 == line_pattern.proven_rules_sha256(contract):
-        proven = line_pattern.proven_rules(contract)
-        found = [check for check in found if check.name not in proven]
-    _note_broken_rows(connection, batch, found)
+    proven = line_pattern.proven_rules(contract)
+    _note_broken_rows(connection, batch, [check for check in found if check.name not in proven])
     duplicate = _identify(connection, contract, batch)
     quarantined: int = scalar(connection, "select count(*) from broken_row")
     if quarantined:

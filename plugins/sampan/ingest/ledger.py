@@ -32,7 +32,7 @@ COLUMNS = (
     "batch_id, feed, business_date, content_sha256, origin, source_uri, landing_uri, bytes, received_at, state, token, "
     "rows_in, rows_quarantined, rows_duplicate, row_rules_at, proven_rules_sha256"
 )
-Work = Callable[[Connection, Contract, "Batch"], None]
+Work = Callable[[Connection, Contract, "Batch"], object]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import date
 
 from psycopg import sql
@@ -32,7 +33,7 @@ ODD_AT_ONCE = 5_000
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
     """Load every landed batch of a feed, or those of one date. Returns how many were loaded and held."""
-    return ledger.process_pending(feed, "landed", business_date, _load)
+    return ledger.process_pending(feed, "landed", business_date, load_batch)
 
 
 def reset_held(feed: str, business_date: date | None = None, only: Collection[int] | None = None) -> int:
@@ -77,7 +78,8 @@ def _is_decided(connection: Connection, batch: Batch) -> bool:
     return bool(scalar(connection, query, [batch.feed, batch.batch_id]))
 
 
-def _load(connection: Connection, contract: Contract, batch: Batch) -> None:
+def load_batch(connection: Connection, contract: Contract, batch: Batch) -> Batch:
+    """Load one batch, anew if it is loaded already. Returns it as it is then."""
     pseudonym_keys.check(connection)
     replay = batch.origin == "replay"
     reader = open_delivery(contract, batch.landing_uri, batch.business_date, batch.file, replay=replay)
@@ -93,14 +95,15 @@ def _load(connection: Connection, contract: Contract, batch: Batch) -> None:
         rows, rejects = _copy(connection, contract, batch, reader, columns)
         if not rows and contract.calendar.empty == "hold":
             raise PermanentFailure(Problem(Code.DELIVERY_NO_ROWS, "the delivery contains no records", batch.file))
+        proven = line_pattern.proven_rules_sha256(contract)
         ledger.write(
-            connection, batch, state="loaded", rows_in=rows, loaded_at=ledger.now(),
-            proven_rules_sha256=line_pattern.proven_rules_sha256(contract),
-        )  # fmt: skip
+            connection, batch, state="loaded", rows_in=rows, proven_rules_sha256=proven, loaded_at=ledger.now()
+        )
         _note_aliases(connection, reader)
         failpoints.hit("load.before_commit")
     failpoints.hit("load.after_commit")
     log.info("%s batch %s loaded: %s records, %s of them rejected", batch.feed, batch.batch_id, rows, rejects)
+    return replace(batch, state="loaded", rows_in=rows, proven_rules_sha256=proven)
 
 
 def _note_aliases(connection: Connection, reader: Reader) -> None:
@@ -201,9 +204,9 @@ def _copy(
     names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
     # The sequence numbers every line. FREEZE is allowed because the table is created in the same transaction; it saves a
     # later rewrite of hint bits.
-    statement = sql.SQL(
-        "copy {} ({}) from stdin (format csv, freeze, force_null ({})) where {} is not null"
-    ).format(batch.intake, names, names, sql.Identifier(contract.key[0]))
+    statement = sql.SQL("copy {} ({}) from stdin (format csv, freeze, force_null ({})) where {} is not null").format(
+        batch.intake, names, names, sql.Identifier(contract.key[0])
+    )
     blocks, rows, odd = reader.blocks(), 0, 0
     more = True
     while more:

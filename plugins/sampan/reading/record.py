@@ -50,7 +50,9 @@ class RecordCleaner:
         CSV. `wrong` says which values are not of their column's type although they have a text: lists, objects, errors.
         """
         if any(wrong):
-            types = [f"{c.name}.type" for c, bad in zip(self.columns, wrong, strict=True) if c and bad and c.type == "text"]
+            types = [
+                f"{c.name}.type" for c, bad in zip(self.columns, wrong, strict=True) if c and bad and c.type == "text"
+            ]
             broken = [*broken, *types]
         fields: list[str | None] = []
         changed = text is None

@@ -314,7 +314,7 @@ def test_load_goes_on_with_the_next_batch_when_one_meets_an_unexpected_error(par
     for day in (first, DAY):
         partner.puts(CUSTOMS, day, "x.csv.gz", encode(get_contract(CUSTOMS), rows(CUSTOMS, 5, day)))
     land.run(CUSTOMS)
-    work = load._load
+    work = load.load_batch
 
     def stumbling(connection, contract, batch):
         if batch.business_date == first:
@@ -322,7 +322,7 @@ def test_load_goes_on_with_the_next_batch_when_one_meets_an_unexpected_error(par
         work(connection, contract, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(load, "_load", stumbling)
+        patch.setattr(load, "load_batch", stumbling)
         with pytest.raises(ZeroDivisionError):
             load.run(CUSTOMS)
     states = "select state from ops.batch order by business_date"

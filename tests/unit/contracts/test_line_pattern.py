@@ -48,7 +48,10 @@ def test_a_line_fits_when_it_is_sound(feed, quoting):
 @pytest.mark.parametrize("feed", CSV)
 def test_a_line_does_not_fit_when_it_breaks_a_proven_rule(feed, quoting):
     contract, row = get_contract(feed), rows(feed, 1)[0]
-    broken = {"required": None, "enum": "no such code", "pattern": "\u3000no such pattern\u3000"}
+    broken = {
+        "required": None, "enum": "no such code", "pattern": "\u3000no such pattern\u3000", "minimum": "-1", "finite": "NaN",
+        "scale": "1.0000001",
+    }  # fmt: skip
     proven = line_pattern.proven_rules(contract)
     assert proven
     for rule in proven:
@@ -62,7 +65,10 @@ def test_a_line_does_not_fit_when_it_breaks_a_proven_rule(feed, quoting):
     ("line", "expected"),
     [
         ("a,12,name,1,note\n", True),
-        ("b.c,xaf,name,1,\r\n", True),
+        ("b.c,xaf,name,1,\n", True),
+        ("b.c,xaf,name,1,\r\n", False),
+        ("b.c,xaf,name,0x1F,\n", False),
+        ("b.c,xaf,name,1e3,\n", False),
         ("a,,name,1,\na,12,name,2,x\n", True),
         ('"a","12","name","1","a, b"\n', True),
         ("bxc,12,name,1,\n", False),

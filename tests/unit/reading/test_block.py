@@ -145,7 +145,8 @@ def test_a_date_is_set_apart_when_it_is_not_written_as_most_are(form, value, is_
 
 
 FORMS = ["csv", "gb18030", "jsonl", "xlsx", "parquet", "fixed"]
-TEXTS = ["", "x", " x ", "\u8336 \u675c", 'say ""', "a,b", "two\nlines", "12", "null", "true", "\\", "\\n", "\U0001f600", "A123456(3)",
+TEXTS = [
+   "", "x", " x ", "\u8336 \u675c", 'say ""', "a,b", "two\nlines", "12", "null", "true", "\\", "\\n", "\U0001f600", "A123456(3)",
          "%41123456(3)", "a\tb", "[x]", "{x}"]  # fmt: skip
 
 
@@ -178,7 +179,9 @@ def test_blocks_hold_the_same_records_in_every_format(form, rows):
         text = {
             "csv": lambda row: csv_line(row),
             "jsonl": lambda row: json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=len(row[1]) % 2 == 0),
-            "fixed": lambda row: "".join(f"{value:{c.length}}"[: c.length] for value, c in zip(row, columns, strict=True)),
+            "fixed": lambda row: "".join(
+                f"{value:{c.length}}"[: c.length] for value, c in zip(row, columns, strict=True)
+            ),
         }[kind]
         lines = [text(row) for row in ([names, *given] if kind == "csv" else given)]
         out.write("".join(line + "\n" for line in lines).encode(contract.source.encoding))

@@ -12,7 +12,6 @@ import signal
 import time
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 

@@ -91,7 +91,9 @@ class CsvChunk(LineChunk):
         kept = [name for name, column in zip(names, stored, strict=False) if column is not None]
         table = pyarrow.csv.read_csv(
             pa.BufferReader(without_unfit(form.sound_lines, data, blank)),
-            pyarrow.csv.ReadOptions(use_threads=False, block_size=len(data) + len(blank) + (1 << 20), column_names=names),
+            pyarrow.csv.ReadOptions(
+                use_threads=False, block_size=len(data) + len(blank) + (1 << 20), column_names=names
+            ),
             pyarrow.csv.ParseOptions(delimiter=form.source.delimiter, ignore_empty_lines=False),
             pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), include_columns=kept),
         )
@@ -125,9 +127,7 @@ class CsvChunk(LineChunk):
             if values is None:
                 yield Found(place, 1 + len(more), cleaner.unsplit(self.first + place, broken, whole))
             else:
-                yield Found(
-                    place, 1 + len(more), cleaner.record(self.first + place, values[:columns], broken, whole)
-                )
+                yield Found(place, 1 + len(more), cleaner.record(self.first + place, values[:columns], broken, whole))
 
 
 def _split(

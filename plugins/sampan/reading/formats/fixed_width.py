@@ -65,7 +65,9 @@ class FixedWidthChunk(LineChunk):
         lines = pa.StringArray.from_buffers(len(ends), pa.py_buffer(starts), pa.py_buffer(data))
         fits = pc.equal(pc.utf8_length(lines), self.form.width + 1)
         fields = [
-            pc.if_else(fits, pc.utf8_trim(pc.utf8_slice_codeunits(lines, start, end), BLANKS), pa.scalar(None, pa.string()))
+            pc.if_else(
+                fits, pc.utf8_trim(pc.utf8_slice_codeunits(lines, start, end), BLANKS), pa.scalar(None, pa.string())
+            )
             for start, end in compress(self.form.spans, self.form.layout.columns)
         ]
         out = io.BytesIO()

@@ -16,7 +16,7 @@ from sampan.reading.layout import Layout, match_headers
 from sampan.reading.record import SURROGATE
 
 ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})")
-# The values of some keys of an object as they are written; None where the object lacks the key.
+# The values of some keys of an object as they are written, None where the object lacks the key.
 Values = Callable[[bytes], tuple[Any, ...]]
 
 
@@ -83,22 +83,22 @@ class JsonChunk(LineChunk):
         import msgspec
 
         values, width = self.form.values, len(self.form.layout.stored)
-        out = []
-        for line in self.utf8().split(b"\n")[:-1]:
+        out, null, data = [], msgspec.Raw(b"null"), self.utf8()
+        # Only then may a text have an escape, or a value be a list or an object.
+        is_plain = b"\\" not in data and b"[" not in data and data.count(b"{") <= self.length
+        for line in data.split(b"\n")[:-1]:
             try:
                 found = values(line)
             except msgspec.DecodeError:
                 out.append(nothing)
                 continue
-            # Texts may hold what looks like a key. What is fewer than that is a key that is there twice.
-            if len(found) - found.count(None) != line.count(b'":'):
+            # More than the keys that were found: one is there twice, or a text holds what looks like a key.
+            if (keys := line.count(b'":')) != len(found) and keys != len(found) - found.count(None):
                 out.append(nothing)
                 continue
-            fields = [b"" if value is None else bytes(value) for value in found[:width]]
-            if b"null" in line:
-                fields = [b"" if value == b"null" else value for value in fields]
-            if b"\\" in line or b"[" in line or line.count(b"{") > 1:
-                fields = list(map(_unescaped_field, fields))
+            fields = [b"" if value is None or value == null else value for value in found[:width]]
+            if not is_plain:
+                fields = [_unescaped_field(bytes(value)) for value in fields]
                 if None in fields:
                     out.append(nothing)
                     continue
@@ -149,7 +149,7 @@ def _values_of(keys: Sequence[str]) -> Values:
     import msgspec
 
     names = [f"key_{place}" for place in range(len(keys))]
-    fields = [(name, msgspec.Raw | None, None) for name in names]
+    fields = [(name, msgspec.Raw, None) for name in names]
     line = msgspec.defstruct("Line", fields, rename=dict(zip(names, keys, strict=True)), forbid_unknown_fields=True)
     decode, astuple = msgspec.json.Decoder(line).decode, msgspec.structs.astuple
     return lambda text: astuple(decode(text))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sampan.reading import limits
 
-from tests.unit.reading.deliveries import csv_contract, reader, records, refused
+from tests.unit.reading.deliveries import csv_contract, records, refused
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,6 @@ def test_records_are_all_found_when_a_quote_is_not_closed_on_many_lines():
 def test_records_split_at_the_contracts_delimiter_when_it_is_another():
     contract = csv_contract(delimiter=";")
     assert [record.fields for record in records(contract, 'a;b;c\n1,5;"x;y";3\n')] == [["1,5", "x;y", "3"]]
-
 
 
 @pytest.mark.parametrize(
