@@ -126,7 +126,8 @@ VALUES = [
     ("hkhs_code", "8517130", "hkhs_code.pattern"),
     ("movement_date", "2026-02-30", "movement_date.type"),
     ("movement_date", "today", "movement_date.type"),
-    ("movement_date", "5874897-12-31", "movement_date.maximum"),
+    ("movement_date", "5874897-12-31", "movement_date.type"),
+    ("movement_date", "9998-12-31", "movement_date.maximum"),
     ("lodged_at", "2026-07-06 25:00:00", "lodged_at.type"),
     ("lodged_at", "today 10:00", "lodged_at.type"),
     ("lodged_at", "10:00 yesterday", "lodged_at.type"),
@@ -184,7 +185,7 @@ def test_gate_stores_every_broken_rule_and_the_line_verbatim_when_a_row_breaks_m
 def test_gate_names_the_broken_columns_when_a_row_rule_cannot_be_computed(partner):
     (feed,) = feeds(lambda c: c.source.format == "parquet")
     contract, given = get_contract(feed), rows(feed, 40)
-    given[5] |= {"shipped_on": "5874897-12-31", "credit_days": "2147483647"}
+    given[5] |= {"shipped_on": "9998-12-31", "credit_days": "2147483647"}
     batch = ingested(partner, feed, parquet_of_text(contract, given))
     assert batch["rows_published"] == 39, batch["problem"]
     ((_, broken),) = partner.quarantined(feed)

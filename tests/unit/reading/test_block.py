@@ -146,8 +146,9 @@ def test_a_date_is_set_apart_when_it_is_not_written_as_most_are(form, value, is_
 
 FORMS = ["csv", "gb18030", "jsonl", "xlsx", "parquet", "fixed"]
 TEXTS = [
-   "", "x", " x ", "\u8336 \u675c", 'say ""', "a,b", "two\nlines", "12", "null", "true", "\\", "\\n", "\U0001f600", "A123456(3)",
-         "%41123456(3)", "a\tb", "[x]", "{x}"]  # fmt: skip
+    "", "x", " x ", "\u8336 \u675c", 'say ""', "a,b", "two\nlines", "12", "null", "true", "\\", "\\n", "\U0001f600",
+    "A123456(3)", "%41123456(3)", "a\tb", "[x]", "{x}",
+]  # fmt: skip
 
 
 @settings(max_examples=150, deadline=None)

@@ -139,6 +139,8 @@ def _split(
     """
     if '"' not in text:
         return text.split(delimiter), [], None
+    if (values := _fields(text, delimiter)) is not None:
+        return values, [], None
     taken: list[tuple[str, list[str]]] = []
     quotes, size = text.count('"'), len(text)
     while quotes % 2:

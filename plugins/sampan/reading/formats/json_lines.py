@@ -16,6 +16,8 @@ from sampan.reading.layout import Layout, match_headers
 from sampan.reading.record import SURROGATE
 
 ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})")
+# Where one stands before a colon, `":` does not tell how many keys there are.
+BLANKS_BEFORE_COLON = (b" :", b"\t:", b"\r:")
 # The values of some keys of an object as they are written, None where the object lacks the key.
 Values = Callable[[bytes], tuple[Any, ...]]
 
@@ -86,6 +88,7 @@ class JsonChunk(LineChunk):
         out, null, data = [], msgspec.Raw(b"null"), self.utf8()
         # Only then may a text have an escape, or a value be a list or an object.
         is_plain = b"\\" not in data and b"[" not in data and data.count(b"{") <= self.length
+        is_tight = not any(blank in data for blank in BLANKS_BEFORE_COLON)
         for line in data.split(b"\n")[:-1]:
             try:
                 found = values(line)
@@ -93,7 +96,8 @@ class JsonChunk(LineChunk):
                 out.append(nothing)
                 continue
             # More than the keys that were found: one is there twice, or a text holds what looks like a key.
-            if (keys := line.count(b'":')) != len(found) and keys != len(found) - found.count(None):
+            keys = line.count(b'":') if is_tight or not any(blank in line for blank in BLANKS_BEFORE_COLON) else 0
+            if keys != len(found) and keys != len(found) - found.count(None):
                 out.append(nothing)
                 continue
             fields = [b"" if value is None or value == null else value for value in found[:width]]
