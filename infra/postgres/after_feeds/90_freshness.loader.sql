@@ -191,6 +191,7 @@ items as (
         null
     from ops.delivery
     where delivery.batch_id is null and delivery.business_date is not null and delivery.received_at <= ops.known_until()
+        and delivery.problem ->> 'rule' is distinct from 'delivery.marker'
 ),
 
 by_slot as (
@@ -307,8 +308,8 @@ select
     null as rows_held,
     problem
 from ops.delivery
-where problem is not null and deleted_at is null and received_at <= ops.known_until();
-comment on view ops.open_problem is 'Deliveries held by the gate or refused when landing that no later delivery replaced.';
+where problem ->> 'rule' <> 'delivery.marker' and deleted_at is null and received_at <= ops.known_until();
+comment on view ops.open_problem is 'Deliveries held by the gate or refused when landing that no later delivery replaced. Markers and checksums beside the data are none.';
 
 create or replace view ops.feed_now as
 select

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from sampan.database import connect
@@ -44,6 +44,18 @@ def open_problems() -> list[tuple[str, date | None, int | None, Problem]]:
     with connect() as connection:
         rows = connection.execute(query).fetchall()
     return [(feed, day, batch, problem_from(stored)) for feed, day, batch, stored in rows]
+
+
+def newest_alerts(days: int, most: int) -> list[tuple[datetime, str, str | None, str]]:
+    """Time, kind, feed and message of the newest alerts of some days; not those of what the open problems show."""
+    query = """
+        select raised_at, kind, feed, message from ops.alert
+        where raised_at > now() - make_interval(days => %s) and kind not in ('held', 'rejected')
+        order by alert_id desc
+        limit %s
+    """
+    with connect() as connection:
+        return connection.execute(query, [days, most]).fetchall()
 
 
 def problem_from(stored: dict[str, Any]) -> Problem:
