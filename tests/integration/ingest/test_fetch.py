@@ -184,6 +184,51 @@ def test_fetch_reads_every_page_when_the_total_counts_the_page_only(api, sampan)
     assert len(drop(sampan)[0].splitlines()) == 2 * SIZE + 3
 
 
+def capped(limit: int, total: str):
+    """Answers of an API that gives at most `limit` records a page whatever is asked for; its total is one of the page
+    or of the whole, or it has none."""
+
+    def turn(number: int, status: int, body: bytes) -> tuple[int, bytes]:
+        document = json.loads(body)
+        result = document["result"]
+        result["records"] = result["records"][:limit]
+        if total == "page":
+            result["datasize"] = len(result["records"])
+        if total == "none":
+            del result["datasize"]
+        return status, json.dumps(document).encode()
+
+    return turn
+
+
+@pytest.mark.parametrize("count", [1, 99, 100, 101, 274, 300])
+@pytest.mark.parametrize("total", ["page", "whole", "none"])
+def test_fetch_reads_every_record_when_pages_are_smaller_than_was_asked_for(total, count, api, sampan):
+    """Kind of fault: a limit of the API's own ends the paging, and what is behind it is missing without a word."""
+    api.records = many(count)
+    api.turn = capped(100, total)
+    fetch.run(FEED, DAY)
+    assert [json.loads(line) for line in drop(sampan)[0].splitlines()] == [json.loads(record) for record in many(count)]
+    assert len(api.asked) <= count // 100 + 2
+
+
+@pytest.mark.parametrize("total", ["page", "none"])
+def test_fetch_fails_and_ends_when_an_api_ignores_the_page(total, api, sampan):
+    api.records = many(50)
+    first = api.answer({})
+    api.turn = lambda number, status, body: capped(100, total)(number, status, first)
+    with pytest.raises(TransientFailure, match="repeats an earlier one"):
+        fetch.run(FEED, DAY)
+    assert drop(sampan) == []
+
+
+def test_fetch_takes_no_list_for_the_end_when_records_came_before(api, sampan):
+    api.records = many(SIZE + 5)
+    api.turn = lambda n, s, b: capped(SIZE, "none")(n, s, b) if n < 3 else altered("result.records", None)(n, s, b)
+    fetch.run(FEED, DAY)
+    assert len(drop(sampan)[0].splitlines()) == SIZE + 5
+
+
 def test_fetch_stops_when_an_api_has_no_end(api, sampan, monkeypatch):
     monkeypatch.setattr(api_client, "MAX_PAGES", 3)
     api.records = many(5 * SIZE)
@@ -203,12 +248,18 @@ def test_ingest_keeps_every_rate_as_it_came_when_the_answer_is_the_real_one(samp
         pytest.skip(f"the captured response {CAPTURED.name} is not here")
     answer = json.loads(CAPTURED.read_bytes())
 
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        """A plain file server instead of the API: it ignores parameters and pages."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        """The answer as it was captured, and an empty page after it."""
 
-        def translate_path(self, path: str) -> str:
-            assert dict(parse_qsl(urlsplit(path).query))
-            return str(CAPTURED)
+        def do_GET(self) -> None:
+            offset = dict(parse_qsl(urlsplit(self.path).query))[REQUEST.pagination["offset"]]
+            body = CAPTURED.read_bytes()
+            if offset != "0":
+                body = json.dumps(answer | {"result": {"datasize": 0, "records": []}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass
