@@ -36,6 +36,8 @@ create table if not exists ops.feed_poll (
     polled_at timestamptz not null,
     problem jsonb
 );
+alter table ops.feed_poll add column if not exists wait_until timestamptz;
+comment on column ops.feed_poll.wait_until is 'Until when the API asked not to be asked again (Retry-After), an hour at most.';
 comment on table ops.feed_poll is 'One row per feed: when the platform last polled it for deliveries and, if its API failed, the problem.';
 
 create table if not exists ops.clock (

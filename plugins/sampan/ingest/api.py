@@ -22,7 +22,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exp
 from sampan.contracts.model import Contract, Request
 from sampan.contracts.row_rules import bind_business_date
 from sampan.database import connect
-from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
+from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.ingest.http_client import Client
 from sampan.reading import child
 from sampan.reading.shown import shown
@@ -65,6 +65,9 @@ def response_body(contract: Contract, day: date) -> bytes:
         most = f"the contract's maxMemoryBytes, {bounds.max_memory_bytes:,}"
         message = f"reading the response takes more memory than {most}" + (f": {error}" if error.args else "")
         raise PermanentFailure(Problem(Code.API_TOO_LARGE, message, source.location)) from None
+    except child.ChildError as error:
+        message = f"the response cannot be read: {error}"
+        raise PermanentFailure(Problem(Code.API_SHAPE, message, source.location)) from None
 
 
 def _body_pieces(contract: Contract, day: date) -> Iterator[bytes]:
@@ -81,7 +84,9 @@ def _body_pieces(contract: Contract, day: date) -> Iterator[bytes]:
                 # JSON can contain half of a surrogate pair, which UTF-8 cannot encode: it stays escaped and goes to
                 # quarantine.
                 body = text.encode(errors="backslashreplace")
-    except (RecursionError, jmespath.exceptions.JMESPathError) as error:
+    except (SampanError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever an API answers, the next feed has its turn
         message = f"the response does not have the form that the contract describes: {type(error).__name__}"
         raise PermanentFailure(Problem(Code.API_SHAPE, message, source.location)) from None
     for start in range(0, len(body), PIECE_BYTES):
@@ -318,7 +323,8 @@ def _error_message(request: Request, response: httpx.Response) -> str:
     answer, path = _parse_json(response), request.success.get("message")
     message = jmespath.search(path, answer) if path and answer is not None else None
     text = "; ".join(map(str, message)) if isinstance(message, list) else str(message or "")
-    return (text[:MAX_MESSAGE] or response.text[:200]).strip()
+    # Not by the charset that the response claims: some that Python knows are not for text.
+    return (text[:MAX_MESSAGE] or response.content[:200].decode(errors="replace")).strip()
 
 
 def _render_dates(parameters: dict[str, str], day: date) -> dict[str, str]:

@@ -23,7 +23,7 @@ from sampan.consent import Rejected
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect
-from sampan.errors import Code, PermanentFailure, Problem, SampanError
+from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.ingest import api, freshness
 from sampan.ingest.markers import CHECKSUM_BYTES, FOLDER, checksum_of, marker, sums
 from sampan.object_store import list_objects, s3_errors
@@ -33,6 +33,8 @@ from sampan.settings import settings
 log = logging.getLogger(__name__)
 # Metadata of an object of a simulated partner. It counts only while the clock is set, which a partner cannot do.
 SENT_AT = "sent-at"
+# Seconds for which an API that asks not to be asked again is left alone, also by retries and other processes.
+LONGEST_PAUSE = 3600.0
 # What a text of the database cannot hold.
 NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -236,12 +238,14 @@ def _business_date(contract: Contract, key: str) -> date | None:
 
 def _download(contract: Contract, day: date) -> None:
     """Request everything as of a day, and put it into the drop prefix under a name made from its content."""
+    freshness.require_poll_allowed(contract.feed)
     try:
         body = api.response_body(contract, day)
     except SampanError as error:
         # Recorded so that the late report can tell "polled, no data" from "not polled".
         problem = error.problem if isinstance(error, PermanentFailure) else Problem(Code.API_AWAY, str(error))
-        freshness.record_poll(contract.feed, problem)
+        wait = min(error.retry_after, LONGEST_PAUSE) if isinstance(error, TransientFailure) else 0.0
+        freshness.record_poll(contract.feed, problem, wait=wait)
         raise
     name = f"{contract.feed}_{hashlib.sha256(body).hexdigest()[:16]}.{contract.source.extension}"
     with connect() as connection:

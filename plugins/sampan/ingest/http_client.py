@@ -82,7 +82,8 @@ class Client:
             raise TransientFailure(
                 f"{url}: the response is not whole: its {encoding} stream is cut off or corrupt"
             ) from None
-        kept = {name: response.headers[name] for name in ("Content-Type", "Retry-After") if name in response.headers}
+        wait = response.headers.get("Retry-After", "")
+        kept = {"Retry-After": wait} if wait.isascii() else {}
         return httpx.Response(response.status_code, headers=kept, content=b"".join(blocks))
 
     def _check_size(self, url: str) -> None:

@@ -236,6 +236,38 @@ def test_fetch_stops_when_an_api_has_no_end(api, sampan, monkeypatch):
         fetch.run(FEED, DAY)
 
 
+def test_fetch_leaves_an_api_alone_until_it_may_be_asked_again(sampan, monkeypatch):
+    """Kind of fault: retries of a task ask an API that asked not to be asked."""
+    asked = []
+
+    class Busy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(429)
+            self.send_header("Retry-After", "86400")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        monkeypatch.setenv(REQUEST.base_variable, f"http://127.0.0.1:{server.server_port}/public")
+        settings.cache_clear()
+        with pytest.raises(TransientFailure, match="asks to wait 86,400 seconds"):
+            fetch.run(FEED, DAY)
+        with pytest.raises(TransientFailure, match=r"asked not to be asked again for 3,[56]"):
+            fetch.run(FEED, DAY)
+        assert len(asked) == 1
+        # An hour later, the bound of what an API may ask for.
+        sampan.rows("update ops.feed_poll set wait_until = wait_until - interval '1 hour' returning feed")
+        with pytest.raises(TransientFailure, match="HTTP 429"):
+            fetch.run(FEED, DAY)
+        assert len(asked) == 2
+        server.shutdown()
+    assert sampan.rows("select problem ->> 'rule' from ops.feed_poll") == [("api.away",)]
+
+
 def test_fetch_fails_transiently_when_the_api_is_unreachable(api, sampan, monkeypatch):
     monkeypatch.setenv(REQUEST.base_variable, "http://127.0.0.1:9")
     settings.cache_clear()
