@@ -213,29 +213,37 @@ def transaction(connection: Connection) -> Iterator[None]:
 
 
 def notify_owner(feed: str, since: datetime) -> None:
-    """Alert the owner and raise a PermanentFailure if a delivery of a feed was held or refused since a time."""
+    """Alert the owner and raise a PermanentFailure if a delivery of a feed was held or refused since a time.
+
+    One that a later delivery has replaced since is no open problem (ops.open_problem) and only logged.
+    """
     contract = get_contract(feed)
     with connect() as connection:
         held = connection.execute(
             """
-            select batch_id, business_date, problem from ops.batch
+            select batch_id, business_date, problem, batch_id in (select batch_id from ops.open_problem) from ops.batch
             where feed = %s and state = 'held' and held_at >= %s
             order by batch_id
             """,
             [feed, since],
         ).fetchall()
+        for number, day, problem, is_open in held:
+            if not is_open:
+                log.info("batch %s of %s was held and then replaced: %s", number, day, Problem(**problem))
         refused = connection.execute(
             """
-            select null, business_date, problem from ops.delivery
+            select null, business_date, problem, true from ops.delivery
             where feed = %s and problem is not null and refused_at >= %s
             order by source_uri
             """,
             [feed, since],
         ).fetchall()
-        problems = [(number, day, Problem(**problem)) for number, day, problem in held + refused]
+        problems = [(number, day, Problem(**problem)) for number, day, problem, is_open in held + refused if is_open]
         lines = [f"batch {number or '-'} of {day}: {problem}, see {problem.page}" for number, day, problem in problems]
         if not lines:
             return
+        for line in lines:
+            log.error("%s", line)
         message = f"{len(lines)} held or refused, for {contract.owner} <{contract.contact}>: " + "; ".join(lines)
         raise_alert(connection, "held", feed, message[:4000])
     raise PermanentFailure(Problem(Code.BATCH_HELD, message))

@@ -11,8 +11,8 @@ from sampan.errors import Problem
 from sampan.ingest.freshness import STATES
 
 TOTALS = (
-    "feed", "batches", "published", "held", "in progress", "rows published", "rows quarantined", "rows duplicate",
-    "rows held", "latest date",
+    "feed", "batches", "published", "held", "held, replaced", "in progress", "rows published", "rows quarantined",
+    "rows duplicate", "rows held", "latest date",
 )  # fmt: skip
 
 
@@ -23,7 +23,10 @@ def totals() -> list[tuple[Any, ...]]:
             feed,
             count(*)::int as batches,
             count(*) filter (where state = 'published')::int as published,
-            count(*) filter (where state = 'held')::int as held,
+            count(*) filter (where state = 'held' and batch_id in (select batch_id from ops.open_problem))::int as held,
+            count(*) filter (
+                where state = 'held' and batch_id not in (select batch_id from ops.open_problem where batch_id is not null)
+            )::int as replaced,
             count(*) filter (where state not in ('published', 'held'))::int as in_progress,
             coalesce(sum(rows_published), 0)::bigint as rows_published,
             coalesce(sum(rows_quarantined), 0)::bigint as rows_quarantined,

@@ -5,6 +5,7 @@ The caller decides what follows: a `CheckResult` says what failed and how severe
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -63,6 +64,8 @@ def _data_source(dsn: str, process: int) -> Any:
     import great_expectations
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
+    # Its import sets a level of its own; two hundred lines of each check would hide the one that counts.
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
     context = great_expectations.get_context(mode="ephemeral")
     context.enable_analytics(False)
     context.variables.progress_bars = ProgressBarsConfig(globally=False)

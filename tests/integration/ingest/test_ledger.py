@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from datetime import timedelta
 
 import psycopg
@@ -12,7 +13,7 @@ from sampan import alerts, object_store
 from sampan.contracts.registry import get_contract
 from sampan.database import connect
 from sampan.errors import PermanentFailure, Problem, TransientFailure
-from sampan.ingest import fetch, gate, land, ledger, load, publish
+from sampan.ingest import fetch, gate, land, ledger, load, publish, status
 from sampan.settings import settings
 
 from tests.factory import DAY, FEEDS, adds_up, encode, representative_feeds, rows, stored
@@ -217,6 +218,32 @@ def test_a_missed_deadline_alerts_with_the_run_and_the_minutes(sampan):
     assert sampan.rows("select kind, feed, message from ops.alert") == [
         ("deadline", FEED, f"ingest__{FEED}: run_7 did not finish within 60 minutes of being queued")
     ]
+
+
+def test_a_run_that_has_ended_missed_no_deadline(sampan):
+    """Kind of fault: each held delivery makes its run fail, and an hour later a second, untrue alert."""
+    run = {"dag_run_id": "run_7", "state": "failed", "end_date": "2026-07-06T01:02:03Z"}
+    asyncio.run(alerts.deadline_missed(FEED, 60, {"dag_run": run}))
+    assert sampan.rows("select message from ops.alert") == []
+
+
+def test_what_was_held_and_replaced_in_one_run_is_no_problem(partner):
+    """Kind of fault: three answers to whether anything is held; a run is red for what is solved."""
+    since = ledger.now()
+    body = encode(get_contract(FEED), rows(FEED, 40))
+    partner.puts(FEED, DAY, "cut.csv.gz", body[: len(body) // 2])
+    # Object stores keep whole seconds: a second object of a date must be received measurably later.
+    time.sleep(1.1)
+    partner.puts(FEED, DAY, "whole.csv.gz", body)
+    assert partner.ingest(FEED)["state"] == "published"
+    ledger.notify_owner(FEED, since)
+    assert partner.sampan.rows("select message from ops.alert") == []
+    assert partner.sampan.rows("select state from ops.batch order by batch_id") == [("held",), ("published",)]
+    (totals,) = status.totals()
+    assert dict(zip(status.TOTALS, totals, strict=True)) | {"held": 0, "held, replaced": 1} == dict(
+        zip(status.TOTALS, totals, strict=True)
+    )
+    assert status.open_problems() == []
 
 
 def test_notify_owner_names_what_was_refused_now_though_it_was_seen_before(partner):
