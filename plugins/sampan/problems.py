@@ -264,7 +264,7 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "Let the partner remove the object and deliver it under another name. Retention cannot delete it.",
     ),
     Code.DELIVERY_MARKER: (
-        "The name is that of a marker, a checksum, an unfinished upload or a file of a program, so it is no delivery:"
+        "The name is that of a marker, a checksum, an unfinished upload or a file of a program, so it is not a delivery:"
         " it is ignored, and retention deletes it.",
         "Nothing, where the partner's data is there beside it. If it is data, have it delivered under a name that ends"
         " as the feed's deliveries do. The names are listed in `sampan.ingest.markers`.",

@@ -311,7 +311,7 @@ select
     problem
 from ops.delivery
 where problem ->> 'rule' <> 'delivery.marker' and deleted_at is null and received_at <= ops.known_until();
-comment on view ops.open_problem is 'Deliveries held by the gate or refused when landing that no later delivery replaced. Markers and checksums beside the data are none.';
+comment on view ops.open_problem is 'Deliveries held by the gate or refused when landing that no later delivery replaced. Without markers and checksums beside the data.';
 
 create or replace view ops.feed_now as
 select

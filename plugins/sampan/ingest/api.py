@@ -86,7 +86,7 @@ def _body_pieces(contract: Contract, day: date) -> Iterator[bytes]:
                 body = text.encode(errors="backslashreplace")
     except (SampanError, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever an API answers, the next feed has its turn
+    except Exception as error:  # noqa: BLE001 - the next feed has its turn for any answer
         message = f"the response does not have the form that the contract describes: {type(error).__name__}"
         raise PermanentFailure(Problem(Code.API_SHAPE, message, source.location)) from None
     for start in range(0, len(body), PIECE_BYTES):

@@ -91,7 +91,7 @@ def _took_the_place(connection: Connection, contract: Contract, batch: Batch) ->
 
 
 def _same_again(connection: Connection, contract: Contract, batch: Batch, rows: int) -> str | None:
-    """The rows of a date again for another one are an old file that was sent again, packed anew or not."""
+    """The rows of a date again for another one are an old file that was sent again, perhaps packed again."""
     if not rows:
         return None
     others = connection.execute(

@@ -118,7 +118,7 @@ def _note(connection: Connection, contract: Contract, item: dict[str, Any]) -> i
 
 
 def _ignore(connection: Connection, contract: Contract, item: dict[str, Any], kind: str, keys: Collection[str]) -> None:
-    """Enter an object that is no delivery in the ledger, so that retention deletes it, and say so once.
+    """Enter an object that is not a delivery in the ledger, so that retention deletes it, and say so once.
 
     A checksum is compared with its file first, and waits for it: `keys` are those of the feed's deliveries.
     """
@@ -128,7 +128,7 @@ def _ignore(connection: Connection, contract: Contract, item: dict[str, Any], ki
     known = "select from ops.delivery where source_uri = %s and etag = %s"
     if connection.execute(known, [uri, item["ETag"]]).fetchone() is not None:
         return
-    problem = Problem(Code.DELIVERY_MARKER, f"it is {kind}, no delivery: it is not read", name)
+    problem = Problem(Code.DELIVERY_MARKER, f"it is {kind}, not a delivery: it is not read", name)
     with connection.transaction():
         if checksum_of(key) and not _compare(connection, contract, key, keys):
             log.info("%s waits for the file that it is of", name)
@@ -149,7 +149,7 @@ def _ignore(connection: Connection, contract: Contract, item: dict[str, Any], ki
                 Jsonb(problem.as_dict()),
             ],
         )
-    log.info("%s is %s, no delivery: ignored", name, kind)
+    log.info("%s is %s, not a delivery: ignored", name, kind)
 
 
 def _compare(connection: Connection, contract: Contract, key: str, keys: Collection[str]) -> bool:

@@ -215,7 +215,7 @@ def transaction(connection: Connection) -> Iterator[None]:
 def notify_owner(feed: str, since: datetime) -> None:
     """Alert the owner and raise a PermanentFailure if a delivery of a feed was held or refused since a time.
 
-    One that a later delivery has replaced since is no open problem (ops.open_problem) and only logged.
+    One that a later delivery has replaced since is not an open problem (ops.open_problem): it is only logged.
     """
     contract = get_contract(feed)
     with connect() as connection:

@@ -1,4 +1,4 @@
-"""Objects beside the data that are no deliveries: markers of finished jobs, checksums, unfinished uploads, system files.
+"""Objects beside the data that are not deliveries: markers of finished jobs, checksums, unfinished uploads, system files.
 
 They are told by their names alone, as the programs that write them name them. What is in none of these lists is a
 delivery, so an unknown name is never ignored.
@@ -35,7 +35,7 @@ LINE = re.compile(r"(?:\w+ \((?P<bsd>.+)\) = )?(?P<sum>[0-9a-fA-F]{32,128})(?:[ 
 
 
 def marker(path: str, size: int, extension: str) -> str | None:
-    """What an object is, in words, when it is no delivery; None for a delivery.
+    """What an object is, in words, when it is not a delivery; None for a delivery.
 
     `path` is its key below the feed's prefix, `size` is in bytes, `extension` what deliveries of the feed end with.
     """

@@ -21,7 +21,7 @@ SIMILAR = 0.8
 
 
 class Alike(NamedTuple):
-    """A header that stands in the place of an expected one, and the words "differs by ..."."""
+    """A header that was meant as an expected one, and the words "differs by ..."."""
 
     header: str
     differs: str

@@ -41,7 +41,7 @@ COMPRESSIONS = ("gzip", "zstd", "bzip2", "xz", "lz4", "compress")
 
 
 def what_it_is(content: bytes) -> str | None:
-    """In words, what a file is by its bytes, of which HEAD_BYTES are enough; None for lines of text and what is unknown.
+    """In words, what a file is by its first HEAD_BYTES; None for lines of text and what is unknown.
 
     Of a container (ZIP, OLE) all bytes tell more.
     """
@@ -73,8 +73,9 @@ def instead_of_format(source: Source, content: bytes) -> str | None:
     if found == source.compression:
         return f"it is compressed twice: unpack the {found} inside, or send it compressed once"
     if found in COMPRESSIONS:
-        how = "compressed" if source.compression == "none" else f"compressed by {source.compression} and then"
-        return f"it is {how} with {found}; the contract's compression is {source.compression}"
+        if source.compression == "none":
+            return f"it is compressed with {found}; the contract has no compression"
+        return f"it is compressed with {source.compression} and then with {found}; the contract has {source.compression} only"
     return f"it is {found}; the contract's format is {NAMES[source.format]}"
 
 

@@ -127,8 +127,8 @@ def grown() -> int:
     "charset", ["rot13", "base64", "idna", "undefined", "punycode", "unicode_escape", "none-such", "\xff"]
 )
 @pytest.mark.parametrize("feed", [FILE, RECORDS])
-def test_a_message_is_read_whatever_charset_it_claims(feed, charset, servers, monkeypatch):
-    """Kind of fault: an answer raises an error that nobody foresaw, and the feeds behind it have no turn."""
+def test_a_message_is_read_in_spite_of_the_charset_it_claims(feed, charset, servers, monkeypatch):
+    """Kind of fault: an answer raises an error that was not foreseen, and the feeds behind it have no turn."""
     hostile = servers(send(503, b"\xffbusy \\ud83d\0", Content_Type=f"text/html; charset={charset}"))
     with pytest.raises(TransientFailure, match=r"HTTP 503: .*busy"):
         polled(feed, hostile, monkeypatch)

@@ -1,7 +1,7 @@
 """What is published as it came, though its partner may not have meant it so.
 
-Kind of fault: a delivery that is sound by itself and wrong beside the others (a part that takes the place of a part, an old
-file again, a failed upload) changes the figures, and nobody is told.
+Kind of fault: a delivery that is sound on its own and wrong beside the others (a part that takes the place of a part, an old
+file again, a failed upload) changes the figures, and no one is told.
 """
 
 from __future__ import annotations

@@ -185,8 +185,7 @@ def test_fetch_reads_every_page_when_the_total_counts_the_page_only(api, sampan)
 
 
 def capped(limit: int, total: str):
-    """Answers of an API that gives at most `limit` records a page whatever is asked for; its total is one of the page
-    or of the whole, or it has none."""
+    """Answers of an API that gives at most `limit` records a page. Its `total` is of the page or the whole, or missing."""
 
     def turn(number: int, status: int, body: bytes) -> tuple[int, bytes]:
         document = json.loads(body)

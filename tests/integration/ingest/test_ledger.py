@@ -348,7 +348,7 @@ def test_a_problem_of_the_database_is_transient_by_its_sqlstate(state, is_transi
 def test_the_next_batch_is_processed_when_the_database_refuses_one_for_no_fault_of_its_content(
     state, partner, monkeypatch
 ):
-    """Kind of fault: one batch keeps all behind it waiting, for as long as nobody looks."""
+    """Kind of fault: one batch keeps all behind it waiting, until someone looks."""
     partner.hands_over(FEED, DAY, rows(FEED, 3))
     partner.hands_over(FEED, DAY, rows(FEED, 3, seed=1), name="second")
     create = load._create_intake

@@ -1,7 +1,7 @@
 """Objects beside the data.
 
 Kind of fault: what programs leave beside a delivery (markers, checksums, unfinished uploads, system files) is taken for
-one, is held for ever, and its partner gets word of a fault that is none.
+one, is held for ever, and its partner gets word of a fault that does not exist.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def test_ingest_ignores_what_is_beside_the_data(feed, sampan, caplog):
     (day,) = (day for day in freshness.days(feed) if day["business_date"] <= DAY <= day["last_date"])
     assert (day["state"], day["deliveries"]) == ("arrived", 1)
     # Said once, however often the prefix is listed.
-    assert sum("_SUCCESS is a marker of a job, no delivery" in line for line in caplog.messages) == 1
+    assert sum("_SUCCESS is a marker of a job, not a delivery" in line for line in caplog.messages) == 1
 
 
 def test_markers_alone_are_no_delivery_of_the_day(sampan):

@@ -132,7 +132,7 @@ def test_what_is_compressed_twice_or_otherwise_is_named(compression):
 
 def test_what_is_compressed_though_the_contract_says_none_is_named():
     assert instead_of_format(Source("s3", "s3://drop/x", "csv"), KINDS["gzip"]) == (
-        "it is compressed with gzip; the contract's compression is none"
+        "it is compressed with gzip; the contract has no compression"
     )
 
 
