@@ -43,7 +43,7 @@ def _nothing_came(batch: Batch) -> str | None:
     if batch.bytes:
         return None
     return (
-        f"{_name(batch.batch_id, batch.file, batch)} has 0 bytes. It counts as a delivery without rows, which the contract"
+        f"{_name(batch.batch_id, batch.file, batch)} it has 0 bytes. It counts as a delivery without rows, which the contract"
         " accepts; if the upload failed, have it delivered again"
     )
 
@@ -84,8 +84,8 @@ def _took_the_place(connection: Connection, contract: Contract, batch: Batch) ->
     if not before or lost <= LOST_SHARE * before:
         return None
     return (
-        f"{_name(newer, newer_file, batch)} takes the place of batch {older}, {older_file}, and {lost:,} of its {before:,}"
-        f" rows ({', '.join(contract.key)}) are not in it: the newest delivery of a date counts alone. If they are parts"
+        f"{_name(newer, newer_file, batch)} it takes the place of batch {older}, {older_file}: {lost:,} of the {before:,}"
+        f" rows there ({', '.join(contract.key)}) are not in it, and the newest delivery of a date counts alone. If they are parts"
         " of one delivery, have it delivered as one file"
     )
 
@@ -120,11 +120,12 @@ def _same_again(connection: Connection, contract: Contract, batch: Batch, rows: 
         (differs,) = one(connection, query)
         if not differs:
             return (
-                f"{_name(batch.batch_id, batch.file, batch)} has the same {rows:,} rows as batch {other} of {day}."
+                f"{_name(batch.batch_id, batch.file, batch)} it has the same {rows:,} rows as batch {other} of {day}."
                 f" If it is the file of {day}, have that of {batch.business_date} delivered"
             )
     return None
 
 
 def _name(number: int, file: str, batch: Batch) -> str:
-    return f"batch {number} of {batch.business_date}, {file},"
+    """A batch at the start of a message. Retention takes the names of files from alerts: each has a colon behind it."""
+    return f"batch {number} of {batch.business_date}, {file}:"

@@ -167,8 +167,8 @@ def _compare(connection: Connection, contract: Contract, key: str, keys: Collect
         if digest.hexdigest() != expected:
             file, of = (shown(item.rsplit("/", 1)[-1], expects_hkid=True) for item in (name, key))
             message = (
-                f"for {contract.owner} <{contract.contact}>: {file} of {_business_date(contract, key)} does not match its"
-                f" checksum in {of}: {algorithm} {digest.hexdigest()}, expected {expected}. It was changed or cut on its"
+                f"for {contract.owner} <{contract.contact}>: {file}: its content of {_business_date(contract, key)} does not"
+                f" match the checksum in {of}: {algorithm} {digest.hexdigest()}, expected {expected}. It was changed or cut on its"
                 " way, or one of the two is old: compare it with the partner's, and have it delivered again"
             )
             raise_alert(connection, "checksum", contract.feed, message)

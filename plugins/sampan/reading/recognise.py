@@ -19,6 +19,7 @@ from sampan.reading.delivery import Delivery
 HEAD_BYTES = 1 << 16
 # OLE 2, the container of Office up to 2003 and of documents with a password (MS-CFB 2.2, MS-OFFCRYPTO 2.3.4).
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+UTF_16 = "text in UTF-16"
 # First bytes of a type, and its name.
 BINARY = (
     (rb"\x1f\x8b", "gzip"),
@@ -35,7 +36,7 @@ BINARY = (
     (rb"%PDF-", "a PDF document"),
     (rb"\x89PNG|\xff\xd8\xff|GIF8[79]a|II\x2a\x00|MM\x00\x2a", "a picture"),
     (rb"-----BEGIN PGP|\x85[\x01-\x04]", "encrypted with PGP"),
-    (rb"\xff\xfe|\xfe\xff|[^\x00]\x00[^\x00]\x00|\x00[^\x00]\x00[^\x00]", "text in UTF-16"),
+    (rb"\xff\xfe|\xfe\xff|[^\x00]\x00[^\x00]\x00|\x00[^\x00]\x00[^\x00]", UTF_16),
 )
 COMPRESSIONS = ("gzip", "zstd", "bzip2", "xz", "lz4", "compress")
 
@@ -76,6 +77,8 @@ def instead_of_format(source: Source, content: bytes) -> str | None:
         if source.compression == "none":
             return f"it is compressed with {found}; the contract has no compression"
         return f"it is compressed with {source.compression} and then with {found}; the contract has {source.compression} only"
+    if found == UTF_16:
+        return f"it is {found}; the contract's encoding is {source.encoding}"
     return f"it is {found}; the contract's format is {NAMES[source.format]}"
 
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import pytest
 from sampan.contracts.registry import get_contract
+from sampan.governance import retention
 from sampan.ingest import status
 
 from tests.factory import DAY, encode, feeds, rows
@@ -44,7 +45,7 @@ def test_the_owner_hears_when_a_part_takes_the_place_of_another_part(feed, toget
     assert sampan.rows("select state, rows_published from ops.batch order by 1, 2") == [("published", 20)] * 2
     (message,) = alerts(sampan, "replaced")
     names = {f"list-part1of2.{ending}", f"list-part2of2.{ending}"}
-    assert "20 of its 20 rows" in message
+    assert "20 of the 20 rows there" in message
     assert all(name in message for name in names)
     assert "the newest delivery of a date counts alone" in message
     assert [kind for _, kind, _, _ in status.newest_alerts(7, 10)] == ["replaced"]
@@ -80,6 +81,22 @@ def test_status_shows_what_owners_were_alerted_of(sampan):
     assert "replaced" in shown
 
 
+def test_alerts_forget_names_of_files_that_retention_has_deleted(sampan):
+    feed = REPLACING[0]
+    contract, given = get_contract(feed), rows(feed, 40)
+    first, second = (f"list of Chan Tai Man {part}.{contract.source.extension}" for part in (1, 2))
+    deliver(sampan, feed, given[:20], first)
+    deliver(sampan, feed, given[20:], second)
+    deliver(sampan, feed, given[20:], second, day=NEXT)
+    sampan.deliver(feed, DAY, f"{first}.md5", b"0" * 32)
+    sampan.ingest(feed)
+    assert {kind for _, kind, _, _ in status.newest_alerts(7, 10)} == {"replaced", "stale", "checksum"}
+    assert "Chan Tai Man" in str(status.newest_alerts(7, 10))
+    retention.run(NEXT + timedelta(days=contract.retention_days + 400))
+    assert sampan.one("select count(*) from ops.delivery where deleted_at is null") == 0
+    assert "Chan Tai Man" not in str(status.newest_alerts(7, 10))
+
+
 # --- an old file again ------------------------------------------------------------------------------------------------
 
 
@@ -93,7 +110,7 @@ def test_the_owner_hears_when_the_rows_are_those_of_another_date(feed, sampan):
     batches = sampan.rows("select business_date, state, rows_published from ops.batch order by 1")
     assert batches == [(DAY, "published", 5), (NEXT, "published", 5)], sampan.batch(feed)["problem"]
     (message,) = alerts(sampan, "stale")
-    assert f"batch 2 of {NEXT}, {name_of(feed)}, has the same 5 rows as batch 1 of {DAY}" in message
+    assert f"batch 2 of {NEXT}, {name_of(feed)}: it has the same 5 rows as batch 1 of {DAY}" in message
     assert f"have that of {NEXT} delivered" in message
 
 
@@ -132,7 +149,7 @@ def test_the_owner_hears_of_0_bytes_where_an_empty_delivery_is_accepted(feed, sa
     sampan.ingest(feed)
     assert sampan.batch(feed)["state"] == "published"
     (message,) = alerts(sampan, "empty")
-    assert f"batch 1 of {DAY}, {name_of(feed)}, has 0 bytes" in message
+    assert f"batch 1 of {DAY}, {name_of(feed)}: it has 0 bytes" in message
 
 
 @pytest.mark.parametrize("feed", feeds(lambda c: c.source.kind == "s3" and c.source.format != "jsonl", least=5))

@@ -108,7 +108,7 @@ def test_the_owner_hears_when_a_file_does_not_match_its_checksum(algorithm, firs
     fetch.run(CUSTOMS)
     ((kind, message),) = sampan.rows("select kind, message from ops.alert")
     assert kind == "checksum"
-    assert f"{name} of {DAY} does not match its checksum in {name}.{algorithm}" in message
+    assert f"{name}: its content of {DAY} does not match the checksum in {name}.{algorithm}: " in message
     assert f"{algorithm} {checksum(algorithm, body)}, expected {checksum(algorithm, body + b'more')}" in message
 
 
@@ -128,5 +128,5 @@ def test_a_checksum_of_a_name_with_a_personal_number_shows_none(sampan):
     fetch.run(CUSTOMS)
     ((message,),) = sampan.rows("select message from ops.alert")
     problems = sampan.rows("select problem::text from ops.delivery where problem is not null")
-    assert "does not match its checksum" in message
+    assert "does not match the checksum" in message
     assert "A123456" not in message + str(problems)
