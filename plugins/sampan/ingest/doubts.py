@@ -85,8 +85,8 @@ def _took_the_place(connection: Connection, contract: Contract, batch: Batch) ->
         return None
     return (
         f"{_name(newer, newer_file, batch)} it takes the place of batch {older}, {older_file}: {lost:,} of the {before:,}"
-        f" rows there ({', '.join(contract.key)}) are not in it, and the newest delivery of a date counts alone. If they are parts"
-        " of one delivery, have it delivered as one file"
+        f" rows there ({', '.join(contract.key)}) are not in it, and the newest delivery of a date counts"
+        " alone. If they are parts of one delivery, have it delivered as one file"
     )
 
 
