@@ -168,8 +168,8 @@ def _compare(connection: Connection, contract: Contract, key: str, keys: Collect
             file, of = (shown(item.rsplit("/", 1)[-1], expects_hkid=True) for item in (name, key))
             message = (
                 f"for {contract.owner} <{contract.contact}>: {file}: its content of {_business_date(contract, key)} does not"
-                f" match the checksum in {of}: {algorithm} {digest.hexdigest()}, expected {expected}. It was changed or cut on"
-                " its way, or one of the two is old: compare it with the partner's, and have it delivered again"
+                f" match the checksum in {of}: {algorithm} {digest.hexdigest()}, expected {expected}. It was changed or cut"
+                " on its way, or one of the two is old: compare it with the partner's, and have it delivered again"
             )
             raise_alert(connection, "checksum", contract.feed, message)
             log.warning("%s", message)
