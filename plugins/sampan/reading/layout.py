@@ -136,6 +136,10 @@ def match_headers(
 def _missing(delivery: Delivery, column: Column, others: Sequence[str]) -> str:
     """What is said of a required column that is missing: with the header that stands in its place, if one does."""
     message = f"required column {column.source_name!r} is missing"
+    for alias in delivery.contract.aliases:
+        if alias.column == column.name and alias.source_name in others:
+            shown = delivery.shown_header(alias.source_name)
+            return f"{message}: {shown} is its name from {alias.since} on, and this delivery is of {delivery.business_date}"
     found = alike(column.source_name, others)
     return f"{message}: {delivery.shown_header(found.header)} {found.differs}" if found else message
 

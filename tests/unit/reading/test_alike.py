@@ -5,11 +5,15 @@ Kind of fault: a message says that a column is missing, though anybody sees it t
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import date
+
 import pytest
-from sampan.contracts.model import Contract
+from sampan.contracts.model import Alias, Contract
 from sampan.errors import PermanentFailure
 from sampan.reading.alike import alike
 
+from tests.factory import DAY
 from tests.unit.reading.deliveries import column, csv_contract, reader
 
 NAME = "declaration_no"
@@ -68,6 +72,12 @@ def test_each_missing_column_is_named_with_what_stands_in_its_place():
     said = said_of(CONTRACT, "Declaration_No,note,Value (HKD)\n1,2,3\n")
     assert "required column 'declaration_no' is missing: 'Declaration_No' differs by capital letters; " in said
     assert "required column 'value_hkd' is missing: 'Value (HKD)' differs by" in said
+
+
+def test_a_name_that_holds_from_a_later_day_on_is_told_with_the_day():
+    contract = replace(CONTRACT, aliases=(Alias("value", "value_hkd", date(2026, 10, 1)),))
+    said = said_of(contract, "declaration_no,value\n1,2\n")
+    assert f"'value' is its name from 2026-10-01 on, and this delivery is of {DAY}" in said
 
 
 def test_headers_that_differ_all_alike_are_named():
