@@ -10,10 +10,14 @@ import io
 import re
 import zipfile
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from sampan.contracts.model import Source
 from sampan.errors import Code
-from sampan.reading.delivery import Delivery
+
+if TYPE_CHECKING:
+    from sampan.reading.delivery import Delivery
+
 
 # Bytes from the start of a delivery that are enough to tell.
 HEAD_BYTES = 1 << 16
