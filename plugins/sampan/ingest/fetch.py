@@ -10,7 +10,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Collection, Iterator
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 SENT_AT = "sent-at"
 # Seconds for which an API that asks not to be asked again is left alone, also by retries and other processes.
 LONGEST_PAUSE = 3600.0
+LONGEST_WAIT_FOR_FILE = timedelta(days=1)
 # What a text of the database cannot hold.
 NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -120,7 +121,7 @@ def _note(connection: Connection, contract: Contract, item: dict[str, Any]) -> i
 def _ignore(connection: Connection, contract: Contract, item: dict[str, Any], kind: str, keys: Collection[str]) -> None:
     """Enter an object that is not a delivery in the ledger, so that retention deletes it, and say so once.
 
-    A checksum is compared with its file first, and waits for it: `keys` are those of the feed's deliveries.
+    A checksum is compared with its file first, and waits for it a day: `keys` are those of the feed's deliveries.
     """
     key = item["Key"]
     uri = f"s3://{settings().drop_bucket}/{key}"
@@ -130,7 +131,8 @@ def _ignore(connection: Connection, contract: Contract, item: dict[str, Any], ki
         return
     problem = Problem(Code.DELIVERY_MARKER, f"it is {kind}, not a delivery: it is not read", name)
     with connection.transaction():
-        if checksum_of(key) and not _compare(connection, contract, key, keys):
+        is_new = datetime.now(UTC) - item["LastModified"] < LONGEST_WAIT_FOR_FILE
+        if checksum_of(key) and not _compare(connection, contract, key, keys) and is_new:
             log.info("%s waits for the file that it is of", name)
             return
         connection.execute(
@@ -159,7 +161,12 @@ def _compare(connection: Connection, contract: Contract, key: str, keys: Collect
     """
     folder, algorithm = key.rpartition("/")[0], checksum_of(key) or ""
     named = sums(key, b"".join(_pieces(key, CHECKSUM_BYTES)).decode(errors="replace"))
-    present = {name: expected for name, expected in named.items() if f"{folder}/{name}" in keys}
+    present = {
+        full: expected
+        for name, expected in named.items()
+        for full in (name, f"{name}.{contract.source.extension}")
+        if f"{folder}/{full}" in keys
+    }
     for name, expected in present.items():
         digest = hashlib.new(algorithm, usedforsecurity=False)
         for piece in _pieces(f"{folder}/{name}"):
