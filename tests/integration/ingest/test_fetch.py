@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.server
 import json
 import threading
@@ -233,6 +234,26 @@ def test_fetch_stops_when_an_api_has_no_end(api, sampan, monkeypatch):
     api.records = many(5 * SIZE)
     with pytest.raises(PermanentFailure, match="more than 3 pages"):
         fetch.run(FEED, DAY)
+
+
+@pytest.mark.parametrize("status", [200, 500, 503])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\0\0busy", gzip.compress(b"{}"), b'{"header": {"success": false, "err_msg": "busy \\ud83d \\u0000"}}',
+        b"\x1b]0;title\x07\x1b[31mdown", "\u202edown".encode(), b"\xff\xfe",
+    ],
+    ids=["nul", "gzip", "half-emoji", "terminal", "right-to-left", "no-utf-8"],
+)  # fmt: skip
+def test_fetch_keeps_what_an_api_said_though_no_text_can_hold_it(said, status, api, sampan):
+    """Kind of fault: an answer cannot be stored or is obeyed by a terminal, and why a feed failed is lost."""
+    api.turn = lambda *_: (status, said)
+    with pytest.raises(TransientFailure):
+        fetch.run(FEED, DAY)
+    ((rule, message),) = sampan.rows("select problem ->> 'rule', problem ->> 'message' from ops.feed_poll")
+    assert rule == "api.away"
+    assert message.isprintable()
+    assert f"HTTP {status}" in message or status == 200
 
 
 def test_fetch_leaves_an_api_alone_until_it_may_be_asked_again(sampan, monkeypatch):
