@@ -26,7 +26,7 @@ from sampan.database import Connection, connect
 from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.ingest import api, freshness
 from sampan.ingest.markers import CHECKSUM_BYTES, FOLDER, checksum_of, marker, sums
-from sampan.object_store import list_objects, s3_errors
+from sampan.object_store import ObjectRefused, list_objects, s3_errors
 from sampan.reading.shown import hidden, shown, shown_uri
 from sampan.settings import settings
 
@@ -71,7 +71,10 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
                 with connection.transaction():
                     seen += _refuse(connection, contract, item)
         for item, kind in beside:
-            _ignore(connection, contract, item, kind, keys)
+            try:
+                _ignore(connection, contract, item, kind, keys)
+            except ObjectRefused as error:
+                log.warning("%s beside the deliveries of %s cannot be read: %s", kind, feed, error)
     freshness.record_poll(feed)
     return {"seen": seen}
 
