@@ -28,6 +28,7 @@ from sampan.database import Connection, connect, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.ingest import gate, land, load, publish
 from sampan.reading.reader import REPLAYED
+from sampan.reading.recognise import what_it_is
 from sampan.reading.record import csv_line
 from sampan.settings import settings
 from sampan.text import from_spreadsheet, spreadsheet_text
@@ -281,7 +282,11 @@ def _given(contract: Contract, path: Path) -> dict[int, Fields]:
             if problem:
                 raise PermanentFailure(problem)
             wanted, problems = _rows_given(reader, headers)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        found = what_it_is(path.read_bytes()) or "text in another encoding"
+        message = f"it is {found}: save it as CSV in UTF-8"
+        raise PermanentFailure(Problem(Code.QUARANTINE_UNREADABLE, message, str(path))) from None
+    except (OSError, csv.Error) as error:
         raise PermanentFailure(Problem(Code.QUARANTINE_UNREADABLE, str(error), str(path))) from error
     if problems:
         raise PermanentFailure(_all_of(path, problems))

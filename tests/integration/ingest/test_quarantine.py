@@ -11,7 +11,7 @@ from sampan.contracts.registry import get_contract
 from sampan.errors import PermanentFailure, Problem
 from sampan.ingest import ledger, load, quarantine
 
-from tests.factory import DAY, FEEDS, adds_up, feeds, representative_feeds, rows, stored
+from tests.factory import DAY, FEEDS, adds_up, encode, feeds, representative_feeds, rows, stored
 from tests.integration.ingest.deliveries import body_of, lines_of, name_of
 from tests.unit.reading.test_bounds import measured
 
@@ -454,6 +454,23 @@ def test_replay_is_refused_when_the_headers_are_not_those_of_the_export(change, 
     problem = replayed([change(lines[0]), *lines[1:]], tmp_path)
     assert (problem.rule, problem.line) == ("quarantine.columns", 1)
     assert said in problem.message
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("_quarantine_id,goods_description\n1,雲吞\n".encode("gb18030"), "text in another encoding"),
+        ("_quarantine_id,goods_description\n1,x\n".encode("utf-16"), "text in UTF-16"),
+        (encode(get_contract("hkecic_policies"), []), "an Excel workbook (xlsx)"),
+    ],
+    ids=["gb18030", "utf-16", "workbook"],
+)
+def test_replay_says_what_a_file_is_that_is_not_csv_in_utf_8(body, said, sampan, tmp_path):
+    (tmp_path / "corrected.csv").write_bytes(body)
+    with pytest.raises(PermanentFailure) as refused:
+        quarantine.replay(FEED, corrected=tmp_path / "corrected.csv")
+    assert refused.value.problem.rule == "quarantine.unreadable"
+    assert refused.value.problem.message == f"it is {said}: save it as CSV in UTF-8"
 
 
 def test_replay_of_a_row_that_could_not_be_split_needs_all_of_its_columns(partner, tmp_path):
