@@ -28,14 +28,18 @@ def raise_all(connection: Connection, contract: Contract, batch: Batch, rows: in
     doubts = {
         "empty": _nothing_came(batch),
         "replaced": _took_the_place(connection, contract, batch) if contract.corrections == "replace_period" else None,
-        # What an API answers may be the same for days.
-        "stale": _same_again(connection, contract, batch, rows) if contract.source.kind == "s3" else None,
+        "stale": _same_again(connection, contract, batch, rows) if _changes(contract) else None,
     }
     for kind, doubt in doubts.items():
         if doubt:
             message = f"for {contract.owner} <{contract.contact}>: {doubt}"
             raise_alert(connection, kind, contract.feed, message)
             log.warning("%s: %s", contract.feed, doubt)
+
+
+def _changes(contract: Contract) -> bool:
+    """Whether each delivery has rows of its own. What an API answers may be the same for days, and so may a whole list."""
+    return contract.source.kind == "s3" and contract.calendar.unchanged == "alert"
 
 
 def _nothing_came(batch: Batch) -> str | None:
