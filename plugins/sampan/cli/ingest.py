@@ -16,6 +16,7 @@ from sampan.contracts.registry import all_contracts, get_contract
 from sampan.errors import Code, PermanentFailure, Problem, SampanError
 from sampan.ingest import freshness, gate, load, reload
 from sampan.ingest import status as status_of
+from sampan.ingest.markers import marker
 from sampan.ingest.steps import STEPS
 from sampan.object_store import s3_errors
 from sampan.settings import settings
@@ -157,6 +158,9 @@ def deliver(
     with s3_errors(), file.open("rb") as body:
         settings().s3(contract.partner).upload_fileobj(body, settings().drop_bucket, key)
     out.print(f"s3://{settings().drop_bucket}/{key}", soft_wrap=True)
+    kind = marker(file.name, file.stat().st_size, contract.source.extension)
+    if kind is not None:
+        message(f"by its name it is {kind}, not a delivery: it will be ignored")
 
 
 @commands.command()

@@ -96,6 +96,14 @@ def test_each_step_says_what_it_did_when_it_is_run_by_hand(sampan, run):
         assert (code, out) == (0, f"{step} {FEED}: {said}\n")
 
 
+def test_deliver_says_when_a_name_will_be_ignored(sampan, run, tmp_path):
+    for name, ignored in (("orders.csv.gz.part", True), ("orders.csv.gz", False)):
+        (tmp_path / name).write_bytes(encode(CONTRACT, rows(FEED, 3)))
+        code, out, err = run("deliver", FEED, str(tmp_path / name), "--date", str(DAY))
+        assert (code, f"/{DAY}/{name}" in out) == (0, True)
+        assert ("by its name it is an unfinished upload or a copy, not a delivery" in err) == ignored
+
+
 def test_the_next_feed_has_its_turn_when_one_fails_in_a_way_that_was_not_foreseen(sampan, run, capsys, monkeypatch):
     """Kind of fault: what one feed brings on ends the command, and the feeds named after it are not looked at."""
     delivered(sampan)
