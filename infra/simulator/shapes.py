@@ -78,7 +78,8 @@ def text_bytes(contract: Contract, names: Sequence[str], lines: list[bytes]) -> 
     end = b"\r\n" if contract.feed in CRLF else b"\n"
     if contract.source.format == "csv":
         lines = [line_of(contract, dict(zip(names, names, strict=True))), *lines]
-    body = b"".join([end.join(lines), end]) if lines else b""
+    # Nothing to tell is an empty line: 0 bytes look like an upload that failed.
+    body = b"".join([end.join(lines), end])
     return compressed(contract, encoded(contract, body))
 
 

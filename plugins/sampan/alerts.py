@@ -14,9 +14,16 @@ def raise_alert(connection: Connection, kind: str, feed: str | None, message: st
 
 
 async def deadline_missed(feed: str, minutes: int, context: dict[str, Any] | None = None) -> None:
-    """Callback of a DAG's deadline, run by Airflow's triggerer: the run has not finished `minutes` after it was queued."""
-    run = ((context or {}).get("dag_run") or {}).get("dag_run_id", "a run")
-    message = f"ingest__{feed}: {run} did not finish within {minutes} minutes of being queued"
+    """Callback of a DAG's deadline, run by Airflow's triggerer: the run has not finished `minutes` after it was queued.
+
+    Airflow forgets a deadline only when a run succeeds, so it is also called for a run that has failed long before.
+    """
+    run = (context or {}).get("dag_run") or {}
+    if run.get("end_date"):
+        return
+    message = (
+        f"ingest__{feed}: {run.get('dag_run_id', 'a run')} did not finish within {minutes} minutes of being queued"
+    )
 
     def write_alert() -> None:
         with connect() as connection:

@@ -17,20 +17,14 @@ from sampan.settings import settings
 # Rows are tuples unless a row factory is given, which psycopg's types cannot know here.
 Connection = psycopg.Connection[Any]
 
-# Errors that a retry may cure: the server is unreachable or restarting, or a lock was not acquired in time.
-TRANSIENT = (
-    psycopg.OperationalError,
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.LockNotAvailable,
-)
-# SQLSTATE class 54: what the data asks for exceeds a limit of the server. psycopg calls it operational, but it comes back.
-LIMITS = (
-    psycopg.errors.ProgramLimitExceeded,
-    psycopg.errors.StatementTooComplex,
-    psycopg.errors.TooManyColumns,
-    psycopg.errors.TooManyArguments,
-)
+# What a retry may cure, by SQLSTATE or class (PostgreSQL, appendix A): connections, rollbacks by the server, resources
+# that are used up now, locks, interventions, input and output, and a server that became a standby.
+TRANSIENT = ("08", "25006", "25P03", "25P04", "40", "53", "55006", "55P03", "57", "58000", "58030", "72")
+# Limits that the same work meets again, and a database that is gone.
+PERMANENT = ("40002", "53400", "57P04")
+# Of these, what the content of a delivery can be the reason of: values that are wrong, limits of the program, of columns
+# and of temporary files.
+CONTENT = ("22", "53400", "54")
 # What a server says when it rejects a login. libpq has no result for a failed connection, so psycopg has no SQLSTATE for it
 # (`error.sqlstate` and `error.diag.sqlstate` are None): the text is all there is to tell "never" from "not now".
 REFUSED = re.compile(
@@ -55,7 +49,7 @@ def connect(role: str = "loader", **options: Any) -> Iterator[Connection]:
             yield connection
     except psycopg.Error as error:
         hide_values(error)
-        if isinstance(error, LIMITS) or not isinstance(error, TRANSIENT):
+        if not is_transient(error):
             raise
         message = f"warehouse: {' '.join(str(error).split())}"
         if error.sqlstate is not None:
@@ -66,6 +60,26 @@ def connect(role: str = "loader", **options: Any) -> Iterator[Connection]:
         if role != "admin":
             remedy += f" and SAMPAN_{role.upper()}_PASSWORD, then run `sampan init`"
         raise PermanentFailure(Problem(Code.WAREHOUSE_REFUSED, f"{message}; {remedy}")) from error
+
+
+def is_transient(error: psycopg.Error) -> bool:
+    """Whether a retry may help, by the SQLSTATE: psycopg calls operational what comes back every time, too.
+
+    What has no SQLSTATE was not said by a server: the connection failed.
+    """
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError)
+    return is_transient_state(error.sqlstate)
+
+
+def is_transient_state(sqlstate: str) -> bool:
+    """Whether a retry may help what ended with this SQLSTATE."""
+    return sqlstate.startswith(TRANSIENT) and not sqlstate.startswith(PERMANENT)
+
+
+def is_about_content(error: psycopg.Error) -> bool:
+    """Whether the content of a delivery is the reason: the next delivery may be sound."""
+    return isinstance(error, psycopg.DataError) or (error.sqlstate or "").startswith(CONTENT)
 
 
 def hide_values(error: Exception) -> None:

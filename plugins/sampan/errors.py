@@ -77,8 +77,10 @@ class Code(StrEnum):
     DELIVERY_HEADER_UNREADABLE = "delivery.header_unreadable"
     DELIVERY_HEADER_UNRECOGNISED = "delivery.header_unrecognised"
     DELIVERY_KEY = "delivery.key"
+    DELIVERY_MARKER = "delivery.marker"
     DELIVERY_NO_BUSINESS_DATE = "delivery.no_business_date"
     DELIVERY_NO_ROWS = "delivery.no_rows"
+    DELIVERY_OTHER_FORMAT = "delivery.other_format"
     DELIVERY_PAST_RETENTION = "delivery.past_retention"
     DELIVERY_RECORD_TOO_LONG = "delivery.record_too_long"
     DELIVERY_SHEET_MISSING = "delivery.sheet_missing"
@@ -199,7 +201,11 @@ class SettingsFailure(PermanentFailure):
 
 
 class TransientFailure(SampanError):
-    """The network, a restarting database, a partner's API in trouble: a retry may help."""
+    """The network, a restarting database, a partner's API in trouble: a retry may help, after `retry_after` seconds."""
+
+    def __init__(self, text: str, retry_after: float = 0.0) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 def require_reason(reason: str, rule: Code) -> None:

@@ -263,6 +263,12 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         " the key percent-encoded.",
         "Let the partner remove the object and deliver it under another name. Retention cannot delete it.",
     ),
+    Code.DELIVERY_MARKER: (
+        "The name is that of a marker, a checksum, an unfinished upload or a file of a program, so it is not a delivery:"
+        " it is ignored, and retention deletes it.",
+        "Nothing, where the partner's data is there beside it. If it is data, have it delivered under a name that ends"
+        " as the feed's deliveries do. The names are listed in `sampan.ingest.markers`.",
+    ),
     Code.DELIVERY_NO_BUSINESS_DATE: (
         "The path of the file has no business date.",
         "Deliver it under `<partner>/<feed>/<YYYY-MM-DD>/<name>`.",
@@ -270,6 +276,10 @@ MEANINGS: dict[Code, tuple[str, str]] = {
     Code.DELIVERY_NO_ROWS: (
         "The delivery has a header but no rows, and the contract says `empty: hold`.",
         f"{REDELIVER} If nothing happened that day, `sampan calendar close <date> --feed <feed>` says so.",
+    ),
+    Code.DELIVERY_OTHER_FORMAT: (
+        "The first bytes are those of another format or compression than the contract's; the message names it.",
+        "Ask the partner to send it in the contract's format. If it has changed for good, change the contract.",
     ),
     Code.DELIVERY_PAST_RETENTION: (
         "The business date is older than the contract's retention, or this content was deleted when its retention ended.",

@@ -36,6 +36,8 @@ create table if not exists ops.feed_poll (
     polled_at timestamptz not null,
     problem jsonb
 );
+alter table ops.feed_poll add column if not exists wait_until timestamptz;
+comment on column ops.feed_poll.wait_until is 'Until when the API asked not to be asked again (Retry-After), an hour at most.';
 comment on table ops.feed_poll is 'One row per feed: when the platform last polled it for deliveries and, if its API failed, the problem.';
 
 create table if not exists ops.clock (
@@ -191,6 +193,7 @@ items as (
         null
     from ops.delivery
     where delivery.batch_id is null and delivery.business_date is not null and delivery.received_at <= ops.known_until()
+        and delivery.problem ->> 'rule' is distinct from 'delivery.marker'
 ),
 
 by_slot as (
@@ -307,8 +310,8 @@ select
     null as rows_held,
     problem
 from ops.delivery
-where problem is not null and deleted_at is null and received_at <= ops.known_until();
-comment on view ops.open_problem is 'Deliveries held by the gate or refused when landing that no later delivery replaced.';
+where problem ->> 'rule' <> 'delivery.marker' and deleted_at is null and received_at <= ops.known_until();
+comment on view ops.open_problem is 'Deliveries held by the gate or refused when landing that no later delivery replaced. Without markers and checksums beside the data.';
 
 create or replace view ops.feed_now as
 select

@@ -16,11 +16,14 @@ from sampan.contracts.registry import all_contracts, get_contract
 from sampan.errors import Code, PermanentFailure, Problem, SampanError
 from sampan.ingest import freshness, gate, load, reload
 from sampan.ingest import status as status_of
+from sampan.ingest.markers import marker
 from sampan.ingest.steps import STEPS
 from sampan.object_store import s3_errors
 from sampan.settings import settings
 
 commands = typer.Typer()
+# What `status` shows of the alerts; the table ops.alert has all.
+ALERT_DAYS, MOST_ALERTS = 7, 10
 
 
 @commands.command("fetch")
@@ -121,13 +124,19 @@ def ingest(
         get_contract(feed)
     clean: list[bool] = []
     failed: dict[str, SampanError] = {}
+    unforeseen: Exception | None = None
     for feed in chosen:
         try:
             clean += [_run(name, feed, day_of(date_)) for name in STEPS]
         except SampanError as error:
             failed[feed] = error
+        except Exception as error:  # noqa: BLE001 - the next feed has its turn
+            message(f"{feed}: {type(error).__name__}, an error that was not foreseen")
+            unforeseen = unforeseen or error
     for feed, failure in failed.items():
         message(f"{feed}: {message_of(failure)}")
+    if unforeseen is not None:
+        raise unforeseen
     if not all(clean) or any(isinstance(failure, PermanentFailure) for failure in failed.values()):
         raise typer.Exit(1)
     if failed:
@@ -149,6 +158,9 @@ def deliver(
     with s3_errors(), file.open("rb") as body:
         settings().s3(contract.partner).upload_fileobj(body, settings().drop_bucket, key)
     out.print(f"s3://{settings().drop_bucket}/{key}", soft_wrap=True)
+    kind = marker(file.name, file.stat().st_size, contract.source.extension)
+    if kind is not None:
+        message(f"by its name it is {kind}, not a delivery: it will be ignored")
 
 
 @commands.command()
@@ -157,7 +169,7 @@ def status(
         datetime | None, typer.Option("--now", help="Judge lateness at this Hong Kong time. Default: now.")
     ] = None,
 ) -> None:
-    """Show what each feed has delivered, which deliveries are late, and which problems are open.
+    """Show what each feed has delivered, what is late, which problems are open, and what owners were alerted of.
 
     Example: sampan status --now "2026-07-07 12:00:00"
     """
@@ -180,6 +192,10 @@ def status(
         table("Open problems", ["feed", "date", "batch", "problem"], lines)
     else:
         out.print("Nothing is held.")
+    alerts = status_of.newest_alerts(ALERT_DAYS, MOST_ALERTS)
+    if alerts:
+        rows = [(f"{time.astimezone(HONG_KONG):%F %R}", kind, feed, text) for time, kind, feed, text in alerts]
+        table(f"Alerts of the last {ALERT_DAYS} days", ["raised", "kind", "feed", "message"], rows)
 
 
 def _run_one(name: str, feed: str, date_: datetime | None) -> None:

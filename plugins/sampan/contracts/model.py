@@ -184,7 +184,9 @@ class Source:
 class Calendar:
     """When a delivery is due: `days` is business, daily, weekly, monthly or event, `due` HH:MM in `timezone`.
 
-    `day` is the day of the week (1 Monday) of a weekly delivery and the day of the month of a monthly one.
+    `day` is the day of the week (1 Monday) of a weekly delivery and the day of the month of a monthly one. `empty` is hold
+    or accept: what becomes of a delivery without rows. `unchanged` is alert or accept: whether the owner hears of one that
+    has the rows of another date, which is usual where each is the whole list.
     """
 
     days: str
@@ -194,6 +196,7 @@ class Calendar:
     empty: str
     deadline_minutes: int = 60
     day: int | None = None
+    unchanged: str = "alert"
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,7 @@ def parse_contract(document: dict[str, Any], path: Path) -> Contract:
             empty=calendar["empty"],
             deadline_minutes=int(calendar.get("deadlineMinutes", 60)),
             day=calendar.get("day"),
+            unchanged=calendar.get("unchanged", "alert"),
         ),
         row_rules=tuple(rule for rule in rules if rule.predicate is not None),
         batch_rules=tuple(rule for rule in rules if rule.expectation is not None),

@@ -331,6 +331,8 @@ def _check_custom(document: dict[str, Any], names: list[Any]) -> Iterator[Findin
         yield where, Code.CONTRACT_CALENDAR, "calendar.missing must be late or accept"
     if calendar.get("empty") not in ("hold", "accept"):
         yield where, Code.CONTRACT_CALENDAR, "calendar.empty must be hold or accept"
+    if calendar.get("unchanged", "alert") not in ("alert", "accept"):
+        yield where, Code.CONTRACT_CALENDAR, "calendar.unchanged must be alert or accept"
     budget, where = custom["rejectionBudget"], ["customProperties", lines.index("rejectionBudget")]
     if not isinstance(budget, int | float) or isinstance(budget, bool) or not 0 <= budget <= 1:
         yield where, Code.CONTRACT_BUDGET, "rejectionBudget must be a share from 0 to 1"

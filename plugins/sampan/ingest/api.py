@@ -9,19 +9,20 @@ import logging
 import re
 import time
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import httpx
 import jmespath
 from psycopg import sql
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
 
 from sampan.contracts.model import Contract, Request
 from sampan.contracts.row_rules import bind_business_date
 from sampan.database import connect
-from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
+from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.ingest.http_client import Client
 from sampan.reading import child
 from sampan.reading.shown import shown
@@ -30,6 +31,9 @@ from sampan.settings import settings
 log = logging.getLogger(__name__)
 MAX_PAGES = 10_000
 MAX_STEPS_BACK = 12
+MAX_ATTEMPTS = 4
+# Seconds that an API may make this feed wait between two attempts, and the feeds behind it.
+LONGEST_WAIT = 30.0
 # Characters of an error message that are searched and shown.
 MAX_MESSAGE = 4000
 PIECE_BYTES = 1 << 20
@@ -61,6 +65,9 @@ def response_body(contract: Contract, day: date) -> bytes:
         most = f"the contract's maxMemoryBytes, {bounds.max_memory_bytes:,}"
         message = f"reading the response takes more memory than {most}" + (f": {error}" if error.args else "")
         raise PermanentFailure(Problem(Code.API_TOO_LARGE, message, source.location)) from None
+    except child.ChildError as error:
+        message = f"the response cannot be read: {error}"
+        raise PermanentFailure(Problem(Code.API_SHAPE, message, source.location)) from None
 
 
 def _body_pieces(contract: Contract, day: date) -> Iterator[bytes]:
@@ -77,7 +84,9 @@ def _body_pieces(contract: Contract, day: date) -> Iterator[bytes]:
                 # JSON can contain half of a surrogate pair, which UTF-8 cannot encode: it stays escaped and goes to
                 # quarantine.
                 body = text.encode(errors="backslashreplace")
-    except (RecursionError, jmespath.exceptions.JMESPathError) as error:
+    except (SampanError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - the next feed has its turn for any answer
         message = f"the response does not have the form that the contract describes: {type(error).__name__}"
         raise PermanentFailure(Problem(Code.API_SHAPE, message, source.location)) from None
     for start in range(0, len(body), PIECE_BYTES):
@@ -85,13 +94,36 @@ def _body_pieces(contract: Contract, day: date) -> Iterator[bytes]:
 
 
 def _retrying() -> Retrying:
-    """Up to four attempts while the failure is transient."""
+    """Up to MAX_ATTEMPTS while the failure is transient, not before the API says that it may be asked again.
+
+    Who is told to wait longer than LONGEST_WAIT asks no more: other feeds wait for their turn.
+    """
+    usual = wait_exponential(multiplier=0.2, max=5)
     return Retrying(
         retry=retry_if_exception_type(TransientFailure),
-        stop=stop_after_attempt(4),
-        wait=wait_exponential(multiplier=0.2, max=5),
+        stop=lambda state: state.attempt_number >= MAX_ATTEMPTS or _told_to_wait(state) > LONGEST_WAIT,
+        wait=lambda state: max(usual(state), _told_to_wait(state)),
         reraise=True,
     )
+
+
+def _told_to_wait(state: RetryCallState) -> float:
+    """Seconds that the last attempt was told to wait; 0 if it was not."""
+    error = state.outcome and state.outcome.exception()
+    return error.retry_after if isinstance(error, TransientFailure) else 0.0
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds of a response's Retry-After, which are a number or a date (RFC 9110, 10.2.3); 0 without a valid one."""
+    written = response.headers.get("Retry-After", "").strip()
+    if re.fullmatch("[0-9]{1,9}", written):
+        return float(written)
+    try:
+        until = parsedate_to_datetime(written)
+    except ValueError:
+        return 0.0
+    seconds: float = (until - datetime.now(until.tzinfo)).total_seconds()
+    return max(0.0, seconds)
 
 
 def _records(client: Client, request: Request, day: date) -> Iterator[dict[str, Any]]:
@@ -161,19 +193,18 @@ def _fetch_with_fallback(
 
 
 def _all_pages(client: Client, request: Request, parameters: dict[str, str], day: date) -> list[dict[str, Any]]:
-    """Every record of one request. Raises TransientFailure when pages repeat or their total changes or does not match."""
+    """Every record of one request: pages are asked for until one is empty or the API's total is reached.
+
+    A page may be smaller than asked for: an API may have a limit of its own. Raises TransientFailure when pages repeat or
+    their total changes or does not match.
+    """
     url, paging = _url(request, day), request.pagination
     records: list[dict[str, Any]] = []
     digests: set[str] = set()
     totals: set[Any] = set()
     for _ in range(MAX_PAGES):
         page = {paging["limit"]: str(paging["size"]), paging["offset"]: str(len(records))} if paging else {}
-        answer = _parse_json(_get(client, request, _render_dates(parameters, day) | page, day))
-        batch = jmespath.search(request.records, answer)
-        if not isinstance(batch, list) or not all(isinstance(record, dict) for record in batch):
-            raise PermanentFailure(
-                Problem(Code.API_SHAPE, f"the response has no list of records at {request.records}", url)
-            )
+        batch, total = _page(client, request, _render_dates(parameters, day) | page, day, is_first=not records)
         if not paging:
             return batch
         digest = hashlib.sha256(json.dumps(batch, sort_keys=True).encode()).hexdigest()
@@ -182,22 +213,41 @@ def _all_pages(client: Client, request: Request, parameters: dict[str, str], day
         digests.add(digest)
         records += batch
         # Some APIs give the size of the page, others that of the whole: a total that differs from the page's is of the whole.
-        total = jmespath.search(request.total, answer) if request.total else None
-        if total is not None and not isinstance(total, int):
-            raise PermanentFailure(Problem(Code.API_SHAPE, f"the response has no number at {request.total}", url))
-        if total is not None and total != len(batch):
+        if total is not None and batch and total != len(batch):
             totals.add(total)
         if len(totals) > 1:
             raise TransientFailure(f"{url}: the total changed between pages: {sorted(totals)}")
         if not batch or (totals and len(records) >= next(iter(totals))):
-            break
-        if not totals and len(batch) < int(paging["size"]):
             break
     else:
         raise PermanentFailure(Problem(Code.API_SHAPE, f"the response has more than {MAX_PAGES} pages", url))
     if totals and len(records) != next(iter(totals)):
         raise TransientFailure(f"{url}: received {len(records)} records, but the API's total is {next(iter(totals))}")
     return records
+
+
+def _page(
+    client: Client, request: Request, parameters: dict[str, str], day: date, *, is_first: bool
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Records of one response, and the total that it gives. Past the last record, "none" is an empty page."""
+    url = _url(request, day)
+    try:
+        answer = _parse_json(_get(client, request, parameters, day))
+    except RefusedError as refusal:
+        if refusal.action == "empty" and not is_first:
+            return [], None
+        raise
+    batch = jmespath.search(request.records, answer)
+    if batch is None and not is_first:
+        return [], None
+    if not isinstance(batch, list) or not all(isinstance(record, dict) for record in batch):
+        raise PermanentFailure(
+            Problem(Code.API_SHAPE, f"the response has no list of records at {request.records}", url)
+        )
+    total = jmespath.search(request.total, answer) if request.total else None
+    if total is not None and not isinstance(total, int):
+        raise PermanentFailure(Problem(Code.API_SHAPE, f"the response has no number at {request.total}", url))
+    return batch, total
 
 
 def _url(request: Request, day: date) -> str:
@@ -233,12 +283,13 @@ def _get(client: Client, request: Request, parameters: dict[str, str], day: date
     else:
         if 300 <= status < 500 and status not in (408, 425, 429):
             raise PermanentFailure(Problem(Code.API_REFUSED, f"HTTP {status}: {message}", url))
+    trouble = f"HTTP {status}"
     if status < 300:
-        trouble = (
-            "the response is not JSON" if _parse_json(response) is None else "the response does not report success"
-        )
-        raise TransientFailure(f"{url}: {trouble}: {message}")
-    raise TransientFailure(f"{url}: HTTP {status}: {message}")
+        is_json = _parse_json(response) is not None
+        trouble = "the response does not report success" if is_json else "the response is not JSON"
+    wait = _retry_after(response)
+    asks = f"; the API asks to wait {wait:,.0f} seconds" if wait else ""
+    raise TransientFailure(f"{url}: {trouble}: {message}{asks}", retry_after=wait)
 
 
 def _parse_json(response: httpx.Response) -> Any:
@@ -272,7 +323,8 @@ def _error_message(request: Request, response: httpx.Response) -> str:
     answer, path = _parse_json(response), request.success.get("message")
     message = jmespath.search(path, answer) if path and answer is not None else None
     text = "; ".join(map(str, message)) if isinstance(message, list) else str(message or "")
-    return (text[:MAX_MESSAGE] or response.text[:200]).strip()
+    # Not by the charset that the response claims: some that Python knows are not for text.
+    return (text[:MAX_MESSAGE] or response.content[:200].decode(errors="replace")).strip()
 
 
 def _render_dates(parameters: dict[str, str], day: date) -> dict[str, str]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from datetime import date, datetime
+import re
+from collections.abc import Collection, Iterator
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -16,19 +18,26 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from sampan import feed_hooks
+from sampan.alerts import raise_alert
 from sampan.consent import Rejected
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect
-from sampan.errors import Code, PermanentFailure, Problem, SampanError
+from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.ingest import api, freshness
-from sampan.object_store import list_objects, s3_errors
-from sampan.reading.shown import hidden
+from sampan.ingest.markers import CHECKSUM_BYTES, FOLDER, checksum_of, marker, sums
+from sampan.object_store import ObjectRefused, list_objects, s3_errors
+from sampan.reading.shown import hidden, shown, shown_uri
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
 # Metadata of an object of a simulated partner. It counts only while the clock is set, which a partner cannot do.
 SENT_AT = "sent-at"
+# Seconds for which an API that asks not to be asked again is left alone, also by retries and other processes.
+LONGEST_PAUSE = 3600.0
+LONGEST_WAIT_FOR_FILE = timedelta(days=1)
+# What a text of the database cannot hold.
+NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def run(feed: str, business_date: date | None = None, only_owed: bool = False) -> dict[str, int]:
@@ -43,9 +52,17 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
     seen = 0
     with connect() as connection:
         simulated = freshness.clock(connection) is not None
+        keys: set[str] = set()
+        beside: list[tuple[dict[str, Any], str]] = []
         for item in list_objects(contract.drop_prefix):
-            if item["Key"].endswith("/"):
+            path = item["Key"].removeprefix(contract.drop_prefix)
+            kind = marker(path, item["Size"], contract.source.extension)
+            if kind == FOLDER:
                 continue
+            if kind is not None and not NOT_STORABLE.search(path):
+                beside.append((item, kind))
+                continue
+            keys.add(item["Key"])
             if simulated:
                 item["LastModified"] = _simulated_receipt(connection, item)
             try:
@@ -53,6 +70,11 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
             except (psycopg.DataError, UnicodeEncodeError):
                 with connection.transaction():
                     seen += _refuse(connection, contract, item)
+        for item, kind in beside:
+            try:
+                _ignore(connection, contract, item, kind, keys)
+            except ObjectRefused as error:
+                log.warning("%s beside the deliveries of %s cannot be read: %s", kind, feed, error)
     freshness.record_poll(feed)
     return {"seen": seen}
 
@@ -97,6 +119,78 @@ def _note(connection: Connection, contract: Contract, item: dict[str, Any]) -> i
             "today": freshness.today(connection),
         },
     ).rowcount
+
+
+def _ignore(connection: Connection, contract: Contract, item: dict[str, Any], kind: str, keys: Collection[str]) -> None:
+    """Enter an object that is not a delivery in the ledger, so that retention deletes it, and say so once.
+
+    A checksum is compared with its file first, and waits for it a day: `keys` are those of the feed's deliveries.
+    """
+    key = item["Key"]
+    uri = f"s3://{settings().drop_bucket}/{key}"
+    name = shown_uri(contract, uri)
+    known = "select from ops.delivery where source_uri = %s and etag = %s"
+    if connection.execute(known, [uri, item["ETag"]]).fetchone() is not None:
+        return
+    problem = Problem(Code.DELIVERY_MARKER, f"it is {kind}, not a delivery: it is not read", name)
+    with connection.transaction():
+        is_new = datetime.now(UTC) - item["LastModified"] < LONGEST_WAIT_FOR_FILE
+        if checksum_of(key) and not _compare(connection, contract, key, keys) and is_new:
+            log.info("%s waits for the file that it is of", name)
+            return
+        connection.execute(
+            """
+            insert into ops.delivery (source_uri, etag, feed, business_date, received_at, bytes, problem)
+            values (%s, %s, %s, %s, %s, %s, %s)
+            on conflict do nothing
+            """,
+            [
+                uri,
+                item["ETag"],
+                contract.feed,
+                _business_date(contract, key),
+                item["LastModified"],
+                item["Size"],
+                Jsonb(problem.as_dict()),
+            ],
+        )
+    log.info("%s is %s, not a delivery: ignored", name, kind)
+
+
+def _compare(connection: Connection, contract: Contract, key: str, keys: Collection[str]) -> bool:
+    """Compare the files that a file of checksums names with it, and alert the owner of each that does not match.
+
+    Returns False when it names files, and none of them is among `keys` yet.
+    """
+    folder, algorithm = key.rpartition("/")[0], checksum_of(key) or ""
+    named = sums(key, b"".join(_pieces(key, CHECKSUM_BYTES)).decode(errors="replace"))
+    present = {
+        full: expected
+        for name, expected in named.items()
+        for full in (name, f"{name}.{contract.source.extension}")
+        if f"{folder}/{full}" in keys
+    }
+    for name, expected in present.items():
+        digest = hashlib.new(algorithm, usedforsecurity=False)
+        for piece in _pieces(f"{folder}/{name}"):
+            digest.update(piece)
+        if digest.hexdigest() != expected:
+            file, of = (shown(item.rsplit("/", 1)[-1], expects_hkid=True) for item in (name, key))
+            message = (
+                f"for {contract.owner} <{contract.contact}>: {file}: its content of {_business_date(contract, key)} does not"
+                f" match the checksum in {of}: {algorithm} {digest.hexdigest()}, expected {expected}. It was changed or cut"
+                " on its way, or one of the two is old: compare it with the partner's, and have it delivered again"
+            )
+            raise_alert(connection, "checksum", contract.feed, message)
+            log.warning("%s", message)
+    return bool(present) or not named
+
+
+def _pieces(key: str, most: int | None = None) -> Iterator[bytes]:
+    """Bytes of an object of the drop bucket, or the first of them."""
+    with s3_errors():
+        body = settings().s3().get_object(Bucket=settings().drop_bucket, Key=key)["Body"]
+        yield from body.iter_chunks(1 << 20) if most is None else [body.read(most)]
 
 
 def _refuse(connection: Connection, contract: Contract, item: dict[str, Any]) -> int:
@@ -154,12 +248,14 @@ def _business_date(contract: Contract, key: str) -> date | None:
 
 def _download(contract: Contract, day: date) -> None:
     """Request everything as of a day, and put it into the drop prefix under a name made from its content."""
+    freshness.require_poll_allowed(contract.feed)
     try:
         body = api.response_body(contract, day)
     except SampanError as error:
         # Recorded so that the late report can tell "polled, no data" from "not polled".
         problem = error.problem if isinstance(error, PermanentFailure) else Problem(Code.API_AWAY, str(error))
-        freshness.record_poll(contract.feed, problem)
+        wait = min(error.retry_after, LONGEST_PAUSE) if isinstance(error, TransientFailure) else 0.0
+        freshness.record_poll(contract.feed, problem, wait=wait)
         raise
     name = f"{contract.feed}_{hashlib.sha256(body).hexdigest()[:16]}.{contract.source.extension}"
     with connect() as connection:

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from sampan.calendar import HONG_KONG
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect, scalar
-from sampan.errors import Code, Problem, require_reason
+from sampan.errors import Code, Problem, TransientFailure, require_reason
 
 STATES = {
     "held": "held by the gate",
@@ -28,16 +28,34 @@ STATES = {
 BROKEN = ("held", "late_here", "late_at_partner")
 
 
-def record_poll(feed: str, problem: Problem | None = None, at: datetime | None = None) -> None:
-    """Record that a feed was polled for deliveries (now by the clock, or at a time), and the problem if its API failed."""
+def record_poll(feed: str, problem: Problem | None = None, at: datetime | None = None, wait: float = 0.0) -> None:
+    """Record that a feed was polled for deliveries (now by the clock, or at a time), and the problem if its API failed.
+
+    `wait` are the seconds for which the API is not to be asked again.
+    """
     with connect() as connection:
         connection.execute(
             """
-            insert into ops.feed_poll (feed, polled_at, problem) values (%s, coalesce(%s, ops.now()), %s)
-            on conflict (feed) do update set polled_at = excluded.polled_at, problem = excluded.problem
+            insert into ops.feed_poll (feed, polled_at, problem, wait_until)
+            values (%s, coalesce(%s, ops.now()), %s, clock_timestamp() + make_interval(secs => nullif(%s, 0.0)))
+            on conflict (feed) do update set
+                polled_at = excluded.polled_at, problem = excluded.problem, wait_until = excluded.wait_until
             """,
-            [feed, at, Jsonb(problem.as_dict()) if problem else None],
+            [feed, at, Jsonb(problem.as_dict()) if problem else None, wait],
         )
+
+
+def require_poll_allowed(feed: str) -> None:
+    """Raise TransientFailure while a feed's API asked not to be asked again."""
+    with connect() as connection:
+        row = connection.execute(
+            "select wait_until - clock_timestamp() from ops.feed_poll where feed = %s and wait_until > clock_timestamp()",
+            [feed],
+        ).fetchone()
+    if row is not None:
+        seconds = row[0].total_seconds()
+        message = f"the API of {feed} asked not to be asked again for {seconds:,.0f} seconds more"
+        raise TransientFailure(message, retry_after=seconds)
 
 
 def now() -> datetime:

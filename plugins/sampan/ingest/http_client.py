@@ -82,8 +82,9 @@ class Client:
             raise TransientFailure(
                 f"{url}: the response is not whole: its {encoding} stream is cut off or corrupt"
             ) from None
-        kind = {"Content-Type": response.headers.get("Content-Type", "")}
-        return httpx.Response(response.status_code, headers=kind, content=b"".join(blocks))
+        wait = response.headers.get("Retry-After", "")
+        kept = {"Retry-After": wait} if wait.isascii() else {}
+        return httpx.Response(response.status_code, headers=kept, content=b"".join(blocks))
 
     def _check_size(self, url: str) -> None:
         if max(self._packed, self._unpacked) > self._max_bytes:

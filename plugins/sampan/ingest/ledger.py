@@ -23,7 +23,7 @@ from sampan.alerts import raise_alert
 from sampan.consent import Rejected
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
-from sampan.database import LIMITS, Connection, connect, hide_values
+from sampan.database import Connection, connect, hide_values, is_about_content, is_transient
 from sampan.errors import Code, PermanentFailure, Problem, SampanError, SettingsFailure, TransientFailure
 from sampan.object_store import ObjectRefused
 
@@ -156,9 +156,12 @@ def process_pending(feed: str, state: str, business_date: date | None, work: Wor
                 log.warning("%s batch %s: %s", feed, batch.batch_id, error)
                 refused = TransientFailure(f"{feed} batch {batch.batch_id}, {batch.file}: {error}")
                 unexpected = unexpected or refused
-            except (SampanError, psycopg.Error):
+            except SampanError:
                 raise
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
+                # A server that is away is so for the next batch too.
+                if isinstance(error, psycopg.Error) and (is_transient(error) or connection.broken):
+                    raise
                 log.error("%s batch %s: %s", feed, batch.batch_id, type(error).__name__)
                 # Until the fault is corrected, what the batch says is as lost as that of a held one.
                 with connection.transaction():
@@ -179,15 +182,13 @@ def _attempt(connection: Connection, contract: Contract, batch: Batch, work: Wor
         raise
     except PermanentFailure as error:
         return error.problem
-    except (psycopg.DataError, *LIMITS) as error:
-        # The server's own message quotes values, which may be personal data.
-        name = type(error).__name__
-        return Problem(
-            Code.BATCH_UNPROCESSABLE, f"the database rejected the content of the delivery: {name}", batch.file
-        )
-    except (psycopg.ProgrammingError, psycopg.IntegrityError):
+    except psycopg.Error as error:
+        if is_about_content(error):
+            # The server's own message quotes values, which may be personal data.
+            message = f"the database rejected the content of the delivery: {type(error).__name__} ({error.sqlstate})"
+            return Problem(Code.BATCH_UNPROCESSABLE, message, batch.file)
         # A worker that lost its claim may find the batch's tables gone; then the lost claim is the cause.
-        if not _is_claimed(connection, batch):
+        if not is_transient(error) and not connection.broken and not _is_claimed(connection, batch):
             raise StaleClaim(f"{batch.feed} batch {batch.batch_id} was claimed by another worker") from None
         raise
     return None
@@ -212,29 +213,37 @@ def transaction(connection: Connection) -> Iterator[None]:
 
 
 def notify_owner(feed: str, since: datetime) -> None:
-    """Alert the owner and raise a PermanentFailure if a delivery of a feed was held or refused since a time."""
+    """Alert the owner and raise a PermanentFailure if a delivery of a feed was held or refused since a time.
+
+    One that a later delivery has replaced since is not an open problem (ops.open_problem): it is only logged.
+    """
     contract = get_contract(feed)
     with connect() as connection:
         held = connection.execute(
             """
-            select batch_id, business_date, problem from ops.batch
+            select batch_id, business_date, problem, batch_id in (select batch_id from ops.open_problem) from ops.batch
             where feed = %s and state = 'held' and held_at >= %s
             order by batch_id
             """,
             [feed, since],
         ).fetchall()
+        for number, day, problem, is_open in held:
+            if not is_open:
+                log.info("batch %s of %s was held and then replaced: %s", number, day, Problem(**problem))
         refused = connection.execute(
             """
-            select null, business_date, problem from ops.delivery
+            select null, business_date, problem, true from ops.delivery
             where feed = %s and problem is not null and refused_at >= %s
             order by source_uri
             """,
             [feed, since],
         ).fetchall()
-        problems = [(number, day, Problem(**problem)) for number, day, problem in held + refused]
+        problems = [(number, day, Problem(**problem)) for number, day, problem, is_open in held + refused if is_open]
         lines = [f"batch {number or '-'} of {day}: {problem}, see {problem.page}" for number, day, problem in problems]
         if not lines:
             return
+        for line in lines:
+            log.error("%s", line)
         message = f"{len(lines)} held or refused, for {contract.owner} <{contract.contact}>: " + "; ".join(lines)
         raise_alert(connection, "held", feed, message[:4000])
     raise PermanentFailure(Problem(Code.BATCH_HELD, message))

@@ -13,7 +13,7 @@ from sampan import failpoints, feed_hooks
 from sampan.contracts.model import Contract
 from sampan.database import Connection, connect
 from sampan.errors import Code, Problem
-from sampan.ingest import ledger
+from sampan.ingest import doubts, ledger
 from sampan.ingest.ledger import Batch
 
 
@@ -57,6 +57,7 @@ def _publish(connection: Connection, contract: Contract, batch: Batch) -> int:
             [batch.batch_id, batch.batch_id, batch.feed],
         )
         ledger.write(connection, batch, state="published", rows_published=rows, published_at=ledger.now())
+        doubts.raise_all(connection, contract, batch, rows)
         feed_hooks.after_publish(connection, batch.feed)
     failpoints.hit("publish.after_commit")
     return rows

@@ -9,12 +9,13 @@ import csv
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from itertools import count, groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 from psycopg.rows import class_row
@@ -27,10 +28,14 @@ from sampan.database import Connection, connect, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.ingest import gate, land, load, publish
 from sampan.reading.reader import REPLAYED
+from sampan.reading.recognise import what_it_is
 from sampan.reading.record import csv_line
 from sampan.settings import settings
 from sampan.text import from_spreadsheet, spreadsheet_text
 from sampan.warehouse.feed_tables import hide_pseudonyms
+
+if TYPE_CHECKING:
+    from _csv import Reader as CsvReader
 
 log = logging.getLogger(__name__)
 ID = REPLAYED.name
@@ -39,6 +44,8 @@ RULES = "_broken_rules"
 LIMIT = 100_000
 # Of at most two MiB each.
 ROWS_AT_ONCE = 50
+# Lines of a corrected file that a message names.
+MOST_SHOWN = 20
 Fields = dict[str, str | None]
 
 
@@ -237,10 +244,23 @@ def _corrected(contract: Contract, path: Path, ids: set[int]) -> Iterator[tuple[
             Problem(Code.QUARANTINE_ID, f"{contract.feed} has no open rows with the ids {missing}", str(path))
         )
     chosen = wanted.keys() & ids if ids else wanted.keys()
-    return (
-        (entry, _merge(entry.fields or {}, wanted[entry.quarantine_id]))
-        for entry in (_entries(contract.feed, chosen) if chosen else ())
-    )
+    return _with_corrections(contract, path, wanted, chosen)
+
+
+def _with_corrections(
+    contract: Contract, path: Path, wanted: dict[int, Fields], chosen: Collection[int]
+) -> Iterator[tuple[Entry, Fields]]:
+    names = {column.name for column in contract.stored}
+    for entry in _entries(contract.feed, chosen) if chosen else ():
+        given = wanted[entry.quarantine_id]
+        # Nothing is known of its fields, so one that is left out would become null.
+        if entry.fields is None and (given.keys() != names or not any(given.values())):
+            message = (
+                f"row {entry.quarantine_id} could not be split into fields: give all of its columns, with the values"
+                " that the record has"
+            )
+            raise PermanentFailure(Problem(Code.QUARANTINE_COLUMNS, message, str(path)))
+        yield entry, _merge(entry.fields or {}, given)
 
 
 def _open_ids(feed: str, ids: Iterable[int]) -> set[int]:
@@ -250,30 +270,96 @@ def _open_ids(feed: str, ids: Iterable[int]) -> set[int]:
 
 
 def _given(contract: Contract, path: Path) -> dict[int, Fields]:
-    """The values of a CSV file by the id of the row that they correct."""
+    """The values of a CSV file by the id of the row that they correct.
+
+    It is read as strictly as a delivery. Raises PermanentFailure that names every line which is not sound.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle)
-            names = {name for name in reader.fieldnames or () if name not in (ID, RULES)}
-            unknown = names - {column.name for column in contract.stored}
-            if ID not in (reader.fieldnames or ()) or unknown:
-                message = f"expected {ID} and columns of the contract; unknown: {', '.join(sorted(unknown)) or 'none'}"
-                raise PermanentFailure(Problem(Code.QUARANTINE_COLUMNS, message, str(path), 1))
-            given = [(number, row) for number, row in enumerate(reader, 2)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            reader = csv.reader(handle, strict=True)
+            headers = next(reader, [])
+            problem = _headers_problem(contract, path, headers)
+            if problem:
+                raise PermanentFailure(problem)
+            wanted, problems = _rows_given(reader, headers)
+    except UnicodeDecodeError:
+        found = what_it_is(path.read_bytes()) or "text in another encoding"
+        message = f"it is {found}: save it as CSV in UTF-8"
+        raise PermanentFailure(Problem(Code.QUARANTINE_UNREADABLE, message, str(path))) from None
+    except (OSError, csv.Error) as error:
         raise PermanentFailure(Problem(Code.QUARANTINE_UNREADABLE, str(error), str(path))) from error
-    wanted: dict[int, Fields] = {}
-    for number, row in given:
-        if not re.fullmatch(r"[0-9]{1,18}", row[ID] or ""):
-            raise PermanentFailure(Problem(Code.QUARANTINE_ID, f"invalid id {row[ID]!r}", str(path), number, ID))
-        if int(row[ID]) in wanted:
-            raise PermanentFailure(Problem(Code.QUARANTINE_ID, f"duplicate id {row[ID]}", str(path), number, ID))
-        wanted[int(row[ID])] = {name: row.get(name) or None for name in names}
-        for name, value in wanted[int(row[ID])].items():
-            if PSEUDONYM.search(value or ""):
-                message = "a pseudonym cannot be entered: write the number, or leave the token as it was exported"
-                raise PermanentFailure(Problem(Code.QUARANTINE_PSEUDONYM, message, str(path), number, name))
+    if problems:
+        raise PermanentFailure(_all_of(path, problems))
     return wanted
+
+
+def _rows_given(reader: CsvReader, headers: list[str]) -> tuple[dict[int, Fields], list[Problem]]:
+    """Values by id below the headers of a CSV file, and the problem of each row that is not sound."""
+    wanted: dict[int, Fields] = {}
+    problems: list[Problem] = []
+    while True:
+        line = reader.line_num + 1
+        try:
+            values = next(reader, None)
+        except csv.Error as error:
+            rule = Code.RECORD_UNCLOSED_QUOTE if "end of data" in str(error) else Code.RECORD_BAD_QUOTE
+            problems.append(Problem(rule, f"cannot be split into fields: {error}", line=line))
+            continue
+        if values is None:
+            return wanted, problems
+        if not any(value.strip() for value in values):
+            continue
+        problem = _row_problem(headers, values, wanted)
+        if problem:
+            problems.append(replace(problem, line=line))
+            continue
+        row = dict(zip(headers, values, strict=True))
+        wanted[int(row[ID])] = {name: value or None for name, value in row.items() if name not in (ID, RULES)}
+
+
+def _headers_problem(contract: Contract, path: Path, headers: list[str]) -> Problem | None:
+    """What is wrong with the headers of a file of corrected rows."""
+    known = {ID, RULES, *(column.name for column in contract.stored)}
+    unknown = [header for header in headers if header not in known]
+    twice = sorted({header for header in headers if headers.count(header) > 1})
+    if ID in headers and not unknown and not twice:
+        return None
+    parts = [
+        f"expected {ID} and columns of the contract, separated by commas",
+        *([] if ID in headers else [f"{ID} is missing"]),
+        *([f"unknown: {', '.join(map(repr, unknown))}"] if unknown else []),
+        *([f"more than once: {', '.join(twice)}"] if twice else []),
+    ]
+    return Problem(Code.QUARANTINE_COLUMNS, "; ".join(parts), str(path), 1)
+
+
+def _row_problem(headers: list[str], values: list[str], before: Collection[int]) -> Problem | None:
+    """What is wrong with a row of a file of corrected rows; `before` are the ids of the rows above it."""
+    if len(values) != len(headers):
+        if len(values) < len(headers):
+            rule, remedy = Code.RECORD_TOO_FEW_FIELDS, "an empty field needs its comma"
+        else:
+            rule, remedy = Code.RECORD_TOO_MANY_FIELDS, "a value with a comma needs double quotes"
+        return Problem(rule, f"{len(values)} fields under {len(headers)} headers: {remedy}")
+    row = dict(zip(headers, values, strict=True))
+    if not re.fullmatch(r"[0-9]{1,18}", row[ID]):
+        return Problem(Code.QUARANTINE_ID, f"invalid id {row[ID]!r}", column=ID)
+    if int(row[ID]) in before:
+        return Problem(Code.QUARANTINE_ID, f"duplicate id {row[ID]}", column=ID)
+    name = next((name for name, value in row.items() if PSEUDONYM.search(value)), None)
+    if name is not None:
+        message = "a pseudonym cannot be entered: write the number, or leave the token as it was exported"
+        return Problem(Code.QUARANTINE_PSEUDONYM, message, column=name)
+    return None
+
+
+def _all_of(path: Path, problems: list[Problem]) -> Problem:
+    """One problem that names those of many lines."""
+    first, *others = problems
+    shown = [f"line {other.line}: {other.message} [{other.rule}]" for other in others[: MOST_SHOWN - 1]]
+    left = len(others) - len(shown)
+    more = [f"and {left:,} more lines"] if left else []
+    return replace(first, file=str(path), message="; ".join([first.message, *shown, *more]))
 
 
 def _merge(stored: Fields, given: Fields) -> Fields:

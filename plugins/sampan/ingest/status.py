@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from sampan.database import connect
@@ -11,8 +11,8 @@ from sampan.errors import Problem
 from sampan.ingest.freshness import STATES
 
 TOTALS = (
-    "feed", "batches", "published", "held", "in progress", "rows published", "rows quarantined", "rows duplicate",
-    "rows held", "latest date",
+    "feed", "batches", "published", "held", "held, replaced", "in progress", "rows published", "rows quarantined",
+    "rows duplicate", "rows held", "latest date",
 )  # fmt: skip
 
 
@@ -23,7 +23,10 @@ def totals() -> list[tuple[Any, ...]]:
             feed,
             count(*)::int as batches,
             count(*) filter (where state = 'published')::int as published,
-            count(*) filter (where state = 'held')::int as held,
+            count(*) filter (where state = 'held' and batch_id in (select batch_id from ops.open_problem))::int as held,
+            count(*) filter (
+                where state = 'held' and batch_id not in (select batch_id from ops.open_problem where batch_id is not null)
+            )::int as replaced,
             count(*) filter (where state not in ('published', 'held'))::int as in_progress,
             coalesce(sum(rows_published), 0)::bigint as rows_published,
             coalesce(sum(rows_quarantined), 0)::bigint as rows_quarantined,
@@ -44,6 +47,18 @@ def open_problems() -> list[tuple[str, date | None, int | None, Problem]]:
     with connect() as connection:
         rows = connection.execute(query).fetchall()
     return [(feed, day, batch, problem_from(stored)) for feed, day, batch, stored in rows]
+
+
+def newest_alerts(days: int, most: int) -> list[tuple[datetime, str, str | None, str]]:
+    """Time, kind, feed and message of the newest alerts of some days; not those of what the open problems show."""
+    query = """
+        select raised_at, kind, feed, message from ops.alert
+        where raised_at > now() - make_interval(days => %s) and kind not in ('held', 'rejected')
+        order by alert_id desc
+        limit %s
+    """
+    with connect() as connection:
+        return connection.execute(query, [days, most]).fetchall()
 
 
 def problem_from(stored: dict[str, Any]) -> Problem:

@@ -5,6 +5,7 @@ The caller decides what follows: a `CheckResult` says what failed and how severe
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -18,6 +19,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from sampan.contracts.model import Rule
+from sampan.database import is_transient_state
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 
 # Expectations whose observed value is a count, a sum or a share. The others are evaluated without one.
@@ -34,10 +36,6 @@ COUNTED = frozenset(
 )
 # The threads of a process share one data source, which keeps its tables by name: one check at a time.
 ONE_AT_A_TIME = threading.Lock()
-# Errors after a restart of the server, a lost connection or a lock timeout.
-TRANSIENT = (
-    r"OperationalError|InterfaceError|Shutdown|CannotConnectNow|QueryCanceled|LockNotAvailable|Deadlock|Serialization"
-)
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,8 @@ def _data_source(dsn: str, process: int) -> Any:
     import great_expectations
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
+    # Its import sets a level of its own; two hundred lines of each check would hide the one that counts.
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
     context = great_expectations.get_context(mode="ephemeral")
     context.enable_analytics(False)
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
@@ -206,9 +206,18 @@ def _failure(dsn: str, schema: str, table: str, what: str) -> Exception:
     except psycopg.OperationalError:
         return TransientFailure(f"the warehouse cannot be reached to check {schema}.{table}")
     # A server that was away may have come back since.
-    if re.search(TRANSIENT, what):
+    if _is_transient(what):
         return TransientFailure(f"lost the connection to the warehouse while checking {schema}.{table} ({what})")
     return PermanentFailure(Problem(Code.GATE_CANNOT_EVALUATE, f"cannot check {schema}.{table} ({what})"))
+
+
+def _is_transient(names: str) -> bool:
+    """Whether a retry may help, by the names of errors: psycopg's have a SQLSTATE, others tell a lost connection."""
+    known = (getattr(psycopg.errors, name, None) for name in re.findall(r"\w+", names))
+    states = [state for kind in known if (state := getattr(kind, "sqlstate", None))]
+    if states:
+        return any(map(is_transient_state, states))
+    return re.search("OperationalError|InterfaceError", names) is not None
 
 
 def _number(value: Any) -> dict[str, float] | None:

@@ -10,7 +10,9 @@ from typing import NamedTuple
 from sampan.contracts.model import Column
 from sampan.errors import Code
 from sampan.reading import limits
+from sampan.reading.alike import alike
 from sampan.reading.delivery import Delivery
+from sampan.reading.recognise import refuse_other_format
 from sampan.reading.shown import hidden
 
 
@@ -22,6 +24,8 @@ class Drift(NamedTuple):
     detail: str
 
 
+# What else than the contract's delimiter may stand between headers.
+SEPARATORS = (",", ";", "\t", "|", "\x1f")
 # Types by the values that have them, narrow ones first, named as contracts name them.
 TYPES = {
     "boolean": re.compile("true|false"),
@@ -100,9 +104,8 @@ def match_headers(
         if alias.since <= delivery.business_date:
             known.setdefault(alias.source_name, contract.column(alias.column))
     if not any(header in known for header in headers):
-        expected = ", ".join(column.source_name for column in contract.columns[:4])
-        message = f"no column header of this feed found; expected {expected}, ..."
-        raise delivery.problem(Code.DELIVERY_HEADER_UNRECOGNISED, message, header_line)
+        refuse_other_format(delivery)
+        raise delivery.problem(Code.DELIVERY_HEADER_UNRECOGNISED, _unrecognised(delivery, headers), header_line)
     columns: list[Column | None] = []
     unknown: list[Column | None] = []
     drift: list[Drift] = []
@@ -116,15 +119,50 @@ def match_headers(
         unknown.append(_unknown(delivery, header, header_line, drift) if column is None else None)
         columns.append(column)
     missing = [column for column in contract.columns if column not in columns]
-    for column in missing:
-        if column.required:
-            message = f"required column {column.source_name!r} is missing"
-            raise delivery.problem(Code.DELIVERY_HEADER_MISSING_COLUMN, message, header_line, column.name)
-        drift.append(Drift("missing", column.name, "null in every row"))
+    needed = [column for column in missing if column.required]
+    if needed:
+        others = [header for header in headers if header not in known]
+        message = "; ".join(_missing(delivery, column, others) for column in needed)
+        raise delivery.problem(Code.DELIVERY_HEADER_MISSING_COLUMN, message, header_line, needed[0].name)
+    drift += [Drift("missing", column.name, "null in every row") for column in missing]
     stored = [None if c is None or c.personal == "drop" else c for c in columns]
     layout = Layout(stored, first_line, drift, unknown, list(headers))
     _refuse_renamed_personal_data(delivery, layout, missing, header_line)
     return layout
+
+
+def _missing(delivery: Delivery, column: Column, others: Sequence[str]) -> str:
+    """What is said of a required column that is missing: with the header that stands in its place, if one does."""
+    message = f"required column {column.source_name!r} is missing"
+    for alias in delivery.contract.aliases:
+        if alias.column == column.name and alias.source_name in others:
+            shown = delivery.shown_header(alias.source_name)
+            return f"{message}: {shown} is its name from {alias.since} on, and this delivery is of {delivery.business_date}"
+    found = alike(column.source_name, others)
+    return f"{message}: {delivery.shown_header(found.header)} {found.differs}" if found else message
+
+
+def _unrecognised(delivery: Delivery, headers: Sequence[str]) -> str:
+    """What is said of a delivery without any of the contract's headers.
+
+    Of what stands there only what resembles a header is shown: where no header line is, it is values.
+    """
+    columns = delivery.contract.columns
+    expected = ", ".join(column.source_name for column in columns[:4])
+    message = f"no column header of this feed found; expected {expected}, ..."
+    found = [(column.source_name, like) for column in columns if (like := alike(column.source_name, headers))]
+    if found:
+        return f"{message}; " + "; ".join(
+            f"{delivery.shown_header(like.header)} {like.differs} from {name!r}" for name, like in found[:4]
+        )
+    if len(headers) == 1 and (separator := _separator(headers[0], [column.source_name for column in columns])):
+        return f"{message}, separated by {delivery.source.delimiter!r}; these are separated by {separator!r}"
+    return f"{message}; the {len(headers):,} fields that stand there are none"
+
+
+def _separator(line: str, names: Sequence[str]) -> str | None:
+    """What separates the expected names in a header line that was not split."""
+    return next((mark for mark in SEPARATORS if len({part.strip() for part in line.split(mark)} & {*names}) > 1), None)
 
 
 def _unknown(delivery: Delivery, header: str, line: int | None, drift: list[Drift]) -> Column:

@@ -16,7 +16,7 @@ from sampan.cli import app
 from sampan.cli.output import out as console
 from sampan.contracts.model import FEEDS as FOLDER
 from sampan.contracts.registry import get_contract
-from sampan.ingest import quarantine
+from sampan.ingest import fetch, quarantine
 from sampan.settings import settings
 
 from infra.simulator.serve import Behaviour, Server
@@ -94,6 +94,32 @@ def test_each_step_says_what_it_did_when_it_is_run_by_hand(sampan, run):
     for step, said in expected.items():
         code, out, _ = run(step, FEED, "--date", str(DAY)) if step != "fetch" else run(step, FEED)
         assert (code, out) == (0, f"{step} {FEED}: {said}\n")
+
+
+def test_deliver_says_when_a_name_will_be_ignored(sampan, run, tmp_path):
+    for name, ignored in (("orders.csv.gz.part", True), ("orders.csv.gz", False)):
+        (tmp_path / name).write_bytes(encode(CONTRACT, rows(FEED, 3)))
+        code, out, err = run("deliver", FEED, str(tmp_path / name), "--date", str(DAY))
+        assert (code, f"/{DAY}/{name}" in out) == (0, True)
+        assert ("by its name it is an unfinished upload or a copy, not a delivery" in err) == ignored
+
+
+def test_the_next_feed_has_its_turn_when_one_fails_in_a_way_that_was_not_foreseen(sampan, run, capsys, monkeypatch):
+    """Kind of fault: what one feed brings on ends the command, and the feeds named after it are not looked at."""
+    delivered(sampan)
+    original = fetch.run
+
+    def broken(feed, *arguments):
+        if feed == "platform_orders":
+            raise ValueError("synthetic")
+        return original(feed, *arguments)
+
+    monkeypatch.setattr(fetch, "run", broken)
+    with pytest.raises(ValueError, match="synthetic"):
+        run("ingest", "platform_orders", FEED)
+    output = capsys.readouterr()
+    assert f"publish {FEED}: 1 batches, 0 held, 40 rows" in output.out
+    assert "platform_orders: ValueError, an error that was not foreseen" in output.err
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
@@ -288,6 +289,48 @@ def test_status_decides_where_the_contract_is_silent(partner, status, body, fail
     partner.turn = lambda *_: (status, {}, body)
     with pytest.raises(failure):
         asked(request_of("hk_public_holidays", "en", partner))
+
+
+class Clock:
+    """Seconds that a client slept, without waiting for them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.slept: list[float] = []
+        monkeypatch.setattr("tenacity.nap.time.sleep", self.slept.append)
+
+
+@pytest.mark.parametrize("status", [429, 503, 500])
+def test_an_api_is_not_asked_before_it_says(status, partner, monkeypatch):
+    clock = Clock(monkeypatch)
+    partner.turn = lambda n, *_: (status, {"Retry-After": "7"}, b"{}") if n < 3 else ok([cell()])
+    assert len(asked(small(partner))) == 1
+    assert clock.slept == [7.0, 7.0]
+
+
+def test_an_api_may_say_when_by_a_date(partner, monkeypatch):
+    clock = Clock(monkeypatch)
+    until = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
+    partner.turn = lambda n, *_: (429, {"Retry-After": until}, b"{}") if n < 2 else ok([cell()])
+    assert len(asked(small(partner))) == 1
+    (slept,) = clock.slept
+    assert 15 < slept <= 20
+
+
+def test_an_api_that_asks_to_wait_long_is_not_asked_again(partner, monkeypatch):
+    """Kind of fault: one API keeps the feeds behind it waiting, or is asked though it asks not to be."""
+    clock = Clock(monkeypatch)
+    partner.turn = lambda *_: (429, {"Retry-After": "120"}, b"{}")
+    with pytest.raises(TransientFailure, match=r"HTTP 429: \{\}; the API asks to wait 120 seconds"):
+        asked(small(partner))
+    assert (len(partner.asked), clock.slept) == (1, [])
+
+
+@pytest.mark.parametrize("written", ["", "soon", "-5", "1e9", "Wed, 99 Foo 2026", "Wed, 21 Oct 2015 07:28:00 GMT", "٣"])
+def test_a_wait_that_is_none_is_not_waited_for(written, partner, monkeypatch):
+    clock = Clock(monkeypatch)
+    partner.turn = lambda n, *_: (429, {"Retry-After": written.encode().decode("latin-1")}, b"{}") if n < 2 else ok([])
+    asked(small(partner))
+    assert clock.slept == [0]
 
 
 def test_answer_without_the_list_that_was_promised_is_permanent(partner):

@@ -120,6 +120,46 @@ def grown() -> int:
     return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
 
 
+# --- form ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "charset", ["rot13", "base64", "idna", "undefined", "punycode", "unicode_escape", "none-such", "\xff"]
+)
+@pytest.mark.parametrize("feed", [FILE, RECORDS])
+def test_a_message_is_read_in_spite_of_the_charset_it_claims(feed, charset, servers, monkeypatch):
+    """Kind of fault: an answer raises an error that was not foreseen, and the feeds behind it have no turn."""
+    hostile = servers(send(503, b"\xffbusy \\ud83d\0", Content_Type=f"text/html; charset={charset}"))
+    with pytest.raises(TransientFailure, match=r"HTTP 503: .*busy"):
+        polled(feed, hostile, monkeypatch)
+
+
+LEADS = ["http://[::1", "http://\xff\xfe/", "//", "http://" + "a" * 300 + "/", "http://127.0.0.1:99999/", "data:,x"]
+
+
+@pytest.mark.parametrize("target", LEADS)
+def test_a_redirect_to_no_address_is_a_failure_of_this_feed(target, servers, monkeypatch):
+    hostile = servers(send(302, b"", Location=target))
+    with pytest.raises((PermanentFailure, TransientFailure)):
+        polled(FILE, hostile, monkeypatch)
+
+
+ODD = [
+    b"null", b"[]", b"{}", b'"text"', b"17", b"[null]", b'{"header": 1}', b'{"header": {"status": []}, "dataSet": 1}',
+    b'{"header": {"status": {"name": "Success"}}, "dataSet": {"a": []}}', b"\xff\xfe[\0]\0", b'{"a": "\\ud83d"}',
+    b'{"header": {"status": {"message": [{"a": "\\u0000"}, null, 1e999]}}}', b"[" * 100_000, b"\x1f\x8b\0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+@pytest.mark.parametrize("body", ODD, ids=range(len(ODD)))
+def test_an_answer_of_any_form_is_a_failure_that_was_foreseen(body, status, servers, monkeypatch):
+    hostile = servers(send(status, body))
+    with pytest.raises((PermanentFailure, TransientFailure)) as failure:
+        polled(RECORDS, hostile, monkeypatch)
+    assert "\0" not in str(failure.value)
+
+
 # --- time -------------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.server
 import json
 import threading
@@ -184,11 +185,107 @@ def test_fetch_reads_every_page_when_the_total_counts_the_page_only(api, sampan)
     assert len(drop(sampan)[0].splitlines()) == 2 * SIZE + 3
 
 
+def capped(limit: int, total: str):
+    """Answers of an API that gives at most `limit` records a page. Its `total` is of the page or the whole, or missing."""
+
+    def turn(number: int, status: int, body: bytes) -> tuple[int, bytes]:
+        document = json.loads(body)
+        result = document["result"]
+        result["records"] = result["records"][:limit]
+        if total == "page":
+            result["datasize"] = len(result["records"])
+        if total == "none":
+            del result["datasize"]
+        return status, json.dumps(document).encode()
+
+    return turn
+
+
+@pytest.mark.parametrize("count", [1, 99, 100, 101, 274, 300])
+@pytest.mark.parametrize("total", ["page", "whole", "none"])
+def test_fetch_reads_every_record_when_pages_are_smaller_than_was_asked_for(total, count, api, sampan):
+    """Kind of fault: a limit of the API's own ends the paging, and what is behind it is missing without a word."""
+    api.records = many(count)
+    api.turn = capped(100, total)
+    fetch.run(FEED, DAY)
+    assert [json.loads(line) for line in drop(sampan)[0].splitlines()] == [json.loads(record) for record in many(count)]
+    assert len(api.asked) <= count // 100 + 2
+
+
+@pytest.mark.parametrize("total", ["page", "none"])
+def test_fetch_fails_and_ends_when_an_api_ignores_the_page(total, api, sampan):
+    api.records = many(50)
+    first = api.answer({})
+    api.turn = lambda number, status, body: capped(100, total)(number, status, first)
+    with pytest.raises(TransientFailure, match="repeats an earlier one"):
+        fetch.run(FEED, DAY)
+    assert drop(sampan) == []
+
+
+def test_fetch_takes_no_list_for_the_end_when_records_came_before(api, sampan):
+    api.records = many(SIZE + 5)
+    api.turn = lambda n, s, b: capped(SIZE, "none")(n, s, b) if n < 3 else altered("result.records", None)(n, s, b)
+    fetch.run(FEED, DAY)
+    assert len(drop(sampan)[0].splitlines()) == SIZE + 5
+
+
 def test_fetch_stops_when_an_api_has_no_end(api, sampan, monkeypatch):
     monkeypatch.setattr(api_client, "MAX_PAGES", 3)
     api.records = many(5 * SIZE)
     with pytest.raises(PermanentFailure, match="more than 3 pages"):
         fetch.run(FEED, DAY)
+
+
+@pytest.mark.parametrize("status", [200, 500, 503])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\0\0busy", gzip.compress(b"{}"), b'{"header": {"success": false, "err_msg": "busy \\ud83d \\u0000"}}',
+        b"\x1b]0;title\x07\x1b[31mdown", "\u202edown".encode(), b"\xff\xfe",
+    ],
+    ids=["nul", "gzip", "half-emoji", "terminal", "right-to-left", "no-utf-8"],
+)  # fmt: skip
+def test_fetch_keeps_what_an_api_said_though_no_text_can_hold_it(said, status, api, sampan):
+    """Kind of fault: an answer cannot be stored or is obeyed by a terminal, and why a feed failed is lost."""
+    api.turn = lambda *_: (status, said)
+    with pytest.raises(TransientFailure):
+        fetch.run(FEED, DAY)
+    ((rule, message),) = sampan.rows("select problem ->> 'rule', problem ->> 'message' from ops.feed_poll")
+    assert rule == "api.away"
+    assert message.isprintable()
+    assert f"HTTP {status}" in message or status == 200
+
+
+def test_fetch_leaves_an_api_alone_until_it_may_be_asked_again(sampan, monkeypatch):
+    """Kind of fault: retries of a task ask an API that asked not to be asked."""
+    asked = []
+
+    class Busy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(429)
+            self.send_header("Retry-After", "86400")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        monkeypatch.setenv(REQUEST.base_variable, f"http://127.0.0.1:{server.server_port}/public")
+        settings.cache_clear()
+        with pytest.raises(TransientFailure, match="asks to wait 86,400 seconds"):
+            fetch.run(FEED, DAY)
+        with pytest.raises(TransientFailure, match=r"asked not to be asked again for 3,[56]"):
+            fetch.run(FEED, DAY)
+        assert len(asked) == 1
+        # An hour later, the bound of what an API may ask for.
+        sampan.rows("update ops.feed_poll set wait_until = wait_until - interval '1 hour' returning feed")
+        with pytest.raises(TransientFailure, match="HTTP 429"):
+            fetch.run(FEED, DAY)
+        assert len(asked) == 2
+        server.shutdown()
+    assert sampan.rows("select problem ->> 'rule' from ops.feed_poll") == [("api.away",)]
 
 
 def test_fetch_fails_transiently_when_the_api_is_unreachable(api, sampan, monkeypatch):
@@ -203,12 +300,18 @@ def test_ingest_keeps_every_rate_as_it_came_when_the_answer_is_the_real_one(samp
         pytest.skip(f"the captured response {CAPTURED.name} is not here")
     answer = json.loads(CAPTURED.read_bytes())
 
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        """A plain file server instead of the API: it ignores parameters and pages."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        """The answer as it was captured, and an empty page after it."""
 
-        def translate_path(self, path: str) -> str:
-            assert dict(parse_qsl(urlsplit(path).query))
-            return str(CAPTURED)
+        def do_GET(self) -> None:
+            offset = dict(parse_qsl(urlsplit(self.path).query))[REQUEST.pagination["offset"]]
+            body = CAPTURED.read_bytes()
+            if offset != "0":
+                body = json.dumps(answer | {"result": {"datasize": 0, "records": []}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass

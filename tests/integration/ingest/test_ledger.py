@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from datetime import timedelta
 
 import psycopg
@@ -12,7 +13,7 @@ from sampan import alerts, object_store
 from sampan.contracts.registry import get_contract
 from sampan.database import connect
 from sampan.errors import PermanentFailure, Problem, TransientFailure
-from sampan.ingest import fetch, gate, land, ledger, load, publish
+from sampan.ingest import fetch, gate, land, ledger, load, publish, status
 from sampan.settings import settings
 
 from tests.factory import DAY, FEEDS, adds_up, encode, representative_feeds, rows, stored
@@ -219,6 +220,32 @@ def test_a_missed_deadline_alerts_with_the_run_and_the_minutes(sampan):
     ]
 
 
+def test_a_run_that_has_ended_missed_no_deadline(sampan):
+    """Kind of fault: each held delivery makes its run fail, and an hour later a second, untrue alert."""
+    run = {"dag_run_id": "run_7", "state": "failed", "end_date": "2026-07-06T01:02:03Z"}
+    asyncio.run(alerts.deadline_missed(FEED, 60, {"dag_run": run}))
+    assert sampan.rows("select message from ops.alert") == []
+
+
+def test_what_was_held_and_replaced_in_one_run_is_no_problem(partner):
+    """Kind of fault: three answers to whether anything is held; a run is red for what is solved."""
+    since = ledger.now()
+    body = encode(get_contract(FEED), rows(FEED, 40))
+    partner.puts(FEED, DAY, "cut.csv.gz", body[: len(body) // 2])
+    # Object stores keep whole seconds: a second object of a date must be received measurably later.
+    time.sleep(1.1)
+    partner.puts(FEED, DAY, "whole.csv.gz", body)
+    assert partner.ingest(FEED)["state"] == "published"
+    ledger.notify_owner(FEED, since)
+    assert partner.sampan.rows("select message from ops.alert") == []
+    assert partner.sampan.rows("select state from ops.batch order by batch_id") == [("held",), ("published",)]
+    (totals,) = status.totals()
+    assert dict(zip(status.TOTALS, totals, strict=True)) | {"held": 0, "held, replaced": 1} == dict(
+        zip(status.TOTALS, totals, strict=True)
+    )
+    assert status.open_problems() == []
+
+
 def test_notify_owner_names_what_was_refused_now_though_it_was_seen_before(partner):
     partner.puts(FEED, "latest", "lost.csv.gz", b"x")
     fetch.run(FEED)
@@ -259,8 +286,20 @@ def test_accept_publishes_what_failed_permanently_after_its_row_rules(partner, m
         f"select concat({', '.join('1' for _ in range(101))})",
         "create temporary table long (a text primary key);"
         " insert into long select string_agg(md5(i::text), '') from generate_series(1, 2000) as i",
+        "do $$ begin raise exception 'temporary files' using errcode = '53400'; end $$",
+        "do $$ begin raise exception 'depth' using errcode = '54001'; end $$",
+        "select chr(0)",
+        "select '1'::int / (select 0)",
     ],
-    ids=["columns of a table", "arguments of a function", "size of an index entry"],
+    ids=[
+        "columns of a table",
+        "arguments of a function",
+        "size of an index entry",
+        "temporary files",
+        "depth of a statement",
+        "a character",
+        "a value",
+    ],
 )
 def test_a_limit_of_the_server_is_no_transient_failure(statement, partner, monkeypatch):
     """Kind of fault: a failure that each retry repeats counts as one that passes; what waits behind it never loads."""
@@ -280,6 +319,54 @@ def test_a_limit_of_the_server_is_no_transient_failure(statement, partner, monke
         ("held", "batch.unprocessable"),
         ("published", None),
     ]
+
+
+# Appendix A of PostgreSQL's manual: whether a retry may help, a class or a code for each kind.
+STATES = {
+    "08000": True, "08006": True, "08P01": True, "25006": True, "25P03": True, "40001": True, "40P01": True, "53000": True,
+    "53100": True, "53200": True, "53300": True, "55006": True, "55P03": True, "57014": True, "57P01": True, "57P02": True,
+    "57P03": True, "57P05": True, "58000": True, "58030": True, "72000": True,
+    "0A000": False, "21000": False, "22001": False, "22P05": False, "23505": False, "25001": False, "28000": False,
+    "28P01": False, "2BP01": False, "3D000": False, "3F000": False, "40002": False, "42P01": False, "42501": False,
+    "53400": False, "54000": False, "54001": False, "54011": False, "54023": False, "55000": False, "55P02": False,
+    "57P04": False, "58P01": False, "58P02": False, "F0000": False, "HV000": False, "P0001": False, "XX000": False,
+    "XX001": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "is_transient"), STATES.items())
+def test_a_problem_of_the_database_is_transient_by_its_sqlstate(state, is_transient, sampan):
+    statement = f"do $$ begin raise exception 'synthetic' using errcode = '{state}'; end $$"
+    failure = TransientFailure if is_transient else psycopg.Error
+    with pytest.raises(failure) as raised, connect() as connection:
+        connection.execute(statement)
+    cause = raised.value.__cause__ if is_transient else raised.value
+    assert cause.sqlstate == state
+
+
+@pytest.mark.parametrize("state", ["0A000", "42P01", "58P01", "P0001", "XX000"])
+def test_the_next_batch_is_processed_when_the_database_refuses_one_for_no_fault_of_its_content(
+    state, partner, monkeypatch
+):
+    """Kind of fault: one batch keeps all behind it waiting, until someone looks."""
+    partner.hands_over(FEED, DAY, rows(FEED, 3))
+    partner.hands_over(FEED, DAY, rows(FEED, 3, seed=1), name="second")
+    create = load._create_intake
+
+    def refused(connection, contract, batch, first_line):
+        if batch.batch_id == 1:
+            connection.execute(f"do $$ begin raise exception 'synthetic' using errcode = '{state}'; end $$")
+        create(connection, contract, batch, first_line)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "_create_intake", refused)
+        land.run(FEED)
+        with pytest.raises(psycopg.Error) as raised:
+            load.run(FEED)
+        assert raised.value.sqlstate == state
+    assert partner.sampan.rows("select state from ops.batch order by batch_id") == [("landed",), ("loaded",)]
+    load.run(FEED)
+    assert partner.sampan.rows("select state from ops.batch order by batch_id") == [("loaded",), ("loaded",)]
 
 
 def test_a_step_fails_transiently_and_leaves_the_batch_when_the_object_store_is_away(partner, monkeypatch):

@@ -11,7 +11,8 @@ from sampan.contracts.registry import get_contract
 from sampan.errors import PermanentFailure, Problem
 from sampan.ingest import ledger, load, quarantine
 
-from tests.factory import DAY, FEEDS, adds_up, feeds, representative_feeds, rows, stored
+from tests.factory import DAY, FEEDS, adds_up, encode, feeds, representative_feeds, rows, stored
+from tests.integration.ingest.deliveries import body_of, lines_of, name_of
 from tests.unit.reading.test_bounds import measured
 
 FEED = "customs_declarations"
@@ -359,3 +360,136 @@ def test_counts_and_entries_agree_when_rows_broke_several_rules(partner):
     assert len(quarantine.entries(FEED, limit=1)) == 1
     with pytest.raises(PermanentFailure, match="no feed"):
         quarantine.entries("no_such_feed")
+
+
+# --- a replay is as strict as a delivery ------------------------------------------------------------------------------
+
+
+def exported(partner, feed: str = FEED, count: int = 3) -> tuple[list[str], list[dict]]:
+    """Lines of the export of `count` rows in quarantine, put right, and all rows of the delivery as they should be."""
+    delivered, right = spoilt(feed, count)
+    partner.hands_over(feed, DAY, delivered)
+    partner.ingest(feed)
+    return corrected(feed, right).splitlines(), right
+
+
+def replayed(lines: list[str], tmp_path, feed: str = FEED) -> Problem:
+    """The problem of a replay that is refused; nothing of it was landed."""
+    file = tmp_path / "corrected.csv"
+    file.write_text("\n".join(lines) + "\n")
+    with pytest.raises(PermanentFailure) as refused:
+        quarantine.replay(feed, corrected=file)
+    assert refused.value.problem.file == str(file)
+    return refused.value.problem
+
+
+@pytest.mark.parametrize("feed", representative_feeds(feeds(lambda c: c.budget >= 0.01, least=10)))
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda line: f"{line},more", "record.too_many_fields"),
+        (lambda line: f"{line},", "record.too_many_fields"),
+        (lambda line: line.rpartition(",")[0], "record.too_few_fields"),
+        (lambda line: line.partition(",")[0], "record.too_few_fields"),
+    ],
+    ids=["surplus", "surplus-empty", "lost", "id-only"],
+)
+def test_replay_is_refused_when_a_row_has_other_than_its_fields(change, rule, feed, partner, tmp_path):
+    """Kind of fault: a surplus field is dropped and a lost one becomes null, without a word."""
+    lines, _ = exported(partner, feed, 1)
+    problem = replayed([lines[0], change(lines[1])], tmp_path, feed)
+    assert (problem.rule, problem.line) == (rule, 2)
+    assert partner.sampan.one("select count(*) from ops.batch") == 1
+    assert [entry.state for entry in quarantine.entries(feed)] == ["open"]
+
+
+def test_replay_names_every_line_that_is_not_sound(partner, tmp_path):
+    lines, _ = exported(partner)
+    wrong = [
+        lines[0],
+        f"{lines[1]},more",
+        lines[2],
+        lines[3].rpartition(",")[0],
+        'x"' + lines[1],
+        f'"a"b,{lines[2]}',
+        f"17x{lines[3][1:]}",
+        lines[2],
+    ]
+    problem = replayed(wrong, tmp_path)
+    assert (problem.rule, problem.line) == ("record.too_many_fields", 2)
+    named = problem.message.split("; ")
+    assert [part.partition(":")[0] for part in named[1:]] == ["line 4", "line 5", "line 6", "line 7", "line 8"]
+    assert "[record.too_few_fields]" in named[1]
+    assert "[record.bad_quote]" in named[3]
+    assert "duplicate id" in named[5]
+
+
+def test_replay_counts_physical_lines_when_values_have_line_ends(partner, tmp_path):
+    lines, _ = exported(partner)
+    two_lines = lines[1].replace(",", ',"a\nb",', 1)
+    problem = replayed([lines[0], two_lines, f"{lines[2]},"], tmp_path)
+    assert problem.line == 2
+    assert "line 4: " in problem.message
+
+
+def test_replay_names_at_most_some_lines_when_all_are_broken(partner, tmp_path):
+    lines, _ = exported(partner, count=3)
+    problem = replayed([lines[0], *(f"{lines[1]},more" for _ in range(50))], tmp_path)
+    assert problem.message.endswith("; and 30 more lines")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda header: header + ",value_hkd", "more than once: value_hkd"),
+        (lambda header: header.replace("value_hkd", "Value_HKD"), "unknown: 'Value_HKD'"),
+        (lambda header: header.replace(",", ";"), "separated by commas; _quarantine_id is missing"),
+        (lambda header: header.replace("_quarantine_id", "id"), "_quarantine_id is missing; unknown: 'id'"),
+        (lambda header: header + ",", "unknown: ''"),
+    ],
+    ids=["twice", "capitals", "semicolons", "no-id", "empty"],
+)
+def test_replay_is_refused_when_the_headers_are_not_those_of_the_export(change, said, partner, tmp_path):
+    lines, _ = exported(partner, count=1)
+    problem = replayed([change(lines[0]), *lines[1:]], tmp_path)
+    assert (problem.rule, problem.line) == ("quarantine.columns", 1)
+    assert said in problem.message
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("_quarantine_id,goods_description\n1,雲吞\n".encode("gb18030"), "text in another encoding"),
+        ("_quarantine_id,goods_description\n1,x\n".encode("utf-16"), "text in UTF-16"),
+        (encode(get_contract("hkecic_policies"), []), "an Excel workbook (xlsx)"),
+    ],
+    ids=["gb18030", "utf-16", "workbook"],
+)
+def test_replay_says_what_a_file_is_that_is_not_csv_in_utf_8(body, said, sampan, tmp_path):
+    (tmp_path / "corrected.csv").write_bytes(body)
+    with pytest.raises(PermanentFailure) as refused:
+        quarantine.replay(FEED, corrected=tmp_path / "corrected.csv")
+    assert refused.value.problem.rule == "quarantine.unreadable"
+    assert refused.value.problem.message == f"it is {said}: save it as CSV in UTF-8"
+
+
+def test_replay_of_a_row_that_could_not_be_split_needs_all_of_its_columns(partner, tmp_path):
+    feed = "epayment_summaries"
+    contract, given = get_contract(feed), rows(feed, MANY)
+    lines = lines_of(feed, given)
+    partner.puts(feed, DAY, name_of(feed), body_of(feed, [*lines[:4], f"{lines[4]},more", *lines[5:]]))
+    partner.ingest(feed)
+    (entry,) = quarantine.entries(feed)
+    assert (entry.fields, entry.broken_rules) == (None, ["record.too_many_fields"])
+    # As it was exported, without a value.
+    problem = replayed(list(map(str.rstrip, quarantine.export(contract, [entry]))), tmp_path, feed)
+    assert f"row {entry.quarantine_id} could not be split into fields" in problem.message
+    keys = ["_quarantine_id", *contract.key]
+    some = [",".join(keys), ",".join([str(entry.quarantine_id), *(given[3][name] or "" for name in contract.key)])]
+    assert replayed(some, tmp_path, feed).rule == "quarantine.columns"
+    out = io.StringIO()
+    names = [column.name for column in contract.stored]
+    csv.writer(out).writerows([["_quarantine_id", *names], [entry.quarantine_id, *(given[3][n] or "" for n in names)]])
+    (tmp_path / "whole.csv").write_text(out.getvalue())
+    assert quarantine.replay(feed, corrected=tmp_path / "whole.csv")["published"] == 1
+    assert partner.raw(feed) == stored(contract, given)

@@ -144,6 +144,7 @@ OLDER = {
     "replays": "alter table ops.batch drop column replays cascade",
     "row_rules_at": "alter table ops.batch drop column row_rules_at cascade",
     "refused_at": "alter table ops.delivery drop column refused_at cascade",
+    "wait_until": "alter table ops.feed_poll drop column wait_until cascade",
     "deleted_batches": "alter table ops.as_known drop column deleted_batches cascade",
     "build_no": "drop view ops.suppression_known; alter table ops.suppression drop column build_no, add primary key"
     " (table_name, series, period, row_key, column_key);"

@@ -239,6 +239,7 @@ WRONG = [
      "  days: business"),
     ("  empty: hold\n", "", "contract.calendar", "calendar.empty", "  days: business"),
     ("empty: hold", "empty: maybe", "contract.calendar", "hold or accept", "  days: business"),
+    ("empty: hold", "empty: hold\n  unchanged: hold", "contract.calendar", "alert or accept", "  days: business"),
     ("rejectionBudget: 0.05", "rejectionBudget: 5", "contract.budget", "0 to 1", "rejectionBudget: 5"),
     ("rejectionBudget: 0.05", "rejectionBudget: true", "contract.budget", "0 to 1", "rejectionBudget: true"),
     ("rejectionBudget: 0.05\n", "", "contract.missing", "rejectionBudget is missing", None),
