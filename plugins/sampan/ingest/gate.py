@@ -27,6 +27,7 @@ from sampan.contracts.values import PSEUDONYM
 from sampan.database import Connection, connect, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.ingest import ledger, load
+from sampan.ingest.budget import over_budget
 from sampan.ingest.ledger import Batch
 from sampan.quality import expectations
 from sampan.reading.reader import open_delivery
@@ -55,7 +56,7 @@ def _gate(connection: Connection, contract: Contract, batch: Batch) -> None:
         failpoints.hit("gate.after_rows_commit")
     rows, quarantined = _counts(connection, batch)
     outcomes = _batch_rules(contract, batch)
-    problem = _over_budget(contract, batch, rows, quarantined) or _failed(batch, outcomes)
+    problem = _over_budget(connection, contract, batch, rows, quarantined) or _failed(batch, outcomes)
     with ledger.transaction(connection):
         expectations.store(connection, _suite(contract), outcomes, batch_id=batch.batch_id)
         if problem:
@@ -436,11 +437,21 @@ def _recount(connection: Connection, batch: Batch) -> tuple[int, int, int]:
     return held, quarantined, held - quarantined - clean
 
 
-def _over_budget(contract: Contract, batch: Batch, rows: int, quarantined: int) -> Problem | None:
+def _over_budget(
+    connection: Connection, contract: Contract, batch: Batch, rows: int, quarantined: int
+) -> Problem | None:
     if batch.origin == "replay" or quarantined <= contract.budget * rows:
         return None
-    share = f"{quarantined} of {rows} rows ({quarantined / rows:.1%}) broke a rule"
-    message = f"{share}, more than the rejection budget of {contract.budget:.1%} in the contract; nothing is published"
+    by_rule = connection.execute(
+        """
+        select rule, count(*) from quarantine.record
+        cross join unnest(broken_rules) as rule
+        where feed = %s and batch_id = %s
+        group by rule
+        """,
+        [batch.feed, batch.batch_id],
+    ).fetchall()
+    message = over_budget(quarantined, rows, contract.budget, dict(by_rule))
     return Problem(Code.BATCH_REJECTION_BUDGET, message, batch.file)
 
 

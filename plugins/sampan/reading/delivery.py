@@ -16,6 +16,7 @@ from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.reading import limits
 from sampan.reading.compression import DECOMPRESS
 from sampan.reading.personal_data import Pseudonymiser
+from sampan.reading.recognise import instead_of_compression
 from sampan.reading.shown import hidden
 
 T = TypeVar("T")
@@ -52,11 +53,13 @@ class Delivery:
         compression = self.source.compression
         raw = self._from_store(self.opener)
         taken = given = 0
+        head = b""
         started = time.thread_time()
 
         def pieces(size: int) -> Iterator[bytes]:
-            nonlocal taken
+            nonlocal taken, head
             while piece := self._from_store(lambda: raw.read(size)):
+                head = head or piece
                 taken += len(piece)
                 yield piece
 
@@ -72,7 +75,7 @@ class Delivery:
             message = f"the {compression} stream ends too early: the file was not delivered whole"
             raise self.problem(Code.DELIVERY_TRUNCATED, message) from None
         except (zlib.error, OSError, ValueError) as error:
-            message = f"cannot be read as {compression}: {error}"
+            message = instead_of_compression(self.source, head) or f"cannot be read as {compression}: {error}"
             raise self.problem(Code.DELIVERY_CORRUPT, message) from None
         finally:
             raw.close()

@@ -12,7 +12,6 @@ from sampan.errors import Code
 from sampan.reading import limits
 from sampan.reading.alike import alike
 from sampan.reading.delivery import Delivery
-from sampan.reading.recognise import refuse_other_format
 from sampan.reading.shown import hidden
 
 
@@ -104,7 +103,6 @@ def match_headers(
         if alias.since <= delivery.business_date:
             known.setdefault(alias.source_name, contract.column(alias.column))
     if not any(header in known for header in headers):
-        refuse_other_format(delivery)
         raise delivery.problem(Code.DELIVERY_HEADER_UNRECOGNISED, _unrecognised(delivery, headers), header_line)
     columns: list[Column | None] = []
     unknown: list[Column | None] = []

@@ -10,14 +10,8 @@ import io
 import re
 import zipfile
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from sampan.contracts.model import Source
-from sampan.errors import Code
-
-if TYPE_CHECKING:
-    from sampan.reading.delivery import Delivery
-
 
 # Bytes from the start of a delivery that are enough to tell.
 HEAD_BYTES = 1 << 16
@@ -95,19 +89,6 @@ def instead_of_compression(source: Source, packed: bytes) -> str | None:
         return None
     what = "not compressed" if found is None else f"compressed with {found}" if found in COMPRESSIONS else found
     return f"it is {what}; the contract's compression is {source.compression}"
-
-
-def refuse_other_format(delivery: Delivery) -> None:
-    """Raise PermanentFailure when the content of a delivery is plainly of another format than its contract's."""
-    content = b""
-    for block in delivery.blocks():
-        content += block
-        # What a container holds is told at its end, and such formats are read whole anyway.
-        if len(content) >= HEAD_BYTES and delivery.source.format not in ("xlsx", "parquet"):
-            break
-    message = instead_of_format(delivery.source, content)
-    if message:
-        raise delivery.problem(Code.DELIVERY_OTHER_FORMAT, message)
 
 
 WORKBOOK = "an Excel workbook (xlsx)"

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import ClassVar
 
+from sampan.errors import Code, TransientFailure
 from sampan.reading.chunk import Chunk
 from sampan.reading.delivery import Delivery
 from sampan.reading.layout import Layout
+from sampan.reading.recognise import HEAD_BYTES, instead_of_format
 from sampan.reading.record import RecordCleaner
 
 
@@ -27,7 +29,15 @@ class Format(ABC):
     @cached_property
     def layout(self) -> Layout:
         """Fields of the delivery against the contract's columns, unless another layout was given."""
-        return self._given or self.read_layout()
+        if self._given:
+            return self._given
+        try:
+            return self.read_layout()
+        except (MemoryError, TransientFailure):
+            raise
+        except Exception:
+            refuse_other_format(self.delivery)
+            raise
 
     @abstractmethod
     def read_layout(self) -> Layout:
@@ -41,3 +51,16 @@ class Format(ABC):
     def cleaner(self) -> RecordCleaner:
         """Makes records of what the format reads."""
         return RecordCleaner(self.delivery, self.layout)
+
+
+def refuse_other_format(delivery: Delivery) -> None:
+    """Raise PermanentFailure when the content of a delivery is plainly of another format than its contract's."""
+    content = b""
+    for block in delivery.blocks():
+        content += block
+        # What a container holds is told at its end, and such formats are read whole anyway.
+        if len(content) >= HEAD_BYTES and delivery.source.format not in ("xlsx", "parquet"):
+            break
+    message = instead_of_format(delivery.source, content)
+    if message:
+        raise delivery.problem(Code.DELIVERY_OTHER_FORMAT, message)

@@ -11,7 +11,7 @@ from typing import Any
 from sampan.errors import Code
 from sampan.reading import limits
 from sampan.reading.chunk import Chunk, Found, LineChunk, Lines
-from sampan.reading.formats.base import Format
+from sampan.reading.formats.base import Format, refuse_other_format
 from sampan.reading.layout import Layout, match_headers
 from sampan.reading.record import SURROGATE
 
@@ -29,8 +29,11 @@ class JsonLines(Format):
 
     def read_layout(self) -> Layout:
         """The layout of all keys of all lines, because any line may bring another."""
-        # A delivery without a record has no key that could be missing.
-        keys = list(self._keys()) or [column.source_name for column in self.delivery.contract.columns]
+        keys = list(self._keys())
+        if not keys:
+            # A delivery without a record has no key that could be missing.
+            refuse_other_format(self.delivery)
+            keys = [column.source_name for column in self.delivery.contract.columns]
         return match_headers(self.delivery, keys, first_line=1)
 
     def _keys(self) -> dict[str, None]:
@@ -44,7 +47,7 @@ class JsonLines(Format):
             for line in block.split(b"\n"):
                 try:
                     values(line)
-                except msgspec.DecodeError:
+                except (msgspec.DecodeError, RecursionError):
                     if new := [key for key in self._keys_of_line(line) if key not in seen]:
                         seen |= dict.fromkeys(new)
                         values = _values_of(list(seen))
@@ -92,7 +95,7 @@ class JsonChunk(LineChunk):
         for line in data.split(b"\n")[:-1]:
             try:
                 found = values(line)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RecursionError):
                 out.append(nothing)
                 continue
             # More than the keys that were found: one is there twice, or a text holds what looks like a key.
@@ -165,7 +168,7 @@ def _unescaped_field(value: bytes) -> bytes | None:
         return None
     if b"\\" not in value:
         return value
-    text = json.loads(value)
+    text: str = json.loads(value)
     if "\n" in text or "\r" in text or SURROGATE.search(text):
         return None
     return b'"' + text.replace('"', '""').encode() + b'"'
