@@ -144,6 +144,9 @@ class Code(StrEnum):
     TRANSFER_TARGET = "transfer.target"
     WAREHOUSE_REFUSED = "warehouse.refused"
     WAREHOUSE_SCHEMA_OWNER = "warehouse.schema_owner"
+    WITHDRAW_DECIDED = "withdraw.decided"
+    WITHDRAW_NOTHING = "withdraw.nothing"
+    WITHDRAW_REASON = "withdraw.reason"
 
 
 @dataclass(frozen=True)

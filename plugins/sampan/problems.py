@@ -19,6 +19,7 @@ SECTIONS = {
     "gate": "Gate",
     "quarantine": "Quarantine",
     "reload": "Reloads",
+    "withdraw": "Withdrawals",
     "replay": "Replays",
     "expectations": "Expectations",
     "data_docs": "Data docs",
@@ -480,6 +481,15 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "A schema of the platform belongs to another role, which could drop or replace what is in it.",
         "See who made it and what is in it; rename it or drop it, then run `sampan init`.",
     ),
+    Code.WITHDRAW_DECIDED: (
+        "The withdrawal of a replay cannot be undone: its rows were replayed again, discarded or withdrawn meanwhile.",
+        "Look at them (`sampan quarantine show <feed> --state all`); undo the withdrawal of their own batch first.",
+    ),
+    Code.WITHDRAW_NOTHING: (
+        "No published batch is chosen, or for `--undo` no withdrawn one. What is held was never published.",
+        "The message says in which state the batches are; `ops.batch` has all of a feed.",
+    ),
+    Code.WITHDRAW_REASON: ("A withdrawal, or its undoing, needs a reason.", REASON),
 }
 # What a row rule of a column means; the rule of a row is `<column>.<kind>`.
 COLUMN_RULES = {

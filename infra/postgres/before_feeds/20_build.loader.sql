@@ -27,7 +27,11 @@ create table if not exists ops.build_batch (
     primary key (build_no, batch_id)
 );
 create index if not exists build_batch_by_batch on ops.build_batch (batch_id);
-comment on table ops.build_batch is 'The published batches that a build takes in: those that no earlier successful build took in.';
+alter table ops.build_batch add column if not exists is_withdrawn boolean not null default false;
+alter table ops.build_batch add column if not exists counts_from timestamptz;
+comment on table ops.build_batch is 'The published batches that a build takes in: those that no earlier successful build took in as they are now. And the withdrawn ones that it takes out.';
+comment on column ops.build_batch.is_withdrawn is 'Whether the build takes the batch out. Such a build is a full refresh.';
+comment on column ops.build_batch.counts_from is 'ops.batch.counts_from as the build knows it; null in builds of earlier versions.';
 
 create table if not exists ops.build_step (
     build_no bigint not null references ops.build,
@@ -146,25 +150,77 @@ select
     batch.business_date
 from ops.build_batch
 inner join ops.open_build using (build_no)
-inner join ops.batch using (batch_id);
+inner join ops.batch using (batch_id)
+where not build_batch.is_withdrawn;
 comment on view ops.batches_to_build is 'The batches that incremental models read in the current build.';
 
 create or replace view ops.batches_built as
+with taken as (
+    select
+        build_batch.batch_id,
+        build_batch.is_withdrawn,
+        min(build_batch.build_no) over (partition by build_batch.batch_id) as first_build_no,
+        row_number() over (partition by build_batch.batch_id order by build_batch.build_no desc) as recency
+    from ops.build_batch
+    inner join ops.build using (build_no)
+    where case when ops.as_known_no() is null then build.state not in ('failed', 'as_known') else build.build_no = ops.as_known_no() end
+)
+
 select
-    build_batch.batch_id,
+    taken.batch_id,
     batch.feed,
     batch.business_date,
-    min(build_batch.build_no) as build_no
-from ops.build_batch
-inner join ops.build using (build_no)
+    taken.first_build_no as build_no,
+    case when batch.returned_at < ops.known_until() then batch.counts_from else batch.received_at end as counts_from
+from taken
 inner join ops.batch using (batch_id)
-where case when ops.as_known_no() is null then build.state not in ('failed', 'as_known') else build.build_no = ops.as_known_no() end
-group by build_batch.batch_id, batch.feed, batch.business_date;
+where taken.recency = 1 and not taken.is_withdrawn;
 comment on view ops.batches_built is 'Every batch that the persistent tables contain once the current build is done.';
 
-create or replace view ops.release_batch as
+create or replace view ops.batches_waiting as
+with taken as (
+    select
+        build_batch.batch_id,
+        build_batch.is_withdrawn,
+        build_batch.counts_from,
+        build.state,
+        row_number() over (partition by build_batch.batch_id, build.state = 'failed' order by build_batch.build_no desc) as recency
+    from ops.build_batch
+    inner join ops.build using (build_no)
+    where build.state <> 'as_known'
+)
+
 select
-    release.release_no,
+    batch.batch_id,
+    batch.feed,
+    batch.business_date,
+    batch.counts_from,
+    batch.state = 'withdrawn' as is_withdrawn
+from ops.batch
+left join taken on batch.batch_id = taken.batch_id and taken.recency = 1 and taken.state <> 'failed'
+where
+    batch.state = 'published'
+    and (taken.is_withdrawn is not false or batch.counts_from > coalesce(taken.counts_from, batch.received_at))
+    or batch.state = 'withdrawn' and taken.is_withdrawn is not true
+    and (taken.batch_id is not null or batch.batch_id in (select failed.batch_id from taken as failed where failed.state = 'failed'));
+comment on view ops.batches_waiting is 'What a new build would take in, or take out: published batches that no successful build took in as they are now, and withdrawn ones that the persistent tables may still contain.';
+
+create or replace view ops.release_batch as
+with taken as (
+    select
+        release.release_no,
+        release.released_at,
+        build_batch.batch_id,
+        build_batch.is_withdrawn,
+        min(build.build_no) over (partition by release.release_no, build_batch.batch_id) as since_release_no,
+        row_number() over (partition by release.release_no, build_batch.batch_id order by build.build_no desc) as recency
+    from ops.release
+    inner join ops.build on release.release_no >= build.build_no and build.state = 'released'
+    inner join ops.build_batch using (build_no)
+)
+
+select
+    taken.release_no,
     batch.feed,
     batch.business_date,
     batch.batch_id,
@@ -172,13 +228,10 @@ select
     batch.source_uri,
     batch.landing_uri,
     batch.rows_published,
-    min(build.build_no) as since_release_no
-from ops.release
-inner join ops.build on release.release_no >= build.build_no and build.state = 'released'
-inner join ops.build_batch using (build_no)
+    taken.since_release_no
+from taken
 inner join ops.batch using (batch_id)
-where batch.deleted_at is null or batch.deleted_at > release.released_at
-group by release.release_no, batch.batch_id;
+where taken.recency = 1 and not taken.is_withdrawn and (batch.deleted_at is null or batch.deleted_at > taken.released_at);
 comment on view ops.release_batch is 'One row per release and batch that it contains, with the file, including the batches of earlier releases.';
 
 -- Sessions of a build carry their claim as `build_no/step/token`. A session that lost its claim is refused before each model,

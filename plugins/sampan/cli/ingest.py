@@ -14,7 +14,7 @@ from sampan.cli.arguments import Day, Feed, day_of
 from sampan.cli.output import message, message_of, out, table
 from sampan.contracts.registry import all_contracts, get_contract
 from sampan.errors import Code, PermanentFailure, Problem, SampanError
-from sampan.ingest import freshness, gate, load, reload
+from sampan.ingest import freshness, gate, load, reload, withdraw
 from sampan.ingest import status as status_of
 from sampan.ingest.steps import STEPS
 from sampan.object_store import s3_errors
@@ -106,6 +106,27 @@ def publish_(feed: Feed, date_: Day = None) -> None:
     Example: sampan publish customs_declarations
     """
     _run_one("publish", feed, date_)
+
+
+@commands.command("withdraw")
+def withdraw_(
+    feed: Feed,
+    reason: Annotated[str, typer.Option(help="Why; it is kept with your name.")],
+    batch: Annotated[int | None, typer.Option(help="Number of the batch.")] = None,
+    date_: Day = None,
+    file: Annotated[str | None, typer.Option(help="The partner's name of the file.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Let what was withdrawn count again.")] = False,
+) -> None:
+    """Take published batches out of what counts: the next build is as if they had never come.
+
+    Example: sampan withdraw customs_declarations --batch 812 --reason "declarations of another month, by phone"
+    """
+    chosen = withdraw.Chosen(batch, day_of(date_), file)
+    if not str(chosen):
+        raise typer.BadParameter("say which: --batch, --date, --file, or --date and --file")
+    done = (withdraw.undo if undo else withdraw.run)(feed, chosen, reason, getpass.getuser())
+    what = "count again" if undo else "are withdrawn"
+    out.print(f"{done['batches']} batches of {feed} with {done['rows']:,} rows {what}, from the next build on")
 
 
 @commands.command()

@@ -120,13 +120,7 @@ def _begin(connection: Connection, force: bool, full_refresh: bool) -> Build | N
     with connection.transaction():
         feed_hooks.before_build(connection)
         build = current(connection)
-        waiting = scalar(
-            connection,
-            """
-            select count(*) from ops.batch
-            where state = 'published' and batch_id not in (select batch_id from ops.batches_built)
-            """,
-        )
+        waiting = scalar(connection, "select count(*) from ops.batches_waiting")
         if not (waiting or force or full_refresh):
             return build
         build_no = build.build_no if build else _new_build(connection)
@@ -137,7 +131,8 @@ def _begin(connection: Connection, force: bool, full_refresh: bool) -> Build | N
                 """
                 update ops.build set
                     state = 'open', built_at = null, judged_at = ops.now(), full_refresh = full_refresh or %s,
-                    seeds_sha256 = %s, as_of_date = (select max(business_date) from ops.batches_built)
+                    seeds_sha256 = %s,
+                    as_of_date = coalesce((select max(business_date) from ops.batches_built), as_of_date)
                 where build_no = %s
                 """,
                 [full_refresh, _seeds_sha256(), build_no],
@@ -149,7 +144,7 @@ def _new_build(connection: Connection) -> int | None:
     """Number of a new build; None when nothing was published yet."""
     row = connection.execute("""
         insert into ops.build (as_of_date)
-        select max(business_date) from ops.batch where state = 'published'
+        select max(business_date) from ops.batch where state in ('published', 'withdrawn')
         having max(business_date) is not null
         returning build_no
     """).fetchone()
@@ -157,12 +152,13 @@ def _new_build(connection: Connection) -> int | None:
 
 
 def _take_in(connection: Connection, build_no: int) -> None:
-    """Add the published batches that no build took in, and let every step run again."""
+    """Add the published batches that no build took in, and the withdrawn ones to take out; let every step run again."""
     connection.execute(
         """
-        insert into ops.build_batch (build_no, batch_id)
-        select %s, batch_id from ops.batch
-        where state = 'published' and batch_id not in (select batch_id from ops.batches_built)
+        insert into ops.build_batch (build_no, batch_id, counts_from, is_withdrawn)
+        select %s, batch_id, counts_from, is_withdrawn from ops.batches_waiting
+        on conflict (build_no, batch_id) do update set
+            counts_from = excluded.counts_from, is_withdrawn = excluded.is_withdrawn
         """,
         [build_no],
     )
@@ -176,8 +172,23 @@ def _take_in(connection: Connection, build_no: int) -> None:
 
 
 def _is_full_refresh_due(connection: Connection) -> bool:
-    return _mostly_new(connection) or _keeps_deleted(connection) or _seeds_changed(connection)
+    return (
+        _takes_out(connection) or _mostly_new(connection) or _keeps_deleted(connection) or _seeds_changed(connection)
+    )
 
+
+def _takes_out(connection: Connection) -> bool:
+    """True when the build takes out a withdrawn batch, or a full refresh was begun and no release came of it."""
+    query = """
+        select
+            exists (select from ops.build_batch inner join ops.open_build using (build_no) where is_withdrawn)
+            or exists (
+                select from ops.build
+                where full_refresh and state = 'failed'
+                    and build_no > (select coalesce(max(build_no), 0) from ops.build where state = 'released')
+            )
+    """
+    return bool(scalar(connection, query))
 
 def _mostly_new(connection: Connection) -> bool:
     """True when the new batches are large enough that a full refresh is cheaper."""

@@ -487,8 +487,19 @@ def show(release_no: int) -> dict[str, Any]:
                 )
             )
         batches = connection.execute(
-            "select feed, count(*) from ops.build_batch join ops.batch using (batch_id) where build_no = %s"
-            " group by feed order by feed",
+            """
+            select
+                feed,
+                case
+                    when count(*) filter (where is_withdrawn) = 0 then count(*)::text
+                    else format('%%s, %%s taken out', count(*) filter (where not is_withdrawn), count(*) filter (where is_withdrawn))
+                end
+            from ops.build_batch
+            join ops.batch using (batch_id)
+            where build_no = %s
+            group by feed
+            order by feed
+            """,
             [release_no],
         ).fetchall()
         broken = connection.execute(
