@@ -63,7 +63,7 @@ def after_return(connection: Connection, feed: str, batches: list[int]) -> None:
 
 
 def after_withdraw(connection: Connection, feed: str, batches: list[int]) -> str:
-    """Run the feed's hook, if it has one, in the transaction that withdraws batches. Returns the consequences as sentences."""
+    """Run the feed's hook, if it has one, in the transaction that withdraws batches. Returns what followed, as sentences."""
     return HOOKS[feed].on_withdrawn(connection, batches) if feed in HOOKS else ""
 
 

@@ -383,15 +383,22 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "A mart has no expectations, or expectations name a mart that was not built.",
         "Add or remove the file in `expectations/marts/`: each mart has one.",
     ),
+    Code.RELEASE_FINDING: (
+        "There is no such finding to decide on: the newest gate found the rule met, or did not check that mart.",
+        "`sampan release findings` lists those that there are.",
+    ),
     Code.RELEASE_GATE: (
-        "The build fails a critical expectation, or was not checked since it changed. Readers keep the release they have.",
-        "See `ops.gate_result where not success`. Correct the model or the data, then build and release again.",
+        "The build fails a critical expectation, or was not checked since it changed. The marts of that family wait, or,"
+        " where others rest on them, readers keep the release that they have.",
+        "See `sampan release findings`. Correct the model or the data, withdraw the batch (`sampan withdraw`), or accept the"
+        " finding (`sampan release accept`); then run `sampan refresh --force`.",
     ),
     Code.RELEASE_GRANTS: (
         "The reader role lacks expected rights on the relations that are named.",
         "Run `sampan init --force`, then `sampan release run`.",
     ),
     Code.RELEASE_NOT_BUILT: ("The open build is not complete.", "Run `sampan build`, then `sampan release run`."),
+    Code.RELEASE_REASON: ("A decision on a finding needs a reason.", REASON),
     Code.RELEASE_ROW_SECURITY: (
         "Row-level security is not forced on a mart that holds data under consents.",
         "Check the model's `read_under_consent` hook; the release was not shown.",

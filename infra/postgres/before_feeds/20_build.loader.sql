@@ -44,9 +44,9 @@ create table if not exists ops.build_step (
 );
 alter table ops.build_step drop constraint if exists build_step_state_check;
 alter table ops.build_step add constraint build_step_state_check
-check (state in ('waiting', 'running', 'done', 'failed'));
+check (state in ('waiting', 'running', 'done', 'failed', 'carried'));
 comment on table ops.build_step is 'One row per step of a build, with its state.';
-comment on column ops.build_step.state is 'waiting: to be run again, because the build has taken in more batches since.';
+comment on column ops.build_step.state is 'waiting: to be run again, because the build has taken in more batches since. carried: it failed, or its marts may not be shown, and the release keeps those of the release before.';
 comment on column ops.build_step.token is 'Fencing token: every claim raises it; a write with an older token is refused.';
 
 create table if not exists ops.build_node (
@@ -101,6 +101,49 @@ create table if not exists ops.gate_result (
 create index if not exists gate_result_by_time on ops.gate_result (suite, checked_at desc);
 comment on table ops.gate_result is 'Result of each expectation, for a batch or for a build of the marts.';
 comment on column ops.gate_result.observed is 'Observed counts, sums and shares; never a value of a row.';
+
+create table if not exists ops.carried (
+    build_no bigint not null references ops.build,
+    mart text not null,
+    step text not null,
+    from_release_no bigint not null references ops.release,
+    problem jsonb not null,
+    carried_at timestamptz not null default clock_timestamp(),
+    primary key (build_no, mart)
+);
+comment on table ops.carried is 'Marts that a release has from an earlier one, because their family could not be built or may not be shown.';
+comment on column ops.carried.from_release_no is 'The release that the rows were made for.';
+
+create table if not exists ops.finding_decision (
+    decision_id bigint generated always as identity primary key,
+    mart text not null,
+    rule text not null,
+    build_no bigint not null references ops.build,
+    verdict text not null check (verdict in ('accepted', 'rejected')),
+    reason text not null check (reason <> ''),
+    decided_by text not null,
+    decided_at timestamptz not null default clock_timestamp(),
+    ended_at timestamptz
+);
+comment on table ops.finding_decision is 'What people decided on critical findings of marts, and why. The newest decision on a rule counts.';
+comment on column ops.finding_decision.build_no is 'Newest build whose gate had the finding.';
+comment on column ops.finding_decision.ended_at is 'When an acceptance ended: a later gate found the rule met.';
+
+create or replace view ops.finding_accepted as
+select
+    mart,
+    rule
+from (
+    select
+        mart,
+        rule,
+        verdict,
+        ended_at,
+        row_number() over (partition by mart, rule order by decision_id desc) as recency
+    from ops.finding_decision
+) as decided
+where recency = 1 and verdict = 'accepted' and ended_at is null;
+comment on view ops.finding_accepted is 'Critical rules of marts whose breach a person has accepted, until a gate finds them met again.';
 
 create table if not exists ops.as_known (
     build_no bigint primary key references ops.build,
@@ -267,6 +310,8 @@ end $$;
 
 grant select on all tables in schema ops to sampan_builder;
 grant insert, update on ops.build, ops.build_batch, ops.build_step, ops.build_node, ops.release, ops.release_activation,
-ops.as_known, ops.gate_result to sampan_builder;
+ops.as_known, ops.gate_result, ops.carried, ops.finding_decision to sampan_builder;
+grant insert on ops.alert to sampan_builder;
+grant delete on ops.carried to sampan_builder;
 grant delete on ops.gate_result to sampan_builder;
 revoke delete on ops.build_step from sampan_builder;

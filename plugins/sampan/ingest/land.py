@@ -137,9 +137,7 @@ def _land(
     return new
 
 
-def _take_back(
-    connection: Connection, contract: Contract, name: str, day: date, sha: str, received: datetime
-) -> None:
+def _take_back(connection: Connection, contract: Contract, name: str, day: date, sha: str, received: datetime) -> None:
     """Let content that was delivered again after another of its date count as the newest; that is the partner's rollback.
 
     Its owner is told, also when a person has withdrawn it: then it stays withdrawn.

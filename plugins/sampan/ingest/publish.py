@@ -33,7 +33,7 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
 
 
 def is_published_since(feed: str, since: datetime) -> bool:
-    """Whether a batch of a feed was published since a time, also by an attempt that crashed, or counts again by a rollback."""
+    """Whether a batch was published since a time, also by an attempt that crashed, or counts again because it came back."""
     query = """
         select 1 from ops.batch as b
         where feed = %(feed)s and (

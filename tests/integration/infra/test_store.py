@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import ssl
 import stat
 import subprocess

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any
 
 import psycopg
 import pytest
 from sampan.calendar import HONG_KONG
 from sampan.contracts.registry import get_contract
 from sampan.database import connect
-from sampan.errors import PermanentFailure
 from sampan.ingest import land, withdraw
 from sampan.ingest.withdraw import Chosen
-from sampan.marts import as_known, build
+from sampan.marts import as_known, build, release
 from sampan.settings import settings
 
 from tests.conftest import Sampan
@@ -110,3 +108,32 @@ def test_a_build_is_as_if_withdrawn_batches_had_never_come_whatever_happened_bef
     assert forget(sampan) > 0
     spine(full_refresh=True)
     assert tables(sampan) == step_by_step
+
+
+def test_a_release_is_without_what_was_withdrawn_and_a_look_back_has_it(sampan):
+    day = "2026-07-{:02}"
+    for number, value in ((6, 5), (7, 600)):
+        line = {"declaration_no": f"DDDDDDDD{number:02}", "value_hkd": value}
+        wrong = publish(FEED, day.format(number), [line])
+    first = full()
+    total = "select sum(value_hkd) from {}.mart_exports_monthly"
+    assert sampan.one(total.format("marts"), role="bi") == 605
+    before = sampan.one("select clock_timestamp()")
+    withdraw.run(FEED, Chosen(batch_id=wrong), WHY, "wong")
+    second = release.refresh()["release_no"]
+    assert sampan.one(total.format("marts"), role="bi") == 5
+    contained = "select release_no, count(*) from ops.release_batch group by 1 order by 1"
+    assert sampan.rows(contained) == [(first, 2), (second, 1)]
+    assert release.show(first)["batches"] == {FEED: "2"}
+    assert release.show(second)["batches"] == {FEED: "0, 1 taken out"}
+    quality = f"select published_batch_count, last_loaded_date::text from marts.mart_data_quality where feed = '{FEED}'"
+    assert sampan.rows(quality, role="bi") == [(1, day.format(6))]
+    known = as_known.run(before.astimezone(HONG_KONG))["schema"]
+    assert sampan.one(total.format(known), role="bi") == 605
+    as_known.drop(known)
+    known = as_known.run(before.astimezone(HONG_KONG), "delivered")["schema"]
+    assert sampan.one(total.format(known), role="bi") == 5
+    as_known.drop(known)
+    withdraw.undo(FEED, Chosen(batch_id=wrong), "it was right", "wong")
+    release.refresh()
+    assert sampan.one(total.format("marts"), role="bi") == 605
