@@ -82,7 +82,7 @@ def gate_(
     feed: Feed,
     date_: Day = None,
     accept: Annotated[
-        str | None, typer.Option(help="Accept the held batches of --date; the reason is kept with them.")
+        str | None, typer.Option(help="Accept and publish the held batches of --date; the reason is kept with them.")
     ] = None,
 ) -> None:
     """Check loaded batches: rows that break a rule go to quarantine, a batch with too many of them is held.
@@ -97,6 +97,7 @@ def gate_(
         raise PermanentFailure(Problem(Code.GATE_ACCEPT, "--accept needs --date: say which day's batches to accept"))
     count = gate.accept(feed, date_.date(), accept, getpass.getuser())
     out.print(f"gate {feed}: {count} held batches accepted")
+    _run_one("publish", feed, date_)
 
 
 @commands.command("publish")
@@ -131,7 +132,11 @@ def withdraw_(
 
 @commands.command()
 def ingest(
-    feeds: Annotated[list[str] | None, typer.Argument(help="Feeds. Default: all.")] = None, date_: Day = None
+    feeds: Annotated[list[str] | None, typer.Argument(help="Feeds. Default: all.")] = None,
+    date_: Day = None,
+    retry_held: Annotated[
+        bool, typer.Option("--retry-held", help="Held batches too, against the contract as it is now.")
+    ] = False,
 ) -> None:
     """Run fetch, land, load, gate and publish. A feed that fails does not stop the others.
 
@@ -140,6 +145,8 @@ def ingest(
     chosen = feeds or list(all_contracts())
     for feed in chosen:
         get_contract(feed)
+    for feed in chosen if retry_held else ():
+        out.print(f"load {feed}: {load.reset_held(feed, day_of(date_))} held batches reset")
     clean: list[bool] = []
     failed: dict[str, SampanError] = {}
     for feed in chosen:
