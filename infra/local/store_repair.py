@@ -23,7 +23,7 @@ def remove_policies(shell: Sequence[str], environ: Mapping[str, str], folder: Pa
     `shell` is the command line of SeaweedFS's shell as the owner of the store. Raises CalledProcessError or TimeoutExpired
     when it fails.
     """
-    saved, mended = folder / "buckets.meta", folder / "mended.meta"
+    saved, corrected = folder / "buckets.meta", folder / "corrected.meta"
 
     def run(command: str) -> None:
         subprocess.run(
@@ -34,13 +34,13 @@ def remove_policies(shell: Sequence[str], environ: Mapping[str, str], folder: Pa
     try:
         run(f"fs.meta.save -o {saved} /buckets")
         entries = list(without_policies(saved.read_bytes()))
-        mended.write_bytes(b"".join(LENGTH.pack(len(entry)) + entry for entry in entries))
+        corrected.write_bytes(b"".join(LENGTH.pack(len(entry)) + entry for entry in entries))
         if entries:
-            run(f"fs.meta.load {mended}")
+            run(f"fs.meta.load {corrected}")
         return len(entries)
     finally:
         saved.unlink(missing_ok=True)
-        mended.unlink(missing_ok=True)
+        corrected.unlink(missing_ok=True)
 
 
 def without_policies(saved: bytes) -> Iterator[bytes]:

@@ -107,8 +107,8 @@ def current(connection: Connection) -> Build | None:
 def let_wait(connection: Connection, build_no: int) -> None:
     """Carry the marts of steps that failed from the live release, once all others are done; the build is then complete.
 
-    Does nothing when a step is not done that has not failed or that all others rest on, when no family is done, or when there
-    is no release yet.
+    Does nothing when a step is not done that has not failed or that all others rest on, when no family is done, or before
+    the first release.
     """
     states = _states(connection, build_no)
     failed = [step.name for step in all_steps() if step.may_wait and states.get(step.name) == "failed"]

@@ -68,7 +68,7 @@ def carry(connection: Connection, build_no: int, step: str, problem: Problem) ->
         )
         message = (
             f"build {build_no}: the marts of {step} wait, and the release has those of release {live[0]}"
-            f" ({', '.join(marts_of(step))}): {problem}. They may not be quoted. When the cause is mended, run"
+            f" ({', '.join(marts_of(step))}): {problem}. They may not be quoted. When the cause is corrected, run"
             " `sampan refresh --force`"
         )
         raise_alert(connection, "carried", None, message[:LONGEST_ALERT])

@@ -154,7 +154,7 @@ def test_a_rollback_to_earlier_content_counts_as_the_newest_and_the_owner_is_tol
     assert get_contract(CUSTOMS).contact in message
     received = "select received_at < counts_from from ops.batch order by batch_id"
     assert [returned for (returned,) in sampan.rows(received)] == [True, False]
-    # There and back again, and what was tried before is no news.
+    # There and back again, and what was tried before is not new.
     assert puts("2" if name == "1" else "3", bodies[1]) == second
     partner.ingest(CUSTOMS)
     assert sampan.one("select count(*) from ops.alert") == 2

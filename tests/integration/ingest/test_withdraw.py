@@ -103,7 +103,7 @@ def test_replays_go_with_their_delivery_and_rows_of_others_are_open_again(partne
         quarantine.replay(FEED, corrected=file)
     assert withdraw.undo(FEED, Chosen(batch_id=replayed), WHY, "wong")["batches"] == 1
     assert sampan.rows(of_rows) == before
-    # The delivery: the replay goes with it, and what is open is nobody's to correct.
+    # The delivery: the replay goes with it, and what is open can be corrected by no one.
     assert withdraw.run(FEED, Chosen(batch_id=delivered), WHY, "wong")["batches"] == 2
     assert sampan.rows(of_rows) == [(ids[0], "resolved", replayed), (ids[1], "withdrawn", None)]
     with pytest.raises(PermanentFailure, match="no open row that can be replayed"):
@@ -193,7 +193,7 @@ def test_a_withdrawn_delivery_revives_no_consent(bad_news, sampan):
     withdraw.run("cdi_consents", Chosen(batch_id=wrong), WHY, "wong")
     assert read() == {2}
     assert [row[0] for row in consent.suspended()] == ["CS0000000001"]
-    # A person who knows that it holds lifts it; a revocation is final all the same.
+    # A person who knows that it holds lifts it; a revocation is still final.
     consent.lift(["CS0000000001"], None, "the bank confirmed it", "wong")
     assert read() == ({2} if bad_news["status"] == "revoked" else {1, 2})
 
@@ -207,7 +207,7 @@ def test_a_withdrawn_grant_lets_no_bank_read_and_comes_back(sampan):
     assert read() == {2}
     withdraw.undo("cdi_consents", Chosen(batch_id=wrong), WHY, "wong")
     assert read() == {1, 2}
-    # The right delivery, under the same number, needs nobody to lift anything.
+    # The right delivery, under the same number, needs no one to lift anything.
     withdraw.run("cdi_consents", Chosen(batch_id=wrong), WHY, "wong")
     deliver(sampan, [change(1, channel="online")])
     assert read() == {1, 2}

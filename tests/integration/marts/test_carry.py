@@ -110,7 +110,7 @@ def test_families_that_fail_wait_and_the_others_are_released(sampan, monkeypatch
     with bank() as teller:
         assert {number for _, number, _ in seen(teller)} == {number for _, number, _ in readable} - {"CS0000000001"}
 
-    # A person decides on the finding; what was mended is built again.
+    # A person decides on the finding; what was corrected is built again.
     assert [(item["mart"], item["rule"], item["decision"]) for item in release.findings()] == [(MART, RULE, None)]
     with pytest.raises(PermanentFailure, match=f"there are: {MART} {RULE}"):
         release.decide(MART, "another", "accepted", "why", "wong")
