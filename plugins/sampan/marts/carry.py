@@ -78,6 +78,12 @@ def carry(connection: Connection, build_no: int, step: str, problem: Problem) ->
 def mark(connection: Connection, build_no: int) -> None:
     """Mark in the build's table of coverage which marts are carried, and from which release."""
     if scalar(connection, "select to_regclass(%s) is not null", [f"build.{COVERAGE}"]):
+        # Carried from a release of an earlier version, it lacks the column.
+        connection.execute(
+            sql.SQL("alter table {} add column if not exists carried_from_release_no bigint").format(
+                sql.Identifier("build", COVERAGE)
+            )
+        )
         connection.execute(
             sql.SQL(
                 """
