@@ -104,7 +104,7 @@ def test_families_that_fail_wait_and_the_others_are_released(sampan, monkeypatch
     # What banks read is guarded as before: only theirs, and only while the consent lives.
     with bank() as teller:
         assert seen(teller) == readable
-    with bank("bank_b002", ["bi_reader"]) as other, pytest.raises(psycopg.errors.InsufficientPrivilege):
+    with bank(others=["bi_reader"]) as other, pytest.raises(psycopg.errors.InsufficientPrivilege):
         other.execute(f"select * from consented_{second}.mart_credit_features")
     consent.revoke("CS0000000001", "the owner rang", "wong")
     with bank() as teller:
