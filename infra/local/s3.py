@@ -21,6 +21,7 @@ from typing import Any, Self
 from sampan.contracts.store_policy import LOADER, policies
 
 from infra.local.config import HOST, WEED_PORTS, StackError, free_port, private_folder, store_settings, write_private
+from infra.local.store_repair import remove_policies
 
 PROBE = "probe"
 REGION = "us-east-1"
@@ -161,31 +162,40 @@ class EmbeddedS3:
     def make_buckets(self) -> None:
         """Make the buckets, and take from them what others may have been allowed or have set: only identities give rights.
 
-        Raises StackError when a bucket refuses its administrator.
+        A policy that denies the administrator everything is taken off. Raises StackError when a bucket still refuses him.
         """
         from botocore.exceptions import ClientError
 
-        s3, bucket = self.client(), ""
         try:
-            make_buckets(s3, *self.buckets)
-            for bucket in (*self.buckets, PROBE):
-                _delete_policy(s3, bucket)
-                s3.put_bucket_acl(Bucket=bucket, ACL="private")
-                # It would delete what is kept.
-                s3.delete_bucket_lifecycle(Bucket=bucket)
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] != FORBIDDEN:
+            try:
+                self._make_and_close()
+            except ClientError as error:
+                if not _is_refusal(error):
+                    raise
+                remove_policies(self._shell, without_keys(os.environ), self.keys)
+                self._make_and_close()
+        except (ClientError, subprocess.SubprocessError) as error:
+            if isinstance(error, ClientError) and not _is_refusal(error):
                 raise
-            raise StackError(self._refused(bucket or " or ".join(self.buckets), error)) from None
+            raise StackError(
+                f"a bucket of the object store refuses its administrator, and its policy could not be taken off: {error}."
+                f" See {self.directory / 'server.log'}; then run `make up` again"
+            ) from None
 
-    def _refused(self, bucket: str, error: Exception) -> str:
-        weed = f"weed -config_dir={self.keys} shell -master={HOST}:{self.port + 2}.{self.port + 3}"
-        return (
-            f"the bucket {bucket} refuses its administrator: {error}. Somebody has set a policy on it that denies him"
-            " everything, and S3 lets no one remove it. What is in it is still there:"
-            f" `{weed}` shows it (fs.meta.cat, fs.ls, fs.cat). Put {self.directory} back from a backup; without one,"
-            " copy what you need, move the folder away, run `make up`, and ask the partners to deliver again"
-        )
+    def _make_and_close(self) -> None:
+        s3 = self.client()
+        make_buckets(s3, *self.buckets)
+        for bucket in (*self.buckets, PROBE):
+            _delete_policy(s3, bucket)
+            s3.put_bucket_acl(Bucket=bucket, ACL="private")
+            # It would delete what is kept.
+            s3.delete_bucket_lifecycle(Bucket=bucket)
+
+    @property
+    def _shell(self) -> list[str]:
+        """Command line of SeaweedFS's shell, as the owner of the store."""
+        master, filer = (f"{HOST}:{self.port + at}.{self.port + at + 1}" for at in (2, 4))
+        return [self.command[0], f"-config_dir={self.keys}", "shell", f"-master={master}", f"-filer={filer}"]
 
     def stop(self, timeout: float = 10.0) -> None:
         """Ask the service to stop; killed when it does not in time."""
@@ -294,7 +304,10 @@ def client(endpoint: str | None, access_key: str, secret_key: str, region: str =
 
 
 def answers(s3: Any) -> bool:
-    """Whether the service gives back what is stored in it: right after a restart it lists, but cannot read yet."""
+    """Whether the service gives back what is stored in it: right after a restart it lists, but cannot read yet.
+
+    A policy that denies it is an answer too: `EmbeddedS3.make_buckets` takes it off.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -305,9 +318,15 @@ def answers(s3: Any) -> bool:
                 s3.create_bucket(Bucket=PROBE)
             s3.put_object(Bucket=PROBE, Key=PROBE, Body=PROBE.encode())
             return True
-    except (BotoCoreError, ClientError):
+    except ClientError as error:
+        return bool(error.response["Error"]["Code"] == "AccessDenied")
+    except BotoCoreError:
         return False
     return bool(body == PROBE.encode())
+
+
+def _is_refusal(error: Any) -> bool:
+    return bool(error.response["ResponseMetadata"]["HTTPStatusCode"] == FORBIDDEN)
 
 
 def _delete_policy(s3: Any, bucket: str) -> None:

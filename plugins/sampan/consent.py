@@ -54,6 +54,27 @@ def take_in(connection: Connection) -> int:
     return int(scalar(connection, "select ops.take_in_consents()"))
 
 
+def take_in_again(connection: Connection, batches: list[int]) -> int:
+    """Take published batches in again: another one of the same change may count now. Returns how many consents changed."""
+    connection.execute("delete from ops.consent_batch where batch_id = any(%s)", [batches])
+    return take_in(connection)
+
+
+def withdraw(connection: Connection, batches: list[int]) -> str:
+    """Take batches out of ops.consent that were published and count no more. Returns what was done, for an alert.
+
+    Call it in the transaction that withdraws. It fails closed: what they revoked stays revoked, and no bank reads under
+    consents that they spoke of and that have other terms until a person lifts it, or the withdrawal is undone.
+    """
+    suspended = scalar(connection, "select ops.withdraw_consents(%s)", [batches])
+    if not suspended:
+        return "What it revoked stays revoked."
+    return (
+        f"What it revoked stays revoked, and {suspended} consents that it spoke of are suspended: `sampan consent suspended`"
+        " names them, `sampan consent lift` lifts what still holds."
+    )
+
+
 def revoke(consent_id: str, reason: str, person: str) -> bool:
     """Revoke a consent now, regardless of what the feed says later. Returns False when it was already revoked here.
 

@@ -126,9 +126,11 @@ class Code(StrEnum):
     RECORD_TOO_SHORT = "record.too_short"
     RECORD_UNCLOSED_QUOTE = "record.unclosed_quote"
     RELEASE_EXPECTATIONS = "release.expectations"
+    RELEASE_FINDING = "release.finding"
     RELEASE_GATE = "release.gate"
     RELEASE_GRANTS = "release.grants"
     RELEASE_NOT_BUILT = "release.not_built"
+    RELEASE_REASON = "release.reason"
     RELEASE_ROW_SECURITY = "release.row_security"
     RELEASE_UNKNOWN = "release.unknown"
     RELOAD_REFUSED = "reload.refused"
@@ -148,6 +150,9 @@ class Code(StrEnum):
     TRANSFER_TARGET = "transfer.target"
     WAREHOUSE_REFUSED = "warehouse.refused"
     WAREHOUSE_SCHEMA_OWNER = "warehouse.schema_owner"
+    WITHDRAW_DECIDED = "withdraw.decided"
+    WITHDRAW_NOTHING = "withdraw.nothing"
+    WITHDRAW_REASON = "withdraw.reason"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ class FeedHooks:
     """Take in every published batch that was not taken in yet."""
     on_rejected: Callable[[Connection, consent.Rejected], str]
     """Draw the consequences of what did not get through. Returns them as sentences for an alert."""
+    take_in_again: Callable[[Connection, list[int]], int]
+    """Take published batches in again, whose place among the others has changed."""
+    on_withdrawn: Callable[[Connection, list[int]], str]
+    """Draw the consequences of batches that were published and count no more. Returns them as sentences for an alert."""
     clean_up: Callable[[], int]
     """Delete what rests on something that has ended, after it was committed or when a day has passed."""
     before_delete: Callable[[Connection, int], int]
@@ -36,6 +40,8 @@ HOOKS = {
     consent.FEED: FeedHooks(
         take_in=consent.take_in,
         on_rejected=consent.suspend,
+        take_in_again=consent.take_in_again,
+        on_withdrawn=consent.withdraw,
         clean_up=consent.delete_dead_rows,
         before_delete=consent.keep_revocations,
         delete_expired=consent.delete_expired,
@@ -48,6 +54,17 @@ def after_publish(connection: Connection, feed: str) -> None:
     """Run the feed's hook, if it has one, in the transaction that publishes a batch."""
     if feed in HOOKS:
         HOOKS[feed].take_in(connection)
+
+
+def after_return(connection: Connection, feed: str, batches: list[int]) -> None:
+    """Run the feed's hook, if it has one, in the transaction that gives batches another place among the others."""
+    if feed in HOOKS:
+        HOOKS[feed].take_in_again(connection, batches)
+
+
+def after_withdraw(connection: Connection, feed: str, batches: list[int]) -> str:
+    """Run the feed's hook, if it has one, in the transaction that withdraws batches. Returns what followed, as sentences."""
+    return HOOKS[feed].on_withdrawn(connection, batches) if feed in HOOKS else ""
 
 
 def clean_up(feed: str) -> None:

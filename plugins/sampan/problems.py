@@ -19,6 +19,7 @@ SECTIONS = {
     "gate": "Gate",
     "quarantine": "Quarantine",
     "reload": "Reloads",
+    "withdraw": "Withdrawals",
     "replay": "Replays",
     "expectations": "Expectations",
     "data_docs": "Data docs",
@@ -397,15 +398,22 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "A mart has no expectations, or expectations name a mart that was not built.",
         "Add or remove the file in `expectations/marts/`: each mart has one.",
     ),
+    Code.RELEASE_FINDING: (
+        "There is no such finding to decide on: the newest gate found the rule met, or did not check that mart.",
+        "`sampan release findings` lists those that there are.",
+    ),
     Code.RELEASE_GATE: (
-        "The build fails a critical expectation, or was not checked since it changed. Readers keep the release they have.",
-        "See `ops.gate_result where not success`. Correct the model or the data, then build and release again.",
+        "The build fails a critical expectation, or was not checked since it changed. The marts of that family wait, or,"
+        " where others rest on them, readers keep the release that they have.",
+        "See `sampan release findings`. Correct the model or the data, withdraw the batch (`sampan withdraw`), or accept the"
+        " finding (`sampan release accept`); then run `sampan refresh --force`.",
     ),
     Code.RELEASE_GRANTS: (
         "The reader role lacks expected rights on the relations that are named.",
         "Run `sampan init --force`, then `sampan release run`.",
     ),
     Code.RELEASE_NOT_BUILT: ("The open build is not complete.", "Run `sampan build`, then `sampan release run`."),
+    Code.RELEASE_REASON: ("A decision on a finding needs a reason.", REASON),
     Code.RELEASE_ROW_SECURITY: (
         "Row-level security is not forced on a mart that holds data under consents.",
         "Check the model's `read_under_consent` hook; the release was not shown.",
@@ -495,6 +503,15 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "A schema of the platform belongs to another role, which could drop or replace what is in it.",
         "See who made it and what is in it; rename it or drop it, then run `sampan init`.",
     ),
+    Code.WITHDRAW_DECIDED: (
+        "The withdrawal of a replay cannot be undone: its rows were replayed again, discarded or withdrawn meanwhile.",
+        "Look at them (`sampan quarantine show <feed> --state all`); undo the withdrawal of their own batch first.",
+    ),
+    Code.WITHDRAW_NOTHING: (
+        "No published batch is chosen, or for `--undo` no withdrawn one. What is held was never published.",
+        "The message says in which state the batches are; `ops.batch` has all of a feed.",
+    ),
+    Code.WITHDRAW_REASON: ("A withdrawal, or its undoing, needs a reason.", REASON),
 }
 # What a row rule of a column means; the rule of a row is `<column>.<kind>`.
 COLUMN_RULES = {

@@ -137,8 +137,17 @@ def test_ingest_takes_what_it_is_from_the_contract(dags: dict[str, Any], feed: s
 def test_refresh_builds_in_order_and_each_family_of_marts_by_itself(dags: dict[str, Any]) -> None:
     assert len(FAMILIES) >= 5
     chain = {*pairwise(SPINE), ("summary", "gate"), ("gate", "release")}
-    fan = {(SPINE[-1], family) for family in FAMILIES} | {(family, "summary") for family in FAMILIES}
+    fan = {(SPINE[-1], family) for family in FAMILIES}
+    # The gate follows families too: without their summary it still goes on.
+    fan |= {(family, after) for family in FAMILIES for after in ("summary", "gate")}
     assert edges(dags["refresh_marts"]) == chain | fan
+
+
+def test_a_family_that_fails_stops_no_other_and_no_release(dags: dict[str, Any]) -> None:
+    rules = {name: task["trigger_rule"] for name, task in dags["refresh_marts"]["tasks"].items()}
+    going_on = {name for name, rule in rules.items() if rule == "all_done_min_one_success"}
+    assert going_on == {"summary", "gate"}
+    assert {rule for name, rule in rules.items() if name not in going_on} == {"all_success"}
 
 
 def test_refresh_is_due_after_any_feed(dags: dict[str, Any]) -> None:

@@ -12,7 +12,8 @@ taken_in as (
         batches.batch_id,
         batches.feed,
         batches.business_date,
-        batches.received_at,
+        -- A rollback to earlier content is newer than what it takes the place of.
+        built.counts_from as received_at,
         batches.origin
     from batches
     inner join built on batches.batch_id = built.batch_id

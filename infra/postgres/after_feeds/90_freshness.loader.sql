@@ -62,18 +62,18 @@ with listed as (
         generate_series(starts_on, ends_on - 1, interval '1 day')::date as day,
         summary,
         business_date,
-        received_at,
+        counts_from,
         batch_id
     from raw.hk_public_holidays
     inner join ops.batch on batch_id = _batch_id
-    where language = 'en'
+    where language = 'en' and state <> 'withdrawn'
 ),
 
 newest as (
     select distinct on (year)
         year,
         batch_id
-    from listed order by year asc, business_date desc, received_at desc, batch_id desc
+    from listed order by year asc, business_date desc, counts_from desc, batch_id desc
 )
 
 select distinct
@@ -109,8 +109,12 @@ with feeds as (
         greatest(feed_poll.polled_at, firsts.landed_at) as polled_at
     from ops.feed
     left join (
-        select batch.feed, min(batch.business_date) as day, max(batch.landed_at) as landed_at
-        from ops.batch group by batch.feed
+        select
+            batch.feed,
+            min(batch.business_date) filter (where batch.state <> 'withdrawn') as day,
+            max(batch.landed_at) as landed_at
+        from ops.batch
+        group by batch.feed
     ) as firsts using (feed)
     left join ops.feed_poll using (feed)
 ),
@@ -174,7 +178,7 @@ items as (
         batch.business_date,
         case
             when batch.state = 'held' then 'held'
-            when batch.state <> 'published' or (only_built and built.batch_id is null) then 'on_the_way'
+            when batch.state not in ('published', 'withdrawn') or (only_built and built.batch_id is null) then 'on_the_way'
             else 'published'
         end as state,
         batch.received_at,
@@ -182,7 +186,9 @@ items as (
         batch.rows_published
     from ops.batch
     left join ops.batches_built as built on only_built and batch.batch_id = built.batch_id
-    where batch.origin = 'delivery' and batch.received_at <= ops.known_until()
+    where
+        batch.origin = 'delivery' and batch.received_at <= ops.known_until()
+        and (batch.state <> 'withdrawn' or ops.as_known_no() is not null and built.batch_id is not null)
     union all
     select
         delivery.feed,
@@ -299,7 +305,7 @@ where
         select from ops.batch as later
         where
             later.feed = held.feed and later.business_date = held.business_date and later.state = 'published'
-            and later.received_at > held.received_at
+            and later.counts_from > held.counts_from
     )
 union all
 select
@@ -344,8 +350,8 @@ select
     business_date,
     origin,
     case
-        when ops.as_known_no() is null or state <> 'published' then state
-        when batch_id in (select batch_id from ops.build_batch where build_no = ops.as_known_no()) then state
+        when ops.as_known_no() is null or state not in ('published', 'withdrawn') then state
+        when batch_id in (select batch_id from ops.build_batch where build_no = ops.as_known_no()) then 'published'
         else 'gated'
     end as state,
     received_at,
@@ -355,8 +361,13 @@ select
     rows_quarantined,
     rows_duplicate
 from ops.batch
-where received_at <= ops.known_until() and (origin = 'delivery' or landed_at <= ops.known_until());
-comment on view ops.batch_seen is 'The ledger; in a session that builds marts as known on an earlier date, without what came later.';
+where
+    received_at <= ops.known_until() and (origin = 'delivery' or landed_at <= ops.known_until())
+    and (
+        state <> 'withdrawn'
+        or batch_id in (select batch_id from ops.build_batch where build_no = ops.as_known_no())
+    );
+comment on view ops.batch_seen is 'The ledger without withdrawn batches; in a session that builds marts as known on an earlier date, as it was then.';
 
 create or replace view ops.gate_result_seen as
 select * from ops.gate_result where checked_at <= ops.known_until();

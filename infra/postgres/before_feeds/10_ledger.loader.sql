@@ -39,16 +39,41 @@ alter table ops.batch add constraint replay_has_a_source check ((origin = 'repla
 -- rows_add_up would accept counts that are null.
 alter table ops.batch drop constraint if exists published_is_counted;
 alter table ops.batch add constraint published_is_counted
-check (state <> 'published' or num_nulls(rows_in, rows_published, rows_quarantined, rows_duplicate) = 0);
+check (state not in ('published', 'withdrawn') or num_nulls(rows_in, rows_published, rows_quarantined, rows_duplicate) = 0);
+alter table ops.batch drop constraint if exists batch_state_check;
+alter table ops.batch add constraint batch_state_check
+check (state in ('landed', 'loaded', 'gated', 'published', 'held', 'withdrawn'));
+alter table ops.batch add column if not exists returned_at timestamptz;
+alter table ops.batch add column if not exists counts_from timestamptz
+generated always as (greatest(received_at, returned_at)) stored;
 create index if not exists batch_by_state on ops.batch (feed, state);
 comment on table ops.batch is 'One row per feed, business date and content of a delivery: its state, and how many rows it brought.';
 comment on column ops.batch.source_uri is 'Where it was delivered, personal numbers replaced; without the name of the file once retention has deleted it.';
 comment on column ops.batch.rows_in is 'Records in the delivery; null until it is loaded and while it is held.';
 comment on column ops.batch.rows_held is 'Records in a held batch; null when the delivery could not be read.';
 comment on column ops.batch.received_at is 'When the partner delivered it. For a replay: when the delivery arrived whose rows it replays.';
+comment on column ops.batch.state is 'How far it has come. withdrawn: it was published, and a person has taken it out of what counts; ops.withdrawal says why.';
+comment on column ops.batch.returned_at is 'When the partner delivered the same content again after another delivery of the same date: its rollback.';
+comment on column ops.batch.counts_from is 'The time by which it is newer or older than other deliveries: when it was received, or delivered again as a rollback.';
 comment on column ops.batch.replays is 'Batch whose quarantined rows this replay sends through the gate again; null for a delivery.';
 comment on column ops.batch.proven_rules_sha256 is 'SHA-256 of the line pattern that every line matched when it was loaded: it proves rules that the gate then skips. Null when lines did not match.';
 comment on column ops.batch.token is 'Fencing token: every claim raises it; a write with an older token is refused.';
+
+create table if not exists ops.withdrawal (
+    withdrawal_id bigint generated always as identity primary key,
+    batch_id bigint not null references ops.batch,
+    because_of bigint references ops.withdrawal,
+    reason text not null check (reason <> ''),
+    withdrawn_by text not null,
+    withdrawn_at timestamptz not null default clock_timestamp(),
+    undone_at timestamptz,
+    undone_by text,
+    undone_because text,
+    constraint undone_with_reason check (num_nonnulls(undone_at, undone_by, undone_because) in (0, 3))
+);
+create unique index if not exists withdrawal_lasts_once on ops.withdrawal (batch_id) where undone_at is null;
+comment on table ops.withdrawal is 'Published batches that a person took out of what counts, who, when and why, and whether it was undone. Rows are never deleted.';
+comment on column ops.withdrawal.because_of is 'The withdrawal of the delivery whose quarantined rows this batch replayed: it stands or falls with it.';
 
 create table if not exists ops.delivery (
     source_uri text not null,
@@ -118,6 +143,18 @@ create table if not exists quarantine.record (
     primary key (feed, quarantine_id),
     unique (feed, batch_id, line)
 ) partition by list (feed);
+do $$ begin
+    if not exists (
+        select from pg_constraint
+        where conrelid = 'quarantine.record'::regclass and conname = 'record_state_check'
+            and pg_get_constraintdef(oid) like '%withdrawn%'
+    ) then
+        alter table quarantine.record drop constraint record_state_check;
+        alter table quarantine.record add constraint record_state_check
+        check (state in ('open', 'resolved', 'discarded', 'withdrawn'));
+    end if;
+end $$;
+comment on column quarantine.record.state is 'withdrawn: it was open when its batch was withdrawn.';
 comment on table quarantine.record is 'Rows that broke a rule, verbatim except for personal data, with every rule they broke.';
 comment on column quarantine.record.line is 'Line of the delivery where the record begins.';
 comment on column quarantine.record.fields is 'The record by column of the contract, as text; null when it could not be split into fields.';

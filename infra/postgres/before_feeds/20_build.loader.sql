@@ -27,7 +27,11 @@ create table if not exists ops.build_batch (
     primary key (build_no, batch_id)
 );
 create index if not exists build_batch_by_batch on ops.build_batch (batch_id);
-comment on table ops.build_batch is 'The published batches that a build takes in: those that no earlier successful build took in.';
+alter table ops.build_batch add column if not exists is_withdrawn boolean not null default false;
+alter table ops.build_batch add column if not exists counts_from timestamptz;
+comment on table ops.build_batch is 'The published batches that a build takes in: those that no earlier successful build took in as they are now. And the withdrawn ones that it takes out.';
+comment on column ops.build_batch.is_withdrawn is 'Whether the build takes the batch out. Such a build is a full refresh.';
+comment on column ops.build_batch.counts_from is 'ops.batch.counts_from as the build knows it; null in builds of earlier versions.';
 
 create table if not exists ops.build_step (
     build_no bigint not null references ops.build,
@@ -40,9 +44,9 @@ create table if not exists ops.build_step (
 );
 alter table ops.build_step drop constraint if exists build_step_state_check;
 alter table ops.build_step add constraint build_step_state_check
-check (state in ('waiting', 'running', 'done', 'failed'));
+check (state in ('waiting', 'running', 'done', 'failed', 'carried'));
 comment on table ops.build_step is 'One row per step of a build, with its state.';
-comment on column ops.build_step.state is 'waiting: to be run again, because the build has taken in more batches since.';
+comment on column ops.build_step.state is 'waiting: to be run again, because the build has taken in more batches since. carried: it failed, or its marts may not be shown, and the release keeps those of the release before.';
 comment on column ops.build_step.token is 'Fencing token: every claim raises it; a write with an older token is refused.';
 
 create table if not exists ops.build_node (
@@ -98,6 +102,49 @@ create index if not exists gate_result_by_time on ops.gate_result (suite, checke
 comment on table ops.gate_result is 'Result of each expectation, for a batch or for a build of the marts.';
 comment on column ops.gate_result.observed is 'Observed counts, sums and shares; never a value of a row.';
 
+create table if not exists ops.carried (
+    build_no bigint not null references ops.build,
+    mart text not null,
+    step text not null,
+    from_release_no bigint not null references ops.release,
+    problem jsonb not null,
+    carried_at timestamptz not null default clock_timestamp(),
+    primary key (build_no, mart)
+);
+comment on table ops.carried is 'Marts that a release has from an earlier one, because their family could not be built or may not be shown.';
+comment on column ops.carried.from_release_no is 'The release that the rows were made for.';
+
+create table if not exists ops.finding_decision (
+    decision_id bigint generated always as identity primary key,
+    mart text not null,
+    rule text not null,
+    build_no bigint not null references ops.build,
+    verdict text not null check (verdict in ('accepted', 'rejected')),
+    reason text not null check (reason <> ''),
+    decided_by text not null,
+    decided_at timestamptz not null default clock_timestamp(),
+    ended_at timestamptz
+);
+comment on table ops.finding_decision is 'What people decided on critical findings of marts, and why. The newest decision on a rule counts.';
+comment on column ops.finding_decision.build_no is 'Newest build whose gate had the finding.';
+comment on column ops.finding_decision.ended_at is 'When an acceptance ended: a later gate found the rule met.';
+
+create or replace view ops.finding_accepted as
+select
+    mart,
+    rule
+from (
+    select
+        mart,
+        rule,
+        verdict,
+        ended_at,
+        row_number() over (partition by mart, rule order by decision_id desc) as recency
+    from ops.finding_decision
+) as decided
+where recency = 1 and verdict = 'accepted' and ended_at is null;
+comment on view ops.finding_accepted is 'Critical rules of marts whose breach a person has accepted, until a gate finds them met again.';
+
 create table if not exists ops.as_known (
     build_no bigint primary key references ops.build,
     known_on date not null,
@@ -146,25 +193,77 @@ select
     batch.business_date
 from ops.build_batch
 inner join ops.open_build using (build_no)
-inner join ops.batch using (batch_id);
+inner join ops.batch using (batch_id)
+where not build_batch.is_withdrawn;
 comment on view ops.batches_to_build is 'The batches that incremental models read in the current build.';
 
 create or replace view ops.batches_built as
+with taken as (
+    select
+        build_batch.batch_id,
+        build_batch.is_withdrawn,
+        min(build_batch.build_no) over (partition by build_batch.batch_id) as first_build_no,
+        row_number() over (partition by build_batch.batch_id order by build_batch.build_no desc) as recency
+    from ops.build_batch
+    inner join ops.build using (build_no)
+    where case when ops.as_known_no() is null then build.state not in ('failed', 'as_known') else build.build_no = ops.as_known_no() end
+)
+
 select
-    build_batch.batch_id,
+    taken.batch_id,
     batch.feed,
     batch.business_date,
-    min(build_batch.build_no) as build_no
-from ops.build_batch
-inner join ops.build using (build_no)
+    taken.first_build_no as build_no,
+    case when batch.returned_at < ops.known_until() then batch.counts_from else batch.received_at end as counts_from
+from taken
 inner join ops.batch using (batch_id)
-where case when ops.as_known_no() is null then build.state not in ('failed', 'as_known') else build.build_no = ops.as_known_no() end
-group by build_batch.batch_id, batch.feed, batch.business_date;
+where taken.recency = 1 and not taken.is_withdrawn;
 comment on view ops.batches_built is 'Every batch that the persistent tables contain once the current build is done.';
 
-create or replace view ops.release_batch as
+create or replace view ops.batches_waiting as
+with taken as (
+    select
+        build_batch.batch_id,
+        build_batch.is_withdrawn,
+        build_batch.counts_from,
+        build.state,
+        row_number() over (partition by build_batch.batch_id, build.state = 'failed' order by build_batch.build_no desc) as recency
+    from ops.build_batch
+    inner join ops.build using (build_no)
+    where build.state <> 'as_known'
+)
+
 select
-    release.release_no,
+    batch.batch_id,
+    batch.feed,
+    batch.business_date,
+    batch.counts_from,
+    batch.state = 'withdrawn' as is_withdrawn
+from ops.batch
+left join taken on batch.batch_id = taken.batch_id and taken.recency = 1 and taken.state <> 'failed'
+where
+    batch.state = 'published'
+    and (taken.is_withdrawn is not false or batch.counts_from > coalesce(taken.counts_from, batch.received_at))
+    or batch.state = 'withdrawn' and taken.is_withdrawn is not true
+    and (taken.batch_id is not null or batch.batch_id in (select failed.batch_id from taken as failed where failed.state = 'failed'));
+comment on view ops.batches_waiting is 'What a new build would take in, or take out: published batches that no successful build took in as they are now, and withdrawn ones that the persistent tables may still contain.';
+
+create or replace view ops.release_batch as
+with taken as (
+    select
+        release.release_no,
+        release.released_at,
+        build_batch.batch_id,
+        build_batch.is_withdrawn,
+        min(build.build_no) over (partition by release.release_no, build_batch.batch_id) as since_release_no,
+        row_number() over (partition by release.release_no, build_batch.batch_id order by build.build_no desc) as recency
+    from ops.release
+    inner join ops.build on release.release_no >= build.build_no and build.state = 'released'
+    inner join ops.build_batch using (build_no)
+)
+
+select
+    taken.release_no,
     batch.feed,
     batch.business_date,
     batch.batch_id,
@@ -172,13 +271,10 @@ select
     batch.source_uri,
     batch.landing_uri,
     batch.rows_published,
-    min(build.build_no) as since_release_no
-from ops.release
-inner join ops.build on release.release_no >= build.build_no and build.state = 'released'
-inner join ops.build_batch using (build_no)
+    taken.since_release_no
+from taken
 inner join ops.batch using (batch_id)
-where batch.deleted_at is null or batch.deleted_at > release.released_at
-group by release.release_no, batch.batch_id;
+where taken.recency = 1 and not taken.is_withdrawn and (batch.deleted_at is null or batch.deleted_at > taken.released_at);
 comment on view ops.release_batch is 'One row per release and batch that it contains, with the file, including the batches of earlier releases.';
 
 -- Sessions of a build carry their claim as `build_no/step/token`. A session that lost its claim is refused before each model,
@@ -214,6 +310,8 @@ end $$;
 
 grant select on all tables in schema ops to sampan_builder;
 grant insert, update on ops.build, ops.build_batch, ops.build_step, ops.build_node, ops.release, ops.release_activation,
-ops.as_known, ops.gate_result to sampan_builder;
+ops.as_known, ops.gate_result, ops.carried, ops.finding_decision to sampan_builder;
+grant insert on ops.alert to sampan_builder;
+grant delete on ops.carried to sampan_builder;
 grant delete on ops.gate_result to sampan_builder;
 revoke delete on ops.build_step from sampan_builder;

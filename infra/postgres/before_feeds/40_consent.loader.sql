@@ -118,53 +118,20 @@ create table if not exists ops.consent_purpose (
 comment on table ops.consent_purpose is 'Purposes of a consent for which a bank may read credit features.';
 insert into ops.consent_purpose (purpose) values ('loan_application'), ('loan_review') on conflict do nothing;
 
--- Takes every published batch of the feed into ops.consent that is not in it yet. The publish step calls it in its own
--- transaction, so a revocation counts from the moment it is published; a build calls it for batches published in another way.
-create or replace function ops.take_in_consents() returns bigint
+-- Derives the terms and the state of consents from every published batch. A consent that was ever revoked stays so.
+create or replace function ops.set_consents(ids text[]) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    new_batches bigint[];
     changed bigint;
-    new_bank text;
 begin
-    lock table ops.consent_batch in share row exclusive mode;
-    select array_agg(batch_id) into new_batches from ops.batch
-    where feed = 'cdi_consents' and state = 'published' and deleted_at is null
-        and batch_id not in (select batch_id from ops.consent_batch);
-    if new_batches is null then
-        return 0;
-    end if;
-    -- An identifier never moves: one that was given to a second bank, enterprise or provider is revoked for good.
-    with moved as (
-        select consent_id from (
-            select consent_id, bank_id, brn, provider from raw.cdi_consents
-            where consent_id in (select consent_id from raw.cdi_consents where _batch_id = any(new_batches))
-            union
-            select consent_id, bank_id, brn, provider from ops.consent_change
-        ) as given
-        group by consent_id having count(*) > 1
-    ),
-    ended as (
-        insert into ops.consent_revocation (consent_id, revoked_by, reason)
-        select consent_id, 'platform', 'the feed gave it to another bank, enterprise or provider' from moved
-        on conflict do nothing
-        returning consent_id
-    )
-    insert into ops.alert (kind, feed, message)
-    select 'consent', 'cdi_consents', format(
-        '%s consents were given to another bank, enterprise or provider under the same number and have ended: %s. The owner gives new consents, with new numbers',
-        count(*), left(string_agg(consent_id, ', ' order by consent_id), 2000)
-    )
-    from ended having count(*) > 0;
-    delete from ops.consent_change
-    where consent_id in (select consent_id from raw.cdi_consents where _batch_id = any(new_batches));
+    delete from ops.consent_change where consent_id = any(ids);
     with changes as (
         select c.*, row_number() over (
-            partition by c.consent_id, c.status_at order by b.business_date desc, b.received_at desc, b.batch_id desc
+            partition by c.consent_id, c.status_at order by b.business_date desc, b.counts_from desc, b.batch_id desc
         ) as recency
         from raw.cdi_consents c
-        join ops.batch b on b.batch_id = c._batch_id
-        where c.consent_id in (select consent_id from raw.cdi_consents where _batch_id = any(new_batches))
+        join ops.batch b on b.batch_id = c._batch_id and b.state = 'published'
+        where c.consent_id = any(ids)
     ),
     stands as (
         select consent_id, bool_or(status = 'revoked') as is_revoked,
@@ -184,6 +151,77 @@ begin
     on conflict (consent_id) do update set status = excluded.status, status_at = excluded.status_at,
         is_revoked = consent.is_revoked or excluded.is_revoked, taken_in_at = clock_timestamp();
     get diagnostics changed = row_count;
+    return changed;
+end $$;
+revoke all on function ops.set_consents(text[]) from public;
+
+-- Takes withdrawn batches of the feed out of ops.consent. What they revoked stays revoked, and what they said of consents that
+-- have other terms may have been bad news: no bank reads under those until a person lifts it. Returns how many those are.
+create or replace function ops.withdraw_consents(batches bigint[]) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    ids text[];
+    suspended bigint;
+begin
+    lock table ops.consent_batch in share row exclusive mode;
+    ids := array(select distinct consent_id from raw.cdi_consents where _batch_id = any(batches));
+    insert into ops.consent_revocation (consent_id, revoked_at, revoked_by, reason)
+    select consent_id, min(status_at), 'platform', 'the feed revoked it in a delivery that was withdrawn'
+    from raw.cdi_consents where _batch_id = any(batches) and status = 'revoked'
+    group by consent_id
+    on conflict do nothing;
+    delete from ops.consent_batch where batch_id = any(batches);
+    perform ops.set_consents(ids);
+    insert into ops.consent_suspension (consent_id, batch_id)
+    select distinct consent_id, _batch_id from raw.cdi_consents
+    where _batch_id = any(batches) and consent_id in (select consent_id from ops.consent_change)
+    on conflict on constraint suspension_once do update set
+        suspended_at = clock_timestamp(), lifted_at = null, lifted_by = null, reason = null;
+    get diagnostics suspended = row_count;
+    return suspended;
+end $$;
+revoke all on function ops.withdraw_consents(bigint[]) from public;
+
+-- Takes every published batch of the feed into ops.consent that is not in it yet. The publish step calls it in its own
+-- transaction, so a revocation counts from the moment it is published; a build calls it for batches published in another way.
+create or replace function ops.take_in_consents() returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    new_batches bigint[];
+    changed bigint;
+    new_bank text;
+begin
+    lock table ops.consent_batch in share row exclusive mode;
+    select array_agg(batch_id) into new_batches from ops.batch
+    where feed = 'cdi_consents' and state = 'published' and deleted_at is null
+        and batch_id not in (select batch_id from ops.consent_batch);
+    if new_batches is null then
+        return 0;
+    end if;
+    -- An identifier never moves: one that was given to a second bank, enterprise or provider is revoked for good.
+    with moved as (
+        select consent_id from (
+            select c.consent_id, c.bank_id, c.brn, c.provider from raw.cdi_consents as c
+            join ops.batch as b on b.batch_id = c._batch_id and b.state = 'published'
+            where c.consent_id in (select consent_id from raw.cdi_consents where _batch_id = any(new_batches))
+            union
+            select consent_id, bank_id, brn, provider from ops.consent_change
+        ) as given
+        group by consent_id having count(*) > 1
+    ),
+    ended as (
+        insert into ops.consent_revocation (consent_id, revoked_by, reason)
+        select consent_id, 'platform', 'the feed gave it to another bank, enterprise or provider' from moved
+        on conflict do nothing
+        returning consent_id
+    )
+    insert into ops.alert (kind, feed, message)
+    select 'consent', 'cdi_consents', format(
+        '%s consents were given to another bank, enterprise or provider under the same number and have ended: %s. The owner gives new consents, with new numbers',
+        count(*), left(string_agg(consent_id, ', ' order by consent_id), 2000)
+    )
+    from ended having count(*) > 0;
+    changed := ops.set_consents(array(select distinct consent_id from raw.cdi_consents where _batch_id = any(new_batches)));
     insert into ops.consent_batch select unnest(new_batches);
     -- What a consent was suspended for got through in the end.
     update ops.consent_suspension as s

@@ -14,7 +14,7 @@ from sampan.cli.arguments import Day, Feed, day_of
 from sampan.cli.output import message, message_of, out, table
 from sampan.contracts.registry import all_contracts, get_contract
 from sampan.errors import Code, PermanentFailure, Problem, SampanError
-from sampan.ingest import freshness, gate, load, reload
+from sampan.ingest import freshness, gate, load, reload, withdraw
 from sampan.ingest import status as status_of
 from sampan.ingest.markers import marker
 from sampan.ingest.steps import STEPS
@@ -85,7 +85,7 @@ def gate_(
     feed: Feed,
     date_: Day = None,
     accept: Annotated[
-        str | None, typer.Option(help="Accept the held batches of --date; the reason is kept with them.")
+        str | None, typer.Option(help="Accept and publish the held batches of --date; the reason is kept with them.")
     ] = None,
 ) -> None:
     """Check loaded batches: rows that break a rule go to quarantine, a batch with too many of them is held.
@@ -100,6 +100,7 @@ def gate_(
         raise PermanentFailure(Problem(Code.GATE_ACCEPT, "--accept needs --date: say which day's batches to accept"))
     count = gate.accept(feed, date_.date(), accept, getpass.getuser())
     out.print(f"gate {feed}: {count} held batches accepted")
+    _run_one("publish", feed, date_)
 
 
 @commands.command("publish")
@@ -111,9 +112,34 @@ def publish_(feed: Feed, date_: Day = None) -> None:
     _run_one("publish", feed, date_)
 
 
+@commands.command("withdraw")
+def withdraw_(
+    feed: Feed,
+    reason: Annotated[str, typer.Option(help="Why; it is kept with your name.")],
+    batch: Annotated[int | None, typer.Option(help="Number of the batch.")] = None,
+    date_: Day = None,
+    file: Annotated[str | None, typer.Option(help="The partner's name of the file.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Let what was withdrawn count again.")] = False,
+) -> None:
+    """Take published batches out of what counts: the next build is as if they had never come.
+
+    Example: sampan withdraw customs_declarations --batch 812 --reason "declarations of another month, by phone"
+    """
+    chosen = withdraw.Chosen(batch, day_of(date_), file)
+    if not str(chosen):
+        raise typer.BadParameter("say which: --batch, --date, --file, or --date and --file")
+    done = (withdraw.undo if undo else withdraw.run)(feed, chosen, reason, getpass.getuser())
+    what = "count again" if undo else "are withdrawn"
+    out.print(f"{done['batches']} batches of {feed} with {done['rows']:,} rows {what}, from the next build on")
+
+
 @commands.command()
 def ingest(
-    feeds: Annotated[list[str] | None, typer.Argument(help="Feeds. Default: all.")] = None, date_: Day = None
+    feeds: Annotated[list[str] | None, typer.Argument(help="Feeds. Default: all.")] = None,
+    date_: Day = None,
+    retry_held: Annotated[
+        bool, typer.Option("--retry-held", help="Held batches too, against the contract as it is now.")
+    ] = False,
 ) -> None:
     """Run fetch, land, load, gate and publish. A feed that fails does not stop the others.
 
@@ -122,6 +148,8 @@ def ingest(
     chosen = feeds or list(all_contracts())
     for feed in chosen:
         get_contract(feed)
+    for feed in chosen if retry_held else ():
+        out.print(f"load {feed}: {load.reset_held(feed, day_of(date_))} held batches reset")
     clean: list[bool] = []
     failed: dict[str, SampanError] = {}
     unforeseen: Exception | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,9 @@ Delivered = Annotated[
     bool,
     typer.Option("--delivered", help="Select by business date instead of publishing time: for history loaded late."),
 ]
+Mart = Annotated[str, typer.Argument(help="A mart, by name.")]
+Rule = Annotated[str, typer.Argument(help="A rule of it, by name; `sampan release findings` lists them.")]
+Reason = Annotated[str, typer.Option(help="Why; it is kept with your name.")]
 
 
 @commands.command()
@@ -44,6 +48,22 @@ def build(
         out.print("Nothing new was published; nothing to build.")
         return
     out.print(f"build {done['build_no']}: {done['batches']} new batches, {done['nodes']} nodes run")
+
+
+@commands.command()
+def refresh(
+    force: Annotated[bool, typer.Option(help="Build even if nothing new was published.")] = False,
+    full_refresh: Annotated[bool, typer.Option(help="Rebuild everything from all of raw.")] = False,
+) -> None:
+    """Build, check and release the marts in one go.
+
+    Example: sampan refresh --force
+    """
+    done = release.refresh(force=force, full_refresh=full_refresh)
+    if not done["release_no"]:
+        out.print("Nothing new was published; nothing to release.")
+        return
+    out.print(f"release {done['release_no']}: {done['marts']} marts, {done['rows']:,} rows")
 
 
 @commands.command("data-docs")
@@ -110,6 +130,39 @@ def release_show(release_no: Annotated[int, typer.Argument(help="Number of the r
             out.print(f"{key}:", *(f"  {item}" for item in value), sep="\n", markup=False)
         else:
             field(key, value)
+
+
+@release_group.command("findings")
+def release_findings() -> None:
+    """List critical rules that the newest gate of a mart found broken, and what was decided on each.
+
+    Example: sampan release findings
+    """
+    rows = [
+        (item["mart"], item["rule"], item["build_no"], item["description"], item["decision"] or "waits")
+        for item in release.findings()
+    ]
+    table("Critical findings", ["mart", "rule", "build", "what it says", "decision"], rows)
+
+
+@release_group.command("accept")
+def release_accept(mart: Mart, rule: Rule, reason: Reason) -> None:
+    """Accept a critical finding of a mart: it stops no release until the rule is met again.
+
+    Example: sampan release accept mart_exports_monthly no_sudden_drop --reason "the port was closed for a week"
+    """
+    release.decide(mart, rule, "accepted", reason, getpass.getuser())
+    out.print(f"accepted {rule} of {mart}; `sampan refresh --force` releases it at once")
+
+
+@release_group.command("reject")
+def release_reject(mart: Mart, rule: Rule, reason: Reason) -> None:
+    """Reject a critical finding of a mart: its family waits, also where the finding was accepted before.
+
+    Example: sampan release reject mart_exports_monthly no_sudden_drop --reason "two days were delivered twice"
+    """
+    release.decide(mart, rule, "rejected", reason, getpass.getuser())
+    out.print(f"rejected {rule} of {mart}: releases have its family's marts of the release before")
 
 
 @release_group.command("rollback")

@@ -82,8 +82,7 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
         dropped, failed = _delete_look_backs(on)
         done["releases"] += dropped
         done |= feed_hooks.delete_expired(connection, on)
-        done["uploads"] = _abort_uploads(connection, on)
-        _verify_uploads(connection, on, _forget(connection))
+        done["uploads"] = _clear_uploads(connection, on)
     if refused or failed:
         raise [*refused, *failed][0]
     return done
@@ -336,6 +335,25 @@ def _version_by_name(bucket: str, key: str) -> list[dict[str, Any]]:
     return [{"bucket": bucket, "key": key, "version": version, "bytes": head["ContentLength"]}]
 
 
+def _clear_uploads(connection: Connection, on: date) -> int:
+    """Abort uploads that were never completed, and verify that they are gone. Returns how many.
+
+    Where the store denies the loader the rights for it, an alert says so, and everything else goes on.
+    """
+    try:
+        aborted = _abort_uploads(connection, on)
+        _verify_uploads(connection, on, _forget(connection))
+    except object_store.ObjectRefused as error:
+        message = (
+            f"uploads that were never completed are kept, with what was delivered in them: {error}. Give the loader's"
+            " user s3:ListBucketMultipartUploads and s3:AbortMultipartUpload, as `sampan contracts policy` prints them"
+        )
+        raise_alert(connection, "retention", None, message)
+        log.warning("%s", message)
+        return 0
+    return aborted
+
+
 def _stale_uploads(on: date) -> list[dict[str, str]]:
     """Uploads in parts that were begun more than UPLOAD_DAYS before a day: bucket, key, upload."""
     before = datetime(on.year, on.month, on.day, tzinfo=HONG_KONG) - timedelta(days=UPLOAD_DAYS)
@@ -448,11 +466,11 @@ def _delete_rows(connection: Connection, feed: str, batch_id: int) -> int:
             """
             update ops.batch set
                 deleted_at = clock_timestamp(),
-                problem = case when state in ('published', 'held') then problem else %s end,
-                rows_in = case when state = 'published' then rows_in end,
-                rows_quarantined = case when state = 'published' then rows_quarantined end,
-                rows_duplicate = case when state = 'published' then rows_duplicate end,
-                state = case when state = 'published' then state else 'held' end
+                problem = case when state in ('published', 'withdrawn', 'held') then problem else %s end,
+                rows_in = case when state in ('published', 'withdrawn') then rows_in end,
+                rows_quarantined = case when state in ('published', 'withdrawn') then rows_quarantined end,
+                rows_duplicate = case when state in ('published', 'withdrawn') then rows_duplicate end,
+                state = case when state in ('published', 'withdrawn') then state else 'held' end
             where batch_id = %s and token = %s
             """,
             [Jsonb(gone.as_dict()), batch_id, token],

@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import psycopg
@@ -82,10 +82,13 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
 def _simulated_receipt(connection: Connection, item: dict[str, Any]) -> datetime:
     """When an object came while the clock is set: as a simulated partner wrote on it, or else by the object store."""
     stored: datetime = item["LastModified"]
-    known = "select 1 from ops.delivery where source_uri = %s and etag = %s and problem is null"
+    known = """
+        select received_at from ops.delivery
+        where source_uri = %s and etag = %s and problem is null and seen_at > %s
+    """
     uri = f"s3://{settings().drop_bucket}/{item['Key']}"
-    if connection.execute(known, [uri, item["ETag"]]).fetchone():
-        return stored
+    if row := connection.execute(known, [uri, item["ETag"], stored]).fetchone():
+        return cast(datetime, row[0])
     with s3_errors():
         head = settings().s3().head_object(Bucket=settings().drop_bucket, Key=item["Key"])
     sent: str | None = head["Metadata"].get(SENT_AT)
@@ -106,6 +109,13 @@ def _note(connection: Connection, contract: Contract, item: dict[str, Any]) -> i
             seen_at = clock_timestamp()
         where delivery.problem ->> 'rule' = any(%(unread)s)
             or delivery.problem ->> 'rule' = %(future)s and delivery.business_date <= %(today)s
+            -- A rollback under the same name: something else of this date came in between.
+            or delivery.batch_id is not null and delivery.deleted_at is null and exists (
+                select from ops.delivery as other
+                where other.feed = delivery.feed and other.business_date = delivery.business_date
+                    and other.etag <> delivery.etag
+                    and other.received_at > delivery.received_at and other.received_at < excluded.received_at
+            )
         """,
         {
             "uri": f"s3://{settings().drop_bucket}/{item['Key']}",

@@ -13,7 +13,7 @@ from sampan.alerts import raise_alert
 from sampan.consent import Rejected
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
-from sampan.database import Connection, connect
+from sampan.database import Connection, connect, one
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.ingest import freshness
 from sampan.object_store import ObjectRefused, parse_s3_uri, put_if_absent, s3_errors
@@ -132,31 +132,55 @@ def _land(
             [uri, etag, contract.feed, day, sha],
         )
         if not new:
-            _alert_if_superseded(connection, contract, name, day, sha, received)
+            _take_back(connection, contract, name, day, sha, received)
     log.info("%s %s %s", name, "landed as" if new else "was already landed as", sha)
     return new
 
 
-def _alert_if_superseded(
-    connection: Connection, contract: Contract, name: str, day: date, sha: str, received: datetime
-) -> None:
-    """Alert when superseded content is delivered again: equal content is the same batch and keeps its original position."""
-    between = connection.execute(
+def _take_back(connection: Connection, contract: Contract, name: str, day: date, sha: str, received: datetime) -> None:
+    """Let content that was delivered again after another of its date count as the newest; that is the partner's rollback.
+
+    Its owner is told, also when a person has withdrawn it: then it stays withdrawn.
+    """
+    known, state, other = one(
+        connection,
         """
-        select known.batch_id, max(other.batch_id) from ops.batch as known
-        join ops.batch as other using (feed, business_date)
-        where feed = %s and business_date = %s and known.content_sha256 = %s and other.origin = 'delivery'
-            and (other.received_at, other.batch_id) > (known.received_at, known.batch_id) and other.received_at <= %s
+        select known.batch_id, known.state, max(other.batch_id) from ops.batch as known
+        left join ops.batch as other
+            on known.feed = other.feed and known.business_date = other.business_date and other.origin = 'delivery'
+            and other.state <> 'withdrawn' and (other.counts_from, other.batch_id) > (known.counts_from, known.batch_id)
+            and other.counts_from <= %s
+        where known.feed = %s and known.business_date = %s and known.content_sha256 = %s
         group by known.batch_id
         """,
-        [contract.feed, day, sha, received],
-    ).fetchone()
-    if between is None:
+        [received, contract.feed, day, sha],
+    )
+    if state == "withdrawn":
+        what = (
+            "which a person has withdrawn; it stays withdrawn. If it is right, run"
+            f" `sampan withdraw {contract.feed} --batch {known} --undo`"
+        )
+    elif other is not None:
+        batches = [
+            batch_id
+            for (batch_id,) in connection.execute(
+                """
+                with recursive chain as (
+                    select batch_id from ops.batch where batch_id = %s
+                    union
+                    select b.batch_id from ops.batch as b inner join chain on b.replays = chain.batch_id
+                )
+                update ops.batch set returned_at = %s where batch_id in (select batch_id from chain) returning batch_id
+                """,
+                [known, received],
+            )
+        ]
+        feed_hooks.after_return(connection, contract.feed, batches)
+        what = f"which batch {other} had superseded; batch {known} counts as the newest again"
+    else:
         return
-    known, other = between
     message = (
-        f"for {contract.owner} <{contract.contact}>: {name} has the same content as batch {known} of {day}, which batch"
-        f" {other} superseded; batch {other} stays in force. To restore the older content, deliver it with different bytes"
+        f"for {contract.owner} <{contract.contact}>: {name} has the same content as batch {known} of {day}, {what}"
     )
     raise_alert(connection, "returned", contract.feed, message)
     log.warning("%s", message)

@@ -33,10 +33,20 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
 
 
 def is_published_since(feed: str, since: datetime) -> bool:
-    """Whether a batch of a feed was published since a time, also by an attempt that crashed after it had published."""
+    """Whether a batch was published since a time, also by an attempt that crashed, or counts again because it came back."""
+    query = """
+        select 1 from ops.batch as b
+        where feed = %(feed)s and (
+            published_at >= %(since)s
+            or exists (
+                select from ops.delivery as d
+                where d.batch_id = b.batch_id and d.received_at = b.returned_at and d.seen_at >= %(since)s
+            )
+        )
+        limit 1
+    """
     with connect() as connection:
-        query = "select 1 from ops.batch where feed = %s and published_at >= %s limit 1"
-        return connection.execute(query, [feed, since]).fetchone() is not None
+        return connection.execute(query, {"feed": feed, "since": since}).fetchone() is not None
 
 
 def _publish(connection: Connection, contract: Contract, batch: Batch) -> int:

@@ -429,7 +429,7 @@ def _refuse_if_in_replay(connection: Connection, contract: Contract, replay: Rep
         select l.quarantine_id, b.batch_id from ops.replay_line as l
         join ops.batch as b using (batch_id)
         where l.feed = %s and l.quarantine_id = any(%s)
-            and b.state not in ('published', 'held')
+            and b.state not in ('published', 'held', 'withdrawn')
             and (b.business_date, b.content_sha256) <> (%s, %s)
         order by 1, 2
         limit 1
@@ -451,7 +451,7 @@ def _land(connection: Connection, contract: Contract, replay: Replay) -> int:
     source = f"quarantine://{contract.feed}/{replay.batch_id}"
     object_store.put_if_absent(settings().s3(), key, lambda: replay.file.open("rb"), size, sha, source)
     # It counts as received when the original delivery was, so that a newer delivery still supersedes it.
-    received = scalar(connection, "select received_at from ops.batch where batch_id = %s", [replay.batch_id])
+    received = scalar(connection, "select counts_from from ops.batch where batch_id = %s", [replay.batch_id])
     land.insert_batch(
         connection, contract, day, sha, source, uri, size, received, origin="replay", replays=replay.batch_id
     )
@@ -472,18 +472,25 @@ def _land(connection: Connection, contract: Contract, replay: Replay) -> int:
 
 
 def _refuse_held(batches: list[int]) -> None:
-    """Raise if one of the replays is held, with the reason."""
+    """Raise if one of the replays is held, with the reason, or was withdrawn."""
     with connect() as connection:
         held = connection.execute(
             """
-            select batch_id, problem ->> 'message' from ops.batch
-            where batch_id = any(%s) and state = 'held'
+            select
+                batch_id,
+                case state when 'held' then 'held' else 'withdrawn' end,
+                case state
+                    when 'held' then problem ->> 'message'
+                    else format('run `sampan withdraw %%s --batch %%s --undo`', feed, batch_id)
+                end
+            from ops.batch
+            where batch_id = any(%s) and state in ('held', 'withdrawn')
             order by 1
             """,
             [batches],
         ).fetchall()
     if held:
-        message = "; ".join(f"the replay is held as batch {number}: {why}" for number, why in held)
+        message = "; ".join(f"the replay is {state} as batch {number}: {why}" for number, state, why in held)
         raise PermanentFailure(Problem(Code.QUARANTINE_HELD, message))
 
 

@@ -59,7 +59,7 @@ def _batches_with_unknown_columns(
         return cursor.execute(
             f"""
             select {ledger.COLUMNS} from ops.batch
-            where feed = %(feed)s and state = 'published' and origin = 'delivery' and deleted_at is null
+            where feed = %(feed)s and state in ('published', 'withdrawn') and origin = 'delivery' and deleted_at is null
                 and business_date between coalesce(%(first)s, date '-infinity') and coalesce(%(last)s, date 'infinity')
                 and batch_id in (select batch_id from ops.drift where kind = 'unknown')
             order by batch_id

@@ -23,9 +23,16 @@ from sampan.settings import settings
 
 # Which batches count as known, by basis: those published before the end of the day, or those of business dates up to it.
 # A batch that came straight into raw has no time of publishing: its receipt is the best that is known.
+# A batch that was withdrawn later was known then.
 KNOWN = {
-    "published": "coalesce(published_at, received_at) < %(until)s",
-    "delivered": "business_date <= %(day)s",
+    "published": """
+        state in ('published', 'withdrawn') and coalesce(published_at, received_at) < %(until)s and not exists (
+            select from ops.withdrawal as w
+            where w.batch_id = batch.batch_id and w.withdrawn_at < %(until)s
+                and coalesce(w.undone_at, 'infinity') >= %(until)s
+        )
+    """,
+    "delivered": "state = 'published' and business_date <= %(day)s",
 }
 # Schemas of the models' persistent tables. A look-back has its own of each until its marts are made.
 WORKING = ("staging", "intermediate")
@@ -109,7 +116,7 @@ def _begin(connection: Connection, known_on: date | datetime, basis: str, schema
             count(*) - count(deleted_at),
             count(deleted_at)
         from ops.batch
-        where state = 'published' and {KNOWN[basis]}
+        where {KNOWN[basis]}
         """,
         known,
     )
@@ -128,7 +135,7 @@ def _begin(connection: Connection, known_on: date | datetime, basis: str, schema
         f"""
         insert into ops.build_batch (build_no, batch_id)
         select %(build_no)s, batch_id from ops.batch
-        where state = 'published' and deleted_at is null and {KNOWN[basis]}
+        where deleted_at is null and {KNOWN[basis]}
         """,
         known | {"build_no": build_no},
     )

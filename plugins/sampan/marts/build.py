@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 
+import psycopg
 from psycopg.types.json import Jsonb
 
 from sampan import database, failpoints, feed_hooks
 from sampan.database import Connection, connect, drop_relations, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
-from sampan.marts import dbt
+from sampan.marts import carry, dbt
 from sampan.marts.dbt import DbtRunner, StepResult
 from sampan.marts.steps import Step, all_steps, names
 
@@ -26,6 +27,9 @@ FULL_REFRESH_SHARE = 0.5
 INCREMENTAL_SEEDS = ("customs_regimes", "declaration_exemptions", "gold_codes")
 # Longest message of a failed step that is kept with its build.
 LONGEST_MESSAGE = 2000
+# How many batches the message of a failed step names.
+NAMED = 10
+SETTLED = ("done", "carried")
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,15 @@ def run(step: str | None = None, *, force: bool = False, full_refresh: bool = Fa
 
     `force` builds even if nothing is new; `full_refresh` rebuilds the incremental tables from all of `raw`. Returns
     build_no, batches taken in and nodes run; zero batches when there is nothing to do. Steps that are done are skipped.
-    Raises PermanentFailure when a model or a test fails, TransientFailure when the database is away or busy.
+    Raises PermanentFailure when a model or a test fails, TransientFailure when the database is away or busy. Of all steps,
+    a family of marts that fails stops no other: the failure is raised at the end, and the build can be released without it.
     """
     if step is not None and step not in names():
         message = f"unknown step {step!r}; steps: {', '.join(names())}"
         raise PermanentFailure(Problem(Code.BUILD_UNKNOWN_STEP, message))
     runner = DbtRunner()
     total = {"build_no": 0, "batches": 0, "nodes": 0}
+    failures: list[PermanentFailure] = []
     for position, wanted in enumerate(all_steps()):
         if step not in (None, wanted.name):
             continue
@@ -57,8 +63,18 @@ def run(step: str | None = None, *, force: bool = False, full_refresh: bool = Fa
             build = _begin(connection, force, full_refresh) if position == 0 else current(connection)
             if build is None:
                 return total
-            nodes = 0 if build.state == "built" else _run_step(connection, build, wanted, runner)
+            nodes = 0
+            try:
+                if build.state != "built":
+                    nodes = _run_step(connection, build, wanted, runner)
+            except PermanentFailure as error:
+                if step is not None or not wanted.may_wait:
+                    raise
+                failures.append(error)
         total |= {"build_no": build.build_no, "batches": build.batches, "nodes": total["nodes"] + nodes}
+    if failures:
+        message = "; ".join(failure.problem.message for failure in failures)
+        raise PermanentFailure(Problem(Code.BUILD_FAILED, message))
     return total
 
 
@@ -88,6 +104,36 @@ def current(connection: Connection) -> Build | None:
     return Build(*row) if row else None
 
 
+def let_wait(connection: Connection, build_no: int) -> None:
+    """Carry the marts of steps that failed from the live release, once all others are done; the build is then complete.
+
+    Does nothing when a step is not done that has not failed or that all others rest on, when no family is done, or before
+    the first release.
+    """
+    states = _states(connection, build_no)
+    failed = [step.name for step in all_steps() if step.may_wait and states.get(step.name) == "failed"]
+    others = [step for step in all_steps() if step.name not in failed]
+    something_new = any(step.is_family and states.get(step.name) == "done" for step in others)
+    if something_new and all(states.get(step.name) in SETTLED for step in others):
+        for name in failed:
+            carry.carry(connection, build_no, name, _why(connection, build_no, name))
+        _complete(connection, build_no)
+
+
+def _why(connection: Connection, build_no: int, step: str) -> Problem:
+    """What failed in a step, by its nodes."""
+    rows = connection.execute(
+        """
+        select node, coalesce(message, status) from ops.build_node
+        where build_no = %s and step = %s and status <> all(%s) and status <> 'skipped'
+        order by node
+        """,
+        [build_no, step, list(dbt.DONE)],
+    ).fetchall()
+    what = "; ".join(f"{node.split('.')[2]}: {message}" for node, message in rows) or "see the log of the step"
+    return Problem(Code.BUILD_FAILED, f"step {step} failed: {what}"[:LONGEST_MESSAGE])
+
+
 def abandon(connection: Connection, build_no: int, problem: Problem) -> None:
     """Mark the build as failed: nothing of it is released, and its batches wait for the next one."""
     connection.execute(
@@ -99,14 +145,14 @@ def abandon(connection: Connection, build_no: int, problem: Problem) -> None:
     )
 
 
-def require_done(build_no: int, step: str, result: StepResult) -> None:
-    """Raise when a step failed: TransientFailure when trying again may help, else PermanentFailure."""
+def require_done(build_no: int, step: str, result: StepResult, hint: str = "") -> None:
+    """Raise when a step failed: TransientFailure when trying again may help, else PermanentFailure, with a hint."""
     if not result.problem:
         return
     message = f"step {step} of build {build_no} failed: {result.problem}"
     if result.is_transient:
         raise TransientFailure(message)
-    raise PermanentFailure(Problem(Code.BUILD_FAILED, message[:LONGEST_MESSAGE]))
+    raise PermanentFailure(Problem(Code.BUILD_FAILED, message[: LONGEST_MESSAGE - len(hint)] + hint))
 
 
 # --- beginning --------------------------------------------------------------------------------------------------------
@@ -120,13 +166,7 @@ def _begin(connection: Connection, force: bool, full_refresh: bool) -> Build | N
     with connection.transaction():
         feed_hooks.before_build(connection)
         build = current(connection)
-        waiting = scalar(
-            connection,
-            """
-            select count(*) from ops.batch
-            where state = 'published' and batch_id not in (select batch_id from ops.batches_built)
-            """,
-        )
+        waiting = scalar(connection, "select count(*) from ops.batches_waiting")
         if not (waiting or force or full_refresh):
             return build
         build_no = build.build_no if build else _new_build(connection)
@@ -137,7 +177,8 @@ def _begin(connection: Connection, force: bool, full_refresh: bool) -> Build | N
                 """
                 update ops.build set
                     state = 'open', built_at = null, judged_at = ops.now(), full_refresh = full_refresh or %s,
-                    seeds_sha256 = %s, as_of_date = (select max(business_date) from ops.batches_built)
+                    seeds_sha256 = %s,
+                    as_of_date = coalesce((select max(business_date) from ops.batches_built), as_of_date)
                 where build_no = %s
                 """,
                 [full_refresh, _seeds_sha256(), build_no],
@@ -149,7 +190,7 @@ def _new_build(connection: Connection) -> int | None:
     """Number of a new build; None when nothing was published yet."""
     row = connection.execute("""
         insert into ops.build (as_of_date)
-        select max(business_date) from ops.batch where state = 'published'
+        select max(business_date) from ops.batch where state in ('published', 'withdrawn')
         having max(business_date) is not null
         returning build_no
     """).fetchone()
@@ -157,12 +198,13 @@ def _new_build(connection: Connection) -> int | None:
 
 
 def _take_in(connection: Connection, build_no: int) -> None:
-    """Add the published batches that no build took in, and let every step run again."""
+    """Add the published batches that no build took in, and the withdrawn ones to take out; let every step run again."""
     connection.execute(
         """
-        insert into ops.build_batch (build_no, batch_id)
-        select %s, batch_id from ops.batch
-        where state = 'published' and batch_id not in (select batch_id from ops.batches_built)
+        insert into ops.build_batch (build_no, batch_id, counts_from, is_withdrawn)
+        select %s, batch_id, counts_from, is_withdrawn from ops.batches_waiting
+        on conflict (build_no, batch_id) do update set
+            counts_from = excluded.counts_from, is_withdrawn = excluded.is_withdrawn
         """,
         [build_no],
     )
@@ -171,12 +213,27 @@ def _take_in(connection: Connection, build_no: int) -> None:
         "update ops.build_step set state = 'waiting', token = token + 1, ended_at = null where build_no = %s",
         [build_no],
     )
+    connection.execute("delete from ops.carried where build_no = %s", [build_no])
     # An unfinished build may have left relations in the schema that the next release is made of.
     drop_relations(connection, "build")
 
 
 def _is_full_refresh_due(connection: Connection) -> bool:
-    return _mostly_new(connection) or _keeps_deleted(connection) or _seeds_changed(connection)
+    return _takes_out(connection) or _mostly_new(connection) or _keeps_deleted(connection) or _seeds_changed(connection)
+
+
+def _takes_out(connection: Connection) -> bool:
+    """True when the build takes out a withdrawn batch, or a full refresh was begun and no release came of it."""
+    query = """
+        select
+            exists (select from ops.build_batch inner join ops.open_build using (build_no) where is_withdrawn)
+            or exists (
+                select from ops.build
+                where full_refresh and state = 'failed'
+                    and build_no > (select coalesce(max(build_no), 0) from ops.build where state = 'released')
+            )
+    """
+    return bool(scalar(connection, query))
 
 
 def _mostly_new(connection: Connection) -> bool:
@@ -228,28 +285,64 @@ def _seeds_sha256() -> str:
 
 def _run_step(connection: Connection, build: Build, step: Step, runner: DbtRunner) -> int:
     """Run a step unless it is done. Returns how many nodes ran. Raises as `run` does."""
-    states = dict(
-        connection.execute("select step, state from ops.build_step where build_no = %s", [build.build_no]).fetchall()
-    )
-    if states.get(step.name) == "done":
+    states = _states(connection, build.build_no)
+    if states.get(step.name) in SETTLED:
         return 0
+    if step.name == dbt.SUMMARY:
+        # It is made of what there is: of a family that failed, the marts of the live release.
+        for name in [other.name for other in all_steps() if other.is_family and states.get(other.name) == "failed"]:
+            carry.carry(connection, build.build_no, name, _why(connection, build.build_no, name))
+        states = _states(connection, build.build_no)
     _require_earlier_steps(build, step, states)
     token = _claim(connection, build.build_no, step.name)
     claim = f"{build.build_no}/{step.name}/{token}"
     if step.prepare:
-        step.prepare(connection, claim)
+        try:
+            step.prepare(connection, claim)
+        except (TransientFailure, psycopg.Error):
+            raise
+        except Exception as error:
+            # So that a family that fails here waits like one whose models fail.
+            failed = StepResult(error=f"{type(error).__name__} while it was prepared")
+            _finish(connection, build, step.name, token, failed)
+            raise
     nodes = _unfinished(connection, build.build_no, step.name) if states.get(step.name) == "failed" else ()
     result = runner.run(step.name, build.build_no, claim, full_refresh=build.full_refresh, nodes=nodes)
     failpoints.hit(f"build.after_{step.name}")
     _finish(connection, build, step.name, token, result)
-    require_done(build.build_no, step.name, result)
+    require_done(build.build_no, step.name, result, "" if step.may_wait else _brought(connection, runner, result))
     return len(result.nodes)
+
+
+def _states(connection: Connection, build_no: int) -> dict[str, str]:
+    return dict(connection.execute("select step, state from ops.build_step where build_no = %s", [build_no]).fetchall())
+
+
+def _brought(connection: Connection, runner: DbtRunner, result: StepResult) -> str:
+    """Which batches are new in the build, of the feeds that the broken nodes are made from: one may be the cause."""
+    feeds = runner.feeds_behind(result)
+    rows = connection.execute(
+        """
+        select feed, batch_id, business_date from ops.batches_to_build
+        where %(feeds)s::text[] = '{}' or feed = any(%(feeds)s)
+        order by feed, batch_id desc
+        """,
+        {"feeds": sorted(feeds)},
+    ).fetchall()
+    if not rows:
+        return ""
+    named = ", ".join(f"{feed} batch {number} of {day}" for feed, number, day in rows[:NAMED])
+    more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+    return (
+        f". New in it: {named}{more}. If one of them is wrong, run"
+        ' `sampan withdraw <feed> --batch <number> --reason "..."`, then `sampan refresh`'
+    )
 
 
 def _require_earlier_steps(build: Build, step: Step, states: dict[str, str]) -> None:
     before = all_steps()[: names().index(step.name)]
     needed = [other.name for other in before if not (step.is_family and other.is_family)]
-    missing = [name for name in needed if states.get(name) != "done"]
+    missing = [name for name in needed if states.get(name) not in SETTLED]
     if missing:
         message = f"step {step.name} of build {build.build_no} comes after {', '.join(missing)}"
         raise PermanentFailure(Problem(Code.BUILD_ORDER, message))
@@ -307,13 +400,20 @@ def _finish(connection: Connection, build: Build, step: str, token: int, result:
                 """,
                 [asdict(node) | {"build_no": build.build_no, "step": step} for node in result.nodes],
             )
-        connection.execute(
-            """
-            update ops.build set state = 'built', built_at = clock_timestamp()
-            where
-                build_no = %(build_no)s
-                and state = 'open'
-                and (select count(*) from ops.build_step where build_no = %(build_no)s and state = 'done') = %(steps)s
-            """,
-            {"build_no": build.build_no, "steps": len(all_steps())},
-        )
+        _complete(connection, build.build_no)
+
+
+def _complete(connection: Connection, build_no: int) -> None:
+    """Call a build built when none of its steps is left to do."""
+    connection.execute(
+        """
+        update ops.build set state = 'built', built_at = clock_timestamp()
+        where
+            build_no = %(build_no)s
+            and state = 'open'
+            and %(steps)s = (
+                select count(*) from ops.build_step where build_no = %(build_no)s and state = any(%(settled)s)
+            )
+        """,
+        {"build_no": build_no, "steps": len(all_steps()), "settled": list(SETTLED)},
+    )

@@ -23,6 +23,8 @@ from sampan.settings import HOME, settings
 PROJECT = HOME / "dbt_project"
 SEEDS = PROJECT / "seeds"
 MARTS = "marts"
+# The step of the marts that are made of marts of several families.
+SUMMARY = "summary"
 # SQLSTATEs of a database that is away or busy, and of a claim that another worker has taken (object_in_use): trying again
 # may help. Class 08 is a broken connection, 40 a deadlock or a failed serialization.
 TRANSIENT_CLASSES = ("08", "40")
@@ -136,6 +138,23 @@ class DbtRunner:
             (_without_rows(str(outcome.exception)) or "dbt failed") if outcome.exception else "",
             self._is_transient or _is_transient(outcome.exception),
         )
+
+    def feeds_behind(self, result: StepResult) -> set[str]:
+        """The feeds that the broken nodes of a result are made from; none when no node is known to be broken."""
+        feeds, seen = set(), set()
+        waiting = [node.node for node in result.nodes if node.is_broken] if self._manifest else []
+        while waiting:
+            name = waiting.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            source = self._manifest.sources.get(name)
+            if source is None:
+                node = self._manifest.nodes.get(name)
+                waiting += node.depends_on.nodes if node else []
+            elif source.source_name == "raw":
+                feeds.add(source.name)
+        return feeds
 
     def _selection(self, step: str, nodes: Collection[str]) -> list[str]:
         """What dbt selects: the nodes by name, or the whole step without nodes or when the project lacks one by now."""

@@ -19,9 +19,10 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 from sampan import failpoints, feed_hooks
 from sampan.database import Connection, connect, drop_relations, one, scalar
-from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
-from sampan.marts import build, disclosure
+from sampan.errors import Code, PermanentFailure, Problem, TransientFailure, require_reason
+from sampan.marts import build, carry, dbt, disclosure
 from sampan.marts.deprecations import missing_from
+from sampan.marts.steps import all_steps
 from sampan.quality import expectations, mart_rules
 from sampan.settings import settings
 from sampan.warehouse.roles import POLICY_READER, PUBLIC_READER
@@ -52,35 +53,130 @@ def relations(connection: Connection, schema: str) -> list[str]:
 def gate() -> dict[str, int]:
     """Check the built marts against expectations/marts; store every result in ops.gate_result.
 
-    Returns build_no, rules checked and rules broken that are not critical; zeros when no build is waiting. When a critical
-    rule is broken, the build is abandoned (its batches wait for the next one) and PermanentFailure raised.
+    Returns build_no, rules checked, rules broken that are not critical, and marts that the release carries from the one
+    before; zeros when no build is waiting. A broken critical rule that no person has accepted lets the family of its mart
+    wait. Where no family can wait for it (the first release, a mart that others rest on, or nothing new would be left), the
+    build is abandoned (its batches wait for the next one) and PermanentFailure raised.
     """
     rules = mart_rules.load()
     with build.lock() as connection:
+        if open_build := build.current(connection):
+            build.let_wait(connection, open_build.build_no)
         waiting = _built(connection)
         if waiting is None:
-            return {"build_no": 0, "rules": 0, "broken": 0}
-        built = relations(connection, "build")
-        unchecked, unknown = sorted(set(built) - set(rules)), sorted(set(rules) - set(built))
+            return {"build_no": 0, "rules": 0, "broken": 0, "carried": 0}
+        carried = set(carry.carried(connection, waiting.build_no))
+        built = set(relations(connection, "build"))
+        unchecked, unknown = sorted(built - set(rules)), sorted(set(rules) - built - carried)
         if unchecked or unknown:
             what = [f"no expectations for {name}" for name in unchecked] + [f"{name} was not built" for name in unknown]
             raise PermanentFailure(Problem(Code.RELEASE_EXPECTATIONS, "; ".join(what), str(mart_rules.FOLDER)))
         results = {
             mart: expectations.validate(mart, rules[mart], "build", mart, settings().dsn("builder"))
-            for mart in sorted(rules)
+            for mart in sorted(set(rules) - carried)
         }
         with connection.transaction():
             for mart, found in results.items():
                 expectations.store(connection, mart, found, build_no=waiting.build_no)
+            _end_acceptances(connection, waiting.build_no)
         failpoints.hit("release.after_gate")
-        critical = [f"{mart}: {item.rule}" for mart, found in results.items() for item in found if item.critical]
-        if critical:
-            message = f"build {waiting.build_no} is not released; broken critical rules: {', '.join(critical)}"
-            problem = Problem(Code.RELEASE_GATE, message)
-            build.abandon(connection, waiting.build_no, problem)
-            raise PermanentFailure(problem)
-        broken = sum(not item.success for found in results.values() for item in found)
-        return {"build_no": waiting.build_no, "rules": sum(map(len, results.values())), "broken": broken}
+        accepted = set(connection.execute("select mart, rule from ops.finding_accepted").fetchall())
+        critical = {
+            mart: [item.rule for item in found if item.critical and (mart, item.rule) not in accepted]
+            for mart, found in results.items()
+        }
+        _let_wait(connection, waiting.build_no, {mart: found for mart, found in critical.items() if found})
+        carried = set(carry.carried(connection, waiting.build_no))
+        carry.mark(connection, waiting.build_no)
+        broken = sum(not item.success for mart, found in results.items() if mart not in carried for item in found)
+        checked = sum(map(len, results.values()))
+        return {"build_no": waiting.build_no, "rules": checked, "broken": broken, "carried": len(carried)}
+
+
+def _let_wait(connection: Connection, build_no: int, critical: dict[str, list[str]]) -> None:
+    """Carry the families of marts with broken critical rules, given by mart. Raises PermanentFailure when none can wait."""
+    if not critical:
+        return
+    broken = ", ".join(f"{mart}: {rule}" for mart, found in sorted(critical.items()) for rule in found)
+    accept = "Accept one with `sampan release accept <mart> <rule> --reason <why>`, then run `sampan refresh --force`"
+    problem = Problem(Code.RELEASE_GATE, f"broken critical rules: {broken}. {accept}")
+    may_wait = [step.name for step in all_steps() if step.may_wait]
+    wanted = {step for step in may_wait if not critical.keys().isdisjoint(carry.marts_of(step))}
+    # Marts of several families are made of what may not be shown.
+    wanted |= {dbt.SUMMARY}
+    left = set(may_wait) - wanted - set(carry.carried(connection, build_no).values())
+    of_families = {mart for step in wanted for mart in carry.marts_of(step)}
+    if left and critical.keys() <= of_families:
+        with connection.transaction():
+            if all(carry.carry(connection, build_no, step, problem) for step in sorted(wanted)):
+                return
+    message = f"build {build_no} is not released; {problem.message}"
+    build.abandon(connection, build_no, Problem(Code.RELEASE_GATE, message))
+    raise PermanentFailure(Problem(Code.RELEASE_GATE, message))
+
+
+# --- findings ---------------------------------------------------------------------------------------------------------
+
+
+def findings() -> list[dict[str, Any]]:
+    """Critical rules of marts that their newest gate found broken: mart, rule, description, build_no, decision (or None)."""
+    query = """
+        with newest as (
+            select *, max(build_no) over (partition by suite) as newest_no
+            from ops.gate_result
+            where build_no is not null
+        ),
+        decided as (
+            select distinct on (mart, rule) mart, rule, format('%s by %s: %s', verdict, decided_by, reason) as decision
+            from ops.finding_decision
+            where ended_at is null
+            order by mart, rule, decision_id desc
+        )
+        select suite, newest.rule, description, build_no, decision
+        from newest
+        left join decided on decided.mart = suite and decided.rule = newest.rule
+        where build_no = newest_no and severity = 'critical' and not success
+        order by suite, newest.rule
+    """
+    names = ("mart", "rule", "description", "build_no", "decision")
+    with connect("builder") as connection:
+        return [dict(zip(names, row, strict=True)) for row in connection.execute(query).fetchall()]
+
+
+def decide(mart: str, rule: str, verdict: str, reason: str, by: str) -> None:
+    """Accept or reject a critical finding of a mart, with a reason and the person's name.
+
+    An accepted one stops no release until a later gate finds the rule met. A rejected one lets the family wait, as without
+    a decision. Raises PermanentFailure when the newest gate has no such finding.
+    """
+    require_reason(reason, Code.RELEASE_REASON)
+    found = {(item["mart"], item["rule"]): item["build_no"] for item in findings()}
+    if (mart, rule) not in found:
+        known = ", ".join(f"{of} {name}" for of, name in found) or "none"
+        message = f"no critical finding {rule} of {mart} in its newest gate; there are: {known}"
+        raise PermanentFailure(Problem(Code.RELEASE_FINDING, message))
+    with connect("builder") as connection:
+        connection.execute(
+            """
+            insert into ops.finding_decision (mart, rule, build_no, verdict, reason, decided_by)
+            values (%s, %s, %s, %s, %s, %s)
+            """,
+            [mart, rule, found[mart, rule], verdict, reason, by],
+        )
+
+
+def _end_acceptances(connection: Connection, build_no: int) -> None:
+    """End the acceptance of findings whose rule this gate found met."""
+    connection.execute(
+        """
+        update ops.finding_decision as decided set ended_at = clock_timestamp()
+        from ops.gate_result as result
+        where
+            decided.verdict = 'accepted' and decided.ended_at is null
+            and result.build_no = %s and result.suite = decided.mart and result.rule = decided.rule and result.success
+        """,
+        [build_no],
+    )
 
 
 def _built(connection: Connection) -> build.Build | None:
@@ -116,6 +212,28 @@ def run() -> dict[str, int]:
         return {"release_no": waiting.build_no, "marts": len(rows), "rows": sum(rows.values())}
 
 
+def refresh(*, force: bool = False, full_refresh: bool = False) -> dict[str, int]:
+    """Build, check and release in one go, as a run of `refresh_marts` does. Returns what `run` does.
+
+    Raises as its parts do; the failure of a family that waits is raised after the release of the others.
+    """
+    failure = None
+    try:
+        build.run(force=force, full_refresh=full_refresh)
+    except PermanentFailure as error:
+        failure = error
+    try:
+        gate()
+        done = run()
+    except PermanentFailure:
+        if failure is not None:
+            raise failure from None
+        raise
+    if failure is not None:
+        raise failure
+    return done
+
+
 def rollback(release_no: int | None = None) -> dict[str, int]:
     """Show an earlier release again: `release_no`, or the newest kept before the live one. Nothing is rebuilt.
 
@@ -141,7 +259,11 @@ def _require_gate(connection: Connection, build_no: int) -> None:
         """
         select
             count(*),
-            count(*) filter (where not success and severity = 'critical'),
+            count(*) filter (
+                where not success and severity = 'critical'
+                    and suite not in (select mart from ops.carried where build_no = %(build_no)s)
+                    and (suite, rule) not in (select mart, rule from ops.finding_accepted)
+            ),
             min(checked_at) < (select built_at from ops.build where build_no = %(build_no)s)
         from ops.gate_result
         where build_no = %(build_no)s
@@ -487,13 +609,27 @@ def show(release_no: int) -> dict[str, Any]:
                 )
             )
         batches = connection.execute(
-            "select feed, count(*) from ops.build_batch join ops.batch using (batch_id) where build_no = %s"
-            " group by feed order by feed",
+            """
+            select
+                feed,
+                concat(
+                    count(*) filter (where not is_withdrawn),
+                    ', ' || nullif(count(*) filter (where is_withdrawn), 0) || ' taken out'
+                )
+            from ops.build_batch
+            join ops.batch using (batch_id)
+            where build_no = %s
+            group by feed
+            order by feed
+            """,
             [release_no],
         ).fetchall()
         broken = connection.execute(
             "select suite, rule, severity from ops.gate_result where build_no = %s and not success order by 1, 2",
             [release_no],
+        ).fetchall()
+        carried = connection.execute(
+            "select mart, from_release_no from ops.carried where build_no = %s order by 1", [release_no]
         ).fetchall()
         switches = connection.execute(
             "select kind, activated_at from ops.release_activation where release_no = %s order by activation_no",
@@ -502,6 +638,7 @@ def show(release_no: int) -> dict[str, Any]:
         return {
             **dict(zip(("release_no", "as_of_date", "released_at", "dropped_at", "rows"), row, strict=True)),
             "live": live_release(connection) == release_no,
+            "carried": [f"{mart} of release {no}" for mart, no in carried],
             "batches": dict(batches),
             "broken_rules": [f"{suite}: {rule} ({severity})" for suite, rule, severity in broken],
             "shown": [f"{kind} {at:%Y-%m-%d %H:%M:%S}" for kind, at in switches],

@@ -28,6 +28,11 @@ class Step:
         """Whether it is a family of marts, which may run beside others: they read the same tables, and write their own."""
         return self.name.startswith(f"{dbt.MARTS}__")
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether a release may have its marts from the release before: a family's, and those made of several families."""
+        return self.is_family or self.name == dbt.SUMMARY
+
 
 def _shop_effects(family: str, study: str) -> Step:
     return Step(

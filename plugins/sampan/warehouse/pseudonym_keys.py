@@ -55,7 +55,7 @@ def _is_needed(connection: Connection, version: int) -> bool:
     query = """
         select exists (
             select from ops.batch
-            where feed = any(%s) and state = 'published' and deleted_at is null
+            where feed = any(%s) and state in ('published', 'withdrawn') and deleted_at is null
                 and loaded_at < (select min(known_since) from ops.pseudonym_key where version > %s)
         )
     """

@@ -311,8 +311,8 @@ def test_gate_accept_publishes_a_held_batch_with_name_and_reason_when_a_person_d
     assert sampan.batch(FEED)["rows_held"] == 40
     assert sampan.one(f"select count(*) from raw.{FEED}") == 0
     code, out, _ = run("gate", FEED, "--date", str(DAY), "--accept", "known fault, agreed by phone")
-    assert (code, out) == (0, f"gate {FEED}: 1 held batches accepted\n")
-    assert run("publish", FEED)[0] == 0
+    assert code == 0
+    assert out.startswith(f"gate {FEED}: 1 held batches accepted\npublish {FEED}: 1 batches, ")
     batch = sampan.batch(FEED)
     assert (batch["state"], batch["rows_published"], batch["rows_quarantined"]) == ("published", 30, 10)
     assert batch["problem"]["accepted_because"] == "known fault, agreed by phone"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import ssl
@@ -320,6 +321,28 @@ def test_an_upload_that_was_never_completed_is_aborted_by_its_age_told_and_gone(
     assert pieces[0] in proof
     assert not [text for text in (message, proof) if "123456" in text]
     assert retention.run(today() + timedelta(days=8))["uploads"] == 0
+
+
+@pytest.mark.parametrize("action", ["s3:ListBucketMultipartUploads", "s3:AbortMultipartUpload"])
+def test_retention_says_which_right_is_missing_when_the_store_denies_it(action, two_days, partner):
+    """Kind of fault: another S3, whose policy is older than this version, ends every run of retention."""
+    sampan, bucket = partner.sampan, settings().drop_bucket
+    place = {"Bucket": bucket, "Key": f"customs/{FEED}/{OLD}/part.csv.gz"}
+    upload = settings().s3(get_contract(FEED).partner).create_multipart_upload(**place)["UploadId"]
+    deny = {"Effect": "Deny", "Principal": "*", "Action": action}
+    deny["Resource"] = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+    sampan.s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [deny]}))
+    try:
+        done = retention.run(AFTER)
+    finally:
+        sampan.s3.delete_bucket_policy(Bucket=bucket)
+    assert (done["batches"], done["uploads"]) == (1, 0)
+    ((message,),) = sampan.rows("select message from ops.alert where kind = 'retention'")
+    assert action in message
+    assert "`sampan contracts policy`" in message
+    assert [item["UploadId"] for item in sampan.s3.list_multipart_uploads(Bucket=bucket)["Uploads"]] == [upload]
+    assert retention.run(AFTER)["uploads"] == 1
+    assert sampan.one("select count(*) from ops.deletion where kind = 'upload' and verified_at is null") == 0
 
 
 @pytest.mark.parametrize("folder", ["undated", str(OLD)])

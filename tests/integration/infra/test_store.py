@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import ssl
 import stat
 import subprocess
@@ -72,10 +71,11 @@ def answer(method: str, url: str, body: bytes | None = None) -> tuple[int, bytes
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     request = urllib.request.Request(url, data=body, method=method, headers={"Accept": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=5, context=context) as response:
-            return response.status, response.read(4096)
-    except urllib.error.HTTPError as error:
-        return error.code, error.read(4096)
+        try:
+            with urllib.request.urlopen(request, timeout=5, context=context) as response:
+                return response.status, response.read(4096)
+        except urllib.error.HTTPError as error:
+            return error.code, error.read(4096)
     except OSError:
         return None
 
@@ -419,18 +419,33 @@ def test_what_somebody_left_in_the_store_opens_nothing_once_it_is_started_with_n
         assert denied(lambda: partner.put_object(Bucket=DROP, Key=f"{PARTNERS[1]}/x", Body=b""))
 
 
-def test_a_bucket_that_denies_everything_is_named_and_nothing_is_left_running(tmp_path: Path) -> None:
-    """A policy of a thief that denies everything: S3 lets no one remove it, and `make up` must say so."""
+def test_a_bucket_that_denies_everything_is_healed_by_the_next_start(tmp_path: Path) -> None:
+    """A policy of a thief that denies everything: S3 lets no one remove it, and nothing in the bucket may be lost."""
+    buckets = (DROP, LANDING, "probe")
     with EmbeddedS3(tmp_path / "store") as store:
-        deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:*"}
-        places = [f"arn:aws:s3:::{DROP}", f"arn:aws:s3:::{DROP}/*"]
-        policy = {"Version": "2012-10-17", "Statement": [deny | {"Resource": places}]}
-        store.client().put_bucket_policy(Bucket=DROP, Policy=json.dumps(policy))
-    again = EmbeddedS3(tmp_path / "store")
-    with pytest.raises(StackError, match=rf"the bucket {DROP} refuses its administrator.*from a backup"):
-        again.start()
-    with pytest.raises(OSError, match="refused"):
-        socket.create_connection((HOST, again.port), 1)
+        admin = store.client()
+        admin.put_object(Bucket=DROP, Key=KEY, Body=BODY)
+        for body in (b"first", b"second"):
+            admin.put_object(Bucket=LANDING, Key="x", Body=body)
+        for bucket in buckets:
+            places = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+            deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": places}
+            policy = {"Version": "2012-10-17", "Statement": [deny]}
+            admin.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+            assert denied(lambda bucket=bucket: admin.delete_bucket_policy(Bucket=bucket))
+    with EmbeddedS3(tmp_path / "store") as store:
+        admin = store.client()
+        assert admin.get_object(Bucket=DROP, Key=KEY)["Body"].read() == BODY
+        versions = admin.list_object_versions(Bucket=LANDING)["Versions"]
+        bodies = [admin.get_object(Bucket=LANDING, Key="x", VersionId=item["VersionId"]) for item in versions]
+        assert [body["Body"].read() for body in bodies] == [b"second", b"first"]
+        assert admin.get_bucket_versioning(Bucket=LANDING)["Status"] == "Enabled"
+        for bucket in buckets:
+            with pytest.raises(ClientError, match="NoSuchBucketPolicy"):
+                admin.get_bucket_policy(Bucket=bucket)
+        partner = client_of(store, PARTNERS[0])
+        partner.put_object(Bucket=DROP, Key=f"{PARTNERS[0]}/x", Body=b"")
+        assert not [file for file in store.keys.iterdir() if file.suffix == ".meta"]
 
 
 def test_keys_in_somebodys_shell_open_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

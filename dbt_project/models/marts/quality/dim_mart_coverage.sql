@@ -58,6 +58,8 @@ final as (
                     min(case when by_feed.is_figure then by_feed.last_complete_date end)
                         over (partition by by_feed.mart)
         end as mart_complete_date,
+        -- Filled in where the release carries the mart from an earlier one, which is known after this is built.
+        cast(null as bigint) as carried_from_release_no,
         open_build.release_no
     from by_feed
     cross join open_build
