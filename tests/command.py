@@ -1,0 +1,52 @@
+"""The `sampan` command in processes that are forked from one that has imported it: to import it takes a second."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+# The command's console takes its width when it is imported.
+os.environ["COLUMNS"] = "200"
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.command", "sampan.cli.app"])
+
+
+def run(
+    arguments: list[str], environment: Mapping[str, str], folder: Path, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in `folder`, with that environment and no other. Raises TimeoutExpired after `timeout` seconds."""
+    with tempfile.TemporaryDirectory() as written:
+        process = PROCESSES.Process(target=_main, args=(arguments, dict(environment), folder, Path(written)))
+        process.start()
+        process.join(timeout)
+        code = process.exitcode
+        if code is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(arguments, timeout)
+        process.close()
+        out, err = ((Path(written) / name).read_text() for name in ("out", "err"))
+        return subprocess.CompletedProcess(arguments, code, out, err)
+
+
+def _main(arguments: list[str], environment: Mapping[str, str], folder: Path, written: Path) -> None:
+    for descriptor, name in enumerate(("out", "err"), 1):
+        os.dup2(os.open(written / name, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
+    os.chdir(folder)
+    from sampan.cli import app
+
+    sys.argv = ["sampan", *arguments]
+    try:
+        app.main()
+    except Exception:  # noqa: BLE001 - as the interpreter would at its end
+        sys.excepthook(*sys.exc_info())
+        sys.exit(1)
