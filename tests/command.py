@@ -1,4 +1,4 @@
-"""The `sampan` command in processes that are forked from one that has imported it: to import it takes a second."""
+"""The `sampan` command in processes that are forked from one that has imported it: see preloaded.py."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-# The command's console takes its width when it is imported.
-os.environ["COLUMNS"] = "200"
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.command", "sampan.cli.app"])
+PROCESSES.set_forkserver_preload(["tests.preloaded", "tests.command"])
 
 
 def run(
@@ -42,6 +40,10 @@ def _main(arguments: list[str], environment: Mapping[str, str], folder: Path, wr
     os.environ.update(environment)
     time.tzset()
     os.chdir(folder)
+    if "SAMPAN_HOME" in environment:
+        # The library finds its home when it is imported.
+        for name in [name for name in sys.modules if name.partition(".")[0] == "sampan"]:
+            del sys.modules[name]
     from sampan.cli import app
 
     sys.argv = ["sampan", *arguments]

@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -43,7 +42,6 @@ from sampan.warehouse import schema as warehouse_module  # noqa: E402
 from infra.local.postgres import EmbeddedPostgres  # noqa: E402
 from infra.local.s3 import EmbeddedS3  # noqa: E402
 from tests import command  # noqa: E402
-
 
 # What takes longest, first: the others fill the workers that it leaves free. By where a test's name begins.
 LONGEST = (
@@ -126,18 +124,7 @@ class Sampan:
     def cli(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the `sampan` command as a person would."""
         whole = os.environ | self.environment | {"COLUMNS": "200", "PYTHONPATH": str(ROOT / "plugins")} | environment
-        # Where the home is another one, the library is that one's from its first import on.
-        if "SAMPAN_HOME" not in whole:
-            return command.run(list(arguments), whole, ROOT, timeout=300)
-        return subprocess.run(
-            [sys.executable, "-m", "sampan.cli", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env=whole,
-            timeout=300,
-            check=False,
-        )
+        return command.run(list(arguments), whole, ROOT, timeout=300)
 
     def run(self, *arguments: str) -> None:
         """The `sampan` command in this process, for tests to which its output and its end are nothing."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+
 from infra.simulator.world import FESTIVALS
 from tests.conftest import ROOT
 from tests.integration.marts.answers.orders import fen, refunds
