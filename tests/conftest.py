@@ -41,7 +41,7 @@ from sampan.warehouse import schema as warehouse_module  # noqa: E402
 
 from infra.local.postgres import EmbeddedPostgres  # noqa: E402
 from infra.local.s3 import EmbeddedS3  # noqa: E402
-from tests import command  # noqa: E402
+from tests import forked  # noqa: E402
 
 # What takes longest, first: the others fill the workers that it leaves free. By where a test's name begins.
 LONGEST = (
@@ -122,9 +122,9 @@ class Sampan:
         return row
 
     def cli(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run the `sampan` command as a person would."""
+        """Run the `sampan` command as a person would; after `-c`, some code in a process of its own."""
         whole = os.environ | self.environment | {"COLUMNS": "200", "PYTHONPATH": str(ROOT / "plugins")} | environment
-        return command.run(list(arguments), whole, ROOT, timeout=300)
+        return forked.run(list(arguments), whole, ROOT, timeout=300)
 
     def run(self, *arguments: str) -> None:
         """The `sampan` command in this process, for tests to which its output and its end are nothing."""

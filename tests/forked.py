@@ -1,4 +1,4 @@
-"""The `sampan` command in processes that are forked from one that has imported it: see preloaded.py."""
+"""Programs of the library in processes that are forked from one that has imported it: see preloaded.py."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.preloaded", "tests.command"])
+PROCESSES.set_forkserver_preload(["tests.preloaded", "tests.forked"])
+COMMAND = "from sampan.cli import app; app.main()"
 
 
 def run(
     arguments: list[str], environment: Mapping[str, str], folder: Path, timeout: float
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command in `folder`, with that environment and no other. Raises TimeoutExpired after `timeout` seconds."""
+    """Run the `sampan` command, or with `-c` some code, in `folder` and with no other environment than that.
+
+    Raises TimeoutExpired after `timeout` seconds.
+    """
     with tempfile.TemporaryDirectory() as written:
         process = PROCESSES.Process(target=_main, args=(arguments, dict(environment), folder, Path(written)))
         process.start()
@@ -44,11 +48,10 @@ def _main(arguments: list[str], environment: Mapping[str, str], folder: Path, wr
         # The library finds its home when it is imported.
         for name in [name for name in sys.modules if name.partition(".")[0] == "sampan"]:
             del sys.modules[name]
-    from sampan.cli import app
-
+    code = arguments[1] if arguments[0] == "-c" else COMMAND
     sys.argv = ["sampan", *arguments]
     try:
-        app.main()
+        exec(code, {"__name__": "__main__"})
     except Exception:  # noqa: BLE001 - as the interpreter would at its end
         sys.excepthook(*sys.exc_info())
         sys.exit(1)
