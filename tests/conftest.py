@@ -66,11 +66,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Workers of `-n auto`: one more than cores, since tests wait for programs half of their time.
+    """Workers of `-n auto`: two more than cores, since tests wait for programs half of their time.
 
     Each has servers of its own, so an external server, which all would share, gets one.
     """
-    return 1 if EXTERNAL_DSN else min(os.cpu_count() or 1, 4) + 1
+    return 1 if EXTERNAL_DSN else min(os.cpu_count() or 1, 4) + 2
 
 
 @dataclass
@@ -144,15 +144,18 @@ def server() -> Iterator[str]:
     # Not in pytest's own folder: the next session of pytest shuts the folder of all sessions to other users, and the
     # server is another user when the tests run as root.
     with (
-        tempfile.TemporaryDirectory(prefix="sampan-postgres-", dir=_memory(), ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryDirectory(prefix="sampan-postgres-", dir=memory(), ignore_cleanup_errors=True) as folder,
         EmbeddedPostgres(Path(folder) / "data", durable=False, tuning=QUICK) as postgres,
     ):
         postgres.bootstrap()
         yield postgres.dsn()
 
 
-def _memory() -> str | None:
-    """A folder in memory, where one has room: a database is 1,200 files, and on a disk a copy of it costs a second."""
+def memory() -> str | None:
+    """A folder in memory, where one has room: a database is 1,200 files, and on a disk a copy of it costs a second.
+
+    None is the system's folder for temporary files.
+    """
     shared = Path("/dev/shm")
     is_roomy = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > MEMORY_BYTES
     return str(shared) if is_roomy else None
@@ -161,7 +164,7 @@ def _memory() -> str | None:
 @pytest.fixture(scope="session")
 def object_store() -> Iterator[EmbeddedS3]:
     with (
-        tempfile.TemporaryDirectory(prefix="sampan-s3-", dir=_memory(), ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryDirectory(prefix="sampan-s3-", dir=memory(), ignore_cleanup_errors=True) as folder,
         EmbeddedS3(Path(folder), buckets=("drop-of-tests", "landing-of-tests")) as s3,
     ):
         yield s3
