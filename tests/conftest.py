@@ -36,6 +36,8 @@ gc.set_threshold(50_000, 10, 10)
 # Room for a test server with the 29-month world, and some to spare.
 MEMORY_BYTES = 6 << 30
 
+from sampan.contracts.model import FEEDS  # noqa: E402
+from sampan.errors import Problem  # noqa: E402
 from sampan.settings import settings  # noqa: E402
 from sampan.warehouse import schema as warehouse_module  # noqa: E402
 
@@ -177,6 +179,28 @@ def secrets_of_session() -> dict[str, str]:
     return {name: secrets.token_hex(32) for name in names}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_contracts() -> Iterator[None]:
+    """`init` that checks contracts once, in a second, as long as no file of them changes."""
+    check, valid = warehouse_module.check_all, set[str]()
+
+    def check_once() -> list[Problem]:
+        state = _files_state(FEEDS.parent)
+        problems = [] if state in valid else check()
+        if not problems:
+            valid.add(state)
+        return problems
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(warehouse_module, "check_all", check_once)
+        yield
+
+
+def _files_state(folder: Path) -> str:
+    """Changes with the files of a folder."""
+    return repr([(str(path), path.stat().st_mtime_ns) for path in sorted(folder.rglob("*")) if path.is_file()])
+
+
 @pytest.fixture(scope="session")
 def template(server: str, secrets_of_session: dict[str, str]) -> Iterator[str]:
     """A database with the platform's schemas, from which each test's is copied."""
@@ -286,9 +310,8 @@ def models_only(quick_dbt: None) -> Iterator[None]:
 
 def _dbt_state(project: Path) -> str:
     """What a parsed project depends on: its files, and the database that its relations are named with."""
-    files = [(str(path), path.stat().st_mtime_ns) for path in sorted(project.rglob("*")) if path.is_file()]
     target = [os.environ.get(f"SAMPAN_DBT_{name}") for name in ("DATABASE", "USER", "SSLMODE")]
-    return hashlib.sha256(repr((files, target)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((_files_state(project), target)).encode()).hexdigest()[:16]
 
 
 @pytest.fixture
