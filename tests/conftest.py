@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -37,19 +36,43 @@ gc.set_threshold(50_000, 10, 10)
 # Room for a test server with the 29-month world, and some to spare.
 MEMORY_BYTES = 6 << 30
 
+from sampan.contracts.model import FEEDS  # noqa: E402
+from sampan.errors import Problem  # noqa: E402
 from sampan.settings import settings  # noqa: E402
 from sampan.warehouse import schema as warehouse_module  # noqa: E402
 
 from infra.local.postgres import EmbeddedPostgres  # noqa: E402
 from infra.local.s3 import EmbeddedS3  # noqa: E402
+from tests import forked  # noqa: E402
+
+# What takes longest, first: the others fill the workers that it leaves free. By where a test's name begins.
+LONGEST = (
+    "tests/e2e/test_demo.py",
+    "tests/integration/marts/test_questions.py",
+    "tests/integration/infra",
+    "tests/integration/marts",
+    "tests/golden",
+    "tests/bench",
+    "tests/integration/ingest/test_simulated_partners.py",
+    "tests/unit/infra",
+    "tests/unit/test_dags.py",
+    "tests/e2e",
+    "tests/integration",
+    "tests/faults",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest tests first; those of a file stay together and in their order."""
+    items.sort(key=lambda item: next((n for n, start in enumerate(LONGEST) if item.nodeid.startswith(start)), 99))
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Workers of `-n auto`: one more than cores, since tests wait for programs half of their time.
+    """Workers of `-n auto`: two more than cores, since tests wait for programs half of their time.
 
     Each has servers of its own, so an external server, which all would share, gets one.
     """
-    return 1 if EXTERNAL_DSN else min(os.cpu_count() or 1, 4) + 1
+    return 1 if EXTERNAL_DSN else min(os.cpu_count() or 1, 4) + 2
 
 
 @dataclass
@@ -101,16 +124,9 @@ class Sampan:
         return row
 
     def cli(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run the `sampan` command as a person would."""
-        return subprocess.run(
-            [sys.executable, "-m", "sampan.cli", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env=os.environ | self.environment | {"COLUMNS": "200", "PYTHONPATH": str(ROOT / "plugins")} | environment,
-            timeout=300,
-            check=False,
-        )
+        """Run the `sampan` command as a person would; after `-c`, some code in a process of its own."""
+        whole = os.environ | self.environment | {"COLUMNS": "200", "PYTHONPATH": str(ROOT / "plugins")} | environment
+        return forked.run(list(arguments), whole, ROOT, timeout=300)
 
     def run(self, *arguments: str) -> None:
         """The `sampan` command in this process, for tests to which its output and its end are nothing."""
@@ -130,23 +146,29 @@ def server() -> Iterator[str]:
     # Not in pytest's own folder: the next session of pytest shuts the folder of all sessions to other users, and the
     # server is another user when the tests run as root.
     with (
-        tempfile.TemporaryDirectory(prefix="sampan-postgres-", dir=_memory(), ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryDirectory(prefix="sampan-postgres-", dir=memory(), ignore_cleanup_errors=True) as folder,
         EmbeddedPostgres(Path(folder) / "data", durable=False, tuning=QUICK) as postgres,
     ):
         postgres.bootstrap()
         yield postgres.dsn()
 
 
-def _memory() -> str | None:
-    """A folder in memory, where one has room: a database is 1,200 files, and on a disk a copy of it costs a second."""
+def memory() -> str | None:
+    """A folder in memory, where one has room: a database is 1,200 files, and on a disk a copy of it costs a second.
+
+    None is the system's folder for temporary files.
+    """
     shared = Path("/dev/shm")
     is_roomy = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > MEMORY_BYTES
     return str(shared) if is_roomy else None
 
 
 @pytest.fixture(scope="session")
-def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS3]:
-    with EmbeddedS3(tmp_path_factory.mktemp("s3"), buckets=("drop-of-tests", "landing-of-tests")) as s3:
+def object_store() -> Iterator[EmbeddedS3]:
+    with (
+        tempfile.TemporaryDirectory(prefix="sampan-s3-", dir=memory(), ignore_cleanup_errors=True) as folder,
+        EmbeddedS3(Path(folder), buckets=("drop-of-tests", "landing-of-tests")) as s3,
+    ):
         yield s3
 
 
@@ -155,6 +177,28 @@ def secrets_of_session() -> dict[str, str]:
     """Roles belong to the server, so all databases of the session share one set of passwords."""
     names = ("SAMPAN_LOADER_PASSWORD", "SAMPAN_BUILDER_PASSWORD", "SAMPAN_BI_PASSWORD", "SAMPAN_PSEUDONYM_KEY")
     return {name: secrets.token_hex(32) for name in names}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_contracts() -> Iterator[None]:
+    """`init` that checks contracts once, in a second, as long as no file of them changes."""
+    check, valid = warehouse_module.check_all, set[str]()
+
+    def check_once() -> list[Problem]:
+        state = _files_state(FEEDS.parent)
+        problems = [] if state in valid else check()
+        if not problems:
+            valid.add(state)
+        return problems
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(warehouse_module, "check_all", check_once)
+        yield
+
+
+def _files_state(folder: Path) -> str:
+    """Changes with the files of a folder."""
+    return repr([(str(path), path.stat().st_mtime_ns) for path in sorted(folder.rglob("*")) if path.is_file()])
 
 
 @pytest.fixture(scope="session")
@@ -266,9 +310,8 @@ def models_only(quick_dbt: None) -> Iterator[None]:
 
 def _dbt_state(project: Path) -> str:
     """What a parsed project depends on: its files, and the database that its relations are named with."""
-    files = [(str(path), path.stat().st_mtime_ns) for path in sorted(project.rglob("*")) if path.is_file()]
     target = [os.environ.get(f"SAMPAN_DBT_{name}") for name in ("DATABASE", "USER", "SSLMODE")]
-    return hashlib.sha256(repr((files, target)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((_files_state(project), target)).encode()).hexdigest()[:16]
 
 
 @pytest.fixture

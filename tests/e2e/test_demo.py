@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import tempfile
 import threading
 import time
 import urllib.error
@@ -25,6 +26,7 @@ from infra.local import airflow
 from infra.local.config import PORTS, WEED_PORTS, free_port, load
 from infra.local.demo import REFRESH, Demo, Outcome
 from infra.local.stack import Stack
+from tests.conftest import memory
 from tests.integration.infra.test_stack import MAY_KNOW, secrets_known
 from tests.integration.marts.test_questions import sections
 
@@ -39,13 +41,15 @@ BELOW_THE_FLOOR = {9: {6, 7, 8, 9, 10, 11, 12}, 12: {5, 9, 11, 12}, 27: {5}}
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
+def stack() -> Iterator[Stack]:
     ports = {key: str(free_port(WEED_PORTS if key == "SAMPAN_S3_PORT" else 1)) for key in PORTS}
-    stack = Stack(load({"SAMPAN_STATE": str(tmp_path / "state"), **ports}))
-    try:
-        yield stack
-    finally:
-        stack.down()
+    # Its servers write durably, and no one waits for a disk in memory.
+    with tempfile.TemporaryDirectory(prefix="sampan-demo-", dir=memory(), ignore_cleanup_errors=True) as folder:
+        stack = Stack(load({"SAMPAN_STATE": str(Path(folder) / "state"), **ports}))
+        try:
+            yield stack
+        finally:
+            stack.down()
 
 
 def run(stack: Stack) -> tuple[Outcome, str]:

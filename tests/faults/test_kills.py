@@ -6,8 +6,6 @@ import inspect
 import os
 import re
 import signal
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 from sampan.contracts.registry import get_contract
 from sampan.ingest import gate, land, load, publish
 
+from tests import forked
 from tests.conftest import ROOT
 from tests.factory import DAY, adds_up, rows, stored
 
@@ -64,8 +63,7 @@ class Truth:
 def killed(step: str, point: str, day: str) -> int:
     """Run a step in its own process, which is killed at a failpoint. Returns its return code."""
     code = f"from datetime import date; from sampan.ingest import {step}; {step}.run({FEED!r}, date.fromisoformat({day!r}))"
-    environment = os.environ | {"SAMPAN_FAILPOINT": point, "PYTHONPATH": str(ROOT / "plugins")}
-    return subprocess.run([sys.executable, "-c", code], env=environment, check=False, timeout=120).returncode
+    return forked.run(["-c", code], os.environ | {"SAMPAN_FAILPOINT": point}, ROOT, timeout=120).returncode
 
 
 def run_before(step: str) -> None:
@@ -124,8 +122,7 @@ def test_replay_publishes_the_row_once_when_it_is_killed_at_every_failpoint(part
     replay = f"quarantine.replay({FEED!r}, (), Path({str(file)!r}))"
     code = f"from pathlib import Path; from sampan.ingest import quarantine; {replay}"
     for point in ("load.before_copy", "load.after_commit", "gate.after_rows_commit", "publish.before_commit"):
-        environment = os.environ | {"SAMPAN_FAILPOINT": point, "PYTHONPATH": str(ROOT / "plugins")}
-        done = subprocess.run([sys.executable, "-c", code], env=environment, check=False, timeout=120)
+        done = forked.run(["-c", code], os.environ | {"SAMPAN_FAILPOINT": point}, ROOT, timeout=120)
         assert done.returncode == -signal.SIGKILL
     assert quarantine.replay(FEED, corrected=Path(file)) == {"rows": 1, "published": 1, "quarantined": 0}
     assert partner.raw(FEED) == stored(CONTRACT, given)

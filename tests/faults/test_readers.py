@@ -30,9 +30,6 @@ from tests.factory import DAY
 from tests.unit.reading.deliveries import PRIVATE
 
 CORPUS, SAMPLES = Path(__file__).parent / "corpus", Path(__file__).parents[1] / "samples"
-for module in {module for written in FORMATS.values() for module in written.whole_file_readers}:
-    # Otherwise each process of a check would have to.
-    import_module(module)
 # Of any reader, for deliveries of a few kilobytes.
 MEMORY_BYTES, SECONDS = 1 << 28, 30
 TOKENS = [
@@ -79,6 +76,13 @@ DAMAGES = st.lists(
     min_size=1,
     max_size=6,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported() -> None:
+    """What reads whole files, imported once: otherwise each process of a check would have to."""
+    for module in {module for written in FORMATS.values() for module in written.whole_file_readers}:
+        import_module(module)
 
 
 def in_workbook(body: bytes, damage: Damage) -> bytes:

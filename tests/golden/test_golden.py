@@ -31,8 +31,6 @@ from tests.integration.published import DEFAULTS
 
 FOLDER = Path(__file__).resolve().parent
 KEYS = {"name", "finding", "rule", "source", "arithmetic", "given", "query", "want"}
-# Made-up rows that are drawn to find a valid one.
-FILLERS = 40
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ def deliveries(cases: list[Case], dates: Dates) -> Iterator[tuple[date, str, lis
             if day not in by_day:
                 # A made-up rate would price the sales of all cases.
                 usual = DEFAULTS[feed] if feed == "hkma_exchange_rates" else {}
-                by_day[day] = [rows(feed, FILLERS, day)[0] | usual]
+                by_day[day] = [rows(feed, 1, day)[0] | usual]
     yield from sorted(
         ((day, feed, given) for feed, by_day in by_feed.items() for day, given in by_day.items()), key=lambda it: it[:2]
     )
@@ -124,7 +122,7 @@ def deliveries(cases: list[Case], dates: Dates) -> Iterator[tuple[date, str, lis
 
 def of_no_meaning(feed: str, day: date) -> Row:
     """A valid row that adds nothing to a sum: its amounts are 0 where they may be."""
-    row = dict(rows(feed, FILLERS, day)[0])
+    row = dict(rows(feed, 1, day)[0])
     for column in get_contract(feed).columns:
         if column.type == "numeric" and column.options.get("minimum") == 0 and not column.primary_key:
             row[column.name] = row[column.name] and "0"
@@ -137,7 +135,7 @@ def completed(feed: str, day: date, row: dict[str, Any]) -> Row:
     columns = {column.name for column in contract.columns}
     unknown = row.keys() - columns - {"delivered"}
     assert not unknown, f"{feed} has no column {', '.join(sorted(unknown))}"
-    valid = rows(feed, FILLERS, day)[0]
+    valid = rows(feed, 1, day)[0]
     usual = {column.name: valid[column.name] for column in contract.columns if column.required}
     usual |= DEFAULTS.get(feed, {})
     return {name: plain((usual | row).get(name)) for name in columns}

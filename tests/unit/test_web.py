@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
-from sampan_web import HEADERS, Guard
 from starlette.testclient import TestClient
+
+# Airflow takes a second to import: in one worker, and only when it is needed.
+pytestmark = pytest.mark.xdist_group("web")
 
 
 @pytest.fixture(scope="module")
 def client() -> TestClient:
+    from fastapi import FastAPI
+    from sampan_web import Guard
+
     app = FastAPI()
     for prefix in ("/auth", "/execution"):
         app.mount(prefix, FastAPI())
@@ -35,6 +39,8 @@ def test_a_stranger_is_told_nothing_however_the_page_is_spelt(
     app: str, page: str, ending: str, client: TestClient
 ) -> None:
     """Another spelling of a hidden path that routes take for the same: a line break at the end ends it for both."""
+    from sampan_web import HEADERS
+
     answer = client.get(f"{app}/{page}{ending}")
     assert answer.status_code == 404
     assert HEADERS.items() <= dict(answer.headers).items()

@@ -23,6 +23,15 @@ MONTHS_KEPT = 16
 # Bulk files of so many months before the first day of the world are there when it begins.
 BULK_BEFORE = 2
 SUMMED_BY = ("month", "flow", "hkhs_code", "origin_country", "counterparty_country")
+SUMMED_FROM = (
+    "form_type",
+    "movement_date",
+    "counterparty_country",
+    "hkhs_code",
+    "origin_country",
+    "quantity",
+    "value_hkd",
+)
 # A declaration is lodged at most so many days after the movement.
 LATEST_LODGEMENT = 60
 # Planted: share of the declared value that the published figures have on top, between these by flow and chapter.
@@ -96,7 +105,7 @@ def _lodged_sums(world: World, day: date) -> pl.DataFrame:
         exports = pl.col("form_type").str.starts_with("2")
         flow = pl.when(~exports).then(pl.lit("1")).when(pl.col("origin_country") == "690").then(pl.lit("2"))
         month = pl.col("movement_date").str.slice(0, 7).str.replace("-", "").alias("month")
-        lines = customs.lodged(world, day).with_columns(month, flow.otherwise(pl.lit("3")).alias("flow"))
+        lines = customs.lodged(world, day, SUMMED_FROM).with_columns(month, flow.otherwise(pl.lit("3")).alias("flow"))
         # Hundredths: whole numbers add up to the same in any order.
         hundredths = [
             (pl.col(name) * 100).round().cast(pl.Int64).alias(new)

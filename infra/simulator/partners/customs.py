@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
 from sampan.calendar import holidays
 
 from infra.simulator import vocabulary as words
-from infra.simulator.draws import dates, digits, joined, number, pick, rng, take
+from infra.simulator.draws import dates, digits, joined, number, rng, take
 from infra.simulator.partners.tid import applications
 from infra.simulator.population import make
 from infra.simulator.world import World, periods
@@ -108,8 +109,8 @@ def declarations(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
             yield period.business_date, found
 
 
-def lodged(world: World, day: date) -> pl.DataFrame:
-    """Lines of the declarations first lodged on a day, inside the window or not."""
+def lodged(world: World, day: date, only: Collection[str] = ORDER) -> pl.DataFrame:
+    """Lines of the declarations first lodged on a day, inside the window or not; of them all columns, or `only` some."""
     if "traders" not in world.kept:
         who = traders(world)
         world.kept["traders"] = who, _funded_from(world, who)
@@ -123,7 +124,7 @@ def lodged(world: World, day: date) -> pl.DataFrame:
     exports = generator.poisson(exporting * who.exports * effect * activity(day) / 365)
     imports = generator.poisson(begun * who.imports * activity(day) / 365)
     trader = np.concatenate([np.repeat(np.arange(len(exports)), exports), np.repeat(np.arange(len(imports)), imports)])
-    return lines(generator, who, trader, np.arange(len(trader)) < exports.sum(), day)
+    return lines(generator, who, trader, np.arange(len(trader)) < exports.sum(), day, only)
 
 
 def _funded_from(world: World, who: Traders) -> np.ndarray:
@@ -141,9 +142,17 @@ def _funded_from(world: World, who: Traders) -> np.ndarray:
 
 
 def lines(
-    generator: np.random.Generator, who: Traders, trader: np.ndarray, is_export: np.ndarray, day: date
+    generator: np.random.Generator,
+    who: Traders,
+    trader: np.ndarray,
+    is_export: np.ndarray,
+    day: date,
+    only: Collection[str] = ORDER,
 ) -> pl.DataFrame:
-    """Lines of new declarations (version 1) of one day; `trader` and `is_export` have one element per declaration."""
+    """Lines of new declarations (version 1) of one day; `trader` and `is_export` have one element per declaration.
+
+    What is drawn does not depend on which columns are asked for.
+    """
     count = len(trader)
     order = generator.permutation(count)
     trader, is_export = trader[order], is_export[order]
@@ -170,31 +179,27 @@ def lines(
     )
     mode = generator.choice(len(words.TRANSPORT_MODES), count, p=[share for _, share in words.TRANSPORT_MODES])
     seconds = (8 * 3600 + generator.random(count) * 43_000).astype(np.int64)
-    header = pl.DataFrame(
-        {
-            "declaration_no": joined("TD", day.strftime("%y%m%d"), digits(np.arange(count) + 1, 8)),
-            "form_type": take(["1", "1A", "1B", "2", "2A", "2B"], form),
-            "lodged_at": pl.Series((today * 86_400 + seconds) * 1_000)
-            .cast(pl.Datetime("ms"))
-            .dt.strftime("%Y-%m-%d %H:%M:%S"),
-            "movement_date": dates(today - lag).cast(pl.String),
-            "transport_mode": take([name for name, _ in words.TRANSPORT_MODES], mode),
-            "conveyance": joined(
-                take(["TRK ", "FLT ", "MV ", "BRG ", "TRN ", "MAIL "], mode),
-                digits(generator.integers(100, 9999, count), 4),
-            ),
-            "transport_document_no": joined(
-                take(["RM", "AWB", "BL", "BL", "RW", "PP"], mode), digits(generator.integers(0, 10**9, count), 9)
-            ),
-            "place": take([entry[4][0] for entry in words.MARKETS], partner),
-            "counterparty_country": take([entry[0] for entry in words.MARKETS], partner),
-            "trader_name": who.name.gather(pl.Series(trader)),
-            "trader_id": who.identity.gather(pl.Series(trader)),
-            "agent_brn": who.agent.gather(pl.Series(trader)),
-            "packages": np.ceil(generator.lognormal(2.0, 1.0, count)).astype(np.int64),
-            "package_kind": pick(generator, words.PACKAGE_KINDS, count),
-        }
-    )
+    vehicle, document = generator.integers(100, 9999, count), generator.integers(0, 10**9, count)
+    packages = np.ceil(generator.lognormal(2.0, 1.0, count)).astype(np.int64)
+    kind = generator.choice(len(words.PACKAGE_KINDS), count)
+    of_header: dict[str, Callable[[], Any]] = {
+        "declaration_no": lambda: joined("TD", day.strftime("%y%m%d"), digits(np.arange(count) + 1, 8)),
+        "form_type": lambda: take(["1", "1A", "1B", "2", "2A", "2B"], form),
+        "lodged_at": lambda: (
+            pl.Series((today * 86_400 + seconds) * 1_000).cast(pl.Datetime("ms")).dt.strftime("%Y-%m-%d %H:%M:%S")
+        ),
+        "movement_date": lambda: dates(today - lag).cast(pl.String),
+        "transport_mode": lambda: take([name for name, _ in words.TRANSPORT_MODES], mode),
+        "conveyance": lambda: joined(take(["TRK ", "FLT ", "MV ", "BRG ", "TRN ", "MAIL "], mode), digits(vehicle, 4)),
+        "transport_document_no": lambda: joined(take(["RM", "AWB", "BL", "BL", "RW", "PP"], mode), digits(document, 9)),
+        "place": lambda: take([entry[4][0] for entry in words.MARKETS], partner),
+        "counterparty_country": lambda: take([entry[0] for entry in words.MARKETS], partner),
+        "trader_name": lambda: who.name.gather(pl.Series(trader)),
+        "trader_id": lambda: who.identity.gather(pl.Series(trader)),
+        "agent_brn": lambda: who.agent.gather(pl.Series(trader)),
+        "packages": lambda: packages,
+        "package_kind": lambda: take(words.PACKAGE_KINDS, kind),
+    }
     counted = 1 + np.minimum(generator.poisson(0.85, count), 9)
     owner = np.repeat(np.arange(count), counted)
     total = len(owner)
@@ -205,21 +210,21 @@ def lines(
     origin = np.where(is_export, np.where(made_here, -1, np.where(generator.random(count) < 0.72, 0, partner)), partner)
     own = is_export & ~made_here & (generator.random(count) < 0.02)
     origin = np.where(own, -1, origin)[owner]
-    goods_table = pl.DataFrame(
-        {
-            "line_no": line_no,
-            "hkhs_code": _of_edition(codes[good_of_line], (today - lag)[owner]),
-            "goods_description": take([entry[1] for entry in words.GOODS], good_of_line),
-            "origin_country": take(
-                [entry[0] for entry in words.MARKETS] + ["690"], np.where(origin < 0, len(words.MARKETS), origin)
-            ),
-            "quantity": np.maximum(np.round(value / price, 2), 0.01),
-            "unit_code": take([entry[2] for entry in words.GOODS], good_of_line),
-            "value_hkd": value,
-            "version": np.ones(total, dtype=np.int64),
-        }
-    )
-    return pl.concat([header[owner], goods_table], how="horizontal").select(ORDER)
+    of_line: dict[str, Callable[[], Any]] = {
+        "line_no": lambda: line_no,
+        "hkhs_code": lambda: _of_edition(codes[good_of_line], (today - lag)[owner]),
+        "goods_description": lambda: take([entry[1] for entry in words.GOODS], good_of_line),
+        "origin_country": lambda: take(
+            [entry[0] for entry in words.MARKETS] + ["690"], np.where(origin < 0, len(words.MARKETS), origin)
+        ),
+        "quantity": lambda: np.maximum(np.round(value / price, 2), 0.01),
+        "unit_code": lambda: take([entry[2] for entry in words.GOODS], good_of_line),
+        "value_hkd": lambda: value,
+        "version": lambda: np.ones(total, dtype=np.int64),
+    }
+    header = pl.DataFrame({name: make() for name, make in of_header.items() if name in only})
+    goods_table = pl.DataFrame({name: make() for name, make in of_line.items() if name in only})
+    return pl.concat([header[owner], goods_table], how="horizontal").select(name for name in ORDER if name in only)
 
 
 def days_off_before(day: date) -> int:

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import ssl
-import subprocess
-import sys
 import time
 from datetime import date, timedelta
 
@@ -27,7 +25,6 @@ from sampan.marts import as_known
 from sampan.object_store import SeaweedFS, seaweedfs
 from sampan.settings import settings
 
-from tests.conftest import ROOT
 from tests.factory import rows
 from tests.integration.marts.test_release import make_build, release_one, shown
 
@@ -180,9 +177,8 @@ def test_the_proof_says_what_was_looked_at_when_the_store_is_not_ours(two_days, 
 @pytest.mark.parametrize("place", PLACES)
 def test_retention_finishes_when_it_died_in_between(place, two_days):
     code = f"import datetime, sampan.governance.retention as r; r.run(datetime.date.fromisoformat('{AFTER}'))"
-    environment = os.environ | {"SAMPAN_FAILPOINT": place, "PYTHONPATH": str(ROOT / "plugins")}
-    died = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=120, check=False)
-    assert died.returncode == -9, died.stderr.decode()
+    died = two_days.cli("-c", code, SAMPAN_FAILPOINT=place)
+    assert died.returncode == -9, died.stderr
     assert two_days.one("select count(*) from ops.deletion where verified_at is not null") == 0
     assert retention.run(AFTER)["batches"] == 1
     everything_old_is_gone(two_days)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -24,7 +21,6 @@ from infra.simulator import deliver, faults
 from infra.simulator.population import make
 from infra.simulator.shops import shops
 from infra.simulator.world import World, periods
-from tests.conftest import ROOT
 from tests.written import frequencies, written
 
 START = date(2026, 7, 6)
@@ -512,11 +508,8 @@ def test_killed_run_leaves_nothing_behind_and_the_next_does_its_work(known):
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
         connection.execute("insert into ops.build (as_of_date) values ('2026-08-14')")
         connection.execute("insert into ops.build_batch select 1, batch_id from ops.batch")
-    killed = subprocess.run(
-        [sys.executable, "-c", "from sampan.identity import resolve; resolve.run()"],
-        env=os.environ | {"SAMPAN_FAILPOINT": "identity.before_commit", "PYTHONPATH": str(ROOT / "plugins")},
-        check=False,
-    )
+    code = "from sampan.identity import resolve; resolve.run()"
+    killed = known.sampan.cli("-c", code, SAMPAN_FAILPOINT="identity.before_commit")
     assert killed.returncode == -signal.SIGKILL
     assert known.links() == {}
     assert resolve.run()["linked"] == 1

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
@@ -25,7 +23,7 @@ from sampan.marts import build, dbt, release, steps
 from sampan.reading.personal_data import pseudonymiser
 from sampan.settings import settings
 
-from tests.conftest import ROOT, Sampan, without_data_tests
+from tests.conftest import Sampan, without_data_tests
 from tests.integration.published import publish, publish_csv
 
 SPINE = ("staging", "identity", "intermediate")
@@ -345,9 +343,8 @@ def test_a_claim_from_before_the_build_took_in_more_is_refused(sampan):
 def test_a_build_whose_process_was_killed_is_taken_up_again(sampan, models_only):
     publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01", "value_hkd": 5}])
     code = f"from sampan.marts import build; [build.run(s) for s in {SPINE!r}]"
-    environment = os.environ | {"SAMPAN_FAILPOINT": "build.after_intermediate", "PYTHONPATH": str(ROOT / "plugins")}
-    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=300, check=False)
-    assert ended.returncode == -9, ended.stderr.decode()
+    ended = sampan.cli("-c", code, SAMPAN_STATE=os.environ["SAMPAN_STATE"], SAMPAN_FAILPOINT="build.after_intermediate")
+    assert ended.returncode == -9, ended.stderr
     assert sampan.one("select state from ops.build_step where step = 'intermediate'") == "running"
     publish("customs_declarations", "2026-07-07", [{"declaration_no": "DDDDDDDD01", "version": 2, "value_hkd": 7}])
     assert spine() == 1

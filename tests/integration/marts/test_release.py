@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +23,7 @@ from sampan.marts.steps import Step
 from sampan.quality import expectations, mart_rules
 from sampan.settings import settings
 
+from tests import forked
 from tests.conftest import ROOT
 
 COLUMNS = {
@@ -84,9 +83,8 @@ def shown() -> set[int]:
 
 def run_and_die(code: str, failpoint: str) -> None:
     """Run code in a process of its own that is killed at the failpoint."""
-    environment = os.environ | {"SAMPAN_FAILPOINT": failpoint, "PYTHONPATH": str(ROOT / "plugins")}
-    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=120, check=False)
-    assert ended.returncode == -9, ended.stderr.decode()
+    ended = forked.run(["-c", code], os.environ | {"SAMPAN_FAILPOINT": failpoint}, ROOT, timeout=120)
+    assert ended.returncode == -9, ended.stderr
 
 
 def test_release_shows_every_mart_with_comments_when_the_gate_has_passed(sampan):

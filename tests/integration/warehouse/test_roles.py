@@ -28,6 +28,7 @@ from sampan.warehouse import schema as warehouse
 
 from infra.local import postgres as local
 from infra.local.postgres import EmbeddedPostgres, binaries
+from tests import forked
 from tests.conftest import QUICK, ROOT, Sampan, _memory, template_on
 from tests.factory import Partner, rows
 
@@ -346,13 +347,8 @@ def test_init_says_what_stays_open_when_the_administrator_may_not_close_it(forei
     environment = {"PYTHONPATH": str(ROOT / "plugins"), "SAMPAN_STATE": str(tmp_path), "COLUMNS": "200"}
 
     def init() -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "sampan.cli", "init"],
-            env=os.environ | environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        done = forked.run(["init"], os.environ | environment, ROOT, timeout=300)
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     said = init()

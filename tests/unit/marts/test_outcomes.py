@@ -9,7 +9,6 @@ from datetime import date
 import numpy as np
 import pandas as pd
 import pytest
-import statsmodels.api as sm
 from sampan.marts import outcomes
 from sampan.marts.outcomes import NEVER, Funded, Sales
 from scipy import stats
@@ -93,6 +92,8 @@ def test_one_cohort_gives_the_estimate_of_a_poisson_regression_with_fixed_effect
     sold = np.concatenate([given.monthly[:, 12:24].sum(axis=1), given.monthly[:, 26:38].sum(axis=1)])
     is_funded, is_after = np.tile(applied == 24, 2).astype(float), np.repeat([0.0, 1.0], len(applied))
     regressors = pd.DataFrame({"const": 1.0, "funded": is_funded, "after": is_after, "both": is_funded * is_after})
+    import statsmodels.api as sm
+
     fitted = sm.GLM(sold / sold.mean(), regressors, family=sm.families.Poisson()).fit(
         cov_type="cluster", cov_kwds={"groups": np.tile(np.arange(len(applied)), 2)}
     )

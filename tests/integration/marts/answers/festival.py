@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
 from infra.simulator.world import FESTIVALS
 from tests.conftest import ROOT
@@ -241,6 +240,8 @@ def _against_others(
     meat = sum(np.outer(score, score) for score in scores.values())
     groups, count, number = len(scores), len(sales), min(effective)
     variance = (bread @ meat @ bread)[-1, -1] * groups / (groups - 1) * (count - 1) / (count - design.shape[1])
+    from scipy import stats
+
     error = np.sqrt(variance * number / (number - 1)) * stats.t.ppf(0.975, number - 1)
     own = [sum(row[of] for row in sales if row[2]) for of in (3, 4)]
     each = [[sum(row[of] for row in sales if row[0] == shop) for of in (3, 4)] for shop in shops[0]]

@@ -49,15 +49,18 @@ def test_a_parquet_file_is_read_or_refused_when_it_holds_what_python_cannot_hold
 @pytest.mark.parametrize(
     ("values", "options"),
     [
-        (pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int32()), ["x" * 100_000]), {}),
-        (pa.array(["x" * 100_000] * 2000), {"use_dictionary": False, "column_encoding": {"a": "DELTA_BYTE_ARRAY"}}),
-        (pa.array([b"x" * 100_000] * 2000, pa.binary(100_000)), {}),
-        (pa.array([["x" * 100_000]] * 2000), {}),
+        (lambda: pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int32()), ["x" * 100_000]), {}),
+        (
+            lambda: pa.array(["x" * 100_000] * 2000),
+            {"use_dictionary": False, "column_encoding": {"a": "DELTA_BYTE_ARRAY"}},
+        ),
+        (lambda: pa.array([b"x" * 100_000] * 2000, pa.binary(100_000)), {}),
+        (lambda: pa.array([["x" * 100_000]] * 2000), {}),
     ],
     ids=["dictionary", "prefixes", "fixed", "lists"],
 )
 def test_a_parquet_file_is_refused_when_few_bytes_expand_to_many(values, options):
-    body = parquet(values, **options)
+    body = parquet(values(), **options)
     assert len(body) < 150_000
     assert both_refuse(PARQUET, body) == "delivery.too_large"
 
