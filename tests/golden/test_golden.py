@@ -105,7 +105,7 @@ def deliveries(cases: list[Case], dates: Dates) -> Iterator[tuple[date, str, lis
     by_feed: dict[str, dict[date, list[Row]]] = {}
     for case in cases:
         for feed, given in case.given.items():
-            for row in (one for row in given for one in repeated(row)):
+            for row in (one for written in given for one in repeated(written)):
                 day = row.get("delivered", dates.as_of)
                 by_feed.setdefault(feed, {}).setdefault(day, []).append(completed(feed, day, row))
     of_calendar: dict[str, set[date]] = {}
