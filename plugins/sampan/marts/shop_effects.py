@@ -1,8 +1,8 @@
 """What a festival did to the shops that took part and to Design Gallery, what a quality mark changed at the shops that won or
 lost it, and what shops sell on days with a live stream.
 
-dbt makes a panel of each study (`PANELS`): per shop a figure before and after, and what it is a rate of. This module estimates with statsmodels, once in each build, and stores the results in
-`ops.shop_effect`. See ADR 0032.
+dbt makes a panel for each study (`PANELS`): per shop a figure before and after, and what it is a rate of. This module
+estimates with statsmodels, once in each build, and stores the results in `ops.shop_effect`. See ADR 0032.
 """
 
 from __future__ import annotations

@@ -17,8 +17,7 @@ open_build as (
 ),
 
 beginning as (
-    select
-        greatest(whole_orders.first_day, counted.first_date) as first_day
+    select greatest(whole_orders.first_day, counted.first_date) as first_day
     from ({{ first_whole_order_day() }}) as whole_orders
     cross join {{ ref('int_feeds__completeness') }} as counted
     where counted.feed = 'platform_traffic'

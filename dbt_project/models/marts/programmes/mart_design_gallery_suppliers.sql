@@ -28,12 +28,16 @@ open_build as (
     {{ release_columns(['design_gallery_sales', 'platform_orders', 'festival_participants']) }}
 ),
 
+ordered as (
+    {{ first_whole_order_day() }}
+),
+
 history as (
     select
         sold.first_date as first_supply_known,
         ordered.first_day as first_order_known
     from {{ ref('int_feeds__completeness') }} as sold
-    left join ({{ first_whole_order_day() }}) as ordered on true
+    left join ordered on true
     where sold.feed = 'design_gallery_sales'
 ),
 
@@ -71,8 +75,8 @@ joined as (
     inner join festivals
         on
             shop_links.source_key = {{ shop_key('festivals') }}
-            and festivals.first_day > dated.first_supplied_on
-            and festivals.first_day <= dated.followed_until
+            and dated.first_supplied_on < festivals.first_day
+            and dated.followed_until >= festivals.first_day
 ),
 
 judged as (

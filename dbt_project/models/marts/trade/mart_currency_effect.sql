@@ -127,17 +127,23 @@ final as (
         cast(compared.year_before_paid_hkd as numeric(20, 2)) as year_before_paid_hkd,
         cast(compared.constant_rate_hkd as numeric(20, 2)) as paid_at_year_before_rate_hkd,
         cast(compared.compared_shop_count as integer) as compared_shop_count,
-        {%- for column, figure in {'growth_hkd_pct': 'paid_hkd', 'growth_constant_rate_pct': 'constant_rate_hkd'}.items() %}
+        cast(
+            {{
+                shown_from(
+                    'compared.compared_shop_count', '100 * (compared.paid_hkd / nullif(compared.year_before_paid_hkd, 0) - 1)'
+                )
+            }}
+            as numeric(12, 4)
+        ) as growth_hkd_pct,
         cast(
             {{
                 shown_from(
                     'compared.compared_shop_count',
-                    '100 * (compared.' ~ figure ~ ' / nullif(compared.year_before_paid_hkd, 0) - 1)'
+                    '100 * (compared.constant_rate_hkd / nullif(compared.year_before_paid_hkd, 0) - 1)'
                 )
             }}
             as numeric(12, 4)
-        ) as {{ column }},
-        {%- endfor %}
+        ) as growth_constant_rate_pct,
         cast(compared.paid_hkd - compared.constant_rate_hkd as numeric(20, 2)) as currency_effect_hkd,
         {{ month_may_grow('platform_orders', 'compared.month', 'open_build.last_complete_date') }}
         or compared.month_awaits_rate = 1 as is_provisional,
