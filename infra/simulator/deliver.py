@@ -27,7 +27,6 @@ from infra.simulator import shapes
 from infra.simulator import vocabulary as words
 from infra.simulator.draws import number
 from infra.simulator.faults import Faults, Spoiler
-from infra.simulator.openings import GOES_ON, opens
 from infra.simulator.orders import Order, saved
 from infra.simulator.partners import (
     cdi,
@@ -44,6 +43,7 @@ from infra.simulator.partners import (
     tid,
     traffic,
 )
+from infra.simulator.partners.openings import GOES_ON, opens
 from infra.simulator.population import CONNECTED, Population
 from infra.simulator.shops import BONDED_SHOPS, shops
 from infra.simulator.world import Period, World

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 
 from infra.simulator import names as coined
-from infra.simulator import openings
 from infra.simulator import vocabulary as words
 from infra.simulator.draws import dates, digits, joined, number, only, pick
+from infra.simulator.partners import openings
 from infra.simulator.partners.marks import certificates
 from infra.simulator.population import persons, phones, usccs
 from infra.simulator.shops import shops

@@ -10,9 +10,9 @@ import polars as pl
 
 from infra.simulator import vocabulary as words
 from infra.simulator.draws import digits, joined, number, only, pick, take
-from infra.simulator.openings import opens
 from infra.simulator.partners.hktdc import STAYS, participants
 from infra.simulator.partners.marks import marked
+from infra.simulator.partners.openings import opens
 from infra.simulator.partners.tid import applications
 from infra.simulator.population import persons
 from infra.simulator.shops import shops

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from infra.simulator.draws import number, only
-from infra.simulator.openings import opens
+from infra.simulator.partners.openings import opens
 from infra.simulator.partners.platforms import expected_orders, live_sessions
 from infra.simulator.shops import shops
 from infra.simulator.world import World

@@ -15,8 +15,8 @@ from sampan.marts import build
 from sampan.settings import settings
 
 from infra.simulator.draws import number
-from infra.simulator.openings import NEVER, opens
 from infra.simulator.partners import gallery, marks, platforms, registers, tid, traffic
+from infra.simulator.partners.openings import NEVER, opens
 from infra.simulator.population import Population, make
 from infra.simulator.shops import shops
 from infra.simulator.world import World, monthly

@@ -26,7 +26,7 @@ beginning as (
     {{ first_whole_order_day() }}
 ),
 
--- Nobody delivers the orders of other platforms.
+-- No one delivers the orders of other platforms.
 platforms as (
     select distinct platform from {{ ref('int_orders__daily') }}
 ),
