@@ -28,7 +28,7 @@ KNOWS_BRN = 0.7
 # Share of the certificates that are renewed, under the same number, each time that they end.
 RENEWS = 0.85
 # Share of the valid certificates that are awarded within 900 days of the first day of the world.
-AWARDED_LATER = 0.7
+AWARDED_LATER = 0.85
 ORDER = (
     "scheme", "certificate_no", "status_at", "status", "issuer", "scope", "subject", "platform", "store_id",
     "holder_brn", "holder_name", "valid_from", "valid_to",
