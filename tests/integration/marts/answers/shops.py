@@ -189,7 +189,7 @@ def gallery_days(world: Simulated) -> pl.DataFrame:
 
 def question_29(world: Simulated) -> list[tuple[Any, ...]]:
     """What festivals did to Design Gallery, and which shares of its suppliers went on to a shop or a festival."""
-    sales, numbers = gallery_days(world), dict(linked(world, "number").iter_rows())
+    sales, numbers, classes = gallery_days(world), dict(linked(world, "number").iter_rows()), sizes(world)
     answers: list[tuple[Any, ...]] = []
     for event, first, last in FESTIVALS:
         _, others = festival_sides(world, event, first)
@@ -211,12 +211,13 @@ def question_29(world: Simulated) -> list[tuple[Any, ...]]:
             suppliers = {shop for shop, _ in rows if "|" in shop}
             owners = dict(linked(world, "shop").iter_rows()) | {shop: numbers[shop.split("|")[1]] for shop in suppliers}
             found = against_others(rows, suppliers, owners, len(days[0]), len(days[1]), lambda _, category: category)
-            answers.append(("sales against shops that took no part", event, window, found[0], *found[3:6]))
-    assert any(row[4] for row in answers)
+            answers.append(("sales against shops that took no part", event, window, found[0], None, *found[3:6]))
+    assert any(row[5] for row in answers)
     opened, joined = went_on(world)
     for what, known in (("share that joined a festival", joined), ("share that opened a shop", opened)):
         share = round(sum(known.values()) / len(known), 4) if len(known) >= 10 else None
-        answers.append((f"{what} within 180 days", None, None, len(known), share, None, None))
+        unknown = sum(classes.get(sme, "unknown") == "unknown" for sme in known)
+        answers.append((f"{what} within 180 days", None, None, len(known), unknown, share, None, None))
     return sorted(answers, key=lambda row: (row[0], row[1] or "", row[2] or ""))
 
 
