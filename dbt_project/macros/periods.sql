@@ -157,3 +157,12 @@
         'net' as measure,
         {{ days_to_settle('platform_orders') }} as days_to_settle
 {%- endmacro %}
+
+{#- Whether something happened to one who is watched within its days; empty while these are not over, and for who is not
+    watched. -#}
+{% macro happened_within(is_watched, happened, is_followed) -%}
+    case
+        when {{ is_watched }} then
+            case when {{ happened }} then true when {{ is_followed }} then false end
+    end
+{%- endmacro %}

@@ -43,8 +43,9 @@ from infra.simulator.partners import (
     tid,
     traffic,
 )
+from infra.simulator.partners.openings import GOES_ON, opens
 from infra.simulator.population import CONNECTED, Population
-from infra.simulator.shops import shops
+from infra.simulator.shops import BONDED_SHOPS, shops
 from infra.simulator.world import Period, World
 
 FEEDS: dict[str, Callable[[World], Iterator[tuple[date, pl.DataFrame | None]]]] = {
@@ -633,7 +634,7 @@ def _write_world(folder: Path, world: World, feeds: list[str]) -> None:
         "applications": tid.applications(world).filter(pl.col("received_on") <= world.last),
         "policies": hkecic.policies(world),
         "policy_reports": hkecic.reports(world).filter(pl.col("on") <= number(world.last)),
-        "shops": shops(world),
+        "shops": shops(world).with_columns(opens=pl.Series(opens(world))),
         "participants": hktdc.participants(world),
         "certificates": marks.certificates(world),
         "consents": cdi.consents(world).filter(pl.col("granted_on") <= world.last),
@@ -660,7 +661,11 @@ def _write_world(folder: Path, world: World, feeds: list[str]) -> None:
         "orders_festival": platforms.FESTIVAL_UPLIFT,
         "orders_festival_other_shops": platforms.FESTIVAL_SPILL,
         "orders_retained_by_days": platforms.RETAINED_UPLIFT,
+        "orders_live_stream": platforms.LIVE_UPLIFT,
+        "refunded_under_a_mark": platforms.REFUNDED_UNDER_A_MARK,
+        "shops_bonded": BONDED_SHOPS,
         "gallery_festival": gallery.FESTIVAL_UPLIFT,
+        "gallery_suppliers_going_on": GOES_ON,
         "marks_borrowed": hktdc.BORROWED,
         "policies_cancelled": hkecic.CANCELLED,
         "policies_endorsed": hkecic.ENDORSED,

@@ -10,6 +10,9 @@ from infra.simulator import vocabulary as words
 from infra.simulator.draws import digits, take
 from infra.simulator.world import World
 
+# Planted: the share of shops that sell from a bonded warehouse, nearly all under one customs regime.
+BONDED_SHOPS = 0.15
+
 
 def shops(world: World) -> pl.DataFrame:
     """One row per shop: the enterprise behind it, platform, number, name in simplified characters, orders a day."""
@@ -25,6 +28,8 @@ def shops(world: World) -> pl.DataFrame:
     platform = np.where(second & (platform == first_platform), (platform + 1) % len(words.PLATFORMS), platform)
     sellable = [position for position, good in enumerate(words.GOODS) if good[4] != "trade"]
     good = np.array(sellable)[generator.integers(0, len(sellable), len(owners))][row]
+    # Planted: who applies for funding opens a second shop with an E-commerce Easy grant only.
+    by_grant = second & owners["is_applicant"].to_numpy()[row]
     called = names.shop_names(world.rng("shop-names"), owners[row])
     world.kept["shops"] = pl.DataFrame(
         {
@@ -39,6 +44,8 @@ def shops(world: World) -> pl.DataFrame:
             "category": take([entry[4] for entry in words.GOODS], good),
             "orders_a_day": owners["orders_a_day"].to_numpy()[row] * np.where(second, 0.4, 1.0) * world.volume,
             "in_festival": owners["in_festival"].gather(pl.Series(row)),
+            "opens_by_grant": by_grant,
+            "is_bonded": world.rng("bonded").random(count) < BONDED_SHOPS,
         }
     )
     return world.kept["shops"]

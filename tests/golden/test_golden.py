@@ -103,7 +103,7 @@ def deliveries(cases: list[Case], dates: Dates) -> Iterator[tuple[date, str, lis
     by_feed: dict[str, dict[date, list[Row]]] = {}
     for case in cases:
         for feed, given in case.given.items():
-            for row in given:
+            for row in (one for written in given for one in repeated(written)):
                 day = row.get("delivered", dates.as_of)
                 by_feed.setdefault(feed, {}).setdefault(day, []).append(completed(feed, day, row))
     of_calendar: dict[str, set[date]] = {}
@@ -118,6 +118,16 @@ def deliveries(cases: list[Case], dates: Dates) -> Iterator[tuple[date, str, lis
     yield from sorted(
         ((day, feed, given) for feed, by_day in by_feed.items() for day, given in by_day.items()), key=lambda it: it[:2]
     )
+
+
+def repeated(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A row as many times as its `repeat` says, with 01, 02, ... for {n} in its texts; one without it once."""
+    for number in range(1, row.get("repeat", 1) + 1):
+        yield {
+            name: value.replace("{n}", f"{number:02}") if isinstance(value, str) else value
+            for name, value in row.items()
+            if name != "repeat"
+        }
 
 
 def of_no_meaning(feed: str, day: date) -> Row:

@@ -6,10 +6,6 @@ with windows as (
     select * from {{ ref('int_festival__windows') }} where is_complete
 ),
 
-shopping_days as (
-    select * from {{ ref('shopping_days') }}
-),
-
 participants as (
     select * from {{ ref('int_festival__participants') }}
 ),
@@ -27,23 +23,19 @@ smes as (
 ),
 
 daily as (
-    select
-        orders.*,
-        links.sme_id,
-        shopping_days.shopping_day
-    from {{ ref('int_orders__daily') }} as orders
-    left join links on links.source_key = {{ shop_key('orders') }}
-    left join shopping_days on orders.day between shopping_days.first_day and shopping_days.last_day
+    select * from {{ ref('int_shops__daily') }}
 ),
 
 shops as (
     select
         platform,
         store_id,
+        shop,
         sme_id,
+        cluster_key,
         min(day) as first_day
     from daily
-    group by platform, store_id, sme_id
+    group by platform, store_id, shop, sme_id, cluster_key
 ),
 
 enterprises_taking_part as (
@@ -57,14 +49,11 @@ enterprises_taking_part as (
 sides as (
     select
         events.event_id,
-        shops.platform,
-        shops.store_id,
-        coalesce(shops.sme_id, {{ shop_key('shops') }}) as cluster_key,
+        shops.shop,
+        shops.cluster_key,
         participants.store_id is not null as took_part,
         participants.is_new_merchant,
-        coalesce(
-            smes.sme_class = 'micro' or smes.commencement_date > {{ dbt.dateadd('year', -5, 'events.first_day') }}, false
-        ) as is_emerging
+        coalesce({{ is_emerging('smes', 'events.first_day') }}, false) as is_emerging
     from events
     inner join shops on events.first_day > shops.first_day
     left join participants
@@ -93,8 +82,8 @@ sales as (
     select
         spans.event_id,
         spans.time_window,
+        daily.shop,
         daily.platform,
-        daily.store_id,
         daily.category,
         daily.day >= spans.after_first_day as is_after,
         sum(daily.placed_cny) as placed_cny,
@@ -109,8 +98,8 @@ sales as (
     group by
         spans.event_id,
         spans.time_window,
+        daily.shop,
         daily.platform,
-        daily.store_id,
         daily.category,
         daily.day >= spans.after_first_day
 ),
@@ -122,8 +111,8 @@ measured as (
         windows.time_window,
         windows.before_days,
         windows.after_days,
+        sales.shop,
         sales.platform,
-        sales.store_id,
         sales.category,
         sales.is_after,
         case windows.measure
@@ -141,7 +130,8 @@ final as (
         measured.measure,
         measured.time_window,
         sides.cluster_key,
-        {{ dbt.concat(["measured.platform", "':'", "measured.store_id"]) }} as shop,
+        measured.shop,
+        measured.category,
         {{ dbt.concat(["measured.platform", "':'", "measured.category"]) }} as stratum,
         sides.took_part as is_treated,
         case when sides.took_part then {{
@@ -159,14 +149,13 @@ final as (
     inner join sides
         on
             measured.event_id = sides.event_id
-            and measured.platform = sides.platform
-            and measured.store_id = sides.store_id
+            and measured.shop = sides.shop
     group by
         measured.event_id,
         measured.measure,
         measured.time_window,
+        measured.shop,
         measured.platform,
-        measured.store_id,
         measured.category,
         sides.cluster_key,
         sides.took_part,

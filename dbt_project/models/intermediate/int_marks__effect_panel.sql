@@ -20,13 +20,10 @@ open_build as (
 ),
 
 orders as (
-    select
-        daily.*,
-        {{ month_of('daily.day') }} as month,
-        {{ shop_key('daily') }} as shop
-    from {{ ref('int_orders__daily') }} as daily
-    inner join open_build on {{ last_settled_month('platform_orders', 'open_build.last_complete_date') }} >= {{ month_of('daily.day') }}
-    where {{ month_of('daily.day') }} > {{ first_month('platform_orders') }}
+    select daily.*
+    from {{ ref('int_shops__daily') }} as daily
+    inner join open_build on {{ last_settled_month('platform_orders', 'open_build.last_complete_date') }} >= daily.month
+    where daily.month > {{ first_month('platform_orders') }}
 ),
 
 terms as (

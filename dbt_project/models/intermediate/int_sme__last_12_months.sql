@@ -1,5 +1,5 @@
--- One row per enterprise that declared trade of the 12 months that end with the month of the release day: what it
--- exported and imported in them.
+-- One row per enterprise that declared trade of the last 12 months that are whole and settled: what it exported and imported in
+-- them.
 {{ config(materialized='table', indexes=[{'columns': ['sme_id'], 'unique': true}]) }}
 
 with links as (
@@ -11,10 +11,7 @@ monthly as (
 ),
 
 span as (
-    select
-        as_of_date,
-        {{ month_of(dbt.dateadd('month', -11, 'as_of_date')) }} as first_month
-    from {{ ref('stg_ops__open_build') }}
+    select * from {{ ref('int_calendar__last_12_months') }}
 ),
 
 final as (
@@ -25,7 +22,7 @@ final as (
         sum(case when monthly.flow = 'import' then monthly.value_hkd else 0 end) as import_value_hkd
     from monthly
     inner join links on monthly.trader_id = links.source_key
-    inner join span on monthly.month between span.first_month and span.as_of_date
+    inner join span on monthly.month between span.first_month and span.last_month
     group by links.sme_id
 )
 

@@ -18,6 +18,8 @@ STORES = (("taobao", 0.5), ("jd_international", 0.3), ("jd_cross_border", 0.2))
 FESTIVAL_UPLIFT = 1.35  # planted: what the festival does to the sales of Design Gallery
 HKD_PER_CNY = 1.14
 MARKUP = 1.8
+# Planted: the share of suppliers that Design Gallery takes on after the first day of the world, and how many days after.
+SUPPLIES_LATER, TAKEN_ON = 0.5, (190, 650)
 # Days before a mission from which on enterprises register.
 REGISTERS_AHEAD = 80
 MISSION_WEEKDAY = 3  # the weekday (1 Monday) of the list of participants
@@ -30,7 +32,7 @@ def items(world: World) -> pl.DataFrame:
     generator = world.rng("gallery")
     makers = world.population.smes.filter(pl.col("brn").str.contains("^[0-9]{8}$"))
     trades = ((makers["exports_a_year"] > 0) | makers["has_shop"]).to_numpy()
-    makers = makers.filter(pl.Series(trades & (generator.random(len(makers)) < 0.1)))
+    makers = makers.filter(pl.Series(trades & (generator.random(len(makers)) < 0.25)))
     row = np.repeat(np.arange(len(makers)), 1 + generator.integers(0, 4, len(makers)))
     count = len(row)
     sellable = np.array([place for place, good in enumerate(words.GOODS) if good[4] != "trade"])
@@ -47,10 +49,18 @@ def items(world: World) -> pl.DataFrame:
             "brand_name": makers["brand_simplified"].gather(pl.Series(row)),
             "category": take([entry[4] for entry in words.GOODS], good),
             "price_hkd": np.round(np.clip(price, 20, 3000), 1),
-            "units_a_day": np.clip(generator.lognormal(-0.6, 0.8, count), 0.05, 8),
+            "units_a_day": np.clip(generator.lognormal(-1.5, 0.8, count), 0.02, 3.2),
+            "on_sale_from": _on_sale_from(world, len(makers))[row],
         }
     )
     return world.kept["gallery_items"]
+
+
+def _on_sale_from(world: World, makers: int) -> np.ndarray:
+    """The day from which on Design Gallery sells for each supplier: from the beginning, or some time after it."""
+    generator = world.rng("gallery-suppliers")
+    later = generator.random(makers) < SUPPLIES_LATER
+    return np.where(later, number(world.first) + generator.integers(*TAKEN_ON, makers), 0)
 
 
 def design_gallery_sales(world: World) -> Iterator[tuple[date, pl.DataFrame | None]]:
@@ -63,12 +73,12 @@ def design_gallery_sales(world: World) -> Iterator[tuple[date, pl.DataFrame | No
 
 def _sales(world: World, day: date) -> pl.DataFrame:
     known, generator = items(world), world.rng("gallery-sales", day)
-    uplift = FESTIVAL_UPLIFT if festival_on(day) else 1.0
+    uplift = np.where(known["on_sale_from"] <= number(day), FESTIVAL_UPLIFT if festival_on(day) else 1.0, 0.0)
     parts = []
     for store, share in STORES:
         count = len(known)
         sold = generator.poisson(known["units_a_day"].to_numpy() * share * uplift)
-        returned = generator.binomial(generator.poisson(known["units_a_day"].to_numpy() * share), 0.05)
+        returned = generator.binomial(generator.poisson(known["units_a_day"].to_numpy() * share * (uplift > 0)), 0.05)
         cents = np.round(known["price_hkd"].to_numpy() * 100 * generator.uniform(0.85, 1.0, count)).astype(np.int64)
         cross = store == "jd_cross_border"
         cents = cents if cross else np.round(cents / HKD_PER_CNY).astype(np.int64)

@@ -11,6 +11,7 @@ import polars as pl
 from infra.simulator import names as coined
 from infra.simulator import vocabulary as words
 from infra.simulator.draws import dates, digits, joined, number, only, pick
+from infra.simulator.partners import openings
 from infra.simulator.partners.marks import certificates
 from infra.simulator.population import persons, phones, usccs
 from infra.simulator.shops import shops
@@ -72,7 +73,11 @@ def participants(world: World) -> pl.DataFrame:
             pl.Series(leaves[merchant]).alias("leaves"),
         )
         parts.append(part.filter(pl.Series(comes[merchant])))
-    world.kept["participants"] = _borrowing(world, pl.concat(parts)).sort("event_id", "merchant_no", "platform")
+    # Whose shop is not open yet does not register it.
+    opened = shops(world).select("platform", "store_id", pl.Series(openings.opens(world)).alias("opens"))
+    listed = _borrowing(world, pl.concat(parts)).join(opened, on=["platform", "store_id"], maintain_order="left")
+    listed = listed.filter(pl.col("opens") <= pl.col("joined_on").cast(pl.Int32)).drop("opens")
+    world.kept["participants"] = listed.sort("event_id", "merchant_no", "platform")
     return world.kept["participants"]
 
 

@@ -28,7 +28,7 @@ KNOWS_BRN = 0.7
 # Share of the certificates that are renewed, under the same number, each time that they end.
 RENEWS = 0.85
 # Share of the valid certificates that are awarded within 900 days of the first day of the world.
-AWARDED_LATER = 0.2
+AWARDED_LATER = 0.85
 ORDER = (
     "scheme", "certificate_no", "status_at", "status", "issuer", "scope", "subject", "platform", "store_id",
     "holder_brn", "holder_name", "valid_from", "valid_to",
@@ -124,6 +124,17 @@ def terms(world: World) -> pl.DataFrame:
     known = known.explode("term")
     later = pl.duration(days=pl.col("term") * pl.col("days"))
     return known.with_columns(pl.col("valid_from") + later, pl.col("valid_to") + later)
+
+
+def marked(world: World, sme_no: pl.Series, day: date) -> np.ndarray:
+    """Whether each enterprise holds a valid certificate of any scope on a day."""
+    if "mark_terms" not in world.kept:
+        held = terms(world).with_columns(
+            pl.min_horizontal("valid_to", pl.col("stopped_on") - pl.duration(days=1)).alias("valid_to")
+        )
+        world.kept["mark_terms"] = held.select("sme_no", "valid_from", "valid_to")
+    valid = pl.col("valid_from") <= day, (pl.col("valid_to") >= day).fill_null(True)
+    return sme_no.is_in(world.kept["mark_terms"].filter(*valid)["sme_no"].implode()).to_numpy()
 
 
 def quality_marks(world: World) -> Iterator[tuple[date, pl.DataFrame | None]]:

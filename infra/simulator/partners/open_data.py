@@ -149,7 +149,6 @@ class OpenData:
     def _insured(self) -> list[dict[str, Any]]:
         rows = []
         table = csd.insured(self.world)
-        newest = max(table["year"], default="")
         for (year,), part in table.partition_by("year", as_dict=True).items():
             whole = {"product_code": "", "product": "Total", "figure": round(sum(part["figure"]), 1)}
             for row in [whole, *part.drop("year").to_dicts()]:
@@ -162,7 +161,8 @@ class OpenData:
                         "sv": "INS_VAL",
                         "svDesc": "HK$ million",
                         "figure": row["figure"] or "-",
-                        "sd_value": "p" if year == newest else "",
+                        # Revised until autumn, final from then on.
+                        "sd_value": "p" if self.world.last < date(int(year), 10, 1) else "",
                     }
                 )
         return rows

@@ -9,17 +9,27 @@ import numpy as np
 import polars as pl
 
 from infra.simulator import vocabulary as words
-from infra.simulator.draws import digits, joined, number, pick, take
+from infra.simulator.draws import digits, joined, number, only, pick, take
 from infra.simulator.partners.hktdc import STAYS, participants
+from infra.simulator.partners.marks import marked
+from infra.simulator.partners.openings import opens
 from infra.simulator.partners.tid import applications
 from infra.simulator.population import persons
 from infra.simulator.shops import shops
-from infra.simulator.world import FESTIVALS, World
+from infra.simulator.world import FESTIVALS, World, festival_on
 
 # Planted: what a festival does to the orders of a shop that takes part, and to any other, while it lasts, and what of it
 # stays with those who took part, up to so many days after the last one.
 FESTIVAL_UPLIFT, FESTIVAL_SPILL = 1.60, 1.04
 RETAINED_UPLIFT = ((30, 1.12), (90, 1.06))
+# Planted: what a live stream does to the orders of its day, and how many a day there are, in a festival for those who take
+# part. Other days are lower for it, so that live streams change when is sold, not how much.
+LIVE_UPLIFT = 1.30
+SESSIONS_A_DAY, SESSIONS_A_FESTIVAL_DAY = 0.08, 0.30
+# Planted: the share of order lines that are sent back, and what of it is left while the enterprise holds a quality mark.
+REFUNDED, REFUNDED_UNDER_A_MARK = 0.065, 0.5
+# Planted: the share of the lines of a bonded shop that are sold under its regime.
+UNDER_ONE_REGIME, BONDED = 0.95, "1210"
 WEEKDAYS = (0.96, 0.95, 0.97, 0.98, 1.02, 1.08, 1.06)
 ASKS_AGAIN = 0.25
 # Nothing happens to an order line so many days after it was placed.
@@ -68,6 +78,24 @@ def demand(world: World, day: date) -> np.ndarray:
     return known["orders_a_day"].to_numpy() * effect * funded * WEEKDAYS[day.weekday()]
 
 
+def expected_orders(world: World, day: date) -> np.ndarray:
+    """Demand of the shops that are open, as their live streams of the day move it."""
+    chance = 1 - np.exp(-_sessions_a_day(world, day))
+    factor = np.where(live_sessions(world, day) > 0, LIVE_UPLIFT, 1) / (1 + chance * (LIVE_UPLIFT - 1))
+    return demand(world, day) * factor * (opens(world) <= number(day))
+
+
+def live_sessions(world: World, day: date) -> np.ndarray:
+    """Live streams of each shop on a day."""
+    return world.rng("live-streams", day).poisson(_sessions_a_day(world, day))
+
+
+def _sessions_a_day(world: World, day: date) -> np.ndarray:
+    event = festival_on(day)
+    in_festival = takes_part(world, event) if event else np.zeros(len(shops(world)), dtype=bool)
+    return np.where(in_festival, SESSIONS_A_FESTIVAL_DAY, SESSIONS_A_DAY)
+
+
 def takes_part(world: World, event: str) -> np.ndarray:
     """Whether each shop takes part in a festival to its end."""
     if f"takes_part_{event}" not in world.kept:
@@ -114,7 +142,7 @@ def _orders(world: World, day: date) -> pl.DataFrame:
     """Order lines placed on a day, with the seconds since 1970 (in UTC+8) at which each thing happens to them."""
     generator = world.rng("orders", day)
     known = shops(world)
-    placed = generator.poisson(demand(world, day))
+    placed = generator.poisson(expected_orders(world, day))
     shop = np.repeat(np.arange(len(known)), placed)
     count = len(shop)
     lines = 1 + (generator.random(count) < 0.12)
@@ -130,7 +158,10 @@ def _orders(world: World, day: date) -> pl.DataFrame:
     finished = signed + generator.integers(200_000, 864_000, total)
     refund_asked = signed + generator.integers(4_000, 200_000, total)
     refund_done = refund_asked + generator.integers(20_000, 300_000, total)
-    refunded = paid & (generator.random(total) < 0.065)
+    refunded = paid & (
+        generator.random(total)
+        < np.where(marked(world, known["sme_no"], day), REFUNDED_UNDER_A_MARK, 1)[shop] * REFUNDED
+    )
     refused = refunded & (generator.random(total) < 0.12)
     good = known["good"].to_numpy()[shop]
     price = np.clip(np.array([entry[3] for entry in words.GOODS], dtype=float) * 1.1, LOWEST_PRICE, HIGHEST_PRICE)[good]
@@ -146,6 +177,8 @@ def _orders(world: World, day: date) -> pl.DataFrame:
     again_refused = again & (generator.random(total) < 0.4)
     brand = known["shop_name"].str.slice(0, 3)
     regimes, regime_shares = zip(*words.REGIMES, strict=True)
+    regime = pick(generator, regimes, total, regime_shares)
+    bonded = known["is_bonded"].to_numpy()[shop] & (world.rng("bonded-lines", day).random(total) < UNDER_ONE_REGIME)
     buyer = persons(generator, total, simplified=True)
     return pl.DataFrame(
         {
@@ -157,7 +190,7 @@ def _orders(world: World, day: date) -> pl.DataFrame:
             "title": joined(brand.gather(pl.Series(shop)), " ", take([entry[5] for entry in words.GOODS], good)),
             "sku_id": joined("SKU", digits(good * 100 + generator.integers(0, 9, total), 6)),
             "category": known["category"].gather(pl.Series(shop)),
-            "customs_regime": pick(generator, regimes, total, regime_shares),
+            "customs_regime": only(bonded, pl.Series([BONDED] * total, dtype=pl.String), regime),
             "num": items,
             "fee": fee,
             "pay": payment,

@@ -11,6 +11,7 @@ import polars as pl
 from infra.simulator import vocabulary as words
 from infra.simulator.draws import dates, digits, joined, number, only, pick, take
 from infra.simulator.population import persons, phones
+from infra.simulator.shops import shops
 from infra.simulator.world import World, month_after
 
 OPENING = date(2023, 1, 3)
@@ -71,6 +72,9 @@ def _applications(world: World, month: date) -> pl.DataFrame:
         only(generator.random(count) < 0.85, pl.Series(["CN"] * count), pick(generator, ASEAN, count)),
         take([entry[1] for entry in words.MARKETS], applicants["market_1"].to_numpy()[owner]),
     )
+    # Who has a shop that opens with a grant asks for one on its platform.
+    to_open = shops(world).filter("opens_by_grant").unique("brn", keep="first", maintain_order=True)
+    to_open = applicants.join(to_open, on="brn", how="left", maintain_order="left")["platform"].gather(pl.Series(owner))
     # Numbers run on through the month and begin again with the next.
     serial = pl.Series(received).rank("ordinal") + month.month * 10_000
     seconds = generator.integers(9 * 3600, 18 * 3600, (4, count))
@@ -98,7 +102,7 @@ def _applications(world: World, month: date) -> pl.DataFrame:
                     pick(generator, ["branding", "upgrading", "domestic_sales"], count),
                 ),
             ),
-            "platform": only(ecommerce, pick(generator, SALES_PLATFORMS, count)),
+            "platform": only(ecommerce, only(to_open.is_not_null(), to_open, pick(generator, SALES_PLATFORMS, count))),
             "outcome": outcome,
             "amount_applied_hkd": applied,
             "amount_approved_hkd": only(approved, pl.Series(granted)),

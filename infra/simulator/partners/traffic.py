@@ -8,14 +8,14 @@ from datetime import date
 import numpy as np
 import polars as pl
 
-from infra.simulator.draws import only
-from infra.simulator.partners.platforms import demand, takes_part
+from infra.simulator.draws import number, only
+from infra.simulator.partners.openings import opens
+from infra.simulator.partners.platforms import expected_orders, live_sessions
 from infra.simulator.shops import shops
-from infra.simulator.world import World, festival_on
+from infra.simulator.world import World
 
-# Planted: orders per visit lie between these by shop; live streams come more often in the festival.
+# Planted: orders per visit lie between these by shop.
 CONVERSION = (0.012, 0.05)
-SESSIONS_A_DAY, SESSIONS_A_FESTIVAL_DAY = 0.08, 0.30
 
 
 def conversion(world: World) -> np.ndarray:
@@ -24,7 +24,7 @@ def conversion(world: World) -> np.ndarray:
 
 
 def platform_traffic(world: World) -> Iterator[tuple[date, pl.DataFrame | None]]:
-    """For each business date a row per shop and day since the one before."""
+    """For each business date a row per open shop and day since the one before."""
     for period in world.periods:
         today = pl.concat([_counted(world, day) for day in period.days])
         yield period.business_date, today if len(today) else None
@@ -33,11 +33,9 @@ def platform_traffic(world: World) -> Iterator[tuple[date, pl.DataFrame | None]]
 def _counted(world: World, day: date) -> pl.DataFrame:
     known, generator = shops(world), world.rng("traffic", day)
     count = len(known)
-    visits = generator.poisson(demand(world, day) / conversion(world) + 3)
+    visits = generator.poisson(expected_orders(world, day) / conversion(world) + 3)
     visitors = np.minimum(visits, 1 + generator.binomial(visits, 0.55))
-    event = festival_on(day)
-    in_festival = takes_part(world, event) if event else np.zeros(count, dtype=bool)
-    sessions = generator.poisson(np.where(in_festival, SESSIONS_A_FESTIVAL_DAY, SESSIONS_A_DAY))
+    sessions = live_sessions(world, day)
     viewers = np.where(sessions > 0, generator.poisson(40 + visits * 0.6), 0)
     paid = np.where(sessions > 0, np.round(viewers * generator.uniform(0.2, 4.0, count), 2), 0.0)
     # Two of the platforms do not tell new visitors from others.
@@ -56,4 +54,4 @@ def _counted(world: World, day: date) -> pl.DataFrame:
             "live_payment_cny": paid,
             "shop_name": known["shop_name"],
         }
-    )
+    ).filter(pl.Series(opens(world) <= number(day)))

@@ -44,6 +44,8 @@ CONFIDENCE = 0.95
 # Bands come from so many draws of a fixed seed: the same build gives the same figures.
 DRAWS, SEED = 10_000, 1
 NEVER = 10**6
+# Errors of logarithms below this are what rounding leaves of none.
+ALIKE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class Ratio:
         """Bounds that hold all columns at once in 95 of 100 cases (sup-t bands)."""
         from scipy import stats
 
-        known = np.isfinite(self.error) & (self.error > 0)
+        known = np.isfinite(self.error) & (self.error > ALIKE)
         replicates = self.replicates[:, known]
         # Months differ more than whole windows. As many degrees as normal replicates that spread so would have.
         degrees = np.median(3 * (replicates**2).sum(axis=0) ** 2 / (replicates**4).sum(axis=0))
@@ -269,7 +271,7 @@ def ratio(sums: Sums) -> Ratio | None:
         replicates = np.log((sums.sold - sums.without_sold[others]) / (sums.expected - sums.without_expected[others]))
         replicates -= replicates.mean(axis=0)
     error = np.sqrt((count - 1) / count * (replicates**2).sum(axis=0))
-    return Ratio(estimate, error, replicates, effective - 1) if error[0] > 0 else None
+    return Ratio(estimate, error, replicates, effective - 1) if error[0] > ALIKE else None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""What a festival did to the shops that took part, and what a quality mark changed at the shops that won or lost it.
+"""What a festival did to the shops that took part and to Design Gallery, what a quality mark changed at the shops that won or
+lost it, and what shops sell on days with a live stream.
 
-dbt makes the panels (`int_festival__effect_panel`, `int_marks__effect_panel`): per shop a figure before and after, and
-what it is a rate of. This module estimates with statsmodels, once in each build, and stores the results in
-`ops.shop_effect`. See ADR 0032.
+dbt makes a panel for each study (`PANELS`): per shop a figure before and after, and what it is a rate of. This module
+estimates with statsmodels, once in each build, and stores the results in `ops.shop_effect`. See ADR 0032.
 """
 
 from __future__ import annotations
@@ -26,6 +26,12 @@ log = logging.getLogger(__name__)
 MIN_ENTERPRISES = 10
 MIN_EFFECTIVE = 3
 CONFIDENCE = 0.95
+PANELS = {
+    "festival": "int_festival__effect_panel",
+    "gallery": "int_gallery__effect_panel",
+    "live_stream": "int_live_streams__effect_panel",
+    "mark": "int_marks__effect_panel",
+}
 KEYS = ["event", "measure", "time_window"]
 PANEL = [*KEYS, "cluster_key", "shop", "stratum", "is_treated", "audiences",
          "before_value", "after_value", "before_base", "after_base"]  # fmt: skip
@@ -43,7 +49,7 @@ class Ratio:
 def run(
     study: str, claim: str | None = None, schema: str = "intermediate", as_known: int | None = None
 ) -> dict[str, int]:
-    """Estimate a study (`festival` or `mark`) from its panel and store the results, in place of those of an earlier attempt.
+    """Estimate a study (a key of `PANELS`) from its panel and store the results, in place of those of an earlier attempt.
 
     `claim` is the build's hold on the step (`build_no/step/token`); without a valid one TransientFailure is raised. `schema`
     is where the panel is, and `as_known` the number of a look-back's build. Returns rows stored, and how many of them could
@@ -51,13 +57,12 @@ def run(
     """
     import pandas as pd
 
-    relation = {"festival": "int_festival__effect_panel", "mark": "int_marks__effect_panel"}[study]
     with claimed_session(claim, as_known) as connection:
         build = connection.execute("select build_no from ops.open_build").fetchone()
         if build is None:
             return {"rows": 0, "estimated": 0}
         panel = sql.SQL("select {} from {}").format(
-            sql.SQL(", ").join(map(sql.Identifier, PANEL)), sql.Identifier(schema, relation)
+            sql.SQL(", ").join(map(sql.Identifier, PANEL)), sql.Identifier(schema, PANELS[study])
         )
         found = list(estimates(pd.DataFrame(connection.execute(panel).fetchall(), columns=PANEL)))
         replace_rows(connection, "shop_effect", {"build_no": build[0], "study": study}, found)

@@ -34,11 +34,11 @@ class Step:
         return self.is_family or self.name == dbt.SUMMARY
 
 
-def _shop_effects(family: str, study: str) -> Step:
+def _shop_effects(family: str, *studies: str) -> Step:
     return Step(
         f"{dbt.MARTS}__{family}",
-        lambda _, claim: shop_effects.run(study, claim),
-        lambda _, schema, build_no: shop_effects.run(study, schema=schema, as_known=build_no),
+        lambda _, claim: [shop_effects.run(study, claim) for study in studies],
+        lambda _, schema, build_no: [shop_effects.run(study, schema=schema, as_known=build_no) for study in studies],
     )
 
 
@@ -50,8 +50,9 @@ PREPARED = (
         lambda _, claim: outcomes.run(claim),
         lambda _, schema, build_no: outcomes.run(schema=schema, as_known=build_no),
     ),
-    _shop_effects("festival", "festival"),
+    _shop_effects("festival", "festival", "live_stream"),
     _shop_effects("marks", "mark"),
+    _shop_effects("programmes", "gallery"),
     Step(f"{dbt.MARTS}__published", lambda connection, _: suppression.run(connection), suppression.run),
 )
 

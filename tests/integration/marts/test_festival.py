@@ -76,8 +76,8 @@ def test_festival_traffic_has_the_planted_conversion_and_live_streams(world: Sim
     assert set(found) == {"before", "during"}
     for conversion, _ in found.values():
         assert low < conversion < high
-    assert found["during"][1] == pytest.approx(traffic.SESSIONS_A_FESTIVAL_DAY, rel=0.2)
-    assert found["before"][1] == pytest.approx(traffic.SESSIONS_A_DAY, rel=0.3)
+    assert found["during"][1] == pytest.approx(platforms.SESSIONS_A_FESTIVAL_DAY, rel=0.2)
+    assert found["before"][1] == pytest.approx(platforms.SESSIONS_A_DAY, rel=0.3)
 
 
 def test_festival_participants_are_new_when_it_is_their_first_festival(world: Simulated):

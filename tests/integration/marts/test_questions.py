@@ -62,8 +62,7 @@ def same(found: Any, wanted: Any) -> bool:
 
 def test_questions_page_has_every_question():
     numbers = [section.number for section in QUESTIONS]
-    assert numbers == sorted(set(numbers))
-    assert set(range(1, 24)) <= set(numbers)
+    assert numbers == list(range(1, 37))
 
 
 @pytest.mark.parametrize("section", QUESTIONS, ids=[str(section.number) for section in QUESTIONS])

@@ -35,7 +35,7 @@ def test_trade_reconciliation_has_the_planted_difference_when_a_year_is_comparab
 def test_insured_export_reconciliation_is_close_when_the_financial_year_is_whole(world: Simulated):
     found = world.read(
         "select financial_year, declared_hkd, published_hkd, gap_pct, band from marts.mart_insured_export_reconciliation"
-        " where product_code = 'TOTAL' and comparability = 'comparable'"
+        " where product_code = 'TOTAL' and is_quotable"
     )
     ((year, declared, published, gap_pct, band),) = found
     assert (year, band) == (2026, "close")

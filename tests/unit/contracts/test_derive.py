@@ -170,7 +170,8 @@ def test_every_mart_is_described_and_something_is_expected_of_it():
 DIMENSIONS = {
     "market_csd_code": "dim_market", "top_market_csd_code": "dim_market", "hs_chapter": "dim_hs_chapter",
     "industry_section": "dim_industry", "district": "dim_district", "sme_class": "dim_size_class",
-    "platform": "dim_platform", "funded_platform": "dim_platform",
+    "platform": "dim_platform", "funded_platform": "dim_platform", "top_platform": "dim_platform",
+    "customs_regime": "dim_customs_regime", "top_customs_regime": "dim_customs_regime",
 }  # fmt: skip
 
 

@@ -19,8 +19,8 @@ from sampan.reading.reader import Reader
 from stdnum.cn import uscc
 
 from infra.simulator import deliver, faults, shapes
-from infra.simulator.draws import rng
-from infra.simulator.partners import customs, hkma, marks, platforms
+from infra.simulator.draws import number, rng
+from infra.simulator.partners import customs, hkma, marks, openings, platforms
 from infra.simulator.population import hkids, make
 from infra.simulator.serve import FAULTS, PATH, Behaviour, Server
 from infra.simulator.world import World, monthly, periods
@@ -194,6 +194,25 @@ def test_festival_lifts_the_orders_of_those_who_take_part():
     ratio = during / before
     assert ratio[part].mean() == pytest.approx(platforms.FESTIVAL_UPLIFT, rel=0.03)
     assert ratio[~part].mean() == pytest.approx(platforms.FESTIVAL_SPILL, rel=0.03)
+
+
+def test_live_streams_move_orders_between_days_and_no_shop_sells_before_it_opens():
+    world = World(SEED, make(SEED, 3000), monthly(date(2025, 1, 1), date(2025, 12, 31)))
+    days = [world.first + timedelta(days=step) for step in range(365)]
+    expected = np.array([platforms.expected_orders(world, day) for day in days])
+    planned = np.array([platforms.demand(world, day) for day in days])
+    live = np.array([platforms.live_sessions(world, day) for day in days]) > 0
+    opened = openings.opens(world)
+    there = opened == 0
+    assert expected[:, there].sum() == pytest.approx(planned[:, there].sum(), rel=0.01)
+    factor = (expected / planned)[:, there]
+    assert factor[live[:, there]].min() > 1 > factor[~live[:, there]].max()
+    ordinary = np.array([day.month != 8 for day in days])
+    assert live[ordinary].mean() == pytest.approx(1 - np.exp(-platforms.SESSIONS_A_DAY), rel=0.05)
+    later = (opened > number(world.first)) & (opened < openings.NEVER)
+    assert later.sum() > 10
+    closed = np.array([number(day) for day in days])[:, None] < opened
+    assert expected[closed].sum() == 0 < expected[~closed].min()
 
 
 def test_festival_orders_stay_with_those_who_took_part_and_fade():

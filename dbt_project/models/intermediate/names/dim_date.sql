@@ -27,7 +27,8 @@ festivals as (
 sales as (
     select
         days.day,
-        min(shopping_days.shopping_day) as shopping_day
+        min(shopping_days.shopping_day) as shopping_day,
+        min(shopping_days.certainty) as certainty
     from days
     inner join {{ ref('shopping_days') }} as shopping_days
         on days.day between shopping_days.first_day and shopping_days.last_day
@@ -52,6 +53,7 @@ final as (
         days.declaration_due_on,
         cast(festivals.event_id as text) as event_id,
         cast(sales.shopping_day as text) as shopping_day,
+        cast(sales.certainty as text) as shopping_day_certainty,
         open_build.release_no
     from days
     cross join open_build

@@ -1,7 +1,7 @@
 -- One row per consent and kind of data that it names: features of the enterprise that gave it, for the bank that it names.
 -- Columns of other kinds of data are empty. Banks read only here, under row-level security that asks for the consent at the
--- moment of reading. The last 12 months end with the month of the release day; those of declared trade with the last one whose
--- declarations were all due, so that they compare with the 12 before, those of payments with the last one summarised.
+-- moment of reading. The last 12 months of declared trade end with the last one whose declarations were all due, so that they compare
+-- with the 12 before; those of payments with the last one summarised; those of sales are int_calendar__last_12_months.
 {{ config(post_hook='{{ read_under_consent() }}') }}
 
 with consents as (
@@ -27,13 +27,17 @@ open_build as (
                 'cdi_consents', 'cdi_financing_requests', 'epayment_summaries', 'credit_reference_checks',
                 'customs_declarations', 'platform_orders'
             ],
-            months_back={'first_month': 11, 'first_month_before': 23}
+            months_back={'first_month_before': 23}
         )
     }}
 ),
 
 known_until as (
     {{ known_until('customs_declarations') }}
+),
+
+last_12_months as (
+    select * from {{ ref('int_calendar__last_12_months') }}
 ),
 
 declared as (
@@ -143,7 +147,7 @@ online as (
     from {{ ref('int_orders__daily') }} as daily
     inner join links
         on links.source = 'shop' and links.source_key = {{ shop_key('daily') }}
-    inner join open_build on daily.day >= open_build.first_month
+    inner join last_12_months on daily.day between last_12_months.first_month and last_12_months.last_day
     left join {{ ref('int_rates__periods') }} as rates on {{ in_force_on('rates', 'daily.day') }}
     where daily.paid_line_count > 0
     group by links.sme_id

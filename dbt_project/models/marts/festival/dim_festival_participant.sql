@@ -21,6 +21,10 @@ joined as (
     select * from {{ ref('int_festival__participants') }}
 ),
 
+smes as (
+    select * from {{ ref('dim_sme') }}
+),
+
 open_build as (
     {{ release_columns() }}
 ),
@@ -81,6 +85,7 @@ final as (
         participants.joined_on,
         participants.status as participant_status,
         joined.is_new_merchant,
+        {{ is_emerging('smes', 'events.first_day') }} as is_emerging,
         links.sme_id,
         coalesce(links.link_basis, 'none') as link_basis,
         open_build.release_no
@@ -98,6 +103,7 @@ final as (
             and participants.merchant_no = judged.merchant_no
             and participants.platform = judged.platform
     left join links on links.source_key = {{ shop_key('participants') }}
+    left join smes on links.sme_id = smes.sme_id
 )
 
 select * from final

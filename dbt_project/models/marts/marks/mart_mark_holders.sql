@@ -1,6 +1,5 @@
--- One row per enterprise that exported, or sold at a linked shop, in the 12 months that end with the month of the
--- release day: which marks it holds then, and how it sells and refunds. Certificates and shops of unknown enterprises
--- are not counted.
+-- One row per enterprise that exported, or sold at a linked shop, in the last 12 months that are whole and settled: which marks it
+-- holds on the release day, and how it sells and refunds. Certificates and shops of unknown enterprises are not counted.
 with links as (
     select * from {{ ref('int_sme__linked') }}
 ),
@@ -33,7 +32,11 @@ rates as (
 ),
 
 open_build as (
-    {{ release_columns(['quality_marks', 'customs_declarations', 'platform_orders'], months_back={'first_month': 11}) }}
+    {{ release_columns(['quality_marks', 'customs_declarations', 'platform_orders']) }}
+),
+
+last_12_months as (
+    select * from {{ ref('int_calendar__last_12_months') }}
 ),
 
 marks as (
@@ -71,7 +74,7 @@ online as (
     from {{ ref('int_orders__daily') }} as daily
     inner join links
         on links.source = 'shop' and links.source_key = {{ shop_key('daily') }}
-    inner join open_build on daily.day >= open_build.first_month
+    inner join last_12_months on daily.day between last_12_months.first_month and last_12_months.last_day
     left join rates on {{ in_force_on('rates', 'daily.day') }}
     left join marked_shops on links.source_key = marked_shops.source_key
     group by links.sme_id
@@ -100,12 +103,14 @@ final as (
         cast(coalesce(online.marked_refunded_12m_hkd, 0) as numeric(20, 2)) as marked_shop_refunded_12m_hkd,
         cast(coalesce(online.marked_paid_line_count, 0) as bigint) as marked_shop_paid_line_count,
         cast(coalesce(online.marked_refunded_line_count, 0) as bigint) as marked_shop_refunded_line_count,
+        last_12_months.last_day as period_end,
         open_build.as_of_date,
         open_build.last_complete_date,
         cast('enterprises known by number or linked by name' as text) as coverage_note,
         open_build.release_no
     from smes
     cross join open_build
+    cross join last_12_months
     left join trade on smes.sme_id = trade.sme_id
     left join online on smes.sme_id = online.sme_id
     left join marks on smes.sme_id = marks.sme_id

@@ -26,17 +26,20 @@ open_build as (
             [
                 'business_register', 'customs_declarations', 'funding_applications', 'hkecic_policies',
                 'festival_participants'
-            ],
-            months_back={'first_month': 11}
+            ]
         )
     }}
+),
+
+last_12_months as (
+    select * from {{ ref('int_calendar__last_12_months') }}
 ),
 
 online as (
     select distinct links.sme_id
     from {{ ref('int_orders__daily') }} as daily
     inner join links on links.source = 'shop' and links.source_key = {{ shop_key('daily') }}
-    inner join open_build on daily.day >= open_build.first_month
+    inner join last_12_months on daily.day between last_12_months.first_month and last_12_months.last_day
     where daily.paid_cny > 0
 ),
 
@@ -114,12 +117,14 @@ final as (
         counted.is_online_seller,
         counted.is_insured,
         counted.has_online_micro_policy,
+        last_12_months.last_day as period_end,
         open_build.as_of_date,
         open_build.last_complete_date,
         cast('merchants without a known number are not counted' as text) as coverage_note,
         open_build.release_no
     from counted
     cross join open_build
+    cross join last_12_months
 )
 
 select * from final

@@ -114,14 +114,14 @@ final as (
         cast(dated.gold_value_hkd as numeric(20, 2)) as gold_value_hkd,
         cast(dated.policyholder_export_value_hkd as numeric(20, 2)) as policyholder_export_value_hkd,
         cast(
-            case when dated.export_value_hkd > 0 then dated.insured_value_hkd / dated.export_value_hkd end
+            {{ shown_from('dated.shipment_count', 'dated.insured_value_hkd / nullif(dated.export_value_hkd, 0)') }}
             as numeric(20, 4)
         ) as coverage_ratio,
         cast(
-            case
-                when dated.policyholder_export_value_hkd > 0
-                    then dated.insured_value_hkd / dated.policyholder_export_value_hkd
-            end as numeric(20, 4)
+            {{
+                shown_from('dated.shipment_count', 'dated.insured_value_hkd / nullif(dated.policyholder_export_value_hkd, 0)')
+            }}
+            as numeric(20, 4)
         ) as policyholder_coverage_ratio,
         cast(dated.shipment_count as bigint) as shipment_count,
         cast(

@@ -1,5 +1,5 @@
 -- One row per enterprise: who it is, what it traded, sold online, insured and was granted, where it took part. The last 12 months
--- end with the month of the release day. An enterprise that a feed does not show has zero there, which says nothing
+-- are those whose declarations, orders and insured shipments can grow no more. An enterprise that a feed does not show has zero there, which says nothing
 -- about what is outside the feed.
 {{ config(indexes=[{'columns': ['brn']}]) }}
 
@@ -18,8 +18,7 @@ open_build as (
                 'business_register', 'customs_declarations', 'funding_applications', 'funding_payments',
                 'hkecic_policies', 'hkecic_shipments', 'platform_orders', 'festival_participants',
                 'trade_missions', 'design_gallery_sales', 'quality_marks'
-            ],
-            months_back={'first_month': 11}
+            ]
         )
     }}
 ),
@@ -36,6 +35,10 @@ trade as (
 ),
 
 last_12_months as (
+    select * from {{ ref('int_calendar__last_12_months') }}
+),
+
+declared as (
     select * from {{ ref('int_sme__last_12_months') }}
 ),
 
@@ -69,7 +72,7 @@ insured as (
     inner join {{ ref('int_insurance__policies_versioned') }} as policies
         on monthly.policy_no = policies.policy_no and policies.is_current
     inner join links on links.source = 'number' and policies.brn = links.source_key
-    inner join open_build on monthly.month >= open_build.first_month
+    inner join last_12_months on monthly.month between last_12_months.first_month and last_12_months.last_month
     group by links.sme_id
 ),
 
@@ -82,7 +85,7 @@ online as (
         on
             links.source = 'shop'
             and links.source_key = {{ shop_key('daily') }}
-    inner join open_build on daily.day >= open_build.first_month
+    inner join last_12_months on daily.day between last_12_months.first_month and last_12_months.last_day
     left join {{ ref('int_rates__periods') }} as rates on {{ in_force_on('rates', 'daily.day') }}
     group by links.sme_id
 ),
@@ -96,7 +99,7 @@ gallery as (
         ) as gallery_net_sales_12m_hkd
     from {{ ref('int_gallery__daily') }} as daily
     inner join links on links.source = 'number' and daily.supplier_brn = links.source_key
-    inner join open_build on daily.day >= open_build.first_month
+    inner join last_12_months on daily.day between last_12_months.first_month and last_12_months.last_day
     left join {{ ref('int_rates__periods') }} as rates on {{ in_force_on('rates', 'daily.day') }}
     group by links.sme_id
 ),
@@ -118,8 +121,8 @@ final as (
         smes.industry_section,
         smes.district,
         smes.register_status,
-        cast(coalesce(last_12_months.export_value_hkd, 0) as numeric(20, 2)) as export_value_12m_hkd,
-        cast(coalesce(last_12_months.import_value_hkd, 0) as numeric(20, 2)) as import_value_12m_hkd,
+        cast(coalesce(declared.export_value_hkd, 0) as numeric(20, 2)) as export_value_12m_hkd,
+        cast(coalesce(declared.import_value_hkd, 0) as numeric(20, 2)) as import_value_12m_hkd,
         trade.first_export_month,
         trade.last_export_month,
         trade.last_trade_month,
@@ -139,17 +142,19 @@ final as (
         coalesce(funding.funding_project_count, 0) > 0 as has_funding,
         policies.sme_id is not null as has_insurance,
         coalesce(programmes.festival_count, 0) > 0 as has_festival,
+        last_12_months.last_day as period_end,
         open_build.as_of_date,
         open_build.last_complete_date,
         cast('what the feeds show' as text) as coverage_note,
         open_build.release_no
     from smes
     cross join open_build
+    cross join last_12_months
     left join trade on smes.sme_id = trade.sme_id
     left join funding on smes.sme_id = funding.sme_id
     left join policies on smes.sme_id = policies.sme_id
     left join insured on smes.sme_id = insured.sme_id
-    left join last_12_months on smes.sme_id = last_12_months.sme_id
+    left join declared on smes.sme_id = declared.sme_id
     left join online on smes.sme_id = online.sme_id
     left join gallery on smes.sme_id = gallery.sme_id
     left join programmes on smes.sme_id = programmes.sme_id

@@ -23,6 +23,16 @@ by_day as (
     group by day, platform
 ),
 
+shops as (
+    select
+        {{ month_of('day') }} as month,
+        platform,
+        count(distinct store_id) as shop_count
+    from daily
+    where paid_cny > 0
+    group by {{ month_of('day') }}, platform
+),
+
 monthly as (
     select
         {{ month_of('by_day.day') }} as month,
@@ -85,11 +95,17 @@ filled as (
             when year_before.month is not null then year_before.paid_hkd
             when spine.month > {{ dbt.dateadd('month', 12, first_month('platform_orders')) }} then 0
         end as year_before_paid_hkd,
-        coalesce(year_before.paid_hkd / nullif(year_before.paid_cny, 0), year_before_rates.hkd_per_cny) as constant_rate
+        coalesce(year_before.paid_hkd / nullif(year_before.paid_cny, 0), year_before_rates.hkd_per_cny) as constant_rate,
+        least(coalesce(shops.shop_count, 0), coalesce(shops_before.shop_count, 0)) as compared_shop_count
     from spine
     left join monthly on spine.month = monthly.month and spine.platform = monthly.platform
     left join year_before on spine.month = year_before.month and spine.platform = year_before.platform
     left join year_before_rates on spine.month = year_before_rates.month
+    left join shops on spine.month = shops.month and spine.platform = shops.platform
+    left join shops as shops_before
+        on
+            spine.month = {{ dbt.dateadd('month', 12, 'shops_before.month') }}
+            and spine.platform = shops_before.platform
 ),
 
 compared as (
@@ -110,9 +126,23 @@ final as (
         cast(compared.year_before_paid_cny as numeric(20, 2)) as year_before_paid_cny,
         cast(compared.year_before_paid_hkd as numeric(20, 2)) as year_before_paid_hkd,
         cast(compared.constant_rate_hkd as numeric(20, 2)) as paid_at_year_before_rate_hkd,
-        cast(100 * (compared.paid_hkd / nullif(compared.year_before_paid_hkd, 0) - 1) as numeric(12, 4)) as growth_hkd_pct,
+        cast(compared.compared_shop_count as integer) as compared_shop_count,
         cast(
-            100 * (compared.constant_rate_hkd / nullif(compared.year_before_paid_hkd, 0) - 1) as numeric(12, 4)
+            {{
+                shown_from(
+                    'compared.compared_shop_count', '100 * (compared.paid_hkd / nullif(compared.year_before_paid_hkd, 0) - 1)'
+                )
+            }}
+            as numeric(12, 4)
+        ) as growth_hkd_pct,
+        cast(
+            {{
+                shown_from(
+                    'compared.compared_shop_count',
+                    '100 * (compared.constant_rate_hkd / nullif(compared.year_before_paid_hkd, 0) - 1)'
+                )
+            }}
+            as numeric(12, 4)
         ) as growth_constant_rate_pct,
         cast(compared.paid_hkd - compared.constant_rate_hkd as numeric(20, 2)) as currency_effect_hkd,
         {{ month_may_grow('platform_orders', 'compared.month', 'open_build.last_complete_date') }}

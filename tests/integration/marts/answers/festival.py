@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -128,10 +129,13 @@ def question_24(world: Simulated) -> list[tuple[Any, ...]]:
             found[1].add(row["merchant_no"])
         found[2] += row["net"]
     return [
-        (event, kind, len(all_of), len(again), Decimal(net) / 100, round(net / sum(of[2] for of in kinds.values()), 4))
+        (
+            event, kind, len(all_of), len(again), Decimal(net) / 100,
+            round(net / sum(of[2] for of in kinds.values()), 4) if len(all_of) >= 10 else None,
+        )
         for event, kinds in sorted(sums.items())
         for kind, (all_of, again, net) in sorted(kinds.items())
-    ]
+    ]  # fmt: skip
 
 
 def windows(first: date, last: date) -> dict[str, tuple[tuple[date, date], tuple[date, date]]]:
@@ -157,21 +161,32 @@ def kept_days(begin: date, end: date, leave_out: bool = True) -> list[date]:
     return [day for day in days if not (leave_out and any(first <= day <= last for first, last in shopping_days()))]
 
 
+def orders_known_from(world: Simulated) -> date:
+    """The first of the days that the first delivery of orders covers: a Monday's its weekend too."""
+    first = world.delivered["platform_orders"][0]
+    return first - timedelta(days=2 if first.weekday() == 0 else 0)
+
+
+def festival_sides(world: Simulated, event: str, first: date) -> tuple[set[str], set[str]]:
+    """Shops that took part in an event, and those whose enterprise did not, with an order before it began."""
+    lines = order_lines(world).with_columns(shop_key())
+    began = lines.group_by("source_key").agg(pl.min_horizontal("placed_on", "paid_on").min().alias("on"))
+    there = set(began.filter(pl.col("on") < first)["source_key"])
+    owners = dict(linked(world, "shop").iter_rows())
+    part = taking_part(world).filter(pl.col("event_id") == event).with_columns(shop_key())
+    taking = set(part["source_key"])
+    firms = {owners[shop] for shop in taking if shop in owners}
+    return taking & there, {shop for shop in there - taking if owners.get(shop) not in firms}
+
+
 def question_14(world: Simulated) -> list[tuple[Any, ...]]:
     """By event, measure and complete window: shops, others, how both changed, and the effect with its interval."""
     lines = order_lines(world).with_columns(shop_key())
-    owners = dict(linked(world, "shop").iter_rows())
-    began = dict(lines.group_by("source_key").agg(pl.min_horizontal("placed_on", "paid_on").min()).iter_rows())
-    # The days that the first delivery covers: a Monday's its weekend too.
-    known_from = world.delivered["platform_orders"][0]
-    known_from -= timedelta(days=2 if known_from.weekday() == 0 else 0)
+    owners, known_from = dict(linked(world, "shop").iter_rows()), orders_known_from(world)
     answers = []
     for event, first, last in FESTIVALS:
-        part = taking_part(world).filter(pl.col("event_id") == event).with_columns(shop_key())
-        taking = set(part["source_key"])
-        firms = {owners[shop] for shop in taking if shop in owners}
-        others = {shop for shop in began if shop not in taking and owners.get(shop) not in firms}
-        chosen = {shop for shop in taking | others if shop in began and began[shop] < first}
+        taking, others = festival_sides(world, event, first)
+        chosen = taking | others
         for measure, on, value in (
             ("net", "paid_on", pl.col("payment") - pl.col("refund")),
             ("paid", "paid_on", pl.col("payment")),
@@ -189,17 +204,27 @@ def question_14(world: Simulated) -> list[tuple[Any, ...]]:
                         sold.group_by("source_key", "category").agg(value.sum().alias("fen")).iter_rows()
                     ):
                         rows.setdefault((shop, category), [0, 0])[side] = fens
-                found = _against_others(rows, taking, owners, len(days[0]), len(days[1]))
+                found = against_others(rows, taking, owners, len(days[0]), len(days[1]))
                 answers.append((event, measure, window, *found))
     return answers
 
 
-def _against_others(
-    rows: dict[tuple[str, str], list[int]], taking: set[str], owners: dict[str, str], before: int, after: int
+def of_platform(shop: str, category: str) -> str:
+    """What shops of a festival are compared within."""
+    return f"{shop.split(':')[0]}:{category}"
+
+
+def against_others(
+    rows: Mapping[tuple[str, str], Sequence[float]],
+    taking: set[str],
+    owners: dict[str, str],
+    before: int,
+    after: int,
+    within: Callable[[str, str], str] = of_platform,
 ) -> tuple[Any, ...]:
     """Shops, others, own change, effect, its bounds, share of shops that rose: a logistic regression by Newton's method."""
     sales = [
-        (shop, f"{shop.split(':')[0]}:{category}", shop in taking, first, second)
+        (shop, within(shop, category), shop in taking, first, second)
         for (shop, category), (first, second) in sorted(rows.items())
         if first + second > 0
     ]
@@ -217,13 +242,13 @@ def _against_others(
     sides = [{firm for firm, row in zip(firms, sales, strict=True) if row[2] is side} for side in (True, False)]
     shops = [{row[0] for row in sales if row[2] is side} for side in (True, False)]
     counts = tuple(map(len, shops))
-    effective = [
-        _kish(
+    numbers = [
+        effective(
             [sum(r[3] + r[4] for f, r in zip(firms, sales, strict=True) if f == firm and r[2] is side) for firm in of]
         )
         for side, of in zip((True, False), sides, strict=True)
     ]
-    if min(map(len, sides)) < 10 or min(effective) < 3:
+    if min(map(len, sides)) < 10 or min(numbers) < 3:
         return (*counts, None, None, None, None, None)
     strata = sorted(alive)
     design = np.array([[*(row[1] == stratum for stratum in strata), row[2]] for row in sales], dtype=float)
@@ -238,7 +263,7 @@ def _against_others(
     for firm, line, residual in zip(firms, design, weights * (shares - expected), strict=True):
         scores[firm] = scores.get(firm, 0) + line * residual
     meat = sum(np.outer(score, score) for score in scores.values())
-    groups, count, number = len(scores), len(sales), min(effective)
+    groups, count, number = len(scores), len(sales), min(numbers)
     variance = (bread @ meat @ bread)[-1, -1] * groups / (groups - 1) * (count - 1) / (count - design.shape[1])
     from scipy import stats
 
@@ -250,5 +275,6 @@ def _against_others(
     return (*counts, own[1] / after / (own[0] / before), *bounds, rose)
 
 
-def _kish(sold: list[int]) -> float:
+def effective(sold: Sequence[float]) -> float:
+    """Kish's effective number of enterprises, weighted by what they sold."""
     return sum(sold) ** 2 / sum(value**2 for value in sold) if any(sold) else 0

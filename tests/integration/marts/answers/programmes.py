@@ -18,10 +18,12 @@ GRANTED = ("approved", "in_progress", "completed", "terminated")
 SCOPES = ("any", "brand", "company", "product", "shop")
 
 
-def first_month(world: Simulated) -> date:
-    """The first of the 12 months that end with the last day."""
-    last = world.last
-    return date(last.year - (last.month < 12), last.month % 12 + 1, 1)
+def last_12_months(world: Simulated) -> tuple[date, date]:
+    """First and last day of the last 12 months that can grow no more: shipments of a month may be declared for 31 days."""
+    month_after = world.last.replace(day=1)
+    while month_after + timedelta(days=30) > world.last:
+        month_after = (month_after - timedelta(days=1)).replace(day=1)
+    return month_after.replace(year=month_after.year - 1), month_after - timedelta(days=1)
 
 
 def exports(world: Simulated) -> pl.DataFrame:
@@ -29,7 +31,9 @@ def exports(world: Simulated) -> pl.DataFrame:
     lines = world.frames["customs_declarations"].sort("business_date").with_columns(as_date("movement_date"))
     newest = pl.col("version") == pl.col("version").max().over("declaration_no")
     lines = lines.filter(newest).unique(["declaration_no", "version", "line_no"], keep="last")
-    lines = lines.filter(pl.col("form_type").is_in(["2", "2A", "2B"]), pl.col("movement_date") >= first_month(world))
+    lines = lines.filter(
+        pl.col("form_type").is_in(["2", "2A", "2B"]), pl.col("movement_date").is_between(*last_12_months(world))
+    )
     owned = lines.join(linked(world, "number"), left_on="trader_id", right_on="source_key")
     return owned.group_by("sme_id").agg(
         amount("value_hkd").filter(~pl.col("hkhs_code").is_in(GOLD)).sum().alias("exports")
@@ -225,12 +229,12 @@ def online_sales(world: Simulated) -> pl.DataFrame:
 
     Columns: `sme_id`, `paid`, `refunded`, and what of them is of marked shops: `shops`, `marked`, `marked_refunded`.
     """
-    lines, start = order_lines(world), first_month(world)
-    either = (pl.col("placed_on") >= start) | (pl.col("paid_on") >= start)
+    lines, within = order_lines(world), last_12_months(world)
+    either = pl.col("placed_on").is_between(*within) | pl.col("paid_on").is_between(*within)
     lines = lines.filter(either).with_columns(shop_key()).join(linked(world, "shop"), on="source_key")
     lines = lines.with_columns(pl.col("source_key").is_in(list(marked_shops(world))).alias("is_marked"))
     paid = in_hkd(
-        lines.filter(pl.col("paid_on") >= start).with_columns(
+        lines.filter(pl.col("paid_on").is_between(*within)).with_columns(
             pl.col("paid_on").alias("day"), pl.col("payment", "refund") * 10**6
         ),
         world,

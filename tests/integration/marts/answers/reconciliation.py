@@ -210,6 +210,6 @@ def question_11(world: Simulated) -> Rows:
     )
     assert sums["gold"].sum() > 0
     return [
-        (iso, name, n, value, exported, value / exported if exported else None, gold_value)
+        (iso, name, n, value, exported, value / exported if exported and n >= 10 else None, gold_value)
         for iso, name, n, value, exported, gold_value in sums.sort("iso", "product").iter_rows()
     ]
