@@ -20,7 +20,7 @@ from airflow.sdk import (
     task,
 )
 from sampan.contracts.model import Contract
-from sampan.contracts.registry import all_contracts
+from sampan.contracts.registry import all_contracts, get_contract
 from sampan.ingest.steps import STEPS
 from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, asset_of
 
@@ -158,8 +158,7 @@ def run_step(name: str, feed: str, params: dict[str, Any], **options: Any) -> di
     return STEPS[name].run(feed, date.fromisoformat(day) if day else None, **options)
 
 
-# A task needs no DAG but its own, and Airflow says which that is.
-_wanted = get_parsing_context().dag_id
-for _contract in all_contracts().values():
-    if _wanted in (None, f"ingest__{_contract.feed}"):
-        globals()[f"ingest__{_contract.feed}"] = build_dag(_contract)
+# A task needs no DAG and no contract but its own, and Airflow says which that is.
+_feed = (get_parsing_context().dag_id or "").removeprefix("ingest__")
+for _contract in [get_contract(_feed)] if _feed else all_contracts().values():
+    globals()[f"ingest__{_contract.feed}"] = build_dag(_contract)
