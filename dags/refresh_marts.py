@@ -1,30 +1,47 @@
 """`refresh_marts`: build the marts from what the feeds published, check them and release them.
 
-One task per step of the build, each a `dbt build` in the task's own process, then the gate, then the release.
-Yesterday's release stays live until the gate has passed. When nothing new was published, nothing runs.
+Each feed that publishes asks for a run, and so does the clock every half hour. The first task waits while other
+deliveries are arriving, so that those of one morning become one build and one release; when nothing new was published, or
+more is due within half an hour, the run ends there. Then one task per step of the build, each a `dbt build` in the task's
+own process, the gate and the release. Yesterday's release stays live until the gate has passed.
 """
 
 from __future__ import annotations
 
+import logging
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import DAG, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable, chain, task
 from airflow.sdk.exceptions import AirflowSkipException
-from sampan.contracts.registry import all_contracts
+from sampan.contracts.registry import feed_names
 from sampan.marts import build
 from sampan.marts.steps import Step, all_steps
 from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, asset_of
 
+log = logging.getLogger(__name__)
+
+
+# It looks every few seconds for as long as a few tasks take: too short to be rescheduled or deferred.
+@task.sensor(poke_interval=3, mode="poke")
+def await_ingest(dag_run: Any) -> bool:
+    """Wait while deliveries are arriving. Skips the run when there is nothing to build, or more is due soon.
+
+    A run that a person started waits for nothing, but is skipped when there is nothing to build.
+    """
+    advice, why = build.advise(None if dag_run.run_type == "manual" else datetime.now(UTC) - dag_run.start_date)
+    log.info("%s: %s", advice, why)
+    if advice == build.Advice.SKIP:
+        raise AirflowSkipException(why)
+    return advice == build.Advice.BUILD
+
 
 def build_step(step: Step) -> Any:
-    """A task that runs one step of the build; the first one skips all others when no batch is waiting."""
+    """A task that runs one step of the build."""
 
     @task(task_id=step.name, pool=POOL, multiple_outputs=False)
     def run() -> dict[str, int]:
-        done = build.run(step.name)
-        if step == all_steps()[0] and not done["batches"]:
-            raise AirflowSkipException("no published batch is waiting for a build")
-        return done
+        return build.run(step.name)
 
     return run()
 
@@ -51,8 +68,8 @@ with DAG(
     doc_md=__doc__,
     # Batches that are published during a run are taken in by the next one.
     schedule=AssetOrTimeSchedule(
-        timetable=CronTriggerTimetable("0 9 * * *", timezone="Asia/Hong_Kong", run_immediately=FROM_NOW_ON),
-        assets=AssetAny(*(asset_of(feed) for feed in sorted(all_contracts()))),
+        timetable=CronTriggerTimetable("*/30 * * * *", timezone="Asia/Hong_Kong", run_immediately=FROM_NOW_ON),
+        assets=AssetAny(*map(asset_of, feed_names())),
     ),
     max_active_runs=1,
     tags={"marts"},
@@ -61,4 +78,11 @@ with DAG(
     families = [step for step in all_steps() if step.is_family]
     at = all_steps().index(families[0])
     before, after = all_steps()[:at], all_steps()[at + len(families) :]
-    chain(*map(build_step, before), list(map(build_step, families)), *map(build_step, after), gate(), release())
+    chain(
+        await_ingest(),
+        *map(build_step, before),
+        list(map(build_step, families)),
+        *map(build_step, after),
+        gate(),
+        release(),
+    )

@@ -270,6 +270,35 @@ create or replace view ops.feed_day as
 select * from ops.feed_days(ops.now());
 comment on view ops.feed_day is 'One row per feed and expected delivery, with its current state.';
 
+create or replace view ops.feed_coming as
+select
+    feed,
+    min(due_at) as due_at
+from ops.feed_day
+where state = 'late_here' or (state = 'not_yet_due' and due_at <= ops.now() + interval '30 minutes')
+group by feed
+union
+select
+    feed,
+    least(min(received_at), ops.now()) as due_at
+from (
+    select
+        feed,
+        received_at
+    from ops.batch
+    where state not in ('published', 'held')
+    union all
+    select
+        feed,
+        received_at
+    from ops.delivery
+    where batch_id is null and problem is null and deleted_at is null and business_date is not null
+) as on_the_way
+group by feed;
+comment on view ops.feed_coming is
+'Feeds that a build had better wait for: a delivery is on its way to raw, or was due and the feed was not polled since, or is due
+within half an hour. A feed that was polled in vain, or whose delivery is held, is not waited for.';
+
 create or replace view ops.feed_day_built as
 select
     days.*,

@@ -162,6 +162,12 @@ where case when ops.as_known_no() is null then build.state not in ('failed', 'as
 group by build_batch.batch_id, batch.feed, batch.business_date;
 comment on view ops.batches_built is 'Every batch that the persistent tables contain once the current build is done.';
 
+create or replace view ops.batches_waiting as
+select batch_id
+from ops.batch
+where state = 'published' and batch_id not in (select batch_id from ops.batches_built);
+comment on view ops.batches_waiting is 'The published batches that no successful build, nor the current one, has taken in.';
+
 create or replace view ops.release_batch as
 select
     release.release_no,
