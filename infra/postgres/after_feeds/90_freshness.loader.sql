@@ -270,17 +270,10 @@ create or replace view ops.feed_day as
 select * from ops.feed_days(ops.now());
 comment on view ops.feed_day is 'One row per feed and expected delivery, with its current state.';
 
-create or replace view ops.feed_coming as
+create or replace view ops.feed_on_the_way as
 select
     feed,
-    min(due_at) as due_at
-from ops.feed_day
-where state = 'late_here' or (state = 'not_yet_due' and due_at <= ops.now() + interval '30 minutes')
-group by feed
-union
-select
-    feed,
-    least(min(received_at), ops.now()) as due_at
+    min(received_at) as received_at
 from (
     select
         feed,
@@ -295,6 +288,20 @@ from (
     where batch_id is null and problem is null and deleted_at is null and business_date is not null
 ) as on_the_way
 group by feed;
+comment on view ops.feed_on_the_way is 'Feeds with a delivery that was found and is neither published nor held, and when the first of them was received.';
+
+create or replace view ops.feed_coming as
+select
+    feed,
+    min(due_at) as due_at
+from ops.feed_day
+where state = 'late_here' or (state = 'not_yet_due' and due_at <= ops.now() + interval '30 minutes')
+group by feed
+union
+select
+    feed,
+    least(received_at, ops.now()) as due_at
+from ops.feed_on_the_way;
 comment on view ops.feed_coming is
 'Feeds that a build had better wait for: a delivery is on its way to raw, or was due and the feed was not polled since, or is due
 within half an hour. A feed that was polled in vain, or whose delivery is held, is not waited for.';

@@ -91,6 +91,10 @@ def advise(waited: timedelta | None) -> tuple[Advice, str]:
             return Advice.SKIP, "no published batch is waiting for a build"
         if waited is None:
             return Advice.BUILD, "at once"
+        on_the_way = connection.execute("select feed from ops.feed_on_the_way order by feed").fetchall()
+        if on_the_way and waited < PATIENCE:
+            # Known at once; what is due takes a second to find out.
+            return Advice.WAIT, f"arriving: {', '.join(feed for (feed,) in on_the_way)}"
         failed_at = _failed_at(connection)
         oldest, newest = one(
             connection,
