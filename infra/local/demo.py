@@ -119,7 +119,7 @@ class Demo:
         Raises:
             StackError: there is no demo to go on from, or a program or a task failed.
         """
-        begun = time.monotonic()
+        begun, since = time.monotonic(), datetime.now().astimezone()
         self.stack.up(report=self._say)
         before = saved(self.stack.config.truth)
         if before is None or before.until is None:
@@ -136,18 +136,19 @@ class Demo:
         # What partners send for a day comes on the next one; late ones come with the feed's next.
         feeds = [feed for feed, times in due.items() if times]
         self._run_dags(api, [f"ingest__{feed}" for feed in feeds], f"{order.last}: ingest of {len(feeds)} feeds")
-        outcome = self._await_refresh(api, release)
+        outcome = self._await_refresh(api, release, since)
         self.console.print(
             f"{order.last}: release {outcome.release}, {sum(rows for _, rows in outcome.marts):,} rows in marts,"
             f" {sum(row[-1] for row in outcome.feeds):,} rows held; {time.monotonic() - begun:.0f} s"
         )
         return outcome
 
-    def _await_refresh(self, api: airflow.Api, release: int | None) -> Outcome:
-        """Wait until Airflow's schedule has built and released all that was published."""
+    def _await_refresh(self, api: airflow.Api, release: int | None, since: datetime) -> Outcome:
+        """Wait until Airflow's schedule has built and released all that was published; only runs since a time count."""
         deadline = time.monotonic() + PATIENCE
         while True:
             runs = api.get(f"dags/{REFRESH}/dagRuns?order_by=-run_after&limit=5")["dag_runs"]
+            runs = [run for run in runs if datetime.fromisoformat(run["run_after"]) >= since]
             failed = [run for run in runs[:1] if run["state"] == "failed"]
             if failed:
                 self.run_id = failed[0]["dag_run_id"]

@@ -11,6 +11,7 @@ from sampan.contracts.registry import all_contracts, get_contract
 from sampan.errors import PermanentFailure, TransientFailure
 from sampan.ingest import fetch, freshness, gate, land
 from sampan.ingest import load as loading
+from sampan.ingest import publish as publishing
 from sampan.marts import build, dbt, release
 from sampan.settings import settings
 
@@ -203,6 +204,20 @@ def test_a_build_waits_no_longer_than_it_may(waiting):
     assert advice("2026-07-08 07:01") == ("skip", f"due within half an hour: {FEED}")
     waiting.rows("update ops.batch set published_at = clock_timestamp() - interval '6 hours' returning 1")
     assert advice("2026-07-08 07:01") == ("build", "all that was due has arrived")
+
+
+def test_the_steps_after_landing_are_needed_while_a_delivery_is_on_its_way(begun):
+    assert not publishing.is_needed(FEED)
+    begun.deliver(FEED, TUESDAY, "delivery.csv.gz", b"this is not gzip")
+    fetch.run(FEED)
+    assert publishing.is_needed(FEED)
+    land.run(FEED)
+    assert publishing.is_needed(FEED)
+    loading.run(FEED)
+    assert state("2026-07-08 12:00") == "held"
+    assert not publishing.is_needed(FEED)
+    # What rests on a consent that has ended is deleted each time.
+    assert publishing.is_needed("cdi_consents")
 
 
 def test_a_build_that_failed_is_tried_again_when_more_was_published_or_after_hours(waiting):
