@@ -279,7 +279,7 @@ from (
         feed,
         received_at
     from ops.batch
-    where state not in ('published', 'held')
+    where state in ('landed', 'loaded', 'gated')
     union all
     select
         feed,
