@@ -290,13 +290,18 @@ from (
 group by feed;
 comment on view ops.feed_on_the_way is 'Feeds with a delivery that was found and is neither published nor held, and when the first of them was received.';
 
+-- Not by state: while a clock stands in the past, a batch that landed just now counts there as a poll after every due time.
 create or replace view ops.feed_coming as
 select
-    feed,
-    min(due_at) as due_at
-from ops.feed_day
-where state = 'late_here' or (state = 'not_yet_due' and due_at <= ops.now() + interval '30 minutes')
-group by feed
+    day.feed,
+    min(day.due_at) as due_at
+from ops.feed_day as day
+left join ops.feed_poll as poll on day.feed = poll.feed
+where
+    day.state not in ('arrived', 'held')
+    and day.due_at <= ops.now() + interval '30 minutes'
+    and (poll.polled_at is null or poll.polled_at < day.due_at)
+group by day.feed
 union
 select
     feed,

@@ -160,8 +160,8 @@ def test_the_schedule_asks_a_monthly_api_until_it_has_answered_and_a_person_alwa
 
 @pytest.fixture
 def waiting(begun):
-    """The delivery of Monday was published just now, and waits for a build."""
-    begun.rows("update ops.batch set published_at = clock_timestamp() returning 1")
+    """The delivery of Monday landed and was published just now, while the clock stands in the past, and waits for a build."""
+    begun.rows("update ops.batch set landed_at = clock_timestamp(), published_at = clock_timestamp() returning 1")
     return begun
 
 
