@@ -20,7 +20,7 @@ from airflow.sdk import (
     task,
 )
 from sampan.contracts.model import Contract
-from sampan.contracts.registry import all_contracts
+from sampan.contracts.registry import all_contracts, get_contract
 from sampan.ingest.steps import STEPS
 from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, asset_of
 
@@ -81,7 +81,7 @@ def build_dag(contract: Contract) -> DAG:
         default_args=DEFAULTS | {"owner": contract.owner},
         params=params_of(contract),
     ) as dag:
-        make = {"fetch": fetch_task, "publish": publish_task}
+        make = {"fetch": fetch_task, "land": land_task, "publish": publish_task}
         tasks = {name: make.get(name, step_task)(name, feed) for name in STEPS}
         for name, step in STEPS.items():
             if step.after:
@@ -114,6 +114,22 @@ def fetch_task(name: str, feed: str) -> Any:
         return run_step(name, feed, params, only_owed=dag_run.run_type == "scheduled")
 
     return fetch()
+
+
+def land_task(name: str, feed: str) -> Any:
+    """The land task. It is skipped, and all steps after it, when nothing of the feed is on its way."""
+
+    @task(**options_of(name))
+    def land(params: dict[str, Any]) -> dict[str, int]:
+        from airflow.sdk.exceptions import AirflowSkipException
+        from sampan.ingest.publish import is_needed
+
+        done = run_step(name, feed, params)
+        if not is_needed(feed):
+            raise AirflowSkipException("no delivery is waiting to be loaded, checked or published")
+        return done
+
+    return land()
 
 
 def publish_task(name: str, feed: str) -> Any:
@@ -158,8 +174,7 @@ def run_step(name: str, feed: str, params: dict[str, Any], **options: Any) -> di
     return STEPS[name].run(feed, date.fromisoformat(day) if day else None, **options)
 
 
-# A task needs no DAG but its own, and Airflow says which that is.
-_wanted = get_parsing_context().dag_id
-for _contract in all_contracts().values():
-    if _wanted in (None, f"ingest__{_contract.feed}"):
-        globals()[f"ingest__{_contract.feed}"] = build_dag(_contract)
+# A task needs no DAG and no contract but its own, and Airflow says which that is.
+_feed = (get_parsing_context().dag_id or "").removeprefix("ingest__")
+for _contract in [get_contract(_feed)] if _feed else all_contracts().values():
+    globals()[f"ingest__{_contract.feed}"] = build_dag(_contract)

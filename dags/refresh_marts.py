@@ -1,35 +1,51 @@
 """`refresh_marts`: build the marts from what the feeds published, check them and release them.
 
-One task per step of the build, each a `dbt build` in the task's own process, then the gate, then the release.
-Yesterday's release stays live until the gate has passed. When nothing new was published, nothing runs. A family of marts
-that fails stops no other: the release has its marts of the release before.
+Each feed that publishes asks for a run, and so does the clock every half hour. The first task waits while other
+deliveries are arriving, so that those of one morning become one build and one release; when nothing new was published, or
+more is due within half an hour, the run ends there. Then one task per step of the build, each a `dbt build` in the task's
+own process, the gate and the release. Yesterday's release stays live until the gate has passed. A family of marts that
+fails stops no other: the release has its marts of the release before.
 """
 
 from __future__ import annotations
 
+import logging
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import DAG, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable, chain, task
 from airflow.sdk.exceptions import AirflowSkipException
-from sampan.contracts.registry import all_contracts
+from sampan.contracts.registry import feed_names
 from sampan.marts import build
 from sampan.marts.steps import Step, all_steps
 from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, asset_of
 
+log = logging.getLogger(__name__)
 # One family that is done is enough to go on; where all were skipped, what follows is skipped too.
 WITHOUT_SOME = "all_done_min_one_success"
 
 
+# It looks every few seconds for as long as a few tasks take: too short to be rescheduled or deferred.
+@task.sensor(poke_interval=3, mode="poke")
+def await_ingest(dag_run: Any) -> bool:
+    """Wait while deliveries are arriving. Skips the run when there is nothing to build, or more is due soon.
+
+    A run that a person started waits for nothing, but is skipped when there is nothing to build.
+    """
+    advice, why = build.advise(None if dag_run.run_type == "manual" else datetime.now(UTC) - dag_run.start_date)
+    log.info("%s: %s", advice, why)
+    if advice == build.Advice.SKIP:
+        raise AirflowSkipException(why)
+    return advice == build.Advice.BUILD
+
+
 def build_step(step: Step) -> Any:
-    """A task that runs one step of the build; the first one skips all others when no batch is waiting."""
+    """A task that runs one step of the build."""
     rule = WITHOUT_SOME if step.may_wait and not step.is_family else "all_success"
 
     @task(task_id=step.name, pool=POOL, multiple_outputs=False, trigger_rule=rule)
     def run() -> dict[str, int]:
-        done = build.run(step.name)
-        if step == all_steps()[0] and not done["batches"]:
-            raise AirflowSkipException("no published batch is waiting for a build")
-        return done
+        return build.run(step.name)
 
     return run()
 
@@ -56,8 +72,8 @@ with DAG(
     doc_md=__doc__,
     # Batches that are published during a run are taken in by the next one.
     schedule=AssetOrTimeSchedule(
-        timetable=CronTriggerTimetable("0 9 * * *", timezone="Asia/Hong_Kong", run_immediately=FROM_NOW_ON),
-        assets=AssetAny(*(asset_of(feed) for feed in sorted(all_contracts()))),
+        timetable=CronTriggerTimetable("*/30 * * * *", timezone="Asia/Hong_Kong", run_immediately=FROM_NOW_ON),
+        assets=AssetAny(*map(asset_of, feed_names())),
     ),
     max_active_runs=1,
     tags={"marts"},
@@ -67,5 +83,5 @@ with DAG(
     at = all_steps().index(families[0])
     before, after = all_steps()[:at], all_steps()[at + len(families) :]
     tasks, checked = list(map(build_step, families)), gate()
-    chain(*map(build_step, before), tasks, *map(build_step, after), checked, release())
+    chain(await_ingest(), *map(build_step, before), tasks, *map(build_step, after), checked, release())
     tasks >> checked

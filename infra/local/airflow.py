@@ -27,6 +27,7 @@ USES = {"api-server": SIGNING_KEYS, "scheduler": frozenset({"AIRFLOW__API_AUTH__
 PRELOADED = (
     "airflow.executors.local_executor",
     "airflow.sdk.execution_time.task_runner",
+    "airflow.dag_processing.dagbag",
     "airflow.providers.standard.decorators.python",
     "boto3",
     "psycopg",

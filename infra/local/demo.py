@@ -40,6 +40,8 @@ ASKED_BACK = (date(2024, 8, 30), date(2025, 8, 29))
 REFRESH = "refresh_marts"
 # Seconds that a refresh of one day may take.
 PATIENCE = 900
+# Seconds between looks at Airflow, which cost it time that tasks could have.
+POLL = 2
 DONE = ("success", "failed", "skipped", "upstream_failed", "removed")
 COUNTS = ("rows_published", "rows_quarantined", "rows_duplicate", "rows_held")
 EXAMPLE = (
@@ -117,14 +119,14 @@ class Demo:
         Raises:
             StackError: there is no demo to go on from, or a program or a task failed.
         """
-        begun = time.monotonic()
+        begun, since = time.monotonic(), datetime.now().astimezone()
         self.stack.up(report=self._say)
         before = saved(self.stack.config.truth)
         if before is None or before.until is None:
             raise StackError("there is no demo to go on from: run `make demo` first")
         order = replace(before, days=before.days + 1)
         after, until = self._until(before), _noon(order.next_date)
-        self._deliver("next", f"{until:%Y-%m-%d %H:%M}").wait_for_it()
+        _Partners(self, ["next", f"{until:%Y-%m-%d %H:%M}"]).wait_for_it()
         due = {
             contract.feed: faults.due_times(contract.calendar, after, until) for contract in all_contracts().values()
         }
@@ -134,66 +136,58 @@ class Demo:
         # What partners send for a day comes on the next one; late ones come with the feed's next.
         feeds = [feed for feed, times in due.items() if times]
         self._run_dags(api, [f"ingest__{feed}" for feed in feeds], f"{order.last}: ingest of {len(feeds)} feeds")
-        outcome = self._await_refresh(api, release)
+        outcome = self._await_refresh(api, release, since)
         self.console.print(
             f"{order.last}: release {outcome.release}, {sum(rows for _, rows in outcome.marts):,} rows in marts,"
             f" {sum(row[-1] for row in outcome.feeds):,} rows held; {time.monotonic() - begun:.0f} s"
         )
         return outcome
 
-    def _await_refresh(self, api: airflow.Api, release: int | None) -> Outcome:
-        """Wait until Airflow's schedule has built and released all that was published."""
+    def _await_refresh(self, api: airflow.Api, release: int | None, since: datetime) -> Outcome:
+        """Wait until Airflow's schedule has built and released all that was published; only runs since a time count."""
         deadline = time.monotonic() + PATIENCE
         while True:
             runs = api.get(f"dags/{REFRESH}/dagRuns?order_by=-run_after&limit=5")["dag_runs"]
+            runs = [run for run in runs if datetime.fromisoformat(run["run_after"]) >= since]
             failed = [run for run in runs[:1] if run["state"] == "failed"]
             if failed:
                 self.run_id = failed[0]["dag_run_id"]
                 tasks = [task for task in self._tasks(api, [REFRESH]) if task["state"] == "failed"]
                 raise StackError("\n".join(self._why(task) for task in tasks) or f"{REFRESH} failed")
-            busy = [run for run in runs if run["state"] in ("queued", "running")]
-            outcome = self.outcome()
-            if not busy and outcome.release != release and not self._waits():
+            busy = any(run["state"] in ("queued", "running") for run in runs)
+            if not (busy or self._waits()) and (outcome := self.outcome()).release != release:
                 return outcome
             if time.monotonic() > deadline:
                 raise StackError(
                     f"no release after {PATIENCE} s; see {REFRESH} at {airflow.address(self.stack.config)}"
                 )
-            time.sleep(1)
+            time.sleep(POLL)
 
     def _waits(self) -> bool:
-        """Whether a published batch is in no release yet."""
+        """Whether a published batch waits for a build."""
         with psycopg.connect(self.stack.dsn("sampan_loader")) as connection:
-            row = connection.execute(
-                "select exists (select from ops.batch where state = 'published' and batch_id not in ("
-                "select batch_id from ops.build_batch join ops.release on release_no = build_no))"
-            ).fetchone()
-        return bool(row and row[0])
+            return connection.execute("select from ops.batches_waiting limit 1").fetchone() is not None
 
     def _bring_up(self) -> None:
         """The stack; the partners deliver while Airflow starts, since they need only the object store."""
         stores = ["postgres"] if self.stack.config.external_s3 else ["postgres", "s3"]
         self.stack.up([*stores, OPEN_DATA], self._say)
         order = self.order
-        command = ["deliver", "--seed", str(order.seed), "--smes", str(order.smes), "--start", str(order.start)]
-        command += [
-            "--days",
-            str(order.days),
-            "--volume",
-            str(order.volume),
-            "--until",
-            f"{order.until:%Y-%m-%d %H:%M}",
-        ]
+        options = {
+            "seed": order.seed,
+            "smes": order.smes,
+            "start": order.start,
+            "days": order.days,
+            "volume": order.volume,
+            "until": f"{order.until:%Y-%m-%d %H:%M}",
+        }
         if order.history_from:
-            command += ["--history", str(order.history_from), "--history-months", str(order.history_months)]
+            options |= {"history": order.history_from, "history-months": order.history_months}
+        command = ["deliver", *(f"--{name}={value}" for name, value in options.items())]
         self._say(f"simulated partners of {order.smes} SMEs deliver until {order.last}")
-        partners = self._deliver(*command)
+        partners = _Partners(self, command)
         self.stack.up(report=self._say)
         partners.wait_for_it()
-
-    def _deliver(self, *arguments: str) -> _Partners:
-        """Start the simulated partners."""
-        return _Partners(self, arguments)
 
     def _first_day(self) -> date:
         return self.order.history_from or self.order.start
@@ -231,25 +225,20 @@ class Demo:
         """Let nothing be due on days that a delivery of the history covers without being of them."""
         if self.order.history_from is None:
             return
+        from sampan.ingest import freshness
+
+        reason, by = "the history comes in deliveries of several months", "demo"
         history = [period for period in self.order.schedule() if period.serial is None]
-        ends, before = {period.business_date for period in history}, self.order.start
-        days = [
-            self.order.history_from + timedelta(days=step) for step in range((before - self.order.history_from).days)
-        ]
-        closed: list[tuple[date, str | None]] = [(day, None) for day in days if day not in ends]
-        for contract in all_contracts().values():
-            calendar = contract.calendar
-            if calendar.days == "weekly" and contract.source.kind == "s3":
-                listed = {max(day for day in period.days if day.isoweekday() == calendar.day) for period in history}
-                closed += [
-                    (day, contract.feed) for day in days if day.isoweekday() == calendar.day and day not in listed
-                ]
-        with psycopg.connect(self.stack.dsn("sampan_loader")) as connection, connection.cursor() as cursor:
-            cursor.executemany(
-                "insert into ops.closure (day, feed, reason, decided_by)"
-                " values (%s, %s, 'the history comes in deliveries of several months', 'demo') on conflict do nothing",
-                closed,
-            )
+        ends, count = {period.business_date for period in history}, (self.order.start - self.order.history_from).days
+        days = [self.order.history_from + timedelta(days=step) for step in range(count)]
+        with self._installed():
+            freshness.close([day for day in days if day not in ends], reason, by)
+            for contract in all_contracts().values():
+                calendar = contract.calendar
+                if calendar.days == "weekly" and contract.source.kind == "s3":
+                    due = [day for day in days if day.isoweekday() == calendar.day]
+                    listed = {max(set(due) & set(period.days)) for period in history}
+                    freshness.close([day for day in due if day not in listed], reason, by, contract.feed)
 
     def _api(self) -> airflow.Api:
         """Airflow's API, once the scheduler knows every DAG that the contracts and the folder `dags` define."""
@@ -277,9 +266,10 @@ class Demo:
 
         APIs are asked as of that day, whether the demo or the schedule asks, and freshness is judged then.
         """
-        with psycopg.connect(self.stack.dsn("sampan_loader")) as connection:
-            connection.execute("delete from ops.clock")
-            connection.execute("insert into ops.clock (stands_at) values (%s)", [at])
+        from sampan.ingest import freshness
+
+        with self._installed():
+            freshness.set_clock(at)
         self._say(f"the clock stands at {at:%F %R}; `sampan calendar clock` turns it back to now")
 
     def _run_dags(self, api: airflow.Api, dag_ids: Iterable[str], title: str) -> None:
@@ -306,7 +296,7 @@ class Demo:
                 if tasks and len(ended) == len(tasks):
                     progress.update(bar, now="")
                     break
-                time.sleep(1)
+                time.sleep(POLL)
         failed = [task for task in tasks if task["state"] == "failed" and task["task_id"] != "notify_owner"]
         if failed:
             raise StackError("\n".join(self._why(task) for task in failed))

@@ -384,8 +384,8 @@ def _deliveries(
             body=regular.body, sent_at=regular.sent_at + timedelta(hours=3), expected="known", events=[event],
         )  # fmt: skip
         yield again
-    if event == "amended":
-        yield draft.amended(faults)
+    if event == "amended" and (amended := draft.amended(faults)) is not None:
+        yield amended
 
 
 class _Draft:
@@ -400,19 +400,23 @@ class _Draft:
         frame = frame.rename({old: new for old, new in names.items() if old in frame.columns and old != new})
         self.frame = frame.select([c.source_name for c in contract.columns]).rename(by_source)
 
-    def amended(self, faults: Faults) -> Delivery:
-        """The same rows, a few of them corrected, sent some hours later."""
-        rows = self.frame
-        if len(rows):
-            column = next(
-                c
-                for c in self.contract.stored
-                if c.type == "text" and "maxLength" in c.options and c.name not in self.contract.key
-            )
-            name = self.heading[column.name]
-            chosen = pl.Series(self.generator.random(len(rows)) < max(0.02, 1.5 / len(rows)))
-            text = pl.col(name).str.slice(0, column.options["maxLength"] - 12) + " (corrected)"
-            rows = rows.with_columns(pl.when(chosen).then(text).otherwise(pl.col(name)).alias(name))
+    def amended(self, faults: Faults) -> Delivery | None:
+        """The same rows, a few of them corrected, sent some hours later; None when none has a text to correct."""
+        columns = (
+            c
+            for c in self.contract.stored
+            if c.type == "text" and "maxLength" in c.options and c.name not in self.contract.key
+        )
+        if (column := next(columns, None)) is None:
+            return None
+        name, count = self.heading[column.name], len(self.frame)
+        written = self.frame[name].is_not_null().to_numpy()
+        if not written.any():
+            return None
+        chosen = written & (self.generator.random(count) < max(0.02, 1.5 / count))
+        chosen[np.flatnonzero(written)[0]] |= not chosen.any()
+        text = pl.col(name).str.slice(0, column.options["maxLength"] - 12) + " (corrected)"
+        rows = self.frame.with_columns(pl.when(pl.Series(chosen)).then(text).otherwise(pl.col(name)).alias(name))
         draft = _Draft.__new__(_Draft)
         draft.contract, draft.day, draft.generator, draft.heading, draft.frame = (
             self.contract,

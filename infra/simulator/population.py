@@ -17,6 +17,10 @@ USCC_WEIGHTS = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28)
 HKID_LETTERS = "IOQUX"
 # Share of enterprises whose name differs from another's in one character.
 TWINS = 0.02
+# The funding programmes of the simulated world open.
+OPENING = date(2023, 1, 3)
+# Share of applicants that hear of the programmes later, and when, so that there are first projects in every year.
+LATE_APPLICANTS, LATE_APPLICANTS_FROM = 0.6, (date(2024, 6, 1), date(2026, 2, 1))
 # Planted: share of enterprises whose owner has the one before too.
 CONNECTED = 0.04
 
@@ -217,7 +221,7 @@ def _enterprises(seed: int, count: int) -> pl.DataFrame:
     shop = (section == "G") & (generator.random(count) < 0.16) | (exports & (generator.random(count) < 0.12))
     shop &= ~dummy
     festival = shop & (generator.random(count) < 0.62)
-    chance = np.where(exports, 0.45, np.where(shop, 0.40, 0.07)) * np.where(size > 3, 1.2, 0.7)
+    chance = np.where(exports, 0.75, np.where(shop, 0.60, 0.07)) * np.where(size > 3, 1.2, 0.7)
     agents = np.flatnonzero((section == "H") & company & ~dummy)
     if not len(agents):
         agents = np.flatnonzero(company & ~dummy)[:1]
@@ -262,6 +266,7 @@ def _enterprises(seed: int, count: int) -> pl.DataFrame:
             "shops": np.where(shop, 1 + (generator.random(count) < 0.4), 0),
             "orders_a_day": np.where(shop, np.clip(generator.lognormal(1.0, 0.9, count), 0.3, 120), 0.0),
             "is_applicant": ~dummy & (generator.random(count) < chance),
+            "applies_from": _applies_from(seed, count),
             "is_insured": exports & (generator.random(count) < 0.28),
             "mark_code": only(
                 (shop | exports) & (generator.random(count) < 0.2),
@@ -280,6 +285,14 @@ def _groups(seed: int, count: int) -> np.ndarray:
     connected = (rng(seed, "groups").random(count) < CONNECTED) & (own > 0)
     groups: np.ndarray = np.where(connected, own - 1, own)
     return groups
+
+
+def _applies_from(seed: int, count: int) -> pl.Series:
+    """The day from which on an applicant may apply: that of the opening, or for many one of the years after it."""
+    generator = rng(seed, "applies from")
+    first, last = (number(day) for day in LATE_APPLICANTS_FROM)
+    late = generator.random(count) < LATE_APPLICANTS
+    return dates(np.where(late, generator.integers(first, last, count), number(OPENING)))
 
 
 def _goods(generator: np.random.Generator, word: np.ndarray, count: int) -> np.ndarray:

@@ -25,7 +25,7 @@ DAGS = ROOT / "dags"
 CONTRACTS = sorted((ROOT / "expectations" / "feeds").glob("*.yaml"))
 FEEDS = [path.stem for path in CONTRACTS]
 CHAIN = ("fetch", "land", "load", "gate", "publish", "notify_owner")
-SPINE = ("staging", "identity", "intermediate")
+SPINE = ("await_ingest", "staging", "identity", "intermediate")
 FAMILIES = [f"marts__{path.name}" for path in sorted((ROOT / "dbt_project/models/marts").iterdir()) if path.is_dir()]
 HEAVY = {"boto3", "dbt", "duckdb", "great_expectations", "isal", "pandas", "polars", "pyarrow", "splink"}
 
@@ -161,7 +161,7 @@ def test_tasks_retry_by_the_kind_of_failure_and_heavy_ones_share_the_pool(dags: 
         for name, task in dag["tasks"].items():
             assert task["has_retry_policy"], f"{dag_id}.{name}"
             assert task["retries"] == (0 if name == "notify_owner" else 5), f"{dag_id}.{name}"
-            light = name in ("fetch", "land", "notify_owner")
+            light = name in ("fetch", "land", "notify_owner", "await_ingest")
             assert task["pool"] == ("default_pool" if light else "warehouse"), f"{dag_id}.{name}"
     assert set(airflow.POOLS) == {"warehouse"}
 

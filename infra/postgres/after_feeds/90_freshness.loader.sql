@@ -279,6 +279,47 @@ create or replace view ops.feed_day as
 select * from ops.feed_days(ops.now());
 comment on view ops.feed_day is 'One row per feed and expected delivery, with its current state.';
 
+create or replace view ops.feed_on_the_way as
+select
+    feed,
+    min(received_at) as received_at
+from (
+    select
+        feed,
+        received_at
+    from ops.batch
+    where state in ('landed', 'loaded', 'gated')
+    union all
+    select
+        feed,
+        received_at
+    from ops.delivery
+    where batch_id is null and problem is null and deleted_at is null and business_date is not null
+) as on_the_way
+group by feed;
+comment on view ops.feed_on_the_way is 'Feeds with a delivery that was found and is neither published nor held, and when the first of them was received.';
+
+-- Not by state: while a clock stands in the past, a batch that landed just now counts there as a poll after every due time.
+create or replace view ops.feed_coming as
+select
+    day.feed,
+    min(day.due_at) as due_at
+from ops.feed_day as day
+left join ops.feed_poll as poll on day.feed = poll.feed
+where
+    day.state not in ('arrived', 'held')
+    and day.due_at <= ops.now() + interval '30 minutes'
+    and (poll.polled_at is null or poll.polled_at < day.due_at)
+group by day.feed
+union
+select
+    feed,
+    least(received_at, ops.now()) as due_at
+from ops.feed_on_the_way;
+comment on view ops.feed_coming is
+'Feeds that a build had better wait for: a delivery is on its way to raw, or was due and the feed was not polled since, or is due
+within half an hour. A feed that was polled in vain, or whose delivery is held, is not waited for.';
+
 create or replace view ops.feed_day_built as
 select
     days.*,

@@ -28,6 +28,8 @@ STOP_A_YEAR, LATE_STARTERS, LATE_WITHIN = 0.06, 0.08, 2000
 DUE_ON_DAYS_OFF = 0.04
 # No version is lodged so many days after the first one.
 AMENDED_WITHIN = 20
+# Lines that are kept to be looked at again.
+LINES_KEPT = 300_000
 ORDER = (
     "declaration_no", "version", "line_no", "form_type", "lodged_at", "movement_date", "transport_mode", "conveyance",
     "transport_document_no", "place", "counterparty_country", "trader_name", "trader_id", "agent_brn", "packages",
@@ -111,6 +113,16 @@ def declarations(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
 
 def lodged(world: World, day: date, only: Collection[str] = ORDER) -> pl.DataFrame:
     """Lines of the declarations first lodged on a day, inside the window or not; of them all columns, or `only` some."""
+    kept: dict[date, pl.DataFrame] = world.kept.setdefault("lodged", {})
+    if day not in kept:
+        if sum(map(len, kept.values())) > LINES_KEPT:
+            return _lodged(world, day, only)
+        # The statistics and the declarations of a small world are made of the same lines.
+        kept[day] = _lodged(world, day, ORDER)
+    return kept[day].select(only)
+
+
+def _lodged(world: World, day: date, only: Collection[str]) -> pl.DataFrame:
     if "traders" not in world.kept:
         who = traders(world)
         world.kept["traders"] = who, _funded_from(world, who)

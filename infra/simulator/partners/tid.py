@@ -10,15 +10,16 @@ import polars as pl
 
 from infra.simulator import vocabulary as words
 from infra.simulator.draws import dates, digits, joined, number, only, pick, take
-from infra.simulator.population import persons, phones
+from infra.simulator.population import OPENING, persons, phones
 from infra.simulator.shops import shops
 from infra.simulator.world import World, month_after
 
-OPENING = date(2023, 1, 3)
 TIGHTER_RULES = number(date(2025, 3, 14))
 EASY_FROM, ECOMMERCE_FROM, EMF_UNTIL = number(date(2023, 6, 1)), number(date(2024, 7, 15)), number(date(2026, 6, 30))
 # Applications that an applicant makes a month at the opening, and how many more of them a month each year brings.
 A_MONTH, GROWTH_A_YEAR = 0.027, 0.008
+# Who heard of the programmes in the last months applies so many times as often.
+NEWS, NEWS_MONTHS = 5, 6
 # Planted: so many times as many apply in the months before the rules get tighter.
 RUSH, RUSH_MONTHS = 6, (date(2025, 1, 1), date(2025, 2, 1))
 PROGRAMMES = ("bud_general", "bud_easy", "bud_ecommerce_easy", "emf")
@@ -37,7 +38,10 @@ def _applications(world: World, month: date) -> pl.DataFrame:
     applicants = world.population.smes.filter("is_applicant")
     years = (month - OPENING.replace(day=1)).days / 365
     rate = (A_MONTH + GROWTH_A_YEAR * years) * (RUSH if month in RUSH_MONTHS else 1)
-    owner = np.repeat(np.arange(len(applicants)), generator.poisson(rate, len(applicants)))
+    heard = applicants["applies_from"].to_numpy().astype("datetime64[D]").astype(int)
+    news = (heard > number(OPENING)) & (heard > number(month_after(month, -NEWS_MONTHS)))
+    rates = rate * np.where(heard < number(month_after(month, 1)), np.where(news, NEWS, 1), 0)
+    owner = np.repeat(np.arange(len(applicants)), generator.poisson(rates))
     count = len(owner)
     opening, end = number(max(month, OPENING)), number(month_after(month, 1))
     received = generator.integers(opening, end, count)

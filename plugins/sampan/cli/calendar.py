@@ -48,7 +48,7 @@ def calendar_close(
 
     Example: sampan calendar close 2026-07-06 --reason "typhoon signal 8"
     """
-    freshness.close(day.date(), reason, getpass.getuser(), feed)
+    freshness.close([day.date()], reason, getpass.getuser(), feed)
     out.print(f"{day.date()}: nothing is due for {feed or 'any feed'}; `sampan calendar reopen` undoes it.")
 
 

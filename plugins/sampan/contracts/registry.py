@@ -15,16 +15,19 @@ from sampan.errors import Code, PermanentFailure, Problem
 
 
 @cache
+def _contract(path: Path) -> Contract:
+    try:
+        return parse_contract(shorthand.read(path), path)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, yaml.YAMLError) as error:
+        problems = check(path)
+        raise PermanentFailure(
+            problems[0] if problems else Problem(Code.CONTRACT_UNREADABLE, str(error), str(path))
+        ) from error
+
+
+@cache
 def _all_contracts(folder: Path) -> dict[str, Contract]:
-    contracts = {}
-    for path in sorted(folder.glob("*.yaml")):
-        try:
-            contracts[path.stem] = parse_contract(shorthand.read(path), path)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, yaml.YAMLError) as error:
-            problems = check(path)
-            raise PermanentFailure(
-                problems[0] if problems else Problem(Code.CONTRACT_UNREADABLE, str(error), str(path))
-            ) from error
+    contracts = {path.stem: _contract(path) for path in sorted(folder.glob("*.yaml"))}
     if not contracts:
         raise PermanentFailure(check_all(folder)[0])
     return contracts
@@ -35,9 +38,15 @@ def all_contracts(folder: Path | None = None) -> dict[str, Contract]:
     return _all_contracts(folder or FEEDS)
 
 
+def feed_names() -> list[str]:
+    """The feeds that have a contract, sorted; none is read."""
+    return sorted(path.stem for path in FEEDS.glob("*.yaml"))
+
+
 def get_contract(feed: str) -> Contract:
-    """The contract of one feed. Raises PermanentFailure when there is none."""
-    contracts = all_contracts()
-    if feed not in contracts:
-        raise PermanentFailure(Problem(Code.CONTRACT_UNKNOWN_FEED, f"no feed {feed!r}; feeds: {', '.join(contracts)}"))
-    return contracts[feed]
+    """The contract of one feed; no other is read. Raises PermanentFailure when there is none."""
+    if feed not in feed_names():
+        raise PermanentFailure(
+            Problem(Code.CONTRACT_UNKNOWN_FEED, f"no feed {feed!r}; feeds: {', '.join(feed_names())}")
+        )
+    return _contract(FEEDS / f"{feed}.yaml")

@@ -6,6 +6,7 @@ Times are in Hong Kong.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Any
 
@@ -118,19 +119,20 @@ def spans(rows: list[dict[str, Any]]) -> list[tuple[str, str, date, date, int]]:
     return found
 
 
-def close(day: date, reason: str, by: str, feed: str | None = None) -> None:
-    """Record that nothing is due for a day (a typhoon, a closed partner), for one feed or all; replaces an earlier reason."""
+def close(days: Iterable[date], reason: str, by: str, feed: str | None = None) -> None:
+    """Record that nothing is due for days (a typhoon, a closed partner), for one feed or all; replaces earlier reasons."""
     require_reason(reason, Code.CALENDAR_REASON)
     if feed is not None:
         get_contract(feed)
     with connect() as connection:
         connection.execute(
             """
-            insert into ops.closure (day, feed, reason, decided_by) values (%s, %s, %s, %s)
+            insert into ops.closure (day, feed, reason, decided_by)
+            select day, %s, %s, %s from unnest(%s::date[]) as closed (day)
             on conflict (day, feed) do update set
                 reason = excluded.reason, decided_by = excluded.decided_by, decided_at = clock_timestamp()
             """,
-            [day, feed, reason, by],
+            [feed, reason, by, sorted(set(days))],
         )
 
 

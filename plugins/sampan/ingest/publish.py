@@ -32,6 +32,13 @@ def run(feed: str, business_date: date | None = None) -> dict[str, int]:
         feed_hooks.clean_up(feed)
 
 
+def is_needed(feed: str) -> bool:
+    """Whether the steps after landing have something to do: a delivery on its way, or a hook that cleans up each time."""
+    with connect() as connection:
+        query = "select from ops.feed_on_the_way where feed = %s"
+        return feed in feed_hooks.HOOKS or connection.execute(query, [feed]).fetchone() is not None
+
+
 def is_published_since(feed: str, since: datetime) -> bool:
     """Whether a batch was published since a time, also by an attempt that crashed, or counts again because it came back."""
     query = """

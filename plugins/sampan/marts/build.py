@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -25,6 +27,11 @@ from sampan.marts.steps import Step, all_steps, names
 FULL_REFRESH_SHARE = 0.5
 # Seeds that incremental tables read: rows from batches taken in long ago depend on their content.
 INCREMENTAL_SEEDS = ("customs_regimes", "declaration_exemptions", "gold_codes")
+# Deliveries that hang on their way, or whose ingest is paused, keep the others waiting no longer than this.
+PATIENCE = timedelta(minutes=15)
+# A published batch waits so long at most for feeds that are due one soon after the other, and a build that failed for its
+# next attempt.
+LONGEST_WAIT = timedelta(hours=6)
 # Longest message of a failed step that is kept with its build.
 LONGEST_MESSAGE = 2000
 # How many batches the message of a failed step names.
@@ -76,6 +83,57 @@ def run(step: str | None = None, *, force: bool = False, full_refresh: bool = Fa
         message = "; ".join(failure.problem.message for failure in failures)
         raise PermanentFailure(Problem(Code.BUILD_FAILED, message))
     return total
+
+
+class Advice(StrEnum):
+    """Whether to build now."""
+
+    BUILD = "build"
+    WAIT = "wait"
+    SKIP = "skip"
+
+
+def advise(waited: timedelta | None) -> tuple[Advice, str]:
+    """Whether to build now, and why: what comes together is to become one build.
+
+    `waited` says for how long the caller has waited; None when it will not. Skip when nothing is to be built, or a feed is
+    due within half an hour and the others have not waited for LONGEST_WAIT: the build after it takes in all. Wait while
+    deliveries are arriving (on their way, or due and the feed not polled yet), but not longer than PATIENCE for those that
+    hang. A feed that is late at the partner, or whose delivery is held, is not waited for. Skip, too, when the last build
+    failed and nothing was published since, for LONGEST_WAIT.
+    """
+    with connect("builder") as connection:
+        if not (_is_waited_for(connection) or current(connection)):
+            return Advice.SKIP, "no published batch is waiting for a build"
+        if waited is None:
+            return Advice.BUILD, "at once"
+        on_the_way = connection.execute("select feed from ops.feed_on_the_way order by feed").fetchall()
+        if on_the_way and waited < PATIENCE:
+            # Known at once; what is due takes a second to find out.
+            return Advice.WAIT, f"arriving: {', '.join(feed for (feed,) in on_the_way)}"
+        failed_at = _failed_at(connection)
+        oldest, newest = one(
+            connection,
+            """
+            select min(published_at), max(greatest(published_at, batch.counts_from, withdrawn_at, undone_at))
+            from ops.batches_waiting
+            inner join ops.batch using (batch_id)
+            left join ops.withdrawal using (batch_id)
+            """,
+        )
+        rows = connection.execute(
+            "select feed, bool_or(due_at <= ops.now()) from ops.feed_coming group by feed order by feed"
+        ).fetchall()
+    now = datetime.now(UTC)
+    if failed_at and now - failed_at < LONGEST_WAIT and not (newest and newest > failed_at):
+        return Advice.SKIP, f"the build failed at {failed_at:%F %R %Z}, and nothing was published since"
+    arriving = ", ".join(feed for feed, is_due in rows if is_due)
+    due_soon = ", ".join(feed for feed, is_due in rows if not is_due)
+    if arriving and waited < PATIENCE:
+        return Advice.WAIT, f"arriving: {arriving}"
+    if due_soon and oldest and now - oldest < LONGEST_WAIT:
+        return Advice.SKIP, f"due within half an hour: {due_soon}"
+    return Advice.BUILD, f"without {arriving}, which did not arrive" if arriving else "all that was due has arrived"
 
 
 @contextmanager
@@ -166,8 +224,7 @@ def _begin(connection: Connection, force: bool, full_refresh: bool) -> Build | N
     with connection.transaction():
         feed_hooks.before_build(connection)
         build = current(connection)
-        waiting = scalar(connection, "select count(*) from ops.batches_waiting")
-        if not (waiting or force or full_refresh):
+        if not (_is_waited_for(connection) or force or full_refresh):
             return build
         build_no = build.build_no if build else _new_build(connection)
         if build_no is not None:
@@ -184,6 +241,27 @@ def _begin(connection: Connection, force: bool, full_refresh: bool) -> Build | N
                 [full_refresh, _seeds_sha256(), build_no],
             )
         return current(connection)
+
+
+def _is_waited_for(connection: Connection) -> bool:
+    """Whether a published batch waits for a build."""
+    return bool(scalar(connection, "select exists (select from ops.batches_waiting)"))
+
+
+def _failed_at(connection: Connection) -> datetime | None:
+    """When the newest build failed: at its gate, or in a step; None when it did not."""
+    found: datetime | None = scalar(
+        connection,
+        """
+        select max(coalesce(build.ended_at, step.ended_at))
+        from ops.build
+        left join ops.build_step as step on build.build_no = step.build_no and step.state = 'failed'
+        where
+            build.build_no = (select max(build_no) from ops.build where state <> 'as_known')
+            and (build.state = 'failed' or (build.state = 'open' and step.step is not null))
+        """,
+    )
+    return found
 
 
 def _new_build(connection: Connection) -> int | None:

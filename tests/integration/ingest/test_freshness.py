@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -11,6 +11,7 @@ from sampan.contracts.registry import all_contracts, get_contract
 from sampan.errors import PermanentFailure, TransientFailure
 from sampan.ingest import fetch, freshness, gate, land
 from sampan.ingest import load as loading
+from sampan.ingest import publish as publishing
 from sampan.marts import build, dbt, release
 from sampan.settings import settings
 
@@ -53,6 +54,12 @@ def begun(sampan):
 
 def polls(at: str) -> None:
     freshness.record_poll(FEED, at=hkt(at))
+
+
+def advice(at: str, waited: timedelta | None = timedelta()) -> tuple[str, str]:
+    """Whether to build at a time, and the reason."""
+    freshness.set_clock(hkt(at))
+    return build.advise(waited)
 
 
 # --- the four states --------------------------------------------------------------------------------------------------
@@ -148,6 +155,99 @@ def test_the_schedule_asks_a_monthly_api_until_it_has_answered_and_a_person_alwa
     assert asked[2:] == [TUESDAY, date(2026, 7, 2)]
 
 
+# --- what a build waits for -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def waiting(begun):
+    """The delivery of Monday landed and was published just now, while the clock stands in the past, and waits for a build."""
+    begun.rows("update ops.batch set landed_at = clock_timestamp(), published_at = clock_timestamp() returning 1")
+    return begun
+
+
+def test_a_build_waits_for_what_is_due_until_it_was_polled_for(waiting):
+    assert advice("2026-07-08 06:59") == ("build", "all that was due has arrived")
+    assert advice("2026-07-08 07:01") == ("skip", f"due within half an hour: {FEED}")
+    assert advice("2026-07-08 07:31") == ("wait", f"arriving: {FEED}")
+    # Not polled by the deadline: it may be polled yet.
+    assert advice("2026-07-08 11:00") == ("wait", f"arriving: {FEED}")
+    polls("2026-07-08 07:32")
+    assert state("2026-07-08 11:00") == "late_at_partner"
+    assert advice("2026-07-08 11:00") == ("build", "all that was due has arrived")
+
+
+def test_a_build_waits_for_a_delivery_on_its_way_and_for_none_that_is_held(waiting):
+    polls("2026-07-08 07:30")
+    waiting.deliver(FEED, TUESDAY, "delivery.csv.gz", b"this is not gzip")
+    fetch.run(FEED)
+    assert advice("2026-07-08 09:00") == ("wait", f"arriving: {FEED}")
+    land.run(FEED)
+    assert advice("2026-07-08 09:00") == ("wait", f"arriving: {FEED}")
+    loading.run(FEED)
+    assert state("2026-07-08 09:00") == "held"
+    assert advice("2026-07-08 09:00") == ("build", "all that was due has arrived")
+
+
+def test_a_build_waits_for_a_correction_of_a_day_that_arrived(waiting):
+    waiting.deliver(FEED, MONDAY, "correction.csv.gz", b"this is not gzip")
+    fetch.run(FEED)
+    assert state("2026-07-07 22:00", MONDAY) == "arrived"
+    assert advice("2026-07-07 22:00") == ("wait", f"arriving: {FEED}")
+
+
+def test_a_build_waits_no_longer_than_it_may(waiting):
+    patience = timedelta(minutes=15)
+    assert advice("2026-07-08 07:31", patience - timedelta(seconds=1)) == ("wait", f"arriving: {FEED}")
+    assert advice("2026-07-08 07:31", patience) == ("build", f"without {FEED}, which did not arrive")
+    assert advice("2026-07-08 07:31", None) == ("build", "at once")
+    assert advice("2026-07-08 07:01", None) == ("build", "at once")
+    assert advice("2026-07-08 07:01") == ("skip", f"due within half an hour: {FEED}")
+    waiting.rows("update ops.batch set published_at = clock_timestamp() - interval '6 hours' returning 1")
+    assert advice("2026-07-08 07:01") == ("build", "all that was due has arrived")
+
+
+def test_the_steps_after_landing_are_needed_while_a_delivery_is_on_its_way(begun):
+    assert not publishing.is_needed(FEED)
+    begun.deliver(FEED, TUESDAY, "delivery.csv.gz", b"this is not gzip")
+    fetch.run(FEED)
+    assert publishing.is_needed(FEED)
+    land.run(FEED)
+    assert publishing.is_needed(FEED)
+    loading.run(FEED)
+    assert state("2026-07-08 12:00") == "held"
+    assert not publishing.is_needed(FEED)
+    # What rests on a consent that has ended is deleted each time.
+    assert publishing.is_needed("cdi_consents")
+
+
+def test_a_build_that_failed_is_tried_again_when_more_was_published_or_after_hours(waiting):
+    number = waiting.rows("insert into ops.build (as_of_date) values ('2026-07-06') returning build_no")[0][0]
+    step = (
+        "insert into ops.build_step (build_no, step, state, ended_at) values (%s, 'staging', 'failed', %s) returning 1"
+    )
+    waiting.rows("update ops.batch set published_at = clock_timestamp() - interval '2 hours' returning 1")
+    waiting.rows(step, number, datetime.now(UTC) - timedelta(hours=1))
+    assert advice("2026-07-07 22:00")[0] == "skip"
+    assert advice("2026-07-07 22:00")[1].endswith("nothing was published since")
+    assert advice("2026-07-07 22:00", None) == ("build", "at once")
+    waiting.rows(
+        """update ops.build set state = 'failed', problem = '{}', ended_at = clock_timestamp() - interval '1 hour'
+        returning 1"""
+    )
+    assert advice("2026-07-07 22:00")[0] == "skip"
+    waiting.rows("update ops.build set ended_at = clock_timestamp() - interval '6 hours' returning 1")
+    assert advice("2026-07-07 22:00") == ("build", "all that was due has arrived")
+    waiting.rows("update ops.build set ended_at = clock_timestamp() - interval '3 hours' returning 1")
+    assert advice("2026-07-07 22:00") == ("build", "all that was due has arrived")
+
+
+def test_there_is_nothing_to_build_without_a_published_batch(sampan):
+    sampan.deliver(FEED, MONDAY, "delivery.csv.gz", b"waits")
+    fetch.run(FEED)
+    assert advice("2026-07-07 09:00") == ("skip", "no published batch is waiting for a build")
+    assert advice("2026-07-07 09:00", None) == ("skip", "no published batch is waiting for a build")
+
+
 # --- days off ---------------------------------------------------------------------------------------------------------
 
 
@@ -178,7 +278,7 @@ def test_a_typhoon_day_is_missing_until_it_is_closed_and_again_once_it_is_reopen
     publish(FEED, MONDAY, [ROW])
     at = "2026-07-08 12:00"
     assert state(at) == "late_at_partner"
-    freshness.close(TUESDAY, "Typhoon signal No. 10", "an operator")
+    freshness.close([TUESDAY], "Typhoon signal No. 10", "an operator")
     assert state(at) is None
     assert owed(at)[MONDAY]["due_at"] == hkt("2026-07-08 07:30")
     assert freshness.reopen(TUESDAY)
@@ -189,13 +289,13 @@ def test_a_typhoon_day_is_missing_until_it_is_closed_and_again_once_it_is_reopen
 def test_a_day_is_closed_for_one_feed_only_when_its_partner_was_shut(sampan):
     publish(FEED, MONDAY, [ROW])
     publish("platform_orders", MONDAY, [{"tid": "1", "oid": "1", "created_at": MONDAY, "modified_at": MONDAY}])
-    freshness.close(TUESDAY, "office moved", "an operator", FEED)
+    freshness.close([TUESDAY], "office moved", "an operator", FEED)
     assert state("2026-07-08 12:00") is None
     assert state("2026-07-08 12:00", feed="platform_orders") == "late_at_partner"
     with pytest.raises(PermanentFailure):
-        freshness.close(TUESDAY, " ", "an operator")
+        freshness.close([TUESDAY], " ", "an operator")
     with pytest.raises(PermanentFailure):
-        freshness.close(TUESDAY, "why", "an operator", "no_such_feed")
+        freshness.close([TUESDAY], "why", "an operator", "no_such_feed")
 
 
 def test_every_feed_owes_what_its_contract_says_over_two_years(sampan):

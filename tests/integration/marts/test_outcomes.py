@@ -14,7 +14,7 @@ from sampan.marts import build, outcomes
 from sampan.settings import settings
 
 from infra.simulator.partners import customs, platforms, registers, tid
-from infra.simulator.population import Population, make
+from infra.simulator.population import OPENING, Population, make
 from infra.simulator.shops import shops
 from infra.simulator.world import Effects, World, monthly
 from tests.conftest import Sampan
@@ -52,7 +52,8 @@ def small_exporters(seed: int) -> Population:
         commenced_on=pl.lit(date(2010, 1, 1)),
         size_basis=pl.lit("declared"),
     )
-    return Population(seed, smes.with_columns(is_applicant=pl.col("sme_no") % 2 == 0), known.individuals.head(0))
+    smes = smes.with_columns(is_applicant=pl.col("sme_no") % 2 == 0, applies_from=pl.lit(OPENING))
+    return Population(seed, smes, known.individuals.head(0))
 
 
 def send(feed: str, deliveries: Iterator[tuple[date, pl.DataFrame | None]]) -> None:

@@ -46,9 +46,9 @@ def test_a_declaration_is_judged_again_when_a_closure_becomes_known_later(sampan
     first = {"declaration_no": "DDDDDDDD01", "trader_id": "90000001", "movement_date": MONDAY}
     publish(FEED, "2026-07-21", [first | {"lodged_at": "2026-07-21 09:00"}])
     # A day closed for one feed is not a day of gale or black rainstorm: the 14th day is a Monday, and one day late is late.
-    freshness.close(DUE, "office moved", "an operator", FEED)
+    freshness.close([DUE], "office moved", "an operator", FEED)
     assert late("DDDDDDDD02") == 1
-    freshness.close(DUE, "signal No. 10", "an operator")
+    freshness.close([DUE], "signal No. 10", "an operator")
     assert late("DDDDDDDD03") == 0
     assert freshness.reopen(DUE)
     assert late("DDDDDDDD04") == 1

@@ -146,6 +146,18 @@ def test_deliver_shows_each_event_of_the_demo_when_the_window_is_the_default(fau
     assert len(outcome.planted) > 200
 
 
+def test_an_amendment_always_changes_something(tmp_path):
+    """Kind of fault: the same content twice, which the ledger knows, is recorded as a publication of its own."""
+    deliver.run(tmp_path, smes=60, days=8, faults=faults.parse("amended=1.0"))
+    planted = [json.loads(line) for line in (tmp_path / "truth" / "planted.jsonl").read_text().splitlines()]
+    contents = Counter(
+        (e["feed"], e["business_date"], e["sha256"]) for e in planted if e["expected"] == "published" and "sha256" in e
+    )
+    amended = {e["feed"] for e in planted if "amended" in e["events"]}
+    assert len(amended) > 5
+    assert [content for content, count in contents.items() if count > 1] == []
+
+
 @pytest.mark.parametrize("feed", DROPPED)
 def test_every_kind_of_bad_row_can_be_planted(feed):
     contract = CONTRACTS[feed]
