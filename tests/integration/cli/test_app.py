@@ -218,7 +218,7 @@ def test_status_shows_every_feed_and_what_is_broken_when_something_is(sampan, ru
     code, out, _ = run("status")
     assert code == 0
     text = " ".join(out.replace("│", " ").replace("┃", " ").split())
-    assert re.search(rf"{FEED} 2 1 1 0 39 1 0 0 {DAY}", text)
+    assert re.search(rf"{FEED} 2 1 1 0 0 39 1 0 0 {DAY}", text)
     for rule in ("[delivery.corrupt]", "[delivery.no_business_date]", "odd [bold] [red] name.csv.gz: "):
         assert rule in text
     assert "\x1b" not in out
