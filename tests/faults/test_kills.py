@@ -24,7 +24,7 @@ STEPS = {module.__name__.removeprefix("sampan.ingest."): module for module in (l
 POINTS = [
     point for name in STEPS for point in re.findall(r'failpoints\.hit\("([^"]+)"\)', inspect.getsource(STEPS[name]))
 ]
-FAST, SLOW = DAY, DAY + timedelta(days=1)
+PLAIN, ODD = DAY, DAY + timedelta(days=1)
 
 
 def test_every_step_has_failpoints():
@@ -33,14 +33,14 @@ def test_every_step_has_failpoints():
 
 
 class Truth:
-    """Two deliveries with bad and repeated rows, one for the fast and one for the slow path, and the expected result."""
+    """Two deliveries with bad and repeated rows, one of them with a value of another type, and the expected result."""
 
     def __init__(self, partner) -> None:
         self.sound, self.broken = [], 0
-        for day in (FAST, SLOW):
+        for day in (PLAIN, ODD):
             given = rows(FEED, 80, day)
             dirty = {2: {"value_hkd": "-1"}, 3: {"hkhs_code": "1"}}
-            if day == SLOW:
+            if day == ODD:
                 dirty[4] = {"movement_date": "2026-02-30"}
             delivered = [row | dirty.get(n, {}) for n, row in enumerate(given)]
             partner.hands_over(FEED, day, [*delivered, given[10]])
@@ -75,13 +75,13 @@ def run_before(step: str) -> None:
 
 @pytest.mark.parametrize(
     ("point", "day"),
-    [(point, FAST) for point in POINTS]
+    [(point, PLAIN) for point in POINTS]
     + [
-        pytest.param(point, SLOW, marks=[] if point.startswith("load.") else pytest.mark.slow)
+        pytest.param(point, ODD, marks=[] if point.startswith("load.") else pytest.mark.slow)
         for point in POINTS
         if not point.startswith("land.")
     ],
-    ids=lambda value: value if isinstance(value, str) else {FAST: "fast", SLOW: "slow"}[value],
+    ids=lambda value: value if isinstance(value, str) else {PLAIN: "plain", ODD: "odd"}[value],
 )
 def test_every_record_counts_once_when_a_step_is_killed_and_run_again(point, day, partner):
     truth, step = Truth(partner), point.split(".")[0]
@@ -101,7 +101,7 @@ def test_every_record_counts_once_when_every_step_is_killed_in_turn(partner):
     for step, module in STEPS.items():
         for point in POINTS:
             if point.startswith(f"{step}.") and not point.endswith("after_commit"):
-                for day in (FAST, SLOW):
+                for day in (PLAIN, ODD):
                     deaths += killed(step, point, str(day)) == -signal.SIGKILL
                 break
         module.run(FEED)

@@ -79,7 +79,7 @@ def _is_decided(connection: Connection, batch: Batch) -> bool:
 
 
 def load_batch(connection: Connection, contract: Contract, batch: Batch) -> Batch:
-    """Load one batch, anew if it is loaded already. Returns it as it is then."""
+    """Load one batch, again if it is loaded already. Returns it as it is then."""
     pseudonym_keys.check(connection)
     replay = batch.origin == "replay"
     reader = open_delivery(contract, batch.landing_uri, batch.business_date, batch.file, replay=replay)

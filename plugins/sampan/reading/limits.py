@@ -27,10 +27,6 @@ UNKNOWN_COLUMN_SECONDS = 60.0
 
 # Bytes of a line of text, or of the texts of one row of a workbook or Parquet file.
 MAX_RECORD_BYTES = 1 << 20
-# Lines of a CSV record whose quoted fields hold line ends: an unclosed quote would otherwise take the rest of the file.
-MAX_RECORD_LINES = 50
-# Characters of a date or time that the fast path examines; no valid one is longer.
-MAX_DATE_CHARACTERS = 100
 # Characters of a column header in a message.
 SHOWN_CHARACTERS = 60
 

@@ -167,7 +167,7 @@ def test_a_line_of_gb18030_is_quarantined_when_its_bytes_are_no_text_that_anybod
     ids=["stored", "odd blanks", "dropped", "first"],
 )
 def test_an_object_is_quarantined_when_a_key_is_there_twice(change: Callable[[str], str], partner):
-    """Which of two values is right nobody knows."""
+    """Which of two values is right is not known."""
     given = rows(ORDERS, MANY)
     lines = [change(line) if place == 4 else line for place, line in enumerate(lines_of(ORDERS, given))]
     batch = ingested(partner, ORDERS, body_of(ORDERS, lines))

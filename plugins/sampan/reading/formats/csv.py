@@ -27,7 +27,7 @@ class Csv(Format):
     name = "csv"
 
     def read_layout(self) -> Layout:
-        """The layout of the header line. Empty headers at its end, as spreadsheets leave them, are no columns."""
+        """The layout of the header line. Empty headers at its end, as spreadsheets leave them, do not count."""
         line = next(self.delivery.lines(), None)
         if line is None or not line.strip():
             raise self.delivery.problem(Code.DELIVERY_EMPTY, "the delivery is empty: it has no header line")

@@ -152,7 +152,7 @@ class JsonChunk(LineChunk):
 
 
 def _values_of(keys: Sequence[str]) -> Values:
-    """Reads the values of these keys; msgspec.DecodeError for what is no object, or has another key."""
+    """Reads the values of these keys; msgspec.DecodeError for a line that is not an object, or has another key."""
     import msgspec
 
     names = [f"key_{place}" for place in range(len(keys))]
@@ -163,7 +163,7 @@ def _values_of(keys: Sequence[str]) -> Values:
 
 
 def _unescaped_field(value: bytes) -> bytes | None:
-    """A JSON value as a field of CSV; None for one that is no text on one line, number or constant."""
+    """A JSON value as a field of CSV; None for a list, an object, or a text that one line cannot hold."""
     if value[:1] in (b"{", b"["):
         return None
     if b"\\" not in value:

@@ -160,7 +160,7 @@ def _byte_lengths(values: Any) -> Any:
 
 
 def _texts(values: Any) -> list[str | None]:
-    """An Arrow array as the texts that the fast path would write."""
+    """An Arrow array as the texts that Arrow writes to CSV."""
     import pyarrow as pa
 
     try:

@@ -116,7 +116,7 @@ class SheetChunk(Chunk):
         return b"".join(lines)
 
     def records(self, places: Iterable[int]) -> Iterator[Found]:
-        """These rows; one without a value is none."""
+        """These rows; one without a value does not count."""
         width, cleaner = len(self.form.layout.columns), self.form.cleaner
         for place in places:
             values = [cell_text(cell) for cell in self.rows[place]]
