@@ -29,7 +29,7 @@ from sampan.warehouse import schema as warehouse
 from infra.local import postgres as local
 from infra.local.postgres import EmbeddedPostgres, binaries
 from tests import forked
-from tests.conftest import QUICK, ROOT, Sampan, _memory, template_on
+from tests.conftest import QUICK, ROOT, Sampan, memory, template_on
 from tests.factory import Partner, rows
 
 FEED = "customs_declarations"
@@ -61,7 +61,7 @@ def foreign_server() -> Iterator[EmbeddedPostgres]:
     """A server as others run it: no one has closed what only a superuser can close, and it logs errors."""
     tuning = QUICK | {"reserved_connections": "0", "log_min_messages": "warning", "log_min_error_statement": "error"}
     prefix = "sampan-foreign-"
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=_memory(), ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=memory(), ignore_cleanup_errors=True) as folder:
         server = EmbeddedPostgres(Path(folder) / "data", durable=False, tuning=tuning)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(local, "LIMITS", Path("/nonexistent"), raising=False)
