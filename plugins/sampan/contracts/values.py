@@ -7,9 +7,9 @@ PSEUDONYM = re.compile(r"(invalid_)?p[0-9]+_[0-9a-f]{64}")
 # What a steward sees in place of one: with the pseudonym itself, a guess at a number could be told right from wrong.
 SHOWN_PSEUDONYMS = ((r"invalid_p[0-9]+_[0-9a-f]{64}", "[invalid HKID]"), (r"p[0-9]+_[0-9a-f]{64}", "[pseudonym]"))
 
-# PostgreSQL reads more as a date or a number than means the same to the person who wrote it: words whose day changes (`today`), two
-# digits that are a year or a day (`15/07/26`), names of zones that mean another one elsewhere (`CST`) or count the other way
-# (`UTC+8`), seconds since 1970 as a year, and the integers of programmers (`0x1F`, `1_000`).
+# PostgreSQL reads more as a date or a number than means the same to the person who wrote it: words whose day changes
+# (`today`), two digits that are a year or a day (`15/07/26`), names of zones that mean another one elsewhere (`CST`) or
+# count the other way (`UTC+8`), seconds since 1970 as a year, and the integers of programmers (`0x1F`, `1_000`).
 _DAY = (
     r"(?:[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{8}"
     r"|[0-9]{1,2}[-/., ]+[A-Za-z]{3,9}[-/., ]+[0-9]{4}|[A-Za-z]{3,9}[-/., ]+[0-9]{1,2}[-/., ]+[0-9]{4})"
