@@ -14,6 +14,12 @@ from tests.unit.marts.test_suppression import CASES, COUNTS, VALUES, intervals, 
 STATUS = {None: "s", "primary": "u", "secondary": "m"}
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch) -> None:
+    """tau-Argus writes its logs where it is called."""
+    monkeypatch.chdir(tmp_path)
+
+
 def audited(cells: dict[Key, Cell], out: dict[Key, str], rule: SuppressionRule, file: Path) -> dict[Key, dict]:
     """What tau-Argus infers of each cell left out: `min`, `max`, and whether one is `unsafe`.
 

@@ -48,7 +48,7 @@ def parquet() -> bytes:
 
 
 KINDS = {
-    "gzip": gzip.compress(CSV),
+    "gzip": gzip.compress(CSV, mtime=0),
     "zstd": zstandard.compress(CSV),
     "bzip2": bz2.compress(CSV),
     "xz": lzma.compress(CSV),
