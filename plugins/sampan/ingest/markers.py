@@ -39,7 +39,8 @@ def marker(path: str, size: int, extension: str) -> str | None:
 
     `path` is its key below the feed's prefix, `size` is in bytes, `extension` what deliveries of the feed end with.
     """
-    *folders, name = path.lower().split("/")
+    # S3 knows no relative paths: ".." is a name like any other, and not a hidden file.
+    *folders, name = ("-" if part in (".", "..") else part for part in path.lower().split("/"))
     if not name or name.endswith("_$folder$"):
         return FOLDER
     if name in SYSTEM or any(folder in (*FOLDERS, *SYSTEM) or folder.startswith(".") for folder in folders):

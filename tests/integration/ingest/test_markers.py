@@ -26,7 +26,8 @@ BESIDE = [
 ]  # fmt: skip
 DATA = [
     "part-00000.csv.gz", "_orders.csv.gz", "delivery.CSV.GZ", "report_partial.csv.gz", "md5.csv.gz", "SUCCESS.csv.gz",
-    "read.me", "delivery.json", "export (1).csv.gz", "done", "a.b.c",
+    "read.me", "delivery.json", "export (1).csv.gz", "done", "a.b.c", "..", "../../../../etc/passwd",
+    "a/../../b.csv.gz", "./b.csv.gz",
 ]  # fmt: skip
 
 
