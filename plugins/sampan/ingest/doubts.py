@@ -56,10 +56,10 @@ def _took_the_place(connection: Connection, contract: Contract, batch: Batch) ->
     """Of two deliveries of a date the newer counts. A correction has most of the older one's rows; another part has none."""
     found = connection.execute(
         """
-        select batch_id, regexp_replace(source_uri, '^.*/', ''), (received_at, batch_id) < (%s, %s) from ops.batch
+        select batch_id, regexp_replace(source_uri, '^.*/', ''), (counts_from, batch_id) < (%s, %s) from ops.batch
         where feed = %s and business_date = %s and state = 'published' and origin = 'delivery' and deleted_at is null
             and batch_id <> %s
-        order by received_at desc, batch_id desc
+        order by counts_from desc, batch_id desc
         limit 1
         """,
         [batch.received_at, batch.batch_id, batch.feed, batch.business_date, batch.batch_id],

@@ -75,7 +75,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize(("name", "content"), KINDS.items())
+@pytest.mark.parametrize(("name", "content"), KINDS.items(), ids=KINDS)
 def test_a_file_is_told_by_its_bytes(name, content):
     assert what_it_is(content) == name
 
