@@ -122,7 +122,7 @@ def waiting(partner, state: str) -> ledger.Batch:
 @pytest.mark.parametrize(
     ("state", "work"),
     [
-        ("landed", load._load),
+        ("landed", load.load_batch),
         ("loaded", gate._gate),
         ("gated", publish._publish),
     ],
