@@ -64,33 +64,33 @@ def settle() -> None:
     time.sleep(PAUSE)
 
 
-def gated_load(file: Path, day: date) -> float:
+def gated_load(file: Path, day: date, feed: str = FEED) -> float:
     """Seconds for load, gate and publish of a landed delivery; every round is a business date of its own."""
     from sampan.contracts.registry import get_contract
     from sampan.ingest import fetch, gate, land, load, publish
     from sampan.settings import settings
 
-    contract = get_contract(FEED)
+    contract = get_contract(feed)
     settings().s3(contract.partner).upload_file(str(file), "drop", f"{contract.drop_prefix}{day}/{file.name}")
-    fetch.run(FEED)
-    land.run(FEED)
+    fetch.run(feed)
+    land.run(feed)
     settle()
     start = time.perf_counter()
     for step in (load, gate, publish):
-        done = step.run(FEED)
+        done = step.run(feed)
     seconds = time.perf_counter() - start
     if done["batches"] != 1 or done["held"]:
         raise SystemExit(f"the delivery did not get through: {done}")
     return seconds
 
 
-def plain_copy(file: Path) -> float:
-    """Seconds for COPY of the unpacked file into a table of the contract's columns, made in the same transaction."""
+def plain_copy(file: Path, feed: str = FEED) -> float:
+    """Seconds for COPY of a CSV file, unpacked, into a table of the stored columns, made in the same transaction."""
     from isal import igzip
     from sampan.contracts.registry import get_contract
     from sampan.settings import settings
 
-    columns = ", ".join(f"{column.name} {column.type}" for column in get_contract(FEED).stored)
+    columns = ", ".join(f"{column.name} {column.type}" for column in get_contract(feed).stored)
     with psycopg.connect(settings().dsn("loader")) as connection:
         connection.execute("set timezone to 'Asia/Hong_Kong'")
         connection.commit()
@@ -98,7 +98,7 @@ def plain_copy(file: Path) -> float:
         start = time.perf_counter()
         connection.execute(f"create table intake.plain ({columns})")
         with (
-            igzip.open(file) as stream,
+            igzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream,
             connection.cursor().copy("copy intake.plain from stdin (format csv, header)") as copy,
         ):
             while block := stream.read(1 << 18):
@@ -186,6 +186,12 @@ def report(seconds: dict[str, list[float]], rows: int, megabytes: float) -> str:
     return "\n".join([*lines, END])
 
 
+def keep(page: Path, text: str, begin: str, end: str) -> None:
+    """Put a report into a Markdown file in place of the one between its marks."""
+    before, rest = page.read_text().split(begin)
+    page.write_text(before + text + rest.split(end)[1])
+
+
 def main() -> None:
     """Run the benchmark; print the report and, on request, keep it in a Markdown file between its marks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -212,9 +218,7 @@ def main() -> None:
             text = report(rounds(files[0], files[1], options.runs, work, forms), options.rows, megabytes)
     print(text)
     if options.write:
-        page = options.write.read_text()
-        before, rest = page.split(BEGIN)
-        options.write.write_text(before + text + rest.split(END)[1])
+        keep(options.write, text, BEGIN, END)
 
 
 if __name__ == "__main__":

@@ -354,7 +354,9 @@ def test_a_build_whose_process_was_killed_is_taken_up_again(sampan, models_only)
 
 
 def test_a_failing_test_stops_the_build_names_the_node_and_is_retried(sampan):
-    publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01", "value_hkd": -5}])
+    # Of a month that is whole: `mart_sme_360` adds up no other.
+    line = {"declaration_no": "DDDDDDDD01", "movement_date": "2026-04-06", "lodged_at": "2026-04-06 10:00"}
+    publish("customs_declarations", "2026-07-06", [line | {"value_hkd": -5}])
     for step in steps.names():
         if step.startswith(f"{dbt.MARTS}__"):
             break
@@ -371,7 +373,7 @@ def test_a_failing_test_stops_the_build_names_the_node_and_is_retried(sampan):
     assert build.run("marts__sme")["nodes"] < 5
     assert sampan.one("select state from ops.build_step where step = 'marts__sme'") == "done"
     # The cause, in raw: a later version corrects it, and everything is done again.
-    publish("customs_declarations", "2026-07-07", [{"declaration_no": "DDDDDDDD01", "version": 2, "value_hkd": 5}])
+    publish("customs_declarations", "2026-07-07", [line | {"version": 2, "value_hkd": 5}])
     with without_data_tests():
         assert full() == 1
     assert sampan.rows("select value_hkd from marts.mart_sme_trade_monthly", role="bi") == [(Decimal("5.00"),)]
