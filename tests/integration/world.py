@@ -41,7 +41,7 @@ from infra.simulator.world import World, monthly
 from tests.conftest import drop_database
 from tests.integration.published import publish_frame, stored
 
-SEED, SMES, VOLUME = 20260706, 600, 0.5
+SEED, SMES, VOLUME = 20260706, 750, 0.5
 # Until 90 days after the festival of 2026.
 FIRST, LAST = date(2024, 7, 1), date(2026, 11, 30)
 # Open data goes back 14 months or to the year's edition: to be asked once a year, and when everything begins.

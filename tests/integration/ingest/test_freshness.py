@@ -440,7 +440,13 @@ def test_readers_are_told_what_is_broken_and_what_each_mart_covers(sampan, model
     )
     # What Python estimates in the build is not in the graph: these marts name their feeds.
     named = {row[:2] for row in coverage} - wanted
-    estimated = {"mart_festival_effect", "mart_mark_effect", "mart_funding_outcomes", "mart_funding_outcome_months"}
+    estimated = {
+        "mart_design_gallery_effect",
+        "mart_festival_effect",
+        "mart_funding_outcome_months",
+        "mart_funding_outcomes",
+        "mart_mark_effect",
+    }
     assert {mart for mart, _ in named} == estimated
     assert wanted <= {row[:2] for row in coverage}
     assert len(wanted) > 30
