@@ -210,7 +210,7 @@ def test_shops_of_a_simulated_window_are_linked_in_a_build(sampan, models_only, 
     bucket = deliver.Bucket(settings().s3, settings().drop_bucket)
     feeds = ["business_register", "festival_participants", "platform_orders"]
     outcome = deliver.run(
-        bucket, seed=7, smes=900, start=START, days=2, faults=faults.NONE, feeds=feeds, truth=tmp_path / "truth"
+        bucket, seed=7, smes=1_300, start=START, days=2, faults=faults.NONE, feeds=feeds, truth=tmp_path / "truth"
     )
     sampan.ingest(*feeds)
     for step in ("staging", "identity"):
@@ -226,7 +226,7 @@ def test_shops_of_a_simulated_window_are_linked_in_a_build(sampan, models_only, 
         )
     }
     bases = Counter(basis for _, basis in linked.values())
-    assert bases["festival_registration"] > 10
+    assert bases["festival_registration"] > 20
     assert bases["name"] > 20
     wrong = [key for key, (brn, basis) in linked.items() if truth[key] != brn]
     assert len(wrong) <= 0.005 * len(linked)
