@@ -223,9 +223,12 @@ def test_demo_releases_what_the_partners_delivered(stack: Stack) -> None:
 
     states = run_states(airflow.Api(stack.config))
     with psycopg.connect(stack.dsn("sampan_loader")) as connection:
-        held = {feed for (feed,) in connection.execute("select feed from ops.batch where state = 'held'")}
+        was_held = {feed for (feed,) in connection.execute("select feed from ops.batch where state = 'held'")}
+        # One that a later delivery replaced in the same run is no problem any more.
+        held = {feed for (feed,) in connection.execute("select feed from ops.open_problem")}
         told = {feed for (feed,) in connection.execute("select feed from ops.alert where kind = 'held'")}
-    assert told == held
+    assert was_held
+    assert told == held <= was_held
     assert states == {f"ingest__{feed}": "failed" if feed in held else "success" for feed, *_ in first.feeds} | {
         REFRESH: "success"
     }
