@@ -224,7 +224,7 @@ def test_demo_releases_what_the_partners_delivered(stack: Stack) -> None:
     states = run_states(airflow.Api(stack.config))
     with psycopg.connect(stack.dsn("sampan_loader")) as connection:
         was_held = {feed for (feed,) in connection.execute("select feed from ops.batch where state = 'held'")}
-        # One that a later delivery replaced in the same run is no problem any more.
+        # One that a later delivery replaced in the same run is not open.
         held = {feed for (feed,) in connection.execute("select feed from ops.open_problem")}
         told = {feed for (feed,) in connection.execute("select feed from ops.alert where kind = 'held'")}
     assert was_held
