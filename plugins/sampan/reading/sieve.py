@@ -19,6 +19,7 @@ from sampan.reading.personal_data import Pseudonymiser
 # Delivered, it would pass as a person's number.
 PSEUDONYM_BYTES = PSEUDONYM.pattern.removeprefix("(invalid_)?").encode()
 ENCODING_MARKS = [mark.encode() for mark in hkid.ENCODING_MARKS]
+QUOTED_FIELD = re.compile(rb'"((?:[^"\n]|"")*)"')
 HKID_DIGITS = 6
 # Bytes that belong to no part of a digit, in any notation or script.
 NEVER_DIGITS = bytes(set(range(128)) - set(b"0123456789" + hkid.ENCODING_MARKS.encode()))
@@ -66,6 +67,7 @@ class Sieve:
         self.suspect = compiled(hkid.block_pattern() + b"|(" + PSEUDONYM_BYTES + b")", captures=True)
         self.encoded = compiled(hkid.ENCODED.encode())
         self.fitting = compiled(line_pattern.fitting_lines(columns))
+        self.has_pseudonyms = any(column.personal == "pseudonymise" for column in columns)
         self.wholly_personal = any(column.wholly_personal for column in columns)
 
     def fits(self, line: bytes) -> bool:
@@ -97,8 +99,19 @@ class Sieve:
                     place = found + 1
                     continue
             # A field in quotes is looked at whole: the pattern finds nothing more in it once its first quote is behind.
+            if match.start(2) >= 0 and (end := self._end_of_harmless_field(lines, match.start())):
+                place = end
+                continue
             yield start
             place = lines.index(b"\n", found)
+
+    def _end_of_harmless_field(self, lines: bytes, place: int) -> int:
+        """Where the field in quotes from `place` on ends, if it has no person's number and no pseudonym; else 0."""
+        field = None if self.has_pseudonyms else QUOTED_FIELD.match(lines, lines.index(b'"', place))
+        if field is None or re.search(PSEUDONYM_BYTES, field.group()):
+            return 0
+        text = field.group(1).replace(b'""', b'"').decode("utf-8", "surrogateescape")
+        return field.end() - 1 if hkid.replace(text, lambda found: "") == text else 0
 
     def _encoded(self, lines: bytes) -> Iterator[int]:
         """Lines that may spell a number with characters in another notation, such as %28."""
