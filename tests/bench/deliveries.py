@@ -72,10 +72,10 @@ def varied(contract: Contract) -> Column:
 
 
 def other_key(key: str, turn: int) -> str:
-    """A key with its last digits turned on, so that it has the same form."""
+    """A key with its digits turned on, so that it has the same form."""
     if not turn:
         return key
-    places = [place for place, char in enumerate(key) if char.isdigit()][-6:]
+    places = [place for place, char in enumerate(key) if char.isdigit()]
     number = (int("".join(key[place] for place in places)) + turn * 7919) % 10 ** len(places)
     chars = list(key)
     for place, digit in zip(places, f"{number:0{len(places)}}", strict=True):
