@@ -108,7 +108,7 @@ def load_batch(connection: Connection, contract: Contract, batch: Batch) -> Batc
 
 def _note_aliases(connection: Connection, reader: Reader) -> None:
     """Store which pseudonyms are of a value that has another one under an older key."""
-    aliases = reader.delivery.private.aliases
+    aliases = reader.aliases
     if aliases:
         connection.execute(
             """

@@ -14,9 +14,6 @@ from typing import NamedTuple
 from sampan.reading.delivery import Delivery
 from sampan.reading.record import Record
 
-# Names that contracts use for UTF-8, without and with a byte order mark.
-UTF8 = ("utf-8", "utf-8-sig")
-
 
 class Found(NamedTuple):
     """What is at a place: how many places it takes, and its record, or None where there is none."""
@@ -118,7 +115,7 @@ class LineChunk(Chunk):
         """The lines in UTF-8, each ended by a line feed alone. One whose bytes must be looked at is empty."""
         data = self.data
         try:
-            if self.delivery.source.encoding not in UTF8:
+            if self.delivery.encoding != "utf-8":
                 raise UnicodeError
             data.decode()
         except UnicodeError:

@@ -131,11 +131,11 @@ class Delivery:
         """
         broken: list[str] = []
         try:
-            text = line.decode(self._encoding)
-            if self._encoding != "utf-8" and not line.isascii() and (_is_utf8(line) or PRIVATE_USE.search(text)):
+            text = line.decode(self.encoding)
+            if self.encoding != "utf-8" and not line.isascii() and (_is_utf8(line) or PRIVATE_USE.search(text)):
                 broken = [Code.RECORD_ENCODING]
         except UnicodeDecodeError:
-            text, broken = line.decode(self._encoding, "backslashreplace"), [Code.RECORD_ENCODING]
+            text, broken = line.decode(self.encoding, "backslashreplace"), [Code.RECORD_ENCODING]
         if "\0" in text:
             text, broken = text.replace("\0", "\u2400"), [*broken, Code.RECORD_NUL]
         return text.rstrip("\r"), broken
@@ -148,7 +148,8 @@ class Delivery:
         return quoted(cleaned[: limits.SHOWN_CHARACTERS])
 
     @cached_property
-    def _encoding(self) -> str:
+    def encoding(self) -> str:
+        """Python's name of the contract's encoding; a byte order mark is removed elsewhere."""
         return "utf-8" if self.source.encoding == "utf-8-sig" else self.source.encoding
 
     def _from_store(self, read: Callable[[], T]) -> T:

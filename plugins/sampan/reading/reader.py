@@ -65,6 +65,8 @@ class Reader:
         self.delivery = Delivery(contract, opener, business_date, file, private)
         self._format = FORMATS[contract.source.format](self.delivery)
         self._ahead: Iterator[Any] | None = None
+        # As `Pseudonymiser.aliases`: of the blocks that were read.
+        self.aliases: dict[str, str] = {}
 
     @property
     def layout(self) -> Layout:
@@ -81,7 +83,7 @@ class Reader:
         with self._readable():
             ahead, self._ahead = self._ahead, None
             for block in ahead or self._within_bounds(self._blocks):
-                self.delivery.private.aliases.update(block.aliases)
+                self.aliases |= block.aliases
                 yield block
 
     def records(self, lines: Collection[int] | None = None) -> Iterator[Record]:

@@ -15,6 +15,7 @@ from sampan.reading import limits
 from sampan.reading.chunk import Chunk, Found, LineChunk, Lines
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
+from sampan.reading.record import table_csv
 from sampan.reading.sieve import compiled, without_unfit
 
 # Of the csv module, for the whole process: a record may span lines.
@@ -97,9 +98,7 @@ class CsvChunk(LineChunk):
             pyarrow.csv.ParseOptions(delimiter=form.source.delimiter, ignore_empty_lines=False),
             pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), include_columns=kept),
         )
-        out = io.BytesIO()
-        pyarrow.csv.write_csv(table, out, pyarrow.csv.WriteOptions(include_header=False))
-        return out.getvalue()
+        return table_csv(table)
 
     def records(self, places: Iterable[int]) -> Iterator[Found]:
         """Records that begin at these lines; a line that cannot be split is one of its own."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import compress
@@ -11,6 +10,7 @@ from sampan.errors import Code
 from sampan.reading.chunk import Chunk, Found, LineChunk, Lines
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
+from sampan.reading.record import table_csv
 
 # What `str.strip` removes.
 BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))
@@ -56,7 +56,6 @@ class FixedWidthChunk(LineChunk):
         import numpy as np
         import pyarrow as pa
         import pyarrow.compute as pc
-        import pyarrow.csv
 
         data = self.utf8()
         ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
@@ -70,10 +69,7 @@ class FixedWidthChunk(LineChunk):
             )
             for start, end in compress(self.form.spans, self.form.layout.columns)
         ]
-        out = io.BytesIO()
-        table = pa.RecordBatch.from_arrays(fields, [str(place) for place in range(len(fields))])
-        pyarrow.csv.write_csv(table, out, pyarrow.csv.WriteOptions(include_header=False))
-        return out.getvalue()
+        return table_csv(pa.RecordBatch.from_arrays(fields, [str(place) for place in range(len(fields))]))
 
     def records(self, places: Iterable[int]) -> Iterator[Found]:
         """What is on these lines, blanks around its fields removed."""

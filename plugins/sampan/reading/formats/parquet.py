@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -11,7 +10,7 @@ from sampan.reading import limits
 from sampan.reading.chunk import Chunk, Found
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
-from sampan.reading.record import cell_text
+from sampan.reading.record import cell_text, table_csv
 
 
 class Parquet(Format):
@@ -94,22 +93,16 @@ class ParquetChunk(Chunk):
     def as_csv(self, nothing: bytes) -> bytes:
         """The rows as Arrow writes them to CSV."""
         import pyarrow as pa
-        import pyarrow.csv
 
         nested = [pa.types.is_nested(column.type) for column in self.batch.columns]
         if any(nested):
             return nothing * self.length
         batch = self.batch.rename_columns([str(place) for place in range(self.batch.num_columns)])
-        options = pyarrow.csv.WriteOptions(include_header=False)
-        out = io.BytesIO()
         try:
-            pyarrow.csv.write_csv(batch, out, options)
-            if out.getvalue().count(b"\n") != self.length:
-                out = io.BytesIO()
-                pyarrow.csv.write_csv(_without_line_feeds(batch), out, options)
+            lines = table_csv(batch)
+            return lines if lines.count(b"\n") == self.length else table_csv(_without_line_feeds(batch))
         except pa.ArrowException:
             return nothing * self.length
-        return out.getvalue()
 
     def records(self, places: Iterable[int]) -> Iterator[Found]:
         """These rows."""
