@@ -6,17 +6,19 @@ import csv
 import io
 import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sampan.contracts.model import Column, Contract
+from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
 
 from tests import factory
 from tests.factory import Row, rows
 
 SEED, VARIETY, AT_ONCE = 7, 2_000, 50_000
+# No two numbers of some digits have the same product with it in as many digits; products of neighbours are far apart.
+STEP = 7_919_317
 # One row of a hundred breaks a rule, or is written as few are.
 ODD = 0.01
 HKID = "A123456(3)"
@@ -46,41 +48,47 @@ KINDS = (
 )
 
 
-def write(kind: Kind, count: int, delivery: Path, plain: Path) -> None:
-    """Write a delivery of `count` rows, and the same rows, none of them odd, as CSV of the stored columns."""
+def write(kind: Kind, count: int, delivery: Path, plain: Path, first: int = 0) -> None:
+    """Write a delivery of `count` rows, and the same rows, none of them odd, as CSV of the stored columns.
+
+    `first` is the number of its first row: rows with other numbers have other keys.
+    """
     contract = kind.contract
     with plain.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow([column.name for column in contract.stored])
-        for row in many(contract, count):
+        for row in many(contract, count, first):
             writer.writerow([row[column.name] for column in contract.stored])
-    WRITERS[contract.source.format](contract, odd_ones(kind, many(contract, count)), delivery)
+    WRITERS[contract.source.format](contract, odd_ones(kind, many(contract, count, first)), delivery)
 
 
-def many(contract: Contract, count: int) -> Iterator[Row]:
-    """Sound rows, no two with the same key: some thousand, repeated under other keys."""
-    some = rows(contract.feed, VARIETY)
-    name = varied(contract).name
-    for number, row in zip(range(count), itertools.cycle(some), strict=False):
-        yield row | {name: other_key(row[name] or "", number // VARIETY)}
+def many(contract: Contract, count: int, first: int = 0) -> Iterator[Row]:
+    """Sound rows from the number `first` on, no two with the same key: some, repeated under other keys."""
+    names = [column.name for column in contract.stored if column.name in contract.key and "pattern" in column.options]
+    digits = len(str(first + count))
+    some = [row for row in rows(contract.feed, VARIETY) if sum(map(str.isdigit, written(row, names))) >= digits]
+    if not some:
+        raise ValueError(f"{contract.feed}: no key has the digits for {first + count:,} rows")
+    for number, row in zip(range(first, first + count), itertools.cycle(some), strict=False):
+        yield row | numbered(row, names, number)
 
 
-def varied(contract: Contract) -> Column:
-    """The longest text of the key: it has room for a number."""
-    texts = [contract.column(name) for name in contract.key if contract.column(name).type == "text"]
-    return max(texts, key=lambda column: max(len(row[column.name] or "") for row in rows(contract.feed, 50)))
+def written(row: Row, names: Sequence[str]) -> str:
+    """These columns of a row in one text."""
+    return ",".join(row[name] or "" for name in names)
 
 
-def other_key(key: str, turn: int) -> str:
-    """A key with its digits turned on, so that it has the same form."""
-    if not turn:
-        return key
-    places = [place for place, char in enumerate(key) if char.isdigit()]
-    number = (int("".join(key[place] for place in places)) + turn * 7919) % 10 ** len(places)
-    chars = list(key)
-    for place, digit in zip(places, f"{number:0{len(places)}}", strict=True):
+def numbered(row: Row, names: Sequence[str], number: int) -> Row:
+    """Columns of a row, each in the form that it had, with the number in their digits.
+
+    Rows with other numbers of at most as many digits have other texts.
+    """
+    text = written(row, names)
+    places = [place for place, char in enumerate(text) if char.isdigit()]
+    chars = list(text)
+    for place, digit in zip(places, f"{number * STEP % 10 ** len(places):0{len(places)}}", strict=True):
         chars[place] = digit
-    return "".join(chars)
+    return dict(zip(names, "".join(chars).split(","), strict=True))
 
 
 def odd_ones(kind: Kind, given: Iterable[Row]) -> Iterator[Row]:

@@ -14,6 +14,7 @@ from sampan.reading.chunk import Chunk, Found, LineChunk, Lines
 from sampan.reading.formats.base import Format, refuse_other_format
 from sampan.reading.layout import Layout, match_headers
 from sampan.reading.record import SURROGATE
+from sampan.reading.written import Written
 
 ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})")
 # Where one stands before a colon, `":` does not tell how many keys there are.
@@ -83,7 +84,7 @@ class JsonChunk(LineChunk):
         super().__init__(form.delivery, lines, first, data)
         self.form = form
 
-    def as_csv(self, nothing: bytes) -> bytes:
+    def as_csv(self, nothing: bytes) -> Written:
         """The values of the stored columns as they are written: a JSON text without an escape is quoted as in CSV."""
         import msgspec
 
@@ -110,7 +111,7 @@ class JsonChunk(LineChunk):
                     out.append(nothing)
                     continue
             out.append(b",".join(fields) + b"\n")
-        return b"".join(out)
+        return Written(b"".join(out))
 
     def records(self, places: Iterable[int]) -> Iterator[Found]:
         """What is on these lines, numbers with all their digits."""
