@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +98,15 @@ def watched() -> Clock:
 def deliver(days: int) -> tuple[list[str], int]:
     """Put a delivery of each feed and date into the drop bucket. Returns the feeds, and how many deliveries there are."""
     from sampan.contracts.registry import all_contracts
+    from sampan.database import connect
+    from sampan.ingest import freshness
     from sampan.settings import settings
 
     from tests.factory import encode, rows
 
-    # Of the oldest kept, a year ends today.
-    dates = [date.today() - timedelta(days=3 + number) for number in range(days)]
+    with connect() as connection:
+        today = freshness.today(connection)
+    dates = [today - timedelta(days=3 + number) for number in range(days)]
     feeds = [feed for feed, contract in all_contracts().items() if contract.source.kind == "s3"]
     for feed in feeds:
         contract = all_contracts()[feed]
@@ -118,14 +121,14 @@ def deliver(days: int) -> tuple[list[str], int]:
 
 def ingested(feeds: list[str], clock: Clock) -> Counter[str]:
     """Run every step for every feed. Returns how many batches were published and held."""
-    from sampan.ingest.steps import STEPS as steps
+    from sampan.ingest import steps
 
     done: Counter[str] = Counter()
     for feed in feeds:
         for name in STEPS:
             clock.turn()
             clock.step = name
-            found = steps[name].run(feed)
+            found = steps.STEPS[name].run(feed)
             clock.turn()
             if name == "publish":
                 done["published"] += found["batches"]

@@ -38,12 +38,12 @@ def searched(columns: Sequence[Column]) -> Searched:
     return found
 
 
-def written(values: Sequence[Any], wanted: Searched) -> Written:
+def written(values: Sequence[Any], wanted: Searched, *, in_quotes: bool = False) -> Written:
     """Arrow arrays, one for each stored column, as CSV; a row with a line feed in a text becomes a line of commas only.
 
-    Raises ArrowException for columns without a text, such as nested ones.
+    `in_quotes`: they are texts as CSV takes them. Raises ArrowException for columns without a text, such as nested ones.
     """
-    fields = _without_line_feeds([_field(column) for column in values])
+    fields = list(values) if in_quotes else _without_line_feeds([_field(column) for column in values])
     return Written(
         _joined(fields), _joined([fields[at] for at in wanted.texts]), _joined([fields[at] for at in wanted.codes])
     )
