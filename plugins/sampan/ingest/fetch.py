@@ -52,6 +52,7 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
     seen = 0
     with connect() as connection:
         simulated = freshness.clock(connection) is not None
+        today = freshness.today(connection)
         keys: set[str] = set()
         beside: list[tuple[dict[str, Any], str]] = []
         for item in list_objects(contract.drop_prefix):
@@ -66,7 +67,7 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
             if simulated:
                 item["LastModified"] = _simulated_receipt(connection, item)
             try:
-                seen += _note(connection, contract, item)
+                seen += _note(connection, contract, item, today)
             except (psycopg.DataError, UnicodeEncodeError):
                 with connection.transaction():
                     seen += _refuse(connection, contract, item)
@@ -95,7 +96,7 @@ def _simulated_receipt(connection: Connection, item: dict[str, Any]) -> datetime
     return datetime.fromisoformat(sent) if sent else stored
 
 
-def _note(connection: Connection, contract: Contract, item: dict[str, Any]) -> int:
+def _note(connection: Connection, contract: Contract, item: dict[str, Any], today: date) -> int:
     """Enter one object of a listing. Returns 1 when it is new, 0 when it is known."""
     return connection.execute(
         # What was refused for a temporary reason is seen again when the reason is gone.
@@ -126,7 +127,7 @@ def _note(connection: Connection, contract: Contract, item: dict[str, Any]) -> i
             "bytes": item["Size"],
             "unread": [str(Code.DELIVERY_GONE), str(Code.DELIVERY_DENIED)],
             "future": str(Code.DELIVERY_FUTURE_DATE),
-            "today": freshness.today(connection),
+            "today": today,
         },
     ).rowcount
 

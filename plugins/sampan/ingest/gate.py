@@ -54,8 +54,8 @@ def _gate(connection: Connection, contract: Contract, batch: Batch) -> None:
             _row_rules(connection, contract, batch)
             failpoints.hit("gate.before_rows_commit")
         failpoints.hit("gate.after_rows_commit")
-    rows, quarantined = _counts(connection, batch)
-    outcomes = _batch_rules(contract, batch)
+    rows, quarantined, duplicate = _counts(connection, batch)
+    outcomes = _batch_rules(contract, batch, rows - quarantined - duplicate)
     problem = _over_budget(connection, contract, batch, rows, quarantined) or _failed(batch, outcomes)
     with ledger.transaction(connection):
         expectations.store(connection, _suite(contract), outcomes, batch_id=batch.batch_id)
@@ -427,15 +427,15 @@ def _count_warnings(connection: Connection, contract: Contract, batch: Batch, co
 # --- the batch --------------------------------------------------------------------------------------------------------
 
 
-def _counts(connection: Connection, batch: Batch) -> tuple[int, int]:
-    """Number of records of the batch and of those in quarantine, according to the ledger."""
+def _counts(connection: Connection, batch: Batch) -> tuple[int, int, int]:
+    """Number of records of the batch, of those in quarantine and of deleted duplicates, according to the ledger."""
     row = connection.execute(
-        "select rows_in, rows_quarantined from ops.batch where batch_id = %s and token = %s",
+        "select rows_in, rows_quarantined, rows_duplicate from ops.batch where batch_id = %s and token = %s",
         [batch.batch_id, batch.token],
     ).fetchone()
     if row is None:
         raise ledger.StaleClaim(f"{batch.feed} batch {batch.batch_id} was claimed by another worker")
-    return row[0], row[1]
+    return row[0], row[1], row[2]
 
 
 def _recount(connection: Connection, batch: Batch) -> tuple[int, int, int]:
@@ -476,13 +476,16 @@ def _suite(contract: Contract) -> str:
     return f"feeds.{contract.feed}"
 
 
-def _batch_rules(contract: Contract, batch: Batch) -> list[expectations.CheckResult]:
-    """Results of Great Expectations for all clean rows together. A replay is only part of a delivery and is not checked."""
+def _batch_rules(contract: Contract, batch: Batch, rows: int) -> list[expectations.CheckResult]:
+    """Results of the rules for all clean rows together, of which there are `rows`.
+
+    A replay is only part of a delivery and is not checked.
+    """
     if batch.origin == "replay":
         return []
     tokens = {"business_date": batch.business_date.isoformat()}
     return expectations.validate(
-        _suite(contract), contract.batch_rules, "intake", batch.table, settings().dsn("loader"), tokens
+        _suite(contract), contract.batch_rules, "intake", batch.table, settings().dsn("loader"), tokens, rows
     )
 
 
