@@ -125,7 +125,7 @@ class JsonChunk(LineChunk):
                 continue
             # More than the keys that were found: one is there twice, or a text holds what looks like a key.
             keys = line.count(b'":') if is_tight or not any(blank in line for blank in BLANKS_BEFORE_COLON) else 0
-            if keys != len(found) and keys != len(found) - found.count(None):
+            if keys != len(found) - found.count(None):
                 out.append(nothing)
                 continue
             fields = [b"" if value is None or value == null else value for value in found[:width]]
