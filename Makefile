@@ -69,6 +69,7 @@ types: $(STAMP) ## check the types of the library and the DAGs, strictly
 bench: $(STAMP) ## measure the gated load against plain COPY and dlt, into docs/benchmarks.md
 	@$(RUN) tests.bench.gated_load --write docs/benchmarks.md
 	@$(RUN) tests.bench.every_format --write docs/benchmarks.md
+	@$(RUN) tests.bench.small_deliveries --write docs/benchmarks.md
 
 faults: $(STAMP) ## kill and break everything on purpose: the long suite; SEED=123 repeats a run
 	@echo "repeat this run with: make faults SEED=$(SEED)"
