@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", action="append", choices=BARS, help="a kind of delivery; all without")
-    parser.add_argument("--results", type=Path, help="JSON file to add to, so that each kind can be run by itself")
+    parser.add_argument("--results", type=Path, help="JSON file to add to, so that each kind can be run alone")
     parser.add_argument("--write", type=Path, help="Markdown file that holds the report; the chart goes beside it")
     options = parser.parse_args()
     kinds = [kind for kind in KINDS if not options.only or kind.name in options.only]

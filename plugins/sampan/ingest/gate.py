@@ -477,7 +477,7 @@ def _suite(contract: Contract) -> str:
 
 
 def _batch_rules(contract: Contract, batch: Batch, rows: int) -> list[expectations.CheckResult]:
-    """Results of the rules for all clean rows together, of which there are `rows`.
+    """Results of the rules for all clean rows together; `rows` is their number.
 
     A replay is only part of a delivery and is not checked.
     """

@@ -280,7 +280,7 @@ def _whole(contract: Contract, rows: Iterable[tuple[Entry, Fields]]) -> Iterator
 
 
 def _delivered(contract: Contract, batch_id: int) -> Iterator[tuple[int, Fields]]:
-    """Line and values of the records of a batch of which quarantine withholds values, as its landed delivery has them."""
+    """Line and values, as landed, of the records of a batch whose values quarantine withholds."""
     query = "select landing_uri, business_date, source_uri, origin from ops.batch where batch_id = %s"
     lines = f"select line from quarantine.record where feed = %s and batch_id = %s and {HAS_WITHHELD} order by line"
     with connect() as connection:

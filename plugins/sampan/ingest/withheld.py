@@ -1,8 +1,8 @@
 """What a row in quarantine keeps when its cells may have slipped, so that no column that is not stored shows in another.
 
 Where cells have no name beside them, one that is lost or one too many moves all behind it: a contact person's name then
-stands in a column that is stored. Such a row breaks a type, a list of codes or a pattern. Of it nothing is kept but values
-that their columns accept and that are no free text. A replay takes the others from the landed delivery (ADR 0002).
+stands in a column that is stored. Such a row breaks a type, a list of codes or a pattern. Of it only the
+codes, dates and numbers are kept that their columns accept. A replay takes the others from the landed delivery (ADR 0002).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from psycopg import sql
 from sampan.contracts.model import Contract
 from sampan.contracts.values import PSEUDONYM
 
-# In place of a value. A delivered text like it is no other: it is taken from the delivery, too.
+# In place of a value. A delivered text like it is taken from the delivery too.
 WITHHELD = "[withheld]"
 HAS_WITHHELD = f"""fields @? '$.* ? (@ == "{WITHHELD}")'"""
 # Formats whose values have no name beside them.

@@ -126,7 +126,7 @@ class Sieve:
         return field.end() - 1 if hkid.replace(text, lambda found: "") == text else 0
 
     def _suspect_codes(self, lines: bytes) -> Iterator[int]:
-        """Lines of codes, each as its contract says, of which one is a person's number all the same, or a pseudonym."""
+        """Lines of codes, each as its contract says, with one that is a person's number or a pseudonym."""
         place = 0
         while match := self.suspect_code.search(lines, place):
             place = match.end() - 1

@@ -123,7 +123,7 @@ def test_quarantine_keeps_texts_when_each_value_comes_with_its_name(partner):
 
 
 def broken_status(partner, feed: str = FESTIVAL) -> list[Row]:
-    """Deliver rows of which one has a status that the contract does not name; the rows as they should be."""
+    """Deliver rows, one with a status that the contract does not name; the rows as they should be."""
     given = rows(feed, MANY)
     wrong = [row | {"status": "cancelled"} if place == 3 else row for place, row in enumerate(given)]
     partner.hands_over(feed, DAY, wrong)

@@ -24,7 +24,7 @@ BLANKS_BEFORE_COLON = (b" :", b"\t:", b"\r:")
 SCALAR = rb'(?:"[^"\\\x00-\x1f]*"|null|true|false|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[Ee][+-]?[0-9]+)?)'
 # Share of lines that may be written in another way than the others; each of them is taken apart.
 MOST_OTHERS = 0.1
-# Blocks of which the lines that are written in another way are held in memory: of a MiB, up to a tenth of its lines.
+# Blocks whose lines that are written in another way are held in memory: of a MiB, up to a tenth of its lines.
 MOST_KEPT = 5_000
 # The values of some keys of an object as they are written, None where the object lacks the key.
 Values = Callable[[bytes], tuple[Any, ...]]
