@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -24,11 +24,13 @@ ENCODING_MARKS = [mark.encode() for mark in hkid.ENCODING_MARKS]
 QUOTED_FIELD = re.compile(rb'"((?:[^"\n]|"")*)"')
 HKID_DIGITS = 6
 NEWLINE = 10
+# Patterns that a process keeps: some for each feed. Those of JSON Lines depend on what is delivered.
+PATTERNS = 256
 # Bytes that belong to no part of a digit, in any notation or script.
 NEVER_DIGITS = bytes(set(range(128)) - set(b"0123456789" + hkid.ENCODING_MARKS.encode()))
 
 
-@cache
+@lru_cache(PATTERNS)
 def compiled(pattern: bytes, captures: bool = False) -> Any:
     """An RE2 pattern over bytes."""
     import re2

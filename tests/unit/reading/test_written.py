@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sampan.contracts.model import Source
+from sampan.errors import PermanentFailure
 
 from tests.factory import hkid
 from tests.unit.reading.deliveries import PRIVATE, blocks, column, contract_for, in_blocks, one_by_one
@@ -124,3 +125,11 @@ def test_fields_are_in_quotes_where_csv_needs_them_and_hold_the_same_records(row
     columns = [column("a", required=True), column("t")]
     contract, body = parquet(columns, {"a": [a for a, _ in rows], "t": [t for _, t in rows]})
     assert in_blocks(contract, body) == one_by_one(contract, body)
+
+
+@pytest.mark.parametrize("count", [200, 60_000])
+def test_a_json_line_of_very_many_keys_is_refused_for_them_and_for_nothing_else(count):
+    """A pattern of that many keys is too large for the engine; the line has too many columns."""
+    body = (json.dumps({"a": "1"} | {f"k{number}": number for number in range(count)}) + "\n").encode()
+    with pytest.raises(PermanentFailure, match="more than 100 columns are not in the contract"):
+        blocks(JSON, body)

@@ -34,7 +34,7 @@ class JsonLines(Format):
     """A file with one JSON object per line."""
 
     name = "jsonl"
-    # Of nearly all lines; None until a block was seen, or where they are written in another way.
+    # Of nearly all lines; None until the first block was seen, or where its first line has none.
     pattern: LinePattern | None = None
 
     @cached_property
@@ -59,8 +59,8 @@ class JsonLines(Format):
         seen: dict[str, None] = {}
         values = _values_of([])
         for first, block in Lines(self.delivery):
-            if self.pattern is None:
-                self.pattern = LinePattern.of(block)
+            if first == 1:
+                self.pattern = LinePattern.of(block, most)
             if self.pattern:
                 seen |= dict.fromkeys(key for key in self.pattern.keys if key not in seen)
                 places = list(self.pattern.unfit(block))
@@ -210,14 +210,18 @@ class LinePattern:
         self.empty = b"{" + comma.join(name + colon + b"null" for name in self.names) + b"}\n"
 
     @staticmethod
-    def of(block: bytes) -> LinePattern | None:
-        """The pattern of the first line of a block, if there is one for it."""
+    def of(block: bytes, most: int) -> LinePattern | None:
+        """The pattern of the first line of a block, if there is one for it: it has at most so many keys."""
         line = block[: block.index(b"\n") + 1]
         try:
             item = json.loads(line)
         except (ValueError, RecursionError):
             return None
-        if not isinstance(item, dict) or not item or any("\\" in json.dumps(key, ensure_ascii=False) for key in item):
+        if (
+            not isinstance(item, dict)
+            or not 0 < len(item) <= most
+            or any("\\" in json.dumps(key, ensure_ascii=False) for key in item)
+        ):
             return None
         patterns = [LinePattern([*item], comma, colon) for comma, colon in ((b", ", b": "), (b",", b":"))]
         return next((pattern for pattern in patterns if not [*pattern.unfit(line)]), None)
