@@ -19,6 +19,8 @@ HAS_WITHHELD = f"""fields @? '$.* ? (@ == "{WITHHELD}")'"""
 POSITIONAL = ("csv", "fixed", "xlsx")
 # Digits of a number that may be a telephone's.
 TELEPHONE = r"^\D*(\d\D*){8,}$"
+# What is shown for a cell of a workbook whose value is not known.
+UNKNOWN = r"^(#N/A|#[A-Z0-9/]{3,20}[!?]|\[merged with another cell\]|\[formula without a value\])$"
 ANY_PSEUDONYM = f"({PSEUDONYM.pattern.replace('(', '(?:', 1)})"
 
 
@@ -38,6 +40,7 @@ def kept(contract: Contract) -> tuple[sql.Composable, sql.Composable]:
         "telephone": TELEPHONE,
         "pseudonym": ANY_PSEUDONYM,
         "whole_pseudonym": f"^{ANY_PSEUDONYM}$",
+        "unknown": UNKNOWN,
         "withheld": WITHHELD,
     }
     literals = {name: sql.Literal(part) for name, part in parts.items()}
@@ -66,6 +69,7 @@ def kept(contract: Contract) -> tuple[sql.Composable, sql.Composable]:
                             case
                                 when
                                     value ~ {whole_pseudonym}
+                                    or value ~ {unknown}
                                     or name = any({narrow}::text[])
                                     and not broken_rules && array[name || '.type', name || '.enum', name || '.pattern']
                                     and (name = any({certain}::text[]) or value !~ {telephone})
