@@ -73,6 +73,7 @@ types: $(STAMP) ## check the types of the library and the DAGs, strictly
 bench: $(STAMP) ## measure the gated load against plain COPY and dlt, into docs/benchmarks.md
 	@$(RUN) tests.bench.gated_load --write docs/benchmarks.md
 	@$(RUN) tests.bench.every_format --write docs/benchmarks.md
+	@$(RUN) tests.bench.small_deliveries --write docs/benchmarks.md
 
 bench-year: $(STAMP) ## measure a year of Hong Kong's SMEs, landing to release, into docs/benchmarks.md; SMES=36000 for a tenth of it
 	@$(RUN) tests.bench.year $(if $(SMES),--smes $(SMES)) --write docs/benchmarks.md

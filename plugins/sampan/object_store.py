@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 from urllib.parse import quote
@@ -20,6 +21,8 @@ from sampan.errors import TransientFailure
 from sampan.settings import settings
 
 MANY = 100_000
+# Bytes of an object that is held in memory while it is read.
+SMALL = 1 << 20
 # Share of a volume from which on it is vacuumed: any.
 GARBAGE = "0.000000001"
 # Seconds until SeaweedFS has to have given up what was deleted.
@@ -76,14 +79,20 @@ def head_if_present(s3: Any, bucket: str, key: str) -> dict[str, Any] | None:
     return head
 
 
-def put_if_absent(s3: Any, key: str, body: Callable[[], IO[bytes]], size: int, sha: str, uri: str) -> None:
-    """Upload bytes to the landing bucket unless `key` exists with this size: keys contain the hash of their content."""
+def put_if_absent(s3: Any, key: str, body: bytes | Callable[[], IO[bytes]], size: int, sha: str, uri: str) -> None:
+    """Upload bytes to the landing bucket unless `key` exists with this size: keys contain the hash of their content.
+
+    Few bytes are given as they are and take one request; many by a function that opens them.
+    """
     bucket = settings().landing_bucket
     with s3_errors():
         head = head_if_present(s3, bucket, key)
         if head and head["ContentLength"] == size:
             return
         metadata = {"sha256": sha, "source": re.sub(r"[^\x20-\x7e]", "?", uri)[-1000:]}
+        if isinstance(body, bytes):
+            s3.put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata)
+            return
         stream = body()
         try:
             s3.upload_fileobj(stream, bucket, key, ExtraArgs={"Metadata": metadata})
@@ -103,10 +112,22 @@ def open_unverified(uri: str) -> Callable[[], IO[bytes]]:
 
 def _opener(uri: str, sha: str | None) -> Callable[[], IO[bytes]]:
     bucket, key = parse_s3_uri(uri)
+    small: bytes | None = None
 
     def opened() -> IO[bytes]:
+        # Some formats read a delivery twice.
+        nonlocal small
+        if small is not None:
+            return io.BytesIO(small)
         with s3_errors():
-            return _Checked(settings().s3().get_object(Bucket=bucket, Key=key)["Body"], sha, uri)  # type: ignore[return-value]
+            found = settings().s3().get_object(Bucket=bucket, Key=key)
+        stream: IO[bytes] = _Checked(found["Body"], sha, uri)  # type: ignore[assignment]
+        if found["ContentLength"] > SMALL:
+            return stream
+        with closing(stream):
+            content = b"".join(iter(lambda: stream.read(SMALL), b""))
+        small = content
+        return io.BytesIO(content)
 
     return opened
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from datetime import date, datetime, timedelta
+from typing import IO
 
 from psycopg.types.json import Jsonb
 
@@ -98,9 +99,11 @@ def _land(
             problem = Problem(Code.DELIVERY_DENIED, f"it is listed, but cannot be read: {error}", name)
         raise PermanentFailure(problem) from None
     with s3_errors():
-        digest, size = hashlib.sha256(), 0
+        digest, size, content = hashlib.sha256(), 0, b""
         for block in body["Body"].iter_chunks(PART):
             digest.update(block)
+            # A small delivery is uploaded as it was read; a larger one is read again.
+            content = block if not size else b""
             size += len(block)
     sha = digest.hexdigest()
     deleted = connection.execute(
@@ -115,9 +118,12 @@ def _land(
         raise PermanentFailure(Problem(Code.DELIVERY_PAST_RETENTION, message, name))
     target = f"{contract.feed}/{day}/{sha}.{contract.source.extension}"
     failpoints.hit("land.before_put")
-    put_if_absent(
-        s3, target, lambda: s3.get_object(Bucket=bucket, Key=key, IfMatch=body["ETag"])["Body"], size, sha, name
-    )
+
+    def again() -> IO[bytes]:
+        stream: IO[bytes] = s3.get_object(Bucket=bucket, Key=key, IfMatch=body["ETag"])["Body"]
+        return stream
+
+    put_if_absent(s3, target, content if len(content) == size else again, size, sha, name)
     failpoints.hit("land.after_put")
     with connection.transaction():
         new = insert_batch(

@@ -123,6 +123,25 @@ def test_the_owner_hears_of_rows_of_another_date_when_they_are_packed_anew(sampa
     assert len(alerts(sampan, "stale")) == 1
 
 
+def test_the_owner_hears_of_rows_of_another_date_when_they_come_in_another_order(sampan):
+    given = rows(CUSTOMS, 150)
+    deliver(sampan, CUSTOMS, given)
+    deliver(sampan, CUSTOMS, given[::-1], day=NEXT)
+    sampan.ingest(CUSTOMS)
+    assert len(alerts(sampan, "stale")) == 1
+
+
+@pytest.mark.parametrize("place", [0, 149], ids=["first", "last"])
+def test_nobody_hears_when_one_row_of_as_many_differs(place, sampan):
+    """The first hundred rows are looked up before all are compared."""
+    given = rows(CUSTOMS, 150)
+    deliver(sampan, CUSTOMS, given)
+    changed = given[place] | {"goods_description": "Synthetic other goods"}
+    deliver(sampan, CUSTOMS, [*given[:place], changed, *given[place + 1 :]], day=NEXT)
+    sampan.ingest(CUSTOMS)
+    assert sampan.rows("select message from ops.alert") == []
+
+
 @pytest.mark.parametrize("feed", WHOLE_LISTS)
 def test_nobody_hears_when_a_whole_list_has_not_changed(feed, sampan):
     for day in (DAY, NEXT):
