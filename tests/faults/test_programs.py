@@ -1,0 +1,274 @@
+"""The programs of the stack die, or have no disk left, while work runs: started again, nothing is lost and nothing doubled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+
+import pytest
+from sampan.contracts.registry import get_contract
+from sampan.errors import TransientFailure
+from sampan.ingest import fetch
+from sampan.settings import settings
+
+from infra.local.postgres import EmbeddedPostgres
+from infra.local.s3 import EmbeddedS3
+from tests.conftest import template_on
+from tests.factory import Partner
+from tests.faults.invariants import holds_at_any_moment, holds_at_the_end, is_exactly
+from tests.faults.test_instants import FIRST_DAY, delivers, ingest, seed
+
+FEED = "customs_declarations"
+CONTRACT = get_contract(FEED)
+
+
+@pytest.fixture(scope="module")
+def disk() -> Iterator[Path]:
+    """A folder, on a file system of its own where tests run as root."""
+    with tempfile.TemporaryDirectory(prefix="sampan-programs-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def crashing(disk: Path) -> Iterator[EmbeddedPostgres]:
+    """A server for this module alone, which its tests may kill."""
+    with EmbeddedPostgres(disk / "data", tuning={"autovacuum": "off"}) as postgres:
+        yield postgres
+
+
+@pytest.fixture(scope="module")
+def object_store(disk: Path) -> Iterator[EmbeddedS3]:
+    """A store for this module alone, which its tests may kill."""
+    with EmbeddedS3(disk / "s3", buckets=("drop-of-tests", "landing-of-tests")) as s3:
+        yield s3
+
+
+@pytest.fixture(scope="module")
+def buckets(object_store: EmbeddedS3) -> tuple[str, str]:
+    drop, landing = object_store.buckets
+    return drop, landing
+
+
+@pytest.fixture(scope="module")
+def server(crashing: EmbeddedPostgres) -> str:
+    return crashing.dsn()
+
+
+@pytest.fixture(scope="module")
+def template(server: str, secrets_of_session: dict[str, str]) -> Iterator[str]:
+    with template_on(server, secrets_of_session) as name:
+        yield name
+
+
+def kill_warehouse(postgres: EmbeddedPostgres, s3: EmbeddedS3) -> None:
+    """The postmaster is killed; its children notice, and end. Then it is started again, and recovers."""
+    postmaster = postgres.postmaster() or 0
+    os.kill(postmaster, signal.SIGKILL)
+    postgres.stop()
+    deadline = time.monotonic() + 30
+    # A backend that still lives holds the shared memory: the next server refuses to start beside it.
+    while _children_in(postgres.directory) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    postgres.start()
+
+
+def _children_in(directory: Path) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and os.readlink(entry / "cwd") == str(directory):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def kill_store(postgres: EmbeddedPostgres, s3: EmbeddedS3) -> None:
+    assert s3._process is not None
+    s3._process.kill()
+    s3._process.wait()
+    time.sleep(0.5)
+    s3.start()
+
+
+KILLS = {"warehouse": kill_warehouse, "store": kill_store}
+
+
+def outlives(partner: Partner, kill: Callable[[], None], count: int) -> None:
+    """Kill a program at random instants of a run of the ingest; the run fails transiently or not at all."""
+    chance, failures = Random(seed()), 0
+    for number in range(count):
+        days = [FIRST_DAY + timedelta(days=2 * number + n) for n in range(2)]
+        sound = delivers(partner, days)
+        outcome: list[BaseException | None] = []
+
+        def work(outcome: list[BaseException | None] = outcome) -> None:
+            try:
+                ingest()
+                outcome.append(None)
+            except BaseException as error:  # noqa: BLE001 - judged below
+                outcome.append(error)
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        time.sleep(chance.uniform(0, 1.5))
+        kill()
+        worker.join(300)
+        (error,) = outcome
+        assert error is None or isinstance(error, TransientFailure), error
+        failures += error is not None
+        holds_at_any_moment(partner.sampan)
+        ingest()
+        is_exactly(partner.sampan, CONTRACT, sound, days)
+        holds_at_the_end(partner.sampan)
+    assert count < 4 or failures
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("program", KILLS)
+def test_every_record_counts_once_when_a_program_is_killed_while_work_runs(program, crashing, object_store, partner):
+    outlives(partner, lambda: KILLS[program](crashing, object_store), 12)
+
+
+# --- no disk left -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def small_disk(megabytes: int) -> Iterator[Path]:
+    """A file system of so many megabytes."""
+    with tempfile.TemporaryDirectory(prefix="sampan-disk-", ignore_cleanup_errors=True) as folder:
+        options = ["-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", "sampan-small-disk", folder]
+        if os.geteuid() or subprocess.run(["mount", *options], check=False, capture_output=True).returncode:
+            pytest.skip("a small file system can be mounted by root only")
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fills(folder: Path, leave: int) -> Path:
+    """Fill a file system up to some bytes; the file to delete to have room again."""
+    ballast = folder / "ballast"
+    free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
+    with ballast.open("wb") as file:
+        file.write(b"\0" * max(0, free - leave))
+    return ballast
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_warehouse_without_disk_holds_nothing_and_goes_on_when_there_is_room(secrets_of_session, request, object_store):
+    """Kind of fault: a full disk is the partner's fault, or the end of the server."""
+    with small_disk(700) as disk, EmbeddedPostgres(disk / "data", tuning=SMALL) as postgres:
+        with template_on(postgres.dsn(), secrets_of_session) as template:
+            partner = request.getfixturevalue("on_small_disk")(postgres.dsn(), template)
+            days = [FIRST_DAY + timedelta(days=n) for n in range(2)]
+            sound = delivers(partner, days)
+            fetch.run(FEED)
+            failures = 0
+            for leave in (3 << 20, 1 << 20, 200_000, 0):
+                ballast = fills(disk, leave)
+                try:
+                    ingest()
+                except TransientFailure as failure:
+                    assert "warehouse" in str(failure) or "object store" in str(failure)
+                    failures += 1
+                finally:
+                    ballast.unlink()
+                while not postgres.answers():
+                    time.sleep(0.2)
+                holds_at_any_moment(partner.sampan)
+                assert partner.sampan.rows("select problem from ops.batch where state = 'held'") == []
+            assert failures
+            ingest()
+            is_exactly(partner.sampan, CONTRACT, sound, days)
+            holds_at_the_end(partner.sampan)
+
+
+SMALL = {
+    "autovacuum": "off", "shared_buffers": "64MB", "max_wal_size": "96MB", "min_wal_size": "32MB",
+    "maintenance_work_mem": "32MB", "fsync": "off",
+}  # fmt: skip
+
+
+@pytest.fixture
+def on_small_disk(
+    object_store: EmbeddedS3, secrets_of_session: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[[str, str], Partner]:
+    """A partner of an installation in the given database."""
+    from psycopg.conninfo import make_conninfo
+
+    from tests.conftest import Sampan
+
+    def make(dsn: str, database: str) -> Partner:
+        drop, landing = object_store.buckets
+        environment = secrets_of_session | {
+            "SAMPAN_STATE": str(tmp_path / "state"),
+            "SAMPAN_WAREHOUSE_DSN": make_conninfo(dsn, dbname=database),
+            "SAMPAN_S3_ENDPOINT": object_store.endpoint,
+            "AWS_ACCESS_KEY_ID": object_store.access_key,
+            "AWS_SECRET_ACCESS_KEY": object_store.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "SAMPAN_DROP_BUCKET": drop,
+            "SAMPAN_LANDING_BUCKET": landing,
+            **object_store.settings,
+        }
+        for key, value in environment.items():
+            monkeypatch.setenv(key, value)
+        settings.cache_clear()
+        return Partner(Sampan(environment, object_store.client(), tmp_path / "state"), monkeypatch)
+
+    return make
+
+
+@pytest.mark.slow
+def test_a_store_without_disk_fails_transiently_and_goes_on_when_there_is_room(partner, monkeypatch):
+    """The landing bucket is full: what the partner delivered stays in the drop bucket, and lands when there is room."""
+    days = [FIRST_DAY + timedelta(days=n) for n in range(2)]
+    with small_disk(400) as disk, EmbeddedS3(disk / "s3", buckets=("drop-of-tests", "landing-of-tests")) as s3:
+        for key, value in {
+            "SAMPAN_S3_ENDPOINT": s3.endpoint,
+            "AWS_ACCESS_KEY_ID": s3.access_key,
+            "AWS_SECRET_ACCESS_KEY": s3.secret_key,
+            **s3.settings,
+        }.items():
+            monkeypatch.setenv(key, value)
+        settings.cache_clear()
+        monkeypatch.setattr(partner.sampan, "s3", s3.client())
+        sound = delivers(partner, days)
+        fetch.run(FEED)
+        failures = 0
+        for leave in (60_000, 0):
+            ballast = fills(disk, leave)
+            try:
+                ingest()
+            except TransientFailure as failure:
+                assert "object store" in str(failure)
+                failures += 1
+            finally:
+                ballast.unlink()
+            holds_at_any_moment(partner.sampan)
+        assert failures
+        assert partner.sampan.rows("select problem from ops.batch where state = 'held'") == []
+        deadline = time.monotonic() + 90
+        while True:
+            # SeaweedFS takes a volume on a full disk as read-only until it looks again.
+            try:
+                ingest()
+                break
+            except TransientFailure:
+                assert time.monotonic() < deadline
+                time.sleep(2)
+        is_exactly(partner.sampan, CONTRACT, sound, days)
+        holds_at_the_end(partner.sampan)
+    settings.cache_clear()
