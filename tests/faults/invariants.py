@@ -7,13 +7,14 @@ Nothing is visible before its time: `raw` has rows of batches that were publishe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date
 
 from sampan.contracts.model import Contract
+from sampan.errors import TransientFailure
 
 from tests.conftest import Sampan
-from tests.factory import Row, adds_up, stored
+from tests.factory import Row, adds_up, plain, stored
 
 
 def holds_at_any_moment(sampan: Sampan) -> None:
@@ -37,15 +38,25 @@ def holds_at_the_end(sampan: Sampan) -> None:
     holds_at_any_moment(sampan)
     assert sampan.rows("select * from ops.feed_on_the_way") == []
     left = "select relname from pg_class where relnamespace = 'intake'::regnamespace and relkind in ('r', 'S')"
-    held = {f"{feed}__b{number}" for feed, number in sampan.rows("select feed, batch_id from ops.batch where state = 'held'")}
+    held = {
+        f"{feed}__b{number}"
+        for feed, number in sampan.rows("select feed, batch_id from ops.batch where state = 'held'")
+    }
     names = {name.removesuffix("__lines").removesuffix("__rejects") for (name,) in sampan.rows(left)}
     assert names <= held
 
 
+def failure_of(work: Callable[[], object]) -> str:
+    """Do the work; the text of its transient failure, or nothing when it was done. Any other error is a fault."""
+    try:
+        work()
+    except TransientFailure as failure:
+        return str(failure)
+    return ""
+
+
 def published_rows(sampan: Sampan, contract: Contract, days: Iterable[date]) -> list[tuple[str | None, ...]]:
     """All rows in raw of some business dates, as `tests.factory.stored` writes them."""
-    from tests.factory import plain
-
     names = ", ".join(f'r."{column.name}"' for column in contract.stored)
     query = (
         f'select {names} from raw."{contract.feed}" as r join ops.batch on batch_id = _batch_id'

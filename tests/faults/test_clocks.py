@@ -1,4 +1,4 @@
-"""Midnight, holidays, and workers in other time zones: what is due, and of which date a delivery may be, goes by Hong Kong."""
+"""Midnight, holidays, and workers in other time zones: what is due and which dates are past go by Hong Kong."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def moments(chance: Random, day: date) -> list[datetime]:
     """Instants around a day at which something changes, and some at random."""
     turns = [at(day + timedelta(days=n), t) for n in range(-1, 6) for t in ("00:00", "07:30", "08:30", "12:00")]
     odd = [turn + timedelta(microseconds=shift) for turn in turns for shift in (-1, 0, 1)]
-    return sorted(chance.sample(odd, 12) + [at(day, "00:00") + timedelta(seconds=chance.randrange(6 * 86_400)) for _ in range(4)])
+    others = [at(day, "00:00") + timedelta(seconds=chance.randrange(6 * 86_400)) for _ in range(4)]
+    return sorted(chance.sample(odd, 12) + others)
 
 
 @pytest.mark.parametrize("day", EDGES, ids=str)

@@ -20,8 +20,8 @@ from sampan.ingest import fetch, gate, land, load, publish
 from sampan.marts import build, release
 from sampan.settings import settings
 
-from tests.faults.invariants import holds_at_any_moment, holds_at_the_end, is_exactly
 from tests.factory import Partner, Row, encode, rows
+from tests.faults.invariants import holds_at_any_moment, holds_at_the_end, is_exactly
 from tests.integration.marts.test_build import _shared_state, dbt_folder, spine
 from tests.integration.marts.test_withdraw import tables
 from tests.integration.published import publish as put
@@ -74,7 +74,9 @@ def delivers(partner: Partner, days: list[date]) -> list[Row]:
     """Deliveries with bad, repeated and odd rows for some dates. Returns the rows that are to count."""
     sound: list[Row] = []
     for number, day in enumerate(days):
-        given = [row | {"declaration_no": f"DX{day:%y%m%d}{n:05}"} for n, row in enumerate(rows(FEED, RECORDS, FIRST_DAY))]
+        given = [
+            row | {"declaration_no": f"DX{day:%y%m%d}{n:05}"} for n, row in enumerate(rows(FEED, RECORDS, FIRST_DAY))
+        ]
         dirty = {2: {"value_hkd": "-1"}, 3: {"hkhs_code": "1"}, 4: {"movement_date": "2026-02-30"}} if number else {}
         written = [row | dirty.get(n, {}) for n, row in enumerate(given)]
         partner.sampan.deliver(FEED, day, "part.csv.gz", encode(CONTRACT, [*written, given[10]]))

@@ -16,7 +16,14 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sampan.calendar import HONG_KONG
 from sampan.contracts.registry import get_contract
 from sampan.errors import PermanentFailure
@@ -203,8 +210,13 @@ class Platform(RuleBasedStateMachine):
             for line, row in b.rows.items()
             if row.value is not None
         }
-        order = "select batch_id from ops.batch where batch_id = any(%s) and state = 'published' order by business_date, counts_from, batch_id"
-        assert [number for (number,) in sampan.rows(order, numbers)] == [self._number(b) for b in self._some("published")]
+        order = """
+            select batch_id from ops.batch where batch_id = any(%s) and state = 'published'
+            order by business_date, counts_from, batch_id
+        """
+        assert [number for (number,) in sampan.rows(order, numbers)] == [
+            self._number(b) for b in self._some("published")
+        ]
 
     def teardown(self) -> None:
         if not hasattr(self, "ledger"):
@@ -228,7 +240,8 @@ class Platform(RuleBasedStateMachine):
     def _quarantined(self) -> dict[tuple[int, int], tuple[int, str]]:
         """(quarantine id, state) of rows, by batch and line."""
         query = "select batch_id, line, quarantine_id, state from quarantine.record where batch_id = any(%s)"
-        return {(batch, line): (number, state) for batch, line, number, state in self.partner.sampan.rows(query, self._numbers())}
+        found = self.partner.sampan.rows(query, self._numbers())
+        return {(batch, line): (number, state) for batch, line, number, state in found}
 
     @staticmethod
     def _pick(found: list[Any], pick: int) -> Any:

@@ -17,7 +17,7 @@ import zstandard
 from sampan.contracts.registry import get_contract
 from sampan.settings import settings
 
-from tests.factory import DAY, FEEDS, Partner, Row, encode, hkid, rows, stored
+from tests.factory import DAY, FEEDS, Partner, Row, encode, hkid, plain, rows, stored
 from tests.faults.invariants import holds_at_any_moment
 from tests.faults.test_instants import seed
 from tests.faults.test_readers import KEPT, TOKENS, Damage, contract_of, damaged
@@ -27,7 +27,8 @@ RECORDS = 120
 TEXTS = [
     "", " ", "0", "-0", "-1", "1e5", "1,000", "NaN", "Infinity", "null", "NULL", "N/A", "#REF!", "true", "2026-02-30",
     "06/07/2026", "0001-01-01", "9999-12-31", "infinity", "2026-07-06T24:00:00", "9" * 400, "0." + "1" * 60, "x" * 3000,
-    "\ufeff", "\u200b", "\u0301", "雲\U00020000", "a\tb", 'a"b', "a,b", "a\\", "a;b", "a|b", "=1+1", "'", "a\x1bb", "\\N", "[pseudonym]",
+    "\ufeff", "\u200b", "\u0301", "雲\U00020000", "a\tb", 'a"b', "a,b", "a\\", "a;b", "a|b", "=1+1", "'",
+    "a\x1bb", "\\N", "[pseudonym]",
     "p1_" + "0" * 64, "{}", "[]", "a\nb", "a\r\nb", "\x7f", "\x85", "\u2028",
 ]  # fmt: skip
 
@@ -83,7 +84,11 @@ def _mutant(feed: str, chance: Random) -> Mutant | None:
     if kind == "columns":
         optional = [c.name for c in contract.columns if not c.required and not c.primary_key]
         without = chance.sample(optional, min(len(optional), chance.randint(0, 1)))
-        added = {f"new {chance.randrange(99)}": [chance.choice(TEXTS[:20]) for _ in given]} if chance.random() < 0.5 else None
+        added = (
+            {f"new {chance.randrange(99)}": [chance.choice(TEXTS[:20]) for _ in given]}
+            if chance.random() < 0.5
+            else None
+        )
         if contract.source.format == "fixed":
             return None
         try:
@@ -127,7 +132,9 @@ def judge(partner: Partner, mutant: Mutant, name: str, numbers: list[str], said:
     before = sampan.one("select coalesce(max(batch_id), 0) from ops.batch")
     partner.puts(mutant.feed, DAY, f"{name}.{contract.source.extension}", mutant.body)
     partner.ingest(mutant.feed)
-    found = sampan.rows("select batch_id, state, problem, rows_in, rows_published from ops.batch where batch_id > %s", before)
+    found = sampan.rows(
+        "select batch_id, state, problem, rows_in, rows_published from ops.batch where batch_id > %s", before
+    )
     if not found:
         # The same bytes as an earlier one.
         return "repeated"
@@ -139,8 +146,6 @@ def judge(partner: Partner, mutant: Mutant, name: str, numbers: list[str], said:
     elif mutant.untouched is not None:
         names = ", ".join(f'"{column.name}"' for column in contract.stored)
         of_batch = sampan.rows(f'select {names} from raw."{mutant.feed}" where _batch_id = %s', batch)
-        from tests.factory import plain
-
         seen = Counter(tuple(plain(item) for item in row) for row in of_batch)
         assert rows_in == mutant.records, mutant.what
         private = [n for n, c in enumerate(contract.stored) if c.personal == "pseudonymise"]
@@ -152,12 +157,13 @@ def judge(partner: Partner, mutant: Mutant, name: str, numbers: list[str], said:
         lost = wanted - Counter(map(without_numbers, seen.elements()))
         assert not lost, (mutant.what, list(lost)[:2])
     if numbers:
-        leaked = sampan.rows(
-            f'select to_jsonb(r)::text from raw."{mutant.feed}" as r where _batch_id = %(batch)s'
-            " union all select concat(record, fields, broken_rules) from quarantine.record where batch_id = %(batch)s"
-            " union all select to_jsonb(d)::text from ops.drift as d where batch_id = %(batch)s"
-            " union all select coalesce(problem::text, '') from ops.batch where batch_id = %(batch)s".replace("%(batch)s", str(batch))
-        )
+        query = f"""
+            select to_jsonb(r)::text from raw."{mutant.feed}" as r where _batch_id = {batch}
+            union all select concat(record, fields, broken_rules) from quarantine.record where batch_id = {batch}
+            union all select to_jsonb(d)::text from ops.drift as d where batch_id = {batch}
+            union all select coalesce(problem::text, '') from ops.batch where batch_id = {batch}
+        """
+        leaked = sampan.rows(query)
         everything = said + "".join(text for (text,) in leaked)
         assert [number for number in numbers if number in everything] == [], mutant.what
     return state

@@ -1,4 +1,4 @@
-"""Workers that work at the same time, wake up late, or are told to begin again: each batch is done once, and by the newest."""
+"""Workers that work at the same time, wake up late, or are told to begin again: each batch is done once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
+from functools import partial
 from random import Random
 
 import pytest
@@ -54,21 +55,26 @@ def ends(workers: list[int]) -> list[int]:
     return [os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) for number in workers]
 
 
+def run_of(day: date) -> None:
+    for step in STEPS:
+        step.run(FEED, day)
+
+
+def begins_later(seconds: float) -> None:
+    time.sleep(seconds)
+    ingest()
+
+
 def race(partner, rounds: int) -> None:
     chance = Random(seed())
     for number in range(rounds):
         days = [FIRST_DAY + timedelta(days=10 * number + n) for n in range(3)]
         sound = delivers(partner, days)
 
-        def late(delay: float) -> Callable[[], None]:
-            return lambda: (time.sleep(delay), ingest())
-
         # A backfill of one date beside live runs of all.
-        def backfill(day=chance.choice(days)) -> None:
-            for step in STEPS:
-                step.run(FEED, day)
-
-        works = [late(chance.uniform(0, 0.4)) for _ in range(3)] + [backfill]
+        works = [partial(begins_later, chance.uniform(0, 0.4)) for _ in range(3)] + [
+            partial(run_of, chance.choice(days))
+        ]
         codes = ends([worker(work) for work in works])
         assert set(codes) <= {DONE, LATER}, codes
         holds_at_any_moment(partner.sampan)
@@ -86,9 +92,11 @@ def test_every_record_counts_once_when_four_workers_race_many_times(partner):
     race(partner, 25)
 
 
+QUICK = ("gate.after_rows_commit", "load.before_commit")
+
+
 @pytest.mark.parametrize(
-    "point",
-    [pytest.param(point, marks=[] if point in ("gate.after_rows_commit", "load.before_commit") else pytest.mark.slow) for point in POINTS],
+    "point", [pytest.param(point, marks=[] if point in QUICK else pytest.mark.slow) for point in POINTS]
 )
 def test_a_worker_that_wakes_up_after_its_successor_has_finished_changes_nothing(point, partner):
     """It stops where it stands, as a machine does that is frozen; another one takes over; then it goes on."""

@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
+from operator import itemgetter
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -52,7 +53,7 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
     seen = 0
     with connect() as connection:
         simulated = freshness.clock(connection) is not None
-        keys: set[str] = set()
+        deliveries: list[dict[str, Any]] = []
         beside: list[tuple[dict[str, Any], str]] = []
         for item in list_objects(contract.drop_prefix):
             path = item["Key"].removeprefix(contract.drop_prefix)
@@ -62,14 +63,17 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
             if kind is not None and not NOT_STORABLE.search(path):
                 beside.append((item, kind))
                 continue
-            keys.add(item["Key"])
             if simulated:
                 item["LastModified"] = _simulated_receipt(connection, item)
+            deliveries.append(item)
+        # In the order in which they came: content that came back is told by what came in between.
+        for item in sorted(deliveries, key=itemgetter("LastModified")):
             try:
                 seen += _note(connection, contract, item)
             except (psycopg.DataError, UnicodeEncodeError):
                 with connection.transaction():
                     seen += _refuse(connection, contract, item)
+        keys = {item["Key"] for item in deliveries}
         for item, kind in beside:
             try:
                 _ignore(connection, contract, item, kind, keys)

@@ -140,42 +140,46 @@ def _land(
 def _take_back(connection: Connection, contract: Contract, name: str, day: date, sha: str, received: datetime) -> None:
     """Let content that was delivered again after another of its date count as the newest; that is the partner's rollback.
 
-    Its owner is told, also when a person has withdrawn it: then it stays withdrawn.
+    Its owner is told, also when a person has withdrawn it: then it stays withdrawn. What is withdrawn keeps its place
+    among the others, so that undoing it brings back what the partner meant.
     """
-    known, state, other = one(
+    known, state, was_newest, other = one(
         connection,
         """
-        select known.batch_id, known.state, max(other.batch_id) from ops.batch as known
+        select
+            known.batch_id,
+            known.state,
+            count(other.batch_id) = 0,
+            max(other.batch_id) filter (where other.state <> 'withdrawn')
+        from ops.batch as known
         left join ops.batch as other
             on known.feed = other.feed and known.business_date = other.business_date and other.origin = 'delivery'
-            and other.state <> 'withdrawn' and (other.counts_from, other.batch_id) > (known.counts_from, known.batch_id)
+            and (other.counts_from, other.batch_id) > (known.counts_from, known.batch_id)
             and other.counts_from <= %s
         where known.feed = %s and known.business_date = %s and known.content_sha256 = %s
         group by known.batch_id
         """,
         [received, contract.feed, day, sha],
     )
+    if not was_newest:
+        moved = connection.execute(
+            """
+            with recursive chain as (
+                select batch_id from ops.batch where batch_id = %s
+                union
+                select b.batch_id from ops.batch as b inner join chain on b.replays = chain.batch_id
+            )
+            update ops.batch set returned_at = %s where batch_id in (select batch_id from chain) returning batch_id, state
+            """,
+            [known, received],
+        ).fetchall()
+        feed_hooks.after_return(connection, contract.feed, [number for number, of in moved if of == "published"])
     if state == "withdrawn":
         what = (
             "which a person has withdrawn; it stays withdrawn. If it is right, run"
             f" `sampan withdraw {contract.feed} --batch {known} --undo`"
         )
     elif other is not None:
-        batches = [
-            batch_id
-            for (batch_id,) in connection.execute(
-                """
-                with recursive chain as (
-                    select batch_id from ops.batch where batch_id = %s
-                    union
-                    select b.batch_id from ops.batch as b inner join chain on b.replays = chain.batch_id
-                )
-                update ops.batch set returned_at = %s where batch_id in (select batch_id from chain) returning batch_id
-                """,
-                [known, received],
-            )
-        ]
-        feed_hooks.after_return(connection, contract.feed, batches)
         what = f"which batch {other} had superseded; batch {known} counts as the newest again"
     else:
         return
