@@ -72,4 +72,4 @@ bench: $(STAMP) ## measure the gated load against plain COPY and dlt, into docs/
 
 faults: $(STAMP) ## kill and break everything on purpose: the long suite; SEED=123 repeats a run
 	@echo "repeat this run with: make faults SEED=$(SEED)"
-	@$(RUN) pytest -m slow --hypothesis-seed=$(SEED) $(TESTS)
+	@$(RUN) pytest -n auto --dist loadgroup --no-loadscope-reorder -m slow --hypothesis-seed=$(SEED) $(TESTS)

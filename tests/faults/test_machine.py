@@ -33,6 +33,9 @@ from sampan.ingest.withdraw import Chosen
 from tests.factory import Partner, encode, rows
 from tests.faults.invariants import holds_at_the_end
 from tests.faults.model import Batch, Ledger, Row
+from tests.integration.marts.test_build import _shared_state, dbt_folder, spine
+
+__all__ = ["_shared_state", "dbt_folder"]
 
 FEED = "customs_declarations"
 CONTRACT = get_contract(FEED)
@@ -248,6 +251,20 @@ class Platform(RuleBasedStateMachine):
         return found[pick % len(found)]
 
 
+class Building(Platform):
+    """The same, with builds of the tables in which one row of a document is current."""
+
+    @rule(full_refresh=st.booleans())
+    def builds(self, full_refresh: bool) -> None:
+        spine(full_refresh)
+        found = self.partner.sampan.rows(
+            "select declaration_no, version::int, value_hkd::int from intermediate.int_customs__lines_versioned"
+            " where is_current and declaration_no like %s", f"DX{self.run:06}%", role="builder",
+        )  # fmt: skip
+        assert len(found) == len({document for document, *_ in found})
+        assert {document: (version, value) for document, version, value in found} == self.ledger.current()
+
+
 def runs(machine: type[Platform], partner: Partner, folder: Path, **how: Any) -> None:
     freshness.set_clock(NOW)
     bound = type(machine.__name__, (machine,), {"partner": partner, "folder": folder})
@@ -268,3 +285,9 @@ def test_what_counts_is_what_the_model_says_in_a_few_runs(partner, tmp_path):
 @pytest.mark.timeout(1200)
 def test_what_counts_is_what_the_model_says(partner, tmp_path):
     runs(Platform, partner, tmp_path, max_examples=120, stateful_step_count=30, phases=[Phase.generate, Phase.shrink])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_current_rows_are_those_of_the_model_when_builds_come_between(partner, tmp_path, models_only):
+    runs(Building, partner, tmp_path, max_examples=5, stateful_step_count=25, phases=[Phase.generate])
