@@ -21,20 +21,20 @@ OF_THE_STORE = ("AWS_", "SAMPAN_S3_PARTNER_KEYS", "SAMPAN_SEAWEEDFS_")
 ROLES = {"loader": "sampan_loader", "builder": "sampan_builder", "bi": "bi_reader"}
 # Where sessions look for names without a schema: nowhere that a weaker role may write. See ADR 0025.
 SEARCH_PATH = "pg_catalog,pg_temp"
-# Until either end of a connection knows that the other one is gone without a word: two minutes, instead of hours in which
-# the client waits and the server keeps its locks. A value of SAMPAN_WAREHOUSE_DSN goes first.
+# Until either end of a connection knows that the other one is gone without a word: minutes, instead of hours in which the
+# client waits and the server keeps its locks. A value of SAMPAN_WAREHOUSE_DSN goes first. See ADR 0014.
 CLIENT_PATIENCE = {
     "connect_timeout": 10,
     "keepalives_idle": 60,
     "keepalives_interval": 10,
     "keepalives_count": 6,
-    "tcp_user_timeout": 120_000,
+    "tcp_user_timeout": 300_000,
 }
 SERVER_PATIENCE = {
     "tcp_keepalives_idle": "60s",
     "tcp_keepalives_interval": "10s",
     "tcp_keepalives_count": "6",
-    "tcp_user_timeout": "120s",
+    "tcp_user_timeout": "300s",
     # A statement of a client that was killed goes on otherwise, with its locks.
     "client_connection_check_interval": "5s",
 }

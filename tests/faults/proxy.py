@@ -25,7 +25,7 @@ def refusal(status: int, code: str = "") -> bytes:
 class Proxy:
     """Listens on `port` of 127.0.0.1 and passes on to `target`, as its attributes say at each moment.
 
-    `budget`: bytes until every connection is cut; None is no limit. `delay`: seconds before each piece of 16 KB.
+    `budget`: bytes until every connection is cut; None does not limit it. `delay`: seconds before each piece of 16 KB.
     `is_deaf`: connections stay open, and nothing is passed on. `answer`: for HTTP, what is said in the server's place; each
     request then has a connection of its own. `passed` counts bytes, `asked` has the first lines of requests.
     """

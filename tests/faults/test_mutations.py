@@ -113,6 +113,9 @@ def _mutant(feed: str, chance: Random) -> Mutant | None:
             what.append(f"row {place} again with another {name}")
         else:
             column, text = chance.choice(contract.columns), chance.choice(TEXTS)
+            if contract.source.format == "jsonl" and column.type != "text" and "\n" in text:
+                # Without quotes it would be two lines.
+                return None
             changed[place][column.name] = text
             what.append(f"row {place}, {column.name}: {text!r}")
     try:

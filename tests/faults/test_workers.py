@@ -119,11 +119,13 @@ def test_a_worker_that_wakes_up_after_its_successor_has_finished_changes_nothing
 
     frozen = worker(stops)
     assert os.WIFSTOPPED(os.waitpid(frozen, os.WUNTRACED)[1])
-    # Inside a transaction it holds its batch: the others say so after ten seconds, and nothing breaks.
-    codes = ends([worker(ingest) for _ in range(2)])
-    assert set(codes) <= {DONE, LATER}, codes
-    holds_at_any_moment(partner.sampan)
-    os.kill(frozen, signal.SIGCONT)
+    try:
+        # Inside a transaction it holds its batch: the others say so after ten seconds, and nothing breaks.
+        codes = ends([worker(ingest) for _ in range(2)])
+        assert set(codes) <= {DONE, LATER}, codes
+        holds_at_any_moment(partner.sampan)
+    finally:
+        os.kill(frozen, signal.SIGCONT)
     assert ends([frozen])[0] in (DONE, LATER)
     holds_at_any_moment(partner.sampan)
     ingest()

@@ -182,7 +182,7 @@ def test_undoing_a_withdrawal_brings_back_the_order_in_which_the_partner_deliver
 
 
 def test_a_rollback_counts_at_once_when_fetch_sees_it_together_with_what_came_before_it(partner):
-    """Kind of fault: objects are noted in the order of their names, and what came back last is no news."""
+    """Kind of fault: objects are noted in the order of their names, and what came back last is missed."""
     sampan = partner.sampan
     bodies = [encode(get_contract(CUSTOMS), rows(CUSTOMS, 5, seed=seed)) for seed in (1, 2)]
     partner.puts(CUSTOMS, DAY, "1.csv.gz", bodies[0])
