@@ -58,6 +58,9 @@ def _database_error(kind: type[psycopg2.Error], sqlstate: str | None) -> Excepti
         pytest.param(psycopg2.OperationalError, "55P03", True, id="lock timeout"),
         pytest.param(psycopg2.OperationalError, "57P01", True, id="server shut down"),
         pytest.param(psycopg2.OperationalError, "08006", True, id="connection lost"),
+        # A family of marts waited for a person when the disk was full, as if its model were wrong.
+        pytest.param(psycopg2.OperationalError, "53100", True, id="no disk left"),
+        pytest.param(psycopg2.OperationalError, "53300", True, id="too many connections"),
         pytest.param(psycopg2.OperationalError, None, True, id="no answer"),
         pytest.param(psycopg2.InterfaceError, None, True, id="connection closed"),
         pytest.param(psycopg2.ProgrammingError, None, False, id="wrong use of the driver"),
