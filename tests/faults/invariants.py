@@ -1,4 +1,4 @@
-"""What holds at every moment, also after kills and cuts, in any order: said once for all tests of faults (DESIGN: invariants).
+"""What holds at every moment, also after kills and cuts, in any order: said once for all tests of faults.
 
 Nothing is lost: every record of a batch is published, in quarantine or a duplicate. Nothing is doubled: it is so once.
 Nothing is visible before its time: `raw` has rows of batches that were published, and of no other.

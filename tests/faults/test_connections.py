@@ -64,15 +64,15 @@ def heals(partner: Partner, sound: list[Row], days: list[date]) -> None:
     holds_at_the_end(partner.sampan)
 
 
-def cut(partner: Partner, patch: pytest.MonkeyPatch, server: str, count: int) -> None:
+def cut(partner: Partner, patch: pytest.MonkeyPatch, to: str, count: int) -> None:
     """Cut the connections to a server when some bytes have passed, anywhere in a run of the ingest."""
     chance, failures, usual = Random(seed()), 0, 0
-    target = ports(partner)[server == "store"]
+    target = ports(partner)[to == "store"]
     for number in range(count + 1):
         days = [DAY + timedelta(days=2 * number + n) for n in range(2)]
         sound = delivers(partner, days, RECORDS)
         with Proxy(target, budget=chance.randrange(usual) if usual else None) as proxy:
-            with through(patch, **{server: proxy}):
+            with through(patch, **{to: proxy}):
                 failures += failure_of(ingest) != ""
             usual = usual or proxy.passed
         holds_at_any_moment(partner.sampan)
@@ -80,21 +80,21 @@ def cut(partner: Partner, patch: pytest.MonkeyPatch, server: str, count: int) ->
     assert failures > count / 2
 
 
-@pytest.mark.parametrize("server", ["warehouse", "store"])
-def test_every_record_counts_once_when_connections_are_cut_a_few_times(server, partner, monkeypatch):
-    cut(partner, monkeypatch, server, 4)
+@pytest.mark.parametrize("to", ["warehouse", "store"])
+def test_every_record_counts_once_when_connections_are_cut_a_few_times(to, partner, monkeypatch):
+    cut(partner, monkeypatch, to, 4)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("server", ["warehouse", "store"])
-def test_every_record_counts_once_when_connections_are_cut_many_times(server, partner, monkeypatch):
-    cut(partner, monkeypatch, server, 40)
+@pytest.mark.parametrize("to", ["warehouse", "store"])
+def test_every_record_counts_once_when_connections_are_cut_many_times(to, partner, monkeypatch):
+    cut(partner, monkeypatch, to, 40)
 
 
 def test_a_slow_connection_changes_nothing_but_the_time(partner, monkeypatch):
     sound = delivers(partner, DAYS, 100)
     of_warehouse, of_store = ports(partner)
-    with Proxy(of_warehouse, delay=0.003) as warehouse, Proxy(of_store, delay=0.003) as store:
+    with Proxy(of_warehouse, delay=0.001) as warehouse, Proxy(of_store, delay=0.001) as store:
         with through(monkeypatch, warehouse, store):
             ingest()
         assert min(warehouse.passed, store.passed) > 10_000
@@ -178,7 +178,7 @@ QUICK = {("list", 503), ("put", 500)}
 def test_a_step_fails_transiently_when_s3_refuses_for_long_and_works_when_it_refuses_for_a_moment(
     operation, status, partner, monkeypatch
 ):
-    sound, refused = delivers(partner, DAYS, 30), []
+    sound, refused = delivers(partner, DAYS, 100), []
     patience = {"is": 1}
     # Five attempts of a request, without the seconds between them.
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None, time=time.time))
@@ -210,7 +210,7 @@ def test_a_step_fails_transiently_when_s3_refuses_for_long_and_works_when_it_ref
 
 def test_a_listing_that_runs_ahead_of_its_objects_loses_nothing(partner, monkeypatch):
     """The store lists what it cannot give yet, as a replica does that lags behind."""
-    sound, missing = delivers(partner, DAYS, 30), [True]
+    sound, missing = delivers(partner, DAYS, 100), [True]
 
     def answer(line: str) -> bytes | None:
         is_object = line.startswith(("GET", "HEAD")) and "/part.csv.gz" in line

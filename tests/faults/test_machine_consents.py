@@ -58,6 +58,8 @@ class Consents(RuleBasedStateMachine):
         self.doubtful: set[int] = set()
         self.releases: list[int] = []
         self.live: int | None = None
+        # Roles of banks are made with the release that follows their first consent.
+        self._deliver()
         self._release()
 
     def _deliver(self, *records: dict[str, Any], day: date = TODAY) -> tuple[int, str]:

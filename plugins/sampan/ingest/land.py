@@ -15,7 +15,7 @@ from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect, one
 from sampan.errors import Code, PermanentFailure, Problem
-from sampan.ingest import freshness
+from sampan.ingest import freshness, ledger
 from sampan.object_store import ObjectRefused, parse_s3_uri, put_if_absent, s3_errors
 from sampan.reading.shown import shown_uri
 from sampan.settings import settings
@@ -119,7 +119,7 @@ def _land(
         s3, target, lambda: s3.get_object(Bucket=bucket, Key=key, IfMatch=body["ETag"])["Body"], size, sha, name
     )
     failpoints.hit("land.after_put")
-    with connection.transaction():
+    with ledger.transaction(connection):
         new = insert_batch(
             connection, contract, day, sha, name, f"s3://{settings().landing_bucket}/{target}", size, received
         )

@@ -95,8 +95,11 @@ def pending(connection: Connection, feed: str, state: str, business_date: date |
 
 
 def claim(connection: Connection, batch: Batch) -> Batch | None:
-    """Claim a batch by raising its token. None when its state has changed since it was read, or it was deleted."""
-    with connection.cursor(row_factory=class_row(Batch)) as cursor:
+    """Claim a batch by raising its token. None when its state has changed since it was read, or it was deleted.
+
+    A worker that writes the batch is waited for as `transaction` does: it may be frozen.
+    """
+    with transaction(connection), connection.cursor(row_factory=class_row(Batch)) as cursor:
         return cursor.execute(
             f"""
             update ops.batch set token = token + 1
