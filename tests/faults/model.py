@@ -62,7 +62,7 @@ class Ledger:
         self.batches: list[Batch] = []
         self._drop: dict[tuple[date, str], tuple[tuple[Row, ...], datetime]] = {}
         self._seen: dict[tuple[date, str, tuple[Row, ...]], datetime] = {}
-        self._found: list[tuple[date, datetime, tuple[Row, ...]]] = []
+        self._found: list[tuple[date, datetime, str, tuple[Row, ...]]] = []
 
     # --- the partner and the steps ---
 
@@ -73,10 +73,15 @@ class Ledger:
         for (day, name), (content, at) in self._drop.items():
             if self._seen.get((day, name, content)) != at:
                 self._seen[day, name, content] = at
-                self._found.append((day, at, content))
+                self._found.append((day, at, name, content))
 
     def land(self) -> None:
-        for day, at, content in sorted(self._found, key=lambda found: found[:2]):
+        for day, at, name, content in sorted(self._found, key=lambda found: found[:2]):
+            if self._drop[day, name][0] != content:
+                # What was written over it since is what there is to read.
+                self._seen.pop((day, name, content), None)
+                content, at = self._drop[day, name]
+                self._seen[day, name, content] = at
             known = next((b for b in self.batches if (b.day, b.content, b.replays) == (day, content, None)), None)
             if known:
                 known.received = max(known.received, at)

@@ -32,8 +32,6 @@ from sampan.reading.shown import hidden, shown, shown_uri
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
-# Metadata of an object of a simulated partner. It counts only while the clock is set, which a partner cannot do.
-SENT_AT = "sent-at"
 # Seconds for which an API that asks not to be asked again is left alone, also by retries and other processes.
 LONGEST_PAUSE = 3600.0
 LONGEST_WAIT_FOR_FILE = timedelta(days=1)
@@ -95,8 +93,7 @@ def _simulated_receipt(connection: Connection, item: dict[str, Any]) -> datetime
         return cast(datetime, row[0])
     with s3_errors():
         head = settings().s3().head_object(Bucket=settings().drop_bucket, Key=item["Key"])
-    sent: str | None = head["Metadata"].get(SENT_AT)
-    return datetime.fromisoformat(sent) if sent else stored
+    return freshness.receipt(connection, head)
 
 
 def _note(connection: Connection, contract: Contract, item: dict[str, Any]) -> int:
@@ -279,5 +276,5 @@ def _download(contract: Contract, day: date) -> None:
             Bucket=settings().drop_bucket,
             Key=f"{contract.drop_prefix}{day}/{name}",
             Body=body,
-            Metadata={SENT_AT: at.isoformat()} if at else {},
+            Metadata={freshness.SENT_AT: at.isoformat()} if at else {},
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
@@ -97,6 +99,9 @@ def _land(
         else:
             problem = Problem(Code.DELIVERY_DENIED, f"it is listed, but cannot be read: {error}", name)
         raise PermanentFailure(problem) from None
+    if body["ETag"].strip('"') != etag.strip('"'):
+        received = _enter_overwritten(connection, contract, uri, etag, day, body)
+        etag = body["ETag"]
     with s3_errors():
         digest, size = hashlib.sha256(), 0
         for block in body["Body"].iter_chunks(PART):
@@ -135,6 +140,31 @@ def _land(
             _take_back(connection, contract, name, day, sha, received)
     log.info("%s %s %s", name, "landed as" if new else "was already landed as", sha)
     return new
+
+
+def _enter_overwritten(
+    connection: Connection, contract: Contract, uri: str, etag: str, day: date, body: Mapping[str, Any]
+) -> datetime:
+    """Enter what the partner wrote under a name since fetch looked in the place of what no one has read. Returns its receipt.
+
+    Under the entity tag of the other one it would be taken for it, should that come back.
+    """
+    received = freshness.receipt(connection, body)
+    with ledger.transaction(connection):
+        connection.execute("delete from ops.delivery where source_uri = %s and etag = %s", [uri, etag])
+        connection.execute(
+            """
+            insert into ops.delivery (source_uri, etag, feed, business_date, received_at, bytes)
+            values (%s, %s, %s, %s, %s, %s)
+            on conflict (source_uri, etag) do update set
+                problem = null,
+                batch_id = null,
+                received_at = excluded.received_at,
+                seen_at = clock_timestamp()
+            """,
+            [uri, body["ETag"], contract.feed, day, received, body["ContentLength"]],
+        )
+    return received
 
 
 def _take_back(connection: Connection, contract: Contract, name: str, day: date, sha: str, received: datetime) -> None:

@@ -16,7 +16,7 @@ from sampan.ingest import fetch, freshness, land, publish, withdraw
 from sampan.ingest.withdraw import Chosen
 from sampan.settings import Settings
 
-from tests.factory import DAY, encode, rows
+from tests.factory import DAY, encode, rows, stored
 from tests.integration.ingest.deliveries import (
     CUSTOMS,
     ingested,
@@ -179,6 +179,21 @@ def test_undoing_a_withdrawal_brings_back_the_order_in_which_the_partner_deliver
     withdraw.undo(CUSTOMS, chosen, "it was right", "wong")
     newest = "select batch_id from ops.batch order by counts_from desc, batch_id desc limit 1"
     assert sampan.one(newest) == numbers[0]
+
+
+def test_content_that_was_overwritten_before_it_was_landed_and_comes_back_is_landed(partner):
+    """Kind of fault: what a name holds now is entered as what it held when fetch looked, and that is never read."""
+    sampan = partner.sampan
+    first, second = (encode(get_contract(CUSTOMS), rows(CUSTOMS, 5, seed=seed)) for seed in (1, 2))
+    partner.puts(CUSTOMS, DAY, "1.csv.gz", first)
+    sampan.deliver(CUSTOMS, DAY, "1.csv.gz", second)
+    assert partner.ingest(CUSTOMS)["rows_published"] == 5
+    assert partner.raw(CUSTOMS) == stored(get_contract(CUSTOMS), rows(CUSTOMS, 5, seed=2))
+    sleep(1.1)
+    partner.puts(CUSTOMS, DAY, "1.csv.gz", first)
+    newest = partner.ingest(CUSTOMS)["batch_id"]
+    assert sampan.one("select batch_id from ops.batch order by counts_from desc, batch_id desc limit 1") == newest
+    assert len(partner.raw(CUSTOMS)) == 10
 
 
 def test_a_rollback_counts_at_once_when_fetch_sees_it_together_with_what_came_before_it(partner):
