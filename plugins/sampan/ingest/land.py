@@ -145,7 +145,7 @@ def _land(
 def _enter_overwritten(
     connection: Connection, contract: Contract, uri: str, etag: str, day: date, body: Mapping[str, Any]
 ) -> datetime:
-    """Enter what the partner wrote under a name since fetch looked in the place of what no one has read. Returns its receipt.
+    """Enter what the partner wrote under a name since fetch looked, instead of what no one has read. Returns its receipt.
 
     Under the entity tag of the other one it would be taken for it, should that come back.
     """
