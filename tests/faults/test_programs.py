@@ -130,26 +130,28 @@ def test_every_record_counts_once_when_a_program_is_killed_while_work_runs(progr
 # --- no disk left -----------------------------------------------------------------------------------------------------
 
 
+SIZE = 6 << 30
+
+
 @contextmanager
-def small_disk(megabytes: int) -> Iterator[Path]:
-    """A file system of so many megabytes."""
+def own_disk() -> Iterator[Path]:
+    """A file system in memory, of a size that `leaves` changes."""
     with tempfile.TemporaryDirectory(prefix="sampan-disk-", ignore_cleanup_errors=True) as folder:
-        options = ["-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", "sampan-small-disk", folder]
+        options = ["-t", "tmpfs", "-o", f"size={SIZE},mode=0755", "sampan-disk", folder]
         if os.geteuid() or subprocess.run(["mount", *options], check=False, capture_output=True).returncode:
-            pytest.skip("a small file system can be mounted by root only")
+            pytest.skip("a file system can be mounted by root only")
         try:
             yield Path(folder)
         finally:
             subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def fills(folder: Path, leave: int) -> Path:
-    """Fill a file system up to some bytes; the file to delete to have room again."""
-    ballast = folder / "ballast"
-    free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
-    with ballast.open("wb") as file:
-        file.write(b"\0" * max(0, free - leave))
-    return ballast
+def leaves(folder: Path, room: int | None) -> None:
+    """Leave a file system so many bytes; None for all that it had."""
+    found = os.statvfs(folder)
+    used = (found.f_blocks - found.f_bfree) * found.f_frsize
+    size = SIZE if room is None else used + room
+    subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)
 
 
 @pytest.mark.slow
@@ -159,7 +161,7 @@ def test_a_warehouse_without_disk_holds_nothing_and_goes_on_when_there_is_room(
 ):
     """Kind of fault: a full disk is the partner's fault, or the end of the server."""
     with (
-        small_disk(700) as disk,
+        own_disk() as disk,
         EmbeddedPostgres(disk / "data", tuning=SMALL) as postgres,
         template_on(postgres.dsn(), secrets_of_session) as template,
     ):
@@ -168,10 +170,10 @@ def test_a_warehouse_without_disk_holds_nothing_and_goes_on_when_there_is_room(
         sound = delivers(partner, days)
         fetch.run(FEED)
         failures = 0
-        for leave in (3 << 20, 1 << 20, 200_000, 0):
-            ballast = fills(disk, leave)
+        for room in (0, 100_000, 400_000, 1_000_000):
+            leaves(disk, room)
             failures += failure_of(ingest) != ""
-            ballast.unlink()
+            leaves(disk, None)
             _comes_back(postgres)
             holds_at_any_moment(partner.sampan)
             assert partner.sampan.rows("select problem from ops.batch where state = 'held'") == []
@@ -232,7 +234,7 @@ def on_small_disk(
 def test_a_store_without_disk_fails_transiently_and_goes_on_when_there_is_room(partner, monkeypatch):
     """The landing bucket is full: what the partner delivered stays in the drop bucket, and lands when there is room."""
     days = [FIRST_DAY + timedelta(days=n) for n in range(2)]
-    with small_disk(400) as disk, EmbeddedS3(disk / "s3", buckets=("drop-of-tests", "landing-of-tests")) as s3:
+    with own_disk() as disk, EmbeddedS3(disk / "s3", buckets=("drop-of-tests", "landing-of-tests")) as s3:
         for key, value in {
             "SAMPAN_S3_ENDPOINT": s3.endpoint,
             "AWS_ACCESS_KEY_ID": s3.access_key,
@@ -245,10 +247,10 @@ def test_a_store_without_disk_fails_transiently_and_goes_on_when_there_is_room(p
         sound = delivers(partner, days)
         fetch.run(FEED)
         failures = 0
-        for leave in (60_000, 0):
-            ballast = fills(disk, leave)
+        for room in (0, 20_000):
+            leaves(disk, room)
             failures += "object store" in failure_of(ingest)
-            ballast.unlink()
+            leaves(disk, None)
             holds_at_any_moment(partner.sampan)
         assert failures
         assert partner.sampan.rows("select problem from ops.batch where state = 'held'") == []
