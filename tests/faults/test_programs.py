@@ -17,7 +17,6 @@ from random import Random
 import pytest
 from sampan.contracts.registry import get_contract
 from sampan.ingest import fetch
-from sampan.settings import settings
 
 from infra.local.postgres import EmbeddedPostgres
 from infra.local.s3 import EmbeddedS3
@@ -28,26 +27,51 @@ from tests.faults.test_instants import FIRST_DAY, delivers, ingest, seed
 
 FEED = "customs_declarations"
 CONTRACT = get_contract(FEED)
+# So little that a disk fills up soon.
+SMALL = {"autovacuum": "off", "shared_buffers": "64MB", "max_wal_size": "96MB", "min_wal_size": "32MB"}
+# Memory is taken only as files are written.
+SIZE = 6 << 30
+
+
+@contextmanager
+def own_disk() -> Iterator[Path]:
+    """A folder: a file system in memory, of a size that `leaves` changes, where tests run as root."""
+    with tempfile.TemporaryDirectory(prefix="sampan-disk-", ignore_cleanup_errors=True) as folder:
+        options = ["-t", "tmpfs", "-o", f"size={SIZE},mode=0755", "sampan-disk", folder]
+        is_mounted = not os.geteuid() and not subprocess.run(["mount", *options], check=False).returncode
+        try:
+            yield Path(folder)
+        finally:
+            if is_mounted:
+                subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def leaves(folder: Path, room: int | None) -> None:
+    """Leave a file system so many bytes; None for all that it had."""
+    found = os.statvfs(folder)
+    used = (found.f_blocks - found.f_bfree) * found.f_frsize
+    size = SIZE if room is None else used + room
+    subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)
 
 
 @pytest.fixture(scope="module")
-def disk() -> Iterator[Path]:
-    """A folder, on a file system of its own where tests run as root."""
-    with tempfile.TemporaryDirectory(prefix="sampan-programs-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+def disks() -> Iterator[dict[str, Path]]:
+    """A disk for each program."""
+    with own_disk() as warehouse, own_disk() as store:
+        yield {"warehouse": warehouse, "store": store}
 
 
 @pytest.fixture(scope="module")
-def crashing(disk: Path) -> Iterator[EmbeddedPostgres]:
+def crashing(disks: dict[str, Path]) -> Iterator[EmbeddedPostgres]:
     """A server for this module alone, which its tests may kill."""
-    with EmbeddedPostgres(disk / "data", tuning={"autovacuum": "off"}) as postgres:
+    with EmbeddedPostgres(disks["warehouse"] / "data", tuning=SMALL) as postgres:
         yield postgres
 
 
 @pytest.fixture(scope="module")
-def object_store(disk: Path) -> Iterator[EmbeddedS3]:
+def object_store(disks: dict[str, Path]) -> Iterator[EmbeddedS3]:
     """A store for this module alone, which its tests may kill."""
-    with EmbeddedS3(disk / "s3", buckets=("drop-of-tests", "landing-of-tests")) as s3:
+    with EmbeddedS3(disks["store"] / "s3", buckets=("drop-of-tests", "landing-of-tests")) as s3:
         yield s3
 
 
@@ -130,57 +154,31 @@ def test_every_record_counts_once_when_a_program_is_killed_while_work_runs(progr
 # --- no disk left -----------------------------------------------------------------------------------------------------
 
 
-SIZE = 6 << 30
-
-
-@contextmanager
-def own_disk() -> Iterator[Path]:
-    """A file system in memory, of a size that `leaves` changes."""
-    with tempfile.TemporaryDirectory(prefix="sampan-disk-", ignore_cleanup_errors=True) as folder:
-        options = ["-t", "tmpfs", "-o", f"size={SIZE},mode=0755", "sampan-disk", folder]
-        if os.geteuid() or subprocess.run(["mount", *options], check=False, capture_output=True).returncode:
-            pytest.skip("a file system can be mounted by root only")
-        try:
-            yield Path(folder)
-        finally:
-            subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def leaves(folder: Path, room: int | None) -> None:
-    """Leave a file system so many bytes; None for all that it had."""
-    found = os.statvfs(folder)
-    used = (found.f_blocks - found.f_bfree) * found.f_frsize
-    size = SIZE if room is None else used + room
-    subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_warehouse_without_disk_holds_nothing_and_goes_on_when_there_is_room(
-    secrets_of_session, request, object_store
-):
-    """Kind of fault: a full disk is the partner's fault, or the end of the server."""
-    with (
-        own_disk() as disk,
-        EmbeddedPostgres(disk / "data", tuning=SMALL) as postgres,
-        template_on(postgres.dsn(), secrets_of_session) as template,
-    ):
-        partner = request.getfixturevalue("on_small_disk")(postgres.dsn(), template)
-        days = [FIRST_DAY + timedelta(days=n) for n in range(2)]
+@pytest.mark.parametrize("program", KILLS)
+def test_a_full_disk_holds_nothing_and_the_work_goes_on_when_there_is_room(program, disks, crashing, partner):
+    """Kind of fault: a full disk is laid at the partner's door, or is the end of the server."""
+    if not disks[program].is_mount():
+        pytest.skip("a file system of its own can be mounted by root only")
+    failures = 0
+    for number, room in enumerate((0, 20_000, 100_000, 400_000, 1_000_000)):
+        days = [FIRST_DAY + timedelta(days=2 * number + n) for n in range(2)]
         sound = delivers(partner, days)
         fetch.run(FEED)
-        failures = 0
-        for room in (0, 100_000, 400_000, 1_000_000):
-            leaves(disk, room)
-            failures += failure_of(ingest) != ""
-            leaves(disk, None)
-            _comes_back(postgres)
-            holds_at_any_moment(partner.sampan)
-            assert partner.sampan.rows("select problem from ops.batch where state = 'held'") == []
-        assert failures
-        ingest()
+        leaves(disks[program], room)
+        failures += failure_of(ingest) != ""
+        leaves(disks[program], None)
+        _comes_back(crashing)
+        holds_at_any_moment(partner.sampan)
+        deadline = time.monotonic() + 90
+        # SeaweedFS takes a volume on a full disk as read-only until it looks again.
+        while failure_of(ingest):
+            assert time.monotonic() < deadline
+            time.sleep(2)
         is_exactly(partner.sampan, CONTRACT, sound, days)
         holds_at_the_end(partner.sampan)
+    assert failures
 
 
 def _comes_back(postgres: EmbeddedPostgres) -> None:
@@ -192,73 +190,3 @@ def _comes_back(postgres: EmbeddedPostgres) -> None:
             postgres.stop()
             postgres.start()
         time.sleep(0.2)
-
-
-SMALL = {
-    "autovacuum": "off", "shared_buffers": "64MB", "max_wal_size": "96MB", "min_wal_size": "32MB",
-    "maintenance_work_mem": "32MB", "fsync": "off",
-}  # fmt: skip
-
-
-@pytest.fixture
-def on_small_disk(
-    object_store: EmbeddedS3, secrets_of_session: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[[str, str], Partner]:
-    """A partner of an installation in the given database."""
-    from psycopg.conninfo import make_conninfo
-
-    from tests.conftest import Sampan
-
-    def make(dsn: str, database: str) -> Partner:
-        drop, landing = object_store.buckets
-        environment = secrets_of_session | {
-            "SAMPAN_STATE": str(tmp_path / "state"),
-            "SAMPAN_WAREHOUSE_DSN": make_conninfo(dsn, dbname=database),
-            "SAMPAN_S3_ENDPOINT": object_store.endpoint,
-            "AWS_ACCESS_KEY_ID": object_store.access_key,
-            "AWS_SECRET_ACCESS_KEY": object_store.secret_key,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "SAMPAN_DROP_BUCKET": drop,
-            "SAMPAN_LANDING_BUCKET": landing,
-            **object_store.settings,
-        }
-        for key, value in environment.items():
-            monkeypatch.setenv(key, value)
-        settings.cache_clear()
-        return Partner(Sampan(environment, object_store.client(), tmp_path / "state"), monkeypatch)
-
-    return make
-
-
-@pytest.mark.slow
-def test_a_store_without_disk_fails_transiently_and_goes_on_when_there_is_room(partner, monkeypatch):
-    """The landing bucket is full: what the partner delivered stays in the drop bucket, and lands when there is room."""
-    days = [FIRST_DAY + timedelta(days=n) for n in range(2)]
-    with own_disk() as disk, EmbeddedS3(disk / "s3", buckets=("drop-of-tests", "landing-of-tests")) as s3:
-        for key, value in {
-            "SAMPAN_S3_ENDPOINT": s3.endpoint,
-            "AWS_ACCESS_KEY_ID": s3.access_key,
-            "AWS_SECRET_ACCESS_KEY": s3.secret_key,
-            **s3.settings,
-        }.items():
-            monkeypatch.setenv(key, value)
-        settings.cache_clear()
-        monkeypatch.setattr(partner.sampan, "s3", s3.client())
-        sound = delivers(partner, days)
-        fetch.run(FEED)
-        failures = 0
-        for room in (0, 20_000):
-            leaves(disk, room)
-            failures += "object store" in failure_of(ingest)
-            leaves(disk, None)
-            holds_at_any_moment(partner.sampan)
-        assert failures
-        assert partner.sampan.rows("select problem from ops.batch where state = 'held'") == []
-        deadline = time.monotonic() + 90
-        # SeaweedFS takes a volume on a full disk as read-only until it looks again.
-        while failure_of(ingest):
-            assert time.monotonic() < deadline
-            time.sleep(2)
-        is_exactly(partner.sampan, CONTRACT, sound, days)
-        holds_at_the_end(partner.sampan)
-    settings.cache_clear()
