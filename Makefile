@@ -80,4 +80,4 @@ bench-year: $(STAMP) ## measure a year of Hong Kong's SMEs, landing to release, 
 
 faults: $(STAMP) ## kill and break everything on purpose: the long suite; SEED=123 repeats a run
 	@echo "repeat this run with: make faults SEED=$(SEED)"
-	@$(RUN) pytest -m slow --hypothesis-seed=$(SEED) $(TESTS)
+	@$(RUN) pytest -n auto --dist loadgroup --no-loadscope-reorder -m slow --hypothesis-seed=$(SEED) $(TESTS)

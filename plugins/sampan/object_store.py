@@ -42,6 +42,10 @@ class ObjectRefused(TransientFailure):
         super().__init__(text)
         self.code = code
 
+    def __reduce__(self) -> tuple[type[ObjectRefused], tuple[str, str]]:
+        """Errors of a child process are pickled; by default its code would be missing."""
+        return type(self), (str(self), self.code)
+
 
 @contextmanager
 def s3_errors() -> Iterator[None]:
@@ -101,8 +105,18 @@ def put_if_absent(s3: Any, key: str, body: bytes | Callable[[], IO[bytes]], size
 
 
 def open_verified(landing_uri: str) -> Callable[[], IO[bytes]]:
-    """A function that opens a landed delivery. Reading it to the end raises TransientFailure if its hash is wrong."""
+    """A function that opens a landed delivery. Reading it to the end raises ObjectRefused if its hash is wrong."""
     return _opener(landing_uri, landing_uri.rsplit("/", 1)[-1].split(".", 1)[0])
+
+
+def verify(landing_uri: str) -> None:
+    """Raise ObjectRefused when the object store does not give a landed delivery as it was landed."""
+    stream = open_verified(landing_uri)()
+    try:
+        while stream.read(1 << 20):
+            pass
+    finally:
+        stream.close()
 
 
 def open_unverified(uri: str) -> Callable[[], IO[bytes]]:
@@ -218,7 +232,7 @@ class _Checked:
             block: bytes = self.body.read(size)
         self.digest.update(block)
         if not block and self.sha not in (None, self.digest.hexdigest()):
-            raise TransientFailure(f"{self.uri}: the content read does not match its SHA-256")
+            raise ObjectRefused(f"{self.uri}: the content read does not match its SHA-256", "ContentChanged")
         return block
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
+from operator import itemgetter
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -31,8 +32,6 @@ from sampan.reading.shown import hidden, shown, shown_uri
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
-# Metadata of an object of a simulated partner. It counts only while the clock is set, which a partner cannot do.
-SENT_AT = "sent-at"
 # Seconds for which an API that asks not to be asked again is left alone, also by retries and other processes.
 LONGEST_PAUSE = 3600.0
 LONGEST_WAIT_FOR_FILE = timedelta(days=1)
@@ -55,8 +54,7 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
     with connect() as connection:
         simulated = freshness.clock(connection) is not None
         today = freshness.today(connection)
-        keys: set[str] = set()
-        items: list[dict[str, Any]] = []
+        deliveries: list[dict[str, Any]] = []
         beside: list[tuple[dict[str, Any], str]] = []
         for item in list_objects(contract.drop_prefix):
             path = item["Key"].removeprefix(contract.drop_prefix)
@@ -66,14 +64,14 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
             if kind is not None and not NOT_STORABLE.search(path):
                 beside.append((item, kind))
                 continue
-            keys.add(item["Key"])
             if simulated:
                 item["LastModified"] = _simulated_receipt(connection, item)
-            items.append(item)
-            if len(items) == AT_ONCE:
-                seen += _note_all(connection, contract, items, today)
-                items = []
-        seen += _note_all(connection, contract, items, today)
+            deliveries.append(item)
+        # In the order in which they came: content that came back is told by what came in between.
+        deliveries.sort(key=itemgetter("LastModified"))
+        for start in range(0, len(deliveries), AT_ONCE):
+            seen += _note_all(connection, contract, deliveries[start : start + AT_ONCE], today)
+        keys = {item["Key"] for item in deliveries}
         for item, kind in beside:
             try:
                 _ignore(connection, contract, item, kind, keys)
@@ -95,8 +93,7 @@ def _simulated_receipt(connection: Connection, item: dict[str, Any]) -> datetime
         return cast(datetime, row[0])
     with s3_errors():
         head = settings().s3().head_object(Bucket=settings().drop_bucket, Key=item["Key"])
-    sent: str | None = head["Metadata"].get(SENT_AT)
-    return datetime.fromisoformat(sent) if sent else stored
+    return freshness.receipt(connection, head)
 
 
 def _note_all(connection: Connection, contract: Contract, items: list[dict[str, Any]], today: date) -> int:
@@ -298,5 +295,5 @@ def _download(contract: Contract, day: date) -> None:
             Bucket=settings().drop_bucket,
             Key=f"{contract.drop_prefix}{day}/{name}",
             Body=body,
-            Metadata={SENT_AT: at.isoformat()} if at else {},
+            Metadata={freshness.SENT_AT: at.isoformat()} if at else {},
         )

@@ -6,9 +6,9 @@ Times are in Hong Kong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
-from typing import Any
+from typing import Any, cast
 
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
@@ -26,6 +26,8 @@ STATES = {
     "accepted": "nothing delivered, accepted",
     "arrived": "arrived",
 }
+# Metadata of an object of a simulated partner. It counts only while the clock is set, which a partner cannot do.
+SENT_AT = "sent-at"
 BROKEN = ("held", "late_here", "late_at_partner")
 
 
@@ -76,6 +78,12 @@ def today(connection: Connection) -> date:
     """The date in Hong Kong by the clock, or the current one when it is not set."""
     at: datetime = scalar(connection, "select ops.now()")
     return at.astimezone(HONG_KONG).date()
+
+
+def receipt(connection: Connection, head: Mapping[str, Any]) -> datetime:
+    """When an object came, given what the store says of it: by the store or, while the clock is set, as was written on it."""
+    sent = head["Metadata"].get(SENT_AT) if clock(connection) else None
+    return datetime.fromisoformat(sent) if sent else cast(datetime, head["LastModified"])
 
 
 def set_clock(at: datetime | None) -> None:

@@ -25,7 +25,7 @@ from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect, hide_values, is_about_content, is_transient
 from sampan.errors import Code, PermanentFailure, Problem, SampanError, SettingsFailure, TransientFailure
-from sampan.object_store import ObjectRefused
+from sampan.object_store import ObjectRefused, verify
 
 log = logging.getLogger(__name__)
 COLUMNS = (
@@ -95,8 +95,11 @@ def pending(connection: Connection, feed: str, state: str, business_date: date |
 
 
 def claim(connection: Connection, batch: Batch) -> Batch | None:
-    """Claim a batch by raising its token. None when its state has changed since it was read, or it was deleted."""
-    with connection.cursor(row_factory=class_row(Batch)) as cursor:
+    """Claim a batch by raising its token. None when its state has changed since it was read, or it was deleted.
+
+    A worker that writes the batch is waited for as `transaction` does: it may be frozen.
+    """
+    with transaction(connection), connection.cursor(row_factory=class_row(Batch)) as cursor:
         return cursor.execute(
             f"""
             update ops.batch set token = token + 1
@@ -181,6 +184,8 @@ def _attempt(connection: Connection, contract: Contract, batch: Batch, work: Wor
     except SettingsFailure:
         raise
     except PermanentFailure as error:
+        # What the store has lost or changed since it was landed is not the partner's fault.
+        verify(batch.landing_uri)
         return error.problem
     except psycopg.Error as error:
         if is_about_content(error):

@@ -45,7 +45,7 @@ def is_published_since(feed: str, since: datetime) -> bool:
         select 1 from ops.batch as b
         where feed = %(feed)s and (
             published_at >= %(since)s
-            or exists (
+            or state = 'published' and exists (
                 select from ops.delivery as d
                 where d.batch_id = b.batch_id and d.received_at = b.returned_at and d.seen_at >= %(since)s
             )

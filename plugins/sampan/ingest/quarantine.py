@@ -26,7 +26,7 @@ from sampan.contracts.registry import get_contract
 from sampan.contracts.values import PSEUDONYM, SHOWN_PSEUDONYMS
 from sampan.database import Connection, connect, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
-from sampan.ingest import gate, land, load, publish
+from sampan.ingest import gate, land, ledger, load, publish
 from sampan.ingest.withheld import HAS_WITHHELD, WITHHELD
 from sampan.reading.reader import REPLAYED, open_delivery
 from sampan.reading.recognise import what_it_is
@@ -206,7 +206,7 @@ def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) ->
             )
         if corrected is None and not wanted and next(taken) >= LIMIT:
             log.warning("only the first %s open rows are replayed; run the command again for the rest", f"{LIMIT:,}")
-        with connect() as connection, connection.transaction():
+        with connect() as connection, ledger.transaction(connection):
             for one in replays:
                 _refuse_if_in_replay(connection, contract, one)
             batches = [_land(connection, contract, one) for one in replays]
@@ -225,7 +225,7 @@ def discard(feed: str, ids: Iterable[int], reason: str, by: str) -> int:
     if not wanted:
         raise PermanentFailure(Problem(Code.QUARANTINE_DISCARD, "give the ids of the rows to discard"))
     require_reason(reason, Code.QUARANTINE_REASON)
-    with connect() as connection:
+    with connect() as connection, ledger.transaction(connection):
         return connection.execute(
             """
             update quarantine.record
