@@ -101,8 +101,8 @@ def test_dag_folder_parses_without_errors(parsed: list[dict[str, Any]]) -> None:
 
 
 def test_every_contract_has_its_dag_and_nothing_else_has_one(dags: dict[str, Any]) -> None:
-    assert set(dags) == {f"ingest__{feed}" for feed in FEEDS} | {"refresh_marts", "maintain_retention"}
-    assert len(dags) == len(CONTRACTS) + 2
+    assert set(dags) == {f"ingest__{feed}" for feed in FEEDS} | {"refresh_marts", "maintain_retention", "watch"}
+    assert len(dags) == len(CONTRACTS) + 3
 
 
 @pytest.mark.parametrize("feed", FEEDS)

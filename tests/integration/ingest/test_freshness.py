@@ -489,20 +489,3 @@ def test_the_clock_and_days_off_are_set_by_command(begun):
     assert begun.cli("calendar", "reopen", "2026-07-07").returncode == 1
     assert begun.cli("calendar", "clock").returncode == 0
     assert abs(freshness.now() - datetime.now(HONG_KONG)) < timedelta(minutes=1)
-
-
-def test_spans_take_neighbours_in_one_state_together():
-    rows = [
-        {"feed": feed, "state": state, "business_date": date(2026, 7, day), "last_date": date(2026, 7, day)}
-        for feed, state, day in [
-            ("a", "held", 1),
-            ("a", "held", 2),
-            ("a", "arrived", 3),
-            ("a", "held", 6),
-            ("b", "held", 7),
-            ("b", "late_here", 8),
-        ]
-    ]
-    assert [(feed, state, a.day, b.day, n) for feed, state, a, b, n in freshness.spans(rows)] == [
-        ("a", "held", 1, 2, 2), ("a", "held", 6, 6, 1), ("b", "held", 7, 7, 1), ("b", "late_here", 8, 8, 1),
-    ]  # fmt: skip
