@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import typer
 from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -30,7 +31,7 @@ from sampan import progress
 from sampan.errors import SampanError, TransientFailure
 from sampan.text import OBEYED, indented, printable
 
-# A longer cell with spaces is a sentence, which may be wrapped between words; anything else stays in one piece.
+# A longer cell is a sentence: where rows do not fit beside each other, it has lines of its own.
 SENTENCE = 40
 # Work that takes no longer draws nothing.
 PROGRESS_AFTER = 2.0
@@ -94,8 +95,8 @@ def table(
 ) -> None:
     """List rows. An empty list is the sentence `empty` at a terminal. `key` names it in a JSON document with several.
 
-    Cells of columns with nothing but whole numbers are aligned right; None is an empty cell. No name is cut or folded: where
-    the rows do not fit beside each other, each is printed as lines of its own.
+    Cells of columns with nothing but whole numbers are aligned right; None is an empty cell. No word is cut or folded: where
+    the columns do not fit beside each other, each row is printed as text of its own.
     """
     if _document is not None:
         _document.tables.append((key or _name(title), title, headings, list(rows)))
@@ -183,11 +184,13 @@ def _draw(title: str, headings: Sequence[str], rows: list[list[str]], numbers: l
     widths = _widths(columns, out.width - 3 * len(headings) - 1)
     if widths is None:
         out.print(Text(title, "bold"))
-        for row in cells:
-            for heading, cell in zip(headings, row, strict=True):
-                if cell:
-                    out.print(Text(f"{heading}: " if heading else "", "dim").append(cell, "not dim"), soft_wrap=True)
-            out.print()
+        for first, *others in cells:
+            named = list(zip(headings[1:], others, strict=True))
+            short = [f"{heading} {cell}" for heading, cell in named if cell and cell_len(cell) <= SENTENCE]
+            out.print(Text(first, "bold").append("".join(f" · {part}" for part in short), "not bold"))
+            for heading, cell in named:
+                if cell_len(cell) > SENTENCE:
+                    out.print(Padding(Text(f"{heading}: {cell}"), (0, 0, 0, 4)))
         return
     made = Table(title=title, title_justify="left", title_style="bold")
     for heading, width, is_number in zip(headings, widths, numbers, strict=True):
@@ -198,12 +201,8 @@ def _draw(title: str, headings: Sequence[str], rows: list[list[str]], numbers: l
 
 
 def _widths(columns: list[list[str]], room: int) -> list[int] | None:
-    """Width of each column such that only sentences are wrapped, and these between words; None when there is no room."""
-    least = [
-        max([1, *(max(map(cell_len, _pieces(cell)), default=0) for cell in cells[1:])]
-            + [cell_len(word) for word in cells[0].split()])
-        for cells in columns
-    ]  # fmt: skip
+    """Width of each column such that cells are wrapped between words only; None when there is no room."""
+    least = [max((cell_len(word) for cell in cells for word in cell.split()), default=1) for cells in columns]
     if sum(least) > room:
         return None
     wanted = [max(map(cell_len, (line for cell in cells for line in cell.split("\n"))), default=1) for cells in columns]
@@ -214,11 +213,6 @@ def _widths(columns: list[list[str]], room: int) -> list[int] | None:
         widths[at] += given
         spare -= given
     return widths
-
-
-def _pieces(cell: str) -> list[str]:
-    """The parts of a cell that stay whole."""
-    return cell.split() if cell_len(cell) > SENTENCE else cell.split("\n")
 
 
 # --- messages and progress --------------------------------------------------------------------------------------------
