@@ -107,8 +107,8 @@ def table(
 
 
 def fields(values: Mapping[str, object]) -> None:
-    """List single values by name, each on a line."""
-    if _document is not None:
+    """List single values by name, each on a line, in a pipe as well."""
+    if _document is not None and _document.as_json:
         _document.values |= values
         return
     for name, value in values.items():
@@ -141,8 +141,6 @@ def _print_document() -> None:
         whole = next(iter(lists_by_key.values())) if alone else _document.values | lists_by_key
         print(_safe_json(whole))
         return
-    for name, value in _document.values.items():
-        print(f"{name}\t{_plain(value)}")
     for _, title, headings, rows in _document.tables:
         if len(_document.tables) > 1:
             print(f"# {title}")

@@ -19,7 +19,7 @@ _LOOK = ("See `sampan status` and the runbook.", "請執行 `sampan status` 並�
 
 KINDS = {
     "held": Kind(
-        ("Deliveries are held or refused", "交付的資料被擱置或拒收"),
+        ("Deliveries are held or refused", "交付的資料被暫扣或拒收"),
         (
             "Nothing of them is published. Please correct them and deliver again for the same date.",
             "有關資料未有發布。請更正後以同一日期重新交付。",
@@ -54,8 +54,8 @@ KINDS = {
     "recovered": Kind(("All is well again", "已恢復正常"), ("Nothing is to be done.", "毋須跟進。"), for_partners=True),
     "late_here": Kind(("Deliveries are not published in time", "資料未能如期發布"), _LOOK),
     "deadline": Kind(("A run takes too long", "工作執行時間過長"), _LOOK),
-    "carried": Kind(("Marts wait, with the figures of an earlier release", "部分數據集沿用較早的版本"), _LOOK),
-    "failed": Kind(("The build of the marts failed", "數據集未能建立"), _LOOK),
+    "carried": Kind(("Marts wait, with the figures of an earlier release", "部分資料集市沿用較早的版本"), _LOOK),
+    "failed": Kind(("The build of the marts failed", "資料集市未能建立"), _LOOK),
     "withdrawn": Kind(("Batches were withdrawn", "已撤回部分批次"), ("Nothing is to be done.", "毋須跟進。")),
     "consent": Kind(("Consents have ended", "部分授權已終止"), _LOOK),
     "hkid_guesses": Kind(

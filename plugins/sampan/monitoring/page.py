@@ -17,7 +17,7 @@ from sampan.settings import settings
 from sampan.text import printable
 
 STATES_ZH = {
-    "failed": "未能建立", "carried": "沿用較早的版本", "held": "檢查後擱置", "refused": "拒收", "late_here": "未能如期發布",
+    "failed": "未能建立", "carried": "沿用較早的版本", "held": "檢查後暫扣", "refused": "拒收", "late_here": "未能如期發布",
     "late_at_partner": "夥伴逾期未交",
 }  # fmt: skip
 TEMPLATE = Path(__file__).with_name("status_page.html.jinja")

@@ -1,7 +1,7 @@
 """Send alerts: on a change of state, grouped by recipient and cause, and never the same message twice.
 
 A message is claimed in the database, given to its channel, and then marked as sent. A sender that dies in between leaves it
-claimed: nobody knows whether it arrived, so it is not sent again, and the operators get another message that says so (at
+claimed: whether it arrived is not known, so it is not sent again, and the operators get another message that says so (at
 most once). A channel that says no is asked again, with the same idempotency key. See ADR 0042.
 """
 
@@ -307,7 +307,11 @@ def _deliver(channel: str, recipient: str, key: uuid.UUID, subject: str, body: s
     address += f"{glue}+Idempotency-Key={key}"
     asset = apprise.AppriseAsset(app_id="Sampan", app_desc="Sampan", app_url="", storage_mode="memory")
     sender = apprise.Apprise(asset=asset)
-    if not sender.add(address):
+    # It would quote an address that it does not understand.
+    logging.getLogger("apprise").disabled = True
+    is_understood = sender.add(address)
+    logging.getLogger("apprise").disabled = False
+    if not is_understood:
         return "the address is not one that apprise understands"
     taken = sender.notify(body=body, title=subject, body_format=apprise.NotifyFormat.TEXT)
     return None if taken else "the channel did not take it; the lines above say why"

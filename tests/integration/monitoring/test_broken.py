@@ -77,7 +77,7 @@ def test_the_page_says_what_is_broken_since_when_in_two_languages_and_obeys_no_n
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
     since = partner.sampan.batch(FEED)["received_at"].astimezone(HONG_KONG)
-    for part in ("held by the gate", "檢查後擱置", get_contract(FEED).owner, f"{since:%F %R}", "2026-07-07 12:00"):
+    for part in ("held by the gate", "檢查後暫扣", get_contract(FEED).owner, f"{since:%F %R}", "2026-07-07 12:00"):
         assert part in text
     assert "http://" not in text
     assert "https://" not in text
@@ -99,14 +99,18 @@ def test_metrics_are_what_the_ledger_says(partner):
     partner.puts(FEED, DAY + timedelta(days=1), "cut.csv.gz", b"not gzip at all")
     partner.ingest(FEED)
     found = {
-        (sample.name, *sample.labels.values()): sample.value
+        (sample.name, *sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(metrics.text())
         for sample in family.samples
     }
-    assert found["sampan_rows", FEED, "published"] == 39
-    assert found["sampan_rows", FEED, "quarantined"] == 1
-    assert found["sampan_batches", FEED, "held"] == 1
-    assert found["sampan_faults", FEED, "held"] == 1
-    assert found["sampan_faults", "business_register", "held"] == 0
-    assert found["sampan_quarantine_open_rows", FEED] == 1
-    assert found["sampan_batches_waiting_for_build",] == 1
+
+    def value(name: str, **labels: str) -> float:
+        return found[(f"sampan_{name}", *sorted(labels.items()))]
+
+    assert value("rows", feed=FEED, outcome="published") == 39
+    assert value("rows", feed=FEED, outcome="quarantined") == 1
+    assert value("batches", feed=FEED, state="held") == 1
+    assert value("faults", subject=FEED, state="held") == 1
+    assert value("faults", subject="business_register", state="held") == 0
+    assert value("quarantine_open_rows", feed=FEED) == 1
+    assert value("batches_waiting_for_build") == 1

@@ -65,8 +65,8 @@ def sink(sampan, monkeypatch) -> Iterator[Sink]:
     threading.Thread(target=hook.serve_forever, daemon=True).start()
     mail = f"mailto://127.0.0.1:{kept.smtp}?from=sampan@task-force.example&format=text"
     use(sampan, monkeypatch, f"{mail}&to=ops@task-force.example json://127.0.0.1:{kept.http}/hook", f"{mail}&to={{to}}")
-    # Long before any delivery is due.
-    freshness.set_clock(datetime(2020, 1, 1, tzinfo=HONG_KONG))
+    # Before anything is due.
+    freshness.set_clock(datetime(2026, 7, 7, 1, tzinfo=HONG_KONG))
     yield kept
     controller.stop()
     hook.shutdown()
@@ -107,7 +107,7 @@ def test_each_owner_gets_one_mail_of_its_own_causes_in_two_languages_and_operato
     text = mail.get_content()
     for part in (
         "Deliveries are held or refused",
-        "交付的資料被擱置或拒收",
+        "交付的資料被暫扣或拒收",
         "batch 1 of",
         "batch 2 of",
         "備註",
@@ -121,7 +121,7 @@ def test_each_owner_gets_one_mail_of_its_own_causes_in_two_languages_and_operato
     assert "marts__trade" not in text
     assert (
         str(mail["subject"])
-        == "[Sampan] Deliveries are held or refused (customs_declarations) · 交付的資料被擱置或拒收 +1"
+        == "[Sampan] Deliveries are held or refused (customs_declarations) · 交付的資料被暫扣或拒收 +1"
     )
     (mail,) = mails["ops@task-force.example"]
     assert all(part in mail.get_content() for part in ("batch 1 of", "the same as the day before", "marts__trade"))
@@ -132,13 +132,13 @@ def test_each_owner_gets_one_mail_of_its_own_causes_in_two_languages_and_operato
 
 
 def test_nothing_is_told_twice(sampan, sink):
-    alert("held", FEED, "batch 1 of 2026-07-06")
+    alert("stale", FEED, "batch 1 of 2026-07-06")
     assert send.run()["sent"] == 3
     assert send.run()["sent"] == 0
     # Word for word as before: no change of state.
-    alert("held", FEED, "batch 1 of 2026-07-06")
+    alert("stale", FEED, "batch 1 of 2026-07-06")
     assert send.run()["sent"] == 0
-    alert("held", FEED, "batch 2 of 2026-07-07")
+    alert("stale", FEED, "batch 2 of 2026-07-07")
     assert send.run()["sent"] == 3
     assert len(sink.posts) == 2
     assert sampan.one("select count(*) from ops.alert where sent_at is not null") == 2
