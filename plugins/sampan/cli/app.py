@@ -69,6 +69,7 @@ app.add_typer(governance.commands)
 app.add_typer(alerts.commands)
 app.add_typer(warehouse.commands)
 
+NOISY = ("botocore", "boto3", "httpx", "great_expectations")
 # Spellings of the version before. They work in this version too, and go with the next one.
 RENAMED_COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("retention", "merge"): ("partitions", "compact"),
@@ -91,11 +92,13 @@ def main() -> None:
     handler = LogHandler(sys.stderr)
     handler.setFormatter(OneLineFormatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for noisy in ("botocore", "boto3", "httpx", "great_expectations"):
+    for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         app(current_spelling(sys.argv[1:]))
     except SampanError as error:
+        if logging.getLogger("sampan").isEnabledFor(logging.DEBUG):
+            print_exception(type(error), error, error.__traceback__)
         message(message_of(error))
         sys.exit(75 if isinstance(error, TransientFailure) else 1)
     except Exception as error:
@@ -132,7 +135,7 @@ def root(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Only warnings and errors on standard error, no progress.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also what helps to find a fault.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also times, requests, and stack traces of failures.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=print_version)
     ] = False,
@@ -142,6 +145,10 @@ def root(
         logging.getLogger().setLevel(logging.WARNING)
     elif verbose:
         logging.getLogger("sampan").setLevel(logging.DEBUG)
+        for noisy in NOISY:
+            logging.getLogger(noisy).setLevel(logging.INFO)
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     if not quiet and context.invoked_subcommand is not None:
         context.with_resource(working(context.invoked_subcommand))
 

@@ -157,3 +157,19 @@ def test_groups_and_commands_are_in_the_order_of_work():
     assert [name for name in names if name in steps] == steps
     assert names[0] == "status"
     assert "sampan status" in (ROOT.epilog or "")
+
+
+def test_quiet_and_verbose_change_what_is_said_of_a_failure():
+    def said(*options: str) -> str:
+        code = "import sys; from sampan.cli.app import main; main()"
+        command = [sys.executable, "-c", code, *options, "contracts", "show", "custom_declaration"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        return done.stderr
+
+    plain = said()
+    assert plain.startswith("sampan: no feed 'custom_declaration'; did you mean customs_declarations?")
+    assert plain.count("\n") == 1
+    assert said("-q") == plain
+    assert "Traceback" in said("-v")
+    assert said("-v").endswith(plain)
