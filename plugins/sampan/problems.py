@@ -104,7 +104,7 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "Materialize the mart as a table in its dbt model.",
     ),
     Code.BATCH_HELD: (
-        "Deliveries of the feed were held or refused; the message lists each with its own code.",
+        "Deliveries of the feed were held or refused; the lines of the log above list each with its own code.",
         "Follow the code of each. See [A batch is held](runbook.md#a-batch-is-held).",
     ),
     Code.BATCH_REJECTION_BUDGET: (

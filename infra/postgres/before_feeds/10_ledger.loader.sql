@@ -187,7 +187,7 @@ create table if not exists ops.alert_message (
     recipient text not null,
     alert_ids bigint [] not null check (cardinality(alert_ids) > 0),
     subject text not null,
-    body text not null,
+    body text,
     state text not null default 'waiting' check (state in ('waiting', 'sending', 'sent', 'failed', 'unknown')),
     attempts integer not null default 0,
     made_at timestamptz not null default clock_timestamp(),
@@ -196,6 +196,7 @@ create table if not exists ops.alert_message (
     problem text
 );
 comment on table ops.alert_message is 'One row per message and channel: which alerts it tells of, to whom, and whether the channel took it.';
+comment on column ops.alert_message.body is 'Null once it was sent, and a week after it was made: it may name files that retention deletes.';
 comment on column ops.alert_message.channel is 'operators/<n>: the n-th address of SAMPAN_NOTIFY_OPERATORS; partners: SAMPAN_NOTIFY_PARTNERS. The addresses hold secrets and are not stored.';
 comment on column ops.alert_message.state is 'sending: claimed by a sender. failed: the channel did not take it; it is tried again, five times in all. unknown: its sender died while it was sending; it may or may not have arrived, and is never sent again automatically.';
 comment on column ops.alert_message.idempotency_key is 'The same in each attempt: header Idempotency-Key of mails and webhooks, and the last line of the text.';

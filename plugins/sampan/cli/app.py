@@ -135,7 +135,9 @@ def root(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Only warnings and errors on standard error, no progress.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also times, requests, and stack traces of failures.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also times, requests, and stack traces of failures.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=print_version)
     ] = False,

@@ -282,7 +282,9 @@ def _held_since(connection: Connection, feed: str, since: datetime) -> list[tupl
 
 
 def _named(feed: str, found: list[tuple[int | None, date | None, Problem]]) -> str:
-    names = ", ".join(f"batch {number}" if number else problem.file or "a refused file" for number, _, problem in found)
+    names = ", ".join(
+        f"batch {number}" if number else (problem.file or "a file").rsplit("/", 1)[-1] for number, _, problem in found
+    )
     return f"{len(found)} of {feed} held or refused: {names}"
 
 

@@ -223,12 +223,15 @@ def _give_up_unfinished(connection: Connection) -> int:
 
 
 def again(message_id: int) -> bool:
-    """Let a message whose fate is unknown, or that failed, be sent once more. Returns False when there is no such message."""
+    """Let a message whose fate is unknown, or that failed, be sent once more, within a week.
+
+    Returns False when there is no such message.
+    """
     with connect() as connection:
         done = connection.execute(
             """
             update ops.alert_message set state = 'waiting', attempts = 0
-            where message_id = %s and state in ('unknown', 'failed')
+            where message_id = %s and state in ('unknown', 'failed') and body is not null
             """,
             [message_id],
         )
@@ -242,7 +245,7 @@ def _waiting(connection: Connection) -> list[tuple[Any, ...]]:
         select message_id, idempotency_key, channel, recipient, subject, body, attempts from ops.alert_message
         where
             state = 'waiting'
-            or state = 'failed' and attempts < %s
+            or state = 'failed' and attempts < %s and body is not null
             and ended_at + power(2, attempts - 1) * interval '1 minute' < clock_timestamp()
         order by message_id
         """,
@@ -274,10 +277,11 @@ def _send(
     with connection.transaction():
         connection.execute(
             """
-            update ops.alert_message set state = %s, ended_at = clock_timestamp(), problem = %s
+            update ops.alert_message set
+                state = %s, ended_at = clock_timestamp(), problem = %s, body = case when %s then body end
             where message_id = %s
             """,
-            ["failed" if problem else "sent", problem, number],
+            ["failed" if problem else "sent", problem, problem is not None, number],
         )
         if problem is None:
             connection.execute(

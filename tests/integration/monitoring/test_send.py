@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from sampan.alerts import raise_alert
 from sampan.calendar import HONG_KONG
 from sampan.contracts.registry import get_contract
 from sampan.database import connect
+from sampan.governance import retention
 from sampan.ingest import freshness
 from sampan.monitoring import alert_list, send, status
 from sampan.settings import settings
@@ -46,9 +48,10 @@ class Sink:
 def sink(sampan, monkeypatch) -> Iterator[Sink]:
     """Both, with the operators told by mail and webhook, and partners by mail."""
     kept = Sink()
-    controller = Controller(kept, hostname="127.0.0.1", port=0)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        kept.smtp = free.getsockname()[1]
+    controller = Controller(kept, hostname="127.0.0.1", port=kept.smtp)
     controller.start()
-    kept.smtp = controller.server.sockets[0].getsockname()[1]
 
     class Hook(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -192,6 +195,22 @@ def test_no_secret_of_an_address_is_stored_or_printed(sampan, sink, monkeypatch,
     assert send.run()["failed"] == 2
     assert "hunter2" not in str(sampan.rows("select m::text from ops.alert_message m"))
     assert "hunter2" not in caplog.text
+
+
+def test_texts_of_messages_are_forgotten_when_they_are_sent_or_a_week_old(sampan, sink):
+    """Kind of fault: retention deletes the name of a file, and a copy of the alert that names it stays."""
+    sink.answer = 500
+    alert("stale", FEED, "list of Chan Tai Man.csv.gz: the same as the day before")
+    assert send.run() == {"raised": 0, "sent": 2, "failed": 1, "unknown": 0}
+    bodies = "select state, body like '%%Chan Tai Man%%' from ops.alert_message order by message_id"
+    assert sampan.rows(bodies) == [("sent", None), ("failed", True), ("sent", None)]
+    retention.run(DAY)
+    assert sampan.rows(bodies)[1] == ("failed", True)
+    sampan.rows("update ops.alert_message set made_at = made_at - interval '8 days' returning 1")
+    retention.run(DAY)
+    assert sampan.rows(bodies)[1] == ("failed", None)
+    (number,) = [row[0] for row in alert_list.unfinished()]
+    assert not send.again(number)
 
 
 def test_without_addresses_nothing_is_sent_and_old_alerts_are_not_sent_later(sampan, sink, monkeypatch):
