@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sampan.cli.arguments import Mart, command_group, complete_step
-from sampan.cli.output import fields, lists, out, table
+from sampan.cli.output import fields, lists, no_progress, out, table
 
 commands = typer.Typer()
 marts_group = command_group("The marts: columns that will go.")
@@ -65,6 +65,22 @@ def refresh(
         out.print("Nothing new was published; nothing to release.")
         return
     out.print(f"release {done['release_no']}: {done['marts']} marts, {done['rows']:,} rows")
+
+
+@commands.command(
+    "dbt", rich_help_panel="Look", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def dbt_(context: typer.Context) -> None:
+    """Run dbt's own command on the project, as the builder: to list, compile, show or document models, not to build them.
+
+    Example: sampan dbt docs generate --static
+    """
+    from sampan.marts import dbt
+
+    with no_progress():
+        done = dbt.command(context.args)
+    if not done:
+        raise typer.Exit(1)
 
 
 @commands.command("data-docs", rich_help_panel="Look")
