@@ -185,7 +185,7 @@ create table if not exists ops.alert_message (
     idempotency_key uuid not null unique,
     channel text not null,
     recipient text not null,
-    alert_ids bigint [] not null check (cardinality(alert_ids) > 0),
+    alert_ids bigint[] not null check (cardinality(alert_ids) > 0),
     subject text not null,
     body text,
     state text not null default 'waiting' check (state in ('waiting', 'sending', 'sent', 'failed', 'unknown')),
