@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sampan import progress
 from sampan.cli.arguments import Feed, command_group, feeds, starting_with
 from sampan.cli.output import lists, no_progress, out, table
 from sampan.contracts.model import FEEDS, PARTNERS
@@ -41,7 +42,8 @@ def contracts_check(
     from sampan.contracts.validate import check, check_all
 
     files = [FEEDS / f"{file}.yaml" if str(file) in feeds() else file for file in files or []]
-    problems = [problem for file in files for problem in check(file)] if files else check_all()
+    each = progress.each(files, lambda file: file.stem)
+    problems = [problem for file in each for problem in check(file)] if files else check_all()
     stale = [] if files or problems else derive.check()
     with no_progress():
         for found in (*problems, *stale):
