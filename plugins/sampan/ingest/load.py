@@ -142,7 +142,7 @@ def _note_drift(connection: Connection, contract: Contract, batch: Batch, reader
             f" the contract does not name; their values are not stored. Once the contract names them, run `sampan init`"
             f" and `sampan reload {batch.feed}`. Columns: {', '.join(new)}"
         )
-        raise_alert(connection, "drift", batch.feed, message[:4000])
+        raise_alert(connection, "drift", batch.feed, message)
 
 
 def _never_noted(connection: Connection, feed: str, headers: list[str]) -> list[str]:
