@@ -346,6 +346,8 @@ class Demo:
             for place, (mart, rows) in enumerate(members):
                 marts.add_row("" if place else family, mart, f"{rows:,}")
         where = Table.grid(padding=(0, 2))
+        pages = self.stack.config.state / "reports" / f"release_{outcome.release}" / "en" / "index.html"
+        where.add_row("answers as pages", f"file://{pages}")
         where.add_row("Airflow", f"{airflow.address(self.stack.config)}  user {airflow.USER}")
         where.add_row("its password", str(self.stack.config.env_file))
         where.add_row("BI tools", "make dsn")

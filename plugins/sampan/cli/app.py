@@ -18,13 +18,13 @@ import psycopg
 import typer
 
 import sampan
-from sampan.cli import calendar, consent, contracts, governance, identity, ingest, marts, quarantine, warehouse
+from sampan.cli import calendar, consent, contracts, governance, identity, ingest, marts, quarantine, report, warehouse
 from sampan.cli.output import message, message_of
 from sampan.errors import SampanError, TransientFailure
 from sampan.text import OneLineFormatter, printable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for _commands in (ingest.commands, warehouse.commands, marts.commands, governance.commands):
+for _commands in (ingest.commands, warehouse.commands, marts.commands, report.commands, governance.commands):
     app.add_typer(_commands)
 for _name, _group in (
     ("quarantine", quarantine.group),

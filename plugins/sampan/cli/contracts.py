@@ -13,6 +13,7 @@ from sampan.cli.output import out, table
 from sampan.contracts import derive, store_policy
 from sampan.contracts.registry import all_contracts, get_contract
 from sampan.contracts.validate import check, check_all
+from sampan.report import questions
 from sampan.settings import settings
 from sampan.text import indented
 
@@ -30,7 +31,7 @@ def contracts_check(
     problems = [problem for file in files for problem in check(file)] if files else check_all()
     for problem in problems:
         print(indented(str(problem)))
-    stale = [] if files or problems else derive.check()
+    stale = [] if files or problems else [*derive.check(), *questions.check()]
     for what in stale:
         print(indented(str(what)))
     if problems or stale:
@@ -63,13 +64,15 @@ def contracts_show(feed: Feed) -> None:
 
 @group.command("policy")
 def contracts_policy(
-    name: Annotated[str, typer.Argument(help="loader, or a partner that delivers files.")] = store_policy.LOADER,
+    name: Annotated[
+        str, typer.Argument(help="loader, reporter, or a partner that delivers files.")
+    ] = store_policy.LOADER,
 ) -> None:
     """Print what a user of the object store may do, as an IAM policy for the configured buckets.
 
     Example: sampan contracts policy customs
     """
-    known = store_policy.policies(settings().drop_bucket, settings().landing_bucket)
+    known = store_policy.policies(settings().drop_bucket, settings().landing_bucket, settings().report_bucket)
     if name not in known:
         raise typer.BadParameter(f"no policy {name!r}; there are {', '.join(known)}", param_hint="NAME")
     print(json.dumps(known[name], indent=2))
@@ -77,9 +80,9 @@ def contracts_policy(
 
 @group.command("derive")
 def contracts_derive() -> None:
-    """Write the files derived from the contracts: dbt sources and staging models, data dictionary, problem codes.
+    """Write derived files: dbt sources and staging models, data dictionary, problem codes, the page of questions.
 
     Example: sampan contracts derive
     """
-    for path in derive.write():
+    for path in [*derive.write(), *questions.write()]:
         out.print(f"wrote {path}")
