@@ -3,8 +3,9 @@
 Each feed that publishes asks for a run, and so does the clock every half hour. The first task waits while other
 deliveries are arriving, so that those of one morning become one build and one release; when nothing new was published, or
 more is due within half an hour, the run ends there. Then one task per step of the build, each a `dbt build` in the task's
-own process, the gate, the release and the pages of its answers. Yesterday's release stays live until the gate has passed. A family of marts that
-fails stops no other: the release has its marts of the release before.
+own process, the gate, the release, and the pages of its answers, whose failure leaves the release as it is. Yesterday's
+release stays live until the gate has passed. A family of marts that fails stops no other: the release has its marts of the
+release before.
 """
 
 from __future__ import annotations

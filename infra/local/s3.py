@@ -36,8 +36,8 @@ FORBIDDEN = 403
 class EmbeddedS3:
     """An S3 service of its own in `directory`, listening on 127.0.0.1:`port` (and nine internal ports after it).
 
-    `access_key` and `secret_key` are the loader's. Keys of the administrator, who makes `buckets`, of the reporter
-    and of the partners are made here and kept in `directory`/keys, which also has the certificate of the internal ports; all of it is
+    `access_key` and `secret_key` are the loader's. Keys of the administrator, who makes `buckets`, of the reporter and of the
+    partners are made here and kept in `directory`/keys, which also has the certificate of the internal ports; all of it is
     readable by its owner alone. `sockets` is a private folder with a short path, `directory`/run if not given.
     """
 

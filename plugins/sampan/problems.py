@@ -435,7 +435,8 @@ MEANINGS: dict[Code, tuple[str, str]] = {
     Code.REPORT_QUERY: (
         "The query of a question failed in a release. The release is not affected: only the pages of these questions have no"
         " answer.",
-        "Correct the query in `plugins/sampan/report/questions`, or the mart that it reads; then run `sampan report --force`.",
+        "Correct the query in `plugins/sampan/report/questions`, or the mart that it reads. Then run `sampan report"
+        " --force`.",
     ),
     Code.RETENTION_ENDED: (
         "The batch was deleted at the end of its retention before it was published.",

@@ -21,6 +21,7 @@ import psycopg
 import pytest
 from rich.console import Console
 from sampan.contracts.registry import all_contracts
+from sampan.report.questions import all_questions
 
 from infra.local import airflow
 from infra.local.config import PORTS, WEED_PORTS, free_port, load
@@ -28,7 +29,6 @@ from infra.local.demo import REFRESH, Demo, Outcome
 from infra.local.stack import Stack
 from tests.conftest import memory
 from tests.integration.infra.test_stack import MAY_KNOW, secrets_known
-from tests.integration.marts.test_questions import sections
 
 SERVED = {feed for feed, contract in all_contracts().items() if contract.source.kind == "api"}
 # Read under a consent, by the role of the bank that has it.
@@ -130,7 +130,7 @@ def assert_every_question_is_answered(stack: Stack) -> None:
     """Each documented query gives rows, with no column without any value but for floors, and not only zeros."""
     silent = {}
     with psycopg.connect(stack.dsn("bi_reader")) as connection:
-        for section in sections():
+        for section in all_questions():
             rows = connection.execute(section.query).fetchall()
             values = list(zip(*rows, strict=True))
             numbers = [value for row in rows for value in row if isinstance(value, int | float | Decimal)]

@@ -191,7 +191,7 @@ def _rows(connection: Connection, release_no: int, query: str) -> tuple[tuple[st
 
 
 def _coverages(connection: Connection, release_no: int) -> dict[str, list[tuple[Any, ...]]]:
-    """By mart, of the feeds of its figures: feed, title, last complete date, newest date, behind, complete to, carried from."""
+    """By mart, of the feeds of its figures: feed, title, last complete and newest date, behind, complete to, carried from."""
     _, rows = _rows(connection, release_no, "select * from marts.dim_mart_coverage where is_figure order by mart, feed")
     found: dict[str, list[tuple[Any, ...]]] = {}
     for row in rows:

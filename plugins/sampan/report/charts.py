@@ -159,10 +159,10 @@ def _format(values: list[dict[str, Any]]) -> dict[str, Any]:
 def _lines(chart: Mapping[str, Any], values: list[dict[str, Any]], title: str, width: int) -> dict[str, Any]:
     axis = _axis(None, width, format="%Y-%m", labelAngle=0, tickCount=8 if width == WIDE else 3, grid=False)
     x = {"field": "category", "type": "temporal", "axis": axis}
-    y = {"field": "value", "type": "quantitative", "axis": _axis(title, width, tickCount=5, titleAngle=0, titleAlign="left",
-                                                                 titleAnchor="start", titleY=-14, titleX=0)}  # fmt: skip
+    y = {"field": "value", "type": "quantitative", "axis": _axis(None, width, tickCount=5)}
     mark = {"type": "line", "point": {"size": 34}, "strokeWidth": 2}
-    return {"layer": [{"mark": mark, "encoding": {"x": x, "y": y, "color": _colour(values, width)}}], "height": 260}
+    lines = {"mark": mark, "encoding": {"x": x, "y": y, "color": _colour(values, width)}}
+    return {"title": {"text": title, "anchor": "start"}, "layer": [lines], "height": 260}
 
 
 def _intervals(chart: Mapping[str, Any], values: list[dict[str, Any]], title: str, width: int) -> dict[str, Any]:
@@ -197,6 +197,7 @@ def _config(width: int) -> dict[str, Any]:
         "background": "white",
         "axis": text | {"gridColor": GRID, "domainColor": GRID, "tickColor": GRID},
         "legend": text,
+        "title": {"fontSize": size, "fontWeight": "normal", "color": INK, "offset": 8},
         "text": {"fontSize": size, "fill": INK},
         "view": {"stroke": None},
         "bar": {"cornerRadiusEnd": 1},

@@ -132,7 +132,11 @@ class Words:
         return joined(template.render(rows=rows, facts=facts, **self._helpers(rows)))
 
     def _helpers(self, rows: Sequence[Row]) -> dict[str, Callable[..., Any]]:
-        """n, money, pct, x, month, day, name: values as text. where, total, top, first, last, lead: rows and sums of them."""
+        """What a sentence may use.
+
+        n, money, pct, points, x, month, day, name: values as text. where, first, last, top: rows. total, lead, of: sums of
+        them, the category with the greatest sum, and a share.
+        """
 
         def shown(form: Callable[[Any], str]) -> Callable[[Any], str]:
             return lambda value: NOTHING[self.language] if value is None else form(value)
@@ -166,6 +170,7 @@ class Words:
             "name": lambda column, code, row=None: (
                 NOTHING[self.language] if code is None else self.name(column, code, row)
             ),
+            "of": lambda part, whole: part / whole if whole else None,
             "where": where,
             "total": total,
             "top": top,
