@@ -1,4 +1,4 @@
-"""Charts: a question's rows as SVG, drawn by Vega-Lite without a browser or a network. See ADR 0045.
+"""Charts: a question's rows as SVG, drawn by Vega-Lite without a browser or a network. See ADR 0043.
 
 A chart of a question file has:
 
@@ -130,13 +130,12 @@ def _bars(chart: Mapping[str, Any], values: list[dict[str, Any]], title: str, wi
         {"field": "value", "type": "quantitative", "axis": _axis(title, width, tickCount=5)},
     )
     order = list(dict.fromkeys(value["series"] for value in values))
-    bar = {"mark": {"type": "bar"}, "encoding": {"y": y, "x": x, "color": _colour(values, width)}}
+    coded: dict[str, Any] = {"y": y, "x": x, "color": _colour(values, width)}
     if len(order) > 1:
         # Of rates and means there is no sum: bars stand side by side.
-        bar["encoding"] |= (
-            {"order": {"value": 0}} if _adds_up(chart) else {"yOffset": {"field": "series", "sort": order}}
-        )
-        return {"layer": [bar], "height": {"step": 24 if _adds_up(chart) else 30}}
+        coded |= {"order": {"value": 0}} if _adds_up(chart) else {"yOffset": {"field": "series", "sort": order}}
+        return {"layer": [{"mark": "bar", "encoding": coded}], "height": {"step": 24 if _adds_up(chart) else 30}}
+    bar = {"mark": "bar", "encoding": coded}
     text = {"mark": {"type": "text", "align": "left", "dx": 4}, "encoding": {"y": y, "x": x, "text": _format(values)}}
     return {"layer": [bar, text], "height": {"step": 24}}
 
