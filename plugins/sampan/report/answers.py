@@ -6,6 +6,7 @@ transaction on the tables of the release. What was taken in is read from the led
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -216,12 +217,17 @@ def _coverage(question: Question, coverage: dict[str, list[tuple[Any, ...]]]) ->
 
 
 def _names(connection: Connection, release_no: int) -> dict[str, dict[str, tuple[str, str]]]:
-    """Names of codes, by what marts call the code."""
+    """Names of codes, by what marts call the code: of dimensions, and of festivals, which have none, from their seed."""
     found = {}
     for dimension in NAMES_OF:
         code = CODE_OF.get(dimension, dimension)
         _, rows = _rows(connection, release_no, f"select {code} as code, name_en, name_zh from marts.dim_{dimension}")
         found[code] = {row["code"]: (row["name_en"], row["name_zh"] or row["name_en"]) for row in rows}
+    with _files()["festival_events"].open(encoding="utf-8", newline="") as seed:
+        # Events of different years have one name in Chinese.
+        found["event_id"] = {
+            row["event_id"]: (row["name_en"], f"{row['name_zh']}{row['first_day'][:4]}") for row in csv.DictReader(seed)
+        }
     return found
 
 

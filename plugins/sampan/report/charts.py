@@ -23,7 +23,7 @@ COLOURS = ["#1f4e79", "#c05621", "#4c7a34", "#6b4c8a", "#8a6d1d", "#5f6b76", "#a
 INK, GRID = "#1b2733", "#d5dbe1"
 # Only fonts of the reader's computer: Chinese ones are last, so that Latin letters stay in the first.
 FONT = "'Segoe UI', 'Helvetica Neue', Arial, 'PingFang HK', 'Microsoft JhengHei', 'Noto Sans CJK TC', sans-serif"
-MANY = 20
+BETWEEN = " · "
 
 
 def marks(chart: Mapping[str, Any], rows: Sequence[Row], words: Words) -> list[dict[str, Any]]:
@@ -33,7 +33,7 @@ def marks(chart: Mapping[str, Any], rows: Sequence[Row], words: Words) -> list[d
     for row in rows:
         if not _is_wanted(row, chart.get("where", {})):
             continue
-        category = " · ".join(text for column in columns if (text := words.value(column, row[column], row)))
+        category = BETWEEN.join(text for column in columns if (text := words.value(column, row[column], row)))
         for value in drawn:
             if row[value] is None:
                 continue
@@ -81,8 +81,11 @@ def svg(chart: Mapping[str, Any], rows: Sequence[Row], words: Words, width: int 
 def _spec(chart: Mapping[str, Any], points: list[dict[str, Any]], words: Words, width: int) -> dict[str, Any]:
     measured = _several(chart["value"])
     step, word = _scale(points, unit_of(measured[0]), words)
+    series = list(dict.fromkeys(point["series"] for point in points))
     values = [
-        {name: item / step if isinstance(item, float) else item for name, item in point.items()} for point in points
+        {name: item / step if isinstance(item, float) else item for name, item in point.items()}
+        | {"rank": series.index(point["series"])}
+        for point in points
     ]
     title = words.label(measured[0]) if len(measured) == 1 else ""
     title += (f" ({word})" if words.language == "en" else f"（{word}）") if word else ""
@@ -108,7 +111,7 @@ def _scale(points: list[dict[str, Any]], unit: str, words: Words) -> tuple[float
 
 
 def _axis(title: str | None, width: int, **more: Any) -> dict[str, Any]:
-    return {"title": title, "labelLimit": 300 if width == WIDE else 125, **more}
+    return {"title": title, "labelLimit": 340 if width == WIDE else 130, **more}
 
 
 def _colour(values: list[dict[str, Any]], width: int) -> dict[str, Any]:
@@ -121,21 +124,26 @@ def _colour(values: list[dict[str, Any]], width: int) -> dict[str, Any]:
 
 def _categories(values: list[dict[str, Any]], width: int) -> dict[str, Any]:
     order = list(dict.fromkeys(value["category"] for value in values))
-    return {"field": "category", "type": "nominal", "sort": order, "axis": _axis(None, width, grid=False, ticks=False)}
+    axis = _axis(None, width, grid=False, ticks=False)
+    if width == NARROW:
+        # Each part of a name has a line of its own.
+        axis["labelExpr"] = f"split(datum.label, '{BETWEEN}')"
+    return {"field": "category", "type": "nominal", "sort": order, "axis": axis}
 
 
 def _bars(chart: Mapping[str, Any], values: list[dict[str, Any]], title: str, width: int) -> dict[str, Any]:
-    y, x = (
-        _categories(values, width),
-        {"field": "value", "type": "quantitative", "axis": _axis(title, width, tickCount=5)},
-    )
+    y = _categories(values, width)
+    x = {"field": "value", "type": "quantitative", "axis": _axis(title, width, tickCount=5)}
     order = list(dict.fromkeys(value["series"] for value in values))
     coded: dict[str, Any] = {"y": y, "x": x, "color": _colour(values, width)}
+    bar = {"mark": "bar", "encoding": coded}
+    if len(order) > 1 and _adds_up(chart):
+        coded["order"] = {"field": "rank", "type": "quantitative"}
+        return {"layer": [bar], "height": {"step": 24}}
     if len(order) > 1:
         # Of rates and means there is no sum: bars stand side by side.
-        coded |= {"order": {"value": 0}} if _adds_up(chart) else {"yOffset": {"field": "series", "sort": order}}
-        return {"layer": [{"mark": "bar", "encoding": coded}], "height": {"step": 24 if _adds_up(chart) else 30}}
-    bar = {"mark": "bar", "encoding": coded}
+        coded["yOffset"] = {"field": "series", "sort": order}
+        return {"layer": [bar], "height": {"step": 14, "for": "offset"}}
     text = {"mark": {"type": "text", "align": "left", "dx": 4}, "encoding": {"y": y, "x": x, "text": _format(values)}}
     return {"layer": [bar, text], "height": {"step": 24}}
 
@@ -167,17 +175,17 @@ def _lines(chart: Mapping[str, Any], values: list[dict[str, Any]], title: str, w
 def _intervals(chart: Mapping[str, Any], values: list[dict[str, Any]], title: str, width: int) -> dict[str, Any]:
     y, colour = _categories(values, width), _colour(values, width)
     x = {"field": "value", "type": "quantitative", "scale": {"zero": False}, "axis": _axis(title, width, tickCount=5)}
-    offset = {"yOffset": {"field": "series"}} if "series" in chart else {}
     ends = {"x": x | {"field": "low"}, "x2": {"field": "high"}}
     layer: list[dict[str, Any]] = [
-        {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {"y": y, **ends, "color": colour, **offset}},
+        {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {"y": y, **ends, "color": colour}},
         {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
-         "encoding": {"y": y, "x": x, "color": colour, **offset}},
+         "encoding": {"y": y, "x": x, "color": colour}},
     ]  # fmt: skip
     if "baseline" in chart:
         rule = {"type": "rule", "strokeDash": [4, 3], "color": INK}
         layer.insert(0, {"mark": rule, "encoding": {"x": {"datum": chart["baseline"]}}})
-    return {"layer": layer, "height": {"step": 34 if offset else 26}}
+    lines = 1 + max(value["category"].count(BETWEEN) for value in values) if width == NARROW else 1
+    return {"layer": layer, "height": {"step": max(26, 16 * lines + 6)}}
 
 
 def _config(width: int) -> dict[str, Any]:
