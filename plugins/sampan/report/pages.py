@@ -196,7 +196,7 @@ def _write_xlsx(file: Path, answer: Answer, words: Words, said: str, answers: An
     import xlsxwriter
 
     # Text stays text: no cell becomes a formula or a link.
-    options = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
+    options = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False, "in_memory": True}
     with xlsxwriter.Workbook(str(file), options) as book:
         book.set_properties(
             {"title": answer.question.title[words.language], "created": answers.released_at.replace(tzinfo=None)}

@@ -31,6 +31,8 @@ SIGNS |= {"pct": SIGNS["share"], "days": {"en": "days", "zh": "日"}}
 STEPS = {"en": ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")), "zh": ((1e8, "億"), (1e4, "萬"))}
 CURRENCIES = {"hkd": {"en": "HK${}", "zh": "{}港元"}, "cny": {"en": "CNY {}", "zh": "人民幣{}元"}}
 
+# Codes that people say with their names.
+SAID = ("hs_chapter", "customs_regime")
 CHINESE = "[\u2e80-\uffef]"
 
 Names = Mapping[str, Mapping[str, tuple[str, str]]]
@@ -110,7 +112,7 @@ class Words:
                 if codes == column
                 else str(labels()["values"].get(codes, {}).get(code, {}).get(self.language, code))
             )
-        return f"{code} {name[self.place]}" if codes == "hs_chapter" and code != "*" else name[self.place]
+        return f"{code} {name[self.place]}" if codes in SAID and code != "*" else name[self.place]
 
     def _number(self, value: Any, unit: str) -> str:
         if unit == "months":
@@ -134,23 +136,23 @@ class Words:
     def _helpers(self, rows: Sequence[Row]) -> dict[str, Callable[..., Any]]:
         """What a sentence may use.
 
-        n, money, pct, points, x, month, day, name: values as text. where, first, last, top: rows. total, lead, of: sums of
-        them, the category with the greatest sum, and a share.
+        n, money, pct, points, x, month, day, name: values as text. where, first, last: rows with these values, and with
+        any in the column `known`. top: the row with the greatest value, be it negative. total, lead, of: a sum, the
+        category with the greatest sum, and a share.
         """
 
         def shown(form: Callable[[Any], str]) -> Callable[[Any], str]:
             return lambda value: NOTHING[self.language] if value is None else form(value)
 
-        def where(**wanted: Any) -> list[Row]:
-            return [row for row in rows if all(row[column] == value for column, value in wanted.items())]
+        def where(known: str | None = None, **wanted: Any) -> list[Row]:
+            found = [row for row in rows if all(row[column] == value for column, value in wanted.items())]
+            return [row for row in found if known is None or row[known] is not None]
 
         def total(column: str, **wanted: Any) -> Any:
             return sum((row[column] or 0) for row in where(**wanted))
 
         def top(column: str, **wanted: Any) -> Row | None:
-            return max(
-                (row for row in where(**wanted) if row[column] is not None), key=lambda row: row[column], default=None
-            )
+            return max(where(column, **wanted), key=lambda row: abs(row[column]), default=None)
 
         def lead(category: str, column: str, **wanted: Any) -> tuple[Any, Any]:
             """The category with the greatest sum of a column, and that sum."""
@@ -175,8 +177,8 @@ class Words:
             "total": total,
             "top": top,
             "lead": lead,
-            "first": lambda **wanted: next(iter(where(**wanted)), None),
-            "last": lambda **wanted: next(iter(reversed(where(**wanted))), None),
+            "first": lambda known=None, **wanted: next(iter(where(known, **wanted)), None),
+            "last": lambda known=None, **wanted: next(iter(reversed(where(known, **wanted))), None),
         }
 
     def money(self, value: Any, unit: str = "hkd") -> str:
@@ -194,8 +196,8 @@ class Words:
             if amount / step < 1000
             else f"{amount / step:,.0f}"
         )
-        number = f"{sign}{figure}" + (f" {word}" if word and self.language == "en" else word)
-        return CURRENCIES[unit][self.language].format(number)
+        number = figure + (f" {word}" if word and self.language == "en" else word)
+        return sign + CURRENCIES[unit][self.language].format(number)
 
     def month(self, value: date) -> str:
         """A month in words."""

@@ -23,7 +23,7 @@ EN, ZH = Words("en", NAMES), Words("zh", NAMES)
     [
         (Decimal("1234567890.12"), "HK$1.23 billion", "12.3億港元"),
         (Decimal("12345678"), "HK$12.3 million", "1,235萬港元"),
-        (Decimal("-250000000"), "HK$-250 million", "-2.5億港元"),
+        (Decimal("-250000000"), "-HK$250 million", "-2.5億港元"),
         (Decimal("9876.5"), "HK$9,876", "9,876港元"),
         (Decimal(0), "HK$0", "0港元"),
         (None, "not shown", "不予顯示"),
@@ -59,7 +59,7 @@ def test_a_value_of_a_column(column, value, english, chinese):
 
 
 def test_what_a_code_means_may_stand_in_another_column():
-    assert EN.value("code", "9610", {"kind": "regime"}) == "E-commerce direct mail"
+    assert EN.value("code", "9610", {"kind": "regime"}) == "9610 E-commerce direct mail"
     assert ZH.value("code", "tmall", {"kind": "platform"}) == "天貓"
     assert ZH.value("dimension_value", "micro", {"dimension": "sme_class"}) == "微型"
     assert EN.value("dimension_value", "total", {"dimension": "total"}) == "total"
