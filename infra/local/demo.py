@@ -346,8 +346,6 @@ class Demo:
             for place, (mart, rows) in enumerate(members):
                 marts.add_row("" if place else family, mart, f"{rows:,}")
         where = Table.grid(padding=(0, 2))
-        pages = self.stack.config.state / "reports" / f"release_{outcome.release}" / "en" / "index.html"
-        where.add_row("answers as pages", f"file://{pages}")
         where.add_row("Airflow", f"{airflow.address(self.stack.config)}  user {airflow.USER}")
         where.add_row("its password", str(self.stack.config.env_file))
         where.add_row("BI tools", "make dsn")
@@ -358,6 +356,8 @@ class Demo:
             self.console.print()
             self.console.print(part)
         self.console.print(f'\nthe example again:\nmake psql SQL="{EXAMPLE}"', soft_wrap=True, highlight=False)
+        pages = self.stack.config.state / "reports" / f"release_{outcome.release}" / "en" / "index.html"
+        self.console.print(f"\nthe answers as pages:\nfile://{pages}", soft_wrap=True, highlight=False)
 
     def _answer(self, query: LiteralString, title: str) -> Table:
         """The answer to a query, as the readers' role gets it."""

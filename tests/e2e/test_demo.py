@@ -141,6 +141,18 @@ def assert_every_question_is_answered(stack: Stack) -> None:
     assert silent == {}
 
 
+def assert_answers_are_pages(stack: Stack, outcome: Outcome, printed: str) -> None:
+    """The address that the demo ends with leads to pages, every one of them with an answer, and the store has them too."""
+    folder = stack.config.state / "reports" / f"release_{outcome.release}"
+    assert f"file://{folder}/en/index.html" in printed.replace("\n", "")
+    assert len(list(folder.glob("*/[0-9]*.html"))) == 2 * len(all_questions())
+    text = (folder / "en" / "index.html").read_text("utf-8")
+    assert "Synthetic data" in text
+    assert "No answer" not in text
+    kept = stack.s3.client().list_objects_v2(Bucket="reports", Prefix=f"release_{outcome.release}/en/")
+    assert f"release_{outcome.release}/en/index.html" in [item["Key"] for item in kept["Contents"]]
+
+
 def run_states(api: airflow.Api) -> dict[str, str]:
     """What became of each DAG's runs, of the demo's and of those whose time came meanwhile: `failed` when one failed.
 
@@ -212,6 +224,7 @@ def test_demo_releases_what_the_partners_delivered(stack: Stack) -> None:
     assert_marts_are_there(stack, first)
     assert_all_came_in_time(stack)
     assert_every_question_is_answered(stack)
+    assert_answers_are_pages(stack, first, text)
     assert first.release == 1
     assert "What came out: release 1" in text
     assert all(feed in text for feed, *_ in first.feeds)
