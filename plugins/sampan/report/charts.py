@@ -6,7 +6,7 @@ A chart of a question file has:
 * `category`: a column, or several whose values are set side by side; for a line a month.
 * `value`: a column, or several that are drawn as series. `series`: a column that parts bars or lines instead.
 * `low` and `high` of an interval, and `baseline`, the value that means no effect.
-* `where`: of which rows, as column: value or list of values. `top`: how many of the greatest categories; the table has all.
+* `where`: the rows that are drawn, as column: value or list of values. `top`: how many of the greatest categories; the table has all.
 * `stack: false` for amounts that do not add up.
 """
 
@@ -101,7 +101,7 @@ def _spec(chart: Mapping[str, Any], points: list[dict[str, Any]], words: Words, 
 
 
 def _scale(points: list[dict[str, Any]], unit: str, words: Words) -> tuple[float, str]:
-    """By what values are divided, and the unit that stands beside the axis."""
+    """By what values are divided, and the unit beside the axis."""
     sign = SIGNS.get(unit, {}).get(words.language, "")
     if unit not in ("hkd", "cny"):
         return 1, sign

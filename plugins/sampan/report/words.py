@@ -98,7 +98,7 @@ class Words:
         return self._number(value, unit)
 
     def name(self, column: str, code: str, row: Row | None = None) -> str:
-        """The name of a code in a column; the code itself when nobody named it."""
+        """The name of a code in a column; the code itself when it has no name."""
         known = labels()["values"].get(column, {}).get(code)
         if known:
             return str(known[self.language])

@@ -76,7 +76,7 @@ def test_answers_of_the_world_may_be_quoted_but_those_that_a_floor_hides(site: S
 def test_every_value_on_a_page_has_a_name(language: str, site: Site):
     """Codes with names in dimensions, and words of marts with a label: nothing is shown as `re_export` or `85`."""
     words, nameless = Words(language, site.found.names), set()
-    # Numbers of banks are meant as they are, and the English name of a regime stands beside its code.
+    # Numbers of banks are meant as they are, and a regime has its English name in a column.
     for answer in site.found.answers:
         for row in answer.rows:
             for column, value in row.items():
