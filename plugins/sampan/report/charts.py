@@ -6,7 +6,8 @@ A chart of a question file has:
 * `category`: a column, or several whose values are set side by side; for a line a month.
 * `value`: a column, or several that are drawn as series. `series`: a column that parts bars or lines instead.
 * `low` and `high` of an interval, and `baseline`, the value that means no effect.
-* `where`: the rows that are drawn, as column: value or list of values. `top`: how many of the greatest categories; the table has all.
+* `where`: the rows that are drawn, as column: value or list of values. `top`: how many of the greatest categories; the table
+  has all.
 * `stack: false` for amounts that do not add up.
 """
 

@@ -87,22 +87,25 @@ def word_of(state: State, words: Words) -> dict[str, str]:
 
 
 def table(answer: Answer, words: Words) -> dict[str, Any]:
-    """The table of a page: headings, and rows of cells with text, value as SQL gave it, and whether it is a number."""
-    numeric = {column: _is_numeric(answer, column) for column in answer.columns}
+    """The table of a page: headings, and rows of cells with text, value as SQL gave it, and kind, a class of styles."""
+    kinds = {column: _kind(answer, column) for column in answer.columns}
     rows = [
         [
-            {"text": words.value(column, value, row), "raw": raw(value), "number": numeric[column]}
+            {"text": words.value(column, value, row), "raw": raw(value), "kind": kinds[column]}
             for column, value in row.items()
         ]
         for row in answer.rows[:SHOWN]
     ]
-    heads = [{"text": words.heading(column), "column": column, "number": numeric[column]} for column in answer.columns]
+    heads = [{"text": words.heading(column), "column": column, "kind": kinds[column]} for column in answer.columns]
     return {"heads": heads, "rows": rows, "all": len(answer.rows), "shown": len(rows)}
 
 
-def _is_numeric(answer: Answer, column: str) -> bool:
-    values = (row[column] for row in answer.rows if row[column] is not None)
-    return any(isinstance(value, int | float | Decimal) and not isinstance(value, bool) for value in values)
+def _kind(answer: Answer, column: str) -> str:
+    """What the cells of a column hold: number, date, or '' for text."""
+    value = next((row[column] for row in answer.rows if row[column] is not None), None)
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return "number"
+    return "date" if isinstance(value, date) else ""
 
 
 def _with_neighbours(answers: Sequence[Answer]) -> Iterator[tuple[Answer, Answer | None, Answer | None]]:

@@ -170,7 +170,7 @@ class Words:
             "month": shown(self.month),
             "day": shown(self.day),
             "name": lambda column, code, row=None: (
-                NOTHING[self.language] if code is None else self.name(column, code, row)
+                NOTHING[self.language] if code is None else re.sub("^The ", "the ", self.name(column, code, row))
             ),
             "of": lambda part, whole: part / whole if whole else None,
             "where": where,
