@@ -177,7 +177,7 @@ def test_synthetic_data_is_labelled(tmp_path, monkeypatch):
     for said in ("yes", "no"):
         monkeypatch.setenv("SAMPAN_SYNTHETIC", said)
         settings.cache_clear()
-        assert ("Synthetic data." in page(tmp_path / said, answer(QUESTION)).words) == (said == "yes")
+        assert ("Synthetic data:" in page(tmp_path / said, answer(QUESTION)).words) == (said == "yes")
     settings.cache_clear()
 
 
