@@ -14,10 +14,12 @@ A chart of a question file has:
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sampan.report.words import SIGNS, Row, Words, unit_of
+from sampan.report.words import CHINESE, SIGNS, Row, Words, unit_of
 
 WIDE, NARROW = 760, 340
 COLOURS = ["#1f4e79", "#c05621", "#4c7a34", "#6b4c8a", "#8a6d1d", "#5f6b76", "#a23b5a", "#2b7a78"]
@@ -25,6 +27,8 @@ INK, GRID = "#1b2733", "#d5dbe1"
 # Only fonts of the reader's computer: Chinese ones are last, so that Latin letters stay in the first.
 FONT = "'Segoe UI', 'Helvetica Neue', Arial, 'PingFang HK', 'Microsoft JhengHei', 'Noto Sans CJK TC', sans-serif"
 BETWEEN = " · "
+# Letters of a line beside a narrow chart.
+LETTERS = 20
 
 
 def marks(chart: Mapping[str, Any], rows: Sequence[Row], words: Words) -> list[dict[str, Any]]:
@@ -86,6 +90,7 @@ def _spec(chart: Mapping[str, Any], points: list[dict[str, Any]], words: Words, 
     values = [
         {name: item / step if isinstance(item, float) else item for name, item in point.items()}
         | {"rank": series.index(point["series"])}
+        | ({"category": _in_lines(point["category"])} if width == NARROW and chart["kind"] != "line" else {})
         for point in points
     ]
     title = words.label(measured[0]) if len(measured) == 1 else ""
@@ -127,26 +132,46 @@ def _categories(values: list[dict[str, Any]], width: int) -> dict[str, Any]:
     order = list(dict.fromkeys(value["category"] for value in values))
     axis = _axis(None, width, grid=False, ticks=False)
     if width == NARROW:
-        # Each part of a name has a line of its own.
-        axis["labelExpr"] = f"split(datum.label, '{BETWEEN}')"
+        axis["labelExpr"] = r"split(datum.label, '\n')"
     return {"field": "category", "type": "nominal", "sort": order, "axis": axis}
+
+
+def _in_lines(category: str) -> str:
+    """A name in lines that fit beside a narrow chart, each part of it beginning a new one."""
+    lines = []
+    for part in category.split(BETWEEN):
+        # A Chinese character is as wide as two letters.
+        fits = LETTERS // 2 if re.search(CHINESE, part) else LETTERS
+        lines += textwrap.wrap(part, fits, max_lines=2, placeholder="…")
+    return "\n".join(lines)
+
+
+def _step(values: list[dict[str, Any]], least: int) -> int:
+    """Height of a category whose name may have several lines."""
+    lines = 1 + max(int(value["category"].count("\n")) for value in values)
+    return max(least, 15 * lines + 6)
 
 
 def _bars(chart: Mapping[str, Any], values: list[dict[str, Any]], title: str, width: int) -> dict[str, Any]:
     y = _categories(values, width)
     x = {"field": "value", "type": "quantitative", "axis": _axis(title, width, tickCount=5)}
+    if any(value["value"] < 0 for value in values):
+        # Room for the figure of the longest bar between its end and the names.
+        x["scale"] = {"padding": 36}
     order = list(dict.fromkeys(value["series"] for value in values))
     coded: dict[str, Any] = {"y": y, "x": x, "color": _colour(values, width)}
     bar = {"mark": "bar", "encoding": coded}
     if len(order) > 1 and _adds_up(chart):
         coded["order"] = {"field": "rank", "type": "quantitative"}
-        return {"layer": [bar], "height": {"step": 24}}
+        return {"layer": [bar], "height": {"step": _step(values, 24)}}
     if len(order) > 1:
         # Of rates and means there is no sum: bars stand side by side.
         coded["yOffset"] = {"field": "series", "sort": order}
         return {"layer": [bar], "height": {"step": 14, "for": "offset"}}
-    text = {"mark": {"type": "text", "align": "left", "dx": 4}, "encoding": {"y": y, "x": x, "text": _format(values)}}
-    return {"layer": [bar, text], "height": {"step": 24}}
+    # At the end of the bar, on whichever side of zero that is.
+    side = {"align": {"expr": "datum.value < 0 ? 'right' : 'left'"}, "dx": {"expr": "datum.value < 0 ? -4 : 4"}}
+    text = {"mark": {"type": "text", **side}, "encoding": {"y": y, "x": x, "text": _format(values)}}
+    return {"layer": [bar, text], "height": {"step": _step(values, 24)}}
 
 
 def _adds_up(chart: Mapping[str, Any]) -> bool:
@@ -185,8 +210,7 @@ def _intervals(chart: Mapping[str, Any], values: list[dict[str, Any]], title: st
     if "baseline" in chart:
         rule = {"type": "rule", "strokeDash": [4, 3], "color": INK}
         layer.insert(0, {"mark": rule, "encoding": {"x": {"datum": chart["baseline"]}}})
-    lines = 1 + max(value["category"].count(BETWEEN) for value in values) if width == NARROW else 1
-    return {"layer": layer, "height": {"step": max(26, 16 * lines + 6)}}
+    return {"layer": layer, "height": {"step": _step(values, 26)}}
 
 
 def _config(width: int) -> dict[str, Any]:

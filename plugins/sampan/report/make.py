@@ -63,7 +63,7 @@ def run(release_no: int | None = None, *, again: bool = False) -> Made:
         fresh = Path(scratch) / "new"
         fresh.mkdir()
         files = pages.write(fresh, found, before)
-        # The mark that all of it is there, locally and in the store, comes last.
+        # Before the folder has its name: what is there locally is in the store.
         _upload(fresh, files, number)
         if target.exists():
             target.rename(Path(scratch) / "old")

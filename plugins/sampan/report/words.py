@@ -185,7 +185,7 @@ class Words:
         """An amount in words: HK$1.2 million, 120萬港元."""
         if value is None:
             return NOTHING[self.language]
-        amount, sign = float(abs(value)), "-" if value < 0 else ""
+        amount, sign = float(abs(value)), "−" if value < 0 else ""
         step, word = next(((step, word) for step, word in STEPS[self.language] if amount >= step), (1, ""))
         if self.language == "en" and word == "thousand":
             step, word = 1, ""

@@ -23,7 +23,7 @@ EN, ZH = Words("en", NAMES), Words("zh", NAMES)
     [
         (Decimal("1234567890.12"), "HK$1.23 billion", "12.3億港元"),
         (Decimal("12345678"), "HK$12.3 million", "1,235萬港元"),
-        (Decimal("-250000000"), "-HK$250 million", "-2.5億港元"),
+        (Decimal("-250000000"), "−HK$250 million", "−2.5億港元"),
         (Decimal("9876.5"), "HK$9,876", "9,876港元"),
         (Decimal(0), "HK$0", "0港元"),
         (None, "not shown", "不予顯示"),
