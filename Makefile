@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo tick test test-fast up down status dsn psql lint lint-python lint-sql lint-text types bench faults
+.PHONY: help setup browser demo tick test test-fast up down status dsn psql docs lint lint-python lint-sql lint-text types bench bench-year faults
 
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml plugins/sampan/__init__.py infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
@@ -9,7 +9,7 @@ TESTS ?=
 SEED := $(or $(SEED),$(shell date +%s))
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP):
 	@infra/local/setup.sh $@
@@ -66,12 +66,19 @@ lint-text: $(STAMP)
 	@.venv/bin/codespell
 	@.venv/bin/python .ci/plain_words.py
 
+docs: $(STAMP) ## write dbt's page on models, columns and lineage: one file, no server needed
+	@.venv/bin/sampan dbt docs generate --static --quiet
+	@echo "$(or $(SAMPAN_STATE),.sampan)/dbt_by_hand/static_index.html"
+
 types: $(STAMP) ## check the types of the library and the DAGs, strictly
 	@.venv/bin/mypy
 
 bench: $(STAMP) ## measure the gated load against plain COPY and dlt, into docs/benchmarks.md
 	@$(RUN) tests.bench.gated_load --write docs/benchmarks.md
 	@$(RUN) tests.bench.every_format --write docs/benchmarks.md
+
+bench-year: $(STAMP) ## measure a year of Hong Kong's SMEs, landing to release, into docs/benchmarks.md; SMES=36000 for a tenth of it
+	@$(RUN) tests.bench.year $(if $(SMES),--smes $(SMES)) --write docs/benchmarks.md
 
 faults: $(STAMP) ## kill and break everything on purpose: the long suite; SEED=123 repeats a run
 	@echo "repeat this run with: make faults SEED=$(SEED)"

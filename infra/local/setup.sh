@@ -34,11 +34,19 @@ else
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.txt
     uv=.venv/bin/uv
 fi
-# uv does not read pip's configuration: where only pip knows an index, hand it over.
-if [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]; then
-    index=$("$python" -m pip config get global.index-url 2>/dev/null || true)
-    if [ -n "$index" ]; then export UV_DEFAULT_INDEX="$index"; fi
-fi
+# uv does not read pip's configuration, from files or variables: hand over what only pip knows, the most specific last. Not
+# further indexes: uv takes a package from the first that has it, and fails where one is away.
+of_pip=$("$python" -m pip config list 2>/dev/null || true)
+hand_over() {
+    for section in global install :env:; do
+        value=$(printf '%s\n' "$of_pip" | sed -n "s/^$section\.$1='\(.*\)'\$/\1/p")
+        if [ -n "$value" ]; then export "$2=$value"; fi
+    done
+}
+if [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]; then hand_over index-url UV_DEFAULT_INDEX; fi
+if [ -z "${SSL_CERT_FILE:-}" ]; then hand_over cert SSL_CERT_FILE; fi
+if [ -z "${UV_INSECURE_HOST:-}" ]; then hand_over trusted-host UV_INSECURE_HOST; fi
+if [ -z "${ALL_PROXY:-}${HTTPS_PROXY:-}" ]; then hand_over proxy ALL_PROXY; fi
 
 echo "installing the locked packages into .venv"
 $uv pip install --quiet --python .venv/bin/python --require-hashes --compile-bytecode -r requirements.lock

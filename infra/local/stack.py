@@ -17,7 +17,18 @@ from urllib.parse import urlencode
 from psycopg.conninfo import conninfo_to_dict
 
 from infra.local import airflow, s3
-from infra.local.config import BUCKETS, HOME, HOST, Config, StackError, check_ports, load, make_folders, save
+from infra.local.config import (
+    BUCKETS,
+    HOME,
+    HOST,
+    Config,
+    StackError,
+    check_ports,
+    load,
+    make_folders,
+    read_env_file,
+    save,
+)
 from infra.local.postgres import EmbeddedPostgres, server_user
 from infra.local.supervise import MARKER, RUNNING, Program, Supervisor
 
@@ -104,16 +115,19 @@ class Stack:
             wanted = _chosen(programs, only)
             if self.supervisor.pid() is None:
                 self.supervisor.clear()
-            running = self._running()
-            check_ports(self.config, [key for name in wanted if name not in running for key in programs[name].ports])
+            running, before = self._running(), read_env_file(self.config.env_file)
+            ports = [(name, key) for name in wanted for key in programs[name].ports]
+            new = [key for name, key in ports if name not in running or before.get(key) != self.config[key]]
+            check_ports(self.config, new)
             save(self.config)
-            if "postgres" not in running:
+            self.supervisor.configure(programs.values())
+            # Stops what runs on other settings, a port of before among them.
+            self.supervisor.start()
+            if "postgres" not in self._running():
                 self.postgres.prepare()
             if not self.config.external_s3:
                 self.s3.prepare()
             airflow.prepare(self.config)
-            self.supervisor.configure(programs.values())
-            self.supervisor.start()
             started: list[str] = []
             for wave in ({"postgres", "s3"}, {OPEN_DATA}, set(airflow.commands(self.config)), {WATCH}):
                 names = [name for name in wanted if name in wave]

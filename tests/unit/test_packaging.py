@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import distributions, version
@@ -56,3 +57,37 @@ def test_library_of_a_wheel_finds_models_sql_and_a_state_folder_outside_of_it(in
         brought = {path.relative_to(home) for path in (home / folder).rglob(kind)}
         assert brought
         assert brought == {path.relative_to(HOME) for path in (HOME / folder).rglob(kind)}
+
+
+UV = """#!/bin/sh
+printenv UV_DEFAULT_INDEX SSL_CERT_FILE ALL_PROXY UV_INSECURE_HOST >"$ASKED"
+"""
+
+
+@pytest.mark.parametrize("said_in", ["file", "variables"])
+def test_setup_installs_with_the_index_the_certificates_and_the_proxy_of_pip(tmp_path, said_in):
+    """Kind of fault: a tool that is called by another one knows only half of what the person has set."""
+    of_pip = {
+        "index-url": "https://packages.example/simple",
+        "cert": "/etc/ssl/ours.pem",
+        "proxy": "http://proxy.example:3128",
+        "trusted-host": "packages.example",
+    }
+    checkout = tmp_path / "checkout"
+    (checkout / "infra" / "local").mkdir(parents=True)
+    shutil.copy(HOME / "infra" / "local" / "setup.sh", checkout / "infra" / "local")
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    (checkout / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / "uv").write_text(UV)
+    (tmp_path / "uv").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "ASKED": str(tmp_path / "asked"), "PYTHON": sys.executable}
+    if said_in == "file":
+        settings = "\n".join(f"{name} = {value}" for name, value in of_pip.items())
+        (tmp_path / "pip.conf").write_text(f"[global]\n{settings}\n")
+        environment["PIP_CONFIG_FILE"] = str(tmp_path / "pip.conf")
+    else:
+        environment |= {f"PIP_{name.replace('-', '_').upper()}": value for name, value in of_pip.items()}
+    subprocess.run(
+        ["sh", checkout / "infra" / "local" / "setup.sh", tmp_path / "stamp"], env=environment, check=True, timeout=120
+    )
+    assert (tmp_path / "asked").read_text().splitlines() == list(of_pip.values())

@@ -13,7 +13,7 @@ from sampan.cli import report
 from sampan.cli.arguments import command_group
 from sampan.cli.output import field, out, table
 from sampan.errors import PermanentFailure
-from sampan.marts import as_known, release
+from sampan.marts import as_known, dbt, release
 from sampan.marts import build as builds
 from sampan.marts.deprecations import deprecations
 from sampan.quality import data_docs
@@ -75,6 +75,16 @@ def refresh(
     report.show(make.run())
     if failure is not None:
         raise failure
+
+
+@commands.command("dbt", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def dbt_(context: typer.Context) -> None:
+    """Run dbt's own command on the project, as the builder: to list, compile, show or document models, not to build them.
+
+    Example: sampan dbt docs generate --static
+    """
+    if not dbt.command(context.args):
+        raise typer.Exit(1)
 
 
 @commands.command("data-docs")

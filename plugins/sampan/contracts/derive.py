@@ -30,6 +30,8 @@ WIDTH = 100
 # Several times as fast as the one in Python; it is missing where libyaml was.
 LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DOC = re.compile(r"\{\{ doc\('(\w+)'\) \}\}")
+# Days without news after which dbt's own freshness warns, by calendar: it knows no holidays, as `sampan status` does.
+DAYS_WITHOUT_NEWS = {"business": 6, "daily": 3, "weekly": 10, "monthly": 40}
 FEED_COLUMNS = ("feed", "partner", "title", "calendar_days", "missing", "open_data_set")
 
 
@@ -95,7 +97,14 @@ def source(contract: Contract) -> str:
         "corrections": contract.corrections,
         "version_column": contract.version_column,
     }
-    table = {"name": contract.feed, "description": described, "config": {"meta": meta}, "columns": columns}
+    config: dict[str, Any] = {"meta": meta}
+    if days := DAYS_WITHOUT_NEWS.get(contract.calendar.days):
+        arrived = "select max(published_at) from ops.batch where feed = '{}'"
+        config |= {
+            "loaded_at_query": arrived.format(contract.feed),
+            "freshness": {"warn_after": {"count": days, "period": "day"}},
+        }
+    table = {"name": contract.feed, "description": described, "config": config, "columns": columns}
     raw = {"name": "raw", "description": "Every version of every row that partners delivered and the gate accepted."}
     staged = f"{contract.grain.rstrip('.')}, of each batch. {contract.description}"
     document = {

@@ -6,7 +6,7 @@ import gc
 import os
 import shutil
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -186,6 +186,19 @@ class DbtRunner:
             fresh = self._parsed.with_suffix(f".{os.getpid()}")
             shutil.copyfile(parsed, fresh)
             fresh.replace(self._parsed)
+
+
+def command(arguments: Sequence[str]) -> bool:
+    """Run dbt's own command on the project, connected as the builder; whether it succeeded.
+
+    Models refuse to be built so: each belongs to a step of a build.
+    """
+    from dbt.cli.main import dbtRunner
+
+    folder = settings().state / "dbt_by_hand"
+    places = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(folder)]
+    with environment():
+        return dbtRunner().invoke([*arguments, *places, "--log-path", str(folder), "--no-version-check"]).success
 
 
 def _move(manifest: Any, schema: str) -> None:

@@ -271,6 +271,60 @@ def test_up_says_which_port_is_taken_and_how_to_choose_another(tmp_path: Path) -
     assert not (tmp_path / "state" / "postgres").exists()
 
 
+def command(
+    *arguments: str, state: Path, user: int | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """`python -m infra.local` with nothing in its environment but these variables, as this user or another one."""
+    identity = {"user": user, "group": user, "extra_groups": []} if user is not None else {}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(state.parent), "SAMPAN_STATE": str(state), **variables}
+    return subprocess.run(
+        [sys.executable, "-m", "infra.local", *arguments],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False, **identity,
+    )  # fmt: skip
+
+
+def test_every_program_moves_to_a_port_that_is_chosen_after_the_first_start(tmp_path: Path) -> None:
+    """Kind of fault: what was written by an earlier start stays in force; `up` then waited for minutes, in vain."""
+    state, programs = tmp_path / "state", ("postgres", "s3", "open-data")
+    first = command("up", "--only", ",".join(programs), state=state, **free_ports())
+    try:
+        assert first.returncode == 0, first.stderr
+        chosen = free_ports()
+        second = command("up", "--only", ",".join(programs), state=state, **chosen)
+        assert second.returncode == 0, second.stderr
+        stack = Stack(load({"SAMPAN_STATE": str(state)}))
+        assert {key: stack.config[key] for key in PORTS} == chosen
+        assert [name for name in programs if not stack.probe(name)] == []
+        with socket.socket() as holder:
+            holder.bind((HOST, 0))
+            holder.listen()
+            refused = command(
+                "up", "--only", ",".join(programs), state=state, SAMPAN_PG_PORT=str(holder.getsockname()[1])
+            )
+        assert "SAMPAN_PG_PORT=<port>" in refused.stderr
+        assert [name for name in programs if not stack.probe(name)] == [], "what ran goes on"
+    finally:
+        assert command("down", state=state).returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start programs as another user")
+def test_another_user_starts_a_stack_beside_ours(stack: Stack, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, STRANGER, STRANGER)
+    for path in (home, ROOT / "infra", Path(sys.executable)):
+        _open_way(path, STRANGER)
+    done = command("up", "--only", ",".join(PROGRAMS), state=home / "state", user=STRANGER, **free_ports())
+    try:
+        assert done.returncode == 0, done.stderr
+        status = command("status", state=home / "state", user=STRANGER).stdout
+        assert all(f"{name} " in status for name in PROGRAMS), status
+        assert all(stack.probe(name) for name in PROGRAMS), "ours goes on"
+    finally:
+        assert command("down", state=home / "state", user=STRANGER).returncode == 0
+    assert all(stack.probe(name) for name in PROGRAMS)
+
+
 @pytest.mark.parametrize("port", ["none", "0", "70000", "-1"])
 def test_what_is_no_port_is_refused_by_name(tmp_path: Path, port: str) -> None:
     with pytest.raises(StackError, match="SAMPAN_S3_PORT"):

@@ -95,12 +95,17 @@ def test_two_lines_are_quarantined_when_stray_quotes_make_one_record_of_them(par
     lines = [line.replace("@1@", '"Synthetic goods').replace("@2@", 'TV 15"') for line in lines_of(CUSTOMS, given)]
     batch = ingested(partner, CUSTOMS, body_of(CUSTOMS, lines))
     assert batch["rows_in"] == MANY
-    assert partner.quarantined(CUSTOMS)[0] == (5, ["record.unclosed_quote"])
-    published = [row for place, row in enumerate(given) if place not in (3, 4)]
-    # A single inch mark inside a field is a character like any other.
-    assert partner.raw(CUSTOMS) == stored(
-        get_contract(CUSTOMS), [*published, given[4] | {"goods_description": 'TV 15"'}]
-    )
+    assert partner.quarantined(CUSTOMS) == [(5, ["record.unclosed_quote"]), (6, ["record.unclosed_quote"])]
+    assert partner.raw(CUSTOMS) == stored(get_contract(CUSTOMS), [*given[:3], *given[5:]])
+
+
+def test_a_row_is_published_when_an_inch_mark_stands_in_it_alone(partner):
+    given = rows(CUSTOMS, MANY)
+    given[4] |= {"goods_description": "@2@"}
+    lines = [line.replace("@2@", 'TV 15"') for line in lines_of(CUSTOMS, given)]
+    assert ingested(partner, CUSTOMS, body_of(CUSTOMS, lines))["rows_published"] == MANY
+    given[4] |= {"goods_description": 'TV 15"'}
+    assert partner.raw(CUSTOMS) == stored(get_contract(CUSTOMS), given)
 
 
 @pytest.mark.parametrize("count", [2, 60, 400])

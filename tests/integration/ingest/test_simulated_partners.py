@@ -142,11 +142,18 @@ def test_ingest_quarantines_a_bad_row_for_its_rule_when_every_kind_is_planted(sa
         assert len(kinds) > 20
 
 
-@pytest.mark.parametrize("event", ["renamed", "added", "truncated", "repeated", "resent"])
+@pytest.mark.parametrize(
+    "event",
+    [
+        "truncated",
+        "resent",
+        *(pytest.param(event, marks=pytest.mark.slow) for event in ("renamed", "added", "repeated")),
+    ],
+)
 def test_ledger_agrees_when_an_event_happens_to_every_delivery(sampan, tmp_path, event):
     bucket = deliver.Bucket(settings().s3, settings().drop_bucket)
     outcome = deliver.run(
-        bucket, seed=SEED, smes=1500, start=START, days=1, faults=faults.parse(f"{event}=1"), truth=tmp_path / "truth"
+        bucket, seed=SEED, smes=600, start=START, days=1, faults=faults.parse(f"{event}=1"), truth=tmp_path / "truth"
     )
     # A file of fixed width has no headings that could change.
     able = {feed for feed in deliver.FEEDS if all_contracts()[feed].source.format != "fixed" or event not in HEADINGS}

@@ -66,7 +66,7 @@ def full() -> int:
 # --- persons ----------------------------------------------------------------------------------------------------------
 
 
-def test_persons_are_in_no_mart_one_by_one_and_have_one_random_id_under_two_keys(sampan):
+def test_persons_are_in_no_mart_one_by_one_and_have_one_random_id_under_two_keys(sampan, models_only):
     """Marts as an oracle (H5): who knows a person's pseudonym computed the sme_id and looked the person's trade up."""
     person = pseudonymiser()("Q1234567")
     trade = [

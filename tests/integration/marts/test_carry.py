@@ -56,7 +56,7 @@ def coverage(sampan: Sampan) -> dict[str, set[Any]]:
     return {step: {rows[mart] for mart in carry.marts_of(step) if mart in rows} for step in steps}
 
 
-def test_families_that_fail_wait_and_the_others_are_released(sampan, monkeypatch):
+def test_families_that_fail_wait_and_the_others_are_released(sampan, models_only, monkeypatch):
     trades(6)
     deliver(sampan, [change(1), change(2)])
     first = full()
@@ -139,7 +139,7 @@ def test_families_that_fail_wait_and_the_others_are_released(sampan, monkeypatch
     assert release.findings() == []
 
 
-def test_what_all_others_rest_on_stops_the_build_and_the_message_says_which_batch_brought_what(sampan):
+def test_what_all_others_rest_on_stops_the_build_and_the_message_says_which_batch_brought_what(sampan, models_only):
     publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01"}])
     publish("hkecic_policies", "2026-07-06", [{"policy_no": "SBP0000001"}])
     for step in ("staging", "identity", "intermediate"):

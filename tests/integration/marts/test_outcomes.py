@@ -65,8 +65,11 @@ def send(feed: str, deliveries: Iterator[tuple[date, pl.DataFrame | None]]) -> N
 
 @pytest.mark.parametrize(
     ("seed", "effects"),
-    [(31, Effects(exports_funded=1.70, orders_funded=1.60)), (45, Effects()), (45, Effects(1.0, 1.0))],
-    ids=["a large effect", "that of the simulator", "none"],
+    [
+        pytest.param(31, Effects(exports_funded=1.70, orders_funded=1.60), id="a large effect"),
+        pytest.param(45, Effects(), id="that of the simulator", marks=pytest.mark.slow),
+        pytest.param(45, Effects(1.0, 1.0), id="none", marks=pytest.mark.slow),
+    ],
 )
 def test_the_interval_covers_what_the_simulator_planted(sampan, models_only, seed, effects):
     world = World(seed, small_exporters(seed), monthly(FIRST, LAST), effects=effects)

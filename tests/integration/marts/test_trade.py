@@ -14,6 +14,7 @@ from sampan.settings import settings
 
 from tests.conftest import Sampan
 from tests.factory import encode, rows
+from tests.integration.marts.test_build import spine
 from tests.integration.published import publish
 from tests.integration.world import Simulated
 
@@ -37,9 +38,7 @@ def test_a_declaration_is_judged_again_when_a_closure_becomes_known_later(sampan
     def late(number: str) -> int:
         row = {"declaration_no": number, "trader_id": "90000002", "lodged_at": "2026-07-22 09:00"}
         publish(FEED, "2026-07-22", [row])
-        build.run()
-        release.gate()
-        release.run()
+        spine()
         query = "select sum(late_declaration_count) from intermediate.int_trade__monthly where trader_id = '90000001'"
         return int(sampan.one(query, role="builder"))
 

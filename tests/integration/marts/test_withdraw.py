@@ -108,7 +108,7 @@ def test_a_build_is_as_if_withdrawn_batches_had_never_come_whatever_happened_bef
     assert tables(sampan) == step_by_step
 
 
-def test_a_release_is_without_what_was_withdrawn_and_a_look_back_has_it(sampan):
+def test_a_release_is_without_what_was_withdrawn_and_a_look_back_has_it(sampan, models_only):
     day = "2026-07-{:02}"
     for number, value in ((6, 5), (7, 600)):
         line = {"declaration_no": f"DDDDDDDD{number:02}", "value_hkd": value}

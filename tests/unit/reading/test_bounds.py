@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import json
@@ -60,6 +61,8 @@ def measured(work: Callable[[], str]) -> tuple[str, float]:
     before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / MIB
     pid = os.fork()
     if not pid:
+        # Never collect what other tests of this process made: objects of native libraries may crash in a fork.
+        gc.freeze()
         try:
             os.write(writing, pickle.dumps(work()))
         finally:

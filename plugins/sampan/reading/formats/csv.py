@@ -116,6 +116,11 @@ class CsvChunk(LineChunk):
             values, more, rule = _split(text, behind, width, delimiter)
             free = place + 1 + len(more)
             self.lines.take(max(0, free - self.length))
+            if more and values is None:
+                for behind_it, (line, flaws) in enumerate([(text, broken), *more]):
+                    at = place + behind_it
+                    yield Found(at, 1, cleaner.unsplit(self.first + at, [*flaws, Code.RECORD_UNCLOSED_QUOTE], line))
+                continue
             broken = list(dict.fromkeys([*broken, *(flaw for _, flaws in more for flaw in flaws)]))
             if rule:
                 broken = [*broken, rule]
@@ -134,7 +139,8 @@ def _split(
 ) -> tuple[list[str] | None, list[tuple[str, list[str]]], Code | None]:
     """Fields of the record that begins with `text`, the further lines that it takes, and the rule that it breaks.
 
-    A record goes on while a quote is open. A line that is a record of its own ends it: the quote was never closed.
+    A record goes on while a quote is open. A line that is a record of its own ends it: the quote was never closed. Without
+    fields, the line and each further one break the rule: where one record ends and the next begins cannot be told.
     """
     if '"' not in text:
         return text.split(delimiter), [], None
@@ -154,7 +160,7 @@ def _split(
         return None, [], Code.RECORD_UNCLOSED_QUOTE if taken else Code.RECORD_BAD_QUOTE
     # Two stray quotes on two lines would make one record of both.
     if any("\n" in value and value.count(delimiter) >= max(width - 1, 1) for value in values):
-        return None, [], Code.RECORD_UNCLOSED_QUOTE
+        return None, taken, Code.RECORD_UNCLOSED_QUOTE
     if taken and len(values) != width:
         return None, [], Code.RECORD_UNCLOSED_QUOTE
     return values, taken, None
