@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tick test test-fast up down status dsn psql docs lint lint-python lint-sql lint-text types bench bench-year faults
+.PHONY: help setup browser demo tick test test-fast up down status dsn psql docs lint lint-python lint-sql lint-text types bench bench-year faults
 
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml plugins/sampan/__init__.py infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
@@ -16,6 +16,9 @@ $(STAMP):
 
 setup: $(STAMP) ## install everything into .venv, from the lock
 	@echo "everything is installed"
+
+browser: ## install Chromium and Chinese fonts from the system's packages, for the tests that look at pages
+	@infra/local/browser.sh
 
 demo: $(STAMP) ## start the stack, deliver 29 synthetic months, refresh, and show what came out
 	@$(LOCAL) demo

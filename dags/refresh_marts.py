@@ -1,10 +1,11 @@
-"""`refresh_marts`: build the marts from what the feeds published, check them and release them.
+"""`refresh_marts`: build the marts from what the feeds published, check them, release them and write the answers as pages.
 
 Each feed that publishes asks for a run, and so does the clock every half hour. The first task waits while other
 deliveries are arriving, so that those of one morning become one build and one release; when nothing new was published, or
 more is due within half an hour, the run ends there. Then one task per step of the build, each a `dbt build` in the task's
-own process, the gate and the release. Yesterday's release stays live until the gate has passed. A family of marts that
-fails stops no other: the release has its marts of the release before.
+own process, the gate, the release, and the pages of its answers, whose failure leaves the release as it is. Yesterday's
+release stays live until the gate has passed. A family of marts that fails stops no other: the release has its marts of the
+release before.
 """
 
 from __future__ import annotations
@@ -66,6 +67,16 @@ def release() -> dict[str, int]:
     return step.run()
 
 
+@task(pool=POOL, multiple_outputs=False)
+def report() -> str:
+    """Write the answers of the release as pages. The release stays when this fails: run `sampan report` again."""
+    from sampan.report import make
+
+    made = make.run()
+    log.info("release %s: %s files in %.1f s, %s", made.release_no, made.files, made.seconds, made.path)
+    return str(made.path)
+
+
 with DAG(
     "refresh_marts",
     description="Build, check and release the marts",
@@ -83,5 +94,5 @@ with DAG(
     at = all_steps().index(families[0])
     before, after = all_steps()[:at], all_steps()[at + len(families) :]
     tasks, checked = list(map(build_step, families)), gate()
-    chain(await_ingest(), *map(build_step, before), tasks, *map(build_step, after), checked, release())
+    chain(await_ingest(), *map(build_step, before), tasks, *map(build_step, after), checked, release(), report())
     tasks >> checked

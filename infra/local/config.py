@@ -26,8 +26,12 @@ PORTS = {
     "SAMPAN_AIRFLOW_PORT": 18080,
     "SAMPAN_OPEN_DATA_PORT": 18090,
 }
-BUCKETS = {"SAMPAN_DROP_BUCKET": "drop", "SAMPAN_LANDING_BUCKET": "landing"}
-FOLDERS = ("airflow", "dbt", "dbt_as_known", "log", "run", "s3", "truth")
+BUCKETS = {
+    "SAMPAN_DROP_BUCKET": "drop",
+    "SAMPAN_LANDING_BUCKET": "landing",
+    "SAMPAN_REPORT_BUCKET": "reports",
+}
+FOLDERS = ("airflow", "dbt", "dbt_as_known", "log", "reports", "run", "s3", "truth")
 # What a start that died before it had settings leaves behind.
 OWN = {*FOLDERS, "lock", "postgres", "env.new", "lost+found"}
 EXTERNAL = ("SAMPAN_WAREHOUSE_DSN", "SAMPAN_S3_ENDPOINT")
@@ -146,6 +150,8 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
     values["AWS_DEFAULT_REGION"] = aws.get("AWS_DEFAULT_REGION", "us-east-1")
     if not external["SAMPAN_S3_ENDPOINT"]:
         values |= store_settings(state / "s3", int(values["SAMPAN_S3_PORT"]))
+    # Partners and open data of the local stack are simulated.
+    values["SAMPAN_SYNTHETIC"] = "yes"
     values["SAMPAN_PSEUDONYM_KEY_VERSION"] = saved.get("SAMPAN_PSEUDONYM_KEY_VERSION", "1")
     # Older keys, kept after a rotation.
     values |= {key: value for key, value in saved.items() if re.fullmatch("SAMPAN_PSEUDONYM_KEY_[0-9]+", key)}

@@ -36,8 +36,8 @@ FORBIDDEN = 403
 class EmbeddedS3:
     """An S3 service of its own in `directory`, listening on 127.0.0.1:`port` (and nine internal ports after it).
 
-    `access_key` and `secret_key` are the loader's. Keys of the administrator, who makes `buckets`, and of the partners
-    are made here and kept in `directory`/keys, which also has the certificate of the internal ports; all of it is
+    `access_key` and `secret_key` are the loader's. Keys of the administrator, who makes `buckets`, of the reporter and of the
+    partners are made here and kept in `directory`/keys, which also has the certificate of the internal ports; all of it is
     readable by its owner alone. `sockets` is a private folder with a short path, `directory`/run if not given.
     """
 
@@ -48,7 +48,7 @@ class EmbeddedS3:
         *,
         access_key: str | None = None,
         secret_key: str | None = None,
-        buckets: Sequence[str] = ("drop", "landing"),
+        buckets: Sequence[str] = ("drop", "landing", "reports"),
         sockets: Path | None = None,
     ) -> None:
         self.directory = Path(directory).resolve()
@@ -72,7 +72,7 @@ class EmbeddedS3:
 
     @property
     def partner_keys(self) -> Path:
-        """Access and secret key of each partner, as JSON."""
+        """Access and secret key of each partner, and of the reporter, as JSON."""
         return self.keys / "partners.json"
 
     @property
@@ -340,10 +340,10 @@ def _delete_policy(s3: Any, bucket: str) -> None:
             raise
 
 
-def make_buckets(s3: Any, drop: str = "drop", landing: str = "landing") -> None:
+def make_buckets(s3: Any, drop: str = "drop", landing: str = "landing", reports: str = "reports") -> None:
     """Make the buckets that are missing, and turn versioning on for landing."""
     present = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
-    for bucket in (drop, landing):
+    for bucket in (drop, landing, reports):
         if bucket not in present:
             s3.create_bucket(Bucket=bucket)
     if s3.get_bucket_versioning(Bucket=landing).get("Status") != "Enabled":

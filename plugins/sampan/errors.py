@@ -139,6 +139,7 @@ class Code(StrEnum):
     RELEASE_UNKNOWN = "release.unknown"
     RELOAD_REFUSED = "reload.refused"
     REPLAY_DECIDED = "replay.decided"
+    REPORT_QUERY = "report.query"
     RETENTION_ENDED = "retention.ended"
     RETENTION_IN_USE = "retention.in_use"
     RETENTION_MOST = "retention.most"

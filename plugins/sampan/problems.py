@@ -28,6 +28,7 @@ SECTIONS = {
     "identity": "Linkage of names",
     "build": "Builds",
     "release": "Releases",
+    "report": "Pages",
     "as_known": "Marts as known on an earlier date",
     "disclosure": "Suppression",
     "retention": "Retention",
@@ -441,6 +442,12 @@ MEANINGS: dict[Code, tuple[str, str]] = {
     Code.REPLAY_DECIDED: (
         "Rows of the replay were discarded or published by someone else before it was published.",
         "`sampan quarantine list` shows what is still open; replay that.",
+    ),
+    Code.REPORT_QUERY: (
+        "The query of a question failed in a release. The release is not affected: only the pages of these questions have no"
+        " answer.",
+        "Correct the query in `plugins/sampan/report/questions`, or the mart that it reads. Then run `sampan report"
+        " --force`.",
     ),
     Code.RETENTION_ENDED: (
         "The batch was deleted at the end of its retention before it was published.",

@@ -80,6 +80,16 @@ class Settings:
         return self.get("SAMPAN_LANDING_BUCKET", "landing")
 
     @property
+    def report_bucket(self) -> str:
+        """Bucket that keeps the pages of each release."""
+        return self.get("SAMPAN_REPORT_BUCKET", "reports")
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the data comes from the simulator, which pages then say."""
+        return self.get("SAMPAN_SYNTHETIC", "no") == "yes"
+
+    @property
     def pseudonym_key(self) -> bytes:
         """Key of the pseudonyms (HMAC-SHA-256). Raises SettingsFailure when it is not hex of at least 32 bytes."""
         return self._key("SAMPAN_PSEUDONYM_KEY")

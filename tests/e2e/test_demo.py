@@ -21,6 +21,7 @@ import psycopg
 import pytest
 from rich.console import Console
 from sampan.contracts.registry import all_contracts
+from sampan.report.questions import all_questions
 
 from infra.local import airflow
 from infra.local.config import PORTS, WEED_PORTS, free_port, load
@@ -28,7 +29,6 @@ from infra.local.demo import REFRESH, Demo, Outcome
 from infra.local.stack import Stack
 from tests.conftest import memory
 from tests.integration.infra.test_stack import MAY_KNOW, secrets_known
-from tests.integration.marts.test_questions import sections
 
 SERVED = {feed for feed, contract in all_contracts().items() if contract.source.kind == "api"}
 # Read under a consent, by the role of the bank that has it.
@@ -130,7 +130,7 @@ def assert_every_question_is_answered(stack: Stack) -> None:
     """Each documented query gives rows, with no column without any value but for floors, and not only zeros."""
     silent = {}
     with psycopg.connect(stack.dsn("bi_reader")) as connection:
-        for section in sections():
+        for section in all_questions():
             rows = connection.execute(section.query).fetchall()
             values = list(zip(*rows, strict=True))
             numbers = [value for row in rows for value in row if isinstance(value, int | float | Decimal)]
@@ -139,6 +139,18 @@ def assert_every_question_is_answered(stack: Stack) -> None:
             if not rows or empty or not any(numbers):
                 silent[section.number] = f"{len(rows)} rows, columns without a value: {empty}"
     assert silent == {}
+
+
+def assert_answers_are_pages(stack: Stack, outcome: Outcome, printed: str) -> None:
+    """The address that the demo ends with leads to pages, every one of them with an answer, and the store has them too."""
+    folder = stack.config.state / "reports" / f"release_{outcome.release}"
+    assert f"file://{folder}/en/index.html" in printed.replace("\n", "")
+    assert len(list(folder.glob("*/[0-9]*.html"))) == 2 * len(all_questions())
+    text = (folder / "en" / "index.html").read_text("utf-8")
+    assert "Synthetic data" in text
+    assert "No answer" not in text
+    kept = stack.s3.client().list_objects_v2(Bucket="reports", Prefix=f"release_{outcome.release}/en/")
+    assert f"release_{outcome.release}/en/index.html" in [item["Key"] for item in kept["Contents"]]
 
 
 def run_states(api: airflow.Api) -> dict[str, str]:
@@ -212,6 +224,7 @@ def test_demo_releases_what_the_partners_delivered(stack: Stack) -> None:
     assert_marts_are_there(stack, first)
     assert_all_came_in_time(stack)
     assert_every_question_is_answered(stack)
+    assert_answers_are_pages(stack, first, text)
     assert first.release == 1
     assert "What came out: release 1" in text
     assert all(feed in text for feed, *_ in first.feeds)

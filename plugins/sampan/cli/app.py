@@ -27,6 +27,7 @@ from sampan.cli import (
     ingest,
     marts,
     quarantine,
+    report,
     status,
     warehouse,
 )
@@ -49,6 +50,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 app.add_typer(status.commands)
 app.add_typer(ingest.commands)
 app.add_typer(marts.commands)
+app.add_typer(report.commands)
 for _name, _group, _panel in (
     ("alerts", alerts.group, "Day by day"),
     ("quarantine", quarantine.group, "Decide"),

@@ -40,11 +40,12 @@ def contracts_check(
     from sampan.contracts import derive
     from sampan.contracts.registry import all_contracts
     from sampan.contracts.validate import check, check_all
+    from sampan.report import questions
 
     files = [FEEDS / f"{file}.yaml" if str(file) in feeds() else file for file in files or []]
     each = progress.each(files, lambda file: file.stem)
     problems = [problem for file in each for problem in check(file)] if files else check_all()
-    stale = [] if files or problems else derive.check()
+    stale = [] if files or problems else [*derive.check(), *questions.check()]
     with no_progress():
         for found in (*problems, *stale):
             print(indented(str(found)))
@@ -87,7 +88,9 @@ def contracts_show(feed: Feed) -> None:
 def contracts_policy(
     name: Annotated[
         str | None,
-        typer.Argument(help="A partner that delivers files. Default: loader.", autocompletion=complete_policy),
+        typer.Argument(
+            help="loader, reporter, or a partner that delivers files. Default: loader.", autocompletion=complete_policy
+        ),
     ] = None,
 ) -> None:
     """Print what a user of the object store may do, as an IAM policy for the configured buckets.
@@ -97,7 +100,7 @@ def contracts_policy(
     from sampan.contracts import store_policy
     from sampan.settings import settings
 
-    known = store_policy.policies(settings().drop_bucket, settings().landing_bucket)
+    known = store_policy.policies(settings().drop_bucket, settings().landing_bucket, settings().report_bucket)
     name = name or store_policy.LOADER
     if name not in known:
         message = f"no policy {name!r}{did_you_mean(name, known, 'there are')}"
@@ -107,11 +110,12 @@ def contracts_policy(
 
 @group.command("derive")
 def contracts_derive() -> None:
-    """Write the files derived from the contracts: dbt sources and staging models, data dictionary, problem codes.
+    """Write derived files: dbt sources and staging models, data dictionary, problem codes, the page of questions.
 
     Example: sampan contracts derive
     """
     from sampan.contracts import derive
+    from sampan.report import questions
 
-    for path in derive.write():
+    for path in [*derive.write(), *questions.write()]:
         out.print(f"wrote {path}")

@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
+from sampan.cli import report
 from sampan.cli.arguments import Mart, command_group, complete_step
 from sampan.cli.output import fields, lists, no_progress, out, table
+from sampan.errors import PermanentFailure
 
 commands = typer.Typer()
 marts_group = command_group("The marts: columns that will go.")
@@ -54,17 +56,26 @@ def refresh(
     force: Annotated[bool, typer.Option(help="Build even if nothing new was published.")] = False,
     full_refresh: Annotated[bool, typer.Option(help="Rebuild everything from all of raw.")] = False,
 ) -> None:
-    """Build, check and release the marts in one go.
+    """Build, check and release the marts in one go, then write the pages of the release.
 
     Example: sampan refresh --force
     """
     from sampan.marts import release
+    from sampan.report import make
 
-    done = release.refresh(force=force, full_refresh=full_refresh)
-    if not done["release_no"]:
+    failure, done = None, {"release_no": 0}
+    try:
+        done = release.refresh(force=force, full_refresh=full_refresh)
+    except PermanentFailure as error:
+        # A family that waits: the others may be released, and have pages.
+        failure = error
+    if done["release_no"]:
+        out.print(f"release {done['release_no']}: {done['marts']} marts, {done['rows']:,} rows")
+    elif failure is None:
         out.print("Nothing new was published; nothing to release.")
-        return
-    out.print(f"release {done['release_no']}: {done['marts']} marts, {done['rows']:,} rows")
+    report.show(make.run())
+    if failure is not None:
+        raise failure
 
 
 @commands.command(

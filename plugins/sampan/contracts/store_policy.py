@@ -1,23 +1,25 @@
-"""Who may do what in the object store, as IAM policies: each partner in its own drop prefix, the loader in both buckets."""
+"""Who may do what in the object store, as IAM policies: each partner in its own drop prefix, the loader in drop and landing,
+the reporter in the pages of releases."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sampan.contracts.registry import all_contracts
 
-LOADER = "loader"
+LOADER, REPORTER = "loader", "reporter"
 PUT = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 READ = ("s3:GetObject", "s3:GetObjectVersion")
 DELETE = ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload")
 LIST = ("s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads")
 
 
-def policies(drop: str, landing: str) -> dict[str, dict[str, Any]]:
-    """IAM policy documents by name: `loader`, and each partner that delivers files.
+def policies(drop: str, landing: str, reports: str = "reports") -> dict[str, dict[str, Any]]:
+    """IAM policy documents by name: `loader`, `reporter`, and each partner that delivers files.
 
     A partner may put objects under its own prefix, and neither read, list nor delete. The loader reads and deletes in
-    `drop` and puts there only what APIs answer; `landing` is its own.
+    `drop` and puts there only what APIs answer; `landing` is its own. The reporter puts pages into `reports` and reads them.
     """
     contracts = all_contracts().values()
     asked = [f"{drop}/{contract.drop_prefix}*" for contract in contracts if contract.source.kind == "api"]
@@ -27,10 +29,13 @@ def policies(drop: str, landing: str) -> dict[str, dict[str, Any]]:
         ((*READ, *DELETE), [f"{drop}/*", f"{landing}/*"]),
         (PUT, [*asked, f"{landing}/*"]),
     )
-    return {LOADER: loader} | {partner: _policy((PUT, [f"{drop}/{partner}/*"])) for partner in partners}
+    reporter = _policy((["s3:ListBucket"], [reports]), (["s3:PutObject", "s3:GetObject"], [f"{reports}/*"]))
+    return {LOADER: loader, REPORTER: reporter} | {
+        partner: _policy((PUT, [f"{drop}/{partner}/*"])) for partner in partners
+    }
 
 
-def _policy(*statements: tuple[tuple[str, ...], list[str]]) -> dict[str, Any]:
+def _policy(*statements: tuple[Sequence[str], list[str]]) -> dict[str, Any]:
     return {
         "Version": "2012-10-17",
         "Statement": [

@@ -51,6 +51,12 @@ def create_roles(admin: Connection) -> None:
     roles = sql.SQL(", ").join(map(sql.Identifier, [*ROLES.values(), *readers]))
     admin.execute(sql.SQL("grant connect on database {} to {}").format(database, roles))
     builders = sql.SQL("sampan_builder, sampan_loader")
+    # A report reads as the weaker of the two where that suffices. BI tools gain nothing: they may read all of it anyway.
+    admin.execute(
+        sql.SQL("grant {} to {} with inherit false, set true").format(
+            sql.Identifier(POLICY_READER), sql.Identifier(ROLES["bi"])
+        )
+    )
     admin.execute(sql.SQL("grant create, temporary on database {} to {}").format(database, builders))
     # Where a superuser has taken it from public.
     _attempt(admin, [sql.SQL("grant usage on language plpgsql to {}").format(builders)])

@@ -21,7 +21,7 @@ import grpc
 import psutil
 import pytest
 from botocore.exceptions import ClientError
-from sampan.contracts.store_policy import LOADER, policies
+from sampan.contracts.store_policy import LOADER, REPORTER, policies
 
 from infra.local import s3 as local_s3
 from infra.local.config import HOST, WEED_PORTS, StackError, free_port
@@ -265,7 +265,7 @@ OPEN = json.dumps(
         "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": f"arn:aws:s3:::{DROP}/*"}],
     }
 )
-PARTNERS = [name for name in policies(DROP, LANDING) if name != LOADER]
+PARTNERS = [name for name in policies(DROP, LANDING) if name not in (LOADER, REPORTER)]
 
 
 def denied(call: Callable[[], Any]) -> bool:

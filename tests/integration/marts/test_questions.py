@@ -1,19 +1,17 @@
-"""Each query of docs/questions.md, run as an analyst would run it, against the answer of the simulated world."""
+"""Each query of the questions, run as an analyst would run it, against the answer of the simulated world."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from sampan.report.questions import Question, all_questions
 
-from tests.conftest import ROOT
 from tests.integration.marts.answers import answer_to
 from tests.integration.world import Simulated
 
-PAGE = ROOT / "docs" / "questions.md"
 # Marts round to the last digit that they show, and sums of rounded values are off by a little more.
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
 SMALL = 500
@@ -21,34 +19,7 @@ SMALL = 500
 pytestmark = pytest.mark.xdist_group("world")
 
 
-@dataclass(frozen=True)
-class Section:
-    """One question of the page."""
-
-    number: int
-    title: str
-    text: str
-
-    @property
-    def mart(self) -> str:
-        """The mart that the section names."""
-        (name,) = re.findall(r"^Mart: `(\w+)`$", self.text, re.MULTILINE)
-        return name
-
-    @property
-    def query(self) -> str:
-        """The section's query."""
-        (query,) = re.findall(r"^```sql\n(.*?)^```$", self.text, re.MULTILINE | re.DOTALL)
-        return query
-
-
-def sections() -> list[Section]:
-    """The sections of the page, in order."""
-    parts = re.split(r"^## (\d+)\. (.+)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-    return [Section(int(n), title, text) for n, title, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True)]
-
-
-QUESTIONS = sections()
+QUESTIONS = all_questions()
 
 
 def same(found: Any, wanted: Any) -> bool:
@@ -60,14 +31,14 @@ def same(found: Any, wanted: Any) -> bool:
     return bool(found == wanted)
 
 
-def test_questions_page_has_every_question():
+def test_every_question_has_a_file():
     numbers = [section.number for section in QUESTIONS]
     assert numbers == list(range(1, 37))
 
 
 @pytest.mark.parametrize("section", QUESTIONS, ids=[str(section.number) for section in QUESTIONS])
 def test_section_names_the_mart_that_its_query_reads(section):
-    assert section.title.endswith("?")
+    assert section.title["en"].endswith("?")
     assert section.mart.startswith(("mart_", "dim_"))
     # The mart may be one of several that the query reads, and all of it is what analysts see.
     relations = set(re.findall(r"\b(?:from|join)\s+(\w+\.\w+)", section.query))
@@ -77,7 +48,7 @@ def test_section_names_the_mart_that_its_query_reads(section):
 
 
 @pytest.mark.parametrize("section", QUESTIONS, ids=[str(section.number) for section in QUESTIONS])
-def test_query_gives_the_answer_of_the_simulated_world(section: Section, world: Simulated):
+def test_query_gives_the_answer_of_the_simulated_world(section: Question, world: Simulated):
     found = world.read(section.query)
     wanted = [tuple(row) for row in answer_to(section.number)(world)]
     assert wanted, "an empty answer proves nothing"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from sampan.report.questions import all_questions
 
 from tests.conftest import ROOT
 
@@ -22,8 +23,7 @@ def marts_of(page: str) -> set[str]:
 
 def answered_by() -> dict[int, str]:
     """The mart of each question."""
-    text = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8")
-    return {int(number): mart for number, mart in re.findall(r"^## (\d+)\. .*?^Mart: `(\w+)`$", text, re.M | re.S)}
+    return {question.number: question.mart for question in all_questions()}
 
 
 def test_every_mart_is_on_one_page():
