@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -283,9 +284,16 @@ def command(
     )  # fmt: skip
 
 
-def test_every_program_moves_to_a_port_that_is_chosen_after_the_first_start(tmp_path: Path) -> None:
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that stays open: the next session of pytest shuts its own to other users, and the server is one."""
+    with tempfile.TemporaryDirectory(prefix="sampan-stack-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def test_every_program_moves_to_a_port_that_is_chosen_after_the_first_start(folder: Path) -> None:
     """Kind of fault: what was written by an earlier start stays in force; `up` then waited for minutes, in vain."""
-    state, programs = tmp_path / "state", ("postgres", "s3", "open-data")
+    state, programs = folder / "state", ("postgres", "s3", "open-data")
     first = command("up", "--only", ",".join(programs), state=state, **free_ports())
     try:
         assert first.returncode == 0, first.stderr
@@ -308,8 +316,8 @@ def test_every_program_moves_to_a_port_that_is_chosen_after_the_first_start(tmp_
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start programs as another user")
-def test_another_user_starts_a_stack_beside_ours(stack: Stack, tmp_path: Path) -> None:
-    home = tmp_path / "home"
+def test_another_user_starts_a_stack_beside_ours(stack: Stack, folder: Path) -> None:
+    home = folder / "home"
     home.mkdir()
     os.chown(home, STRANGER, STRANGER)
     for path in (home, ROOT / "infra", Path(sys.executable)):
