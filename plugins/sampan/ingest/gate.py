@@ -316,6 +316,7 @@ def _collect_rejects(
         if column.name not in delivered
     ]
     type_checks = row_rules.type_checks(present)
+    # Without OFFSET the planner would put an expression in each place where its name stands, and evaluate it as often.
     template = sql.SQL(
         """
         insert into to_quarantine (line, broken_rules, record, fields)
@@ -343,7 +344,9 @@ def _collect_rejects(
                     to_jsonb(r) - '_line' - '_broken' - '_record' as _fields,
                     {casts}
                 from {rejects} as r
+                offset 0
             ) as typed
+            offset 0
         ) as checked
         """
     )

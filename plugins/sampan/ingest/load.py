@@ -257,7 +257,7 @@ def _cast_odd(connection: Connection, contract: Contract, batch: Batch, columns:
             """
             create temporary table odd_row on commit drop as
             select *, ({broken}) is not true as _is_sound
-            from (select _line, {casts} from odd_record where not {unfit}) as typed
+            from (select _line, {casts} from odd_record where not {unfit} offset 0) as typed
             """
         ).format(broken=broken, casts=row_rules.safe_casts(columns), unfit=unfit)
     )
