@@ -76,10 +76,11 @@ types: $(STAMP) ## check the types of the library and the DAGs, strictly
 bench: $(STAMP) ## measure the gated load against plain COPY and dlt, into docs/benchmarks.md
 	@$(RUN) tests.bench.gated_load --write docs/benchmarks.md
 	@$(RUN) tests.bench.every_format --write docs/benchmarks.md
+	@$(RUN) tests.bench.small_deliveries --write docs/benchmarks.md
 
 bench-year: $(STAMP) ## measure a year of Hong Kong's SMEs, landing to release, into docs/benchmarks.md; SMES=36000 for a tenth of it
 	@$(RUN) tests.bench.year $(if $(SMES),--smes $(SMES)) --write docs/benchmarks.md
 
 faults: $(STAMP) ## kill and break everything on purpose: the long suite; SEED=123 repeats a run
 	@echo "repeat this run with: make faults SEED=$(SEED)"
-	@$(RUN) pytest -m slow --hypothesis-seed=$(SEED) $(TESTS)
+	@$(RUN) pytest -n auto --dist loadgroup --no-loadscope-reorder -m slow --hypothesis-seed=$(SEED) $(TESTS)

@@ -24,6 +24,9 @@ from sampan.contracts.registry import all_contracts, get_contract
 from sampan.ingest.steps import STEPS
 from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, asset_of
 
+# A step before may have held one delivery, or failed: the others go on. After a skipped one there is nothing to do.
+AFTER_HELD = "none_skipped"
+
 
 def schedule_of(contract: Contract) -> MultipleCronTriggerTimetable:
     """When a delivery is due, and once more at its deadline for late deliveries.
@@ -97,11 +100,16 @@ def options_of(name: str) -> dict[str, Any]:
 
 
 def step_task(name: str, feed: str) -> Any:
-    """A task that runs one step for a feed."""
+    """A task that runs one step for a feed. It fails when the step held a delivery; what goes on goes on after it."""
 
-    @task(**options_of(name))
-    def run(params: dict[str, Any]) -> dict[str, int]:
-        return run_step(name, feed, params)
+    @task(**options_of(name), trigger_rule=AFTER_HELD)
+    def run(params: dict[str, Any], ti: Any) -> dict[str, int]:
+        from sampan.ingest import ledger
+
+        done = run_step(name, feed, params)
+        if done["held"]:
+            ledger.require_none_held(feed, ti.start_date)
+        return done
 
     return run()
 
@@ -117,14 +125,20 @@ def fetch_task(name: str, feed: str) -> Any:
 
 
 def land_task(name: str, feed: str) -> Any:
-    """The land task. It is skipped, and all steps after it, when nothing of the feed is on its way."""
+    """The land task. It is skipped, and all steps after it, when nothing of the feed is on its way.
+
+    It fails when it refused a delivery; the others go on.
+    """
 
     @task(**options_of(name))
-    def land(params: dict[str, Any]) -> dict[str, int]:
+    def land(params: dict[str, Any], ti: Any) -> dict[str, int]:
         from airflow.sdk.exceptions import AirflowSkipException
+        from sampan.ingest import ledger
         from sampan.ingest.publish import is_needed
 
         done = run_step(name, feed, params)
+        if done["refused"]:
+            ledger.require_none_held(feed, ti.start_date)
         if not is_needed(feed):
             raise AirflowSkipException("no delivery is waiting to be loaded, checked or published")
         return done
@@ -135,7 +149,7 @@ def land_task(name: str, feed: str) -> Any:
 def publish_task(name: str, feed: str) -> Any:
     """The publish task. It is skipped when its run published nothing, so that no asset event is sent."""
 
-    @task(**options_of(name), outlets=[asset_of(feed)])
+    @task(**options_of(name), outlets=[asset_of(feed)], trigger_rule=AFTER_HELD)
     def publish(params: dict[str, Any], dag_run: Any) -> dict[str, int]:
         from airflow.sdk.exceptions import AirflowSkipException
         from sampan.ingest.publish import is_published_since
@@ -169,9 +183,12 @@ def notify_owner_task(feed: str) -> Any:
 
 
 def run_step(name: str, feed: str, params: dict[str, Any], **options: Any) -> dict[str, int]:
-    """Run a step of the library, for one business date if the run has one."""
+    """Run a step of the library, for one business date if the run has one. Its log lines have the feed as a field."""
+    from structlog.contextvars import bound_contextvars
+
     day = params.get("date")
-    return STEPS[name].run(feed, date.fromisoformat(day) if day else None, **options)
+    with bound_contextvars(feed=feed):
+        return STEPS[name].run(feed, date.fromisoformat(day) if day else None, **options)
 
 
 # A task needs no DAG and no contract but its own, and Airflow says which that is.

@@ -19,7 +19,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from sampan.contracts.registry import feed_names
 from sampan.marts import build
 from sampan.marts.steps import Step, all_steps
-from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, asset_of
+from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, RELEASE, asset_of
 
 log = logging.getLogger(__name__)
 # One family that is done is enough to go on; where all were skipped, what follows is skipped too.
@@ -59,7 +59,7 @@ def gate() -> dict[str, int]:
     return release.gate()
 
 
-@task(pool=POOL, multiple_outputs=False)
+@task(pool=POOL, multiple_outputs=False, outlets=[RELEASE])
 def release() -> dict[str, int]:
     """Show the checked marts to the readers, all at once."""
     from sampan.marts import release as step

@@ -30,6 +30,10 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+# Its events mean that readers see another release.
+RELEASE = Asset(name="release", uri="x-sampan://marts/release")
+
+
 def asset_of(feed: str) -> Asset:
     """The asset whose events mean that `raw.<feed>` has new rows."""
     # With the prefix "x-" Airflow does not import all providers at every parse to look up the scheme.

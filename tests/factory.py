@@ -472,14 +472,14 @@ def adds_up(sampan: Any) -> None:
     wrong = []
     for feed, batch, rows_in, published, quarantined, duplicate in sampan.rows(
         "select feed, batch_id, rows_in, rows_published, rows_quarantined, rows_duplicate from ops.batch"
-        " where state = 'published'"
+        " where state in ('published', 'withdrawn')"
     ):
         raw = sampan.one(f'select count(*) from raw."{feed}" where _batch_id = %s', batch)
         kept = sampan.one("select count(*) from quarantine.record where feed = %s and batch_id = %s", feed, batch)
         if (rows_in, published, quarantined) != (published + quarantined + duplicate, raw, kept):
             wrong.append((feed, batch, rows_in, published, quarantined, duplicate, raw, kept))
     assert not wrong
-    held = sampan.rows("select feed, batch_id from ops.batch where state <> 'published'")
+    held = sampan.rows("select feed, batch_id from ops.batch where state not in ('published', 'withdrawn')")
     assert all(
         sampan.one(f'select count(*) from raw."{feed}" where _batch_id = %s', batch) == 0 for feed, batch in held
     )

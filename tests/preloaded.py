@@ -8,4 +8,15 @@ import os
 os.environ |= {"COLUMNS": "200", "GX_ANALYTICS_ENABLED": "false"}
 
 import great_expectations  # noqa: F401
-import sampan.cli.app  # noqa: F401
+import sampan.cli.app
+
+# What commands import when they run.
+import sampan.governance.retention
+import sampan.governance.transfer
+import sampan.identity.review
+import sampan.ingest.quarantine
+import sampan.ingest.reload
+import sampan.marts.as_known
+import sampan.monitoring.page
+import sampan.quality.data_docs
+import sampan.warehouse.logins  # noqa: F401

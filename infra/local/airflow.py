@@ -118,6 +118,8 @@ def environment(config: Config, program: str | None = None) -> dict[str, str]:
         "workers": {"min_heartbeat_interval": 1},
         "logging": {"base_log_folder": home / "logs", "logging_level": "INFO"},
         "usage_data_collection": {"enabled": False},
+        # Airflow's own metrics go to a collector when OpenTelemetry's own variable names one.
+        "metrics": {"otel_on": "OTEL_EXPORTER_OTLP_ENDPOINT" in os.environ},
     }
     variables = {
         f"AIRFLOW__{section.upper()}__{key.upper()}": str(value)

@@ -1,4 +1,4 @@
-"""Alerts to the owner of a feed: rows of `ops.alert`, which a person, or a tool that reads the table, passes on."""
+"""Alerts: what somebody has to know, as rows of `ops.alert`. `sampan.monitoring` sends them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Any
 from sampan.database import Connection, connect
 
 
-def raise_alert(connection: Connection, kind: str, feed: str | None, message: str) -> None:
-    """Insert an alert, in the connection's transaction if one is open. `kind` is a word to filter by, such as deadline."""
-    connection.execute("insert into ops.alert (kind, feed, message) values (%s, %s, %s)", [kind, feed, message])
+def raise_alert(connection: Connection, kind: str, feed: str | None, message: str, cause: str | None = None) -> None:
+    """Raise an alert, in the connection's transaction if one is open. `kind` is a word to filter by, such as deadline.
+
+    Its severity follows from the kind. Alerts of one `cause` (default: kind and feed) are sent and silenced together. The
+    message is cut to 4,000 characters.
+    """
+    connection.execute("select ops.raise_alert(%s, %s, %s, %s)", [kind, feed, message, cause])
 
 
 async def deadline_missed(feed: str, minutes: int, context: dict[str, Any] | None = None) -> None:

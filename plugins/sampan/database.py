@@ -44,8 +44,7 @@ def connect(role: str = "loader", **options: Any) -> Iterator[Connection]:
     try:
         with psycopg.connect(settings().dsn(role), **arguments) as connection:
             # Times without an offset are Hong Kong's; with ISO order 03/04/2026 is refused instead of guessed.
-            connection.execute("set timezone to 'Asia/Hong_Kong'")
-            connection.execute("set datestyle to 'ISO, YMD'")
+            connection.execute("set timezone to 'Asia/Hong_Kong'; set datestyle to 'ISO, YMD'")
             yield connection
     except psycopg.Error as error:
         hide_values(error)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 from sampan.text import printable
 
@@ -13,6 +15,8 @@ PAGE = "docs/problems.md"
 class Code(StrEnum):
     """What kind of problem it is: docs/problems.md says what each means and what to do."""
 
+    ALERT_REASON = "alert.reason"
+    ALERT_UNKNOWN = "alert.unknown"
     API_AWAY = "api.away"
     API_REDIRECTED = "api.redirected"
     API_REFUSED = "api.refused"
@@ -141,6 +145,7 @@ class Code(StrEnum):
     RETENTION_MOST = "retention.most"
     SETTINGS_MISSING = "settings.missing"
     SETTINGS_PSEUDONYM_KEY = "settings.pseudonym_key"
+    STATUS_PAGE = "status.page"
     TRANSFER_CONTRACT = "transfer.contract"
     TRANSFER_CONTRACT_TAKEN = "transfer.contract_taken"
     TRANSFER_FILED = "transfer.filed"
@@ -177,6 +182,11 @@ class Problem:
     def page(self) -> str:
         """Where the meaning of the code and the remedy are written."""
         return f"{PAGE}#{self.rule.replace('.', '')}"
+
+    @classmethod
+    def stored(cls, values: Mapping[str, Any]) -> Problem:
+        """A problem as the ledger stored it, which may also say who accepted it."""
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
 
     def as_dict(self) -> dict[str, object]:
         """The fields that are set, as the ledger stores them."""

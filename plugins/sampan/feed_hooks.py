@@ -11,8 +11,6 @@ from sampan.alerts import raise_alert
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection
 
-LONGEST_ALERT = 4000
-
 
 @dataclass(frozen=True)
 class FeedHooks:
@@ -82,7 +80,7 @@ def on_rejected(connection: Connection, feed: str, what: str, rejected: consent.
     consequences = HOOKS[feed].on_rejected(connection, rejected) if feed in HOOKS else ""
     if contract.alert_on_rejected:
         message = f"for {contract.owner} <{contract.contact}>: {what}. {consequences}".strip()
-        raise_alert(connection, "rejected", feed, message[:LONGEST_ALERT])
+        raise_alert(connection, "rejected", feed, message)
 
 
 def clean_up_all() -> None:

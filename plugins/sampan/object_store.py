@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 from urllib.parse import quote
@@ -20,6 +21,8 @@ from sampan.errors import TransientFailure
 from sampan.settings import settings
 
 MANY = 100_000
+# Bytes of an object that is held in memory while it is read.
+SMALL = 1 << 20
 # Share of a volume from which on it is vacuumed: any.
 GARBAGE = "0.000000001"
 # Seconds until SeaweedFS has to have given up what was deleted.
@@ -38,6 +41,10 @@ class ObjectRefused(TransientFailure):
     def __init__(self, text: str, code: str) -> None:
         super().__init__(text)
         self.code = code
+
+    def __reduce__(self) -> tuple[type[ObjectRefused], tuple[str, str]]:
+        """Errors of a child process are pickled; by default its code would be missing."""
+        return type(self), (str(self), self.code)
 
 
 @contextmanager
@@ -76,14 +83,20 @@ def head_if_present(s3: Any, bucket: str, key: str) -> dict[str, Any] | None:
     return head
 
 
-def put_if_absent(s3: Any, key: str, body: Callable[[], IO[bytes]], size: int, sha: str, uri: str) -> None:
-    """Upload bytes to the landing bucket unless `key` exists with this size: keys contain the hash of their content."""
+def put_if_absent(s3: Any, key: str, body: bytes | Callable[[], IO[bytes]], size: int, sha: str, uri: str) -> None:
+    """Upload bytes to the landing bucket unless `key` exists with this size: keys contain the hash of their content.
+
+    Few bytes are given as they are and take one request; many by a function that opens them.
+    """
     bucket = settings().landing_bucket
     with s3_errors():
         head = head_if_present(s3, bucket, key)
         if head and head["ContentLength"] == size:
             return
         metadata = {"sha256": sha, "source": re.sub(r"[^\x20-\x7e]", "?", uri)[-1000:]}
+        if isinstance(body, bytes):
+            s3.put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata)
+            return
         stream = body()
         try:
             s3.upload_fileobj(stream, bucket, key, ExtraArgs={"Metadata": metadata})
@@ -92,8 +105,18 @@ def put_if_absent(s3: Any, key: str, body: Callable[[], IO[bytes]], size: int, s
 
 
 def open_verified(landing_uri: str) -> Callable[[], IO[bytes]]:
-    """A function that opens a landed delivery. Reading it to the end raises TransientFailure if its hash is wrong."""
+    """A function that opens a landed delivery. Reading it to the end raises ObjectRefused if its hash is wrong."""
     return _opener(landing_uri, landing_uri.rsplit("/", 1)[-1].split(".", 1)[0])
+
+
+def verify(landing_uri: str) -> None:
+    """Raise ObjectRefused when the object store does not give a landed delivery as it was landed."""
+    stream = open_verified(landing_uri)()
+    try:
+        while stream.read(1 << 20):
+            pass
+    finally:
+        stream.close()
 
 
 def open_unverified(uri: str) -> Callable[[], IO[bytes]]:
@@ -103,10 +126,22 @@ def open_unverified(uri: str) -> Callable[[], IO[bytes]]:
 
 def _opener(uri: str, sha: str | None) -> Callable[[], IO[bytes]]:
     bucket, key = parse_s3_uri(uri)
+    small: bytes | None = None
 
     def opened() -> IO[bytes]:
+        # Some formats read a delivery twice.
+        nonlocal small
+        if small is not None:
+            return io.BytesIO(small)
         with s3_errors():
-            return _Checked(settings().s3().get_object(Bucket=bucket, Key=key)["Body"], sha, uri)  # type: ignore[return-value]
+            found = settings().s3().get_object(Bucket=bucket, Key=key)
+        stream: IO[bytes] = _Checked(found["Body"], sha, uri)  # type: ignore[assignment]
+        if found["ContentLength"] > SMALL:
+            return stream
+        with closing(stream):
+            content = b"".join(iter(lambda: stream.read(SMALL), b""))
+        small = content
+        return io.BytesIO(content)
 
     return opened
 
@@ -197,7 +232,7 @@ class _Checked:
             block: bytes = self.body.read(size)
         self.digest.update(block)
         if not block and self.sha not in (None, self.digest.hexdigest()):
-            raise TransientFailure(f"{self.uri}: the content read does not match its SHA-256")
+            raise ObjectRefused(f"{self.uri}: the content read does not match its SHA-256", "ContentChanged")
         return block
 
     def close(self) -> None:

@@ -36,6 +36,8 @@ SECTIONS = {
     "settings": "Settings",
     "warehouse": "Warehouse",
     "login": "Logins",
+    "alert": "Alerts",
+    "status": "Status page",
     "failure": "Everything else",
 }
 CORRECT = "Correct the contract at the line that is named, then run `sampan contracts check`."
@@ -45,6 +47,15 @@ REASON = "Repeat the command with `--reason` and a text that says why."
 
 # Meaning and remedy of each code.
 MEANINGS: dict[Code, tuple[str, str]] = {
+    Code.ALERT_REASON: ("An alert is acknowledged or silenced without a reason.", REASON),
+    Code.ALERT_UNKNOWN: (
+        "There is no such alert, cause or message.",
+        "`sampan alerts list --all` shows alerts with number and cause, and messages that were not sent.",
+    ),
+    Code.STATUS_PAGE: (
+        "The status page cannot be written: the system's own words say why.",
+        "Name a file in a folder that the user of this process may write to: `SAMPAN_STATUS_PAGE`.",
+    ),
     Code.API_AWAY: (
         "The partner's API could not be reached or answered with an error that may pass.",
         "Nothing at once: the step is retried. If it lasts, look at `ops.feed_poll.problem` and write to the partner.",
@@ -94,7 +105,7 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "Materialize the mart as a table in its dbt model.",
     ),
     Code.BATCH_HELD: (
-        "Deliveries of the feed were held or refused; the message lists each with its own code.",
+        "Deliveries of the feed were held or refused; the lines of the log above list each with its own code.",
         "Follow the code of each. See [A batch is held](runbook.md#a-batch-is-held).",
     ),
     Code.BATCH_REJECTION_BUDGET: (

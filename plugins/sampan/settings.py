@@ -21,6 +21,23 @@ OF_THE_STORE = ("AWS_", "SAMPAN_S3_PARTNER_KEYS", "SAMPAN_SEAWEEDFS_")
 ROLES = {"loader": "sampan_loader", "builder": "sampan_builder", "bi": "bi_reader"}
 # Where sessions look for names without a schema: nowhere that a weaker role may write. See ADR 0025.
 SEARCH_PATH = "pg_catalog,pg_temp"
+# Until either end of a connection knows that the other one is gone without a word: minutes, instead of hours in which the
+# client waits and the server keeps its locks. A value of SAMPAN_WAREHOUSE_DSN goes first. See ADR 0014.
+CLIENT_PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 60,
+    "keepalives_interval": 10,
+    "keepalives_count": 6,
+    "tcp_user_timeout": 300_000,
+}
+SERVER_PATIENCE = {
+    "tcp_keepalives_idle": "60s",
+    "tcp_keepalives_interval": "10s",
+    "tcp_keepalives_count": "6",
+    "tcp_user_timeout": "300s",
+    # A statement of a client that was killed goes on otherwise, with its locks.
+    "client_connection_check_interval": "5s",
+}
 
 
 @dataclass(frozen=True)
@@ -44,11 +61,12 @@ class Settings:
         """Connection string of a role: admin (only for `sampan init` and `sampan roles`), loader, builder or bi."""
         from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-        parts: dict[str, Any] = dict(conninfo_to_dict(self.get("SAMPAN_WAREHOUSE_DSN")))
+        parts: dict[str, Any] = CLIENT_PATIENCE | dict(conninfo_to_dict(self.get("SAMPAN_WAREHOUSE_DSN")))
         if role != "admin":
             parts |= {"user": ROLES[role], "password": self.get(f"SAMPAN_{role.upper()}_PASSWORD")}
         # From the first statement on, and in every library that is given this string.
-        parts["options"] = f"{parts.get('options', '')} -c search_path={SEARCH_PATH}".strip()
+        patience = " ".join(f"-c {name}={value}" for name, value in SERVER_PATIENCE.items())
+        parts["options"] = f"{patience} {parts.get('options', '')} -c search_path={SEARCH_PATH}"
         return make_conninfo(**parts)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 # What makes a spreadsheet take a text for a formula; the wide forms do so in Chinese versions. Both are also PostgreSQL's.
@@ -48,3 +49,14 @@ class OneLineFormatter(logging.Formatter):
     def formatException(self, ei: Any) -> str:  # noqa: N802
         """Text of a record's exception."""
         return "    " + indented(super().formatException(ei))
+
+
+def did_you_mean(word: str, known: Iterable[str], those: str = "") -> str:
+    """The end of a message about an unknown word: the known ones that are like it, or all of `those`, if that is given."""
+    import difflib
+
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, 3, 0.55)
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    return f"; {those}: {', '.join(names) or 'none'}" if those else ""

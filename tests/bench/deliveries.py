@@ -6,17 +6,22 @@ import csv
 import io
 import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sampan.contracts.model import Column, Contract
+from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
 
 from tests import factory
 from tests.factory import Row, rows
 
 SEED, VARIETY, AT_ONCE = 7, 2_000, 50_000
+# No two numbers of some digits have the same product with it in as many digits; products of neighbours are far apart.
+STEP = 7_919_317
+# In place of a digit; no text has it.
+MARK = "~"
 # One row of a hundred breaks a rule, or is written as few are.
 ODD = 0.01
 HKID = "A123456(3)"
@@ -46,48 +51,83 @@ KINDS = (
 )
 
 
-def write(kind: Kind, count: int, delivery: Path, plain: Path) -> None:
-    """Write a delivery of `count` rows, and the same rows, none of them odd, as CSV of the stored columns."""
+def write(kind: Kind, count: int, delivery: Path, plain: Path | None = None, first: int = 0) -> None:
+    """Write a delivery of `count` rows; into `plain` the same rows, none of them odd, as CSV of the stored columns.
+
+    `first` is the number of its first row: rows with other numbers have other keys.
+    """
     contract = kind.contract
-    with plain.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow([column.name for column in contract.stored])
-        for row in many(contract, count):
-            writer.writerow([row[column.name] for column in contract.stored])
-    WRITERS[contract.source.format](contract, odd_ones(kind, many(contract, count)), delivery)
+    if plain:
+        names = [column.name for column in contract.stored]
+        with plain.open("w", encoding="utf-8") as out:
+            out.write(",".join(names) + "\n")
+            for part in _parts(lines(replace(kind, odd=0), count, first, lambda row: csv_line(row, names))):
+                out.write("".join(part))
+    WRITERS[contract.source.format](kind, count, first, delivery)
 
 
-def many(contract: Contract, count: int) -> Iterator[Row]:
-    """Sound rows, no two with the same key: some thousand, repeated under other keys."""
-    some = rows(contract.feed, VARIETY)
-    name = varied(contract).name
-    for number, row in zip(range(count), itertools.cycle(some), strict=False):
-        yield row | {name: other_key(row[name] or "", number // VARIETY)}
+def bases(contract: Contract, least: int) -> list[Row]:
+    """Some sound rows whose keys have at least so many digits."""
+    names = numbered_columns(contract)
+    some = [row for row in rows(contract.feed, VARIETY) if sum(map(str.isdigit, joined(row, names))) >= least]
+    if not some:
+        raise ValueError(f"{contract.feed}: no key has {least} digits")
+    return some
 
 
-def varied(contract: Contract) -> Column:
-    """The longest text of the key: it has room for a number."""
-    texts = [contract.column(name) for name in contract.key if contract.column(name).type == "text"]
-    return max(texts, key=lambda column: max(len(row[column.name] or "") for row in rows(contract.feed, 50)))
+def lines(kind: Kind, count: int, first: int, line_of: Callable[[Row], str]) -> Iterator[str]:
+    """Lines of `count` rows from the number `first` on, no two with the same key, some of them odd: base rows in turn."""
+    some = bases(kind.contract, len(str(first + count)))
+    # Each digit of the key is a place in the line.
+    forms = [line_of(marked(kind.contract, row)).replace("%", "%%").replace(MARK, "%s") for row in some]
+    places = [digits_of(kind.contract, row) for row in some]
+    odd = odd_numbers(kind, count)
+    for number in range(first, first + count):
+        at = number % len(some)
+        if number - first in odd:
+            yield line_of(numbered(kind.contract, some[at], number) | odd[number - first])
+        else:
+            yield forms[at] % tuple(digits(number, places[at]))
 
 
-def other_key(key: str, turn: int) -> str:
-    """A key with its digits turned on, so that it has the same form."""
-    if not turn:
-        return key
-    places = [place for place, char in enumerate(key) if char.isdigit()]
-    number = (int("".join(key[place] for place in places)) + turn * 7919) % 10 ** len(places)
-    chars = list(key)
-    for place, digit in zip(places, f"{number:0{len(places)}}", strict=True):
-        chars[place] = digit
-    return "".join(chars)
+def numbered_columns(contract: Contract) -> list[str]:
+    """Columns of the key that have a pattern: their digits make room for a number."""
+    return [column.name for column in contract.stored if column.name in contract.key and "pattern" in column.options]
 
 
-def odd_ones(kind: Kind, given: Iterable[Row]) -> Iterator[Row]:
-    """The rows, some of them odd in turn in every way that a value can be."""
+def joined(row: Row, names: Sequence[str]) -> str:
+    """These columns of a row in one text."""
+    return ",".join(row[name] or "" for name in names)
+
+
+def digits_of(contract: Contract, row: Row) -> int:
+    """How many digits the key of a row has."""
+    return sum(map(str.isdigit, joined(row, numbered_columns(contract))))
+
+
+def digits(number: int, places: int) -> str:
+    """So many digits, other ones for each number of at most as many."""
+    return f"{number * STEP % 10**places:0{places}}"
+
+
+def marked(contract: Contract, row: Row) -> Row:
+    """The row with MARK in place of each digit of its key."""
+    names = numbered_columns(contract)
+    return row | {name: re.sub("[0-9]", MARK, row[name] or "") for name in names}
+
+
+def numbered(contract: Contract, row: Row, number: int) -> Row:
+    """The row with a number in the digits of its key, which keeps its form."""
+    names = numbered_columns(contract)
+    form = joined(marked(contract, row), names).replace(MARK, "%s")
+    text = form % tuple(digits(number, digits_of(contract, row)))
+    return row | dict(zip(names, text.split(","), strict=True))
+
+
+def odd_numbers(kind: Kind, count: int) -> dict[int, Row]:
+    """Which of `count` rows are odd, and what of each: in turn every way that a value can be."""
     chance, ways = random.Random(SEED), itertools.cycle(ways_of(kind.contract))
-    for row in given:
-        yield row | next(ways) if chance.random() < kind.odd else row
+    return {number: next(ways) for number in range(count) if kind.odd and chance.random() < kind.odd}
 
 
 def ways_of(contract: Contract) -> list[Row]:
@@ -123,7 +163,14 @@ def ways_of(contract: Contract) -> list[Row]:
 # --- formats ----------------------------------------------------------------------------------------------------------
 
 
-def _lines(contract: Contract, lines: Iterator[str], path: Path) -> None:
+def csv_line(row: Row, names: Sequence[str], delimiter: str = ",") -> str:
+    """A row as a line of CSV."""
+    out = io.StringIO()
+    csv.writer(out, delimiter=delimiter, lineterminator="\n").writerow([row[name] for name in names])
+    return out.getvalue()
+
+
+def _write_lines(contract: Contract, given: Iterable[str], path: Path) -> None:
     from isal import igzip
     from zstandard import ZstdCompressor
 
@@ -133,7 +180,7 @@ def _lines(contract: Contract, lines: Iterator[str], path: Path) -> None:
         "zstd": lambda raw: ZstdCompressor(level=1).stream_writer(raw, closefd=False),
     }
     with path.open("wb") as raw, packers[contract.source.compression](raw) as out:
-        for some in _parts(lines):
+        for some in _parts(given):
             out.write("".join(some).encode(contract.source.encoding))
 
 
@@ -143,36 +190,30 @@ def _parts(items: Iterable[str]) -> Iterator[list[str]]:
         yield part
 
 
-def _csv(contract: Contract, given: Iterator[Row], path: Path) -> None:
-    def lines() -> Iterator[str]:
-        yield ",".join(column.source_name for column in contract.columns) + "\n"
-        out = io.StringIO()
-        writer = csv.writer(out, delimiter=contract.source.delimiter, lineterminator="\n")
-        for row in given:
-            writer.writerow([row[column.name] for column in contract.columns])
-            yield out.getvalue()
-            out.seek(0)
-            out.truncate()
-
-    _lines(contract, lines(), path)
+def _csv(kind: Kind, count: int, first: int, path: Path) -> None:
+    contract, names = kind.contract, [column.name for column in kind.contract.columns]
+    header = ",".join(column.source_name for column in contract.columns) + "\n"
+    given = lines(kind, count, first, lambda row: csv_line(row, names, contract.source.delimiter))
+    _write_lines(contract, itertools.chain([header], given), path)
 
 
-def _jsonl(contract: Contract, given: Iterator[Row], path: Path) -> None:
-    names, kinds = [c.source_name for c in contract.columns], [c.type for c in contract.columns]
+def _jsonl(kind: Kind, count: int, first: int, path: Path) -> None:
+    columns = kind.contract.columns
 
     def line(row: Row) -> str:
-        values = [row[c.name] for c in contract.columns]
+        values = [row[column.name] for column in columns]
+        # A number that breaks its type is a text.
         bare = [
-            kind if (value or "").replace(".", "").isdigit() else "text"
-            for kind, value in zip(kinds, values, strict=True)
+            column.type if (value or "").replace(".", "").isdigit() else "text"
+            for column, value in zip(columns, values, strict=True)
         ]
-        return factory.json_line(names, bare, values) + "\n"
+        return factory.json_line([column.source_name for column in columns], bare, values) + "\n"
 
-    _lines(contract, map(line, given), path)
+    _write_lines(kind.contract, lines(kind, count, first, line), path)
 
 
-def _fixed(contract: Contract, given: Iterator[Row], path: Path) -> None:
-    columns = sorted(contract.columns, key=lambda column: column.start or 0)
+def _fixed(kind: Kind, count: int, first: int, path: Path) -> None:
+    columns = sorted(kind.contract.columns, key=lambda column: column.start or 0)
 
     def line(row: Row) -> str:
         text = ""
@@ -180,30 +221,53 @@ def _fixed(contract: Contract, given: Iterator[Row], path: Path) -> None:
             text = f"{text:{(column.start or 1) - 1}}{row[column.name] or '':{column.length}}"
         return text + "\n"
 
-    _lines(contract, map(line, given), path)
+    _write_lines(kind.contract, lines(kind, count, first, line), path)
 
 
-def _parquet(contract: Contract, given: Iterator[Row], path: Path) -> None:
+def _parquet(kind: Kind, count: int, first: int, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema([(column.source_name, pa.string()) for column in contract.columns])
+    names = [column.name for column in kind.contract.columns]
+    schema = pa.schema([(column.source_name, pa.string()) for column in kind.contract.columns])
+    some, odd = bases(kind.contract, len(str(first + count))), odd_numbers(kind, count)
+
+    def columns(given: Sequence[Row]) -> list[pa.Array]:
+        return [pa.array([row[name] for row in given], pa.string()) for name in names]
+
+    whole = pa.table(columns(some), schema=schema)
+    keys = numbered_columns(kind.contract)
+    forms = [joined(marked(kind.contract, row), keys).replace(MARK, "%s") for row in some]
+    places = [digits_of(kind.contract, row) for row in some]
     with pq.ParquetWriter(path, schema) as writer:
-        while part := list(itertools.islice(given, AT_ONCE)):
-            columns = [[row[column.name] for row in part] for column in contract.columns]
-            writer.write_table(pa.table([pa.array(column, pa.string()) for column in columns], schema=schema))
+        for start in range(first, first + count, AT_ONCE):
+            numbers = [n for n in range(start, min(start + AT_ONCE, first + count)) if n - first not in odd]
+            at = [number % len(some) for number in numbers]
+            part = whole.take(pa.array(at))
+            texts = [forms[place] % tuple(digits(n, places[place])) for n, place in zip(numbers, at, strict=True)]
+            for name, key in zip(keys, zip(*(text.split(",") for text in texts), strict=True), strict=True):
+                part = part.set_column(names.index(name), schema.field(names.index(name)), pa.array(key))
+            # The odd ones of a part stand at its end.
+            others = [
+                numbered(kind.contract, some[n % len(some)], n) | odd[n - first]
+                for n in range(start, start + AT_ONCE)
+                if n - first in odd
+            ]
+            writer.write_table(pa.concat_tables([part, pa.table(columns(others), schema=schema)]))
 
 
-def _xlsx(contract: Contract, given: Iterator[Row], path: Path) -> None:
+def _xlsx(kind: Kind, count: int, first: int, path: Path) -> None:
     import xlsxwriter
 
+    contract, some, odd = kind.contract, bases(kind.contract, len(str(first + count))), odd_numbers(kind, count)
     with xlsxwriter.Workbook(path, {"constant_memory": True}) as book:
         sheet = book.add_worksheet(contract.source.sheet)
         sheet.write_row(contract.source.header_row - 1, 0, [column.source_name for column in contract.columns])
-        for place, row in enumerate(given, contract.source.header_row):
+        for place in range(count):
+            row = numbered(contract, some[(first + place) % len(some)], first + place) | odd.get(place, {})
             for number, column in enumerate(contract.columns):
                 if row[column.name] is not None:
-                    sheet.write_string(place, number, row[column.name])
+                    sheet.write_string(contract.source.header_row + place, number, row[column.name])
 
 
 WRITERS = {"csv": _csv, "jsonl": _jsonl, "fixed": _fixed, "parquet": _parquet, "xlsx": _xlsx}

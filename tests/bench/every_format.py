@@ -8,14 +8,19 @@ turns; the ratio is of medians.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import statistics
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
@@ -24,19 +29,76 @@ import psycopg  # noqa: E402
 
 from infra.local.postgres import ADMIN, SUPERUSER, EmbeddedPostgres  # noqa: E402
 from infra.local.s3 import EmbeddedS3  # noqa: E402
+from tests.bench.chart import bars  # noqa: E402
+from tests.bench.deliveries import KINDS, Kind, write  # noqa: E402
 from tests.bench.gated_load import START, environment, gated_load, keep, plain_copy, settle  # noqa: E402
 
 BEGIN, END = "<!-- every format -->", "<!-- end of every format -->"
+CLEAN, ODD, XLSX = "CSV, gzip, clean", "CSV, gzip, 1% odd", "XLSX, 1% odd"
 # At most, against the peer; of the second kind against the first.
 BARS = {
-    "CSV, gzip, clean": 1.5,
-    "CSV, gzip, 1% odd": 1.25,
+    CLEAN: 1.5,
+    ODD: 1.25,
     "JSON Lines, zstd, 1% odd": 3.0,
     "Parquet, 1% odd": 1.8,
     "fixed width, 1% odd": 2.0,
-    "XLSX, 1% odd": 3.0,
+    XLSX: 3.0,
 }
 MOST_XLSX = 200_000
+LOOKS_A_SECOND = 10
+CHART = "every-format.svg"
+
+
+@dataclass
+class Measured:
+    """What a kind took: seconds of every gated load and of every peer; memory in MiB, also of a tenth of the rows."""
+
+    rows: int
+    ours: list[float] = field(default_factory=list)
+    peer: list[float] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+    memory_of_a_tenth: float = 0
+
+
+class Memory:
+    """Peak memory, in MiB, of this process and its forks inside a `with`, looked at LOOKS_A_SECOND times a second."""
+
+    peak = 0.0
+
+    def __enter__(self) -> Self:
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(1 / LOOKS_A_SECOND):
+            self.peak = max(self.peak, sum(map(_mebibytes, _with_forks())))
+
+
+def _with_forks() -> list[int]:
+    """This process and its children of the same command: servers are others."""
+    here, command = os.getpid(), Path("/proc/self/cmdline").read_bytes()
+    pids = [int(pid) for task in Path("/proc/self/task").iterdir() for pid in _read(task / "children").split()]
+    return [here, *(pid for pid in pids if _read(Path(f"/proc/{pid}/cmdline")) == command)]
+
+
+def _mebibytes(pid: int) -> float:
+    """Memory of a process; of what it shares with others its part."""
+    lines = _read(Path(f"/proc/{pid}/smaps_rollup")).splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(b"Pss:")) / 1024
+
+
+def _read(path: Path) -> bytes:
+    """Content of a file of a process; nothing once the process has ended."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def calamine(path: Path) -> float:
@@ -49,61 +111,85 @@ def calamine(path: Path) -> float:
     return time.perf_counter() - start
 
 
-def measured(rows: int, runs: int, work: Path) -> dict[str, tuple[int, list[float], list[float]]]:
-    """By kind: rows, seconds of every gated load, seconds of every peer. A small delivery first pays for the imports."""
+def measured(kinds: Sequence[Kind], rows: int, runs: int, work: Path) -> dict[str, Measured]:
+    """What every kind took. A tenth of its rows first pays for the imports; each round delivers rows of its own."""
     from sampan.warehouse import schema as warehouse
 
-    from tests.bench.deliveries import KINDS, write
-
     warehouse.apply_schema()
-    found, day = {}, START
-    for kind in KINDS:
+    days = (START + timedelta(days=n) for n in range(10_000))
+    found = {}
+    for kind in kinds:
         is_sheet = kind.contract.source.format == "xlsx"
         count = min(rows, MOST_XLSX) if is_sheet else rows
-        ours: list[float] = []
-        peer: list[float] = []
-        for size in (2_000, count):
-            delivery, plain = work / f"{kind.feed}_{size}.{kind.contract.source.extension}", work / f"{size}.csv"
-            write(kind, size, delivery, plain)
-            for turn in range(runs if size == count else 1):
-                day += timedelta(days=1)
-                seconds = (
-                    calamine(delivery) if is_sheet else plain_copy(plain, kind.feed),
-                    gated_load(delivery, day, kind.feed),
-                )
-                if size == count:
-                    peer.append(seconds[0])
-                    ours.append(seconds[1])
-                    print(
-                        f"{kind.name}, round {turn + 1}: peer {seconds[0]:.2f} s, Sampan {seconds[1]:.2f} s", flush=True
-                    )
+        taken = found[kind.name] = Measured(count)
+        delivery, plain = work / f"{kind.feed}.{kind.contract.source.extension}", work / "plain.csv"
+        for turn, size in enumerate((count // 10, *[count] * runs)):
+            # The peer keeps no key, so that it may load the same rows in each round.
+            write(kind, size, delivery, plain if turn < 2 else None, first=turn * count)
+            peer = calamine(delivery) if is_sheet else plain_copy(plain, kind.feed)
+            with Memory() as memory:
+                ours = gated_load(delivery, next(days), kind.feed)
+            _refuse_clashes(kind.feed)
             delivery.unlink()
-            plain.unlink()
-        found[kind.name] = (count, ours, peer)
+            if not turn:
+                taken.memory_of_a_tenth = memory.peak
+                continue
+            taken.peer.append(peer)
+            taken.ours.append(ours)
+            taken.memory.append(memory.peak)
+            print(
+                f"{kind.name}, round {turn}: peer {peer:.2f} s, Sampan {ours:.2f} s, {memory.peak:,.0f} MiB"
+                f" ({taken.memory_of_a_tenth:,.0f} MiB for a tenth)",
+                flush=True,
+            )
     return found
 
 
-def report(found: dict[str, tuple[int, list[float], list[float]]]) -> str:
-    """The medians and ratios as a Markdown section."""
+def _refuse_clashes(feed: str) -> None:
+    """End the benchmark if rows of the newest batch had the same key: then it measured something else."""
+    from sampan.database import connect
+    from sampan.errors import Code
+
+    query = """
+        select batch_id, rows_duplicate, count(quarantine_id)
+        from (select * from ops.batch where feed = %(feed)s order by batch_id desc limit 1) as b
+        left join quarantine.record as q using (feed, batch_id)
+        where q.broken_rules is null or %(rule)s = any(q.broken_rules)
+        group by batch_id, rows_duplicate
+    """
+    with connect() as connection:
+        found = connection.execute(query, {"feed": feed, "rule": str(Code.PRIMARY_KEY_CONTRADICTING_ROWS)}).fetchone()
+    if found and any(found[1:]):
+        raise SystemExit(f"{feed}: rows of the delivery have the same key: {found}")
+
+
+def report(found: dict[str, Measured], chart: str) -> str:
+    """The medians and ratios as a Markdown section; `chart` is the address of the picture."""
     lines = [
         BEGIN,
         f"{os.cpu_count()} cores, Python {platform.python_version()}, PostgreSQL 18,"
-        f" {len(next(iter(found.values()))[1])} rounds in turns.",
+        f" {len(next(iter(found.values())).ours)} rounds in turns.",
         "",
-        "| delivery | rows | Sampan, median s | rows a second | peer | its median s | ratio | at most |",
-        "|---|---:|---:|---:|---|---:|---:|---:|",
+        f"![Time against the peer, by format]({chart})",
+        "",
+        "| delivery | rows | Sampan, median s | rows a second | peer | its median s | ratio | at most |"
+        " memory, MiB | of a tenth, MiB |",
+        "|---|---:|---:|---:|---|---:|---:|---:|---:|---:|",
     ]
-    clean = statistics.median(found["CSV, gzip, clean"][1])
-    for name, (count, ours, peer) in found.items():
-        median, other = statistics.median(ours), statistics.median(peer)
-        against, seconds = ("calamine", other) if name.startswith("XLSX") else ("plain COPY", other)
-        if name == "CSV, gzip, 1% odd":
-            against, seconds = "the clean one", clean
+    for name, taken in found.items():
+        median, against, seconds = statistics.median(taken.ours), *peer_of(name, found)
         lines.append(
-            f"| {name} | {count:,} | {median:.1f} | {count / median:,.0f} | {against} | {seconds:.1f} |"
-            f" {median / seconds:.2f} | {BARS[name]} |"
+            f"| {name} | {taken.rows:,} | {median:.1f} | {taken.rows / median:,.0f} | {against} | {seconds:.1f} |"
+            f" {median / seconds:.2f} | {BARS[name]} | {max(taken.memory):,.0f} | {taken.memory_of_a_tenth:,.0f} |"
         )
     return "\n".join([*lines, END])
+
+
+def peer_of(name: str, found: dict[str, Measured]) -> tuple[str, float]:
+    """What a kind is measured against, and its median in seconds."""
+    if name == ODD and CLEAN in found:
+        return "the clean one", statistics.median(found[CLEAN].ours)
+    return "calamine" if name == XLSX else "plain COPY", statistics.median(found[name].peer)
 
 
 def main() -> None:
@@ -111,8 +197,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--write", type=Path, help="Markdown file that holds the report")
+    parser.add_argument("--only", action="append", choices=BARS, help="a kind of delivery; all without")
+    parser.add_argument("--results", type=Path, help="JSON file to add to, so that each kind can be run alone")
+    parser.add_argument("--write", type=Path, help="Markdown file that holds the report; the chart goes beside it")
     options = parser.parse_args()
+    kinds = [kind for kind in KINDS if not options.only or kind.name in options.only]
+    before = json.loads(options.results.read_text()) if options.results and options.results.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         with EmbeddedPostgres(work / "postgres") as postgres, EmbeddedS3(work / "s3") as s3:
@@ -120,10 +210,18 @@ def main() -> None:
             with psycopg.connect(postgres.dsn("postgres", SUPERUSER), autocommit=True) as connection:
                 connection.execute(f"grant pg_checkpoint to {ADMIN}")
             environment(postgres, s3, work / "state")
-            text = report(measured(options.rows, options.runs, work))
+            new = measured(kinds, options.rows, options.runs, work)
+    all_of = {name: Measured(**taken) for name, taken in before.items()} | new
+    found = {name: all_of[name] for name in BARS if name in all_of}
+    if options.results:
+        options.results.write_text(json.dumps({name: asdict(taken) for name, taken in found.items()}))
+    text = report(found, CHART)
     print(text)
     if options.write:
         keep(options.write, text, BEGIN, END)
+        chart = options.write.parent / CHART
+        ratios = {name: statistics.median(taken.ours) / peer_of(name, found)[1] for name, taken in found.items()}
+        chart.write_text(bars("Time against the peer, and the bar", ratios, BARS))
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def test_tutorial_adds_a_feed_when_followed_step_by_step(checkout: Path, sampan:
             printed += done.stdout
     kept = [name for name in files if not name.startswith("work/")]
     assert len(kept) == 2, "a feed is one contract, one sample"
-    for told in ("2026-08-04.csv:3", "area.required", "fee_hkd = '28,800': fee_hkd.type", "1 rows, 1 published"):
+    for told in ("2026-08-04.csv\t3\t", "area.required", "fee_hkd\t28,800\tfee_hkd.type", "1 rows, 1 published"):
         assert told in printed
     assert "hktdc/stg_hktdc__exhibition_booths.sql" in "".join(printed.split()), "the staging model is derived"
     builder = sampan.rows("select area_sqm, stg.* from staging.stg_hktdc__exhibition_booths as stg", role="builder")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, timedelta
@@ -156,13 +156,12 @@ def deliver(sampan: Sampan, records: list[dict[str, Any]], day: date = TODAY) ->
     assert sampan.batch("cdi_consents")["state"] == "published"
 
 
-def make_release(dead_rows_too: bool = True) -> int:
+def make_release(dead_rows_too: bool = True, numbers: Sequence[int] = (*NUMBERS.values(), UNKNOWN)) -> int:
     """Release a mart in which every consent has a row for each bank and scope, for all owners, and an open one.
 
     The rows of dead consents leave a release when it is made. They come back here after it, unless they are not wanted:
     what hides a row is tested on rows that are there.
     """
-    numbers = [*NUMBERS.values(), UNKNOWN]
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
         ((number,),) = connection.execute(
             "insert into ops.build (state, as_of_date, built_at) values ('built', %s, clock_timestamp())"

@@ -101,8 +101,8 @@ def test_dag_folder_parses_without_errors(parsed: list[dict[str, Any]]) -> None:
 
 
 def test_every_contract_has_its_dag_and_nothing_else_has_one(dags: dict[str, Any]) -> None:
-    assert set(dags) == {f"ingest__{feed}" for feed in FEEDS} | {"refresh_marts", "maintain_retention"}
-    assert len(dags) == len(CONTRACTS) + 2
+    assert set(dags) == {f"ingest__{feed}" for feed in FEEDS} | {"refresh_marts", "maintain_retention", "watch"}
+    assert len(dags) == len(CONTRACTS) + 3
 
 
 @pytest.mark.parametrize("feed", FEEDS)
@@ -143,6 +143,23 @@ def test_refresh_builds_in_order_and_each_family_of_marts_by_itself(dags: dict[s
     assert edges(dags["refresh_marts"]) == chain | fan
 
 
+@pytest.mark.parametrize("feed", FEEDS)
+def test_a_step_that_held_a_delivery_or_failed_stops_no_other_delivery(dags: dict[str, Any], feed: str) -> None:
+    """Kind of fault: the step that held a delivery is green, because the steps after it have to go on."""
+    rules = {name: task["trigger_rule"] for name, task in dags[f"ingest__{feed}"]["tasks"].items()}
+    after_held = dict.fromkeys(("load", "gate", "publish"), "none_skipped")
+    assert rules == {"fetch": "all_success", "land": "all_success"} | after_held | {"notify_owner": "all_done"}
+
+
+def test_watch_sends_alerts_and_writes_the_page_every_ten_minutes_and_after_each_release(dags: dict[str, Any]) -> None:
+    assert edges(dags["watch"]) == set()
+    assert set(dags["watch"]["tasks"]) == {"send_alerts", "status_page"}
+    assert dags["refresh_marts"]["tasks"]["release"]["outlets"] == ["x-sampan://marts/release"]
+    timetable = str(dags["watch"]["serialised"]["dag"]["timetable"])
+    assert "*/10 * * * *" in timetable
+    assert "x-sampan://marts/release" in timetable
+
+
 def test_a_family_that_fails_stops_no_other_and_no_release(dags: dict[str, Any]) -> None:
     rules = {name: task["trigger_rule"] for name, task in dags["refresh_marts"]["tasks"].items()}
     going_on = {name for name, rule in rules.items() if rule == "all_done_min_one_success"}
@@ -161,7 +178,7 @@ def test_tasks_retry_by_the_kind_of_failure_and_heavy_ones_share_the_pool(dags: 
         for name, task in dag["tasks"].items():
             assert task["has_retry_policy"], f"{dag_id}.{name}"
             assert task["retries"] == (0 if name == "notify_owner" else 5), f"{dag_id}.{name}"
-            light = name in ("fetch", "land", "notify_owner", "await_ingest")
+            light = name in ("fetch", "land", "notify_owner", "await_ingest") or dag_id == "watch"
             assert task["pool"] == ("default_pool" if light else "warehouse"), f"{dag_id}.{name}"
     assert set(airflow.POOLS) == {"warehouse"}
 
@@ -182,7 +199,7 @@ def test_planted_faults_are_caught(parsed: list[dict[str, Any]]) -> None:
 def test_serialised_dags_are_the_same_in_every_process(parsed: list[dict[str, Any]]) -> None:
     """A DAG that serialises differently each time gets a new version at each parse."""
     first, second = (answer["folders"][0]["dags"] for answer in parsed)
-    assert len(first) == len(FEEDS) + 2
+    assert len(first) == len(FEEDS) + 3
     for dag_id, dag in first.items():
         assert dag["serialised"] == second[dag_id]["serialised"], dag_id
 

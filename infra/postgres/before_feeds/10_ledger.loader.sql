@@ -124,7 +124,82 @@ create table if not exists ops.alert (
     message text not null,
     raised_at timestamptz not null default clock_timestamp()
 );
-comment on table ops.alert is 'Alerts to the owners of feeds. Nothing is sent from here: a person or a tool reads this table.';
+alter table ops.alert add column if not exists severity text not null default 'warning'
+check (severity in ('critical', 'warning', 'info'));
+alter table ops.alert add column if not exists cause text;
+alter table ops.alert add column if not exists sent_at timestamptz;
+alter table ops.alert add column if not exists ended_at timestamptz;
+alter table ops.alert add column if not exists acknowledged_at timestamptz;
+alter table ops.alert add column if not exists acknowledged_by text;
+alter table ops.alert add column if not exists acknowledged_because text;
+alter table ops.alert add column if not exists silenced_until timestamptz;
+create index if not exists alert_by_cause on ops.alert (cause, alert_id);
+comment on table ops.alert is 'What somebody has to know, raised with ops.raise_alert. `sampan alerts` lists and sends it.';
+comment on column ops.alert.severity is 'critical: figures are missing or wrong until somebody acts. warning: somebody should look. info: it is told, nothing is to be done.';
+comment on column ops.alert.cause is 'What alerts of one cause have in common: kind and feed, or kind and step of the build. They are sent together, and silenced together.';
+comment on column ops.alert.sent_at is 'When a channel took the first message with it; null while it waits, is silenced, or has no channel.';
+comment on column ops.alert.ended_at is 'When the state that it tells of was over (kinds held, late_here, late_at_partner, carried, failed); null while it lasts.';
+comment on column ops.alert.silenced_until is 'Nothing of its cause is sent before this time. Later alerts of the cause inherit it.';
+
+create or replace function ops.alert_severity(kind text) returns text
+language sql immutable
+return case
+    when kind in ('held', 'rejected', 'late_here', 'carried', 'failed', 'deadline', 'hkid_guesses', 'retention', 'unsent')
+        then 'critical'
+    when kind in ('withdrawn', 'recovered') then 'info'
+    else 'warning'
+end;
+comment on function ops.alert_severity is 'Severity of the alerts of a kind.';
+
+update ops.alert set cause = kind || coalesce(':' || feed, ''), severity = ops.alert_severity(kind) where cause is null;
+alter table ops.alert alter column cause set not null;
+
+create or replace function ops.raise_alert(kind text, feed text, message text, cause text default null) returns bigint
+language sql set search_path = pg_catalog, pg_temp as $$
+    insert into ops.alert (kind, feed, message, severity, cause, silenced_until)
+    select
+        $1,
+        $2,
+        left($3, 4000),
+        ops.alert_severity($1),
+        named.cause,
+        (select max(earlier.silenced_until) from ops.alert as earlier where earlier.cause = named.cause)
+    from (select coalesce($4, $1 || coalesce(':' || $2, '')) as cause) as named
+    returning alert_id
+$$;
+comment on function ops.raise_alert is
+'The only way to raise an alert. A message is cut to 4,000 characters; without a cause it is that of its kind and feed.';
+
+create table if not exists ops.alert_silence (
+    silence_id bigint generated always as identity primary key,
+    cause text not null,
+    silenced_until timestamptz not null,
+    reason text not null check (reason <> ''),
+    decided_by text not null,
+    decided_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.alert_silence is 'Who silenced a cause of alerts until when, and why. Rows are never deleted.';
+
+create table if not exists ops.alert_message (
+    message_id bigint generated always as identity primary key,
+    idempotency_key uuid not null unique,
+    channel text not null,
+    recipient text not null,
+    alert_ids bigint[] not null check (cardinality(alert_ids) > 0),
+    subject text not null,
+    body text,
+    state text not null default 'waiting' check (state in ('waiting', 'sending', 'sent', 'failed', 'unknown')),
+    attempts integer not null default 0,
+    made_at timestamptz not null default clock_timestamp(),
+    claimed_at timestamptz,
+    ended_at timestamptz,
+    problem text
+);
+comment on table ops.alert_message is 'One row per message and channel: which alerts it tells of, to whom, and whether the channel took it.';
+comment on column ops.alert_message.body is 'Null once it was sent, and a week after it was made: it may name files that retention deletes.';
+comment on column ops.alert_message.channel is 'operators/<n>: the n-th address of SAMPAN_NOTIFY_OPERATORS; partners: SAMPAN_NOTIFY_PARTNERS. The addresses hold secrets and are not stored.';
+comment on column ops.alert_message.state is 'sending: claimed by a sender. failed: the channel did not take it; it is tried again, five times in all. unknown: its sender died while it was sending; it may or may not have arrived, and is never sent again automatically.';
+comment on column ops.alert_message.idempotency_key is 'The same in each attempt: header Idempotency-Key of mails and webhooks, and the last line of the text.';
 
 create table if not exists quarantine.record (
     quarantine_id bigint generated always as identity,

@@ -190,6 +190,7 @@ declare
     new_batches bigint[];
     changed bigint;
     new_bank text;
+    alert_id bigint;
 begin
     lock table ops.consent_batch in share row exclusive mode;
     select array_agg(batch_id) into new_batches from ops.batch
@@ -215,11 +216,11 @@ begin
         on conflict do nothing
         returning consent_id
     )
-    insert into ops.alert (kind, feed, message)
-    select 'consent', 'cdi_consents', format(
+    select ops.raise_alert('consent', 'cdi_consents', format(
         '%s consents were given to another bank, enterprise or provider under the same number and have ended: %s. The owner gives new consents, with new numbers',
         count(*), left(string_agg(consent_id, ', ' order by consent_id), 2000)
-    )
+    ))
+    into alert_id
     from ended having count(*) > 0;
     changed := ops.set_consents(array(select distinct consent_id from raw.cdi_consents where _batch_id = any(new_batches)));
     insert into ops.consent_batch select unnest(new_batches);

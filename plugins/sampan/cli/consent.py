@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sampan import consent
 from sampan.cli.arguments import command_group
-from sampan.cli.output import field, out, table
+from sampan.cli.output import fields, lists, out, table
 
 group = command_group("Consents that let banks read: show, revoke; what is suspended, and lift it.")
 
@@ -17,13 +16,15 @@ Consent = Annotated[str, typer.Argument(help="A consent id: CS and ten digits.")
 
 
 @group.command("show")
+@lists
 def consent_show(consent_id: Consent) -> None:
     """Show one consent: its bank, purpose, end, and which kinds of data it allows now.
 
     Example: sampan consent show CS0000000001
     """
-    for key, value in consent.describe(consent_id).items():
-        field(key, ", ".join(value) or "none" if isinstance(value, list) else value)
+    from sampan import consent
+
+    fields(consent.describe(consent_id))
 
 
 @group.command("revoke")
@@ -35,24 +36,26 @@ def consent_revoke(
 
     Example: sampan consent revoke CS0000000001 --reason "the owner rang"
     """
+    from sampan import consent
+
     new = consent.revoke(consent_id, reason, getpass.getuser())
     out.print(f"Revoked {consent_id}." if new else f"{consent_id} was revoked before.")
 
 
 @group.command("suspended")
+@lists
 def consent_suspended() -> None:
     """List the consents that are suspended because a row, batch or file that names them did not get through.
 
     Example: sampan consent suspended
     """
+    from sampan import consent
+
     rows = [
         (number, f"{since:%Y-%m-%d %H:%M:%S}", f"batch {batch} of {day}" if batch else f"refused file {etag}", line)
         for number, since, batch, day, line, etag in consent.suspended()
     ]
-    if rows:
-        table("Suspended consents", ["consent", "since", "read off", "line"], rows)
-    else:
-        out.print("No consent is suspended.")
+    table("Suspended consents", ["consent", "since", "read off", "line"], rows, "No consent is suspended.")
 
 
 @group.command("lift")
@@ -65,5 +68,7 @@ def consent_lift(
 
     Example: sampan consent lift CS0000000001 --reason "the bank's consent desk confirmed it by mail"
     """
+    from sampan import consent
+
     count = consent.lift(consents or [], batch, reason, getpass.getuser())
     out.print(f"Lifted the suspension of {count} consents.")

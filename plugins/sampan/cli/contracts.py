@@ -8,43 +8,62 @@ from typing import Annotated
 
 import typer
 
-from sampan.cli.arguments import Feed, command_group
-from sampan.cli.output import out, table
-from sampan.contracts import derive, store_policy
-from sampan.contracts.registry import all_contracts, get_contract
-from sampan.contracts.validate import check, check_all
-from sampan.report import questions
-from sampan.settings import settings
-from sampan.text import indented
+from sampan import progress
+from sampan.cli.arguments import Feed, command_group, feeds, starting_with
+from sampan.cli.output import lists, no_progress, out, table
+from sampan.contracts.model import FEEDS, PARTNERS
+from sampan.text import did_you_mean, indented
 
 group = command_group("The contracts of the feeds, and the files derived from them.")
 
 
+def complete_contract(incomplete: str) -> list[str]:
+    """Feeds that begin with what was typed, and files of contracts where that is a path."""
+    files = [str(path) for path in Path().glob(f"{incomplete}*")] if "/" in incomplete else []
+    return [feed for feed in feeds() if feed.startswith(incomplete)] + files
+
+
+complete_policy = starting_with(lambda: sorted(path.stem for path in PARTNERS.glob("*.yaml")))
+
+
 @group.command("check")
 def contracts_check(
-    files: Annotated[list[Path] | None, typer.Argument(help="Contract files. Default: all.")] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Contract files, or feeds. Default: all.", autocompletion=complete_contract),
+    ] = None,
 ) -> None:
     """Report errors in contracts, with file, line and reason, and derived files that are out of date.
 
     Example: sampan contracts check expectations/feeds/customs_declarations.yaml
     """
-    problems = [problem for file in files for problem in check(file)] if files else check_all()
-    for problem in problems:
-        print(indented(str(problem)))
+    from sampan.contracts import derive
+    from sampan.contracts.registry import all_contracts
+    from sampan.contracts.validate import check, check_all
+    from sampan.report import questions
+
+    files = [FEEDS / f"{file}.yaml" if str(file) in feeds() else file for file in files or []]
+    each = progress.each(files, lambda file: file.stem)
+    problems = [problem for file in each for problem in check(file)] if files else check_all()
     stale = [] if files or problems else [*derive.check(), *questions.check()]
-    for what in stale:
-        print(indented(str(what)))
+    with no_progress():
+        for found in (*problems, *stale):
+            print(indented(str(found)))
     if problems or stale:
         raise typer.Exit(1)
-    out.print(f"{len(files or all_contracts())} contracts are valid.")
+    count = len(files or all_contracts())
+    out.print("1 contract is valid." if count == 1 else f"{count} contracts are valid.")
 
 
 @group.command("list")
+@lists
 def contracts_list() -> None:
     """List the feeds with their partners, sources, schedules and policies.
 
     Example: sampan contracts list
     """
+    from sampan.contracts.registry import all_contracts
+
     rows = [
         (c.feed, c.partner, f"{c.source.kind} {c.source.extension}", f"{c.calendar.days} {c.calendar.due}",
          f"{c.budget:.1%}", c.corrections, c.drift)
@@ -59,22 +78,33 @@ def contracts_show(feed: Feed) -> None:
 
     Example: sampan contracts show customs_declarations
     """
+    from sampan.contracts import derive
+    from sampan.contracts.registry import get_contract
+
     print(derive.odcs(get_contract(feed)), end="")
 
 
 @group.command("policy")
 def contracts_policy(
     name: Annotated[
-        str, typer.Argument(help="loader, reporter, or a partner that delivers files.")
-    ] = store_policy.LOADER,
+        str | None,
+        typer.Argument(
+            help="loader, reporter, or a partner that delivers files. Default: loader.", autocompletion=complete_policy
+        ),
+    ] = None,
 ) -> None:
     """Print what a user of the object store may do, as an IAM policy for the configured buckets.
 
     Example: sampan contracts policy customs
     """
+    from sampan.contracts import store_policy
+    from sampan.settings import settings
+
     known = store_policy.policies(settings().drop_bucket, settings().landing_bucket, settings().report_bucket)
+    name = name or store_policy.LOADER
     if name not in known:
-        raise typer.BadParameter(f"no policy {name!r}; there are {', '.join(known)}", param_hint="NAME")
+        message = f"no policy {name!r}{did_you_mean(name, known, 'there are')}"
+        raise typer.BadParameter(message, param_hint="NAME")
     print(json.dumps(known[name], indent=2))
 
 
@@ -84,5 +114,8 @@ def contracts_derive() -> None:
 
     Example: sampan contracts derive
     """
+    from sampan.contracts import derive
+    from sampan.report import questions
+
     for path in [*derive.write(), *questions.write()]:
         out.print(f"wrote {path}")

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from sampan.cli.arguments import Limit, command_group, day_of
-from sampan.cli.output import out, table
-from sampan.governance import compaction, retention, transfer
+from sampan.cli.arguments import Limit, command_group, complete_mart, day_of
+from sampan.cli.output import lists, out, table
 
 commands = typer.Typer()
 retention_group = command_group("Delete data past its retention, and list the proof of it.")
@@ -28,18 +27,23 @@ def retention_run(
 
     Example: sampan retention run
     """
+    from sampan.governance import retention
+
     done = retention.run(allow_mass_delete=allow_mass_delete)
     out.print("deleted: " + ", ".join(f"{count} {what}" for what, count in done.items()))
 
 
 @retention_group.command("list")
+@lists
 def retention_list(limit: Limit = 50) -> None:
     """List the newest deletions: what, why, and when its absence was verified.
 
     Example: sampan retention list
     """
+    from sampan.governance import retention
+
     headings = ["kind", "of", "why", "SHA-256", "objects", "rows", "verified absent at"]
-    table("Deletions", headings, retention.proofs(limit))
+    table("Deletions", headings, retention.proofs(limit), "Nothing was deleted.")
 
 
 @partitions_group.command("compact")
@@ -48,6 +52,8 @@ def partitions_compact() -> None:
 
     Example: sampan partitions compact
     """
+    from sampan.governance import compaction
+
     done = compaction.compact()
     out.print(f"{done['before']} partitions of closed months became {done['after']}.")
 
@@ -58,7 +64,9 @@ def transfer_agreement(
     recipient: Annotated[str, typer.Option(help="The recipient.")],
     city: Annotated[str, typer.Option(help="City of the recipient, by its English name.")],
     purpose: Annotated[str, typer.Option(help="What the data is used for.")],
-    mart: Annotated[list[str], typer.Option(help="A mart that it covers; repeat the option for each.")],
+    mart: Annotated[
+        list[str], typer.Option(help="A mart that it covers; repeat the option for each.", autocompletion=complete_mart)
+    ],
     start: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")],
     end: Annotated[datetime, typer.Option("--until", formats=["%Y-%m-%d"], help="Last day.")],
     assessment: Annotated[str | None, typer.Option(help="Number of the impact assessment.")] = None,
@@ -71,6 +79,8 @@ def transfer_agreement(
     Example: sampan transfer agreement GBASC-9 --recipient "Bank of Nansha" --city Guangzhou --purpose "credit checks"
     --mart mart_published_exports --from 2026-07-01 --until 2027-06-30
     """
+    from sampan.governance import transfer
+
     agreement = transfer.TransferAgreement(
         agreement_no, recipient, city, bank, purpose, mart, start.date(), end.date(), assessment, day_of(assessed_on),
         day_of(filed_on),
@@ -88,6 +98,8 @@ def transfer_record_filing(
 
     Example: sampan transfer record-filing GBASC-9 --on 2026-07-10
     """
+    from sampan.governance import transfer
+
     new = transfer.record_filing(agreement_no, on.date())
     out.print(
         f"Agreement {agreement_no} filed on {on:%Y-%m-%d}." if new else f"{agreement_no}: that day is recorded already."
@@ -95,18 +107,23 @@ def transfer_record_filing(
 
 
 @transfer_group.command("list")
+@lists
 def transfer_list(limit: Limit = 50) -> None:
     """List the newest transfers: what left, to which recipient, under which agreement.
 
     Example: sampan transfer list
     """
+    from sampan.governance import transfer
+
     headings = ["id", "mart", "release", "recipient", "city", "agreement", "rows", "SHA-256", "at"]
-    table("Transfers", headings, transfer.register(limit))
+    table("Transfers", headings, transfer.register(limit), "Nothing was shared.")
 
 
-@commands.command()
+@commands.command(rich_help_panel="Govern")
 def share(
-    mart: Annotated[str, typer.Argument(help="A published table, or mart_credit_features.")],
+    mart: Annotated[
+        str, typer.Argument(help="A published table, or mart_credit_features.", autocompletion=complete_mart)
+    ],
     to: Annotated[str, typer.Option(help="The recipient, as the agreement names it.")],
     agreement: Annotated[str, typer.Option(help="Number of the agreement.")],
     into: Annotated[str, typer.Option(help="A new file, or s3://bucket/key.")],
@@ -115,6 +132,8 @@ def share(
 
     Example: sampan share mart_published_exports --to "Bank of Nansha" --agreement GBASC-9 --into exports.csv
     """
+    from sampan.governance import transfer
+
     done = transfer.share(mart, to, agreement, into, getpass.getuser())
     out.print(
         f"transfer {done['transfer_id']}: {done['rows']:,} rows, SHA-256 {done['content_sha256']}", soft_wrap=True

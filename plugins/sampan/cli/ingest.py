@@ -9,133 +9,18 @@ from typing import Annotated
 
 import typer
 
-from sampan.calendar import HONG_KONG
-from sampan.cli.arguments import Day, Feed, day_of
-from sampan.cli.output import message, message_of, out, table
-from sampan.contracts.registry import all_contracts, get_contract
+from sampan import progress
+from sampan.cli.arguments import Day, Feed, Feeds, day_of
+from sampan.cli.output import message, message_of, out
 from sampan.errors import Code, PermanentFailure, Problem, SampanError
-from sampan.ingest import freshness, gate, load, reload, withdraw
-from sampan.ingest import status as status_of
-from sampan.ingest.markers import marker
-from sampan.ingest.steps import STEPS
-from sampan.object_store import s3_errors
-from sampan.settings import settings
 
 commands = typer.Typer()
-# What `status` shows of the alerts; the table ops.alert has all.
-ALERT_DAYS, MOST_ALERTS = 7, 10
+DAILY, STEP, DECIDE = "Day by day", "One step at a time", "Decide"
 
 
-@commands.command("fetch")
-def fetch_(feed: Feed, date_: Day = None) -> None:
-    """Ask what a partner has ready: list its drop prefix, or call its API and put the answer there.
-
-    Example: sampan fetch hkma_exchange_rates
-    """
-    _run_one("fetch", feed, date_)
-
-
-@commands.command("land")
-def land_(feed: Feed, date_: Day = None) -> None:
-    """Copy new files from the drop prefix to the landing bucket, unchanged, and register them as batches.
-
-    Example: sampan land customs_declarations
-    """
-    _run_one("land", feed, date_)
-
-
-@commands.command("load")
-def load_(
-    feed: Feed,
-    date_: Day = None,
-    retry_held: Annotated[
-        bool, typer.Option("--retry-held", help="Also reload held batches, against the contract as it is now.")
-    ] = False,
-) -> None:
-    """Load landed batches into their intake tables.
-
-    Example: sampan load customs_declarations --date 2026-07-06 --retry-held
-    """
-    get_contract(feed)
-    if retry_held:
-        out.print(f"load {feed}: {load.reset_held(feed, day_of(date_))} held batches reset")
-    _run_one("load", feed, date_)
-
-
-@commands.command("reload")
-def reload_(
-    feed: Feed,
-    first: Annotated[
-        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First business date. Default: all.")
-    ] = None,
-    last: Annotated[
-        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last business date. Default: all.")
-    ] = None,
-) -> None:
-    """Fill columns that the contract has gained from published deliveries that already had them.
-
-    Example: sampan reload customs_declarations --from 2026-07-01 --to 2026-07-31
-    """
-    done = reload.run(feed, day_of(first), day_of(last))
-    out.print(f"reload {feed}: " + ", ".join(f"{count} {what}" for what, count in done.items()))
-
-
-@commands.command("gate")
-def gate_(
-    feed: Feed,
-    date_: Day = None,
-    accept: Annotated[
-        str | None, typer.Option(help="Accept and publish the held batches of --date; the reason is kept with them.")
-    ] = None,
-) -> None:
-    """Check loaded batches: rows that break a rule go to quarantine, a batch with too many of them is held.
-
-    Example: sampan gate customs_declarations --date 2026-07-06 --accept "known fault, agreed by phone"
-    """
-    get_contract(feed)
-    if accept is None:
-        _run_one("gate", feed, date_)
-        return
-    if date_ is None:
-        raise PermanentFailure(Problem(Code.GATE_ACCEPT, "--accept needs --date: say which day's batches to accept"))
-    count = gate.accept(feed, date_.date(), accept, getpass.getuser())
-    out.print(f"gate {feed}: {count} held batches accepted")
-    _run_one("publish", feed, date_)
-
-
-@commands.command("publish")
-def publish_(feed: Feed, date_: Day = None) -> None:
-    """Publish gated batches: their rows become part of raw.
-
-    Example: sampan publish customs_declarations
-    """
-    _run_one("publish", feed, date_)
-
-
-@commands.command("withdraw")
-def withdraw_(
-    feed: Feed,
-    reason: Annotated[str, typer.Option(help="Why; it is kept with your name.")],
-    batch: Annotated[int | None, typer.Option(help="Number of the batch.")] = None,
-    date_: Day = None,
-    file: Annotated[str | None, typer.Option(help="The partner's name of the file.")] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="Let what was withdrawn count again.")] = False,
-) -> None:
-    """Take published batches out of what counts: the next build is as if they had never come.
-
-    Example: sampan withdraw customs_declarations --batch 812 --reason "declarations of another month, by phone"
-    """
-    chosen = withdraw.Chosen(batch, day_of(date_), file)
-    if not str(chosen):
-        raise typer.BadParameter("say which: --batch, --date, --file, or --date and --file")
-    done = (withdraw.undo if undo else withdraw.run)(feed, chosen, reason, getpass.getuser())
-    what = "count again" if undo else "are withdrawn"
-    out.print(f"{done['batches']} batches of {feed} with {done['rows']:,} rows {what}, from the next build on")
-
-
-@commands.command()
+@commands.command(rich_help_panel=DAILY)
 def ingest(
-    feeds: Annotated[list[str] | None, typer.Argument(help="Feeds. Default: all.")] = None,
+    feeds: Feeds = None,
     date_: Day = None,
     retry_held: Annotated[
         bool, typer.Option("--retry-held", help="Held batches too, against the contract as it is now.")
@@ -145,17 +30,23 @@ def ingest(
 
     Example: sampan ingest customs_declarations platform_orders
     """
-    chosen = feeds or list(all_contracts())
+    from sampan.contracts.registry import feed_names
+    from sampan.ingest import load
+    from sampan.ingest.steps import STEPS
+
+    chosen = feeds or feed_names()
     for feed in chosen:
-        get_contract(feed)
+        _require(feed)
     for feed in chosen if retry_held else ():
         out.print(f"load {feed}: {load.reset_held(feed, day_of(date_))} held batches reset")
     clean: list[bool] = []
     failed: dict[str, SampanError] = {}
     unforeseen: Exception | None = None
-    for feed in chosen:
+    for done, feed in enumerate(chosen):
         try:
-            clean += [_run(name, feed, day_of(date_)) for name in STEPS]
+            for name in STEPS:
+                progress.report(f"{name} {feed}", done, len(chosen))
+                clean.append(_run(name, feed, day_of(date_)))
         except SampanError as error:
             failed[feed] = error
         except Exception as error:  # noqa: BLE001 - the next feed has its turn
@@ -171,7 +62,7 @@ def ingest(
         raise typer.Exit(75)
 
 
-@commands.command()
+@commands.command(rich_help_panel=DAILY)
 def deliver(
     feed: Feed,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The file to deliver.")],
@@ -181,6 +72,11 @@ def deliver(
 
     Example: sampan deliver customs_declarations declarations.csv.gz --date 2026-07-06
     """
+    from sampan.contracts.registry import get_contract
+    from sampan.ingest.markers import marker
+    from sampan.object_store import s3_errors
+    from sampan.settings import settings
+
     contract = get_contract(feed)
     key = f"{contract.drop_prefix}{date_.date()}/{file.name}"
     with s3_errors(), file.open("rb") as body:
@@ -191,50 +87,138 @@ def deliver(
         message(f"by its name it is {kind}, not a delivery: it will be ignored")
 
 
-@commands.command()
-def status(
-    at: Annotated[
-        datetime | None, typer.Option("--now", help="Judge lateness at this Hong Kong time. Default: now.")
+@commands.command("fetch", rich_help_panel=STEP)
+def fetch_(feed: Feed, date_: Day = None) -> None:
+    """Ask what a partner has ready: list its drop prefix, or call its API and put the answer there.
+
+    Example: sampan fetch hkma_exchange_rates
+    """
+    _run_one("fetch", feed, date_)
+
+
+@commands.command("land", rich_help_panel=STEP)
+def land_(feed: Feed, date_: Day = None) -> None:
+    """Copy new files from the drop prefix to the landing bucket, unchanged, and register them as batches.
+
+    Example: sampan land customs_declarations
+    """
+    _run_one("land", feed, date_)
+
+
+@commands.command("load", rich_help_panel=STEP)
+def load_(
+    feed: Feed,
+    date_: Day = None,
+    retry_held: Annotated[
+        bool, typer.Option("--retry-held", help="Also reload held batches, against the contract as it is now.")
+    ] = False,
+) -> None:
+    """Load landed batches into their intake tables.
+
+    Example: sampan load customs_declarations --date 2026-07-06 --retry-held
+    """
+    _require(feed)
+    if retry_held:
+        from sampan.ingest import load
+
+        out.print(f"load {feed}: {load.reset_held(feed, day_of(date_))} held batches reset")
+    _run_one("load", feed, date_)
+
+
+@commands.command("gate", rich_help_panel=STEP)
+def gate_(
+    feed: Feed,
+    date_: Day = None,
+    accept: Annotated[
+        str | None, typer.Option(help="Accept and publish the held batches of --date; the reason is kept with them.")
     ] = None,
 ) -> None:
-    """Show what each feed has delivered, what is late, which problems are open, and what owners were alerted of.
+    """Check loaded batches: rows that break a rule go to quarantine, a batch with too many of them is held.
 
-    Example: sampan status --now "2026-07-07 12:00:00"
+    Example: sampan gate customs_declarations --date 2026-07-06 --accept "known fault, agreed by phone"
     """
-    moment = at.replace(tzinfo=HONG_KONG) if at else freshness.now()
-    owed = freshness.days(at=moment)
-    table("Feeds", status_of.TOTALS, status_of.totals())
-    problems = status_of.open_problems()
-    counts = [(feed, *tally.values()) for feed, tally in status_of.counts_by_state(owed).items()]
-    table(f"Deliveries due until {moment:%F %R}, Hong Kong time", ["feed", *freshness.STATES.values()], counts)
-    late = [
-        (feed, str(first) if count == 1 else f"{first} to {last}", count, freshness.STATES[state])
-        for feed, state, first, last, count in freshness.spans(owed)
-    ]
-    if late:
-        table("Missing now", ["feed", "dates", "deliveries", "where"], late)
-    else:
-        out.print("Nothing is late.")
-    if problems:
-        lines = [(feed, day, batch, str(problem)) for feed, day, batch, problem in problems]
-        table("Open problems", ["feed", "date", "batch", "problem"], lines)
-    else:
-        out.print("Nothing is held.")
-    alerts = status_of.newest_alerts(ALERT_DAYS, MOST_ALERTS)
-    if alerts:
-        rows = [(f"{time.astimezone(HONG_KONG):%F %R}", kind, feed, text) for time, kind, feed, text in alerts]
-        table(f"Alerts of the last {ALERT_DAYS} days", ["raised", "kind", "feed", "message"], rows)
+    _require(feed)
+    if accept is None:
+        _run_one("gate", feed, date_)
+        return
+    if date_ is None:
+        raise PermanentFailure(Problem(Code.GATE_ACCEPT, "--accept needs --date: say which day's batches to accept"))
+    from sampan.ingest import gate
+
+    count = gate.accept(feed, date_.date(), accept, getpass.getuser())
+    out.print(f"gate {feed}: {count} held batches accepted")
+    _run_one("publish", feed, date_)
+
+
+@commands.command("publish", rich_help_panel=STEP)
+def publish_(feed: Feed, date_: Day = None) -> None:
+    """Publish gated batches: their rows become part of raw.
+
+    Example: sampan publish customs_declarations
+    """
+    _run_one("publish", feed, date_)
+
+
+@commands.command("reload", rich_help_panel=DECIDE)
+def reload_(
+    feed: Feed,
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First business date. Default: all.")
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last business date. Default: all.")
+    ] = None,
+) -> None:
+    """Fill columns that the contract has gained from published deliveries that already had them.
+
+    Example: sampan reload customs_declarations --from 2026-07-01 --to 2026-07-31
+    """
+    from sampan.ingest import reload
+
+    done = reload.run(feed, day_of(first), day_of(last))
+    out.print(f"reload {feed}: " + ", ".join(f"{count} {what}" for what, count in done.items()))
+
+
+@commands.command("withdraw", rich_help_panel=DECIDE)
+def withdraw_(
+    feed: Feed,
+    reason: Annotated[str, typer.Option(help="Why; it is kept with your name.")],
+    batch: Annotated[int | None, typer.Option(help="Number of the batch.")] = None,
+    date_: Day = None,
+    file: Annotated[str | None, typer.Option(help="The partner's name of the file.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Let what was withdrawn count again.")] = False,
+) -> None:
+    """Take published batches out of what counts: the next build is as if they had never come.
+
+    Example: sampan withdraw customs_declarations --batch 812 --reason "declarations of another month, by phone"
+    """
+    from sampan.ingest import withdraw
+
+    chosen = withdraw.Chosen(batch, day_of(date_), file)
+    if not str(chosen):
+        raise typer.BadParameter("say which: --batch, --date, --file, or --date and --file")
+    done = (withdraw.undo if undo else withdraw.run)(feed, chosen, reason, getpass.getuser())
+    what = "count again" if undo else "are withdrawn"
+    out.print(f"{done['batches']} batches of {feed} with {done['rows']:,} rows {what}, from the next build on")
+
+
+def _require(feed: str) -> None:
+    from sampan.contracts.registry import get_contract
+
+    get_contract(feed)
 
 
 def _run_one(name: str, feed: str, date_: datetime | None) -> None:
     """Run one step of one feed; exit with 1 when something was held or refused."""
-    get_contract(feed)
+    _require(feed)
     if not _run(name, feed, day_of(date_)):
         raise typer.Exit(1)
 
 
 def _run(name: str, feed: str, day: date | None) -> bool:
     """Run a step and print what it did. Returns False when something was held or refused."""
+    from sampan.ingest.steps import STEPS
+
     done = STEPS[name].run(feed, day)
     out.print(f"{name} {feed}: " + ", ".join(f"{count} {what}" for what, count in done.items()))
     return not done.get("held") and not done.get("refused")

@@ -10,14 +10,9 @@ from typing import Annotated
 import typer
 
 from sampan.cli import report
-from sampan.cli.arguments import command_group
-from sampan.cli.output import field, out, table
+from sampan.cli.arguments import Mart, command_group, complete_step
+from sampan.cli.output import fields, lists, no_progress, out, table
 from sampan.errors import PermanentFailure
-from sampan.marts import as_known, dbt, release
-from sampan.marts import build as builds
-from sampan.marts.deprecations import deprecations
-from sampan.quality import data_docs
-from sampan.report import make
 
 commands = typer.Typer()
 marts_group = command_group("The marts: columns that will go.")
@@ -31,14 +26,15 @@ Delivered = Annotated[
     bool,
     typer.Option("--delivered", help="Select by business date instead of publishing time: for history loaded late."),
 ]
-Mart = Annotated[str, typer.Argument(help="A mart, by name.")]
 Rule = Annotated[str, typer.Argument(help="A rule of it, by name; `sampan release findings` lists them.")]
 Reason = Annotated[str, typer.Option(help="Why; it is kept with your name.")]
 
 
-@commands.command()
+@commands.command(rich_help_panel="One step at a time")
 def build(
-    step: Annotated[str | None, typer.Argument(help="One step of the build. Default: all.")] = None,
+    step: Annotated[
+        str | None, typer.Argument(help="One step of the build. Default: all.", autocompletion=complete_step)
+    ] = None,
     force: Annotated[bool, typer.Option(help="Build even if nothing new was published.")] = False,
     full_refresh: Annotated[bool, typer.Option(help="Rebuild everything from all of raw.")] = False,
 ) -> None:
@@ -46,6 +42,8 @@ def build(
 
     Example: sampan build
     """
+    from sampan.marts import build as builds
+
     done = builds.run(step, force=force, full_refresh=full_refresh)
     if not done["build_no"]:
         out.print("Nothing new was published; nothing to build.")
@@ -53,7 +51,7 @@ def build(
     out.print(f"build {done['build_no']}: {done['batches']} new batches, {done['nodes']} nodes run")
 
 
-@commands.command()
+@commands.command(rich_help_panel="Day by day")
 def refresh(
     force: Annotated[bool, typer.Option(help="Build even if nothing new was published.")] = False,
     full_refresh: Annotated[bool, typer.Option(help="Rebuild everything from all of raw.")] = False,
@@ -62,6 +60,9 @@ def refresh(
 
     Example: sampan refresh --force
     """
+    from sampan.marts import release
+    from sampan.report import make
+
     failure, done = None, {"release_no": 0}
     try:
         done = release.refresh(force=force, full_refresh=full_refresh)
@@ -77,17 +78,23 @@ def refresh(
         raise failure
 
 
-@commands.command("dbt", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@commands.command(
+    "dbt", rich_help_panel="Look", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
 def dbt_(context: typer.Context) -> None:
     """Run dbt's own command on the project, as the builder: to list, compile, show or document models, not to build them.
 
     Example: sampan dbt docs generate --static
     """
-    if not dbt.command(context.args):
+    from sampan.marts import dbt
+
+    with no_progress():
+        done = dbt.command(context.args)
+    if not done:
         raise typer.Exit(1)
 
 
-@commands.command("data-docs")
+@commands.command("data-docs", rich_help_panel="Look")
 def data_docs_(
     folder: Annotated[
         Path, typer.Argument(help="Where to write the pages: a new or empty folder, or an earlier site.")
@@ -97,17 +104,22 @@ def data_docs_(
 
     Example: sampan data-docs site
     """
+    from sampan.quality import data_docs
+
     out.print(f"wrote {data_docs.write(folder)}")
 
 
 @marts_group.command("deprecations")
+@lists
 def marts_deprecations() -> None:
     """List columns that have another name now. The old name goes in the version after the one named.
 
     Example: sampan marts deprecations
     """
+    from sampan.marts.deprecations import deprecations
+
     rows = [(item.mart, item.column, ", or ".join(item.instead), item.since) for item in deprecations()]
-    table("Deprecated columns", ["mart", "column", "use", "since"], rows)
+    table("Deprecated columns", ["mart", "column", "use", "since"], rows, "No column is deprecated.")
 
 
 @release_group.command("run")
@@ -116,6 +128,8 @@ def release_run() -> None:
 
     Example: sampan release run
     """
+    from sampan.marts import release
+
     release.gate()
     done = release.run()
     if not done["release_no"]:
@@ -125,45 +139,54 @@ def release_run() -> None:
 
 
 @release_group.command("list")
+@lists
 def release_list() -> None:
     """List the releases that are kept, newest first.
 
     Example: sampan release list
     """
+    from sampan.marts import release
+
     rows = [
         (item["release_no"], "live" if item["live"] else "", item["as_of_date"], f"{item['released_at']:%F %R}",
          sum(item["rows"].values()))
         for item in release.list_releases()
     ]  # fmt: skip
-    table("Releases", ["release", "", "as of", "released", "rows"], rows)
+    table("Releases", ["release", "state", "as of", "released", "rows"], rows, "There is no release yet.")
 
 
 @release_group.command("show")
+@lists
 def release_show(release_no: Annotated[int, typer.Argument(help="Number of the release.")]) -> None:
     """Show one release: rows per mart, the batches it took in, what its gate found, when it was live.
 
     Example: sampan release show 12
     """
-    for key, value in release.show(release_no).items():
+    from sampan.marts import release
+
+    found = release.show(release_no)
+    fields({key: value for key, value in found.items() if not isinstance(value, dict)})
+    for key, value in found.items():
         if isinstance(value, dict):
-            table(key, ["", ""], list(value.items()))
-        elif isinstance(value, list):
-            out.print(f"{key}:", *(f"  {item}" for item in value), sep="\n", markup=False)
-        else:
-            field(key, value)
+            table(key, ["name", "count"], sorted(value.items()))
 
 
 @release_group.command("findings")
+@lists
 def release_findings() -> None:
     """List critical rules that the newest gate of a mart found broken, and what was decided on each.
 
     Example: sampan release findings
     """
+    from sampan.marts import release
+
     rows = [
         (item["mart"], item["rule"], item["build_no"], item["description"], item["decision"] or "waits")
         for item in release.findings()
     ]
-    table("Critical findings", ["mart", "rule", "build", "what it says", "decision"], rows)
+    table(
+        "Critical findings", ["mart", "rule", "build", "what it says", "decision"], rows, "No critical rule is broken."
+    )
 
 
 @release_group.command("accept")
@@ -172,6 +195,8 @@ def release_accept(mart: Mart, rule: Rule, reason: Reason) -> None:
 
     Example: sampan release accept mart_exports_monthly no_sudden_drop --reason "the port was closed for a week"
     """
+    from sampan.marts import release
+
     release.decide(mart, rule, "accepted", reason, getpass.getuser())
     out.print(f"accepted {rule} of {mart}; `sampan refresh --force` releases it at once")
 
@@ -182,6 +207,8 @@ def release_reject(mart: Mart, rule: Rule, reason: Reason) -> None:
 
     Example: sampan release reject mart_exports_monthly no_sudden_drop --reason "two days were delivered twice"
     """
+    from sampan.marts import release
+
     release.decide(mart, rule, "rejected", reason, getpass.getuser())
     out.print(f"rejected {rule} of {mart}: releases have its family's marts of the release before")
 
@@ -194,6 +221,8 @@ def release_rollback(
 
     Example: sampan release rollback 11
     """
+    from sampan.marts import release
+
     out.print(f"Readers see release {release.rollback(release_no)['release_no']} now.")
 
 
@@ -203,6 +232,8 @@ def as_known_run(day: KnownOn, delivered: Delivered = False) -> None:
 
     Example: sampan as-known-on run --date 2026-07-31
     """
+    from sampan.marts import as_known
+
     done = as_known.run(*_known_on(day, delivered))
     out.print(f"{done['schema']}: {done['marts']} marts, {done['rows']:,} rows, from {done['batches']} batches")
     if done["deleted"]:
@@ -210,17 +241,20 @@ def as_known_run(day: KnownOn, delivered: Delivered = False) -> None:
 
 
 @as_known_group.command("list")
+@lists
 def as_known_list() -> None:
     """List the dates as known on which there are marts, newest first.
 
     Example: sampan as-known-on list
     """
+    from sampan.marts import as_known
+
     rows = [
         (item["schema"], item["known_on"], item["basis"],
          f"{item['made_at']:%F %R}" if item["made_at"] else "in progress", sum(item["rows"].values()))
         for item in as_known.list_snapshots()
     ]  # fmt: skip
-    table("As known on", ["schema", "known on", "basis", "made", "rows"], rows)
+    table("As known on", ["schema", "known on", "basis", "made", "rows"], rows, "There are none.")
 
 
 @as_known_group.command("drop")
@@ -229,6 +263,8 @@ def as_known_drop(day: KnownOn, delivered: Delivered = False) -> None:
 
     Example: sampan as-known-on drop --date 2026-07-31
     """
+    from sampan.marts import as_known
+
     schema = as_known.schema_of(*_known_on(day, delivered))
     as_known.drop(schema)
     out.print(f"dropped {schema}")

@@ -10,10 +10,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from sampan.cli.arguments import Day, Feed, Limit, command_group, day_of
-from sampan.cli.output import message, out, table
-from sampan.contracts.registry import get_contract
-from sampan.ingest import quarantine
+from sampan.cli.arguments import Day, Feed, Limit, command_group, complete_feed, day_of
+from sampan.cli.output import is_machine, lists, message, no_progress, out, table
 from sampan.text import indented
 
 group = command_group("Rows that broke a rule: list, show, replay, discard.")
@@ -23,18 +21,26 @@ MOST_ROWS_AS_CSV = 1_000_000
 
 
 @group.command("list")
-def quarantine_list(feed: Annotated[str | None, typer.Argument(help="A feed. Default: all.")] = None) -> None:
+@lists
+def quarantine_list(
+    feed: Annotated[str | None, typer.Argument(help="A feed. Default: all.", autocompletion=complete_feed)] = None,
+) -> None:
     """Count the rows in quarantine by feed, state and rule.
 
     Example: sampan quarantine list customs_declarations
     """
+    from sampan.contracts.registry import get_contract
+    from sampan.ingest import quarantine
+
     if feed:
         get_contract(feed)
     rows = [row for row in quarantine.counts() if feed in (None, row[0])]
-    table("Quarantine (a row counts once for each rule)", ["feed", "state", "rule", "rows"], rows)
+    title = "Quarantine (a row counts once for each rule)"
+    table(title, ["feed", "state", "rule", "rows"], rows, "No row is in quarantine.")
 
 
 @group.command("show")
+@lists
 def quarantine_show(
     feed: Feed,
     ids: Ids = None,
@@ -46,15 +52,28 @@ def quarantine_show(
 
     Example: sampan quarantine show customs_declarations --csv > corrected.csv
     """
+    from sampan.contracts.registry import get_contract
+    from sampan.ingest import quarantine
+
     most = MOST_ROWS_AS_CSV if csv else limit
     chosen = quarantine.stream(feed, ids or (), day_of(date_), limit=most)
     if csv:
         header_and_rows = 0
-        for line in quarantine.export(get_contract(feed), chosen):
-            sys.stdout.write(line)
-            header_and_rows += 1
+        with no_progress():
+            for line in quarantine.export(get_contract(feed), chosen):
+                sys.stdout.write(line)
+                header_and_rows += 1
         if header_and_rows > most:
             message(f"the first {most:,} rows; there may be more")
+        return
+    if is_machine():
+        rows = [
+            (entry.quarantine_id, str(entry.business_date), entry.file, entry.line, column, value, rule, entry.record)
+            for entry in chosen
+            for column, rule, value in entry.details()
+        ]
+        headings = ["id", "date", "file", "line", "column", "value", "rule", "record"]
+        table("Rows in quarantine (one line for each broken rule)", headings, rows)
         return
     shown = 0
     for entry in chosen:
@@ -78,6 +97,8 @@ def quarantine_replay(
 
     Example: sampan quarantine replay customs_declarations --file corrected.csv
     """
+    from sampan.ingest import quarantine
+
     done = quarantine.replay(feed, ids or (), file)
     out.print(", ".join(f"{count} {what}" for what, count in done.items()))
 
@@ -90,4 +111,6 @@ def quarantine_discard(
 
     Example: sampan quarantine discard customs_declarations 17 18 --reason "test rows of the partner"
     """
+    from sampan.ingest import quarantine
+
     out.print(f"{quarantine.discard(feed, ids or (), reason, getpass.getuser())} rows discarded.")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sampan.cli.output import out
-from sampan.report import make
+
+if TYPE_CHECKING:
+    from sampan.report import make
 
 commands = typer.Typer()
 
 
-@commands.command()
+@commands.command(rich_help_panel="Day by day")
 def report(
     release_no: Annotated[
         int | None, typer.Option("--release", metavar="NUMBER", help="A kept release. Default: the live one.")
@@ -23,6 +25,8 @@ def report(
 
     Example: sampan report
     """
+    from sampan.report import make
+
     show(make.run(release_no, again=force))
 
 

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from sampan.cli.arguments import command_group
-from sampan.cli.output import out, table
-from sampan.warehouse import logins, schema
+from sampan.cli.output import lists, out, table
 
 commands = typer.Typer()
 roles_group = command_group("Logins of people who read the warehouse: add, drop, list.")
@@ -16,7 +15,7 @@ roles_group = command_group("Logins of people who read the warehouse: add, drop,
 Login = Annotated[str, typer.Argument(help="Name of the person's login.")]
 
 
-@commands.command()
+@commands.command(rich_help_panel="Set up")
 def init(
     force: Annotated[
         bool, typer.Option("--force", help="Apply every statement again, even if nothing has changed.")
@@ -26,6 +25,8 @@ def init(
 
     Example: sampan init
     """
+    from sampan.warehouse import schema
+
     gaps = schema.apply_schema(force)
     out.print("The warehouse is ready.")
     if gaps:
@@ -51,6 +52,8 @@ def add_login(
 
     Example: sampan roles add-login wong_ka_yan --role bank_b014
     """
+    from sampan.warehouse import logins
+
     password = logins.add(login, role)
     out.print(
         f"{login} reads as {role}." + (f" Password: {password}" if password else ""), markup=False, highlight=False
@@ -63,13 +66,19 @@ def drop_login(login: Login) -> None:
 
     Example: sampan roles drop-login wong_ka_yan
     """
+    from sampan.warehouse import logins
+
     out.print(f"{login} is dropped; sessions ended: {logins.drop(login)}.", markup=False, highlight=False)
 
 
 @roles_group.command("list")
+@lists
 def list_logins() -> None:
     """List the logins of people: what each reads, and its sessions.
 
     Example: sampan roles list
     """
-    table("Logins", ["login", "reads as", "sessions allowed", "sessions now"], logins.list_logins())
+    from sampan.warehouse import logins
+
+    headings = ["login", "reads as", "sessions allowed", "sessions now"]
+    table("Logins", headings, logins.list_logins(), "No person has a login.")

@@ -52,6 +52,11 @@ def proven_rules(contract: Contract) -> frozenset[str]:
     return frozenset(f"{column.name}.{rule}" for column, (_, proven) in fields for rule in proven)
 
 
+def proven_of_fields(columns: Iterable[Column]) -> list[list[str]]:
+    """For each of these columns the rules that a line of all of them proves of its field: `enum`, `pattern`, ..."""
+    return [proven for _, proven in _fields(columns)]
+
+
 def proven_rules_sha256(contract: Contract) -> str:
     """SHA-256, in hex, of what the pattern proves: a later version of a contract may be stricter."""
     names = [column.name for column in contract.stored]

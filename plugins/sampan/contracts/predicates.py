@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from sampan.errors import Code
+from sampan.text import did_you_mean
 
 # What rules need, as sqlglot names it. Other functions may read the server, sleep, or make a gigabyte of text of one row.
 FUNCTIONS = {
@@ -58,4 +59,4 @@ def query_faults(query: str, names: set[str], tables: tuple[str, ...]) -> Iterat
             yield f"type {kind.sql('postgres')} is not allowed; allowed are {', '.join(sorted(TYPES)).lower()}"
     for column in tree.find_all(exp.Column):
         if column.name not in names:
-            yield f"unknown column {column.name!r}"
+            yield f"unknown column {column.name!r}{did_you_mean(column.name, names)}"

@@ -12,6 +12,7 @@ from sampan.contracts.model import FEEDS, Contract
 from sampan.contracts.parse import parse_contract
 from sampan.contracts.validate import check, check_all
 from sampan.errors import Code, PermanentFailure, Problem
+from sampan.text import did_you_mean
 
 
 @cache
@@ -46,7 +47,6 @@ def feed_names() -> list[str]:
 def get_contract(feed: str) -> Contract:
     """The contract of one feed; no other is read. Raises PermanentFailure when there is none."""
     if feed not in feed_names():
-        raise PermanentFailure(
-            Problem(Code.CONTRACT_UNKNOWN_FEED, f"no feed {feed!r}; feeds: {', '.join(feed_names())}")
-        )
+        message = f"no feed {feed!r}{did_you_mean(feed, feed_names(), 'feeds')}"
+        raise PermanentFailure(Problem(Code.CONTRACT_UNKNOWN_FEED, message))
     return _contract(FEEDS / f"{feed}.yaml")

@@ -13,6 +13,7 @@ from zoneinfo import available_timezones
 
 import yaml
 
+from sampan import progress
 from sampan.contracts import shorthand
 from sampan.contracts.model import (
     COLUMN_PROPERTIES,
@@ -23,6 +24,8 @@ from sampan.contracts.model import (
     IDENTIFIES,
     OPTIONAL_CONTRACT_PROPERTIES,
     PERSONAL,
+    REQUEST_PROPERTIES,
+    SERVER_PROPERTIES,
     SEVERITIES,
     SQL_TYPES,
     custom_properties,
@@ -31,7 +34,14 @@ from sampan.contracts.parse import parse_contract
 from sampan.contracts.predicates import check_predicate, query_faults
 from sampan.contracts.validate_server import Finding, check_server
 from sampan.errors import Code, Problem
+from sampan.text import did_you_mean
 
+# What a contract may say beside the standard's keys: at its top, of a server, of a column.
+SHORT_KEYS = {
+    "": {*shorthand.SHORT_PROPERTIES, "contact", "retention"},
+    "servers": SERVER_PROPERTIES | REQUEST_PROPERTIES,
+    "properties": COLUMN_PROPERTIES | {"between", *shorthand.TYPE_OPTIONS},
+}
 # The greatest repetition count of a PostgreSQL regular expression.
 MAX_COUNT = 255
 # Other arguments of expectations hold SQL or name other tables.
@@ -132,14 +142,20 @@ def check_all(folder: Path | None = None) -> list[Problem]:
     paths = sorted((folder or FEEDS).glob("*.yaml"))
     if not paths:
         return [Problem(Code.CONTRACT_NONE, "no contract found", str(folder or FEEDS))]
-    return [problem for path in paths for problem in check(path)]
+    return [problem for path in progress.each(paths, lambda path: path.stem) for problem in check(path)]
 
 
 def _deepest(error: Any) -> str:
     while error.context:
         error = max(error.context, key=lambda inner: len(inner.absolute_path))
     where = ".".join(str(step) for step in error.absolute_path)
-    return f"{where}: {error.message}"[:400]
+    message = error.message
+    if error.validator in ("additionalProperties", "unevaluatedProperties"):
+        place = next((step for step in reversed(error.absolute_path) if isinstance(step, str)), "")
+        known = {*error.schema.get("properties", ()), *SHORT_KEYS.get(place, ())}
+        unknown = re.findall(r"'([^']+)'", message)
+        message = "; ".join(f"unknown key {key!r}{did_you_mean(key, known)}" for key in unknown) or message
+    return f"{where + ': ' if where else ''}{message}"[:400]
 
 
 def _meaning(document: dict[str, Any], path: Path) -> Iterator[Finding]:
@@ -223,7 +239,10 @@ def _check_column(item: dict[str, Any], before: list[Any]) -> Iterator[tuple[Cod
         yield Code.CONTRACT_KEY, f"{name}: a key column must be required"
     custom = custom_properties(item.get("customProperties"))
     for unknown in custom.keys() - COLUMN_PROPERTIES:
-        yield Code.CONTRACT_UNKNOWN_PROPERTY, f"{name}: unknown property {unknown!r}"
+        yield (
+            Code.CONTRACT_UNKNOWN_PROPERTY,
+            f"{name}: unknown property {unknown!r}{did_you_mean(unknown, COLUMN_PROPERTIES)}",
+        )
     if custom.get("personalData", "none") not in PERSONAL:
         yield Code.CONTRACT_PERSONAL_DATA, f"{name}: personalData must be one of {', '.join(PERSONAL)}"
     pattern = custom.get("personalDataPattern", "hkid")
@@ -236,7 +255,8 @@ def _check_column(item: dict[str, Any], before: list[Any]) -> Iterator[tuple[Cod
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,59}", str(custom.get("stagedAs", name))):
         yield Code.CONTRACT_COLUMN, f"{name}: stagedAs {custom['stagedAs']!r} is not lower snake case"
     for unknown in options.keys() - OPTIONS[item["logicalType"]]:
-        yield Code.CONTRACT_OPTION, f"{name}: {unknown!r} is not an option of type {item['logicalType']}"
+        known = did_you_mean(unknown, OPTIONS[item["logicalType"]])
+        yield Code.CONTRACT_OPTION, f"{name}: {unknown!r} is not an option of type {item['logicalType']}{known}"
     if "pattern" in options:
         try:
             re.compile(options["pattern"])
@@ -282,8 +302,9 @@ def _check_expectation(name: str, implementation: Any, names: set[str]) -> Itera
     if not isinstance(implementation, dict) or {"type", "kwargs"} - implementation.keys():
         yield Code.CONTRACT_EXPECTATION, f"{name}: implementation needs type and kwargs"
         return
-    if implementation["type"] not in list_registered_expectation_implementations():
-        yield Code.CONTRACT_EXPECTATION, f"{name}: unknown expectation {implementation['type']!r}"
+    if implementation["type"] not in (known := list_registered_expectation_implementations()):
+        wanted = implementation["type"]
+        yield Code.CONTRACT_EXPECTATION, f"{name}: unknown expectation {wanted!r}{did_you_mean(str(wanted), known)}"
     kwargs = implementation["kwargs"]
     for argument in sorted(kwargs.keys() - EXPECTATION_ARGUMENTS):
         yield (
@@ -292,7 +313,7 @@ def _check_expectation(name: str, implementation: Any, names: set[str]) -> Itera
         )
     column = kwargs.get("column")
     if column is not None and column not in names:
-        yield Code.CONTRACT_EXPECTATION, f"{name}: unknown column {column!r}"
+        yield Code.CONTRACT_EXPECTATION, f"{name}: unknown column {column!r}{did_you_mean(str(column), names)}"
     if "unexpected_rows_query" in kwargs:
         query = str(kwargs["unexpected_rows_query"]).replace("{batch}", "batch")
         for message in query_faults(query, names, ("batch",)):
@@ -304,7 +325,8 @@ def _check_custom(document: dict[str, Any], names: list[Any]) -> Iterator[Findin
     lines = [item["property"] for item in document["customProperties"]]
     where: list[Any] = ["customProperties"]
     for unknown in custom.keys() - CONTRACT_PROPERTIES - OPTIONAL_CONTRACT_PROPERTIES:
-        yield [*where, lines.index(unknown)], Code.CONTRACT_UNKNOWN_PROPERTY, f"unknown property {unknown!r}"
+        known = did_you_mean(unknown, CONTRACT_PROPERTIES | OPTIONAL_CONTRACT_PROPERTIES)
+        yield [*where, lines.index(unknown)], Code.CONTRACT_UNKNOWN_PROPERTY, f"unknown property {unknown!r}{known}"
     absent = CONTRACT_PROPERTIES - custom.keys()
     for key in sorted(absent):
         yield where, Code.CONTRACT_MISSING, f"{key} is missing"
@@ -358,7 +380,8 @@ def _check_custom(document: dict[str, Any], names: list[Any]) -> Iterator[Findin
     if (corrections.get("policy") == "versioned") != ("versionColumn" in corrections):
         yield where, Code.CONTRACT_CORRECTIONS, "the policy versioned needs a versionColumn; other policies have none"
     if "versionColumn" in corrections and corrections["versionColumn"] not in names:
-        yield where, Code.CONTRACT_CORRECTIONS, f"unknown column {corrections['versionColumn']!r}"
+        wanted = corrections["versionColumn"]
+        yield where, Code.CONTRACT_CORRECTIONS, f"unknown column {wanted!r}{did_you_mean(str(wanted), map(str, names))}"
     retention = [item for item in document["slaProperties"] if item.get("property") == "retention"]
     if len(retention) != 1 or retention[0].get("unit") not in ("d", "m", "y") or type(retention[0]["value"]) is not int:
         yield (

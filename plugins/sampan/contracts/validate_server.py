@@ -18,6 +18,7 @@ from sampan.contracts.model import (
 )
 from sampan.contracts.predicates import check_predicate
 from sampan.errors import Code
+from sampan.text import did_you_mean
 
 # Path of a finding in the document, its code, its message.
 Finding = tuple[list[Any], Code, str]
@@ -60,8 +61,10 @@ def check_server(document: dict[str, Any], columns: list[dict[str, Any]], folder
                 Code.CONTRACT_SERVER,
                 f"delimiter {delimiter!r} must be one character, not a quote or a line break",
             )
-        for unknown in custom.keys() - (SERVER_PROPERTIES | REQUEST_PROPERTIES if api else SERVER_PROPERTIES):
-            yield where, Code.CONTRACT_UNKNOWN_PROPERTY, f"unknown server property {unknown!r}"
+        known = SERVER_PROPERTIES | REQUEST_PROPERTIES if api else SERVER_PROPERTIES
+        for unknown in custom.keys() - known:
+            message = f"unknown server property {unknown!r}{did_you_mean(unknown, known)}"
+            yield where, Code.CONTRACT_UNKNOWN_PROPERTY, message
         for name in sorted(BOUND_PROPERTIES & custom.keys()):
             # True is an int.
             if type(custom[name]) is not int or custom[name] < 1:
@@ -144,12 +147,14 @@ def _check_lookup(entry: dict[str, Any], folder: Path) -> Iterator[tuple[Code, s
         return
     path = folder / f"{entry['feed']}.yaml"
     if not path.exists():
-        yield Code.CONTRACT_REQUEST, f"unknown feed {entry['feed']!r}"
+        known = did_you_mean(str(entry["feed"]), (other.stem for other in folder.glob("*.yaml")))
+        yield Code.CONTRACT_REQUEST, f"unknown feed {entry['feed']!r}{known}"
         return
     other = shorthand.read(path)
     names = {str(item["name"]) for item in other["schema"][0]["properties"]}
     if entry["column"] not in names:
-        yield Code.CONTRACT_REQUEST, f"{entry['feed']}: unknown column {entry['column']!r}"
+        known = did_you_mean(str(entry["column"]), names)
+        yield Code.CONTRACT_REQUEST, f"{entry['feed']}: unknown column {entry['column']!r}{known}"
     yield from check_predicate(f"values of {entry['feed']}", str(entry["where"]), names)
 
 

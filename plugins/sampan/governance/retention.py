@@ -83,6 +83,7 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
         done["releases"] += dropped
         done |= feed_hooks.delete_expired(connection, on)
         done["uploads"] = _clear_uploads(connection, on)
+        _forget_messages(connection)
     if refused or failed:
         raise [*refused, *failed][0]
     return done
@@ -231,6 +232,16 @@ def _forget_names(
             """,
             {"uri": name, "file": name.rsplit("/", 1)[-1], "feed": feed},
         )
+
+
+def _forget_messages(connection: Connection) -> None:
+    """Delete the texts of messages about alerts that were not sent within a week: they may name files."""
+    connection.execute(
+        """
+        update ops.alert_message set body = null
+        where body is not null and made_at < clock_timestamp() - interval '7 days'
+        """
+    )
 
 
 def _refused(connection: Connection, on: date) -> list[tuple[str, str]]:

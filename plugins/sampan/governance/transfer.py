@@ -28,7 +28,7 @@ from sampan.errors import Code, PermanentFailure, Problem
 from sampan.marts import release
 from sampan.object_store import parse_s3_uri, s3_errors
 from sampan.settings import settings
-from sampan.text import FORMULA, NUMBER
+from sampan.text import FORMULA, NUMBER, did_you_mean
 
 PUBLISHED, CONSENTED = "mart_published_", "mart_credit_features"
 FILING_DAYS = 10
@@ -175,7 +175,8 @@ def _export(agreement: TransferAgreement, mart: str, file: Path) -> tuple[int, i
         release_no = release.live_release(connection)
         table = sql.Identifier(release.schemas_of(release_no or 0)[mart == CONSENTED], mart)
         if release_no is None or scalar(connection, "select to_regclass(%s)", [table.as_string()]) is None:
-            raise PermanentFailure(Problem(Code.TRANSFER_NO_MART, f"the live release has no mart {mart}"))
+            known = did_you_mean(mart, release.marts_of(connection, release_no))
+            raise PermanentFailure(Problem(Code.TRANSFER_NO_MART, f"the live release has no mart {mart}{known}"))
         allowed: sql.Composable = sql.SQL("true")
         if mart == CONSENTED:
             # The condition of the bank's own row-level policy, at this moment.

@@ -11,12 +11,14 @@ from psycopg import sql
 
 from sampan.alerts import raise_alert
 from sampan.contracts.model import Contract
-from sampan.database import Connection, one
+from sampan.database import Connection, one, scalar
 from sampan.ingest.ledger import Batch
 
 log = logging.getLogger(__name__)
 # Batches of other dates with as many rows, newest first, whose rows are compared.
 MOST_COMPARED = 2
+# Rows of a batch that are looked up first.
+FIRST_ROWS = 100
 # Share of the rows of a replaced delivery without which the newer one is not taken for a correction of it.
 LOST_SHARE = 0.5
 
@@ -100,34 +102,58 @@ def _same_again(connection: Connection, contract: Contract, batch: Batch, rows: 
         return None
     others = connection.execute(
         """
-        select batch_id, business_date from ops.batch
+        select batch_id, business_date, content_sha256 = %s from ops.batch
         where feed = %s and business_date <> %s and state = 'published' and origin = 'delivery' and deleted_at is null
             and rows_published = %s
-        order by content_sha256 = %s desc, business_date desc, batch_id desc
+        order by 3 desc, business_date desc, batch_id desc
         limit %s
         """,
-        [batch.feed, batch.business_date, rows, batch.content_sha256, MOST_COMPARED],
+        [batch.content_sha256, batch.feed, batch.business_date, rows, MOST_COMPARED],
     ).fetchall()
-    columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in contract.stored)
-    for other, day in others:
-        query = sql.SQL(
-            """
-            select exists (
-                select {columns} from raw.{feed} where _batch_id = {new}
-                except
-                select {columns} from raw.{feed} where _batch_id = {old}
-            )
-            """
-        ).format(
-            columns=columns, feed=sql.Identifier(batch.feed), new=sql.Literal(batch.batch_id), old=sql.Literal(other)
-        )
-        (differs,) = one(connection, query)
-        if not differs:
+    for other, day, is_same_file in others:
+        if is_same_file or _has_same_rows(connection, contract, batch.batch_id, other):
             return (
                 f"{_name(batch.batch_id, batch.file, batch)} it has the same {rows:,} rows as batch {other} of {day}."
                 f" If it is the file of {day}, have that of {batch.business_date} delivered"
             )
     return None
+
+
+def _has_same_rows(connection: Connection, contract: Contract, new: int, old: int) -> bool:
+    """Whether two batches with as many rows have the same ones. Nearly always the first few tell that they differ."""
+    names = [column.name for column in contract.stored]
+    parts = {
+        "feed": sql.Identifier(contract.feed),
+        "new": sql.Literal(new),
+        "old": sql.Literal(old),
+        "columns": sql.SQL(", ").join(map(sql.Identifier, names)),
+        "first": sql.Literal(FIRST_ROWS),
+    } | {
+        f"{of}_{what}": sql.SQL(", ").join(sql.Identifier(of, name) for name in some)
+        for of in ("n", "o")
+        for what, some in (("key", contract.key), ("row", names))
+    }
+    few = sql.SQL(
+        """
+        select exists (
+            select from (select {columns} from raw.{feed} where _batch_id = {new} limit {first}) as n
+            where not exists (
+                select from raw.{feed} as o
+                where _batch_id = {old} and ({n_key}) = ({o_key}) and ({n_row}) is not distinct from ({o_row})
+            )
+        )
+        """
+    ).format(**parts)
+    every = sql.SQL(
+        """
+        select exists (
+            select {columns} from raw.{feed} where _batch_id = {new}
+            except
+            select {columns} from raw.{feed} where _batch_id = {old}
+        )
+        """
+    ).format(**parts)
+    return not any(scalar(connection, query) for query in (few, every))
 
 
 def _name(number: int, file: str, batch: Batch) -> str:

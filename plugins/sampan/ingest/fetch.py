@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
+from operator import itemgetter
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -31,11 +32,11 @@ from sampan.reading.shown import hidden, shown, shown_uri
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
-# Metadata of an object of a simulated partner. It counts only while the clock is set, which a partner cannot do.
-SENT_AT = "sent-at"
 # Seconds for which an API that asks not to be asked again is left alone, also by retries and other processes.
 LONGEST_PAUSE = 3600.0
 LONGEST_WAIT_FOR_FILE = timedelta(days=1)
+# Objects of a listing that are entered in one transaction.
+AT_ONCE = 1_000
 # What a text of the database cannot hold.
 NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -52,7 +53,8 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
     seen = 0
     with connect() as connection:
         simulated = freshness.clock(connection) is not None
-        keys: set[str] = set()
+        today = freshness.today(connection)
+        deliveries: list[dict[str, Any]] = []
         beside: list[tuple[dict[str, Any], str]] = []
         for item in list_objects(contract.drop_prefix):
             path = item["Key"].removeprefix(contract.drop_prefix)
@@ -62,14 +64,14 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
             if kind is not None and not NOT_STORABLE.search(path):
                 beside.append((item, kind))
                 continue
-            keys.add(item["Key"])
             if simulated:
                 item["LastModified"] = _simulated_receipt(connection, item)
-            try:
-                seen += _note(connection, contract, item)
-            except (psycopg.DataError, UnicodeEncodeError):
-                with connection.transaction():
-                    seen += _refuse(connection, contract, item)
+            deliveries.append(item)
+        # In the order in which they came: content that came back is told by what came in between.
+        deliveries.sort(key=itemgetter("LastModified"))
+        for start in range(0, len(deliveries), AT_ONCE):
+            seen += _note_all(connection, contract, deliveries[start : start + AT_ONCE], today)
+        keys = {item["Key"] for item in deliveries}
         for item, kind in beside:
             try:
                 _ignore(connection, contract, item, kind, keys)
@@ -91,13 +93,27 @@ def _simulated_receipt(connection: Connection, item: dict[str, Any]) -> datetime
         return cast(datetime, row[0])
     with s3_errors():
         head = settings().s3().head_object(Bucket=settings().drop_bucket, Key=item["Key"])
-    sent: str | None = head["Metadata"].get(SENT_AT)
-    return datetime.fromisoformat(sent) if sent else stored
+    return freshness.receipt(connection, head)
 
 
-def _note(connection: Connection, contract: Contract, item: dict[str, Any]) -> int:
-    """Enter one object of a listing. Returns 1 when it is new, 0 when it is known."""
-    return connection.execute(
+def _note_all(connection: Connection, contract: Contract, items: list[dict[str, Any]], today: date) -> int:
+    """Enter objects of a listing, those as refused whose keys cannot be stored. Returns how many of them are new."""
+    if not items:
+        return 0
+    try:
+        with connection.transaction():
+            return _note(connection, contract, items, today)
+    except (psycopg.DataError, UnicodeEncodeError):
+        if len(items) > 1:
+            return sum(_note_all(connection, contract, [item], today) for item in items)
+    with connection.transaction():
+        return _refuse(connection, contract, items[0])
+
+
+def _note(connection: Connection, contract: Contract, items: list[dict[str, Any]], today: date) -> int:
+    """Enter objects of a listing. Returns how many of them are new."""
+    cursor = connection.cursor()
+    cursor.executemany(
         # What was refused for a temporary reason is seen again when the reason is gone.
         """
         insert into ops.delivery (source_uri, etag, feed, business_date, received_at, bytes)
@@ -117,18 +133,22 @@ def _note(connection: Connection, contract: Contract, item: dict[str, Any]) -> i
                     and other.received_at > delivery.received_at and other.received_at < excluded.received_at
             )
         """,
-        {
-            "uri": f"s3://{settings().drop_bucket}/{item['Key']}",
-            "etag": item["ETag"],
-            "feed": contract.feed,
-            "day": _business_date(contract, item["Key"]),
-            "received_at": item["LastModified"],
-            "bytes": item["Size"],
-            "unread": [str(Code.DELIVERY_GONE), str(Code.DELIVERY_DENIED)],
-            "future": str(Code.DELIVERY_FUTURE_DATE),
-            "today": freshness.today(connection),
-        },
-    ).rowcount
+        [
+            {
+                "uri": f"s3://{settings().drop_bucket}/{item['Key']}",
+                "etag": item["ETag"],
+                "feed": contract.feed,
+                "day": _business_date(contract, item["Key"]),
+                "received_at": item["LastModified"],
+                "bytes": item["Size"],
+                "unread": [str(Code.DELIVERY_GONE), str(Code.DELIVERY_DENIED)],
+                "future": str(Code.DELIVERY_FUTURE_DATE),
+                "today": today,
+            }
+            for item in items
+        ],
+    )
+    return cursor.rowcount
 
 
 def _ignore(connection: Connection, contract: Contract, item: dict[str, Any], kind: str, keys: Collection[str]) -> None:
@@ -275,5 +295,5 @@ def _download(contract: Contract, day: date) -> None:
             Bucket=settings().drop_bucket,
             Key=f"{contract.drop_prefix}{day}/{name}",
             Body=body,
-            Metadata={SENT_AT: at.isoformat()} if at else {},
+            Metadata={freshness.SENT_AT: at.isoformat()} if at else {},
         )

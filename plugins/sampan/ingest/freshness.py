@@ -6,9 +6,10 @@ Times are in Hong Kong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
-from typing import Any
+from typing import Any, cast
 
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
@@ -26,7 +27,8 @@ STATES = {
     "accepted": "nothing delivered, accepted",
     "arrived": "arrived",
 }
-BROKEN = ("held", "late_here", "late_at_partner")
+# Metadata of an object of a simulated partner. It counts only while the clock is set, which a partner cannot do.
+SENT_AT = "sent-at"
 
 
 def record_poll(feed: str, problem: Problem | None = None, at: datetime | None = None, wait: float = 0.0) -> None:
@@ -78,6 +80,12 @@ def today(connection: Connection) -> date:
     return at.astimezone(HONG_KONG).date()
 
 
+def receipt(connection: Connection, head: Mapping[str, Any]) -> datetime:
+    """When an object came, given what the store says of it: by the store or, while the clock is set, as was written on it."""
+    sent = head["Metadata"].get(SENT_AT) if clock(connection) else None
+    return datetime.fromisoformat(sent) if sent else cast(datetime, head["LastModified"])
+
+
 def set_clock(at: datetime | None) -> None:
     """Set the time used for freshness, business dates and API requests, for simulated data and for looking back.
 
@@ -103,20 +111,12 @@ def days(feed: str | None = None, at: datetime | None = None) -> list[dict[str, 
         ).fetchall()
 
 
-def spans(rows: list[dict[str, Any]]) -> list[tuple[str, str, date, date, int]]:
-    """Consecutive deliveries of a feed in the same broken state, grouped: feed, state, from, to, how many."""
-    found: list[tuple[str, str, date, date, int]] = []
-    before = ("", "")
-    for row in rows:
-        key = (row["feed"], row["state"])
-        if row["state"] in BROKEN:
-            if key == before:
-                feed, state, first, _, count = found.pop()
-                found.append((feed, state, first, row["last_date"], count + 1))
-            else:
-                found.append((*key, row["business_date"], row["last_date"], 1))
-        before = key
-    return found
+def counts_by_state(deliveries: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """By feed: how many of the deliveries (rows of `days`) are in each of the STATES."""
+    counts: dict[str, Counter[str]] = {}
+    for row in deliveries:
+        counts.setdefault(row["feed"], Counter())[row["state"]] += 1
+    return {feed: {state: tally[state] for state in STATES} for feed, tally in counts.items()}
 
 
 def close(days: Iterable[date], reason: str, by: str, feed: str | None = None) -> None:

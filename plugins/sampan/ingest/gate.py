@@ -26,7 +26,7 @@ from sampan.contracts.row_rules import Check
 from sampan.contracts.values import PSEUDONYM
 from sampan.database import Connection, connect, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
-from sampan.ingest import ledger, load
+from sampan.ingest import ledger, load, withheld
 from sampan.ingest.budget import over_budget
 from sampan.ingest.ledger import Batch
 from sampan.quality import expectations
@@ -54,8 +54,8 @@ def _gate(connection: Connection, contract: Contract, batch: Batch) -> None:
             _row_rules(connection, contract, batch)
             failpoints.hit("gate.before_rows_commit")
         failpoints.hit("gate.after_rows_commit")
-    rows, quarantined = _counts(connection, batch)
-    outcomes = _batch_rules(contract, batch)
+    rows, quarantined, duplicate = _counts(connection, batch)
+    outcomes = _batch_rules(contract, batch, rows - quarantined - duplicate)
     problem = _over_budget(connection, contract, batch, rows, quarantined) or _failed(batch, outcomes)
     with ledger.transaction(connection):
         expectations.store(connection, _suite(contract), outcomes, batch_id=batch.batch_id)
@@ -121,11 +121,20 @@ def _row_rules(connection: Connection, contract: Contract, batch: Batch) -> None
     _note_broken_rows(connection, batch, [check for check in found if check.name not in proven])
     duplicate = _identify(connection, contract, batch)
     quarantined: int = scalar(connection, "select count(*) from broken_row")
+    rejects = _attributes(connection, f"{batch.table}__rejects")
+    if quarantined or rejects:
+        connection.execute(
+            """
+            create temporary table to_quarantine (line bigint, broken_rules text[], record text, fields jsonb)
+            on commit drop
+            """
+        )
     if quarantined:
-        _quarantine_typed(connection, contract, batch, quarantined)
-    if _attributes(connection, f"{batch.table}__rejects"):
-        quarantined += _quarantine_rejects(connection, contract, batch, columns, found)
+        _collect_typed(connection, contract, batch, quarantined)
+    if rejects:
+        quarantined += _collect_rejects(connection, contract, batch, columns, found)
     if quarantined:
+        _quarantine(connection, contract, batch)
         _alert_to_guesses(connection, contract, batch)
     _count_warnings(connection, contract, batch, columns)
     ledger.write(connection, batch, rows_quarantined=quarantined, rows_duplicate=duplicate, row_rules_at=ledger.now())
@@ -246,23 +255,35 @@ def _index(connection: Connection, contract: Contract, batch: Batch) -> None:
     )
 
 
-def _quarantine_typed(connection: Connection, contract: Contract, batch: Batch, count: int) -> None:
-    """Quarantine the rows of broken_row with their original text, which is read again from the delivery."""
+def _quarantine(connection: Connection, contract: Contract, batch: Batch) -> None:
+    """Quarantine the rows of to_quarantine, with what they may keep."""
+    record, fields = withheld.kept(contract)
+    connection.execute(
+        sql.SQL(
+            """
+            insert into quarantine.record (feed, batch_id, line, broken_rules, record, fields)
+            select {}, {}, line, broken_rules, {}, {} from to_quarantine order by line
+            """
+        ).format(sql.Literal(contract.feed), sql.Literal(batch.batch_id), record, fields)
+    )
+    connection.execute(sql.SQL("drop table if exists {}").format(batch.rejects))
+
+
+def _collect_typed(connection: Connection, contract: Contract, batch: Batch, count: int) -> None:
+    """Collect the rows of broken_row with their original text, which is read again from the delivery."""
     replay = batch.origin == "replay"
     reader = open_delivery(contract, batch.landing_uri, batch.business_date, batch.file, replay=replay)
     names = [column.name for column in reader.layout.stored]
 
     def entry(record: Record, broken: list[str]) -> tuple[object, ...]:
         fields = dict(zip(names, record.fields, strict=True))
-        return contract.feed, batch.batch_id, record.line, broken, record.text, Jsonb(fields)
+        return record.line, broken, record.text, Jsonb(fields)
 
     kept = 0
     for broken in _broken_rows(connection):
         with (
             connection.cursor() as cursor,
-            cursor.copy(
-                "copy quarantine.record (feed, batch_id, line, broken_rules, record, fields) from stdin"
-            ) as copy,
+            cursor.copy("copy to_quarantine (line, broken_rules, record, fields) from stdin") as copy,
         ):
             for record in reader.records(broken):
                 copy.write_row(entry(record, broken[record.line]))
@@ -283,10 +304,10 @@ def _broken_rows(connection: Connection) -> Iterator[dict[int, list[str]]]:
         last = part[-1][0]
 
 
-def _quarantine_rejects(
+def _collect_rejects(
     connection: Connection, contract: Contract, batch: Batch, columns: list[Column], found: list[Check]
 ) -> int:
-    """Quarantine records that cannot be cast to their types, with every broken type and every broken rule of other fields."""
+    """Collect records that cannot be cast to their types, with every broken type and every broken rule of other fields."""
     delivered = _attributes(connection, f"{batch.table}__rejects")
     present = [column for column in columns if column.name in delivered]
     absent = [
@@ -297,10 +318,8 @@ def _quarantine_rejects(
     type_checks = row_rules.type_checks(present)
     template = sql.SQL(
         """
-        insert into quarantine.record (feed, batch_id, line, broken_rules, record, fields)
+        insert into to_quarantine (line, broken_rules, record, fields)
         select
-            {feed},
-            {batch},
             _line,
             case
                 when _is_split
@@ -331,8 +350,6 @@ def _quarantine_rejects(
 
     def statement(careful: bool) -> sql.Composed:
         return template.format(
-            feed=sql.Literal(contract.feed),
-            batch=sql.Literal(batch.batch_id),
             rules=row_rules.all_broken(found, careful),
             ignored=row_rules.all_broken(_ignored(found, type_checks)),
             types=row_rules.all_broken(type_checks),
@@ -354,7 +371,7 @@ def _alert_to_guesses(connection: Connection, contract: Contract, batch: Batch) 
             where
                 feed = any(%(feeds)s)
                 and quarantined_at > clock_timestamp() - interval '1 day'
-                and record ~ %(pseudonym)s
+                and concat(record, fields) ~ %(pseudonym)s
         )
 
         select count(*) filter (where batch_id = %(batch)s), count(*) from hidden
@@ -410,15 +427,15 @@ def _count_warnings(connection: Connection, contract: Contract, batch: Batch, co
 # --- the batch --------------------------------------------------------------------------------------------------------
 
 
-def _counts(connection: Connection, batch: Batch) -> tuple[int, int]:
-    """Number of records of the batch and of those in quarantine, according to the ledger."""
+def _counts(connection: Connection, batch: Batch) -> tuple[int, int, int]:
+    """Number of records of the batch, of those in quarantine and of deleted duplicates, according to the ledger."""
     row = connection.execute(
-        "select rows_in, rows_quarantined from ops.batch where batch_id = %s and token = %s",
+        "select rows_in, rows_quarantined, rows_duplicate from ops.batch where batch_id = %s and token = %s",
         [batch.batch_id, batch.token],
     ).fetchone()
     if row is None:
         raise ledger.StaleClaim(f"{batch.feed} batch {batch.batch_id} was claimed by another worker")
-    return row[0], row[1]
+    return row[0], row[1], row[2]
 
 
 def _recount(connection: Connection, batch: Batch) -> tuple[int, int, int]:
@@ -459,13 +476,16 @@ def _suite(contract: Contract) -> str:
     return f"feeds.{contract.feed}"
 
 
-def _batch_rules(contract: Contract, batch: Batch) -> list[expectations.CheckResult]:
-    """Results of Great Expectations for all clean rows together. A replay is only part of a delivery and is not checked."""
+def _batch_rules(contract: Contract, batch: Batch, rows: int) -> list[expectations.CheckResult]:
+    """Results of the rules for all clean rows together; `rows` is their number.
+
+    A replay is only part of a delivery and is not checked.
+    """
     if batch.origin == "replay":
         return []
     tokens = {"business_date": batch.business_date.isoformat()}
     return expectations.validate(
-        _suite(contract), contract.batch_rules, "intake", batch.table, settings().dsn("loader"), tokens
+        _suite(contract), contract.batch_rules, "intake", batch.table, settings().dsn("loader"), tokens, rows
     )
 
 

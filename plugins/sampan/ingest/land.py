@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
+from typing import IO, Any
 
 from psycopg.types.json import Jsonb
 
@@ -15,7 +17,7 @@ from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect, one
 from sampan.errors import Code, PermanentFailure, Problem
-from sampan.ingest import freshness
+from sampan.ingest import freshness, ledger
 from sampan.object_store import ObjectRefused, parse_s3_uri, put_if_absent, s3_errors
 from sampan.reading.shown import shown_uri
 from sampan.settings import settings
@@ -97,10 +99,15 @@ def _land(
         else:
             problem = Problem(Code.DELIVERY_DENIED, f"it is listed, but cannot be read: {error}", name)
         raise PermanentFailure(problem) from None
+    if body["ETag"].strip('"') != etag.strip('"'):
+        received = _enter_overwritten(connection, contract, uri, etag, day, body)
+        etag = body["ETag"]
     with s3_errors():
-        digest, size = hashlib.sha256(), 0
+        digest, size, content = hashlib.sha256(), 0, b""
         for block in body["Body"].iter_chunks(PART):
             digest.update(block)
+            # A small delivery is uploaded as it was read; a larger one is read again.
+            content = block if not size else b""
             size += len(block)
     sha = digest.hexdigest()
     deleted = connection.execute(
@@ -115,11 +122,14 @@ def _land(
         raise PermanentFailure(Problem(Code.DELIVERY_PAST_RETENTION, message, name))
     target = f"{contract.feed}/{day}/{sha}.{contract.source.extension}"
     failpoints.hit("land.before_put")
-    put_if_absent(
-        s3, target, lambda: s3.get_object(Bucket=bucket, Key=key, IfMatch=body["ETag"])["Body"], size, sha, name
-    )
+
+    def again() -> IO[bytes]:
+        stream: IO[bytes] = s3.get_object(Bucket=bucket, Key=key, IfMatch=body["ETag"])["Body"]
+        return stream
+
+    put_if_absent(s3, target, content if len(content) == size else again, size, sha, name)
     failpoints.hit("land.after_put")
-    with connection.transaction():
+    with ledger.transaction(connection):
         new = insert_batch(
             connection, contract, day, sha, name, f"s3://{settings().landing_bucket}/{target}", size, received
         )
@@ -137,45 +147,74 @@ def _land(
     return new
 
 
+def _enter_overwritten(
+    connection: Connection, contract: Contract, uri: str, etag: str, day: date, body: Mapping[str, Any]
+) -> datetime:
+    """Enter what the partner wrote under a name since fetch looked, instead of what no one has read. Returns its receipt.
+
+    Under the entity tag of the other one it would be taken for it, should that come back.
+    """
+    received = freshness.receipt(connection, body)
+    with ledger.transaction(connection):
+        connection.execute("delete from ops.delivery where source_uri = %s and etag = %s", [uri, etag])
+        connection.execute(
+            """
+            insert into ops.delivery (source_uri, etag, feed, business_date, received_at, bytes)
+            values (%s, %s, %s, %s, %s, %s)
+            on conflict (source_uri, etag) do update set
+                problem = null,
+                batch_id = null,
+                received_at = excluded.received_at,
+                seen_at = clock_timestamp()
+            """,
+            [uri, body["ETag"], contract.feed, day, received, body["ContentLength"]],
+        )
+    return received
+
+
 def _take_back(connection: Connection, contract: Contract, name: str, day: date, sha: str, received: datetime) -> None:
     """Let content that was delivered again after another of its date count as the newest; that is the partner's rollback.
 
-    Its owner is told, also when a person has withdrawn it: then it stays withdrawn.
+    Its owner is told, also when a person has withdrawn it: then it stays withdrawn. What is withdrawn keeps its place
+    among the others, so that undoing it brings back what the partner meant.
     """
-    known, state, other = one(
+    known, state, was_newest, other = one(
         connection,
         """
-        select known.batch_id, known.state, max(other.batch_id) from ops.batch as known
+        select
+            known.batch_id,
+            known.state,
+            count(other.batch_id) = 0,
+            max(other.batch_id) filter (where other.state <> 'withdrawn')
+        from ops.batch as known
         left join ops.batch as other
             on known.feed = other.feed and known.business_date = other.business_date and other.origin = 'delivery'
-            and other.state <> 'withdrawn' and (other.counts_from, other.batch_id) > (known.counts_from, known.batch_id)
+            and (other.counts_from, other.batch_id) > (known.counts_from, known.batch_id)
             and other.counts_from <= %s
         where known.feed = %s and known.business_date = %s and known.content_sha256 = %s
         group by known.batch_id
         """,
         [received, contract.feed, day, sha],
     )
+    if not was_newest:
+        moved = connection.execute(
+            """
+            with recursive chain as (
+                select batch_id from ops.batch where batch_id = %s
+                union
+                select b.batch_id from ops.batch as b inner join chain on b.replays = chain.batch_id
+            )
+            update ops.batch set returned_at = %s where batch_id in (select batch_id from chain) returning batch_id, state
+            """,
+            [known, received],
+        ).fetchall()
+        feed_hooks.after_return(connection, contract.feed, [number for number, of in moved if of == "published"])
     if state == "withdrawn":
         what = (
             "which a person has withdrawn; it stays withdrawn. If it is right, run"
             f" `sampan withdraw {contract.feed} --batch {known} --undo`"
         )
     elif other is not None:
-        batches = [
-            batch_id
-            for (batch_id,) in connection.execute(
-                """
-                with recursive chain as (
-                    select batch_id from ops.batch where batch_id = %s
-                    union
-                    select b.batch_id from ops.batch as b inner join chain on b.replays = chain.batch_id
-                )
-                update ops.batch set returned_at = %s where batch_id in (select batch_id from chain) returning batch_id
-                """,
-                [known, received],
-            )
-        ]
-        feed_hooks.after_return(connection, contract.feed, batches)
         what = f"which batch {other} had superseded; batch {known} counts as the newest again"
     else:
         return

@@ -17,6 +17,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
+from structlog.contextvars import bound_contextvars
 
 from sampan import feed_hooks
 from sampan.alerts import raise_alert
@@ -25,7 +26,7 @@ from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect, hide_values, is_about_content, is_transient
 from sampan.errors import Code, PermanentFailure, Problem, SampanError, SettingsFailure, TransientFailure
-from sampan.object_store import ObjectRefused
+from sampan.object_store import ObjectRefused, verify
 
 log = logging.getLogger(__name__)
 COLUMNS = (
@@ -95,8 +96,11 @@ def pending(connection: Connection, feed: str, state: str, business_date: date |
 
 
 def claim(connection: Connection, batch: Batch) -> Batch | None:
-    """Claim a batch by raising its token. None when its state has changed since it was read, or it was deleted."""
-    with connection.cursor(row_factory=class_row(Batch)) as cursor:
+    """Claim a batch by raising its token. None when its state has changed since it was read, or it was deleted.
+
+    A worker that writes the batch is waited for as `transaction` does: it may be frozen.
+    """
+    with transaction(connection), connection.cursor(row_factory=class_row(Batch)) as cursor:
         return cursor.execute(
             f"""
             update ops.batch set token = token + 1
@@ -128,7 +132,8 @@ def hold(connection: Connection, batch: Batch, problem: Problem, rows: int | Non
         )  # fmt: skip
         what = f"batch {batch.batch_id} of {batch.business_date} is held: {problem}, see {problem.page}"
         feed_hooks.on_rejected(connection, batch.feed, what, Rejected(batch.landing_uri, batch.batch_id))
-    log.warning("%s %s batch %s held: %s", batch.feed, batch.business_date, batch.batch_id, problem)
+    with bound_contextvars(rule=str(problem.rule)):
+        log.warning("%s %s batch %s held: %s", batch.feed, batch.business_date, batch.batch_id, problem)
 
 
 def process_pending(feed: str, state: str, business_date: date | None, work: Work) -> dict[str, int]:
@@ -145,30 +150,31 @@ def process_pending(feed: str, state: str, business_date: date | None, work: Wor
             claimed = claim(connection, batch)
             if claimed is None:
                 continue
-            try:
-                problem = _attempt(connection, contract, claimed, work)
-                if problem is not None:
-                    hold(connection, claimed, problem)
-                done["held" if problem is not None or _is_held(connection, claimed) else "batches"] += 1
-            except StaleClaim as error:
-                log.warning("%s", error)
-            except ObjectRefused as error:
-                log.warning("%s batch %s: %s", feed, batch.batch_id, error)
-                refused = TransientFailure(f"{feed} batch {batch.batch_id}, {batch.file}: {error}")
-                unexpected = unexpected or refused
-            except SampanError:
-                raise
-            except Exception as error:
-                # A server that is away is so for the next batch too.
-                if isinstance(error, psycopg.Error) and (is_transient(error) or connection.broken):
+            with bound_contextvars(feed=feed, batch=batch.batch_id):
+                try:
+                    problem = _attempt(connection, contract, claimed, work)
+                    if problem is not None:
+                        hold(connection, claimed, problem)
+                    done["held" if problem is not None or _is_held(connection, claimed) else "batches"] += 1
+                except StaleClaim as error:
+                    log.warning("%s", error)
+                except ObjectRefused as error:
+                    log.warning("%s batch %s: %s", feed, batch.batch_id, error)
+                    refused = TransientFailure(f"{feed} batch {batch.batch_id}, {batch.file}: {error}")
+                    unexpected = unexpected or refused
+                except SampanError:
                     raise
-                log.error("%s batch %s: %s", feed, batch.batch_id, type(error).__name__)
-                # Until the fault is corrected, what the batch says is as lost as that of a held one.
-                with connection.transaction():
-                    what = f"batch {batch.batch_id} of {batch.business_date} could not be processed"
-                    feed_hooks.on_rejected(connection, feed, what, Rejected(batch.landing_uri, batch.batch_id))
-                hide_values(error)
-                unexpected = unexpected or error
+                except Exception as error:
+                    # A server that is away is so for the next batch too.
+                    if isinstance(error, psycopg.Error) and (is_transient(error) or connection.broken):
+                        raise
+                    log.error("%s batch %s: %s", feed, batch.batch_id, type(error).__name__)
+                    # Until the fault is corrected, what the batch says is as lost as that of a held one.
+                    with connection.transaction():
+                        what = f"batch {batch.batch_id} of {batch.business_date} could not be processed"
+                        feed_hooks.on_rejected(connection, feed, what, Rejected(batch.landing_uri, batch.batch_id))
+                    hide_values(error)
+                    unexpected = unexpected or error
     if unexpected is not None:
         raise unexpected
     return done
@@ -181,6 +187,8 @@ def _attempt(connection: Connection, contract: Contract, batch: Batch, work: Wor
     except SettingsFailure:
         raise
     except PermanentFailure as error:
+        # What the store has lost or changed since it was landed is not the partner's fault.
+        verify(batch.landing_uri)
         return error.problem
     except psycopg.Error as error:
         if is_about_content(error):
@@ -212,41 +220,77 @@ def transaction(connection: Connection) -> Iterator[None]:
         yield
 
 
-def notify_owner(feed: str, since: datetime) -> None:
-    """Alert the owner and raise a PermanentFailure if a delivery of a feed was held or refused since a time.
+def require_none_held(feed: str, since: datetime) -> None:
+    """Raise a PermanentFailure if a delivery of a feed was held or refused since a time, after a log line for each.
 
-    One that a later delivery has replaced since is not an open problem (ops.open_problem): it is only logged.
+    One that a later delivery has replaced since is not an open problem (ops.open_problem), and may not be one while a later
+    delivery of its date is on its way: it is only logged.
     """
+    with connect() as connection:
+        found = _held_since(connection, feed, since)
+    if found:
+        raise PermanentFailure(Problem(Code.BATCH_HELD, f"{_named(feed, found)}; the lines above say why"))
+
+
+def notify_owner(feed: str, since: datetime) -> None:
+    """Alert the owner, and raise as `require_none_held` does, if a delivery of a feed was held or refused since a time."""
     contract = get_contract(feed)
     with connect() as connection:
-        held = connection.execute(
-            """
-            select batch_id, business_date, problem, batch_id in (select batch_id from ops.open_problem) from ops.batch
-            where feed = %s and state = 'held' and held_at >= %s
-            order by batch_id
-            """,
-            [feed, since],
-        ).fetchall()
-        for number, day, problem, is_open in held:
-            if not is_open:
-                log.info("batch %s of %s was held and then replaced: %s", number, day, Problem(**problem))
-        refused = connection.execute(
-            """
-            select null, business_date, problem, true from ops.delivery
-            where feed = %s and problem is not null and refused_at >= %s
-            order by source_uri
-            """,
-            [feed, since],
-        ).fetchall()
-        problems = [(number, day, Problem(**problem)) for number, day, problem, is_open in held + refused if is_open]
-        lines = [f"batch {number or '-'} of {day}: {problem}, see {problem.page}" for number, day, problem in problems]
-        if not lines:
+        found = _held_since(connection, feed, since)
+        if not found:
             return
-        for line in lines:
-            log.error("%s", line)
+        lines = [f"batch {number or '-'} of {day}: {problem}, see {problem.page}" for number, day, problem in found]
         message = f"{len(lines)} held or refused, for {contract.owner} <{contract.contact}>: " + "; ".join(lines)
-        raise_alert(connection, "held", feed, message[:4000])
-    raise PermanentFailure(Problem(Code.BATCH_HELD, message))
+        raise_alert(connection, "held", feed, message)
+    told = f"{_named(feed, found)}; the lines above say why, and {contract.owner} <{contract.contact}> is to be told"
+    raise PermanentFailure(Problem(Code.BATCH_HELD, told))
+
+
+def _held_since(connection: Connection, feed: str, since: datetime) -> list[tuple[int | None, date | None, Problem]]:
+    """Batch (None: refused), business date and problem of what was held or refused since a time. Logs each on a line."""
+    held = connection.execute(
+        """
+        select
+            held.batch_id,
+            held.business_date,
+            held.problem,
+            held.batch_id in (select batch_id from ops.open_problem) and not exists (
+                select from ops.batch as later
+                where
+                    later.feed = held.feed and later.business_date = held.business_date
+                    and later.counts_from > held.counts_from and later.state in ('landed', 'loaded', 'gated')
+            )
+        from ops.batch as held
+        where held.feed = %s and held.state = 'held' and held.held_at >= %s
+        order by held.batch_id
+        """,
+        [feed, since],
+    ).fetchall()
+    refused = connection.execute(
+        """
+        select null, business_date, problem, true from ops.delivery
+        where feed = %s and problem is not null and refused_at >= %s and problem ->> 'rule' <> 'delivery.marker'
+        order by source_uri
+        """,
+        [feed, since],
+    ).fetchall()
+    found = []
+    for number, day, stored, is_open in held + refused:
+        problem = Problem(**stored)
+        with bound_contextvars(feed=feed, batch=number, rule=str(problem.rule)):
+            if is_open:
+                found.append((number, day, problem))
+                log.error("batch %s of %s: %s, see %s", number or "-", day, problem, problem.page)
+            else:
+                log.info("batch %s of %s was held, and a later delivery replaces it: %s", number, day, problem)
+    return found
+
+
+def _named(feed: str, found: list[tuple[int | None, date | None, Problem]]) -> str:
+    names = ", ".join(
+        f"batch {number}" if number else (problem.file or "a file").rsplit("/", 1)[-1] for number, _, problem in found
+    )
+    return f"{len(found)} of {feed} held or refused: {names}"
 
 
 def now() -> datetime:

@@ -86,7 +86,7 @@ def load_batch(connection: Connection, contract: Contract, batch: Batch) -> Batc
     columns = reader.layout.stored
     with ledger.transaction(connection):
         _note_drift(connection, contract, batch, reader)
-    if contract.drift == "note":
+    if contract.drift == "note" and reader.layout.has_unknown:
         with ledger.transaction(connection):
             _note_values(connection, batch, reader)
     with ledger.transaction(connection):
@@ -142,7 +142,7 @@ def _note_drift(connection: Connection, contract: Contract, batch: Batch, reader
             f" the contract does not name; their values are not stored. Once the contract names them, run `sampan init`"
             f" and `sampan reload {batch.feed}`. Columns: {', '.join(new)}"
         )
-        raise_alert(connection, "drift", batch.feed, message[:4000])
+        raise_alert(connection, "drift", batch.feed, message)
 
 
 def _never_noted(connection: Connection, feed: str, headers: list[str]) -> list[str]:
@@ -174,26 +174,28 @@ def _note_values(connection: Connection, batch: Batch, reader: Reader) -> None:
 
 def _create_intake(connection: Connection, contract: Contract, batch: Batch, first_line: int) -> None:
     """Create the batch's table with the columns of raw.<feed>; a sequence numbers the lines as records are inserted."""
-    connection.execute(sql.SQL("drop table if exists {}, {}").format(batch.intake, batch.rejects))
-    # Thanks to this check, publish can attach the table as a partition without scanning it.
+    lines = f"{batch.table}__lines"
     connection.execute(
-        sql.SQL("create table {} (like raw.{}, constraint {} check (_batch_id = {}))").format(
-            batch.intake,
-            sql.Identifier(contract.feed),
-            sql.Identifier(f"{batch.table}__batch"),
-            sql.Literal(batch.batch_id),
-        )
-    )
-    lines = sql.SQL("intake.{}").format(sql.Identifier(f"{batch.table}__lines"))
-    connection.execute(
-        sql.SQL("create sequence {} start with {} cache 1000 owned by {}._line").format(
-            lines, sql.Literal(first_line), batch.intake
-        )
-    )
-    connection.execute(
+        # Thanks to its check, publish can attach the table as a partition without scanning it.
         sql.SQL(
-            "alter table {} alter column _batch_id set default {}, alter column _line set default nextval({})"
-        ).format(batch.intake, sql.Literal(batch.batch_id), sql.Literal(f'intake."{batch.table}__lines"'))
+            """
+            drop table if exists {table}, {rejects};
+            create table {table} (like raw.{feed}, constraint {check} check (_batch_id = {batch}));
+            create sequence intake.{lines} start with {first} cache 1000 owned by {table}._line;
+            alter table {table}
+                alter column _batch_id set default {batch},
+                alter column _line set default nextval({lines_name})
+            """
+        ).format(
+            table=batch.intake,
+            rejects=batch.rejects,
+            feed=sql.Identifier(contract.feed),
+            check=sql.Identifier(f"{batch.table}__batch"),
+            batch=sql.Literal(batch.batch_id),
+            lines=sql.Identifier(lines),
+            lines_name=sql.Literal(f'intake."{lines}"'),
+            first=sql.Literal(first_line),
+        )
     )
 
 

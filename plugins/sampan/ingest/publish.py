@@ -45,7 +45,7 @@ def is_published_since(feed: str, since: datetime) -> bool:
         select 1 from ops.batch as b
         where feed = %(feed)s and (
             published_at >= %(since)s
-            or exists (
+            or state = 'published' and exists (
                 select from ops.delivery as d
                 where d.batch_id = b.batch_id and d.received_at = b.returned_at and d.seen_at >= %(since)s
             )
@@ -64,15 +64,16 @@ def _publish(connection: Connection, contract: Contract, batch: Batch) -> int:
             return 0
         _attach(connection, contract, batch)
         failpoints.hit("publish.before_commit")
-        connection.execute(
-            """
-            update quarantine.record as q
-            set state = 'resolved', resolved_by_batch_id = %s, decided_at = clock_timestamp()
-            from ops.replay_line as l
-            where l.batch_id = %s and q.feed = %s and q.quarantine_id = l.quarantine_id and q.state = 'open'
-            """,
-            [batch.batch_id, batch.batch_id, batch.feed],
-        )
+        if batch.origin == "replay":
+            connection.execute(
+                """
+                update quarantine.record as q
+                set state = 'resolved', resolved_by_batch_id = %s, decided_at = clock_timestamp()
+                from ops.replay_line as l
+                where l.batch_id = %s and q.feed = %s and q.quarantine_id = l.quarantine_id and q.state = 'open'
+                """,
+                [batch.batch_id, batch.batch_id, batch.feed],
+            )
         ledger.write(connection, batch, state="published", rows_published=rows, published_at=ledger.now())
         doubts.raise_all(connection, contract, batch, rows)
         feed_hooks.after_publish(connection, batch.feed)
@@ -125,22 +126,23 @@ def _attach(connection: Connection, contract: Contract, batch: Batch) -> None:
     ).fetchall()
     for (column,) in missing:
         connection.execute(sql.SQL("alter table {} add column {}").format(batch.intake, sql.SQL(column)))
-    for statement in (
-        sql.SQL("alter table {table} alter column _batch_id drop default, alter column _line drop default"),
-        sql.SQL("drop sequence intake.{lines}"),
-        sql.SQL("drop table if exists {rejects}"),
-        sql.SQL("alter table {table} set schema raw"),
-        sql.SQL("alter table raw.{feed} attach partition raw.{partition} for values in ({number})"),
-        sql.SQL("alter table raw.{partition} drop constraint {check}"),
-    ):
-        connection.execute(
-            statement.format(
-                table=batch.intake,
-                lines=sql.Identifier(f"{batch.table}__lines"),
-                rejects=batch.rejects,
-                feed=feed,
-                partition=partition,
-                number=sql.Literal(batch.batch_id),
-                check=sql.Identifier(f"{batch.table}__batch"),
-            )
+    connection.execute(
+        sql.SQL(
+            """
+            alter table {table} alter column _batch_id drop default, alter column _line drop default;
+            drop sequence intake.{lines};
+            drop table if exists {rejects};
+            alter table {table} set schema raw;
+            alter table raw.{feed} attach partition raw.{partition} for values in ({number});
+            alter table raw.{partition} drop constraint {check}
+            """
+        ).format(
+            table=batch.intake,
+            lines=sql.Identifier(f"{batch.table}__lines"),
+            rejects=batch.rejects,
+            feed=feed,
+            partition=partition,
+            number=sql.Literal(batch.batch_id),
+            check=sql.Identifier(f"{batch.table}__batch"),
         )
+    )

@@ -26,8 +26,9 @@ from sampan.contracts.registry import get_contract
 from sampan.contracts.values import PSEUDONYM, SHOWN_PSEUDONYMS
 from sampan.database import Connection, connect, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
-from sampan.ingest import gate, land, load, publish
-from sampan.reading.reader import REPLAYED
+from sampan.ingest import gate, land, ledger, load, publish
+from sampan.ingest.withheld import HAS_WITHHELD, WITHHELD
+from sampan.reading.reader import REPLAYED, open_delivery
 from sampan.reading.recognise import what_it_is
 from sampan.reading.record import csv_line
 from sampan.settings import settings
@@ -197,7 +198,7 @@ def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) ->
         # One batch after the other, as they are ordered.
         replays = [
             _to_replay(contract, chosen, Path(folder) / str(batch_id))
-            for batch_id, chosen in groupby(rows, lambda row: row[0].batch_id)
+            for batch_id, chosen in groupby(_whole(contract, rows), lambda row: row[0].batch_id)
         ]
         if not replays:
             raise PermanentFailure(
@@ -205,7 +206,7 @@ def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) ->
             )
         if corrected is None and not wanted and next(taken) >= LIMIT:
             log.warning("only the first %s open rows are replayed; run the command again for the rest", f"{LIMIT:,}")
-        with connect() as connection, connection.transaction():
+        with connect() as connection, ledger.transaction(connection):
             for one in replays:
                 _refuse_if_in_replay(connection, contract, one)
             batches = [_land(connection, contract, one) for one in replays]
@@ -224,7 +225,7 @@ def discard(feed: str, ids: Iterable[int], reason: str, by: str) -> int:
     if not wanted:
         raise PermanentFailure(Problem(Code.QUARANTINE_DISCARD, "give the ids of the rows to discard"))
     require_reason(reason, Code.QUARANTINE_REASON)
-    with connect() as connection:
+    with connect() as connection, ledger.transaction(connection):
         return connection.execute(
             """
             update quarantine.record
@@ -261,6 +262,34 @@ def _with_corrections(
             )
             raise PermanentFailure(Problem(Code.QUARANTINE_COLUMNS, message, str(path)))
         yield entry, _merge(entry.fields or {}, given)
+
+
+def _whole(contract: Contract, rows: Iterable[tuple[Entry, Fields]]) -> Iterator[tuple[Entry, Fields]]:
+    """Rows in order of batch and line, values that quarantine withholds taken from the landed delivery."""
+    for batch_id, chosen in groupby(rows, lambda row: row[0].batch_id):
+        delivered: Iterator[tuple[int, Fields]] | None = None
+        for entry, fields in chosen:
+            if WITHHELD in fields.values():
+                delivered = delivered or _delivered(contract, batch_id)
+                values = next((values for line, values in delivered if line == entry.line), None)
+                if values is None:
+                    message = f"row {entry.quarantine_id}: line {entry.line} of {entry.file} is not a record any more"
+                    raise PermanentFailure(Problem(Code.QUARANTINE_INCOMPLETE, message))
+                fields = {name: values.get(name) if value == WITHHELD else value for name, value in fields.items()}
+            yield entry, fields
+
+
+def _delivered(contract: Contract, batch_id: int) -> Iterator[tuple[int, Fields]]:
+    """Line and values, as landed, of the records of a batch whose values quarantine withholds."""
+    query = "select landing_uri, business_date, source_uri, origin from ops.batch where batch_id = %s"
+    lines = f"select line from quarantine.record where feed = %s and batch_id = %s and {HAS_WITHHELD} order by line"
+    with connect() as connection:
+        uri, day, source, origin = one(connection, query, [batch_id])
+        wanted = [line for (line,) in connection.execute(lines, [contract.feed, batch_id])]
+    reader = open_delivery(contract, uri, day, source.rsplit("/", 1)[-1], replay=origin == "replay")
+    names = [column.name for column in reader.layout.stored]
+    for record in reader.records(wanted):
+        yield record.line, dict(zip(names, record.fields, strict=True))
 
 
 def _open_ids(feed: str, ids: Iterable[int]) -> set[int]:

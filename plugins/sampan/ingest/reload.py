@@ -18,7 +18,7 @@ from sampan.contracts.model import Column, Contract
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect, scalar
 from sampan.errors import Code, PermanentFailure, Problem
-from sampan.ingest import ledger
+from sampan.ingest import ledger, withheld
 from sampan.ingest.ledger import Batch
 from sampan.reading.reader import Reader, open_delivery
 
@@ -109,8 +109,15 @@ def _reload(
         ).rowcount
         typed = sql.SQL("select r.* from reload_place as p {}").format(in_raw)
         _refuse_broken(connection, batch, typed, _new_checks(contract, batch, columns))
+        value = sql.SQL("{1}, case when {0} then case when n.{2} is not null then {3} end else n.{2} end")
         names = sql.SQL(", ").join(
-            sql.SQL("{}, n.{}").format(sql.Literal(c.name), sql.Identifier(c.name)) for c in columns
+            value.format(
+                sql.SQL(f"q.{withheld.HAS_WITHHELD}"),
+                sql.Literal(c.name),
+                sql.Identifier(c.name),
+                sql.Literal(withheld.WITHHELD),
+            )
+            for c in columns
         )
         connection.execute(
             sql.SQL(

@@ -1,14 +1,10 @@
-"""Status: what each feed has delivered so far, and the problems that are open now."""
+"""Status: what each feed has delivered so far."""
 
 from __future__ import annotations
 
-from collections import Counter
-from datetime import date, datetime
 from typing import Any
 
 from sampan.database import connect
-from sampan.errors import Problem
-from sampan.ingest.freshness import STATES
 
 TOTALS = (
     "feed", "batches", "published", "held", "held, replaced", "in progress", "rows published", "rows quarantined",
@@ -39,36 +35,3 @@ def totals() -> list[tuple[Any, ...]]:
     """
     with connect() as connection:
         return connection.execute(query).fetchall()
-
-
-def open_problems() -> list[tuple[str, date | None, int | None, Problem]]:
-    """Feed, business date, batch and problem of everything that is held or refused now; date and batch where known."""
-    query = "select feed, business_date, batch_id, problem from ops.open_problem order by feed, business_date, batch_id"
-    with connect() as connection:
-        rows = connection.execute(query).fetchall()
-    return [(feed, day, batch, problem_from(stored)) for feed, day, batch, stored in rows]
-
-
-def newest_alerts(days: int, most: int) -> list[tuple[datetime, str, str | None, str]]:
-    """Time, kind, feed and message of the newest alerts of some days; not those of what the open problems show."""
-    query = """
-        select raised_at, kind, feed, message from ops.alert
-        where raised_at > now() - make_interval(days => %s) and kind not in ('held', 'rejected')
-        order by alert_id desc
-        limit %s
-    """
-    with connect() as connection:
-        return connection.execute(query, [days, most]).fetchall()
-
-
-def problem_from(stored: dict[str, Any]) -> Problem:
-    """A Problem as the ledger stored it, which may also say who accepted it."""
-    return Problem(**{name: stored[name] for name in Problem.__dataclass_fields__ if name in stored})
-
-
-def counts_by_state(deliveries: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    """By feed: how many of the deliveries (rows of `freshness.days`) are in each state of `freshness.STATES`."""
-    counts: dict[str, Counter[str]] = {}
-    for row in deliveries:
-        counts.setdefault(row["feed"], Counter())[row["state"]] += 1
-    return {feed: {state: tally[state] for state in STATES} for feed, tally in counts.items()}

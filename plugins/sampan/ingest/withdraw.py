@@ -15,9 +15,6 @@ from sampan.database import Connection, connect
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.ingest import ledger
 
-# Longest alert that is kept.
-LONGEST_ALERT = 4000
-
 
 @dataclass(frozen=True)
 class Chosen:
@@ -73,7 +70,7 @@ def run(feed: str, chosen: Chosen, reason: str, by: str) -> dict[str, int]:
             f"for {contract.owner} <{contract.contact}>: {by} withdrew batches {numbers}: {reason}. The next build is as if"
             f" they had never come; if they are right, run `sampan withdraw {feed} --batch <number> --undo`. {consequences}"
         )
-        raise_alert(connection, "withdrawn", feed, message.strip()[:LONGEST_ALERT])
+        raise_alert(connection, "withdrawn", feed, message.strip())
     feed_hooks.clean_up(feed)
     return {"batches": len(batches), "rows": sum(count for (count,) in rows)}
 

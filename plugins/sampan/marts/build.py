@@ -16,12 +16,13 @@ from enum import StrEnum
 import psycopg
 from psycopg.types.json import Jsonb
 
-from sampan import database, failpoints, feed_hooks
+from sampan import database, failpoints, feed_hooks, progress
 from sampan.database import Connection, connect, drop_relations, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.marts import carry, dbt
 from sampan.marts.dbt import DbtRunner, StepResult
 from sampan.marts.steps import Step, all_steps, names
+from sampan.text import did_you_mean
 
 # From this share of all published rows on, a full refresh costs less than merging the new rows.
 FULL_REFRESH_SHARE = 0.5
@@ -58,7 +59,7 @@ def run(step: str | None = None, *, force: bool = False, full_refresh: bool = Fa
     a family of marts that fails stops no other: the failure is raised at the end, and the build can be released without it.
     """
     if step is not None and step not in names():
-        message = f"unknown step {step!r}; steps: {', '.join(names())}"
+        message = f"unknown step {step!r}{did_you_mean(step, names(), 'steps')}"
         raise PermanentFailure(Problem(Code.BUILD_UNKNOWN_STEP, message))
     runner = DbtRunner()
     total = {"build_no": 0, "batches": 0, "nodes": 0}
@@ -66,6 +67,7 @@ def run(step: str | None = None, *, force: bool = False, full_refresh: bool = Fa
     for position, wanted in enumerate(all_steps()):
         if step not in (None, wanted.name):
             continue
+        progress.report(wanted.name, position, len(all_steps()))
         with lock(wanted) as connection:
             build = _begin(connection, force, full_refresh) if position == 0 else current(connection)
             if build is None:

@@ -17,7 +17,6 @@ from sampan.marts import dbt
 
 COVERAGE = "dim_mart_coverage"
 QUOTABLE = "is_quotable"
-LONGEST_ALERT = 4000
 
 
 @cache
@@ -71,7 +70,7 @@ def carry(connection: Connection, build_no: int, step: str, problem: Problem) ->
             f" ({', '.join(marts_of(step))}): {problem}. They may not be quoted. When the cause is corrected, run"
             " `sampan refresh --force`"
         )
-        raise_alert(connection, "carried", None, message[:LONGEST_ALERT])
+        raise_alert(connection, "carried", None, message, f"carried:{step}")
     return True
 
 

@@ -17,6 +17,7 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
+from sampan.database import is_transient_state
 from sampan.marts import lean_dbt
 from sampan.settings import HOME, settings
 
@@ -25,10 +26,6 @@ SEEDS = PROJECT / "seeds"
 MARTS = "marts"
 # The step of the marts that are made of marts of several families.
 SUMMARY = "summary"
-# SQLSTATEs of a database that is away or busy, and of a claim that another worker has taken (object_in_use): trying again
-# may help. Class 08 is a broken connection, 40 a deadlock or a failed serialization.
-TRANSIENT_CLASSES = ("08", "40")
-TRANSIENT_STATES = ("55006", "55P03", "57P01", "57P02", "57P03")
 # Statuses of a node that does not have to run again.
 DONE = ("success", "pass", "warn", "no-op")
 # Schema of the marts of the current build, in whose name the project is parsed.
@@ -259,7 +256,7 @@ def _is_transient(error: BaseException | None) -> bool:
             if state is None:
                 # The server did not answer: psycopg2 has no SQLSTATE of that.
                 return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
-            return state in TRANSIENT_STATES or state[:2] in TRANSIENT_CLASSES
+            return is_transient_state(state)
         error = error.__cause__ or error.__context__
     return False
 

@@ -25,6 +25,7 @@ from sampan.marts.deprecations import missing_from
 from sampan.marts.steps import all_steps
 from sampan.quality import expectations, mart_rules
 from sampan.settings import settings
+from sampan.text import did_you_mean
 from sampan.warehouse.roles import POLICY_READER, PUBLIC_READER
 
 KEEP = 5
@@ -152,8 +153,8 @@ def decide(mart: str, rule: str, verdict: str, reason: str, by: str) -> None:
     require_reason(reason, Code.RELEASE_REASON)
     found = {(item["mart"], item["rule"]): item["build_no"] for item in findings()}
     if (mart, rule) not in found:
-        known = ", ".join(f"{of} {name}" for of, name in found) or "none"
-        message = f"no critical finding {rule} of {mart} in its newest gate; there are: {known}"
+        known = did_you_mean(f"{mart} {rule}", (f"{of} {name}" for of, name in found), "there are")
+        message = f"no critical finding {rule} of {mart} in its newest gate{known}"
         raise PermanentFailure(Problem(Code.RELEASE_FINDING, message))
     with connect("builder") as connection:
         connection.execute(
@@ -573,6 +574,12 @@ def live_release(connection: Connection) -> int | None:
         "select release_no from ops.release_activation order by activation_no desc limit 1"
     ).fetchone()
     return row[0] if row else None
+
+
+def marts_of(connection: Connection, release_no: int | None) -> list[str]:
+    """The marts of a release, by name; none without a release."""
+    query = "select jsonb_object_keys(rows) from ops.release where release_no = %s order by 1"
+    return [mart for (mart,) in connection.execute(query, [release_no]).fetchall()]
 
 
 def _list_releases(connection: Connection) -> list[dict[str, Any]]:

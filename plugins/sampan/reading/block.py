@@ -8,9 +8,7 @@ from sampan.reading.chunk import Chunk
 from sampan.reading.layout import Layout
 from sampan.reading.personal_data import Pseudonymiser
 from sampan.reading.record import Record, csv_line
-from sampan.reading.sieve import Sieve
-
-NEWLINE = 10
+from sampan.reading.sieve import Sieve, line_ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +34,12 @@ class BlockMaker:
 
     def make(self, chunk: Chunk) -> Block:
         """The block of a chunk: all lines at once, then those that have to be taken apart."""
-        import numpy as np
-
-        lines = chunk.as_csv(self.nothing)
-        starts = self.sieve.odd(lines)
-        if not starts:
+        written = chunk.as_csv(self.nothing)
+        lines = written.lines
+        places = self.sieve.odd(written)
+        if not places:
             return Block(lines)
-        ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == NEWLINE) + 1
-        places = np.unique(np.searchsorted(ends, starts, side="right")).tolist()
+        ends = line_ends(lines)
         parts: list[bytes] = []
         odd: list[Record] = []
         done = 0

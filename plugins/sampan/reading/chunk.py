@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from sampan.reading.delivery import Delivery
 from sampan.reading.record import Record
+from sampan.reading.written import Written
 
 
 class Found(NamedTuple):
@@ -30,7 +31,7 @@ class Chunk(ABC):
     length: int
 
     @abstractmethod
-    def as_csv(self, nothing: bytes) -> bytes:
+    def as_csv(self, nothing: bytes) -> Written:
         """One CSV line of the stored columns for each place. `nothing` is the line of a place that cannot be written so."""
 
     @abstractmethod

@@ -46,6 +46,8 @@ def unzstd(pieces: Pieces) -> Iterator[bytes]:
         return zstandard.ZstdDecompressor(max_window_size=limits.ZSTD_WINDOW_BYTES).decompressobj()
 
     decompressor, started = new(), False
+    gathered: list[bytes] = []
+    size = 0
     try:
         for piece in pieces(limits.ZSTD_INPUT_BYTES):
             while piece:
@@ -53,11 +55,16 @@ def unzstd(pieces: Pieces) -> Iterator[bytes]:
                     decompressor = new()
                 started = True
                 block = decompressor.decompress(piece)
-                if block:
-                    yield block
+                gathered.append(block)
+                size += len(block)
+                if size >= limits.LARGEST_BLOCK_BYTES:
+                    yield b"".join(gathered)
+                    gathered, size = [], 0
                 piece = decompressor.unused_data if decompressor.eof else b""
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from None
+    if size:
+        yield b"".join(gathered)
     if started and not decompressor.eof:
         raise EOFError
 

@@ -32,6 +32,8 @@ _GROUPED = (
     r"(?![0-9],[0-9]{3},[0-9]{3}(?![0-9]))"
     rf"[0-9](?:{_GAP}[0-9]){{5}}{_GAP}?(?:{_OPEN} ?[0-9Aa] ?{_CLOSE}|[0-9Aa](?![0-9]))"
 )
+# The only form that counts in a code, which it fills or in which other marks than letters and digits stand around it.
+CODE = r"(?:^|[^A-Za-z0-9])([A-Za-z]{1,2}[ -]?[0-9]{6}[ -]?[0-9Aa])(?:[^A-Za-z0-9]|$)"
 _SPELLED = re.compile(rf"({_BRACKETED})|{_GROUPED}")
 # Nearly no text has six digits, and to look for them costs a fraction of what _SPELLED does.
 _SIX_DIGITS = re.compile(rf"[0-9](?:{_GAP}[0-9]){{5}}")

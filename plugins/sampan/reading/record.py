@@ -93,15 +93,6 @@ def csv_line(values: Sequence[str]) -> str:
     return buffer.getvalue()
 
 
-def table_csv(table: Any) -> bytes:
-    """An Arrow table or record batch as CSV lines, texts in quotes. Raises ArrowException for nested columns."""
-    import pyarrow.csv
-
-    out = io.BytesIO()
-    pyarrow.csv.write_csv(table, out, pyarrow.csv.WriteOptions(include_header=False))
-    return out.getvalue()
-
-
 def cell_text(value: Any) -> str | None:
     """A typed value of a workbook or Parquet file as the text that PostgreSQL reads back to the same value."""
     if value is None or value == "":

@@ -6,8 +6,9 @@ Patterns over the bytes of many lines find the few that hold something which nee
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from sampan.contracts import line_pattern
@@ -15,17 +16,21 @@ from sampan.contracts.model import Column
 from sampan.contracts.values import PSEUDONYM
 from sampan.reading import hkid
 from sampan.reading.personal_data import Pseudonymiser
+from sampan.reading.written import Written, searched
 
 # Delivered, it would pass as a person's number.
 PSEUDONYM_BYTES = PSEUDONYM.pattern.removeprefix("(invalid_)?").encode()
 ENCODING_MARKS = [mark.encode() for mark in hkid.ENCODING_MARKS]
 QUOTED_FIELD = re.compile(rb'"((?:[^"\n]|"")*)"')
 HKID_DIGITS = 6
+NEWLINE = 10
+# Patterns that a process keeps: some for each feed. Those of JSON Lines depend on what is delivered.
+PATTERNS = 256
 # Bytes that belong to no part of a digit, in any notation or script.
 NEVER_DIGITS = bytes(set(range(128)) - set(b"0123456789" + hkid.ENCODING_MARKS.encode()))
 
 
-@cache
+@lru_cache(PATTERNS)
 def compiled(pattern: bytes, captures: bool = False) -> Any:
     """An RE2 pattern over bytes."""
     import re2
@@ -65,6 +70,7 @@ class Sieve:
         self.columns, self.private = columns, private
         # Groups, in order: a possible HKID number, and one in a field in quotes; a pseudonym.
         self.suspect = compiled(hkid.block_pattern() + b"|(" + PSEUDONYM_BYTES + b")", captures=True)
+        self.suspect_code = compiled(hkid.CODE.encode() + b"|" + PSEUDONYM_BYTES, captures=True)
         self.encoded = compiled(hkid.ENCODED.encode())
         self.fitting = compiled(line_pattern.fitting_lines(columns))
         self.has_pseudonyms = any(column.personal == "pseudonymise" for column in columns)
@@ -74,18 +80,26 @@ class Sieve:
         """Whether COPY can take a line whose personal data is replaced."""
         return bool(self.fitting.fullmatch(line))
 
-    def odd(self, lines: bytes) -> list[int]:
-        """Where lines begin that must be taken apart; they may be in any order, and more than once."""
+    def odd(self, written: Written) -> list[int]:
+        """Numbers, from 0 and in order, of the lines that must be taken apart."""
+        lines, texts, codes = written
         if self.wholly_personal:
-            return [0, *(match.end() for match in re.finditer(b"\n", lines[:-1]))] if lines else []
-        return [*self._unfit(lines), *self._suspects(lines), *self._encoded(lines)]
+            return [*range(lines.count(b"\n"))]
+        found = set(_numbers(lines, self._unfit(lines)))
+        if texts is None:
+            texts, columns = lines, self.columns
+        else:
+            columns = [self.columns[place] for place in searched(self.columns).texts]
+        found.update(_numbers(texts, chain(self._suspects(texts, columns), self._encoded(texts))))
+        found.update(_numbers(codes or b"", self._suspect_codes(codes or b"")))
+        return sorted(found)
 
     def _unfit(self, lines: bytes) -> Iterator[int]:
         return (start for start, _ in unfit(self.fitting, lines))
 
-    def _suspects(self, lines: bytes) -> Iterator[int]:
+    def _suspects(self, lines: bytes, columns: Sequence[Column]) -> Iterator[int]:
         """Lines that may hold a person's number, or a pseudonym that is not the platform's own."""
-        columns, place = self.columns, 0
+        place = 0
         while match := self.suspect.search(lines, place):
             if match.start(3) >= 0 and self.private.keeps_pseudonyms:
                 place = match.end(3)
@@ -113,6 +127,15 @@ class Sieve:
         text = field.group(1).replace(b'""', b'"').decode("utf-8", "surrogateescape")
         return field.end() - 1 if hkid.replace(text, lambda found: "") == text else 0
 
+    def _suspect_codes(self, lines: bytes) -> Iterator[int]:
+        """Lines of codes, each as its contract says, with one that is a person's number or a pseudonym."""
+        place = 0
+        while match := self.suspect_code.search(lines, place):
+            place = match.end() - 1
+            if match.group(1) is None or hkid.has_right_check_digit(match.group(1).decode()):
+                yield lines.rfind(b"\n", 0, match.start() + 1) + 1
+                place = lines.index(b"\n", match.start() + 1)
+
     def _encoded(self, lines: bytes) -> Iterator[int]:
         """Lines that may spell a number with characters in another notation, such as %28."""
         if not any(mark in lines for mark in ENCODING_MARKS):
@@ -130,6 +153,21 @@ class Sieve:
                     continue
             yield start
             place = end
+
+
+def line_ends(lines: bytes) -> Any:
+    """Where each line ends, its line feed included, as a NumPy array."""
+    import numpy as np
+
+    return np.flatnonzero(np.frombuffer(lines, np.uint8) == NEWLINE) + 1
+
+
+def _numbers(lines: bytes, starts: Iterable[int]) -> list[int]:
+    """Numbers of the lines that begin at these places."""
+    import numpy as np
+
+    starts = list(starts)
+    return np.searchsorted(line_ends(lines), starts, side="right").tolist() if starts else []
 
 
 def _may_be_hkid(column: Column, found: bytes) -> bool:

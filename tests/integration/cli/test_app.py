@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 import shutil
@@ -21,20 +22,22 @@ from sampan.settings import settings
 
 from infra.simulator.serve import Behaviour, Server
 from tests.factory import DAY, FEEDS, encode, rows, stored
+from tests.unit.cli.test_app import COMMANDS
 
 FEED = "customs_declarations"
 CONTRACT = get_contract(FEED)
 
 
 class Run:
-    """Runs the command in this process."""
+    """Runs the command in this process: at a terminal of some width, or in a pipe (width None)."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, capsys: Any) -> None:
-        self.patch, self.capsys = patch, capsys
+    def __init__(self, patch: pytest.MonkeyPatch, capsys: Any, width: int | None = 200) -> None:
+        self.patch, self.capsys, self.width = patch, capsys, width
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
         self.patch.setattr(sys, "argv", ["sampan", *arguments])
-        self.patch.setattr(console, "_width", 200)
+        self.patch.setattr(console, "_width", self.width or 80)
+        self.patch.setattr(console, "_force_terminal", self.width is not None)
         self.patch.setattr(sys, "excepthook", sys.excepthook)
         mask = os.umask(0o022)
         try:
@@ -51,6 +54,16 @@ class Run:
 @pytest.fixture
 def run(monkeypatch, capsys) -> Run:
     return Run(monkeypatch, capsys)
+
+
+@pytest.fixture
+def piped(monkeypatch, capsys) -> Run:
+    return Run(monkeypatch, capsys, width=None)
+
+
+@pytest.fixture
+def narrow(monkeypatch, capsys) -> Run:
+    return Run(monkeypatch, capsys, width=80)
 
 
 def delivered(sampan, *changes: dict, count: int = 40) -> list[dict]:
@@ -125,7 +138,13 @@ def test_the_next_feed_has_its_turn_when_one_fails_in_a_way_that_was_not_foresee
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("fetch", "no_such_feed"), 1, "no feed 'no_such_feed'; feeds: "),
+        (("fetch", "custom_declaration"), 1, "no feed 'custom_declaration'; did you mean customs_declarations?"),
+        (("status", "no_such_feed"), 1, "no feed 'no_such_feed'; feeds: "),
+        (("build", "stagging"), 1, "unknown step 'stagging'; did you mean staging?"),
+        (("contracts", "policy", "custom"), 2, "no policy 'custom'; did you mean customs"),
+        (("alerts", "acknowledge", "77", "--reason", "x"), 1, "no alert 77; `sampan alerts list` shows them"),
+        (("alerts", "silence", "late", "--until", "2026-07-09", "--reason", "x"), 1, "no alert has the cause 'late'"),
+        (("alerts", "silence", "late", "--until", "2026-07-09", "--reason", " "), 1, "give a reason"),
         (("ingest", "no_such_feed"), 1, "no feed 'no_such_feed'; feeds: "),
         (("quarantine", "list", "no_such_feed"), 1, "no feed"),
         (("land", FEED, "--date", "06/07/2026"), 2, "does not match the format"),
@@ -209,25 +228,93 @@ def test_settings_say_which_is_missing_when_nothing_is_set_up(run, monkeypatch, 
     assert "SAMPAN_WAREHOUSE_DSN is not set; run `make up`" in err
 
 
-def test_status_shows_every_feed_and_what_is_broken_when_something_is(sampan, run):
+def broken_deliveries(sampan) -> None:
     delivered(sampan, {"value_hkd": "-1"})
     sampan.deliver(FEED, DAY, "odd [bold] [red] name.csv.gz", b"not gzip at all")
     sampan.deliver(FEED, "latest", "lost.csv.gz", b"x")
-    code, _, _ = run("ingest", FEED)
-    assert code == 1
-    code, out, _ = run("status")
+
+
+def test_status_says_first_what_is_broken_and_folds_what_is_well(sampan, run):
+    broken_deliveries(sampan)
+    sampan.deliver("quality_marks", DAY, "marks.xlsx", b"")
+    assert run("ingest", FEED)[0] == 1
+    code, out, _ = run("status", "--now", f"{DAY} 12:00:00")
     assert code == 0
-    text = " ".join(out.replace("│", " ").replace("┃", " ").split())
-    assert re.search(rf"{FEED} 2 1 1 0 0 39 1 0 0 {DAY}", text)
+    assert out.startswith(f"Broken at {DAY} 12:00, Hong Kong time")
     for rule in ("[delivery.corrupt]", "[delivery.no_business_date]", "odd [bold] [red] name.csv.gz: "):
-        assert rule in text
+        assert rule in out
+    assert "rows published" not in out
     assert "\x1b" not in out
+    assert re.search(rf"{FEED}\W+2\W+1\W+1\W+0\W+0\W+39\W+1\W+0\W+0\W+{DAY}", run("status", "--all")[1])
 
 
-def test_status_says_that_nothing_is_held_when_all_went_well(sampan, run):
+def test_status_says_that_nothing_is_broken_and_how_many_feeds_are_well(sampan, run, piped):
     delivered(sampan)
     assert run("ingest", FEED)[0] == 0
-    assert "Nothing is held." in run("status")[1]
+    noon = ("--now", f"{DAY} 12:00:00")
+    out = run("status", FEED, *noon)[1]
+    assert out.splitlines() == ["Nothing is broken.", "1 feed is well; `sampan status --all` lists it."]
+    assert run("status", "--exit-code", FEED, *noon)[0] == 0
+    assert json.loads(piped("status", FEED, *noon, "--json")[1])["broken"] == []
+
+
+def test_status_returns_1_when_something_is_broken_and_that_is_asked_for(sampan, run, piped):
+    broken_deliveries(sampan)
+    run("ingest", FEED)
+    assert run("status")[0] == 0
+    code, out, _ = piped("status", "--exit-code", "--json", FEED)
+    assert code == 1
+    states = [fault["state"] for fault in json.loads(out)["broken"]]
+    assert states[:3] == ["held by the gate", "refused", "late at the partner"]
+    assert run("status", "--exit-code", "business_register", "--now", f"{DAY} 12:00:00")[0] == 0
+
+
+def test_a_script_finds_each_feed_on_a_line_of_its_own(sampan, piped):
+    """Kind of fault: a table is folded to the width of no terminal, and grep finds none of its names."""
+    broken_deliveries(sampan)
+    piped("ingest", FEED)
+    out = piped("status")[1]
+    assert f"\n{FEED}\t2\t1\t1\t0\t0\t39\t1\t0\t0\t{DAY}\n" in out
+    assert not {"│", "┃", "─"} & set(out)
+    lines = [line.split("\t") for line in piped("contracts", "list")[1].splitlines()]
+    assert [line[0] for line in lines] == ["feed", *FEEDS]
+    assert {len(line) for line in lines} == {7}
+
+
+def test_no_name_is_cut_or_folded_when_the_terminal_is_narrow(sampan, narrow):
+    broken_deliveries(sampan)
+    narrow("ingest", FEED)
+    for arguments in (("status", "--all"), ("contracts", "list"), ("quarantine", "list")):
+        out = narrow(*arguments)[1]
+        assert re.search(rf"(?<!\w){FEED}(?!\w)", out), arguments
+    assert all(re.search(rf"(?<!\w){feed}(?!\w)", narrow("contracts", "list")[1]) for feed in FEEDS)
+
+
+LISTS = [name.split() for name, command in COMMANDS.items() if any("--json" in item.opts for item in command.params)]
+
+
+@pytest.mark.parametrize("words", LISTS, ids=" ".join)
+def test_every_list_is_json_when_that_is_asked_for(words, sampan, piped):
+    arguments = {"calendar show": [FEED], "quarantine show": [FEED]}.get(" ".join(words), [])
+    code, out, err = piped(*words, *arguments, "--json")
+    if " ".join(words) in {"consent show", "release show", "identity review show"}:
+        assert (code, out) == (2, "")
+        return
+    assert code == 0, err
+    assert isinstance(json.loads(out), list | dict)
+
+
+def test_json_of_rows_in_quarantine_has_every_broken_rule_and_obeys_nothing(sampan, piped):
+    delivered(sampan, {"value_hkd": "-1.005", "goods_description": "x\ty \x1b[31m \u202e 貨"})
+    piped("ingest", FEED)
+    out = piped("quarantine", "show", FEED, "--json")[1]
+    assert not {"\x1b", "\u202e"} & set(out)
+    found = json.loads(out)
+    assert {row["rule"] for row in found} == {"value_hkd.minimum", "value_hkd.scale"}
+    assert {row["value"] for row in found} == {"-1.005"}
+    assert "貨" in found[0]["record"]
+    header, *lines = piped("quarantine", "show", FEED)[1].splitlines()
+    assert {len(line.split("\t")) for line in (header, *lines)} == {8}
 
 
 def test_quarantine_show_names_file_line_column_value_and_every_rule(sampan, run):

@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 from sampan.contracts.registry import get_contract
 from sampan.governance import retention
-from sampan.ingest import status
+from sampan.monitoring import status
 
 from tests.factory import DAY, encode, feeds, rows
 from tests.integration.ingest.deliveries import CUSTOMS, FILES, name_of
@@ -49,7 +49,7 @@ def test_the_owner_hears_when_a_part_takes_the_place_of_another_part(feed, toget
     assert "20 of the 20 rows there" in message
     assert all(name in message for name in names)
     assert "the newest delivery of a date counts alone" in message
-    assert [kind for _, kind, _, _ in status.newest_alerts(7, 10)] == ["replaced"]
+    assert [kind for _, _, kind, _, _ in status.newest_alerts(7, 10)] == ["replaced"]
 
 
 @pytest.mark.parametrize("feed", REPLACING)
@@ -90,7 +90,7 @@ def test_alerts_forget_names_of_files_that_retention_has_deleted(sampan):
     deliver(sampan, feed, given[20:], second)
     sampan.deliver(feed, DAY, f"{first}.md5", b"0" * 32)
     sampan.ingest(feed)
-    assert {kind for _, kind, _, _ in status.newest_alerts(7, 10)} == {"replaced", "checksum"}
+    assert {kind for _, _, kind, _, _ in status.newest_alerts(7, 10)} == {"replaced", "checksum"}
     assert "Chan Tai Man" in str(status.newest_alerts(7, 10))
     retention.run(NEXT + timedelta(days=contract.retention_days + 400))
     assert sampan.one("select count(*) from ops.delivery where deleted_at is null") == 0
@@ -121,6 +121,25 @@ def test_the_owner_hears_of_rows_of_another_date_when_they_are_packed_anew(sampa
     sampan.ingest(CUSTOMS)
     assert sampan.one("select count(distinct content_sha256) from ops.batch") == 2
     assert len(alerts(sampan, "stale")) == 1
+
+
+def test_the_owner_hears_of_rows_of_another_date_when_they_come_in_another_order(sampan):
+    given = rows(CUSTOMS, 150)
+    deliver(sampan, CUSTOMS, given)
+    deliver(sampan, CUSTOMS, given[::-1], day=NEXT)
+    sampan.ingest(CUSTOMS)
+    assert len(alerts(sampan, "stale")) == 1
+
+
+@pytest.mark.parametrize("place", [0, 149], ids=["first", "last"])
+def test_nobody_hears_when_one_row_of_as_many_differs(place, sampan):
+    """The first hundred rows are looked up before all are compared."""
+    given = rows(CUSTOMS, 150)
+    deliver(sampan, CUSTOMS, given)
+    changed = given[place] | {"goods_description": "Synthetic other goods"}
+    deliver(sampan, CUSTOMS, [*given[:place], changed, *given[place + 1 :]], day=NEXT)
+    sampan.ingest(CUSTOMS)
+    assert sampan.rows("select message from ops.alert") == []
 
 
 @pytest.mark.parametrize("feed", WHOLE_LISTS)

@@ -12,10 +12,11 @@ from botocore.exceptions import ClientError
 from sampan.calendar import HONG_KONG, today
 from sampan.contracts.registry import get_contract
 from sampan.governance import retention
-from sampan.ingest import fetch, freshness, land, publish
+from sampan.ingest import fetch, freshness, land, publish, withdraw
+from sampan.ingest.withdraw import Chosen
 from sampan.settings import Settings
 
-from tests.factory import DAY, encode, rows
+from tests.factory import DAY, encode, rows, stored
 from tests.integration.ingest.deliveries import (
     CUSTOMS,
     ingested,
@@ -158,6 +159,55 @@ def test_a_rollback_to_earlier_content_counts_as_the_newest_and_the_owner_is_tol
     assert puts("2" if name == "1" else "3", bodies[1]) == second
     partner.ingest(CUSTOMS)
     assert sampan.one("select count(*) from ops.alert") == 2
+
+
+@pytest.mark.parametrize("withdrawn", ["the other", "itself"])
+def test_undoing_a_withdrawal_brings_back_the_order_in_which_the_partner_delivered(withdrawn, partner):
+    """Kind of fault: a rollback that came while one of the two was withdrawn is forgotten once that is undone."""
+    sampan = partner.sampan
+    bodies = [encode(get_contract(CUSTOMS), rows(CUSTOMS, 5, seed=seed)) for seed in (1, 2)]
+    numbers = []
+    for name, body in (("1", bodies[0]), ("2", bodies[1])):
+        sleep(1.1)
+        partner.puts(CUSTOMS, DAY, f"{name}.csv.gz", body)
+        numbers.append(partner.ingest(CUSTOMS)["batch_id"])
+    chosen = Chosen(batch_id=numbers[1] if withdrawn == "the other" else numbers[0])
+    withdraw.run(CUSTOMS, chosen, "by phone", "wong")
+    sleep(1.1)
+    partner.puts(CUSTOMS, DAY, "1_again.csv.gz", bodies[0])
+    partner.ingest(CUSTOMS)
+    withdraw.undo(CUSTOMS, chosen, "it was right", "wong")
+    newest = "select batch_id from ops.batch order by counts_from desc, batch_id desc limit 1"
+    assert sampan.one(newest) == numbers[0]
+
+
+def test_content_that_was_overwritten_before_it_was_landed_and_comes_back_is_landed(partner):
+    """Kind of fault: what a name holds now is entered as what it held when fetch looked, and that is never read."""
+    sampan = partner.sampan
+    first, second = (encode(get_contract(CUSTOMS), rows(CUSTOMS, 5, seed=seed)) for seed in (1, 2))
+    partner.puts(CUSTOMS, DAY, "1.csv.gz", first)
+    sampan.deliver(CUSTOMS, DAY, "1.csv.gz", second)
+    assert partner.ingest(CUSTOMS)["rows_published"] == 5
+    assert partner.raw(CUSTOMS) == stored(get_contract(CUSTOMS), rows(CUSTOMS, 5, seed=2))
+    sleep(1.1)
+    partner.puts(CUSTOMS, DAY, "1.csv.gz", first)
+    newest = partner.ingest(CUSTOMS)["batch_id"]
+    assert sampan.one("select batch_id from ops.batch order by counts_from desc, batch_id desc limit 1") == newest
+    assert len(partner.raw(CUSTOMS)) == 10
+
+
+def test_a_rollback_counts_at_once_when_fetch_sees_it_together_with_what_came_before_it(partner):
+    """Kind of fault: objects are noted in the order of their names, and what came back last is missed."""
+    sampan = partner.sampan
+    bodies = [encode(get_contract(CUSTOMS), rows(CUSTOMS, 5, seed=seed)) for seed in (1, 2)]
+    partner.puts(CUSTOMS, DAY, "1.csv.gz", bodies[0])
+    first = partner.ingest(CUSTOMS)["batch_id"]
+    for name, body in (("2", bodies[1]), ("1", bodies[0])):
+        sleep(1.1)
+        sampan.deliver(CUSTOMS, DAY, f"{name}.csv.gz", body)
+    partner.finds(CUSTOMS)
+    partner.ingest(CUSTOMS)
+    assert sampan.one("select batch_id from ops.batch order by counts_from desc, batch_id desc limit 1") == first
 
 
 def test_land_refuses_a_delivery_until_its_date_has_come_when_it_is_for_the_future(partner):

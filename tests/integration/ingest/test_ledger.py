@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from datetime import timedelta
@@ -15,6 +16,7 @@ from sampan.database import connect
 from sampan.errors import PermanentFailure, Problem, TransientFailure
 from sampan.ingest import fetch, gate, land, ledger, load, publish, status
 from sampan.settings import settings
+from structlog.contextvars import get_contextvars
 
 from tests.factory import DAY, FEEDS, adds_up, encode, representative_feeds, rows, stored
 
@@ -191,7 +193,7 @@ def test_the_next_batch_is_processed_when_one_fails_permanently(partner):
     assert states == [("held",), ("published",)]
 
 
-def test_notify_owner_names_every_held_and_refused_delivery_when_asked(partner):
+def test_notify_owner_names_every_held_and_refused_delivery_when_asked(partner, caplog):
     since = ledger.now()
     ledger.notify_owner(FEED, since)
     partner.puts(FEED, DAY, "bad.csv.gz", b"this is not gzip")
@@ -199,6 +201,7 @@ def test_notify_owner_names_every_held_and_refused_delivery_when_asked(partner):
     partner.ingest(FEED)
     with pytest.raises(PermanentFailure) as told:
         ledger.notify_owner(FEED, since)
+    ((message,),) = partner.sampan.rows("select message from ops.alert")
     for part in (
         "bad.csv.gz",
         "delivery.corrupt",
@@ -206,9 +209,16 @@ def test_notify_owner_names_every_held_and_refused_delivery_when_asked(partner):
         "delivery.no_business_date",
         get_contract(FEED).contact,
     ):
-        assert part in str(told.value)
-    ((message,),) = partner.sampan.rows("select message from ops.alert")
-    assert message in str(told.value)
+        assert part in message
+    # The reasons first, each on a line, then the failure, which is short.
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert ["bad.csv.gz" in line for line in lines] == [True, False]
+    assert ["lost.csv.gz" in line for line in lines] == [False, True]
+    assert re.fullmatch(
+        r"2 of customs_declarations held or refused: batch \d+, lost\.csv\.gz; the lines above say why, and .* is to be told"
+        r" \[batch\.held\]; see docs/problems\.md#batchheld",
+        str(told.value),
+    )
     assert message.startswith(f"2 held or refused, for {get_contract(FEED).owner} <")
     ledger.notify_owner(FEED, ledger.now())
 
@@ -243,7 +253,47 @@ def test_what_was_held_and_replaced_in_one_run_is_no_problem(partner):
     assert dict(zip(status.TOTALS, totals, strict=True)) | {"held": 0, "held, replaced": 1} == dict(
         zip(status.TOTALS, totals, strict=True)
     )
-    assert status.open_problems() == []
+    assert partner.sampan.rows("select batch_id from ops.open_problem") == []
+
+
+def test_the_step_that_held_a_delivery_fails_unless_a_later_one_of_its_date_is_on_its_way(partner):
+    """Kind of fault: the step that held a delivery is green, and one at the end is red for every cause."""
+    since, body = ledger.now(), encode(get_contract(FEED), rows(FEED, 40))
+    partner.puts(FEED, DAY, "cut.csv.gz", body[: len(body) // 2])
+    assert land.run(FEED)["landed"] == 1
+    ledger.require_none_held(FEED, since)
+    assert load.run(FEED)["held"] == 1
+    with pytest.raises(
+        PermanentFailure, match=r"1 of customs_declarations held or refused: batch \d+; the lines above"
+    ):
+        ledger.require_none_held(FEED, since)
+    partner.sampan.rows("update ops.batch set received_at = received_at - interval '1 minute' returning 1")
+    partner.puts(FEED, DAY, "whole.csv.gz", body)
+    land.run(FEED)
+    ledger.require_none_held(FEED, since)
+    for step in (load, gate, publish):
+        step.run(FEED)
+    ledger.require_none_held(FEED, since)
+    partner.puts(FEED, "latest", "lost.csv.gz", b"x")
+    land.run(FEED)
+    with pytest.raises(PermanentFailure, match=r"held or refused: lost\.csv\.gz"):
+        ledger.require_none_held(FEED, since)
+
+
+def test_log_lines_of_a_batch_have_feed_batch_and_rule_as_fields(partner, monkeypatch):
+    seen = []
+    original = ledger.log.warning
+
+    def warning(*arguments):
+        seen.append(get_contextvars())
+        original(*arguments)
+
+    monkeypatch.setattr(ledger.log, "warning", warning)
+    partner.puts(FEED, DAY, "bad.csv.gz", b"this is not gzip")
+    partner.ingest(FEED)
+    number = partner.sampan.batch(FEED)["batch_id"]
+    assert seen == [{"feed": FEED, "batch": number, "rule": "delivery.corrupt"}]
+    assert get_contextvars() == {}
 
 
 def test_notify_owner_names_what_was_refused_now_though_it_was_seen_before(partner):

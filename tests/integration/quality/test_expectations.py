@@ -66,6 +66,17 @@ def test_every_rule_with_an_expectation_has_its_verdict_in_order(table):
     assert _validate(table, RULES[4:]) == []
 
 
+def test_bounds_of_the_number_of_rows_have_the_same_verdict_when_it_is_known(table):
+    """Where it is, neither the library nor the database is asked: here no server is at the address."""
+    away = "host=127.0.0.1 port=1 dbname=none"
+    kind = "expect_table_row_count_to_be_between"
+    for bounds in ({"min_value": 2}, {"min_value": 3}, {"max_value": 1}, {"min_value": 1, "max_value": 2}):
+        rule = Rule("rows", "A band.", "critical", None, kind, bounds)
+        (asked,) = _validate(table, (rule,))
+        (known,) = expectations.validate("suite", (rule,), "intake", table, away, rows=2)
+        assert known == asked
+
+
 def test_no_value_of_a_row_is_returned_stored_shown_or_logged(sampan, table, tmp_path: Path, caplog, capfd):
     with caplog.at_level(logging.DEBUG):
         found = _validate(table)

@@ -382,7 +382,7 @@ def test_a_person_gets_a_login_reads_with_it_and_loses_it(sampan):
         # What a person has set for its objects to come would keep the role.
         session.execute("alter default privileges grant select on tables to public")
         listed = sampan.cli("roles", "list").stdout
-        assert re.search(rf"{person} .* {BANK} .* {PERSON_SESSIONS} .* 1 ", listed)
+        assert re.search(rf"{person}\t.*{BANK}.*\t{PERSON_SESSIONS}\t1\n", listed)
         dropped = sampan.cli("roles", "drop-login", person)
         assert dropped.returncode == 0, dropped.stderr
         assert "sessions ended: 1" in dropped.stdout

@@ -269,3 +269,24 @@ def test_apply_schema_makes_the_index_again_when_a_contract_changed_its_key(samp
         "select attname::text from pg_attribute where attrelid = 'raw.hkecic_claims_key'::regclass order by attnum"
     )
     assert sampan.rows(columns) == [("claim_no",), ("status",), ("status_on",), ("_batch_id",)]
+
+
+def test_alerts_of_an_earlier_version_get_severity_and_cause_and_stay_as_they_are(sampan):
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
+        connection.execute("drop function ops.raise_alert, ops.alert_severity")
+        connection.execute("drop table ops.alert_message, ops.alert_silence")
+        for column in ("severity", "cause", "sent_at", "ended_at", "acknowledged_at", "silenced_until"):
+            connection.execute(f"alter table ops.alert drop column {column}")
+        connection.execute("alter table ops.alert drop column acknowledged_by, drop column acknowledged_because")
+        connection.execute(
+            "insert into ops.alert (kind, feed, message) values ('held', 'quality_marks', 'a'), ('withdrawn', null, 'b')"
+        )
+    warehouse.apply_schema(force=True)
+    query = "select kind, feed, message, severity, cause, sent_at from ops.alert order by alert_id"
+    expected = [
+        ("held", "quality_marks", "a", "critical", "held:quality_marks", None),
+        ("withdrawn", None, "b", "info", "withdrawn", None),
+    ]
+    assert sampan.rows(query) == expected
+    warehouse.apply_schema(force=True)
+    assert sampan.rows(query) == expected

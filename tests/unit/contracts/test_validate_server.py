@@ -31,7 +31,7 @@ def problems(tmp_path: Path, feed: str, old: str, new: str) -> list[str]:
         pytest.param(IDDS, "dataSet[].{", "dataSet[.{", "not a JMESPath expression", id="records"),
         pytest.param(IDDS, "path: header.status.name", "path: 'header..name'", "success.path: not", id="success-path"),
         pytest.param(IDDS, "      equals: Success\n", "", "success needs path and equals", id="success-without-equals"),
-        pytest.param(IDDS, "pauseSeconds", "pauseMinutes", "'pauseMinutes' was unexpected", id="unknown"),
+        pytest.param(IDDS, "pauseSeconds", "pauseMinutes", "'pauseMinutes'; did you mean pauseSeconds", id="unknown"),
         pytest.param(IDDS, "      size: 20\n", "", "batch needs parameter, size and values", id="batch"),
         pytest.param(IDDS, '[{ttype: "1"},', "[seven,", "an entry of each must be a list of parameters", id="each"),
         pytest.param(

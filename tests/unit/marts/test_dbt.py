@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 from psycopg.pq import Conninfo
 from sampan.marts import dbt
-from sampan.settings import settings
+from sampan.settings import SERVER_PATIENCE, settings
 
 DSN = (
     "host=warehouse.example port=6432 user=admin password=of-the-admin dbname=sampan sslmode=verify-full"
@@ -34,8 +34,9 @@ def test_environment_hands_every_part_of_the_dsn_over_and_takes_it_back(monkeypa
         "sslmode": "verify-full", "sslrootcert": "/tls/ca.pem", "sslcert": "/tls/sampan.pem",
         "sslkey": "/tls/sampan.key", "target_session_attrs": "read-write",
     }  # fmt: skip
+    patience = [word for name, value in SERVER_PATIENCE.items() for word in ("-c", f"{name}={value}")]
     assert taken["options"].split() == [
-        "-c", "statement_timeout=1h", "-c", "search_path=pg_catalog,pg_temp", "-c", "sampan.claim=7/marts/3",
+        *patience, "-c", "statement_timeout=1h", "-c", "search_path=pg_catalog,pg_temp", "-c", "sampan.claim=7/marts/3",
         "-c", "sampan.as_known=", "-c", "timezone=Asia/Hong_Kong",
     ]  # fmt: skip
     assert "of-the-builder" not in taken.values()
@@ -57,6 +58,9 @@ def _database_error(kind: type[psycopg2.Error], sqlstate: str | None) -> Excepti
         pytest.param(psycopg2.OperationalError, "55P03", True, id="lock timeout"),
         pytest.param(psycopg2.OperationalError, "57P01", True, id="server shut down"),
         pytest.param(psycopg2.OperationalError, "08006", True, id="connection lost"),
+        # A family of marts waited for a person when the disk was full, as if its model were wrong.
+        pytest.param(psycopg2.OperationalError, "53100", True, id="no disk left"),
+        pytest.param(psycopg2.OperationalError, "53300", True, id="too many connections"),
         pytest.param(psycopg2.OperationalError, None, True, id="no answer"),
         pytest.param(psycopg2.InterfaceError, None, True, id="connection closed"),
         pytest.param(psycopg2.ProgrammingError, None, False, id="wrong use of the driver"),

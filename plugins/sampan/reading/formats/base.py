@@ -13,6 +13,7 @@ from sampan.reading.delivery import Delivery
 from sampan.reading.layout import Layout
 from sampan.reading.recognise import HEAD_BYTES, instead_of_format
 from sampan.reading.record import RecordCleaner
+from sampan.reading.written import Searched, searched
 
 
 class Format(ABC):
@@ -46,6 +47,11 @@ class Format(ABC):
     @abstractmethod
     def chunks(self) -> Iterator[Chunk]:
         """All records in order, in pieces of bounded size."""
+
+    @cached_property
+    def searched(self) -> Searched:
+        """Which of the stored columns have to be searched for personal data."""
+        return searched(self.layout.stored)
 
     @cached_property
     def cleaner(self) -> RecordCleaner:

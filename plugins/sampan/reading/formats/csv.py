@@ -15,8 +15,8 @@ from sampan.reading import limits
 from sampan.reading.chunk import Chunk, Found, LineChunk, Lines
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
-from sampan.reading.record import table_csv
 from sampan.reading.sieve import compiled, without_unfit
+from sampan.reading.written import Written, written
 
 # Of the csv module, for the whole process: a record may span lines.
 csv.field_size_limit(2 * limits.MAX_RECORD_BYTES)
@@ -77,12 +77,12 @@ class CsvChunk(LineChunk):
         super().__init__(form.delivery, lines, first, data)
         self.form = form
 
-    def as_csv(self, nothing: bytes) -> bytes:
+    def as_csv(self, nothing: bytes) -> Written:
         """The lines themselves where nothing in them is left out, else the stored columns of those that are sound."""
         data = self.utf8()
-        return data if self.form.is_ready else self._stored_columns(data)
+        return Written(data) if self.form.is_ready else self._stored_columns(data)
 
-    def _stored_columns(self, data: bytes) -> bytes:
+    def _stored_columns(self, data: bytes) -> Written:
         import pyarrow as pa
         import pyarrow.csv
 
@@ -98,7 +98,7 @@ class CsvChunk(LineChunk):
             pyarrow.csv.ParseOptions(delimiter=form.source.delimiter, ignore_empty_lines=False),
             pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), include_columns=kept),
         )
-        return table_csv(table)
+        return written([column.combine_chunks() for column in table.columns], form.searched)
 
     def records(self, places: Iterable[int]) -> Iterator[Found]:
         """Records that begin at these lines; a line that cannot be split is one of its own."""

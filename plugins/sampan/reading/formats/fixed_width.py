@@ -10,7 +10,7 @@ from sampan.errors import Code
 from sampan.reading.chunk import Chunk, Found, LineChunk, Lines
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
-from sampan.reading.record import table_csv
+from sampan.reading.written import Written, written
 
 # What `str.strip` removes.
 BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))
@@ -51,7 +51,7 @@ class FixedWidthChunk(LineChunk):
         super().__init__(form.delivery, lines, first, data)
         self.form = form
 
-    def as_csv(self, nothing: bytes) -> bytes:
+    def as_csv(self, nothing: bytes) -> Written:
         """The stored fields, blanks around them removed."""
         import numpy as np
         import pyarrow as pa
@@ -69,7 +69,7 @@ class FixedWidthChunk(LineChunk):
             )
             for start, end in compress(self.form.spans, self.form.layout.columns)
         ]
-        return table_csv(pa.RecordBatch.from_arrays(fields, [str(place) for place in range(len(fields))]))
+        return written(fields, self.form.searched)
 
     def records(self, places: Iterable[int]) -> Iterator[Found]:
         """What is on these lines, blanks around its fields removed."""

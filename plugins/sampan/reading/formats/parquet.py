@@ -10,7 +10,8 @@ from sampan.reading import limits
 from sampan.reading.chunk import Chunk, Found
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
-from sampan.reading.record import cell_text, table_csv
+from sampan.reading.record import cell_text
+from sampan.reading.written import Written, written
 
 
 class Parquet(Format):
@@ -90,19 +91,14 @@ class ParquetChunk(Chunk):
     def __init__(self, form: Parquet, first: int, batch: Any) -> None:
         self.form, self.first, self.length, self.batch = form, first, batch.num_rows, batch
 
-    def as_csv(self, nothing: bytes) -> bytes:
-        """The rows as Arrow writes them to CSV."""
+    def as_csv(self, nothing: bytes) -> Written:
+        """The rows as texts of Arrow."""
         import pyarrow as pa
 
-        nested = [pa.types.is_nested(column.type) for column in self.batch.columns]
-        if any(nested):
-            return nothing * self.length
-        batch = self.batch.rename_columns([str(place) for place in range(self.batch.num_columns)])
         try:
-            lines = table_csv(batch)
-            return lines if lines.count(b"\n") == self.length else table_csv(_without_line_feeds(batch))
-        except pa.ArrowException:
-            return nothing * self.length
+            return written(self.batch.columns, self.form.searched)
+        except (pa.ArrowException, UnicodeDecodeError):
+            return Written(nothing * self.length)
 
     def records(self, places: Iterable[int]) -> Iterator[Found]:
         """These rows."""
@@ -118,20 +114,6 @@ class ParquetChunk(Chunk):
             fields = [None if gone else next(stored) for gone in hidden]
             wrong = [kind and value is not None for kind, value in zip(is_nested, fields, strict=True)]
             yield Found(place, 1, self.form.cleaner.record(self.first + place, fields, [], None, wrong))
-
-
-def _without_line_feeds(batch: Any) -> Any:
-    """The batch with nothing in the rows in which a text holds a line feed."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    kinds = (pa.types.is_string, pa.types.is_large_string)
-    texts = [column for column in batch.columns if any(is_kind(column.type) for is_kind in kinds)]
-    fits = pa.array([True] * batch.num_rows)
-    for column in texts:
-        fits = pc.and_(fits, pc.invert(pc.fill_null(pc.match_substring(column, "\n"), False)))
-    columns = [pc.if_else(fits, column, pa.scalar(None, column.type)) for column in batch.columns]
-    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
 def _byte_lengths(values: Any) -> Any:

@@ -20,6 +20,7 @@ from sampan.reading.delivery import Delivery
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
 from sampan.reading.record import cell_text, csv_line
+from sampan.reading.written import Written
 
 CELL_REFERENCE = re.compile(r"([A-Za-z]{1,3})([0-9]{1,7})")
 ROWS_AT_ONCE = 2000
@@ -99,7 +100,7 @@ class SheetChunk(Chunk):
             if 0 <= row - start < len(rows) and column in self.stored:
                 self.unknown.setdefault(row - start, {})[column] = shown
 
-    def as_csv(self, nothing: bytes) -> bytes:
+    def as_csv(self, nothing: bytes) -> Written:
         """The stored columns."""
         width, write = len(self.form.layout.columns), csv.writer(_Returned(), lineterminator="\n").writerow
         lines = []
@@ -113,7 +114,7 @@ class SheetChunk(Chunk):
             if len(line) > limits.MAX_RECORD_BYTES:
                 raise self.form.delivery.record_too_long("a row")
             lines.append(nothing if line.count(b"\n") > 1 else line)
-        return b"".join(lines)
+        return Written(b"".join(lines))
 
     def records(self, places: Iterable[int]) -> Iterator[Found]:
         """These rows; one without a value does not count."""
