@@ -150,8 +150,8 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
     values["AWS_DEFAULT_REGION"] = aws.get("AWS_DEFAULT_REGION", "us-east-1")
     if not external["SAMPAN_S3_ENDPOINT"]:
         values |= store_settings(state / "s3", int(values["SAMPAN_S3_PORT"]))
-    # Partners and open data of the local stack are simulated.
-    values["SAMPAN_SYNTHETIC"] = "yes"
+    # Partners and open data of the local stack are simulated, unless someone says otherwise.
+    values["SAMPAN_SYNTHETIC"] = environ.get("SAMPAN_SYNTHETIC") or saved.get("SAMPAN_SYNTHETIC") or "yes"
     values["SAMPAN_PSEUDONYM_KEY_VERSION"] = saved.get("SAMPAN_PSEUDONYM_KEY_VERSION", "1")
     # Older keys, kept after a rotation.
     values |= {key: value for key, value in saved.items() if re.fullmatch("SAMPAN_PSEUDONYM_KEY_[0-9]+", key)}

@@ -469,7 +469,7 @@ def test_a_folder_for_sockets_that_another_user_made_is_refused_by_name(tmp_path
 
 def test_the_command_prints_the_policy_that_the_store_has(store: EmbeddedS3) -> None:
     given = json.loads((store.keys / "identities.json").read_text())["policies"]
-    assert {policy["name"] for policy in given} == {LOADER, *PARTNERS}
+    assert {policy["name"] for policy in given} == {LOADER, REPORTER, *PARTNERS}
     for policy in given[:2]:
         command = [sys.executable, "-m", "sampan.cli", "contracts", "policy", policy["name"]]
         buckets = {"SAMPAN_DROP_BUCKET": DROP, "SAMPAN_LANDING_BUCKET": LANDING}
