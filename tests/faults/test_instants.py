@@ -64,7 +64,8 @@ def kills(partner: Partner, count: int, lives: int = 3) -> int:
     ingest()
     usual = time.monotonic() - began
     is_exactly(sampan, CONTRACT, sound, first)
-    for number in range(2, 2 * count + 2, 2):
+    # Some lives end before their instant, where the machine is faster than at first.
+    for number in range(2, 8 * count + 2, 2):
         days = [FIRST_DAY + timedelta(days=number + n) for n in range(2)]
         sound = delivers(partner, days)
         for _ in range(lives):
