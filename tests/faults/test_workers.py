@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
 from datetime import date, timedelta
 from functools import partial
 from random import Random
@@ -13,12 +12,11 @@ from random import Random
 import pytest
 from sampan import failpoints
 from sampan.contracts.registry import get_contract
-from sampan.errors import TransientFailure
 from sampan.ingest import fetch, gate, land, load, publish
 from sampan.marts import build, release
-from sampan.settings import settings
 
 from tests.faults.invariants import holds_at_any_moment, holds_at_the_end, is_exactly
+from tests.faults.processes import DONE, LATER, begins, ends
 from tests.faults.test_instants import FIRST_DAY, STEPS, delivers, ingest, seed
 from tests.faults.test_kills import POINTS
 from tests.integration.marts.test_build import _shared_state, dbt_folder
@@ -28,31 +26,6 @@ __all__ = ["_shared_state", "dbt_folder"]
 FEED = "customs_declarations"
 CONTRACT = get_contract(FEED)
 DAYS = [FIRST_DAY + timedelta(days=n) for n in range(2)]
-# What a worker may say that lost a batch to another one; everything else is a fault.
-DONE, LATER, BROKEN = 0, 75, 1
-
-
-def worker(work: Callable[[], object]) -> int:
-    """Begin the work in a process of its own; its number. It ends with DONE, LATER (a transient failure) or BROKEN."""
-    child = os.fork()
-    if child:
-        return child
-    code = BROKEN
-    try:
-        settings.cache_clear()
-        with open(os.devnull, "wb") as nothing:
-            os.dup2(nothing.fileno(), 1)
-            os.dup2(nothing.fileno(), 2)
-        work()
-        code = DONE
-    except TransientFailure:
-        code = LATER
-    finally:
-        os._exit(code)
-
-
-def ends(workers: list[int]) -> list[int]:
-    return [os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) for number in workers]
 
 
 def run_of(day: date) -> None:
@@ -75,7 +48,7 @@ def race(partner, rounds: int) -> None:
         works = [partial(begins_later, chance.uniform(0, 0.4)) for _ in range(3)] + [
             partial(run_of, chance.choice(days))
         ]
-        codes = ends([worker(work) for work in works])
+        codes = ends([begins(work) for work in works])
         assert set(codes) <= {DONE, LATER}, codes
         holds_at_any_moment(partner.sampan)
         ingest()
@@ -117,11 +90,11 @@ def test_a_worker_that_wakes_up_after_its_successor_has_finished_changes_nothing
         failpoints.hit = stop
         ingest()
 
-    frozen = worker(stops)
+    frozen = begins(stops)
     assert os.WIFSTOPPED(os.waitpid(frozen, os.WUNTRACED)[1])
     try:
         # Inside a transaction it holds its batch: the others say so after ten seconds, and nothing breaks.
-        codes = ends([worker(ingest) for _ in range(2)])
+        codes = ends([begins(ingest) for _ in range(2)])
         assert set(codes) <= {DONE, LATER}, codes
         holds_at_any_moment(partner.sampan)
     finally:
@@ -155,7 +128,7 @@ def test_of_two_builds_at_once_one_is_told_to_wait_and_the_release_is_whole(samp
     chance = Random(seed())
     for _ in range(3):
         late = chance.uniform(0, 3)
-        codes = ends([worker(release.refresh), worker(lambda: (time.sleep(late), release.refresh(force=True)))])  # noqa: B023
+        codes = ends([begins(release.refresh), begins(lambda: (time.sleep(late), release.refresh(force=True)))])  # noqa: B023
         assert set(codes) <= {DONE, LATER}, codes
     release.refresh(force=True)
     assert sampan.one("select sum(value_hkd) from marts.mart_exports_monthly", role="bi") == 605
