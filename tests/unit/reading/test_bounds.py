@@ -270,7 +270,8 @@ def test_reading_keys_stops_when_they_are_more_than_a_layout_may_have(drift):
     with pytest.raises(PermanentFailure) as failure:
         _ = reader(contract("jsonl", "zstd", drift=drift), body, Counted).layout
     assert failure.value.problem.rule.startswith("delivery.header_un")
-    assert 0 < sum(taken) < len(body) / 10
+    # What a block of a MiB takes.
+    assert 0 < sum(taken) < len(body) / 3
 
 
 def test_lines_are_refused_when_reading_them_takes_too_long():

@@ -73,9 +73,9 @@ class JsonLines(Format):
                 except (msgspec.DecodeError, RecursionError):
                     if new := [key for key in self._keys_of_line(line) if key not in seen]:
                         seen |= dict.fromkeys(new)
+                        if len(seen) > most:
+                            return seen
                         values = _values_of(list(seen))
-            if len(seen) > most:
-                break
         return seen
 
     def _keys_of_line(self, line: bytes) -> Iterable[str]:
