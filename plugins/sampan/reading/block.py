@@ -44,7 +44,7 @@ class BlockMaker:
         odd: list[Record] = []
         done = 0
         for place, taken, record in chunk.records(places):
-            start = int(ends[place - 1]) if place else 0
+            start = int(ends[min(place, len(ends)) - 1]) if place else 0
             line = self._sound_line(record) if record else None
             if record and line is None:
                 odd.append(record)

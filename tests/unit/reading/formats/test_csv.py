@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sampan.reading import limits
 
-from tests.unit.reading.deliveries import csv_contract, records, refused
+from tests.unit.reading.deliveries import csv_contract, in_blocks, one_by_one, records, refused
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,17 @@ def test_records_split_at_the_contracts_delimiter_when_it_is_another():
 )
 def test_records_are_refused_when_the_headers_or_a_line_make_no_sense(body, rule):
     assert refused(csv_contract(), body) == f"delivery.{rule}"
+
+
+@pytest.mark.parametrize("before", range(2, 18, 2))
+def test_lines_between_stray_quotes_are_records_each_where_a_block_ends(before):
+    """Kind of fault: what takes lines of the next block is only right within one."""
+    lines = b'1,"x,2\nm\nn\n3,y",4\n'
+    size = limits.BLOCK_BYTES - before - len(b"a,b,c\n")
+    body = b"a,b,c\n" + b"1,2,3\n" * (size // 6 - 1) + b"1,2," + b"3" * (size % 6 + 1) + b"\n" + lines + b"5,6,7\n" * 3
+    found = in_blocks(csv_contract(), body)
+    assert found == one_by_one(csv_contract(), body)
+    first = size // 6 + 2
+    assert [(line, rules) for line, _, rules in found if rules] == [
+        (first + place, ["record.unclosed_quote"]) for place in range(4)
+    ]
