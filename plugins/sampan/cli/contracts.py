@@ -110,7 +110,7 @@ def contracts_policy(
 
 @group.command("derive")
 def contracts_derive() -> None:
-    """Write derived files: dbt sources and staging models, data dictionary, problem codes, the page of questions.
+    """Write derived files: dbt sources, staging models and exposures, data dictionary, problem codes, the page of questions.
 
     Example: sampan contracts derive
     """

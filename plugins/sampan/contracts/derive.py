@@ -42,13 +42,14 @@ class _Dumper(yaml.SafeDumper):
         super().increase_indent(flow, False)
 
 
-def _yaml(document: Any) -> str:
+def to_yaml(document: Any) -> str:
+    """A document in block style, at most 120 columns wide."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH)
 
 
 def odcs(contract: Contract) -> str:
     """The ODCS document of a contract, with the partner's defaults and the short forms expanded."""
-    return _yaml(shorthand.read(contract.path))
+    return to_yaml(shorthand.read(contract.path))
 
 
 def staging_model(contract: Contract) -> str:
@@ -112,7 +113,7 @@ def source(contract: Contract) -> str:
         "sources": [raw | {"schema": "raw", "tables": [table]}],
         "models": [{"name": staging_model(contract), "description": staged}],
     }
-    return f"# {HEADER}\n{_yaml(document)}"
+    return f"# {HEADER}\n{to_yaml(document)}"
 
 
 def enterprise_numbers() -> str:

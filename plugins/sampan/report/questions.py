@@ -1,4 +1,4 @@
-"""The questions: one YAML file each, from which the pages, docs/questions.md and the tests of the queries are made.
+"""The questions: one YAML file each, from which pages, docs/questions.md, dbt's exposures and tests of queries are made.
 
 A file `NN_words.yml` has:
 
@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from sampan.contracts import derive
 from sampan.errors import Code, Problem
 from sampan.settings import settings
 
@@ -87,7 +88,7 @@ def _read(path: Path) -> Question:
         raise ValueError(f"{path}: {error}") from error
 
 
-# --- docs/questions.md ------------------------------------------------------------------------------------------------
+# --- derived files ----------------------------------------------------------------------------------------------------
 
 
 def page() -> str:
@@ -101,22 +102,45 @@ def page() -> str:
     return "\n".join([intro, *sections])
 
 
-def page_path() -> Path:
-    """Where docs/questions.md is."""
-    return settings().home / "docs" / "questions.md"
+def exposures() -> str:
+    """dbt's exposures: the page of each question, and the marts that it is made of."""
+    found = [
+        {
+            "name": f"question_{question.number:02}_{question.slug}",
+            "label": f"Question {question.number}",
+            "type": "analysis",
+            "maturity": "high",
+            "description": question.title["en"].strip(),
+            "depends_on": [f"ref('{mart}')" for mart in question.marts],
+            "owner": {"name": "Sampan data engineering"},
+        }
+        for question in all_questions()
+    ]
+    header = "# Generated from the question files by `sampan contracts derive`; edit those, not this.\n"
+    return header + derive.to_yaml({"version": 2, "exposures": found})
+
+
+def derived() -> dict[Path, str]:
+    """What follows from the question files: docs/questions.md and dbt's exposures."""
+    return {
+        settings().home / "docs" / "questions.md": page(),
+        derive.PROJECT / "models" / "exposures.yml": exposures(),
+    }
 
 
 def write() -> list[Path]:
-    """Write docs/questions.md when it is out of date. Returns what was written."""
-    if not check():
-        return []
-    page_path().write_text(page(), encoding="utf-8")
-    return [page_path()]
+    """Write the derived files that are out of date. Returns what was written."""
+    stale = [path for path, text in derived().items() if not _is(path, text)]
+    for path in stale:
+        path.write_text(derived()[path], encoding="utf-8")
+    return stale
 
 
 def check() -> list[Problem]:
-    """Whether docs/questions.md is out of date."""
-    path = page_path()
-    if path.exists() and path.read_text(encoding="utf-8") == page():
-        return []
-    return [Problem(Code.DERIVE_STALE, f"differs from what the question files say: {DERIVE}", str(path))]
+    """The derived files that are out of date."""
+    message = f"differs from what the question files say: {DERIVE}"
+    return [Problem(Code.DERIVE_STALE, message, str(path)) for path, text in derived().items() if not _is(path, text)]
+
+
+def _is(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text

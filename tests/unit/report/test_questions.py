@@ -85,13 +85,14 @@ def test_labels_are_in_both_languages(part: str):
         assert not SIMPLIFIED.search(entry["zh"])
 
 
-def test_docs_page_is_derived_from_the_files():
+def test_docs_page_and_exposures_are_derived_from_the_files():
     assert questions.check() == [], "run `sampan contracts derive`"
 
 
-def test_docs_page_that_differs_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path):
-    stale = tmp_path / "questions.md"
-    monkeypatch.setattr(questions, "page_path", lambda: stale)
+def test_a_derived_file_that_differs_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    stale, known = tmp_path / "questions.md", tmp_path / "known.yml"
+    known.write_text("as it should be")
+    monkeypatch.setattr(questions, "derived", lambda: {stale: "questions", known: "as it should be"})
     (problem,) = questions.check()
     assert str(stale) in str(problem)
     assert questions.write() == [stale]
