@@ -112,7 +112,7 @@ def test_families_that_fail_wait_and_the_others_are_released(sampan, models_only
 
     # A person decides on the finding; what was corrected is built again.
     assert [(item["mart"], item["rule"], item["decision"]) for item in release.findings()] == [(MART, RULE, None)]
-    with pytest.raises(PermanentFailure, match=f"there are: {MART} {RULE}"):
+    with pytest.raises(PermanentFailure, match=f"did you mean {MART} {RULE}"):
         release.decide(MART, "another", "accepted", "why", "wong")
     with pytest.raises(PermanentFailure, match="give a reason"):
         release.decide(MART, RULE, "accepted", " ", "wong")
