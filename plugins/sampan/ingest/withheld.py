@@ -2,7 +2,8 @@
 
 Where cells have no name beside them, one that is lost or one too many moves all behind it: a contact person's name then
 stands in a column that is stored. Such a row breaks a type, a list of codes or a pattern. Of it only the
-codes, dates and numbers are kept that their columns accept. A replay takes the others from the landed delivery (ADR 0002).
+codes, dates and numbers are kept that their columns accept, and what has no letter and too few digits for a telephone
+number, such as an amount that is written wrongly. A replay takes the others from the landed delivery (ADR 0002).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ WITHHELD = "[withheld]"
 HAS_WITHHELD = f"""fields @? '$.* ? (@ == "{WITHHELD}")'"""
 # Formats whose values have no name beside them.
 POSITIONAL = ("csv", "fixed", "xlsx")
+# What names nobody, unless it may be a telephone number.
+FIGURES = "^[-0-9 .,:/+()%]*$"
 # Digits of a number that may be a telephone's.
 TELEPHONE = r"^\D*(\d\D*){8,}$"
 # What is shown for a cell of a workbook whose value is not known.
@@ -37,6 +40,7 @@ def kept(contract: Contract) -> tuple[sql.Composable, sql.Composable]:
         "marks": marks,
         "narrow": narrow,
         "certain": certain,
+        "figures": FIGURES,
         "telephone": TELEPHONE,
         "pseudonym": ANY_PSEUDONYM,
         "whole_pseudonym": f"^{ANY_PSEUDONYM}$",
@@ -70,6 +74,7 @@ def kept(contract: Contract) -> tuple[sql.Composable, sql.Composable]:
                                 when
                                     value ~ {whole_pseudonym}
                                     or value ~ {unknown}
+                                    or (value ~ {figures} and value !~ {telephone})
                                     or name = any({narrow}::text[])
                                     and not broken_rules && array[name || '.type', name || '.enum', name || '.pattern']
                                     and (name = any({certain}::text[]) or value !~ {telephone})
