@@ -18,7 +18,7 @@ WITHHELD = "[withheld]"
 HAS_WITHHELD = f"""fields @? '$.* ? (@ == "{WITHHELD}")'"""
 # Formats whose values have no name beside them.
 POSITIONAL = ("csv", "fixed", "xlsx")
-# What names nobody, unless it may be a telephone number.
+# What names no one, unless it may be a telephone number.
 FIGURES = "^[-0-9 .,:/+()%]*$"
 # Digits of a number that may be a telephone's.
 TELEPHONE = r"^\D*(\d\D*){8,}$"
