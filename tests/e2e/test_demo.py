@@ -217,7 +217,7 @@ def assert_airflow_tells_strangers_nothing(stack: Stack) -> None:
         assert "frame-ancestors 'none'" in headers["Content-Security-Policy"], path
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_demo_releases_what_the_partners_delivered(stack: Stack) -> None:
     first, text = run(stack)
     assert_agrees_with_truth(stack, first)
