@@ -46,7 +46,6 @@ ORDERS = 0.32
 WITHOUT = re.compile("^(csd|comtrade)_")
 LAST = date(2026, 7, 31)
 CLIENTS, ASKING_SECONDS = 8, 30.0
-PAGE = ROOT / "docs" / "questions.md"
 MIB = 1 << 20
 # At most: of the whole way against plain COPY, of a day's refresh in seconds, of a query in milliseconds.
 BARS = {"year": 3.0, "day": 600.0, "query": 50.0}
@@ -221,7 +220,9 @@ def asked(seconds: float, stop: threading.Event | None = None) -> list[float]:
 
 def documented_queries() -> list[bytes]:
     """The documented queries."""
-    return [query.encode() for query in re.findall(r"^```sql\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)]
+    from sampan.report.questions import all_questions
+
+    return [question.query.encode() for question in all_questions()]
 
 
 @contextmanager

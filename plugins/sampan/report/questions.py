@@ -130,17 +130,18 @@ def derived() -> dict[Path, str]:
 
 def write() -> list[Path]:
     """Write the derived files that are out of date. Returns what was written."""
-    stale = [path for path, text in derived().items() if not _is(path, text)]
-    for path in stale:
-        path.write_text(derived()[path], encoding="utf-8")
-    return stale
+    stale = _stale()
+    for path, text in stale.items():
+        path.write_text(text, encoding="utf-8")
+    return [*stale]
 
 
 def check() -> list[Problem]:
     """The derived files that are out of date."""
     message = f"differs from what the question files say: {DERIVE}"
-    return [Problem(Code.DERIVE_STALE, message, str(path)) for path, text in derived().items() if not _is(path, text)]
+    return [Problem(Code.DERIVE_STALE, message, str(path)) for path in _stale()]
 
 
-def _is(path: Path, text: str) -> bool:
-    return path.exists() and path.read_text(encoding="utf-8") == text
+def _stale() -> dict[Path, str]:
+    found = derived().items()
+    return {path: text for path, text in found if not path.exists() or path.read_text(encoding="utf-8") != text}
