@@ -54,12 +54,9 @@ def create_roles(admin: Connection) -> None:
     roles = sql.SQL(", ").join(map(sql.Identifier, [*ROLES.values(), *readers]))
     admin.execute(sql.SQL("grant connect on database {} to {}").format(database, roles))
     builders = sql.SQL("sampan_builder, sampan_loader")
-    # A report reads as the weaker of the two where that suffices. BI tools gain nothing: they may read all of it anyway.
-    admin.execute(
-        sql.SQL("grant {} to {} with inherit false, set true").format(
-            sql.Identifier(POLICY_READER), sql.Identifier(ROLES["bi"])
-        )
-    )
+    # A report reads with their rights, and not by a login that readers share and can change or use up.
+    readers_of_reports = sql.SQL(", ").join(map(sql.Identifier, (ROLES["bi"], POLICY_READER)))
+    admin.execute(sql.SQL("grant {} to sampan_builder with inherit false, set true").format(readers_of_reports))
     admin.execute(sql.SQL("grant create, temporary on database {} to {}").format(database, builders))
     # Where a superuser has taken it from public.
     _attempt(admin, [sql.SQL("grant usage on language plpgsql to {}").format(builders)])
@@ -106,7 +103,7 @@ def reader_logins(admin: Connection, also_disabled: bool = False) -> list[str]:
         select login.rolname
         from pg_roles as login
         where (login.rolcanlogin or %(disabled)s) and not login.rolsuper and not login.rolcreaterole
-            and login.rolname <> %(bi)s
+            and login.rolname <> all(%(platform)s)
             and exists (
                 select from pg_roles as reader
                 where (reader.rolname = %(bi)s or reader.rolname ~ %(others)s)
@@ -114,7 +111,7 @@ def reader_logins(admin: Connection, also_disabled: bool = False) -> list[str]:
             )
         order by 1
         """,
-        {"bi": ROLES["bi"], "others": READER_ROLES, "disabled": also_disabled},
+        {"bi": ROLES["bi"], "platform": [*ROLES.values()], "others": READER_ROLES, "disabled": also_disabled},
     ).fetchall()
     return [name for (name,) in rows]
 
