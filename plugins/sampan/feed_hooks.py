@@ -21,7 +21,7 @@ class FeedHooks:
     on_rejected: Callable[[Connection, consent.Rejected], str]
     """Draw the consequences of what did not get through. Returns them as sentences for an alert."""
     on_ignored: Callable[[Connection, consent.Rejected], str]
-    """Draw the consequences of an object that is not read because of its name. Returns them, or nothing if it says no news."""
+    """Draw the consequences of an object that is ignored by its name. Returns them, or nothing if it has no news."""
     take_in_again: Callable[[Connection, list[int]], int]
     """Take published batches in again, whose place among the others has changed."""
     on_withdrawn: Callable[[Connection, list[int]], str]

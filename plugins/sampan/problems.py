@@ -288,7 +288,7 @@ MEANINGS: dict[Code, tuple[str, str]] = {
     ),
     Code.DELIVERY_NO_FEED: (
         "The file lies beside the folders of the partner's feeds, where nothing is taken in.",
-        "Deliver it under `<partner>/<feed>/<YYYY-MM-DD>/<name>`. The file that is there is deleted when its retention is over.",
+        "Deliver it under `<partner>/<feed>/<YYYY-MM-DD>/<name>`. Retention deletes the file that is there.",
     ),
     Code.DELIVERY_NO_ROWS: (
         "The delivery has a header but no rows, and the contract says `empty: hold`.",

@@ -132,7 +132,7 @@ ASTRAY = ("revocations.jsonl", "consents/2026-11-28/x.jsonl", "cdi_consent/x.jso
 
 
 def test_the_bank_stops_reading_when_the_news_lies_where_no_delivery_does(reading):
-    """A file under the name of a marker, or beside the feeds' folders, is seen by nobody."""
+    """A file under the name of a marker, or beside the feeds' folders, is seen by no one."""
     prefix = get_contract("cdi_consents").drop_prefix
     keys = [f"{prefix}{TODAY}/{name}" for name in BESIDE] + [f"cdi/{name}" for name in ASTRAY]
     for number, key in enumerate(keys, LOST):
@@ -162,7 +162,7 @@ def test_a_copy_beside_the_delivery_suspends_nothing(reading):
 
 
 def test_the_owner_is_told_when_a_file_was_overwritten_before_anyone_read_it(reading):
-    """What fetch saw is gone when land comes: nobody knows whether it was a revocation."""
+    """What fetch saw is gone when land comes: no one knows whether it was a revocation."""
     reading.deliver("cdi_consents", TODAY, "changes.jsonl", lines(revocation()))
     fetch.run("cdi_consents")
     reading.deliver("cdi_consents", TODAY, "changes.jsonl", lines(*SOUND))
@@ -180,7 +180,7 @@ SPELT = (
 
 def test_a_consent_id_is_read_in_any_script_with_any_marks_and_in_codes():
     read_off = {spelling: consent.consent_ids(json.dumps({"id": spelling}, ensure_ascii=False)) for spelling in SPELT}
-    assert read_off == dict.fromkeys(SPELT, {ID})
+    assert read_off == {spelling: {ID} for spelling in SPELT}
     assert consent.consent_ids("CS00000000011 CS000000001 ACS 12") == set()
 
 

@@ -405,7 +405,8 @@ def _abort_uploads(connection: Connection, on: date) -> int:
         folders = sorted({shown(f"{item['bucket']}/{item['key'].rpartition('/')[0]}/", True) for item in stale})
         message = (
             f"{len(stale)} uploads were begun more than {UPLOAD_DAYS} days before {on}, never completed, and are aborted: in"
-            f" {', '.join(folders[:NAMED])}{', ...' if len(folders) > NAMED else ''}. Ask the partner whether a delivery is missing"
+            f" {', '.join(folders[:NAMED])}{', ...' if len(folders) > NAMED else ''}. Ask the partner whether a delivery is"
+            " missing"
         )
         raise_alert(connection, "retention", None, message)
         log.warning("%s", message)
