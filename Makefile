@@ -1,12 +1,14 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo tick test test-fast up down status dsn psql docs lint lint-python lint-sql lint-text types bench bench-year faults
+.PHONY: help setup browser demo tick test test-fast test-slow up down status dsn psql docs lint lint-python lint-sql lint-text types bench bench-year faults
 
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml plugins/sampan/__init__.py infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
 SQL := $(shell find dbt_project/models dbt_project/macros infra/postgres -name "*.sql" -not -path "*/materializations/*" 2>/dev/null)
 LOCAL := $(RUN) infra.local
 TESTS ?=
+PYTEST := $(RUN) pytest -n auto --dist loadgroup --no-loadscope-reorder
 SEED := $(or $(SEED),$(shell date +%s))
+DRAWN := --hypothesis-profile long --hypothesis-seed=$(SEED)
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,10 +29,10 @@ tick: $(STAMP) ## let the next business day of the demo begin and wait for its r
 	@$(LOCAL) tick --days $(or $(DAYS),1)
 
 test: $(STAMP) ## run the tests; some only with TESTS="tests/unit -k contract"
-	@$(RUN) pytest -n auto --dist loadgroup --no-loadscope-reorder -m "not slow" $(TESTS)
+	@$(PYTEST) -m "not slow" $(TESTS)
 
 test-fast: $(STAMP) ## run the tests that need no server: under 3 minutes
-	@$(RUN) pytest -n auto --dist loadgroup --no-loadscope-reorder -m "not slow" tests/unit
+	@$(PYTEST) -m "not slow" tests/unit
 
 up: $(STAMP) ## start the local stack, or heal it
 	@$(LOCAL) up
@@ -81,6 +83,10 @@ bench: $(STAMP) ## measure the gated load against plain COPY and dlt, into docs/
 bench-year: $(STAMP) ## measure a year of Hong Kong's SMEs, landing to release, into docs/benchmarks.md; SMES=36000 for a tenth of it
 	@$(RUN) tests.bench.year $(if $(SMES),--smes $(SMES)) --write docs/benchmarks.md
 
-faults: $(STAMP) ## kill and break everything on purpose: the long suite; SEED=123 repeats a run
+test-slow: $(STAMP) ## run the tests that take long, hours in all: whole worlds, many examples, demos; SEED=123 repeats a run
+	@echo "repeat this run with: make test-slow SEED=$(SEED)"
+	@$(PYTEST) -m "slow or property" $(DRAWN) --ignore tests/faults $(TESTS)
+
+faults: $(STAMP) ## kill and break everything on purpose, for hours; SEED=123 repeats a run
 	@echo "repeat this run with: make faults SEED=$(SEED)"
-	@$(RUN) pytest -n auto --dist loadgroup --no-loadscope-reorder -m slow --hypothesis-seed=$(SEED) $(TESTS)
+	@$(PYTEST) -m slow $(DRAWN) $(or $(TESTS),tests/faults)

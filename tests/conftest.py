@@ -19,6 +19,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -45,6 +46,14 @@ from infra.local.postgres import EmbeddedPostgres  # noqa: E402
 from infra.local.s3 import EmbeddedS3  # noqa: E402
 from tests import forked  # noqa: E402
 
+# How many examples a property is tried on. A busy machine makes no test fail, and examples may share a fixture.
+for profile, examples in {"quick": 50, "long": 1000}.items():
+    shared = [hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile(
+        profile, max_examples=examples, deadline=None, derandomize=profile == "quick", suppress_health_check=shared
+    )
+hypothesis.settings.load_profile("quick")
+
 # What takes longest, first: the others fill the workers that it leaves free. By where a test's name begins.
 LONGEST = (
     "tests/e2e/test_demo.py",
@@ -62,8 +71,12 @@ LONGEST = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest tests first; those of a file stay together and in their order."""
+    """Put the longest tests first; those of a file stay together and in their order. Mark those of a property."""
+    for item in items:
+        if hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker("property")
     items.sort(key=lambda item: next((n for n, start in enumerate(LONGEST) if item.nodeid.startswith(start)), 99))
 
 
@@ -86,6 +99,8 @@ class Sampan:
     s3: Any
     state: Path
     delivered: list[str] = field(default_factory=list)
+    # A connection costs the server as much as twenty small queries: one for each role asks all of a test's.
+    connections: dict[str, psycopg.Connection[Any]] = field(default_factory=dict)
 
     def deliver(self, feed: str, day: date | str, name: str, body: bytes) -> str:
         """Put a file into the feed's drop prefix, as its partner would."""
@@ -106,9 +121,10 @@ class Sampan:
 
     def rows(self, query: str, *values: Any, role: str = "loader") -> list[tuple[Any, ...]]:
         """Rows of a query as a role."""
-        with psycopg.connect(settings().dsn(role), autocommit=True) as connection:
-            connection.execute("set timezone to 'Asia/Hong_Kong'")
-            return connection.execute(query, list(values) or None).fetchall()
+        dsn = settings().dsn(role)
+        if dsn not in self.connections or self.connections[dsn].closed:
+            self.connections[dsn] = psycopg.connect(dsn, autocommit=True, options="-c timezone=Asia/Hong_Kong")
+        return self.connections[dsn].execute(query, list(values) or None).fetchall()
 
     def one(self, query: str, *values: Any, role: str = "loader") -> Any:
         """The single value of a query as a role."""
@@ -356,7 +372,10 @@ def sampan(
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
     settings.cache_clear()
-    yield Sampan(environment, s3, tmp_path / "state")
+    installation = Sampan(environment, s3, tmp_path / "state")
+    yield installation
+    for connection in installation.connections.values():
+        connection.close()
     settings.cache_clear()
     for bucket in buckets:
         _empty(s3, bucket)

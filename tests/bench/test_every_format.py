@@ -15,6 +15,7 @@ from tests.bench.deliveries import KINDS, write
 from tests.bench.every_format import BARS, BEGIN, CHART, END, ROOT
 
 
+@pytest.mark.slow
 def test_benchmark_reports_every_format(tmp_path):
     page = tmp_path / "benchmarks.md"
     page.write_text(f"# Before\n{BEGIN}\nold\n{END}\nafter\n")

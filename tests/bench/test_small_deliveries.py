@@ -7,9 +7,12 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.bench.small_deliveries import BEGIN, END, ROOT, STEPS
 
 
+@pytest.mark.slow
 def test_benchmark_reports_every_step(tmp_path):
     page = tmp_path / "benchmarks.md"
     page.write_text(f"# Before\n{BEGIN}\nold\n{END}\nafter\n")

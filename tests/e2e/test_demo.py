@@ -245,13 +245,7 @@ def test_demo_releases_what_the_partners_delivered(stack: Stack) -> None:
     assert states == {f"ingest__{feed}": "failed" if feed in held else "success" for feed, *_ in first.feeds} | {
         REFRESH: "success"
     }
-
-    second = tick(stack)
-    # What twenty feeds and more delivered of a day is one build and one release.
-    assert second.release == first.release + 1
     assert_an_idle_refresh_is_skipped(stack)
-    assert_agrees_with_truth(stack, second)
-    assert_all_came_in_time(stack)
 
 
 @pytest.mark.slow
@@ -261,6 +255,7 @@ def test_ten_days_in_a_row_begin_and_end_with_a_release(stack: Stack) -> None:
     outcome, _ = run(stack)
     for _ in range(10):
         before, outcome = outcome, tick(stack)
+        # What twenty feeds and more delivered of a day is one build and one release.
         assert outcome.release == before.release + 1
         assert_agrees_with_truth(stack, outcome)
     assert_marts_are_there(stack, outcome)

@@ -28,6 +28,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path / "repo"
 
 
+@pytest.mark.slow
 def test_tutorial_adds_a_feed_when_followed_step_by_step(checkout: Path, sampan: Sampan, tmp_path: Path) -> None:
     command = tmp_path / "bin" / "sampan"
     command.parent.mkdir()

@@ -49,10 +49,11 @@ def iterate(work: Callable[[], Iterable[T]], memory_bytes: int, seconds: float) 
         try:
             receiving.close()
             _run(work, sending, memory_bytes, parent)
+            os._exit(0)
         finally:
             # Whatever was raised, also where no memory is left to say what: in the code and the sessions of its parent, the
             # child would go on as a second one.
-            os._exit(0)
+            os._exit(1)
     sending.close()
     try:
         yield from _received(receiving, seconds)

@@ -33,6 +33,7 @@ def test_ingest_finds_every_planted_fault_when_a_window_is_delivered(sampan, tmp
     _raw_holds_exactly_the_planted_rows(sampan, outcome)
 
 
+@pytest.mark.slow
 def test_no_row_breaks_a_rule_when_a_history_is_delivered_without_faults(sampan, tmp_path):
     """Kind of fault: a world that begins years before it was drawn for has businesses that end before they begin."""
     order = Order(SEED, 400, date(2026, 8, 3), 2, date(2024, 3, 1), volume=0.3)
@@ -146,8 +147,7 @@ def test_ingest_quarantines_a_bad_row_for_its_rule_when_every_kind_is_planted(sa
     "event",
     [
         "truncated",
-        "resent",
-        *(pytest.param(event, marks=pytest.mark.slow) for event in ("renamed", "added", "repeated")),
+        *(pytest.param(event, marks=pytest.mark.slow) for event in ("resent", "renamed", "added", "repeated")),
     ],
 )
 def test_ledger_agrees_when_an_event_happens_to_every_delivery(sampan, tmp_path, event):

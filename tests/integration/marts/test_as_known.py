@@ -69,6 +69,7 @@ DAYS: tuple[tuple[str, str, list[tuple[str, list[dict[str, Any]]]]], ...] = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_marts_as_known_are_those_of_the_release_made_then(sampan, models_only):
     for day, at, deliveries in DAYS[:2]:
         for feed, rows in deliveries:

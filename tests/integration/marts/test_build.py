@@ -19,7 +19,8 @@ from sampan.calendar import HONG_KONG
 from sampan.database import connect
 from sampan.errors import PermanentFailure, TransientFailure
 from sampan.identity import persons, survivorship
-from sampan.ingest import freshness
+from sampan.ingest import freshness, withdraw
+from sampan.ingest.withdraw import Chosen
 from sampan.marts import build, dbt, release, steps
 from sampan.reading.personal_data import pseudonymiser
 from sampan.settings import settings
@@ -67,6 +68,7 @@ def full() -> int:
 # --- persons ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_persons_are_in_no_mart_one_by_one_and_have_one_random_id_under_two_keys(sampan, models_only):
     """Marts as an oracle (H5): who knows a person's pseudonym computed the sme_id and looked the person's trade up."""
     person = pseudonymiser()("Q1234567")
@@ -222,6 +224,11 @@ def test_current_rows_are_the_same_in_whatever_order_and_grouping_batches_come(s
     if groups == ORDERS["backwards"]:
         spine(full_refresh=True)
         _current_rows_are_right(sampan)
+        withdraw.run("customs_declarations", Chosen(batch_id=numbers["again"]), "not what it says", "wong")
+        spine()
+        second = "select line_no, value_hkd, trader_id from intermediate.int_customs__lines_versioned"
+        second += " where is_current and declaration_no = 'DDDDDDDD02'"
+        assert sampan.rows(second, role="builder") == [(1, 30, "90000002")]
 
 
 def _current_rows_are_right(sampan: Sampan) -> None:
@@ -346,6 +353,7 @@ def test_a_claim_from_before_the_build_took_in_more_is_refused(sampan):
             stale.execute("select ops.assert_step_claimed()")
 
 
+@pytest.mark.slow
 def test_a_build_whose_process_was_killed_is_taken_up_again(sampan, models_only):
     publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01", "value_hkd": 5}])
     code = f"from sampan.marts import build; [build.run(s) for s in {SPINE!r}]"
@@ -359,6 +367,7 @@ def test_a_build_whose_process_was_killed_is_taken_up_again(sampan, models_only)
     ) == [(7, 1)]
 
 
+@pytest.mark.slow
 def test_a_failing_test_stops_the_build_names_the_node_and_is_retried(sampan):
     # Of a month that is whole: `mart_sme_360` adds up no other.
     line = {"declaration_no": "DDDDDDDD01", "movement_date": "2026-04-06", "lodged_at": "2026-04-06 10:00"}
@@ -424,6 +433,7 @@ def _marts(sampan: Sampan, number: int) -> dict[str, list[tuple[Any, ...]]]:
     return found
 
 
+@pytest.mark.slow
 def test_marts_agree_with_the_truth_and_with_themselves_in_any_order(sampan, tmp_path):
     deliveries = _deliveries(tmp_path)
     days = sorted({day for feed, day, *_ in deliveries if feed == "platform_orders"})

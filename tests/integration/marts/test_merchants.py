@@ -58,6 +58,7 @@ def merchants() -> Population:
     return Population(SEED, smes, known.individuals.head(0))
 
 
+@pytest.mark.slow
 def test_marts_find_what_was_planted_among_merchants(sampan, models_only):
     world = World(SEED, merchants(), monthly(FIRST, LAST))
     stores = shops(world).with_columns(opens=pl.Series(opens(world)))

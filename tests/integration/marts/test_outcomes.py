@@ -63,12 +63,13 @@ def send(feed: str, deliveries: Iterator[tuple[date, pl.DataFrame | None]]) -> N
             publish_frame(feed, day, stored(feed, frame), datetime.combine(day + timedelta(days=1), time(8)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "effects"),
     [
         pytest.param(31, Effects(exports_funded=1.70, orders_funded=1.60), id="a large effect"),
-        pytest.param(45, Effects(), id="that of the simulator", marks=pytest.mark.slow),
-        pytest.param(45, Effects(1.0, 1.0), id="none", marks=pytest.mark.slow),
+        pytest.param(45, Effects(), id="that of the simulator"),
+        pytest.param(45, Effects(1.0, 1.0), id="none"),
     ],
 )
 def test_the_interval_covers_what_the_simulator_planted(sampan, models_only, seed, effects):

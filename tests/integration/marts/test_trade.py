@@ -34,6 +34,7 @@ def merging(
     settings.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_declaration_is_judged_again_when_a_closure_becomes_known_later(sampan: Sampan, merging: None):
     def late(number: str) -> int:
         row = {"declaration_no": number, "trader_id": "90000002", "lodged_at": "2026-07-22 09:00"}
@@ -53,6 +54,7 @@ def test_a_declaration_is_judged_again_when_a_closure_becomes_known_later(sampan
     assert late("DDDDDDDD04") == 1
 
 
+@pytest.mark.slow
 def test_marts_say_which_declarations_miss_lines_until_these_arrive(sampan: Sampan, merging: None):
     contract = get_contract(FEED)
     usual = next(row for row in rows(FEED, 60, MONDAY) if row["form_type"] == "2") | {

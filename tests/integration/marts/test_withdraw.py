@@ -63,7 +63,8 @@ def rolls_back(batch_id: int, to: datetime) -> None:
         land._take_back(connection, get_contract(feed), "again.csv", day, sha, to)
 
 
-@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 12))
 def test_a_build_is_as_if_withdrawn_batches_had_never_come_whatever_happened_before(seed, sampan, models_only):
     """Random withdrawals, their undoing, rollbacks, late batches and builds that failed, with builds between them."""
     random = Random(seed)
@@ -108,6 +109,7 @@ def test_a_build_is_as_if_withdrawn_batches_had_never_come_whatever_happened_bef
     assert tables(sampan) == step_by_step
 
 
+@pytest.mark.slow
 def test_a_release_is_without_what_was_withdrawn_and_a_look_back_has_it(sampan, models_only):
     day = "2026-07-{:02}"
     for number, value in ((6, 5), (7, 600)):

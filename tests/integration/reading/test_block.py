@@ -13,7 +13,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings, target
+from hypothesis import given, target
 from hypothesis import strategies as st
 from psycopg import sql
 from sampan.contracts import line_pattern
@@ -186,12 +186,6 @@ def line_of(values: list[str], raw: list[bool]) -> str:
     return ",".join(fields)
 
 
-@settings(
-    max_examples=250,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 @given(
     changes=st.lists(st.tuples(PLACE, FIELD, st.booleans()), min_size=1, max_size=5),
     end=st.sampled_from(["\n", "\r\n"]),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sampan.contracts import registry, shorthand
 from sampan.contracts.derive import odcs
@@ -333,9 +333,6 @@ PLACES = {
 }
 
 
-@settings(
-    max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(
     form_and_place=st.sampled_from([(form, place) for form, places in PLACES.items() for place in places]),
     other=st.sampled_from([None, "", "x", 0, -1, [], ["x"], {}, {"x": 1}, True, "gone"]),

@@ -53,7 +53,8 @@ def whole() -> dict[str, bytes]:
     return found
 
 
-@settings(max_examples=4, deadline=None)
+# An example takes ten seconds.
+@settings(max_examples=2)
 @given(ends=st.tuples(st.sampled_from(DATES), st.sampled_from(DATES)))
 def test_any_part_of_a_world_has_the_bytes_that_it_has_in_the_whole(ends):
     first, last = sorted(ends)
@@ -70,6 +71,7 @@ def test_any_part_of_a_world_has_the_bytes_that_it_has_in_the_whole(ends):
     assert sorted(wanted.keys() - found.keys()) == []
 
 
+@pytest.mark.slow
 def test_a_world_that_goes_on_day_by_day_is_the_one_that_is_delivered_in_one_go(tmp_path):
     steps, one = tmp_path / "steps", tmp_path / "one"
     begun = replace(ORDER, days=4, faults="late=0.2,amended=0.1,repeated=0.1,held=0.1,dirty=0.01")

@@ -7,7 +7,7 @@ import io
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sampan.contracts import line_pattern
 from sampan.contracts.model import Source
@@ -65,7 +65,6 @@ NUMBER = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     rows=st.lists(st.tuples(NUMBER, NUMBER, st.booleans()), min_size=1, max_size=4),
     end=st.sampled_from(["\n", "\r\n", "\r\r\n"]),
@@ -151,7 +150,6 @@ TEXTS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
 @given(form=st.sampled_from(FORMS), rows=st.lists(st.tuples(*[st.sampled_from(TEXTS)] * 2), min_size=1, max_size=5))
 def test_blocks_hold_the_same_records_in_every_format(form, rows):
     import json

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sampan.contracts.model import COMPRESSIONS, Bounds, Contract, Source
 from sampan.errors import PermanentFailure
@@ -38,7 +38,6 @@ def packed(compression: str) -> Contract:
 PACK = {"gzip": lambda data: gzip.compress(data, 1), "zstd": zstandard.ZstdCompressor(level=1).compress, "none": bytes}
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     size=st.integers(0, 4 * limits.BLOCK_BYTES + 5),
     grain=st.sampled_from([1, 3, 1000, 100_000]),

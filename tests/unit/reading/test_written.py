@@ -8,7 +8,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sampan.contracts.model import Source
 from sampan.errors import PermanentFailure
@@ -70,7 +70,6 @@ def test_a_json_line_is_read_as_if_it_were_alone_when_nearly_all_others_are_alik
     assert len(found) >= len(ALIKE)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     lines=st.lists(st.sampled_from([*OTHERS, *ALIKE[:5]]), min_size=1, max_size=12),
     compact=st.booleans(),
@@ -117,7 +116,6 @@ def test_a_code_is_a_persons_number_only_in_a_plain_form(pattern, value, is_pers
 TEXTS = st.text(st.sampled_from('A1(3)45623, "\r\n\uff21%=&-_\\'), max_size=12)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     rows=st.lists(st.tuples(TEXTS, st.none() | TEXTS), min_size=1, max_size=6),
 )

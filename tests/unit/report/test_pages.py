@@ -58,6 +58,7 @@ def all_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return written(tmp_path_factory.mktemp("pages") / "site")
 
 
+@pytest.mark.xdist_group("pages")
 def test_every_question_has_a_page_in_both_languages_whose_links_lead_somewhere(all_pages):
     assert len(all_pages) == 2 * (36 + 1) + 1
     links = 0
@@ -70,6 +71,7 @@ def test_every_question_has_a_page_in_both_languages_whose_links_lead_somewhere(
     assert links > 200
 
 
+@pytest.mark.xdist_group("pages")
 def test_a_page_asks_for_nothing_from_outside_and_runs_nothing(all_pages):
     for name, text in all_pages.items():
         tags = Seen(text).tags
@@ -81,6 +83,7 @@ def test_a_page_asks_for_nothing_from_outside_and_runs_nothing(all_pages):
         assert not [key for _, attributes in tags for key in attributes if key.startswith("on")], name
 
 
+@pytest.mark.xdist_group("pages")
 def test_both_languages_have_the_same_figures(all_pages):
     values = {}
     for name, text in all_pages.items():
