@@ -6,7 +6,6 @@ The row-level policies on what banks read call `ops.consent_is_live` for every r
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,9 +23,8 @@ from sampan.errors import Code, PermanentFailure, Problem, SettingsFailure, requ
 FEED = "cdi_consents"
 CONSENT_ID = re.compile(r"CS[0-9]{10}")
 # As people and broken files write them: gaps between the characters. One with a digit too many is another number.
-_GAP = r"[\s_.-]{0,3}"
+_GAP = r"(?:\\[BFNRT]|[^0-9A-Z]){0,3}"
 LEGIBLE = re.compile(rf"C{_GAP}S{_GAP}(?:[0-9]{_GAP}){{9}}[0-9](?![0-9])")
-ESCAPED = re.compile(r"\\u([0-9A-Fa-f]{4})")
 # How many consents an alert names.
 NAMED = 50
 # Of at most two MiB each.
@@ -135,6 +133,24 @@ def suspend(connection: Connection, rejected: Rejected) -> str:
     Any status counts: a renewal may narrow a consent, and a status that was misspelt may be a revocation. Call it in the
     transaction that rejects: until a person lifts it, or what was lost is published, no bank reads under the consent.
     """
+    found, illegible, is_whole = _suspend_all(connection, rejected)
+    return _told(found, illegible, is_whole)
+
+
+def suspend_ignored(connection: Connection, rejected: Rejected) -> str:
+    """Suspend every consent that can be read off an object that is not read because of its name, such as `x.jsonl.part`.
+
+    Returns what was done, for an alert; nothing when it names no consent, or when a delivery has the same content.
+    """
+    query = "select from ops.delivery where feed = %s and etag = %s and problem ->> 'rule' is distinct from %s"
+    if connection.execute(query, [FEED, rejected.etag, Code.DELIVERY_MARKER]).fetchone() is not None:
+        return ""
+    found, _, is_whole = _suspend_all(connection, rejected)
+    return _told(found, 0, is_whole) if found else ""
+
+
+def _suspend_all(connection: Connection, rejected: Rejected) -> tuple[list[str], int, bool]:
+    """Suspend what can be read off. Returns the consents, how many rows name none, and whether all of it was read."""
     # Here, so that the DAG processor, which reads this module, loads no S3 client.
     from sampan.reading import legible
 
@@ -169,9 +185,8 @@ def suspend(connection: Connection, rejected: Rejected) -> str:
             """,
             [(consent_id, rejected.batch_id, line, rejected.etag) for consent_id, line in sorted(found)],
         )
-    return _told(
-        sorted({consent_id for consent_id, _ in found}), len((lines or set()) - {line for _, line in found}), is_whole
-    )
+    illegible = len((lines or set()) - {line for _, line in found})
+    return sorted({consent_id for consent_id, _ in found}), illegible, is_whole
 
 
 def _told(consents: list[str], illegible: int, is_whole: bool) -> str:
@@ -189,11 +204,10 @@ def _told(consents: list[str], illegible: int, is_whole: bool) -> str:
 
 
 def consent_ids(text: str) -> set[str]:
-    """Consent ids that can be read off a text, in any case and width, with gaps, and with JSON's escapes."""
-    text = ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
-    if not text.isascii():
-        text = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
-    return {"".join(filter(str.isalnum, match)) for match in LEGIBLE.findall(text.upper())}
+    """Consent ids that can be read off a text, in any case, width and script, with gaps, and with codes of characters."""
+    from sampan.reading import hkid
+
+    return {"CS" + re.sub("[^0-9]", "", match) for match in LEGIBLE.findall(hkid.decoded(text).upper())}
 
 
 def lift(consents: Collection[str], batch_id: int | None, reason: str, person: str) -> int:

@@ -83,6 +83,7 @@ class Code(StrEnum):
     DELIVERY_KEY = "delivery.key"
     DELIVERY_MARKER = "delivery.marker"
     DELIVERY_NO_BUSINESS_DATE = "delivery.no_business_date"
+    DELIVERY_NO_FEED = "delivery.no_feed"
     DELIVERY_NO_ROWS = "delivery.no_rows"
     DELIVERY_OTHER_FORMAT = "delivery.other_format"
     DELIVERY_PAST_RETENTION = "delivery.past_retention"

@@ -20,6 +20,8 @@ class FeedHooks:
     """Take in every published batch that was not taken in yet."""
     on_rejected: Callable[[Connection, consent.Rejected], str]
     """Draw the consequences of what did not get through. Returns them as sentences for an alert."""
+    on_ignored: Callable[[Connection, consent.Rejected], str]
+    """Draw the consequences of an object that is ignored by its name. Returns them, or nothing if it has no news."""
     take_in_again: Callable[[Connection, list[int]], int]
     """Take published batches in again, whose place among the others has changed."""
     on_withdrawn: Callable[[Connection, list[int]], str]
@@ -38,6 +40,7 @@ HOOKS = {
     consent.FEED: FeedHooks(
         take_in=consent.take_in,
         on_rejected=consent.suspend,
+        on_ignored=consent.suspend_ignored,
         take_in_again=consent.take_in_again,
         on_withdrawn=consent.withdraw,
         clean_up=consent.delete_dead_rows,
@@ -81,6 +84,16 @@ def on_rejected(connection: Connection, feed: str, what: str, rejected: consent.
     if contract.alert_on_rejected:
         message = f"for {contract.owner} <{contract.contact}>: {what}. {consequences}".strip()
         raise_alert(connection, "rejected", feed, message)
+
+
+def on_ignored(connection: Connection, feed: str, what: str, rejected: consent.Rejected) -> None:
+    """Call it in the transaction that ignores an object because of its name. `what` says so in words.
+
+    Runs the feed's hook, if it has one, and alerts the owner when the object has news.
+    """
+    contract = get_contract(feed)
+    if feed in HOOKS and (consequences := HOOKS[feed].on_ignored(connection, rejected)):
+        raise_alert(connection, "rejected", feed, f"for {contract.owner} <{contract.contact}>: {what}. {consequences}")
 
 
 def clean_up_all() -> None:

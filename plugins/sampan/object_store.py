@@ -7,7 +7,7 @@ import io
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
@@ -70,6 +70,17 @@ def list_objects(prefix: str) -> Iterator[dict[str, Any]]:
         pages = settings().s3().get_paginator("list_objects_v2").paginate(Bucket=settings().drop_bucket, Prefix=prefix)
         for page in pages:
             yield from page.get("Contents", ())
+
+
+def list_beside(prefix: str, folders: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Objects of the drop bucket under a prefix, but for those in these folders of it, which are not listed."""
+    with s3_errors():
+        pages = settings().s3().get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=settings().drop_bucket, Prefix=prefix, Delimiter="/"):
+            yield from page.get("Contents", ())
+            for folder in page.get("CommonPrefixes", ()):
+                if folder["Prefix"] not in folders:
+                    yield from list_objects(folder["Prefix"])
 
 
 def head_if_present(s3: Any, bucket: str, key: str) -> dict[str, Any] | None:

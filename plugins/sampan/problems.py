@@ -286,6 +286,10 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "The path of the file has no business date.",
         "Deliver it under `<partner>/<feed>/<YYYY-MM-DD>/<name>`.",
     ),
+    Code.DELIVERY_NO_FEED: (
+        "The file lies beside the folders of the partner's feeds, where nothing is taken in.",
+        "Deliver it under `<partner>/<feed>/<YYYY-MM-DD>/<name>`. Retention deletes the file that is there.",
+    ),
     Code.DELIVERY_NO_ROWS: (
         "The delivery has a header but no rows, and the contract says `empty: hold`.",
         f"{REDELIVER} If nothing happened that day, `sampan calendar close <date> --feed <feed>` says so.",

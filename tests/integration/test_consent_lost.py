@@ -21,7 +21,7 @@ import pytest
 import zstandard
 from sampan import consent
 from sampan.contracts.registry import all_contracts, get_contract
-from sampan.ingest import publish
+from sampan.ingest import fetch, publish
 
 from tests.conftest import Sampan
 from tests.integration.test_consent import LONG_AGO, TODAY, YESTERDAY, bank, change, make_release, seen
@@ -121,6 +121,67 @@ def test_the_bank_stops_reading_when_the_file_is_refused_and_when_the_partner_re
     assert read() == {OTHER}
     ((message,),) = reading.rows("select message from ops.alert where kind = 'rejected'")
     assert ID in message
+
+
+# Names that say that a file is not a delivery, and places where none is looked for.
+BESIDE = (
+    "revocations.ok", ".revocations.jsonl", "_revocations.json", "revocations.jsonl.part", "revocations.jsonl~",
+    ".tmp/revocations.jsonl", "revocations.sha256", "~$revocations.jsonl",
+)  # fmt: skip
+ASTRAY = ("revocations.jsonl", "consents/2026-11-28/x.jsonl", "cdi_consent/x.jsonl", "cdi_consents_2026-11-28.jsonl")
+
+
+def test_the_bank_stops_reading_when_the_news_lies_where_no_delivery_does(reading):
+    """A file under the name of a marker, or beside the feeds' folders, is seen by no one."""
+    prefix = get_contract("cdi_consents").drop_prefix
+    keys = [f"{prefix}{TODAY}/{name}" for name in BESIDE] + [f"cdi/{name}" for name in ASTRAY]
+    for number, key in enumerate(keys, LOST):
+        body = lines(change(number if number == LOST else 200 + number, "revoked", YESTERDAY))
+        reading.s3.put_object(Bucket=reading.environment["SAMPAN_DROP_BUCKET"], Key=key, Body=body)
+        reading.delivered.append(key)
+    reading.ingest("cdi_consents")
+    assert read() == {OTHER}
+    lost = {ID, *(f"CS{200 + number:010}" for number in range(LOST + 1, LOST + len(keys)))}
+    assert {number for number, *_ in consent.suspended()} == lost
+    messages = [m for (m,) in reading.rows("select message from ops.alert where kind = 'rejected'")]
+    assert len(messages) == len(keys)
+    assert all(any(number in message for message in messages) for number in lost)
+    assert sum("it is in the folder of no feed; deliver to" in message for message in messages) == len(ASTRAY)
+
+
+def test_a_copy_beside_the_delivery_suspends_nothing(reading):
+    """A partner's program leaves the file that it uploaded under a second name: nothing is lost."""
+    for name in ("changes.jsonl", "changes.jsonl.part", "granted.jsonl.bak"):
+        record = change(LOST) if "granted" in name else change(OTHER, "renewed", TODAY)
+        others = [change(OTHER)] if "granted" in name else []
+        reading.deliver("cdi_consents", TODAY, name, lines(record, *others))
+    reading.ingest("cdi_consents")
+    assert consent.suspended() == []
+    assert reading.rows("select message from ops.alert") == []
+    assert read() == {LOST, OTHER}
+
+
+def test_the_owner_is_told_when_a_file_was_overwritten_before_anyone_read_it(reading):
+    """What fetch saw is gone when land comes: no one knows whether it was a revocation."""
+    reading.deliver("cdi_consents", TODAY, "changes.jsonl", lines(revocation()))
+    fetch.run("cdi_consents")
+    reading.deliver("cdi_consents", TODAY, "changes.jsonl", lines(*SOUND))
+    reading.ingest("cdi_consents")
+    ((message,),) = reading.rows("select message from ops.alert where kind = 'rejected'")
+    assert "changes.jsonl was overwritten before it was read" in message
+    assert "ask the partner which consents it contained" in message
+
+
+SPELT = (
+    "CS\u20130000000001", "cs/0000000001", "CS(0000000001)", "\u0421\u04050000000001", "CS&#48;000000001", "CS\\t0000000001",
+    "CS0000&nbsp;000001", "%43%530000000001", "CS 00,000,000,01", "CS" + "\u0660" * 9 + "\u0661", "C\u200bS0000000001",
+)  # fmt: skip
+
+
+def test_a_consent_id_is_read_in_any_script_with_any_marks_and_in_codes():
+    read_off = {spelling: consent.consent_ids(json.dumps({"id": spelling}, ensure_ascii=False)) for spelling in SPELT}
+    assert read_off == {spelling: {ID} for spelling in SPELT}
+    assert consent.consent_ids("CS00000000011 CS000000001 ACS 12") == set()
 
 
 def test_the_owner_is_told_when_no_consent_can_be_read_off_what_was_lost(reading):

@@ -414,6 +414,11 @@ def test_the_ledger_keeps_no_name_of_a_file_when_retention_has_deleted_it(partne
     with pytest.raises(PermanentFailure):
         ledger.notify_owner(feed, partner.sampan.one("select min(received_at) from ops.batch"))
     assert "Chan Tai Man" in str(partner.sampan.rows("select message from ops.alert"))
+    # Until then the address as it came is the loader's alone.
+    for query in ("select source_uri from ops.delivery", "select source_uri from ops.deletion", "table ops.delivery"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            partner.sampan.rows(query, role="builder")
+    assert len(partner.sampan.rows("select etag, problem from ops.delivery", role="builder")) == 3
     after = max(DAY, today()) + timedelta(days=contract.retention_days + 1)
     for round_ in (1, 2):
         assert retention.run(after)["objects"] > 0

@@ -97,3 +97,11 @@ select * from ops.broken(ops.now());
 comment on view ops.broken_now is 'What is broken now, as ops.broken says.';
 
 grant select on all tables in schema ops to sampan_builder;
+-- But for the addresses of objects, which are the partner's text as it came: who fetches and deletes needs them.
+revoke select on ops.delivery, ops.deletion from sampan_builder;
+grant select (etag, feed, business_date, received_at, bytes, seen_at, batch_id, problem, deleted_at, refused_at)
+on ops.delivery to sampan_builder;
+grant select (
+    deletion_id, kind, feed, batch_id, release_no, reason, content_sha256, rows_raw, rows_quarantined, rows_derived, begun_at,
+    database_at, verified_at, looked_at
+) on ops.deletion to sampan_builder;

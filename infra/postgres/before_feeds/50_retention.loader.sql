@@ -25,11 +25,16 @@ alter table ops.deletion add column if not exists source_uri text;
 alter table ops.deletion add column if not exists looked_at text;
 create unique index if not exists deletion_of_delivery on ops.deletion (source_uri) where verified_at is null;
 -- The name of a file is the partner's text, and may name a person: it goes with what it names. The folder stays: bucket,
--- feed and business date.
+-- partner, feed and business date.
 create or replace function ops.without_name(address text) returns text
 language sql immutable set search_path = pg_catalog, pg_temp as $$
     select regexp_replace(
-        address, case when address ~ '/\d{4}-\d\d-\d\d/' then '(/\d{4}-\d\d-\d\d/).*' else '^(s3://[^/]+/)?.*' end,
+        address,
+        case
+            when address ~ '^(s3://[^/]+/)?([a-z0-9_]+/){1,2}\d{4}-\d\d-\d\d/'
+                then '^((s3://[^/]+/)?([a-z0-9_]+/){1,2}\d{4}-\d\d-\d\d/).*'
+            else '^(s3://[^/]+/)?.*'
+        end,
         '\1deleted'
     )
 $$;

@@ -42,7 +42,7 @@ declare
 begin
     select pg_catalog.pg_get_userbyid(datdba) into owner
     from pg_catalog.pg_database where datname = pg_catalog.current_database();
-    execute format('grant set on parameter temp_file_limit to %I', owner);
+    execute format('grant set on parameter temp_file_limit, log_min_messages to %I', owner);
     -- A loop with COMMIT in a DO block keeps its rows past the transaction. The owner passes the right on to loader and builder.
     revoke usage on language plpgsql from public;
     execute format('grant usage on language plpgsql to %I with grant option', owner);

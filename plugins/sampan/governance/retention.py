@@ -35,7 +35,7 @@ RELEASE_DAYS = 90
 UPLOAD_DAYS = 7
 # Deleting more than half of a feed's batches, and at least this many, is more likely a mistyped retention than intended.
 MASS_DELETE_BATCHES = 10
-# How many uploads an alert names.
+# How many folders of uploads an alert names.
 NAMED = 10
 LOOKED_AT_VERSIONS = "every version and delete marker that S3 lists; what the service keeps behind S3 is not known"
 LOOKED_AT_PIECES = (
@@ -401,10 +401,12 @@ def _abort_uploads(connection: Connection, on: date) -> int:
         with s3_errors():
             settings().s3().abort_multipart_upload(Bucket=item["bucket"], Key=item["key"], UploadId=item["upload"])
     if stale:
-        names = ", ".join(shown(f"{item['bucket']}/{item['key']}", expects_hkid=True) for item in stale[:NAMED])
+        # Alerts are kept, and the name of a file may be that of a person.
+        folders = sorted({shown(f"{item['bucket']}/{item['key'].rpartition('/')[0]}/", True) for item in stale})
         message = (
-            f"{len(stale)} uploads were begun more than {UPLOAD_DAYS} days before {on}, never completed, and are aborted:"
-            f" {names}{', ...' if len(stale) > NAMED else ''}. Ask the partner whether a delivery is missing"
+            f"{len(stale)} uploads were begun more than {UPLOAD_DAYS} days before {on}, never completed, and are aborted: in"
+            f" {', '.join(folders[:NAMED])}{', ...' if len(folders) > NAMED else ''}. Ask the partner whether a delivery is"
+            " missing"
         )
         raise_alert(connection, "retention", None, message)
         log.warning("%s", message)

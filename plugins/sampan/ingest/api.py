@@ -120,7 +120,7 @@ def _retry_after(response: httpx.Response) -> float:
         return float(written)
     try:
         until = parsedate_to_datetime(written)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     seconds: float = (until - datetime.now(until.tzinfo)).total_seconds()
     return max(0.0, seconds)

@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 from operator import itemgetter
 from typing import Any, cast
 from urllib.parse import quote
@@ -22,12 +23,12 @@ from sampan import feed_hooks
 from sampan.alerts import raise_alert
 from sampan.consent import Rejected
 from sampan.contracts.model import Contract
-from sampan.contracts.registry import get_contract
+from sampan.contracts.registry import all_contracts, get_contract
 from sampan.database import Connection, connect
 from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.ingest import api, freshness
 from sampan.ingest.markers import CHECKSUM_BYTES, FOLDER, checksum_of, marker, sums
-from sampan.object_store import ObjectRefused, list_objects, s3_errors
+from sampan.object_store import ObjectRefused, list_beside, list_objects, s3_errors
 from sampan.reading.shown import hidden, shown, shown_uri
 from sampan.settings import settings
 
@@ -56,7 +57,7 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
         today = freshness.today(connection)
         deliveries: list[dict[str, Any]] = []
         beside: list[tuple[dict[str, Any], str]] = []
-        for item in list_objects(contract.drop_prefix):
+        for item in chain(list_objects(contract.drop_prefix), _astray(contract)):
             path = item["Key"].removeprefix(contract.drop_prefix)
             kind = marker(path, item["Size"], contract.source.extension)
             if kind == FOLDER:
@@ -79,6 +80,17 @@ def run(feed: str, business_date: date | None = None, only_owed: bool = False) -
                 log.warning("%s beside the deliveries of %s cannot be read: %s", kind, feed, error)
     freshness.record_poll(feed)
     return {"seen": seen}
+
+
+def _astray(contract: Contract) -> Iterator[dict[str, Any]]:
+    """Objects that the partner put beside the prefixes of its feeds, where no other fetch looks: land refuses them.
+
+    One feed of the partner answers for them: the one that loses most with news that is lost.
+    """
+    feeds = [c for c in all_contracts().values() if c.partner == contract.partner and c.source.kind == "s3"]
+    answers = min(feeds, key=lambda c: (c.feed not in feed_hooks.HOOKS, not c.alert_on_rejected, c.feed), default=None)
+    if answers == contract:
+        yield from list_beside(f"{contract.partner}/", {c.drop_prefix for c in all_contracts().values()})
 
 
 def _simulated_receipt(connection: Connection, item: dict[str, Any]) -> datetime:
@@ -184,6 +196,7 @@ def _ignore(connection: Connection, contract: Contract, item: dict[str, Any], ki
                 Jsonb(problem.as_dict()),
             ],
         )
+        feed_hooks.on_ignored(connection, contract.feed, f"{name} is {kind}: ignored", Rejected(uri, etag=item["ETag"]))
     log.info("%s is %s, not a delivery: ignored", name, kind)
 
 

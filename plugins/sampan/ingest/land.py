@@ -69,8 +69,12 @@ def _new_deliveries(
 
 def _checked_date(contract: Contract, name: str, day: date | None, today: date) -> date:
     """The business date. Raises PermanentFailure when it is missing, in the future or past the feed's retention."""
+    drop = f"s3://{settings().drop_bucket}/"
+    if not parse_s3_uri(name)[1].startswith(contract.drop_prefix):
+        message = f"it is in the folder of no feed; deliver to {drop}{contract.partner}/<feed>/<YYYY-MM-DD>/<name>"
+        raise PermanentFailure(Problem(Code.DELIVERY_NO_FEED, message, name))
     if day is None:
-        wanted = f"s3://{settings().drop_bucket}/{contract.drop_prefix}<YYYY-MM-DD>/<name>"
+        wanted = f"{drop}{contract.drop_prefix}<YYYY-MM-DD>/<name>"
         raise PermanentFailure(
             Problem(Code.DELIVERY_NO_BUSINESS_DATE, f"the key has no business date; deliver to {wanted}", name)
         )
@@ -152,11 +156,13 @@ def _enter_overwritten(
 ) -> datetime:
     """Enter what the partner wrote under a name since fetch looked, instead of what no one has read. Returns its receipt.
 
-    Under the entity tag of the other one it would be taken for it, should that come back.
+    Under the entity tag of the other one it would be taken for it, should that come back. What no one has read is lost.
     """
     received = freshness.receipt(connection, body)
     with ledger.transaction(connection):
         connection.execute("delete from ops.delivery where source_uri = %s and etag = %s", [uri, etag])
+        what = f"{shown_uri(contract, uri)} was overwritten before it was read; what it has now is taken in"
+        feed_hooks.on_rejected(connection, contract.feed, what, Rejected(None, etag=etag))
         connection.execute(
             """
             insert into ops.delivery (source_uri, etag, feed, business_date, received_at, bytes)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from sampan.reading import limits
 
@@ -46,8 +46,14 @@ def iterate(work: Callable[[], Iterable[T]], memory_bytes: int, seconds: float) 
     receiving, sending = Pipe(duplex=False)
     child = os.fork()
     if not child:
-        receiving.close()
-        _run(work, sending, memory_bytes, parent)
+        try:
+            receiving.close()
+            _run(work, sending, memory_bytes, parent)
+            os._exit(0)
+        finally:
+            # Whatever was raised, also where no memory is left to say what: in the code and the sessions of its parent, the
+            # child would go on as a second one.
+            os._exit(1)
     sending.close()
     try:
         yield from _received(receiving, seconds)
@@ -82,8 +88,8 @@ def _received(receiving: Connection, seconds: float) -> Iterator[Any]:
             yield pickle.load(stream)  # noqa: S301
 
 
-def _run(work: Callable[[], Iterable[object]], sending: Connection, memory_bytes: int, parent: int) -> NoReturn:
-    """The life of the child. It never returns into the code that its parent was in."""
+def _run(work: Callable[[], Iterable[object]], sending: Connection, memory_bytes: int, parent: int) -> None:
+    """The life of the child. It may raise MemoryError."""
     message, room = io.BytesIO(ITEMS), 0
     message.seek(0, io.SEEK_END)
     try:
@@ -103,7 +109,6 @@ def _run(work: Callable[[], Iterable[object]], sending: Connection, memory_bytes
     with suppress(BaseException):
         sending.send_bytes(message.getbuffer())
         sending.send_bytes(last)
-    os._exit(0)
 
 
 def _limit(memory_bytes: int, parent: int) -> None:

@@ -97,6 +97,13 @@ def plain(text: str) -> str:
     return text if text.isascii() else text.translate(_plain_characters())
 
 
+def decoded(text: str) -> str:
+    """The plain form of a text once its notations are read."""
+    for _ in range(_NESTED if any(mark in text for mark in ENCODING_MARKS) else 0):
+        text = _ENCODED.sub(lambda match: _read(match.group()), text)
+    return plain(text)
+
+
 def letters_and_digits(text: str) -> str:
     """The letters and digits of a text in upper case, without anything between them."""
     return re.sub(r"[^A-Z0-9]", "", plain(text).upper())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sampan.contracts.model import Contract
 from sampan.reading.personal_data import Pseudonymiser
 from sampan.text import printable
@@ -28,6 +30,7 @@ def shown(text: str, expects_hkid: bool = False) -> str:
 
 
 def shown_uri(contract: Contract, uri: str) -> str:
-    """Address of a delivery as it is stored and shown: what follows the feed's prefix is the partner's text."""
-    head, prefix, name = uri.partition(contract.drop_prefix)
-    return head + prefix + shown(name, expects_hkid=True)
+    """Address of a delivery as it is stored and shown: what follows the feed's prefix or the bucket is the partner's text."""
+    place = re.match(f"s3://[^/]+/(?:{re.escape(contract.drop_prefix)})?", uri)
+    end = place.end() if place else 0
+    return uri[:end] + shown(uri[end:], expects_hkid=True)

@@ -142,12 +142,16 @@ def read(release_no: int) -> Answers:
 
 @contextmanager
 def _reading() -> Iterator[Connection]:
-    """A session of the BI reader that writes nothing and sees one state of the release."""
-    with connect("bi") as connection:
+    """A session with the rights of the BI reader, that writes nothing and sees one state of the release.
+
+    The login is the builder's: one that readers share may have no session left, or settings that end it.
+    """
+    with connect("builder") as connection:
         connection.read_only = True
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         with connection.transaction():
             connection.execute(sql.SQL("set local statement_timeout = {}").format(sql.Literal(TIMEOUT)))
+            connection.execute(sql.SQL("set local role {}").format(sql.Identifier(ROLES["bi"])))
             yield connection
 
 

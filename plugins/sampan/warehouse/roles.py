@@ -18,13 +18,16 @@ POLICY_READER, PUBLIC_READER = "policy_reader", "public_reader"
 READER_ROLES = f"^(steward_[a-z0-9_]+|bank_b[0-9]{{3}}|{POLICY_READER}|{PUBLIC_READER})$"
 # Sessions at the same time: of the login that BI tools share, and of a person's.
 BI_SESSIONS, PERSON_SESSIONS = 30, 10
-# A session may lift the timeouts for itself, but not the limit of temporary files.
+# A session may lift the timeouts for itself, but not what only a superuser may set: the limit of temporary files, and what is
+# logged of it. A statement of 1 GB that takes 5 seconds would be in the server's log, with the names that it looks for.
+OF_SUPERUSER = ("temp_file_limit", "log_min_messages")
 READER_SETTINGS = {
     "search_path": SEARCH_PATH.replace(",", ", "),
     "statement_timeout": "'15min'",
     "idle_in_transaction_session_timeout": "'10min'",
     "idle_session_timeout": "'12h'",
     "temp_file_limit": "'4GB'",
+    "log_min_messages": "'fatal'",
 }
 
 
@@ -51,12 +54,9 @@ def create_roles(admin: Connection) -> None:
     roles = sql.SQL(", ").join(map(sql.Identifier, [*ROLES.values(), *readers]))
     admin.execute(sql.SQL("grant connect on database {} to {}").format(database, roles))
     builders = sql.SQL("sampan_builder, sampan_loader")
-    # A report reads as the weaker of the two where that suffices. BI tools gain nothing: they may read all of it anyway.
-    admin.execute(
-        sql.SQL("grant {} to {} with inherit false, set true").format(
-            sql.Identifier(POLICY_READER), sql.Identifier(ROLES["bi"])
-        )
-    )
+    # A report reads with their rights, and not by a login that readers share and can change or use up.
+    readers_of_reports = sql.SQL(", ").join(map(sql.Identifier, (ROLES["bi"], POLICY_READER)))
+    admin.execute(sql.SQL("grant {} to sampan_builder with inherit false, set true").format(readers_of_reports))
     admin.execute(sql.SQL("grant create, temporary on database {} to {}").format(database, builders))
     # Where a superuser has taken it from public.
     _attempt(admin, [sql.SQL("grant usage on language plpgsql to {}").format(builders)])
@@ -80,8 +80,8 @@ def configure_login(
 ) -> list[str]:
     """Give a login its limit of sessions (-1 for none) and its settings, instead of any it has. Returns what was refused."""
     role = sql.Identifier(login)
-    if not scalar(admin, "select has_parameter_privilege('temp_file_limit', 'set')"):
-        values = {name: value for name, value in values.items() if name != "temp_file_limit"}
+    denied = [name for name in OF_SUPERUSER if not scalar(admin, "select has_parameter_privilege(%s, 'set')", [name])]
+    values = {name: value for name, value in values.items() if name not in denied}
     return _attempt(
         admin,
         [
@@ -103,7 +103,7 @@ def reader_logins(admin: Connection, also_disabled: bool = False) -> list[str]:
         select login.rolname
         from pg_roles as login
         where (login.rolcanlogin or %(disabled)s) and not login.rolsuper and not login.rolcreaterole
-            and login.rolname <> %(bi)s
+            and login.rolname <> all(%(platform)s)
             and exists (
                 select from pg_roles as reader
                 where (reader.rolname = %(bi)s or reader.rolname ~ %(others)s)
@@ -111,7 +111,7 @@ def reader_logins(admin: Connection, also_disabled: bool = False) -> list[str]:
             )
         order by 1
         """,
-        {"bi": ROLES["bi"], "others": READER_ROLES, "disabled": also_disabled},
+        {"bi": ROLES["bi"], "platform": [*ROLES.values()], "others": READER_ROLES, "disabled": also_disabled},
     ).fetchall()
     return [name for (name,) in rows]
 
@@ -135,11 +135,13 @@ def open_doors(admin: Connection) -> list[str]:
         order by 1
         """
     ).fetchall()
-    files, reserved, code = one(
+    files, logged, reserved, code = one(
         admin,
         """
         select
             has_parameter_privilege('temp_file_limit', 'set'),
+            not has_parameter_privilege('log_min_messages', 'set')
+                and (current_setting('log_min_duration_statement') <> '-1' or current_setting('log_statement') = 'all'),
             current_setting('reserved_connections')::int > 0
                 and pg_has_role('sampan_loader', 'pg_use_reserved_connections', 'usage'),
             has_language_privilege('public', 'plpgsql', 'usage')
@@ -151,6 +153,7 @@ def open_doors(admin: Connection) -> list[str]:
             databases
         ),
         "a reader's temporary files have no limit": not files,
+        "statements of readers, of any size and with what they look for, are in the server's log": logged,
         "any login may run code (DO), whose loops keep rows past a transaction": code,
         "no connections are reserved for the loader and the builder (reserved_connections)": not reserved,
     }

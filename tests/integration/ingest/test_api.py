@@ -325,7 +325,19 @@ def test_an_api_that_asks_to_wait_long_is_not_asked_again(partner, monkeypatch):
     assert (len(partner.asked), clock.slept) == (1, [])
 
 
-@pytest.mark.parametrize("written", ["", "soon", "-5", "1e9", "Wed, 99 Foo 2026", "Wed, 21 Oct 2015 07:28:00 GMT", "٣"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "soon",
+        "-5",
+        "1e9",
+        "Wed, 99 Foo 2026",
+        "Wed, 21 Oct 2015 07:28:00 GMT",
+        "Mon, 01 Jan 99999999999 00:00:00 GMT",
+        "٣",
+    ],
+)
 def test_a_wait_that_is_none_is_not_waited_for(written, partner, monkeypatch):
     clock = Clock(monkeypatch)
     partner.turn = lambda n, *_: (429, {"Retry-After": written.encode().decode("latin-1")}, b"{}") if n < 2 else ok([])

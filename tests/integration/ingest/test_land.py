@@ -231,6 +231,29 @@ def test_land_refuses_a_delivery_when_its_folder_is_not_a_date(folder, partner):
     assert problem["rule"] == "delivery.no_business_date"
 
 
+def test_what_lies_in_the_folder_of_no_feed_is_refused_told_and_goes_with_its_retention(partner):
+    """A partner mistypes a folder: no fetch looks there, no one knows, and what it holds stays for ever."""
+    sampan, bucket = partner.sampan, partner.sampan.environment["SAMPAN_DROP_BUCKET"]
+    keys = ["customs/of A123456(3).csv.gz", "customs/Chan Tai Man/2026-07-06/x.csv.gz"]
+    for key in (*keys, "customs/.DS_Store"):
+        sampan.s3.put_object(Bucket=bucket, Key=key, Body=b"personal data")
+    for _ in (1, 2):
+        sampan.ingest(CUSTOMS)
+    found = dict(
+        sampan.rows("select source_uri, problem from ops.delivery where problem ->> 'rule' = 'delivery.no_feed'")
+    )
+    assert found.keys() == {f"s3://{bucket}/{key}" for key in keys}
+    assert all("deliver to s3://" in problem["message"] for problem in found.values())
+    assert found[f"s3://{bucket}/{keys[0]}"]["file"] == f"s3://{bucket}/customs/of [HKID].csv.gz"
+    assert sampan.cli("status").stdout.count("delivery.no_feed") == 2
+    retention.run(today() + timedelta(days=get_contract(CUSTOMS).retention_days + 1))
+    assert sampan.s3.list_objects_v2(Bucket=bucket).get("Contents", []) == []
+    left = sampan.rows("select source_uri, problem::text from ops.delivery")
+    left += sampan.rows("select source_uri, objects::text from ops.deletion")
+    assert len(left) == 6
+    assert not [row for row in left if any(name in str(row) for name in ("A123456", "HKID", "Chan"))]
+
+
 def test_land_goes_on_with_the_next_when_a_partner_took_a_delivery_back(partner):
     body = encode(get_contract(CUSTOMS), rows(CUSTOMS, 5))
     partner.puts(CUSTOMS, DAY, "gone.csv.gz", b"something else")

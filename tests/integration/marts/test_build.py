@@ -16,8 +16,9 @@ import polars as pl
 import psycopg
 import pytest
 from sampan.calendar import HONG_KONG
+from sampan.database import connect
 from sampan.errors import PermanentFailure, TransientFailure
-from sampan.identity import survivorship
+from sampan.identity import persons, survivorship
 from sampan.ingest import freshness, withdraw
 from sampan.ingest.withdraw import Chosen
 from sampan.marts import build, dbt, release, steps
@@ -102,6 +103,11 @@ def test_persons_are_in_no_mart_one_by_one_and_have_one_random_id_under_two_keys
     spine()
     linked = "select sme_id from intermediate.int_sme__persons where number = any(%s)"
     assert sampan.rows(linked, [person, later], role="builder") == [(known,), (known,)]
+    # Nothing leads from a number to the id: made again, it is another one.
+    with connect("loader") as loader, connect("builder") as builder:
+        loader.execute("delete from ops.person")
+        persons.run(builder, full_refresh=True)
+    assert sampan.one("select sme_id from ops.person") not in (known, survivorship.sme_id(person))
 
 
 # --- corrections ------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from contextlib import ExitStack, suppress
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,22 @@ def test_figures_are_read_with_the_least_right_that_suffices(question: Question,
             session.execute("select from ops.batch")
         with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)):
             session.execute("create table marts.mine ()")
+
+
+def test_no_reader_stops_a_report(world: Simulated):
+    """People share the login `bi_reader`: one of them sets what ends its sessions, or takes all of them."""
+    with world.installed(), ExitStack() as sessions:
+        taken = sessions.enter_context(psycopg.connect(settings().dsn("bi"), autocommit=True))
+        taken.execute("alter role bi_reader set transaction_timeout to '1ms'")
+        try:
+            with suppress(psycopg.OperationalError):
+                for _ in range(200):
+                    sessions.enter_context(psycopg.connect(settings().dsn("bi")))
+            with answers._reading() as reader:
+                assert reader.execute("select current_user").fetchall() == [("bi_reader",)]
+                assert reader.execute("select count(*) from marts.dim_mart_coverage").fetchall() != [(0,)]
+        finally:
+            taken.execute("alter role bi_reader reset transaction_timeout")
 
 
 def test_no_page_or_download_names_an_enterprise(site: Site, world: Simulated):

@@ -285,6 +285,7 @@ SETTINGS = "select name, setting from pg_settings where name = any(%s) order by 
 LIMITS = [
     ("idle_in_transaction_session_timeout", "600000"),
     ("idle_session_timeout", "43200000"),
+    ("log_min_messages", "fatal"),
     ("search_path", "pg_catalog, pg_temp"),
     ("statement_timeout", "900000"),
     ("temp_file_limit", "4194304"),
@@ -353,7 +354,10 @@ def test_init_says_what_stays_open_when_the_administrator_may_not_close_it(forei
 
     said = init()
     assert "The warehouse is ready." in said
-    for gap in ("pg_advisory_lock", "lo_create", "postgres, template1", "temporary files have no limit", "reserved"):
+    for gap in (
+        "pg_advisory_lock", "lo_create", "postgres, template1", "temporary files have no limit", "reserved",
+        "in the server's log",
+    ):  # fmt: skip
         assert gap in said
     assert str(warehouse.SERVER) in said
     superuser = foreign_server.dsn(foreign, local.SUPERUSER)
@@ -363,6 +367,18 @@ def test_init_says_what_stays_open_when_the_administrator_may_not_close_it(forei
     assert [line for line in init().splitlines() if line.startswith("  ")] == [
         "  no connections are reserved for the loader and the builder (reserved_connections)"
     ]
+    # Slow statements are logged, and one of a reader is as large and as slow as it likes.
+    with psycopg.connect(superuser, autocommit=True) as session:
+        session.execute(
+            sql.SQL("alter database {} set log_min_duration_statement to 0").format(sql.Identifier(foreign))
+        )
+    for key, text in (("bi", "A123456(3) of a reader"), ("loader", "of the platform")):
+        with psycopg.connect(settings().dsn(key), autocommit=True) as session:
+            session.execute("set debug_print_plan to on")
+            session.execute(f"select /* {text} */ 1")
+    log = (foreign_server.directory / "server.log").read_text(errors="replace")
+    assert "of the platform" in log
+    assert "of a reader" not in log
 
 
 # --- logins (L1, L2) --------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from sampan.errors import Code, PermanentFailure, Problem
+from sampan.reading import child
 from sampan.reading.child import ChildError, iterate
 
 ROOM = 1 << 28
@@ -82,6 +83,26 @@ def test_it_is_a_lack_of_memory_when_the_child_asks_for_too_much_aborts_or_is_ki
     with pytest.raises(MemoryError, match=named):
         list(iterate(lambda: [end()], ROOM, 60))
     assert not running()
+
+
+@pytest.mark.parametrize("place", ["_run", "_pickled"])
+def test_the_child_never_comes_back_when_no_memory_is_left_to_say_so(place, monkeypatch, tmp_path):
+    """It would go on as a second parent, in the sessions of the first."""
+
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(child, place, fails)
+    here = os.getpid()
+    with pytest.raises(MemoryError):
+        try:
+            list(iterate(lambda: [1 / 0], ROOM, 60))
+        finally:
+            with (tmp_path / "came back").open("a") as file:
+                file.write(f"{os.getpid()}\n")
+            if os.getpid() != here:
+                os._exit(0)
+    assert (tmp_path / "came back").read_text() == f"{here}\n"
 
 
 @pytest.mark.parametrize("crash", [signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL])
