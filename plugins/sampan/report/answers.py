@@ -133,7 +133,7 @@ def read(release_no: int) -> Answers:
         message = f"release {release_no} is not kept; `sampan release list` shows those that are"
         raise PermanentFailure(Problem(Code.RELEASE_UNKNOWN, message))
     previous, taken = _taken(release_no)
-    with _reading() as connection:
+    with reading() as connection:
         names = _names(connection, release_no)
         coverage = _coverages(connection, release_no)
         answers = tuple(_answer(connection, release_no, question, coverage, taken) for question in all_questions())
@@ -141,8 +141,8 @@ def read(release_no: int) -> Answers:
 
 
 @contextmanager
-def _reading() -> Iterator[Connection]:
-    """A session with the rights of the BI reader, that writes nothing and sees one state of the release.
+def reading(role: str = ROLES["bi"]) -> Iterator[Connection]:
+    """A session with the rights of a reader, that writes nothing and sees one state of the release.
 
     The login is the builder's: one that readers share may have no session left, or settings that end it.
     """
@@ -151,7 +151,7 @@ def _reading() -> Iterator[Connection]:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         with connection.transaction():
             connection.execute(sql.SQL("set local statement_timeout = {}").format(sql.Literal(TIMEOUT)))
-            connection.execute(sql.SQL("set local role {}").format(sql.Identifier(ROLES["bi"])))
+            connection.execute(sql.SQL("set local role {}").format(sql.Identifier(role)))
             yield connection
 
 
