@@ -154,7 +154,7 @@ def _contents(by_family: dict[str, list[str]], marts: dict[str, Any]) -> list[st
 
 
 def _relink(page: Path) -> str:
-    """The page's text, in which a link to what is no page of the site is plain text."""
+    """The page's text, in which a link to anything but a page of the site is plain text."""
 
     def relinked(link: re.Match[str]) -> str:
         target = (page.parent / link[2]).resolve() if link[2] else page

@@ -52,7 +52,7 @@ def test_a_page_of_a_mart_has_its_columns_joins_and_no_rows_that_may_not_be_show
     assert "None: the warehouse did not answer" in published
 
 
-def test_a_link_to_what_is_no_page_is_text(site):
+def test_a_link_to_anything_but_a_page_is_text(site):
     first = (site / "pages/README.md").read_text("utf-8")
     assert "](LICENSE)" in (HOME / "README.md").read_text("utf-8")
     assert "](LICENSE)" not in first
