@@ -1,0 +1,84 @@
+"""Superset's configuration, read in its own environment. Secrets come from the program's environment and the people's file.
+
+Who reads what is decided by the warehouse: every query runs in a session of the person's own login, which `people.json`
+(mode 600) names. Superset has no login of its own there. See ADR 0044.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine.url import URL
+
+SECRET_KEY = os.environ["SAMPAN_SUPERSET_SECRET_KEY"]
+SQLALCHEMY_DATABASE_URI = os.environ["SAMPAN_SUPERSET_DATABASE"]
+PEOPLE = Path(os.environ["SAMPAN_SUPERSET_PEOPLE"])
+
+
+class NoLoginError(Exception):
+    """The person has no login on the warehouse."""
+
+
+def DB_CONNECTION_MUTATOR(  # noqa: N802
+    uri: URL, params: dict[str, Any], username: str | None, _manager: Any, _source: Any
+) -> tuple[URL, dict[str, Any]]:
+    """The connection as the person's own login; nobody else's, whatever the stored one says.
+
+    Raises:
+        NoLoginError: the person, or Superset itself, has none.
+    """
+    found = json.loads(PEOPLE.read_text(encoding="utf-8"))
+    person = found["people"].get(username)
+    if person is None:
+        raise NoLoginError(f"{username or 'Superset itself'} has no login on the warehouse: `make bi PERSON= READS=`")
+    host, port, database = (found["warehouse"][key] for key in ("host", "port", "database"))
+    own = URL.create("postgresql+psycopg2", person["login"], person["login_password"], host, port, database)
+    return own, {**params, "connect_args": {"application_name": f"superset {username}"}}
+
+
+# Answers are kept for nobody: what one person may read is not another's.
+CACHE_CONFIG = DATA_CACHE_CONFIG = {"CACHE_TYPE": "NullCache"}
+SQLLAB_TIMEOUT = SUPERSET_WEBSERVER_TIMEOUT = 120
+ROW_LIMIT, SQL_MAX_ROW = 10_000, 100_000
+
+# People are made by `make bi`, and see what their role has; nobody signs up.
+AUTH_USER_REGISTRATION = False
+PUBLIC_ROLE_LIKE = None
+SESSION_COOKIE_SAMESITE = "Strict"
+SESSION_COOKIE_NAME = "sampan_superset"
+PERMANENT_SESSION_LIFETIME = 12 * 3600
+RATELIMIT_ENABLED = True
+RATELIMIT_STORAGE_URI = "memory://"
+ENABLE_CORS = False
+
+APP_NAME = "Sampan"
+BABEL_DEFAULT_LOCALE = "en"
+LANGUAGES = {"en": {"flag": "gb", "name": "English"}, "zh_TW": {"flag": "hk", "name": "繁體中文"}}
+D3_FORMAT: dict[str, Any] = {"currency": ["HK$", ""]}
+THEME_DARK = None
+FEATURE_FLAGS = {"ALERT_REPORTS": False, "EMBEDDED_SUPERSET": False, "THUMBNAILS": False}
+
+# A browser asks nobody but this server: no maps, fonts, avatars or counters from outside.
+TALISMAN_ENABLED = True
+TALISMAN_CONFIG = {
+    "content_security_policy": {
+        "base-uri": ["'self'"],
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "blob:", "data:"],
+        "worker-src": ["'self'", "blob:"],
+        "connect-src": ["'self'"],
+        "object-src": "'none'",
+        "style-src": ["'self'", "'unsafe-inline'"],
+        "font-src": ["'self'", "data:"],
+        "script-src": ["'self'", "'strict-dynamic'"],
+        "frame-ancestors": ["'none'"],
+        "form-action": ["'self'"],
+    },
+    "content_security_policy_nonce_in": ["script-src"],
+    "force_https": False,
+    "session_cookie_secure": False,
+    "referrer_policy": "same-origin",
+}
