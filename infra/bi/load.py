@@ -1,0 +1,104 @@
+"""Bring Superset to the state that the platform's files describe; run in Superset's environment, again and again.
+
+    python infra/bi/load.py BUNDLE.zip
+
+Its metadata database is migrated, its roles and people are made, the bundle is imported, what an earlier bundle had and this one
+has not is deleted, and each role gets the datasets that the bundle gives it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+from superset.app import create_app
+
+OWNER = "sampan"
+# Superset's own roles beside those of datasets: Gamma looks and draws, sql_lab writes queries.
+BASE = {"policy": ("Gamma",), "analyst": ("Gamma", "sql_lab"), "bank": ("Gamma",)}
+
+
+def main() -> None:
+    """Load the bundle that the first argument names."""
+    app = create_app()
+    with app.app_context():
+        from flask_migrate import upgrade
+        from superset.utils.core import override_user
+
+        upgrade(directory=str(Path(sys.modules["superset"].__file__ or "").parent / "migrations"))
+        app.appbuilder.add_permissions(update_perms=True)
+        app.appbuilder.sm.sync_role_definitions()
+        people = json.loads(Path(os.environ["SAMPAN_SUPERSET_PEOPLE"]).read_text(encoding="utf-8"))
+        owner = _person(app.appbuilder.sm, OWNER, os.environ["SAMPAN_SUPERSET_PASSWORD"], ("Admin",))
+        with override_user(owner):
+            _import(Path(sys.argv[1]))
+        _grant(app.appbuilder.sm)
+        known = {name: (entry["password"], entry["role"]) for name, entry in people["people"].items()}
+        for name, (password, role) in known.items():
+            _person(app.appbuilder.sm, name, password, (*BASE[role], f"Sampan {role}"))
+        for user in app.appbuilder.sm.get_all_users():
+            user.active = user.username in {OWNER, *known}
+        from superset import db
+
+        db.session.commit()
+
+
+def _person(manager: Any, name: str, password: str, roles: tuple[str, ...]) -> Any:
+    """A user with exactly these roles and this password."""
+    from werkzeug.security import check_password_hash
+
+    found, wanted = manager.find_user(name), [manager.find_role(role) for role in roles]
+    if found is None:
+        return manager.add_user(name, name, "Sampan", f"{name}@localhost", wanted, password)
+    found.roles = wanted
+    if not check_password_hash(found.password, password):
+        manager.reset_password(found.id, password)
+    return found
+
+
+def _import(bundle: Path) -> None:
+    from superset import db
+    from superset.commands.importers.v1.assets import ImportAssetsCommand
+    from superset.commands.importers.v1.utils import get_contents_from_bundle
+    from superset.connectors.sqla.models import SqlaTable
+    from superset.models.dashboard import Dashboard
+    from superset.models.slice import Slice
+
+    with ZipFile(bundle) as archive:
+        contents = get_contents_from_bundle(archive)
+    ImportAssetsCommand(contents).run()
+    import yaml
+
+    kept = {yaml.safe_load(text).get("uuid") for text in contents.values()}
+    for kind in (Dashboard, Slice, SqlaTable):
+        for item in db.session.query(kind).filter(kind.is_managed_externally.is_(True)):
+            if str(item.uuid) not in kept:
+                db.session.delete(item)
+    db.session.commit()
+
+
+def _grant(manager: Any) -> None:
+    """Give each role the datasets that name it as reader, and the analyst the database, for SQL Lab."""
+    from superset import db
+    from superset.connectors.sqla.models import SqlaTable
+    from superset.models.core import Database
+
+    granted: dict[str, list[Any]] = {role: [] for role in BASE}
+    for dataset in db.session.query(SqlaTable).filter(SqlaTable.is_managed_externally.is_(True)):
+        permission = manager.add_permission_view_menu("datasource_access", dataset.get_perm())
+        for role in json.loads(dataset.extra or "{}").get("readers", ()):
+            granted[role].append(permission)
+    for database in db.session.query(Database):
+        granted["analyst"].append(manager.add_permission_view_menu("database_access", database.perm))
+    for role, permissions in granted.items():
+        made = manager.add_role(f"Sampan {role}")
+        made.permissions = permissions
+    db.session.commit()
+
+
+if __name__ == "__main__":
+    main()
