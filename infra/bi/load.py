@@ -18,8 +18,12 @@ from zipfile import ZipFile
 from superset.app import create_app
 
 OWNER = "sampan"
-# Superset's own roles beside those of datasets: Gamma looks and draws, sql_lab writes queries.
-BASE = {"policy": ("Gamma",), "analyst": ("Gamma", "sql_lab"), "bank": ("Gamma",)}
+# Superset's roles beside those of datasets: the reader looks, Gamma draws charts of its own too, sql_lab writes queries.
+READER = "Sampan reader"
+BASE = {"policy": (READER,), "analyst": ("Gamma", "sql_lab"), "bank": (READER,)}
+# What a reader does not: everything by which Gamma makes or changes something.
+CHANGES = ("can_write", "can_add", "can_delete", "can_edit", "can_update", "can_post", "can_import", "can_invalidate", "can_put", "can_bulk", "can_tag",
+           "can_this_form", "muladd", "resetmypassword")  # fmt: skip
 
 
 def main() -> None:
@@ -36,6 +40,7 @@ def main() -> None:
         owner = _person(app.appbuilder.sm, OWNER, os.environ["SAMPAN_SUPERSET_PASSWORD"], ("Admin",))
         with override_user(owner):
             _import(Path(sys.argv[1]))
+        _make_reader(app.appbuilder.sm)
         _grant(app.appbuilder.sm)
         known = {name: (entry["password"], entry["role"]) for name, entry in people["people"].items()}
         for name, (password, role) in known.items():
@@ -53,7 +58,7 @@ def _person(manager: Any, name: str, password: str, roles: tuple[str, ...]) -> A
 
     found, wanted = manager.find_user(name), [manager.find_role(role) for role in roles]
     if found is None:
-        return manager.add_user(name, name, "Sampan", f"{name}@localhost", wanted, password)
+        return manager.add_user(name, name, "", f"{name}@localhost", wanted, password)
     found.roles = wanted
     if not check_password_hash(found.password, password):
         manager.reset_password(found.id, password)
@@ -79,6 +84,13 @@ def _import(bundle: Path) -> None:
             if str(item.uuid) not in kept:
                 db.session.delete(item)
     db.session.commit()
+
+
+def _make_reader(manager: Any) -> None:
+    """The role of those who only look: Gamma without what makes or changes something."""
+    reader = manager.add_role(READER)
+    gamma = manager.find_role("Gamma").permissions
+    reader.permissions = [one for one in gamma if not one.permission.name.startswith(CHANGES)]
 
 
 def _grant(manager: Any) -> None:

@@ -6,11 +6,10 @@ import of a later bundle replaces what an earlier one brought. See ADR 0044.
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -22,7 +21,7 @@ from sampan.report import answers
 from sampan.report.charts import BETWEEN, several, stacks
 from sampan.report.dashboards import Dashboard, Number, all_dashboards, readers
 from sampan.report.questions import Question, all_questions
-from sampan.report.words import LANGUAGES, SAID, Words, joined, labels, unit_of
+from sampan.report.words import LANGUAGES, SAID, SIGNS, Words, joined, labels, unit_of
 from sampan.settings import settings
 
 NAMESPACE = UUID("6f1d7a52-94f3-5c1e-9d0b-6f1f0c2b7c44")
@@ -36,7 +35,12 @@ FORMATS = {"share": ".1%", "pct": ",.1f", "ratio": ",.3f", "number": ",.1f", "da
 LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
 # Charts fill the width, so that a telephone shows them one below the other.
 COLUMNS, UNIT = 12, 8
-CSS = ".dashboard-markdown h1, .dashboard-markdown h2 {margin-top: 0} .header-title {font-weight: 600}"
+CSS = """
+.dashboard-markdown .resizable-container, .dashboard-markdown .dashboard-component-chart-holder
+{height: auto !important; min-height: 0; overflow: visible}
+.dashboard-markdown p {margin-bottom: 6px}
+"""
+MONEY = ("hkd", "cny")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 Asset = dict[str, Any]
@@ -123,7 +127,8 @@ def _dataset(key: str, marts: tuple[str, ...]) -> Asset:
 def _column(name: str, kind: str, description: str | None, label: str | None = None) -> Asset:
     known = labels()["columns"].get(name)
     return {
-        "column_name": name, "verbose_name": label or (known["en"] if known else None), "type": kind,
+        "column_name": name, "type": kind,
+        "verbose_name": label or (known["en"] if known else name.replace("_", " ").capitalize()),
         "is_dttm": kind == "DATE" or kind.startswith("TIMESTAMP"), "groupby": True, "filterable": True, "is_active": True,
         "description": description and joined(description),
     }  # fmt: skip
@@ -229,49 +234,56 @@ class _Maker:
         if chart is None:
             params: Asset = {
                 "viz_type": "table", "query_mode": "raw", "all_columns": _selected(question), "row_limit": 1000,
-                "server_page_length": 20, "table_timestamp_format": "%Y-%m-%d",
+                "server_page_length": 20, "table_timestamp_format": "%Y-%m-%d", "show_cell_bars": False,
             }  # fmt: skip
             title = question.title[self.language]
         else:
-            params, title = self._drawn(chart), chart["title"][self.language]
+            params, title = self._drawn(chart), self._title(chart)
         text = f"{question.number}. {joined(title)}"
         return {
             "slice_name": text, "description": joined(question.title[self.language]), "viz_type": params["viz_type"],
             "params": params, "dataset_uuid": _uuid("dataset", key), **_identity("chart", key),
         }  # fmt: skip
 
+    def _title(self, chart: Mapping[str, Any]) -> str:
+        """The title of a chart, with the currency of its figures."""
+        title, unit = joined(chart["title"][self.language]), unit_of(several(chart["value"])[0])
+        if unit not in MONEY:
+            return title
+        return f"{title} ({SIGNS[unit]['en']})" if self.language == "en" else f"{title}（{SIGNS[unit]['zh']}）"
+
     def _drawn(self, chart: Mapping[str, Any]) -> Asset:
-        values = several(chart["value"])
-        unit = unit_of(values[0])
-        measured = [chart[bound] for bound in ("low",) if bound in chart] + values
-        measured += [chart[bound] for bound in ("high",) if bound in chart]
-        title = self.words.heading(values[0]) if len(values) == 1 else ""
+        values, categories = several(chart["value"]), several(chart["category"])
+        measured = [*([chart["low"]] if "low" in chart else []), *values, *([chart["high"]] if "high" in chart else [])]
         filters = [_filter("is_drawn", "IS TRUE")] if "where" in chart else []
         if "top" in chart:
             filters.append(_filter("chart_rank", "<=", chart["top"]))
+        parted = "series" in chart or len(measured) > 1
         shared: Asset = {
             "metrics": [self._metric(column, stacks(chart)) for column in measured],
             "groupby": [chart["series"]] if "series" in chart else [], "adhoc_filters": filters, "row_limit": 5000,
-            "show_legend": "series" in chart or len(measured) > 1, "legendOrientation": "top", "legendType": "scroll",
-            "y_axis_format": FORMATS.get(unit, "SMART_NUMBER"), "rich_tooltip": True, "color_scheme": "supersetColors",
-            "truncate_metric": True, "x_axis_title": "", "y_axis_title": title, "y_axis_title_position": "Left",
-            "show_empty_columns": False,
+            "show_legend": parted, "legendOrientation": "top", "legendType": "scroll", "rich_tooltip": True,
+            "y_axis_format": FORMATS.get(unit_of(values[0]), "SMART_NUMBER"), "color_scheme": "supersetColors",
+            "truncate_metric": True, "show_empty_columns": False,
         }  # fmt: skip
         if chart["kind"] == "line":
             return shared | {
-                "viz_type": "echarts_timeseries_line", "x_axis": several(chart["category"])[0], "markerEnabled": True,
-                "x_axis_time_format": "%Y-%m", "time_grain_sqla": None, "y_axis_title_margin": 50,
+                "viz_type": "echarts_timeseries_line", "x_axis": categories[0], "x_axis_time_format": "%Y-%m",
+                "time_grain_sqla": None, "markerEnabled": True,
             }  # fmt: skip
         shared |= {"x_axis": "chart_category", "x_axis_force_categorical": True}
         if chart["kind"] == "interval":
             return shared | {
-                "viz_type": "echarts_timeseries_scatter", "markerSize": 12, "y_axis_title_margin": 50, "xAxisLabelRotation": 45,
-                "truncateYAxis": True, "y_axis_bounds": [None, None],
+                "viz_type": "echarts_timeseries_scatter", "markerSize": 12, "xAxisLabelRotation": 45, "truncateYAxis": True,
+                "y_axis_bounds": [None, None], "y_axis_title": self.words.heading(values[0]), "y_axis_title_position": "Left",
+                "y_axis_title_margin": 75,
             }  # fmt: skip
+        # What has an order of time keeps it, other categories stand by size.
+        by_name = unit_of(categories[0]) in ("year", "date") or categories[0] == "event_id"
+        sort = ("name" if by_name else "sum") if parted else ("chart_category" if by_name else shared["metrics"][0]["label"])
         return shared | {
-            "viz_type": "echarts_timeseries_bar", "orientation": "horizontal", "x_axis_sort_series": "sum",
-            "x_axis_sort_series_ascending": True, "stack": "Stack" if stacks(chart) else None,
-            "show_value": "series" not in chart and len(measured) == 1, "x_axis_title_margin": 30,
+            "viz_type": "echarts_timeseries_bar", "orientation": "horizontal", "x_axis_sort": sort, "x_axis_sort_asc": True,
+            "stack": "Stack" if stacks(chart) else None, "show_value": not parted,
         }  # fmt: skip
 
     def _metric(self, column: str, adds_up: bool) -> Asset:
@@ -297,7 +309,7 @@ class _Maker:
         for place, number in enumerate(dashboard.numbers):
             name = f"charts/{key}_number_{place}.yaml"
             found[name] = self._number(number, f"{key}_number_{place}")
-            grid.chart(found[name], 16, COLUMNS // 2)
+            grid.chart(found[name], 18, COLUMNS // 2)
         if dashboard.questions:
             found[f"datasets/{key}_quotable.yaml"] = self._quotable(dashboard, key)
             name = f"charts/{key}_quotable.yaml"
@@ -308,10 +320,11 @@ class _Maker:
                     "order_by_cols": ['["number", true]'], "table_timestamp_format": "%Y-%m-%d", "show_cell_bars": False,
                 }, **_identity("chart", f"{key}_quotable"),
             }  # fmt: skip
-            grid.chart(found[name], 14 + 5 * len(dashboard.questions))
+            grid.chart(found[name], 16 + 4 * len(dashboard.questions))
         for question in dashboard.questions:
             chart = self.chart(question)
-            grid.chart(chart, 60 if question.chart and question.chart["kind"] == "interval" else 52)
+            kind = question.chart["kind"] if question.chart else "table"
+            grid.chart(chart, {"interval": 60, "table": 24}.get(kind, 52))
             heading = f"**{question.number}. {joined(question.title[self.language])}**"
             know = LINK.sub(r"\1", joined(question.know[self.language]))
             grid.text(
@@ -335,10 +348,11 @@ class _Maker:
     def _number(self, number: Number, key: str) -> Asset:
         question = next(question for question in all_questions() if question.number == number.question)
         filters = [_filter("is_drawn", "IS TRUE")] if question.chart and "where" in question.chart else []
+        unit = unit_of(number.column)
         params = {
             "viz_type": "big_number_total", "metric": self._metric(number.column, adds_up=True), "adhoc_filters": filters,
-            "y_axis_format": ",d" if unit_of(number.column) == "count" else "SMART_NUMBER", "header_font_size": 0.3,
-            "subheader": self.words.heading(number.column), "subheader_font_size": 0.125,
+            "y_axis_format": ",d" if unit == "count" else "SMART_NUMBER", "header_font_size": 0.6,
+            "currency_format": {"symbol": unit.upper(), "symbolPosition": "prefix"} if unit in MONEY else {},
         }  # fmt: skip
         return {
             "slice_name": number.title[self.language], "viz_type": params["viz_type"], "params": params,
