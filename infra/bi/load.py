@@ -2,8 +2,8 @@
 
     python infra/bi/load.py BUNDLE.zip
 
-Its metadata database is migrated, its roles and people are made, the bundle is imported, what an earlier bundle had and this one
-has not is deleted, and each role gets the datasets that the bundle gives it.
+Its metadata database is migrated, its roles and people are made, the bundle is imported, what only an earlier bundle had is
+deleted, and each role gets the datasets that the bundle gives it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ OWNER = "sampan"
 READER = "Sampan reader"
 BASE = {"policy": (READER,), "analyst": ("Gamma", "sql_lab"), "bank": (READER,)}
 # What a reader does not: everything by which Gamma makes or changes something.
-CHANGES = ("can_write", "can_add", "can_delete", "can_edit", "can_update", "can_post", "can_import", "can_invalidate", "can_put", "can_bulk", "can_tag",
-           "can_this_form", "muladd", "resetmypassword")  # fmt: skip
+CHANGES = (
+    "can_write", "can_add", "can_delete", "can_edit", "can_update", "can_post", "can_import", "can_invalidate", "can_put",
+    "can_bulk", "can_tag", "can_this_form", "muladd", "resetmypassword",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -33,7 +35,9 @@ def main() -> None:
         from flask_migrate import upgrade
         from superset.utils.core import override_user
 
-        upgrade(directory=str(Path(sys.modules["superset"].__file__ or "").parent / "migrations"))
+        code = Path(sys.modules["superset"].__file__ or "").parent
+        _name_chinese(code / "translations" / "zh_TW")
+        upgrade(directory=str(code / "migrations"))
         app.appbuilder.add_permissions(update_perms=True)
         app.appbuilder.sm.sync_role_definitions()
         people = json.loads(Path(os.environ["SAMPAN_SUPERSET_PEOPLE"]).read_text(encoding="utf-8"))
@@ -50,6 +54,14 @@ def main() -> None:
         from superset import db
 
         db.session.commit()
+
+
+def _name_chinese(texts: Path) -> None:
+    """Superset's texts in traditional Chinese under the name by which Babel looks for them."""
+    link = Path(os.environ["SUPERSET_HOME"]) / "translations" / "zh_Hant_TW"
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(texts)
 
 
 def _person(manager: Any, name: str, password: str, roles: tuple[str, ...]) -> Any:

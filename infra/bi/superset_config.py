@@ -77,10 +77,14 @@ THEME_DARK = None
 
 
 def COMMON_BOOTSTRAP_OVERRIDES_FUNC(_data: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-    """The page's language with its script: Superset asks for `zh`, which is simplified, when a person chose zh_TW."""
-    return {"locale": str(get_locale() or BABEL_DEFAULT_LOCALE)}
+    """The page's language with its place: Superset would ask for `zh`, which is simplified, when a person chose zh_TW."""
+    chosen = get_locale()
+    place = f"_{chosen.territory}" if chosen and chosen.territory else ""
+    return {"locale": f"{chosen.language}{place}" if chosen else BABEL_DEFAULT_LOCALE}
 
 
+# Babel calls zh_TW by its script, too: load.py puts Superset's own texts there under that name.
+BABEL_TRANSLATION_DIRECTORIES = f"translations;{Path(os.environ['SUPERSET_HOME']) / 'translations'}"
 FEATURE_FLAGS = {"ALERT_REPORTS": False, "EMBEDDED_SUPERSET": False, "THUMBNAILS": False}
 
 # A browser asks nobody but this server: no maps, fonts, avatars or counters from outside.
@@ -111,5 +115,9 @@ def FLASK_APP_MUTATOR(app: Flask) -> None:  # noqa: N802
 
     @app.before_request
     def keep_colours() -> Response | None:
-        wanted = request.method == "PUT" and request.path.startswith("/api/v1/dashboard/") and request.path.endswith("/colors")
+        wanted = (
+            request.method == "PUT"
+            and request.path.startswith("/api/v1/dashboard/")
+            and request.path.endswith("/colors")
+        )
         return jsonify(result="the colours are the bundle's") if wanted else None

@@ -1,7 +1,7 @@
 """Superset as the local stack runs it: its command, its settings, the people who use it, and what is loaded into it.
 
-It has an environment of its own (`.venv-bi`, made by infra/bi/setup.sh), a metadata database in the stack's PostgreSQL, and no login
-on the warehouse: each person's queries run as that person's (ADR 0044).
+It has an environment of its own (`.venv-bi`, made by infra/bi/setup.sh), a metadata database in the stack's PostgreSQL, and
+no login on the warehouse: queries run as the login of the person who asks (ADR 0044).
 """
 
 from __future__ import annotations
@@ -26,7 +26,18 @@ VENV = HOME / ".venv-bi"
 SOURCES = HOME / "infra" / "bi"
 READS = re.compile("(?P<policy>policy_reader|public_reader)|(?P<analyst>bi_reader)|(?P<bank>bank_b[0-9]{3})")
 # Two processes, so that one can be renewed while the other answers.
-GUNICORN = ("--workers", "2", "--worker-class", "gthread", "--threads", "8", "--timeout", "150", "--max-requests", "1000")
+GUNICORN = (
+    "--workers",
+    "2",
+    "--worker-class",
+    "gthread",
+    "--threads",
+    "8",
+    "--timeout",
+    "150",
+    "--max-requests",
+    "1000",
+)
 DEMO_BANKS = 2
 
 
@@ -131,7 +142,9 @@ class Superset:
         )  # fmt: skip
         (self.folder / "load.log").write_text(done.stdout + done.stderr)
         if done.returncode != 0:
-            raise StackError(f"Superset could not be loaded; the end of {self.folder / 'load.log'}:\n{done.stderr[-2000:]}")
+            raise StackError(
+                f"Superset could not be loaded; the end of {self.folder / 'load.log'}:\n{done.stderr[-2000:]}"
+            )
         loaded.write_text(digest)
 
     def answers(self) -> bool:

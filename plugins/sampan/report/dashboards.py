@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -59,7 +59,7 @@ def readers(marts: tuple[str, ...]) -> tuple[str, ...]:
 
 @cache
 def all_dashboards() -> tuple[Dashboard, ...]:
-    """Every dashboard: of each subject one for all readers, and one for analysts where a question rests on rows of enterprises.
+    """Every dashboard: of a subject one for all readers, and one for analysts if questions rest on rows of enterprises.
 
     Raises ValueError when a question is on no dashboard of a subject, or on two.
     """
@@ -81,20 +81,6 @@ def all_dashboards() -> tuple[Dashboard, ...]:
             firms = {language: FIRMS[language].format(text) for language, text in title.items()}
             found.append(Dashboard(f"{key}_firms", firms, about, for_analysts))
     return tuple(found)
-
-
-def exposures() -> Iterable[dict[str, Any]]:
-    """dbt's exposures: each dashboard, and the marts that it is made of."""
-    for dashboard in all_dashboards():
-        yield {
-            "name": f"dashboard_{dashboard.key}",
-            "label": dashboard.title["en"],
-            "type": "dashboard",
-            "maturity": "high",
-            "description": dashboard.about["en"].strip(),
-            "depends_on": [f"ref('{mart}')" for mart in dashboard.sources],
-            "owner": {"name": "Sampan data engineering"},
-        }
 
 
 @cache

@@ -1,7 +1,7 @@
-"""Superset's assets as a ZIP of YAML: one database, datasets of marts and of questions, charts and dashboards, in two languages.
+"""Superset's assets as a ZIP of YAML: one database, datasets of marts and questions, charts and dashboards in two languages.
 
-All of it is made from the question files, dashboards.yml, labels.yml and the models' YAML. Ids follow from names (UUID 5), so that an
-import of a later bundle replaces what an earlier one brought. See ADR 0044.
+All of it is made from the question files, dashboards.yml, labels.yml and the models' YAML. Ids follow from names (UUID 5), so
+that the import of a later bundle replaces what an earlier one brought. See ADR 0044.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 import sqlglot
+from sqlglot import exp
 
 from sampan.contracts import derive
 from sampan.contracts.derive import mart_models
@@ -57,7 +58,9 @@ def bundle() -> bytes:
 
 def assets() -> dict[str, Asset]:
     """Every file of the bundle by its path."""
-    found = {"metadata.yaml": {"version": VERSION, "type": "assets", "timestamp": "2026-01-01T00:00:00+00:00"}}
+    found: dict[str, Asset] = {
+        "metadata.yaml": {"version": VERSION, "type": "assets", "timestamp": "2026-01-01T00:00:00+00:00"}
+    }
     found["databases/warehouse.yaml"] = {
         "database_name": "Sampan", "sqlalchemy_uri": WAREHOUSE_URI, "expose_in_sqllab": True, "allow_run_async": False,
         "allow_ctas": False, "allow_cvas": False, "allow_dml": False, "allow_csv_upload": False,
@@ -195,7 +198,8 @@ class _Maker:
         """A column of the answer as people read it; numbers and dates stay as they are."""
         unit, source = unit_of(column), f"answer.{column}"
         if unit == "yes_no":
-            return f"case when {source} then {_text(self.words.text('yes_'))} when not {source} then {_text(self.words.text('no_'))} end"
+            yes, no = (_text(self.words.text(key)) for key in ("yes_", "no_"))
+            return f"case when {source} then {yes} when not {source} then {no} end"
         if unit == "year":
             return f"cast({source} as text)"
         if unit == "months":
@@ -280,7 +284,11 @@ class _Maker:
             }  # fmt: skip
         # What has an order of time keeps it, other categories stand by size.
         by_name = unit_of(categories[0]) in ("year", "date") or categories[0] == "event_id"
-        sort = ("name" if by_name else "sum") if parted else ("chart_category" if by_name else shared["metrics"][0]["label"])
+        sort = (
+            ("name" if by_name else "sum")
+            if parted
+            else ("chart_category" if by_name else shared["metrics"][0]["label"])
+        )
         return shared | {
             "viz_type": "echarts_timeseries_bar", "orientation": "horizontal", "x_axis_sort": sort, "x_axis_sort_asc": True,
             "stack": "Stack" if stacks(chart) else None, "show_value": not parted,
@@ -314,7 +322,8 @@ class _Maker:
             found[f"datasets/{key}_quotable.yaml"] = self._quotable(dashboard, key)
             name = f"charts/{key}_quotable.yaml"
             found[name] = {
-                "slice_name": self.words.text("may_be_quoted"), "viz_type": "table", "dataset_uuid": _uuid("dataset", f"{key}_quotable"),
+                "slice_name": self.words.text("may_be_quoted"), "viz_type": "table",
+                "dataset_uuid": _uuid("dataset", f"{key}_quotable"),
                 "params": {
                     "viz_type": "table", "query_mode": "raw", "all_columns": list(self._quotable_labels()), "row_limit": 100,
                     "order_by_cols": ['["number", true]'], "table_timestamp_format": "%Y-%m-%d", "show_cell_bars": False,
@@ -375,12 +384,13 @@ class _Maker:
         """Columns of the table of what may be quoted: type and heading."""
         text = self.words.text
         return {
-            "number": ("BIGINT", text("question")), "title": ("TEXT", text("chart")), "state": ("TEXT", text("may_be_quoted")),
+            "number": ("BIGINT", text("question")), "title": ("TEXT", text("chart")),
+            "state": ("TEXT", text("may_be_quoted")),
             "complete_to": ("DATE", text("complete_to")),
         }  # fmt: skip
 
     def _quotable(self, dashboard: Dashboard, key: str) -> Asset:
-        """One row per question: whether its answer may be quoted, as its page says it, and to when its figures are complete."""
+        """One row per question: whether its answer may be quoted, as its page says, and to when its figures are complete."""
         text, parts = self.words.text, []
         signs = {"carried": "✗", "nothing": "–", "behind": "△", "quotable": "✓"}
         words = {state: _text(f"{sign} {text(f'state_{state}')}") for state, sign in signs.items()}
@@ -393,7 +403,8 @@ class _Maker:
             parts.append(
                 f"select {question.number} as number, {_text(title)} as title,\n"
                 f"case when max(carried_from_release_no) is not null then {words['carried']}\n"
-                f"when not exists (select from (\n{question.shown.strip()}\n) as answer where {wanted}) then {words['nothing']}\n"
+                f"when not exists (select from (\n{question.shown.strip()}\n) as answer where {wanted})\n"
+                f"then {words['nothing']}\n"
                 f"when bool_or(is_behind) then {words['behind']} else {words['quotable']} end as state,\n"
                 "case when count(*) = count(mart_complete_date) then min(mart_complete_date) end as complete_to\n"
                 f"from marts.dim_mart_coverage where is_figure and mart in ({names})"
@@ -455,7 +466,7 @@ class _Grid:
 
 def _selected(question: Question) -> list[str]:
     """The columns of a question's rows, in their order."""
-    return list(sqlglot.parse_one(question.shown, dialect="postgres").named_selects)
+    return list(sqlglot.parse_one(question.shown, dialect="postgres", into=exp.Query).named_selects)
 
 
 def _kind(column: str) -> str:
