@@ -13,6 +13,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -86,10 +87,11 @@ class Superset:
             found = json.loads(self.people_file.read_text(encoding="utf-8"))["people"]
         return found
 
-    def add(self, person: str, reads: str, environment: Mapping[str, str]) -> str:
+    def add(self, person: str, reads: str, environment: Mapping[str, str], *, anew: bool = False) -> str:
         """Give a person a login on the warehouse that reads as `reads`, and the role in Superset that fits it.
 
-        Returns the person's password. `environment` is that of the platform's command, as administrator.
+        Returns the person's password. `environment` is that of the platform's command, as administrator. With `anew` a login
+        of that name that is not known here, because the folder was lost, is replaced.
 
         Raises:
             StackError: there is no role to read with, or the name is taken or not allowed.
@@ -100,8 +102,9 @@ class Superset:
         known = people.get(person)
         if known is None or known["reads"] != reads:
             password = secrets.token_urlsafe(24)
-            if known is not None:
-                _sampan(environment, "roles", "drop-login", person)
+            if known is not None or anew:
+                with suppress(StackError) if anew else nullcontext():
+                    _sampan(environment, "roles", "drop-login", person)
             _sampan({**environment, "SAMPAN_LOGIN_PASSWORD": password}, "roles", "add-login", person, "--role", reads)
             people[person] = {
                 "role": str(role.lastgroup), "reads": reads, "password": secrets.token_urlsafe(12), "login": person,
@@ -117,7 +120,7 @@ class Superset:
             banks = [name for (name,) in connection.execute(query, [DEMO_BANKS])]
         for reads in ("policy_reader", "bi_reader", *banks):
             name = {"policy_reader": "demo_policy", "bi_reader": "demo_analyst"}.get(reads, f"demo_{reads}")
-            self.add(name, reads, environment)
+            self.add(name, reads, environment, anew=True)
 
     def load(self, environment: Mapping[str, str], report: Callable[[str], None] = print) -> None:
         """Bring Superset to what the platform's files describe, unless it was loaded with the same before.
