@@ -28,7 +28,7 @@ class NoLoginError(Exception):
 def DB_CONNECTION_MUTATOR(  # noqa: N802
     uri: URL, params: dict[str, Any], username: str | None, _manager: Any, _source: Any
 ) -> tuple[URL, dict[str, Any]]:
-    """The connection as the person's own login; nobody else's, whatever the stored one says.
+    """The connection as the person's own login, and not as that of the stored address.
 
     Raises:
         NoLoginError: the person, or Superset itself, has none.
@@ -42,12 +42,12 @@ def DB_CONNECTION_MUTATOR(  # noqa: N802
     return own, {**params, "connect_args": {"application_name": f"superset {username}"}}
 
 
-# Answers are kept for nobody: what one person may read is not another's.
+# No answer is kept: what one person may read is not another's.
 CACHE_CONFIG = DATA_CACHE_CONFIG = {"CACHE_TYPE": "NullCache"}
 SQLLAB_TIMEOUT = SUPERSET_WEBSERVER_TIMEOUT = 120
 ROW_LIMIT, SQL_MAX_ROW = 10_000, 100_000
 
-# People are made by `make bi`, and see what their role has; nobody signs up.
+# People are made by `make bi`, and see what their role has; no one signs up.
 AUTH_USER_REGISTRATION = False
 PUBLIC_ROLE_LIKE = None
 SESSION_COOKIE_SAMESITE = "Strict"
@@ -87,7 +87,7 @@ def COMMON_BOOTSTRAP_OVERRIDES_FUNC(_data: dict[str, Any]) -> dict[str, Any]:  #
 BABEL_TRANSLATION_DIRECTORIES = f"translations;{Path(os.environ['SUPERSET_HOME']) / 'translations'}"
 FEATURE_FLAGS = {"ALERT_REPORTS": False, "EMBEDDED_SUPERSET": False, "THUMBNAILS": False}
 
-# A browser asks nobody but this server: no maps, fonts, avatars or counters from outside.
+# A browser asks this server alone: no maps, fonts, avatars or counters from outside.
 TALISMAN_ENABLED = True
 TALISMAN_CONFIG = {
     "content_security_policy": {
@@ -111,7 +111,7 @@ TALISMAN_CONFIG = {
 
 
 def FLASK_APP_MUTATOR(app: Flask) -> None:  # noqa: N802
-    """The page of a dashboard asks to store its colours, whoever looks; those who may not edit it would see an error."""
+    """The page of a dashboard asks to store its colours; readers, who may not edit it, would see an error."""
 
     @app.before_request
     def keep_colours() -> Response | None:

@@ -87,11 +87,11 @@ class Superset:
             found = json.loads(self.people_file.read_text(encoding="utf-8"))["people"]
         return found
 
-    def add(self, person: str, reads: str, environment: Mapping[str, str], *, anew: bool = False) -> str:
+    def add(self, person: str, reads: str, environment: Mapping[str, str], *, replace: bool = False) -> str:
         """Give a person a login on the warehouse that reads as `reads`, and the role in Superset that fits it.
 
-        Returns the person's password. `environment` is that of the platform's command, as administrator. With `anew` a login
-        of that name that is not known here, because the folder was lost, is replaced.
+        Returns the person's password. `environment` is that of the platform's command, as administrator. With `replace` a
+        login of that name that is not known here, because the folder was lost, is dropped first.
 
         Raises:
             StackError: there is no role to read with, or the name is taken or not allowed.
@@ -102,8 +102,8 @@ class Superset:
         known = people.get(person)
         if known is None or known["reads"] != reads:
             password = secrets.token_urlsafe(24)
-            if known is not None or anew:
-                with suppress(StackError) if anew else nullcontext():
+            if known is not None or replace:
+                with suppress(StackError) if replace else nullcontext():
                     _sampan(environment, "roles", "drop-login", person)
             _sampan({**environment, "SAMPAN_LOGIN_PASSWORD": password}, "roles", "add-login", person, "--role", reads)
             people[person] = {
@@ -120,7 +120,7 @@ class Superset:
             banks = [name for (name,) in connection.execute(query, [DEMO_BANKS])]
         for reads in ("policy_reader", "bi_reader", *banks):
             name = {"policy_reader": "demo_policy", "bi_reader": "demo_analyst"}.get(reads, f"demo_{reads}")
-            self.add(name, reads, environment, anew=True)
+            self.add(name, reads, environment, replace=True)
 
     def load(self, environment: Mapping[str, str], report: Callable[[str], None] = print) -> None:
         """Bring Superset to what the platform's files describe, unless it was loaded with the same before.

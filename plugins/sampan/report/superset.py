@@ -27,8 +27,8 @@ from sampan.settings import settings
 
 NAMESPACE = UUID("6f1d7a52-94f3-5c1e-9d0b-6f1f0c2b7c44")
 VERSION = "1.0.0"
-# A URI has to be there. No person has this login: the connection is made as the login of whoever asks (superset_config.py).
-WAREHOUSE_URI = "postgresql+psycopg2://nobody@127.0.0.1/sampan"
+# A URI has to be there. The connection is made as the login of the person who asks (superset_config.py), not as this one.
+WAREHOUSE_URI = "postgresql+psycopg2://no_login@127.0.0.1/sampan"
 # Tables of names: by what columns call the code, the dimension and its column.
 DIMENSIONS = {answers.CODE_OF.get(name, name): name for name in answers.NAMES_OF}
 NAMED = {"en": "name_en", "zh": "coalesce(name_zh, name_en)"}
