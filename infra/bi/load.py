@@ -116,7 +116,7 @@ def _grant(manager: Any) -> None:
         permission = manager.add_permission_view_menu("datasource_access", dataset.get_perm())
         for role in json.loads(dataset.extra or "{}").get("readers", ()):
             granted[role].append(permission)
-    for database in db.session.query(Database):
+    for database in db.session.query(Database).filter(Database.expose_in_sqllab.is_(True)):
         granted["analyst"].append(manager.add_permission_view_menu("database_access", database.perm))
     for role, permissions in granted.items():
         made = manager.add_role(f"Sampan {role}")

@@ -20,7 +20,7 @@ from sqlglot import exp
 from sampan.contracts.derive import mart_models
 from sampan.report import answers
 from sampan.report.charts import BETWEEN, several, stacks
-from sampan.report.dashboards import Dashboard, Number, all_dashboards, readers
+from sampan.report.dashboards import BANK, Dashboard, Number, all_dashboards, readers
 from sampan.report.questions import Question, all_questions
 from sampan.report.words import LANGUAGES, SAID, SIGNS, Words, joined, labels, unit_of
 from sampan.settings import settings
@@ -29,6 +29,9 @@ NAMESPACE = UUID("6f1d7a52-94f3-5c1e-9d0b-6f1f0c2b7c44")
 VERSION = "1.0.0"
 # A URI has to be there. The connection is made as the login of the person who asks (superset_config.py), not as this one.
 WAREHOUSE_URI = "postgresql+psycopg2://no_login@127.0.0.1/sampan"
+# One warehouse. Who writes queries finds all datasets of a database, so what banks read has an entry of its own.
+WAREHOUSE, BANKS = "warehouse", "banks"
+DATABASES = {WAREHOUSE: "Sampan", BANKS: "Sampan for banks"}
 # Tables of names: by what columns call the code, the dimension and its column.
 DIMENSIONS = {answers.CODE_OF.get(name, name): name for name in answers.NAMES_OF}
 NAMED = {"en": "name_en", "zh": "coalesce(name_zh, name_en)"}
@@ -61,11 +64,12 @@ def assets() -> dict[str, Asset]:
     found: dict[str, Asset] = {
         "metadata.yaml": {"version": VERSION, "type": "assets", "timestamp": "2026-01-01T00:00:00+00:00"}
     }
-    found["databases/warehouse.yaml"] = {
-        "database_name": "Sampan", "sqlalchemy_uri": WAREHOUSE_URI, "expose_in_sqllab": True, "allow_run_async": False,
-        "allow_ctas": False, "allow_cvas": False, "allow_dml": False, "allow_csv_upload": False,
-        "extra": {"allows_virtual_table_explore": True, "disable_data_preview": False}, **_identity("database", "warehouse"),
-    }  # fmt: skip
+    for key, name in DATABASES.items():
+        found[f"databases/{key}.yaml"] = {
+            "database_name": name, "sqlalchemy_uri": WAREHOUSE_URI, "expose_in_sqllab": key == WAREHOUSE, "allow_run_async": False,
+            "allow_ctas": False, "allow_cvas": False, "allow_dml": False, "allow_csv_upload": False,
+            "extra": {"allows_virtual_table_explore": True, "disable_data_preview": False}, **_identity("database", key),
+        }  # fmt: skip
     for model in mart_models():
         found[f"datasets/{model['name']}.yaml"] = _mart(model)
     for language in LANGUAGES:
@@ -103,7 +107,7 @@ def _mart(model: Mapping[str, Any]) -> Asset:
     name, columns = model["name"], []
     named = [column for column in model["columns"] if column["name"] in DIMENSIONS and not name.startswith("dim_")]
     # A bank's login reads its mart and no dimension.
-    named = [] if readers((name,)) == ("bank",) else named
+    named = [] if readers((name,)) == (BANK,) else named
     for column in model["columns"]:
         columns.append(_column(column["name"], column["data_type"].upper(), column["description"]))
     selected, joins = ["mart.*"], []
@@ -129,7 +133,8 @@ def _mart(model: Mapping[str, Any]) -> Asset:
 
 def _dataset(key: str, marts: tuple[str, ...]) -> Asset:
     extra = {"readers": list(readers(marts))}
-    return {"extra": extra, "database_uuid": _uuid("database", "warehouse"), **_identity("dataset", key)}
+    database = BANKS if readers(marts) == (BANK,) else WAREHOUSE
+    return {"extra": extra, "database_uuid": _uuid("database", database), **_identity("dataset", key)}
 
 
 def _column(name: str, kind: str, description: str | None, label: str | None = None) -> Asset:

@@ -158,7 +158,7 @@ def test_a_bundle_loaded_twice_is_there_once_and_each_role_sees_its_part(bi: Run
         person = bi.person(name)
         assert person.count("dashboard") == len(of(role)) * len(LANGUAGES)
         wanted = {asset["table_name"] for asset in assets.values() if role in asset.get("extra", {}).get("readers", ())}
-        # An analyst sees the whole database, which lets in nobody further than the login does.
+        # An analyst sees the whole database, which lets in no one further than the login does.
         assert person.datasets.keys() >= wanted
         if role == POLICY:
             assert person.datasets.keys() == wanted
