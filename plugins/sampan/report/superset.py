@@ -66,7 +66,8 @@ def assets() -> dict[str, Asset]:
     }
     for key, name in DATABASES.items():
         found[f"databases/{key}.yaml"] = {
-            "database_name": name, "sqlalchemy_uri": WAREHOUSE_URI, "expose_in_sqllab": key == WAREHOUSE, "allow_run_async": False,
+            "database_name": name, "sqlalchemy_uri": WAREHOUSE_URI, "expose_in_sqllab": key == WAREHOUSE,
+            "allow_run_async": False,
             "allow_ctas": False, "allow_cvas": False, "allow_dml": False, "allow_csv_upload": False,
             "extra": {"allows_virtual_table_explore": True, "disable_data_preview": False}, **_identity("database", key),
         }  # fmt: skip
