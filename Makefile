@@ -14,14 +14,7 @@ help: ## list the verbs
 $(STAMP):
 	@infra/local/setup.sh $@
 
-setBI_STAMP := .venv-bi/.installed-$(shell cat infra/bi/requirements.lock infra/bi/setup.sh | sha256sum | cut -c 1-16)
-$(BI_STAMP):
-	@infra/bi/setup.sh $@
-
-bi: $(STAMP) $(BI_STAMP) ## start Superset with the dashboards; PERSON=wong READS=bank_b014 for someone more
-	@$(LOCAL) bi $(if $(PERSON),--person $(PERSON) --reads $(READS))
-
-up: $(STAMP) ## install everything into .venv, from the lock
+setup: $(STAMP) ## install everything into .venv, from the lock
 	@echo "everything is installed"
 
 browser: ## install Chromium and Chinese fonts from the system's packages, for the tests that look at pages
