@@ -21,22 +21,24 @@ SQLALCHEMY_DATABASE_URI = os.environ["SAMPAN_SUPERSET_DATABASE"]
 PEOPLE = Path(os.environ["SAMPAN_SUPERSET_PEOPLE"])
 
 
-class NoLoginError(Exception):
-    """The person has no login on the warehouse."""
-
-
 def DB_CONNECTION_MUTATOR(  # noqa: N802
     uri: URL, params: dict[str, Any], username: str | None, _manager: Any, _source: Any
 ) -> tuple[URL, dict[str, Any]]:
     """The connection as the person's own login, and not as that of the stored address.
 
     Raises:
-        NoLoginError: the person, or Superset itself, has none.
+        SupersetGenericDBErrorException: the person, or Superset itself, has none; the page shows it.
     """
+    # Superset reads this file while it is being imported.
+    from superset.exceptions import SupersetGenericDBErrorException
+
     found = json.loads(PEOPLE.read_text(encoding="utf-8"))
     person = found["people"].get(username)
     if person is None:
-        raise NoLoginError(f"{username or 'Superset itself'} has no login on the warehouse: `make bi PERSON= READS=`")
+        asked = username or "Superset itself"
+        raise SupersetGenericDBErrorException(
+            f"{asked} has no login on the warehouse: `make bi PERSON= READS=` makes one"
+        )
     host, port, database = (found["warehouse"][key] for key in ("host", "port", "database"))
     own = URL.create("postgresql+psycopg2", person["login"], person["login_password"], host, port, database)
     return own, {**params, "connect_args": {"application_name": f"superset {username}"}}

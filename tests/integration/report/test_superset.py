@@ -60,9 +60,12 @@ class Person:
     @cached_property
     def datasets(self) -> dict[str, int]:
         """Ids by name of the datasets that the person sees."""
-        query = "(page_size:500,columns:!(id,table_name))"
-        found = self.client.get("/api/v1/dataset/", params={"q": query}).raise_for_status().json()
-        return {item["table_name"]: item["id"] for item in found["result"]}
+        found: dict[str, int] = {}
+        for page in range(4):
+            query = f"(page:{page},page_size:100,columns:!(id,table_name))"
+            items = self.client.get("/api/v1/dataset/", params={"q": query}).raise_for_status().json()["result"]
+            found |= {item["table_name"]: item["id"] for item in items}
+        return found
 
     @cached_property
     def database(self) -> int:
