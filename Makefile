@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo tick test test-fast test-slow up down status dsn psql docs site lint lint-python lint-sql lint-text types bench bench-year faults
+.PHONY: help setup browser bi demo tick test test-fast test-slow up down status dsn psql docs site lint lint-python lint-sql lint-text types bench bench-year faults
 
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml plugins/sampan/__init__.py infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
@@ -33,6 +33,13 @@ test: $(STAMP) ## run the tests; some only with TESTS="tests/unit -k contract"
 
 test-fast: $(STAMP) ## run the tests that need no server: under 3 minutes
 	@$(PYTEST) -m "not slow" tests/unit
+
+BI_STAMP := .venv-bi/.installed-$(shell cat infra/bi/requirements.lock infra/bi/setup.sh | sha256sum | cut -c 1-16)
+$(BI_STAMP):
+	@infra/bi/setup.sh $@
+
+bi: $(STAMP) $(BI_STAMP) ## start Superset with the dashboards; PERSON=wong READS=bank_b014 for someone more
+	@$(LOCAL) bi $(if $(PERSON),--person $(PERSON) --reads $(READS))
 
 up: $(STAMP) ## start the local stack, or heal it
 	@$(LOCAL) up

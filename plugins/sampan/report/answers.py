@@ -227,12 +227,17 @@ def _names(connection: Connection, release_no: int) -> dict[str, dict[str, tuple
         code = CODE_OF.get(dimension, dimension)
         _, rows = _rows(connection, release_no, f"select {code} as code, name_en, name_zh from marts.dim_{dimension}")
         found[code] = {row["code"]: (row["name_en"], row["name_zh"] or row["name_en"]) for row in rows}
+    found["event_id"] = event_names()
+    return found
+
+
+def event_names() -> dict[str, tuple[str, str]]:
+    """Names of festivals by event_id, English and Chinese."""
     with _files()["festival_events"].open(encoding="utf-8", newline="") as seed:
         # Events of different years have one name in Chinese.
-        found["event_id"] = {
+        return {
             row["event_id"]: (row["name_en"], f"{row['name_zh']}{row['first_day'][:4]}") for row in csv.DictReader(seed)
         }
-    return found
 
 
 # --- what changed -----------------------------------------------------------------------------------------------------

@@ -96,12 +96,12 @@ def test_every_value_on_a_page_has_a_name(language: str, site: Site):
 def test_a_chart_adds_up_only_what_may_be_added(question: Question, site: Site):
     """A rate, a mean or an effect stands alone: no two rows of the table fall on one point."""
     chart = question.chart
-    if chart is None or (charts._adds_up(chart) and chart["kind"] == "bar"):
+    if chart is None or (charts.stacks(chart) and chart["kind"] == "bar"):
         return
     answer = next(answer for answer in site.found.answers if answer.question is question)
     words = Words("en", site.found.names)
     drawn = [row for row in answer.rows if charts._is_wanted(row, chart.get("where", {}))]
-    values = charts._several(chart["value"])
+    values = charts.several(chart["value"])
     shown = sum(row[value] is not None for row in drawn for value in values)
     assert len(charts.marks({**chart, "top": 10**6}, drawn, words)) == shown
 
