@@ -140,6 +140,7 @@ class Code(StrEnum):
     RELEASE_UNKNOWN = "release.unknown"
     RELOAD_REFUSED = "reload.refused"
     REPLAY_DECIDED = "replay.decided"
+    REPORT_COLUMN = "report.column"
     REPORT_QUERY = "report.query"
     RETENTION_ENDED = "retention.ended"
     RETENTION_IN_USE = "retention.in_use"

@@ -447,6 +447,10 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "Rows of the replay were discarded or published by someone else before it was published.",
         "`sampan quarantine list` shows what is still open; replay that.",
     ),
+    Code.REPORT_COLUMN: (
+        "No mart has a column of this name, or nothing is known of what the mart is made from.",
+        "Write it as `mart.column`. The data dictionary has all names.",
+    ),
     Code.REPORT_QUERY: (
         "The query of a question failed in a release. The release is not affected: only the pages of these questions have no"
         " answer.",
