@@ -17,7 +17,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
 
 FRAME = 4
@@ -201,8 +201,9 @@ def _read_places(text: str) -> list[Place]:
     return [(flat, start, end) for char, start, end in places for flat in table.get(ord(char), char)]
 
 
+@lru_cache(4096)
 def _read(encoded: str) -> str:
-    """The characters of one in another notation."""
+    """The characters of one in another notation. Text that is full of them has few different ones."""
     if encoded.startswith("&"):
         return html.unescape(encoded)
     if encoded[1] in "uU":
