@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo tick test test-fast test-slow up down status dsn psql docs lint lint-python lint-sql lint-text types bench bench-year faults
+.PHONY: help setup browser bi demo tick test test-fast test-slow up down status dsn psql docs site lint lint-python lint-sql lint-text types bench bench-year faults
 
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml plugins/sampan/__init__.py infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
@@ -33,6 +33,13 @@ test: $(STAMP) ## run the tests; some only with TESTS="tests/unit -k contract"
 
 test-fast: $(STAMP) ## run the tests that need no server: under 3 minutes
 	@$(PYTEST) -m "not slow" tests/unit
+
+BI_STAMP := .venv-bi/.installed-$(shell cat infra/bi/requirements.lock infra/bi/setup.sh | sha256sum | cut -c 1-16)
+$(BI_STAMP):
+	@infra/bi/setup.sh $@
+
+bi: $(STAMP) $(BI_STAMP) ## start Superset with the dashboards; PERSON=wong READS=bank_b014 for someone more
+	@$(LOCAL) bi $(if $(PERSON),--person $(PERSON) --reads $(READS))
 
 up: $(STAMP) ## start the local stack, or heal it
 	@$(LOCAL) up
@@ -71,6 +78,15 @@ lint-text: $(STAMP)
 docs: $(STAMP) ## write dbt's page on models, columns and lineage: one file, no server needed
 	@.venv/bin/sampan dbt docs generate --static --quiet
 	@echo "$(or $(SAMPAN_STATE),.sampan)/dbt_by_hand/static_index.html"
+
+SITE_STAMP := .venv-site/.installed-$(shell sha256sum infra/site/requirements.lock | cut -c 1-16)
+$(SITE_STAMP): $(STAMP)
+	@.venv/bin/python -m venv --clear .venv-site
+	@.venv-site/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r infra/site/requirements.lock
+	@touch $@
+
+site: $(SITE_STAMP) ## build the documents as a site with search, with a page per mart and feed
+	@$(RUN) infra.site
 
 types: $(STAMP) ## check the types of the library and the DAGs, strictly
 	@.venv/bin/mypy

@@ -33,6 +33,28 @@ def down() -> None:
 
 
 @app.command()
+def bi(
+    person: Annotated[str, typer.Option(help="Someone more who may log in.")] = "",
+    reads: Annotated[str, typer.Option(help="What the person reads: bi_reader, policy_reader or bank_<id>.")] = "",
+) -> None:
+    """Start Superset with the platform's dashboards, and print where it is and who may log in."""
+    from infra.local.config import make_folders, private_folder
+    from infra.local.stack import INIT, SUPERSET, Stack
+
+    stack = Stack()
+    make_folders(stack.config)
+    private_folder(stack.superset.folder)
+    if person:
+        stack.up(["postgres"])
+        stack.superset.add(person, reads, stack.environment(INIT))
+    stack.up(["postgres", SUPERSET], report=lambda line: print(line, flush=True))
+    print(f"Superset: {stack.superset.address} (English, 繁體中文)")
+    for name, entry in stack.superset.people().items():
+        print(f"  {name:20} {entry['password']:20} reads as {entry['reads']}")
+    print(f"  {'sampan':20} {stack.config['SAMPAN_SUPERSET_PASSWORD']:20} administers Superset, reads no figure")
+
+
+@app.command()
 def status() -> None:
     """State of every program; exit code 1 unless all are healthy."""
     from rich.console import Console

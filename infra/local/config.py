@@ -25,6 +25,7 @@ PORTS = {
     "SAMPAN_S3_PORT": 18330,
     "SAMPAN_AIRFLOW_PORT": 18080,
     "SAMPAN_OPEN_DATA_PORT": 18090,
+    "SAMPAN_SUPERSET_PORT": 18088,
 }
 BUCKETS = {
     "SAMPAN_DROP_BUCKET": "drop",
@@ -33,7 +34,7 @@ BUCKETS = {
 }
 FOLDERS = ("airflow", "dbt", "dbt_as_known", "log", "reports", "run", "s3", "truth")
 # What a start that died before it had settings leaves behind.
-OWN = {*FOLDERS, "lock", "postgres", "env.new", "lost+found"}
+OWN = {*FOLDERS, "superset", "lock", "postgres", "env.new", "lost+found"}
 EXTERNAL = ("SAMPAN_WAREHOUSE_DSN", "SAMPAN_S3_ENDPOINT")
 SECRETS = {
     "SAMPAN_PG_SUPERUSER_PASSWORD": lambda: secrets.token_hex(24),
@@ -49,6 +50,9 @@ SECRETS = {
     "SAMPAN_AIRFLOW_FERNET_KEY": lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
     "SAMPAN_AIRFLOW_JWT_SECRET": lambda: secrets.token_hex(32),
     "SAMPAN_AIRFLOW_SECRET_KEY": lambda: secrets.token_hex(32),
+    "SAMPAN_SUPERSET_DB_PASSWORD": lambda: secrets.token_hex(24),
+    "SAMPAN_SUPERSET_PASSWORD": lambda: secrets.token_hex(12),
+    "SAMPAN_SUPERSET_SECRET_KEY": lambda: secrets.token_hex(32),
 }
 # Names of what a person may have in the shell, and no program of the stack needs. Airflow's settings are the stack's own.
 SECRETIVE = re.compile("PASSW|SECRET|TOKEN|CREDENTIAL|KEY$|^AIRFLOW__")

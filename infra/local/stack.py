@@ -30,6 +30,7 @@ from infra.local.config import (
     save,
 )
 from infra.local.postgres import EmbeddedPostgres, server_user
+from infra.local.superset import Superset, installed
 from infra.local.supervise import MARKER, RUNNING, Program, Supervisor
 
 PASSWORDS = {
@@ -39,6 +40,7 @@ PASSWORDS = {
 }
 WATCH = "watch"
 OPEN_DATA = "open-data"
+SUPERSET = "superset"
 INIT, DELIVER = "init", "deliver"
 # Programs that know nothing of Airflow.
 OWN = (WATCH, OPEN_DATA, INIT, DELIVER)
@@ -73,6 +75,30 @@ class Stack:
             sockets=self.config.socket_path("s3.sock").parent,
         )
 
+    @property
+    def superset(self) -> Superset:
+        """Superset, whether this stack has it or not."""
+        parts = conninfo_to_dict(self.config["SAMPAN_WAREHOUSE_DSN"])
+        warehouse = {
+            "host": parts.get("host") or HOST,
+            "port": int(parts.get("port") or 5432),
+            "database": parts.get("dbname") or "sampan",
+        }
+        password, port = self.config["SAMPAN_SUPERSET_DB_PASSWORD"], self.config["SAMPAN_PG_PORT"]
+        return Superset(
+            self.config.state / SUPERSET,
+            self.config.port("SAMPAN_SUPERSET_PORT"),
+            f"postgresql+psycopg2://{SUPERSET}:{password}@{HOST}:{port}/{SUPERSET}",
+            warehouse,
+            secret_key=self.config["SAMPAN_SUPERSET_SECRET_KEY"],
+            password=self.config["SAMPAN_SUPERSET_PASSWORD"],
+        )
+
+    @property
+    def has_superset(self) -> bool:
+        """Whether `make bi` has made Superset a program of this stack."""
+        return installed() and self.superset.folder.exists()
+
     def programs(self) -> dict[str, Program]:
         """Every program of this stack by name, in the order of starting."""
         user = server_user()
@@ -98,6 +124,9 @@ class Stack:
         for name, command in airflow.commands(self.config).items():
             ports = ("SAMPAN_AIRFLOW_PORT",) if name == "api-server" else ()
             programs.append(self._program(name, command, 30, ports=ports))
+        if self.has_superset:
+            command = self.superset.command
+            programs.append(self._program(SUPERSET, command, 35, ports=("SAMPAN_SUPERSET_PORT",)))
         programs.append(self._program(WATCH, (sys.executable, "-m", "infra.local", WATCH), 40))
         return {program.name: program for program in programs}
 
@@ -129,7 +158,7 @@ class Stack:
                 self.s3.prepare()
             airflow.prepare(self.config)
             started: list[str] = []
-            for wave in ({"postgres", "s3"}, {OPEN_DATA}, set(airflow.commands(self.config)), {WATCH}):
+            for wave in ({"postgres", "s3"}, {OPEN_DATA}, set(airflow.commands(self.config)), {SUPERSET}, {WATCH}):
                 names = [name for name in wanted if name in wave]
                 if names:
                     self._start(names, started, report)
@@ -176,6 +205,8 @@ class Stack:
             return s3.answers(self.s3.client())
         if name == OPEN_DATA:
             return _answers(f"http://{HOST}:{self.config['SAMPAN_OPEN_DATA_PORT']}{HKMA_PATH}?pagesize=1")
+        if name == SUPERSET:
+            return self.superset.answers()
         return airflow.health(self.config).get(name, False)
 
     def dsn(self, role: str) -> str:
@@ -197,6 +228,9 @@ class Stack:
         environment |= {"SAMPAN_STATE": str(self.config.state)} | NO_TELEMETRY
         if program == "s3":
             return s3.without_keys(environment)
+        if program == SUPERSET:
+            # It runs in an environment of its own, where the platform is not installed.
+            return environment | self.superset.environment
         paths = [str(HOME), str(HOME / "plugins"), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
         return environment if program in OWN else environment | airflow.environment(self.config, program)
@@ -205,6 +239,9 @@ class Stack:
         """Start a wave of programs that may start side by side, then wait for each and make it ready for use."""
         if set(names) & set(airflow.commands(self.config)):
             airflow.migrate(self.config, self.environment(), report)
+        if SUPERSET in names:
+            self.superset.add_demo(self.config["SAMPAN_WAREHOUSE_DSN"], self.environment(INIT))
+            self.superset.load(self.environment(SUPERSET), report)
         for name in names:
             if self.supervisor.states()[name]["statename"] not in RUNNING:
                 report(f"starting {name}")
@@ -213,7 +250,10 @@ class Stack:
         for name in names:
             self._await(name)
         if "postgres" in names:
-            self.postgres.bootstrap({"airflow": ("airflow", self.config["SAMPAN_AIRFLOW_DB_PASSWORD"])})
+            databases = {"airflow": ("airflow", self.config["SAMPAN_AIRFLOW_DB_PASSWORD"])}
+            if self.has_superset:
+                databases[SUPERSET] = (SUPERSET, self.config["SAMPAN_SUPERSET_DB_PASSWORD"])
+            self.postgres.bootstrap(databases)
             self._make_schemas()
         if self.config.external_s3:
             keys = ("SAMPAN_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")

@@ -61,9 +61,9 @@ def test_library_of_a_wheel_finds_models_sql_and_a_state_folder_outside_of_it(in
 
 def test_a_wheel_brings_the_questions_and_what_pages_are_made_of(installed):
     code = (
-        "from sampan.report import pages, questions, words;"
+        "from sampan.report import derived, pages, questions, words;"
         "print(len(questions.all_questions()), len(words.labels()), len(pages.environment().list_templates()),"
-        " questions.check())"
+        " derived.check())"
     )
     # Of the templates one is the page of questions in the documents, one the style sheet.
     assert _python(installed, "-c", code).strip() == "36 3 7 []"

@@ -40,12 +40,12 @@ def contracts_check(
     from sampan.contracts import derive
     from sampan.contracts.registry import all_contracts
     from sampan.contracts.validate import check, check_all
-    from sampan.report import questions
+    from sampan.report import derived
 
     files = [FEEDS / f"{file}.yaml" if str(file) in feeds() else file for file in files or []]
     each = progress.each(files, lambda file: file.stem)
     problems = [problem for file in each for problem in check(file)] if files else check_all()
-    stale = [] if files or problems else [*derive.check(), *questions.check()]
+    stale = [] if files or problems else [*derive.check(), *derived.check()]
     with no_progress():
         for found in (*problems, *stale):
             print(indented(str(found)))
@@ -115,7 +115,7 @@ def contracts_derive() -> None:
     Example: sampan contracts derive
     """
     from sampan.contracts import derive
-    from sampan.report import questions
+    from sampan.report import derived
 
-    for path in [*derive.write(), *questions.write()]:
+    for path in [*derive.write(), *derived.write()]:
         out.print(f"wrote {path}")

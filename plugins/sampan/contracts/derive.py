@@ -197,43 +197,48 @@ def dictionary() -> str:
         "",
     ]
     for model in mart_models():
-        meta = model.get("config", {}).get("meta", {})
-        lines += [f"### {model['name']}", "", " ".join(model["description"].split()), ""]
-        lines += [f"Disclosure class: {str(meta.get('disclosure')).replace('_', ' ')}.", ""]
-        rows = [
-            (f"`{c['name']}`", c.get("data_type", ""), " ".join(c["description"].split())) for c in model["columns"]
-        ]
-        lines += [*_table(("column", "type", "meaning"), rows), ""]
-        renamed = meta.get("deprecated")
-        if renamed:
-            names = (f"`{old}` (now `{'`, `'.join([new] if isinstance(new, str) else new)}`)"
-                     for old, new in renamed["columns"].items())  # fmt: skip
-            lines += [
-                f"Deprecated since version {renamed['since']}, removed in the one after it: {', '.join(names)}.",
-                "",
-            ]
+        lines += [f"### {model['name']}", "", *describe_mart(model)]
     lines += ["## Feeds", ""]
     for contract in all_contracts().values():
-        due = f"due {contract.calendar.due} ({contract.calendar.timezone}), {contract.calendar.days}"
-        corrections = contract.corrections + (f" by {contract.version_column}" if contract.version_column else "")
-        lines += [
-            f"### {contract.feed}",
-            "",
-            f"{contract.title}, from {contract.owner} ({contract.contact}). {contract.grain} {contract.description}",
-            contract.limitations,
-            "",
-            *([f"Used for: {contract.usage}", ""] if contract.usage else ()),
-            f"Key: {', '.join(f'`{name}`' for name in contract.key)}. Delivery: {contract.source.extension}, {due}. "
-            f"Corrections: {corrections}. Kept for {contract.retention_days} days. "
-            f"Staged as `{staging_model(contract)}`.",
-            "",
-        ]
-        columns = [
-            (f"`{c.name}`", c.type, c.unit, "yes" if c.required else "", c.description, _values(c), _handling(c))
-            for c in contract.columns
-        ]
-        lines += [*_table(("column", "type", "unit", "required", "meaning", "values", "personal data"), columns), ""]
+        lines += [f"### {contract.feed}", "", *describe_feed(contract)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def describe_mart(model: dict[str, Any]) -> list[str]:
+    """What a mart is, as lines of Markdown: its grain, disclosure class, columns, and names that go."""
+    meta = model.get("config", {}).get("meta", {})
+    lines = [" ".join(model["description"].split()), ""]
+    lines += [f"Disclosure class: {str(meta.get('disclosure')).replace('_', ' ')}.", ""]
+    rows = [(f"`{c['name']}`", c.get("data_type", ""), " ".join(c["description"].split())) for c in model["columns"]]
+    lines += [*_table(("column", "type", "meaning"), rows), ""]
+    renamed = meta.get("deprecated")
+    if renamed:
+        names = (f"`{old}` (now `{'`, `'.join([new] if isinstance(new, str) else new)}`)"
+                 for old, new in renamed["columns"].items())  # fmt: skip
+        lines += [f"Deprecated since version {renamed['since']}, removed in the one after it: {', '.join(names)}.", ""]
+    return lines
+
+
+def describe_feed(contract: Contract) -> list[str]:
+    """What a feed is, as lines of Markdown: who delivers it, how and when, its columns."""
+    due = f"due {contract.calendar.due} ({contract.calendar.timezone}), {contract.calendar.days}"
+    corrections = contract.corrections + (f" by {contract.version_column}" if contract.version_column else "")
+    columns = [
+        (f"`{c.name}`", c.type, c.unit, "yes" if c.required else "", c.description, _values(c), _handling(c))
+        for c in contract.columns
+    ]
+    return [
+        f"{contract.title}, from {contract.owner} ({contract.contact}). {contract.grain} {contract.description}",
+        contract.limitations,
+        "",
+        *([f"Used for: {contract.usage}", ""] if contract.usage else ()),
+        f"Key: {', '.join(f'`{name}`' for name in contract.key)}. Delivery: {contract.source.extension}, {due}. "
+        f"Corrections: {corrections}. Kept for {contract.retention_days} days. "
+        f"Staged as `{staging_model(contract)}`.",
+        "",
+        *_table(("column", "type", "unit", "required", "meaning", "values", "personal data"), columns),
+        "",
+    ]
 
 
 def derived() -> dict[Path, Callable[[], str]]:

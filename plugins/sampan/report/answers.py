@@ -133,7 +133,7 @@ def read(release_no: int) -> Answers:
         message = f"release {release_no} is not kept; `sampan release list` shows those that are"
         raise PermanentFailure(Problem(Code.RELEASE_UNKNOWN, message))
     previous, taken = _taken(release_no)
-    with _reading() as connection:
+    with reading() as connection:
         names = _names(connection, release_no)
         coverage = _coverages(connection, release_no)
         answers = tuple(_answer(connection, release_no, question, coverage, taken) for question in all_questions())
@@ -141,8 +141,8 @@ def read(release_no: int) -> Answers:
 
 
 @contextmanager
-def _reading() -> Iterator[Connection]:
-    """A session with the rights of the BI reader, that writes nothing and sees one state of the release.
+def reading(role: str = ROLES["bi"]) -> Iterator[Connection]:
+    """A session with the rights of a reader, that writes nothing and sees one state of the release.
 
     The login is the builder's: one that readers share may have no session left, or settings that end it.
     """
@@ -151,7 +151,7 @@ def _reading() -> Iterator[Connection]:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         with connection.transaction():
             connection.execute(sql.SQL("set local statement_timeout = {}").format(sql.Literal(TIMEOUT)))
-            connection.execute(sql.SQL("set local role {}").format(sql.Identifier(ROLES["bi"])))
+            connection.execute(sql.SQL("set local role {}").format(sql.Identifier(role)))
             yield connection
 
 
@@ -227,12 +227,17 @@ def _names(connection: Connection, release_no: int) -> dict[str, dict[str, tuple
         code = CODE_OF.get(dimension, dimension)
         _, rows = _rows(connection, release_no, f"select {code} as code, name_en, name_zh from marts.dim_{dimension}")
         found[code] = {row["code"]: (row["name_en"], row["name_zh"] or row["name_en"]) for row in rows}
+    found["event_id"] = event_names()
+    return found
+
+
+def event_names() -> dict[str, tuple[str, str]]:
+    """Names of festivals by event_id, English and Chinese."""
     with _files()["festival_events"].open(encoding="utf-8", newline="") as seed:
         # Events of different years have one name in Chinese.
-        found["event_id"] = {
+        return {
             row["event_id"]: (row["name_en"], f"{row['name_zh']}{row['first_day'][:4]}") for row in csv.DictReader(seed)
         }
-    return found
 
 
 # --- what changed -----------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ LETTERS = 20
 
 def marks(chart: Mapping[str, Any], rows: Sequence[Row], words: Words) -> list[dict[str, Any]]:
     """The points of a chart, summed over what it does not show: category, series, value, low, high as numbers."""
-    columns, drawn = _several(chart["category"]), _several(chart["value"])
+    columns, drawn = several(chart["category"]), several(chart["value"])
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         if not _is_wanted(row, chart.get("where", {})):
@@ -62,7 +62,8 @@ def marks(chart: Mapping[str, Any], rows: Sequence[Row], words: Words) -> list[d
     return made
 
 
-def _several(columns: str | list[str]) -> list[str]:
+def several(columns: str | list[str]) -> list[str]:
+    """One column or several, as a list."""
     return [columns] if isinstance(columns, str) else columns
 
 
@@ -84,7 +85,7 @@ def svg(chart: Mapping[str, Any], rows: Sequence[Row], words: Words, width: int 
 
 
 def _spec(chart: Mapping[str, Any], points: list[dict[str, Any]], words: Words, width: int) -> dict[str, Any]:
-    measured = _several(chart["value"])
+    measured = several(chart["value"])
     step, word = _scale(points, unit_of(measured[0]), words)
     series = list(dict.fromkeys(point["series"] for point in points))
     values = [
@@ -161,7 +162,7 @@ def _bars(chart: Mapping[str, Any], values: list[dict[str, Any]], title: str, wi
     order = list(dict.fromkeys(value["series"] for value in values))
     coded: dict[str, Any] = {"y": y, "x": x, "color": _colour(values, width)}
     bar = {"mark": "bar", "encoding": coded}
-    if len(order) > 1 and _adds_up(chart):
+    if len(order) > 1 and stacks(chart):
         coded["order"] = {"field": "rank", "type": "quantitative"}
         return {"layer": [bar], "height": {"step": _step(values, 24)}}
     if len(order) > 1:
@@ -174,8 +175,9 @@ def _bars(chart: Mapping[str, Any], values: list[dict[str, Any]], title: str, wi
     return {"layer": [bar, text], "height": {"step": _step(values, 24)}}
 
 
-def _adds_up(chart: Mapping[str, Any]) -> bool:
-    unit = unit_of(_several(chart["value"])[0])
+def stacks(chart: Mapping[str, Any]) -> bool:
+    """Whether the values of a chart add up."""
+    unit = unit_of(several(chart["value"])[0])
     return bool(chart.get("stack", True)) and unit not in ("share", "pct", "ratio", "days", "number")
 
 

@@ -19,11 +19,16 @@ from sampan.contracts.store_policy import REPORTER
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.marts.release import KEEP
 from sampan.object_store import s3_errors
-from sampan.report import answers, changes, pages
+from sampan.report import answers, changes, open_data, pages
 from sampan.settings import settings
 
 INDEX, START = "index.html", "en/index.html"
-TYPES = {".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", ".svg": "image/svg+xml"}
+TYPES = {
+    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    ".svg": "image/svg+xml",
+    ".jsonld": "application/ld+json",
+    ".yaml": "application/yaml",
+}
 # Uploads at the same time: a release has some hundred small files.
 UPLOADS = 8
 
@@ -62,7 +67,7 @@ def run(release_no: int | None = None, *, again: bool = False) -> Made:
     with tempfile.TemporaryDirectory(dir=folder(), prefix=".making-") as scratch:
         fresh = Path(scratch) / "new"
         fresh.mkdir()
-        files = pages.write(fresh, found, before)
+        files = [*pages.write(fresh, found, before), *open_data.write(fresh, found)]
         # Before the folder has its name: what is there locally is in the store.
         _upload(fresh, files, number)
         if target.exists():

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from sampan.report import changes, charts
+from sampan.report import changes, charts, open_data
 from sampan.report.answers import Answer, Answers, State
 from sampan.report.words import LANGUAGES, TAGS, Words, joined, raw, unit_of
 from sampan.settings import settings
@@ -49,7 +49,14 @@ def write(folder: Path, answers: Answers, before: dict[str, Any] | None) -> list
             }
             for answer in answers.answers
         ]
-        _render(place / "index.html", "start.html", shared, entries=entries, page="index.html")
+        _render(
+            place / "index.html",
+            "start.html",
+            shared,
+            entries=entries,
+            published=open_data.published(),
+            page="index.html",
+        )
         for answer, previous, following in _with_neighbours(answers.answers):
             name = answer.question.name
             _write_charts(place / "charts", answer, words)

@@ -21,13 +21,7 @@ from typing import Any
 
 import yaml
 
-from sampan.contracts import derive
-from sampan.errors import Code, Problem
-from sampan.settings import settings
-
 FOLDER = Path(__file__).with_name("questions")
-TEMPLATES = Path(__file__).with_name("templates")
-DERIVE = "run `sampan contracts derive`"
 RELATION = re.compile(r"\bmarts\.(\w+)")
 # Dimensions of codes have names and no figures.
 NAMES_ONLY = re.compile(r"dim_(?!sme$|festival_participant$)\w+")
@@ -86,62 +80,3 @@ def _read(path: Path) -> Question:
         return Question(int(number), slug, **content)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-# --- derived files ----------------------------------------------------------------------------------------------------
-
-
-def page() -> str:
-    """The text of docs/questions.md."""
-    intro = (TEMPLATES / "questions.md").read_text(encoding="utf-8")
-    sections = [
-        f"## {question.number}. {question.title['en']}\n\nMart: `{question.mart}`\n\n{question.know['en'].strip()}\n\n"
-        f"```sql\n{question.query.strip()}\n```\n"
-        for question in all_questions()
-    ]
-    return "\n".join([intro, *sections])
-
-
-def exposures() -> str:
-    """dbt's exposures: the page of each question, and the marts that it is made of."""
-    found = [
-        {
-            "name": f"question_{question.number:02}_{question.slug}",
-            "label": f"Question {question.number}",
-            "type": "analysis",
-            "maturity": "high",
-            "description": question.title["en"].strip(),
-            "depends_on": [f"ref('{mart}')" for mart in question.marts],
-            "owner": {"name": "Sampan data engineering"},
-        }
-        for question in all_questions()
-    ]
-    header = "# Generated from the question files by `sampan contracts derive`; edit those, not this.\n"
-    return header + derive.to_yaml({"version": 2, "exposures": found})
-
-
-def derived() -> dict[Path, str]:
-    """What follows from the question files: docs/questions.md and dbt's exposures."""
-    return {
-        settings().home / "docs" / "questions.md": page(),
-        derive.PROJECT / "models" / "exposures.yml": exposures(),
-    }
-
-
-def write() -> list[Path]:
-    """Write the derived files that are out of date. Returns what was written."""
-    stale = _stale()
-    for path, text in stale.items():
-        path.write_text(text, encoding="utf-8")
-    return [*stale]
-
-
-def check() -> list[Problem]:
-    """The derived files that are out of date."""
-    message = f"differs from what the question files say: {DERIVE}"
-    return [Problem(Code.DERIVE_STALE, message, str(path)) for path in _stale()]
-
-
-def _stale() -> dict[Path, str]:
-    found = derived().items()
-    return {path: text for path, text in found if not path.exists() or path.read_text(encoding="utf-8") != text}

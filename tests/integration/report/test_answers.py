@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 from contextlib import ExitStack, suppress
@@ -14,7 +15,7 @@ import psycopg
 import pytest
 from sampan.errors import PermanentFailure
 from sampan.marts import disclosure
-from sampan.report import answers, changes, charts, make, questions
+from sampan.report import answers, changes, charts, make, open_data, questions
 from sampan.report.questions import Question, all_questions
 from sampan.report.words import LANGUAGES, Words, labels, raw
 from sampan.settings import settings
@@ -95,12 +96,12 @@ def test_every_value_on_a_page_has_a_name(language: str, site: Site):
 def test_a_chart_adds_up_only_what_may_be_added(question: Question, site: Site):
     """A rate, a mean or an effect stands alone: no two rows of the table fall on one point."""
     chart = question.chart
-    if chart is None or (charts._adds_up(chart) and chart["kind"] == "bar"):
+    if chart is None or (charts.stacks(chart) and chart["kind"] == "bar"):
         return
     answer = next(answer for answer in site.found.answers if answer.question is question)
     words = Words("en", site.found.names)
     drawn = [row for row in answer.rows if charts._is_wanted(row, chart.get("where", {}))]
-    values = charts._several(chart["value"])
+    values = charts.several(chart["value"])
     shown = sum(row[value] is not None for row in drawn for value in values)
     assert len(charts.marks({**chart, "top": 10**6}, drawn, words)) == shown
 
@@ -119,7 +120,7 @@ def test_figures_are_read_with_the_least_right_that_suffices(question: Question,
     role = answers._reader(question.marts)
     rows_of_enterprises = any(disclosure.class_of(mart) is disclosure.CLASSES["row_level"] for mart in question.marts)
     assert role == ("bi_reader" if rows_of_enterprises else "policy_reader")
-    with world.installed(), answers._reading() as session:
+    with world.installed(), answers.reading() as session:
         session.execute(f"set local role {role}")
         assert session.execute(question.shown).fetchall()
         with pytest.raises(psycopg.errors.InsufficientPrivilege), session.transaction():
@@ -137,7 +138,7 @@ def test_no_reader_stops_a_report(world: Simulated):
             with suppress(psycopg.OperationalError):
                 for _ in range(200):
                     sessions.enter_context(psycopg.connect(settings().dsn("bi")))
-            with answers._reading() as reader:
+            with answers.reading() as reader:
                 assert reader.execute("select current_user").fetchall() == [("bi_reader",)]
                 assert reader.execute("select count(*) from marts.dim_mart_coverage").fetchall() != [(0,)]
         finally:
@@ -189,6 +190,29 @@ def test_pages_are_kept_locally_and_in_the_store_once(store: EmbeddedS3, monkeyp
     assert make.run().files == 0
     assert make.run(again=True).files == made.files
     assert [path.name for path in make.folder().iterdir() if path.name.startswith(".")] == []
+
+
+def test_published_tables_are_files_and_what_their_reader_sees(world: Simulated, tmp_path: Path):
+    with world.installed():
+        files = {file.name for file in open_data.write(tmp_path, answers.read(answers.live() or 0))}
+    assert {f"{name}.csv" for name in open_data.published()} == {name for name in files if name.endswith(".csv")}
+    listed = json.loads((tmp_path / "data" / open_data.CATALOGUE).read_text("utf-8"))
+    assert [entry["dct:identifier"] for entry in listed["dcat:dataset"]] == open_data.published()
+    for entry in listed["dcat:dataset"]:
+        (part,) = entry["dcat:distribution"]
+        file = tmp_path / "data" / part["dcat:downloadURL"]["@id"]
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == part["spdx:checksum"]["spdx:checksumValue"]
+        assert (tmp_path / "data" / entry["dct:conformsTo"]["@id"]).resolve().exists()
+        with file.open(encoding="utf-8", newline="") as lines:
+            count = sum(1 for _ in csv.DictReader(lines))
+        assert world.read(f"select count(*) from marts.{entry['dct:identifier']}") == [(count,)]
+    hidden = world.read(
+        "select count(*) from marts.mart_published_exports where is_suppressed and export_value_hkd is null"
+    )
+    with (tmp_path / "data" / "mart_published_exports.csv").open(encoding="utf-8", newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["is_suppressed"] == "true"]
+    assert len(rows) == hidden[0][0] > 0
+    assert {row["export_value_hkd"] for row in rows} == {""}
 
 
 def test_only_the_reporter_writes_pages(store: EmbeddedS3):

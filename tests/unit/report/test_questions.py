@@ -6,8 +6,8 @@ import re
 
 import pytest
 from sampan.marts import disclosure
-from sampan.report import questions
-from sampan.report.charts import _several
+from sampan.report import derived, questions
+from sampan.report.charts import several
 from sampan.report.questions import Question, all_questions
 from sampan.report.words import LANGUAGES, labels
 
@@ -52,7 +52,7 @@ def test_a_chart_draws_columns_of_the_page_or_has_a_reason_not_to(question: Ques
     assert (chart is None) != (question.no_chart is None)
     if chart is None:
         return
-    drawn = [*_several(chart["category"]), *_several(chart["value"]), *chart.get("where", {})]
+    drawn = [*several(chart["category"]), *several(chart["value"]), *chart.get("where", {})]
     drawn += [chart[key] for key in ("series", "low", "high") if key in chart]
     assert set(drawn) <= set(columns_of(question.shown))
     assert chart["title"].keys() == LANGUAGES.keys()
@@ -86,17 +86,17 @@ def test_labels_are_in_both_languages(part: str):
 
 
 def test_docs_page_and_exposures_are_derived_from_the_files():
-    assert questions.check() == [], "run `sampan contracts derive`"
+    assert derived.check() == [], "run `sampan contracts derive`"
 
 
 def test_a_derived_file_that_differs_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path):
     stale, known = tmp_path / "questions.md", tmp_path / "known.yml"
     known.write_text("as it should be")
-    monkeypatch.setattr(questions, "derived", lambda: {stale: "questions", known: "as it should be"})
-    (problem,) = questions.check()
+    monkeypatch.setattr(derived, "derived", lambda: {stale: "questions", known: "as it should be"})
+    (problem,) = derived.check()
     assert str(stale) in str(problem)
-    assert questions.write() == [stale]
-    assert questions.check() == []
+    assert derived.write() == [stale]
+    assert derived.check() == []
 
 
 def test_a_file_with_an_unknown_key_is_refused(tmp_path):

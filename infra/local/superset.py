@@ -1,0 +1,177 @@
+"""Superset as the local stack runs it: its command, its settings, the people who use it, and what is loaded into it.
+
+It has an environment of its own (`.venv-bi`, made by infra/bi/setup.sh), a metadata database in the stack's PostgreSQL, and
+no login on the warehouse: queries run as the login of the person who asks (ADR 0044).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from infra.local.config import HOME, HOST, StackError, write_private
+
+VENV = HOME / ".venv-bi"
+SOURCES = HOME / "infra" / "bi"
+READS = re.compile("(?P<policy>policy_reader|public_reader)|(?P<analyst>bi_reader)|(?P<bank>bank_b[0-9]{3})")
+# Two processes, so that one can be renewed while the other answers.
+GUNICORN = (
+    "--workers",
+    "2",
+    "--worker-class",
+    "gthread",
+    "--threads",
+    "8",
+    "--timeout",
+    "150",
+    "--max-requests",
+    "1000",
+)
+DEMO_BANKS = 2
+
+
+@dataclass(frozen=True)
+class Superset:
+    """One Superset. `database` is the URI of its metadata, `warehouse` has host, port and database of the marts."""
+
+    folder: Path
+    port: int
+    database: str = field(repr=False)
+    warehouse: Mapping[str, Any]
+    secret_key: str = field(repr=False)
+    password: str = field(repr=False)
+
+    @property
+    def address(self) -> str:
+        """Where people reach it."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def people_file(self) -> Path:
+        """Who may log in, with which role, and each person's login on the warehouse; mode 600."""
+        return self.folder / "people.json"
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Command line of the server."""
+        return (str(VENV / "bin" / "gunicorn"), *GUNICORN, "--bind", f"{HOST}:{self.port}", "superset.app:create_app()")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Its own settings; nothing of the platform's other programs."""
+        return {
+            "SUPERSET_CONFIG_PATH": str(SOURCES / "superset_config.py"),
+            "SUPERSET_HOME": str(self.folder),
+            "FLASK_APP": "superset.app:create_app()",
+            "SAMPAN_SUPERSET_DATABASE": self.database,
+            "SAMPAN_SUPERSET_SECRET_KEY": self.secret_key,
+            "SAMPAN_SUPERSET_PEOPLE": str(self.people_file),
+        }
+
+    def people(self) -> dict[str, dict[str, str]]:
+        """Who may log in, by name."""
+        found: dict[str, dict[str, str]] = {}
+        if self.people_file.exists():
+            found = json.loads(self.people_file.read_text(encoding="utf-8"))["people"]
+        return found
+
+    def add(self, person: str, reads: str, environment: Mapping[str, str], *, replace: bool = False) -> str:
+        """Give a person a login on the warehouse that reads as `reads`, and the role in Superset that fits it.
+
+        Returns the person's password. `environment` is that of the platform's command, as administrator. With `replace` a
+        login of that name that is not known here, because the folder was lost, is dropped first.
+
+        Raises:
+            StackError: there is no role to read with, or the name is taken or not allowed.
+        """
+        people, role = self.people(), READS.fullmatch(reads)
+        if role is None:
+            raise StackError(f"no role {reads!r} to read with: bi_reader, policy_reader, public_reader or bank_<id>")
+        known = people.get(person)
+        if known is None or known["reads"] != reads:
+            password = secrets.token_urlsafe(24)
+            if known is not None or replace:
+                with suppress(StackError) if replace else nullcontext():
+                    _sampan(environment, "roles", "drop-login", person)
+            _sampan({**environment, "SAMPAN_LOGIN_PASSWORD": password}, "roles", "add-login", person, "--role", reads)
+            people[person] = {
+                "role": str(role.lastgroup), "reads": reads, "password": secrets.token_urlsafe(12), "login": person,
+                "login_password": password,
+            }  # fmt: skip
+        write_private(self.people_file, json.dumps({"warehouse": dict(self.warehouse), "people": people}, indent=1))
+        return people[person]["password"]
+
+    def add_demo(self, admin: str, environment: Mapping[str, str]) -> None:
+        """The demo's people: one who reads aggregates, an analyst, and one of each of the first banks that there are."""
+        with psycopg.connect(admin) as connection:
+            query = "select rolname from pg_roles where rolname ~ '^bank_b[0-9]{3}$' order by 1 limit %s"
+            banks = [name for (name,) in connection.execute(query, [DEMO_BANKS])]
+        for reads in ("policy_reader", "bi_reader", *banks):
+            name = {"policy_reader": "demo_policy", "bi_reader": "demo_analyst"}.get(reads, f"demo_{reads}")
+            self.add(name, reads, environment, replace=True)
+
+    def load(self, environment: Mapping[str, str], report: Callable[[str], None] = print) -> None:
+        """Bring Superset to what the platform's files describe, unless it was loaded with the same before.
+
+        Raises:
+            StackError: it did not load; with the end of what it wrote.
+        """
+        from sampan.report import superset
+
+        bundle, loaded = superset.bundle(), self.folder / "loaded"
+        parts = [bundle, self.people_file.read_bytes(), self.password.encode(), *_files()]
+        digest = sha256(b"".join(sha256(part).digest() for part in parts)).hexdigest()
+        if loaded.exists() and loaded.read_text() == digest:
+            return
+        report("loading datasets, charts and dashboards into Superset: a minute")
+        archive = self.folder / "bundle.zip"
+        archive.write_bytes(bundle)
+        done = subprocess.run(
+            [str(VENV / "bin" / "python"), str(SOURCES / "load.py"), str(archive)],
+            env={**environment, **self.environment, "SAMPAN_SUPERSET_PASSWORD": self.password},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd=self.folder,
+        )  # fmt: skip
+        (self.folder / "load.log").write_text(done.stdout + done.stderr)
+        if done.returncode != 0:
+            raise StackError(
+                f"Superset could not be loaded; the end of {self.folder / 'load.log'}:\n{done.stderr[-2000:]}"
+            )
+        loaded.write_text(digest)
+
+    def answers(self) -> bool:
+        """Whether it answers now."""
+        try:
+            with urllib.request.urlopen(f"{self.address}/health", timeout=5) as response:  # noqa: S310
+                return bool(response.status == 200)
+        except OSError:
+            return False
+
+
+def installed() -> bool:
+    """Whether Superset's environment is there: `make bi` makes it."""
+    return (VENV / "bin" / "gunicorn").exists()
+
+
+def _files() -> list[bytes]:
+    return [(SOURCES / name).read_bytes() for name in ("load.py", "superset_config.py", "requirements.lock")]
+
+
+def _sampan(environment: Mapping[str, str], *arguments: str) -> None:
+    command = [sys.executable, "-m", "sampan.cli", *arguments]
+    done = subprocess.run(
+        command, cwd=HOME, env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise StackError(f"`sampan {' '.join(arguments)}` failed: {(done.stdout + done.stderr)[-1000:].strip()}")

@@ -1,0 +1,148 @@
+"""Superset's assets: complete, the same each time, and each dashboard for those who may read all of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from io import BytesIO
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+import sqlglot
+from sampan.contracts.derive import mart_models
+from sampan.marts import disclosure
+from sampan.report import dashboards, superset
+from sampan.report.charts import several
+from sampan.report.dashboards import ANALYST, BANK, POLICY, all_dashboards, readers
+from sampan.report.questions import all_questions
+from sampan.report.words import LANGUAGES
+from sampan.warehouse.roles import POLICY_READER
+
+from tests.unit.report.made_up import columns_of
+from tests.unit.report.test_questions import SIMPLIFIED
+
+Assets = dict[str, dict[str, Any]]
+# What may not be added over rows: rates, sums of a year to date, medians, distinct people, days.
+NOT_ADDED = re.compile(
+    r"ytd|median|visitor|headroom|exporter_count|declarant_count|(share|ratio|rate|pct|hhi|days|limit_hkd)$"
+)
+
+
+@pytest.fixture(scope="module")
+def assets() -> Assets:
+    return superset.assets()
+
+
+def of(assets: Assets, kind: str) -> Assets:
+    return {
+        name.removeprefix(f"{kind}/").removesuffix(".yaml"): asset
+        for name, asset in assets.items()
+        if name.startswith(kind)
+    }
+
+
+def test_the_bundle_is_the_same_bytes_each_time_and_has_what_superset_asks_for(assets: Assets):
+    first = superset.bundle()
+    assert first == superset.bundle()
+    with ZipFile(BytesIO(first)) as archive:
+        assert {name.removeprefix("sampan/") for name in archive.namelist()} == assets.keys()
+        assert json.loads(archive.read("sampan/metadata.yaml"))["type"] == "assets"
+    ids = [asset["uuid"] for asset in assets.values() if "uuid" in asset]
+    assert len(ids) == len(set(ids)) == len(assets) - 1
+
+
+def test_every_mart_and_question_has_a_dataset_with_its_columns(assets: Assets):
+    datasets = of(assets, "datasets")
+    for model in mart_models():
+        found = {column["column_name"] for column in datasets[model["name"]]["columns"]}
+        assert {column["name"] for column in model["columns"]} <= found
+    for question in all_questions():
+        for language in LANGUAGES:
+            dataset = datasets[f"question_{question.number:02}_{language}"]
+            columns = [column["column_name"] for column in dataset["columns"]]
+            assert columns[: len(columns_of(question.shown))] == list(columns_of(question.shown))
+            assert question.shown.strip() in dataset["sql"]
+    for name, dataset in datasets.items():
+        if dataset["sql"]:
+            selected = sqlglot.parse_one(dataset["sql"], dialect="postgres").named_selects
+            known = {column["column_name"] for column in dataset["columns"]}
+            assert "*" in selected or known <= set(selected), name
+
+
+def test_a_dashboard_of_all_readers_rests_on_no_rows_of_enterprises():
+    found = {dashboard.key: dashboard for dashboard in all_dashboards()}
+    subjects = {"overview", "trade", "funding", "festival", "insurance", "marks", "interchange", "quality"}
+    assert subjects <= found.keys()
+    for key, dashboard in found.items():
+        classes = [disclosure.class_of(mart) for mart in dashboard.sources]
+        may = [POLICY_READER in found_class.readers for found_class in classes]
+        if key in subjects:
+            assert all(may), key
+        elif key != "bank":
+            assert not all(may), key
+            assert all(readers(question.marts) == (ANALYST,) for question in dashboard.questions)
+    assert readers(("mart_credit_features",)) == readers(found["bank"].sources) == (BANK,)
+    assert readers(("mart_exports_monthly",)) == (POLICY, ANALYST)
+    assert readers(("mart_exports_monthly", "dim_sme")) == (ANALYST,)
+
+
+def test_whoever_may_read_one_chart_of_a_dashboard_may_read_all_of_them(assets: Assets):
+    datasets = {asset["uuid"]: asset for asset in of(assets, "datasets").values()}
+    charts = {asset["uuid"]: asset for asset in of(assets, "charts").values()}
+    shown: set[str] = set()
+    for name, dashboard in of(assets, "dashboards").items():
+        parts = [part for part in dashboard["position"].values() if isinstance(part, dict) and part["type"] == "CHART"]
+        found = {tuple(datasets[charts[part["meta"]["uuid"]]["dataset_uuid"]]["extra"]["readers"]) for part in parts}
+        assert len(found) == 1, name
+        shown |= {part["meta"]["uuid"] for part in parts}
+        for row in dashboard["position"].values():
+            if isinstance(row, dict) and row["type"] == "ROW":
+                assert sum(dashboard["position"][part]["meta"]["width"] for part in row["children"]) <= superset.COLUMNS
+    assert shown == charts.keys()
+
+
+def test_a_chart_sums_what_adds_up_and_shows_the_rest_as_it_is(assets: Assets):
+    charts = of(assets, "charts")
+    late, exports = charts["question_05_en"]["params"], charts["question_02_en"]["params"]
+    assert [metric["aggregate"] for metric in late["metrics"]] == ["MAX"]
+    assert [metric["aggregate"] for metric in exports["metrics"]] == ["SUM"]
+    assert exports["adhoc_filters"][0]["comparator"] == 12
+    for question in all_questions():
+        for language in LANGUAGES:
+            chart = charts[f"question_{question.number:02}_{language}"]
+            assert chart["slice_name"].startswith(f"{question.number}. ")
+            if question.chart:
+                drawn = [metric["column"]["column_name"] for metric in chart["params"]["metrics"]]
+                assert set(several(question.chart["value"])) <= set(drawn)
+    assert charts["question_02_zh"]["slice_name"].endswith("（港元）")
+
+
+def test_metrics_are_of_what_may_be_added_and_of_nothing_else(assets: Assets):
+    counted = 0
+    for model in mart_models():
+        sums = model["config"]["meta"].get("sums", [])
+        kinds = {column["name"]: column["data_type"] for column in model["columns"]}
+        assert all(kinds[column].startswith(("numeric", "bigint", "integer")) for column in sums), model["name"]
+        assert not [column for column in sums if NOT_ADDED.search(column)], model["name"]
+        metrics = of(assets, "datasets")[model["name"]]["metrics"]
+        assert [metric["expression"] for metric in metrics] == [f"SUM({column})" for column in sums]
+        counted += len(sums)
+    assert counted > 80
+    # Counts of enterprises add up over industries and never over months; rows of the pipeline overlap.
+    assert of(assets, "datasets")["mart_funding_pipeline"]["metrics"] == []
+
+
+def test_chinese_is_traditional(assets: Assets):
+    texts = [asset for name, asset in assets.items() if name.endswith("_zh.yaml")]
+    assert len(texts) > 80
+    assert not SIMPLIFIED.search(json.dumps(texts, ensure_ascii=False))
+
+
+def test_a_question_on_no_dashboard_or_on_two_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    text = dashboards.FILE.read_text(encoding="utf-8")
+    for wrong in (text.replace("questions: [23, 34]", "questions: [23]"), text.replace("[23, 34]", "[23, 34, 1]")):
+        (tmp_path / "dashboards.yml").write_text(wrong, encoding="utf-8")
+        monkeypatch.setattr(dashboards, "FILE", tmp_path / "dashboards.yml")
+        with pytest.raises(ValueError, match="each question is on one dashboard of a subject"):
+            all_dashboards.__wrapped__()
