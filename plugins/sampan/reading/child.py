@@ -51,7 +51,7 @@ def iterate(work: Callable[[], Iterable[T]], memory_bytes: int, seconds: float) 
             _run(work, sending, memory_bytes, parent)
             os._exit(0)
         finally:
-            # Whatever was raised, also where no memory is left to say what: in the code and the sessions of its parent, the
+            # With any error, also where no memory is left to say which: in the code and the sessions of its parent, the
             # child would go on as a second one.
             os._exit(1)
     sending.close()

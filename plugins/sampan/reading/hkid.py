@@ -17,7 +17,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
 
 FRAME = 4
@@ -74,7 +74,8 @@ Place = tuple[str, int, int]
 
 # Blocks of Unicode without ideographs, in which look-alikes are; each range is looked through once in a process.
 _BLOCKS = (
-    range(0x80, 0x3040), range(0x3164, 0x3165), range(0xFE00, 0x10000), range(0x1D400, 0x1D800), range(0x1F100, 0x1F200),
+    range(0x80, 0x3040), range(0x3164, 0x3165), range(0xA4D0, 0xAC00), range(0xFE00, 0x12000), range(0x16A00, 0x16C00),
+    range(0x1D400, 0x1D800), range(0x1DF00, 0x1EA00), range(0x1F100, 0x1F200), range(0x1FB00, 0x1FC00),
     range(0xE0000, 0xE0200),
 )  # fmt: skip
 _LOOK_ALIKES = str.maketrans(
@@ -200,8 +201,9 @@ def _read_places(text: str) -> list[Place]:
     return [(flat, start, end) for char, start, end in places for flat in table.get(ord(char), char)]
 
 
+@lru_cache(4096)
 def _read(encoded: str) -> str:
-    """The characters of one in another notation."""
+    """The characters of one in another notation. Text that is full of them has few different ones."""
     if encoded.startswith("&"):
         return html.unescape(encoded)
     if encoded[1] in "uU":

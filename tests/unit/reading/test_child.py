@@ -94,7 +94,8 @@ def test_the_child_never_comes_back_when_no_memory_is_left_to_say_so(place, monk
 
     monkeypatch.setattr(child, place, fails)
     here = os.getpid()
-    with pytest.raises(MemoryError):
+
+    def reads() -> None:
         try:
             list(iterate(lambda: [1 / 0], ROOM, 60))
         finally:
@@ -102,6 +103,9 @@ def test_the_child_never_comes_back_when_no_memory_is_left_to_say_so(place, monk
                 file.write(f"{os.getpid()}\n")
             if os.getpid() != here:
                 os._exit(0)
+
+    with pytest.raises(MemoryError):
+        reads()
     assert (tmp_path / "came back").read_text() == f"{here}\n"
 
 
