@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
 
@@ -28,6 +28,33 @@ NEWLINE = 10
 PATTERNS = 256
 # Bytes that belong to no part of a digit, in any notation or script.
 NEVER_DIGITS = bytes(set(range(128)) - set(b"0123456789" + hkid.ENCODING_MARKS.encode()))
+
+
+@cache
+def suspect() -> Any:
+    """RE2 pattern of what may be personal data: groups, in order, a possible HKID number, one in a field in quotes, a pseudonym."""
+    return compiled(hkid.block_pattern() + b"|(" + PSEUDONYM_BYTES + b")", captures=True)
+
+
+@cache
+def encoded() -> Any:
+    """RE2 pattern of a character in another notation, such as %28."""
+    return compiled(hkid.ENCODED.encode())
+
+
+def is_harmless(values: Iterable[str]) -> bool:
+    """Whether no value holds what may be a person's number or a pseudonym, or a character that PostgreSQL cannot hold."""
+    # A number has a letter and seven digits.
+    quoted = [
+        value.replace('"', '""') for value in values if len(value) > HKID_DIGITS + 1 or not value.isascii() or "\0" in value
+    ]
+    try:
+        lines = ('"' + '"\n"'.join(quoted) + '"').encode()
+    except UnicodeEncodeError:
+        return False
+    if lines.count(b"\n") >= max(len(quoted), 1) or b"\0" in lines or suspect().search(lines):
+        return False
+    return not any(mark in lines for mark in ENCODING_MARKS) or not encoded().search(lines)
 
 
 @lru_cache(PATTERNS)
@@ -68,10 +95,9 @@ class Sieve:
 
     def __init__(self, columns: Sequence[Column], private: Pseudonymiser) -> None:
         self.columns, self.private = columns, private
-        # Groups, in order: a possible HKID number, and one in a field in quotes; a pseudonym.
-        self.suspect = compiled(hkid.block_pattern() + b"|(" + PSEUDONYM_BYTES + b")", captures=True)
+        self.suspect = suspect()
         self.suspect_code = compiled(hkid.CODE.encode() + b"|" + PSEUDONYM_BYTES, captures=True)
-        self.encoded = compiled(hkid.ENCODED.encode())
+        self.encoded = encoded()
         self.fitting = compiled(line_pattern.fitting_lines(columns))
         self.has_pseudonyms = any(column.personal == "pseudonymise" for column in columns)
         self.wholly_personal = any(column.wholly_personal for column in columns)
