@@ -249,7 +249,7 @@ def _identify(connection: Connection, contract: Contract, batch: Batch) -> int:
 
 
 def _index(connection: Connection, contract: Contract, batch: Batch) -> None:
-    key = sql.SQL(", ").join(map(sql.Identifier, contract.key))
+    key = sql.SQL(", ").join(map(sql.Identifier, contract.indexed_key))
     connection.execute(
         sql.SQL("create unique index {} on {} ({}, _batch_id)").format(
             sql.Identifier(f"{batch.table}_key"), batch.intake, key

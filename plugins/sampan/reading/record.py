@@ -13,7 +13,7 @@ from typing import Any
 from sampan.errors import Code
 from sampan.reading.delivery import Delivery
 from sampan.reading.layout import Layout
-from sampan.reading.sieve import is_harmless
+from sampan.reading.sieve import suspects
 
 # Halves of characters, which JSON can spell and no encoding can hold.
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -57,13 +57,12 @@ class RecordCleaner:
             broken = [*broken, *types]
         fields: list[str | None] = []
         changed = text is None
-        stored = [value for column, value in zip(self.columns, values, strict=True) if column is not None and value]
-        all_harmless = is_harmless(stored)
-        for column, value in zip(self.columns, values, strict=True):
+        searched = suspects([value or "" if column else "" for column, value in zip(self.columns, values, strict=True)])
+        for place, (column, value) in enumerate(zip(self.columns, values, strict=True)):
             if column is None:
                 changed = changed or bool(value)
                 continue
-            if not value or (column.personal == "none" and (all_harmless or is_harmless([value]))):
+            if not value or (column.personal == "none" and place not in searched):
                 fields.append(value or None)
                 continue
             cleaned = self.private.clean(column, self.private.without_pseudonyms(value))

@@ -6,7 +6,7 @@ Patterns over the bytes of many lines find the few that hold something which nee
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
@@ -42,19 +42,26 @@ def encoded() -> Any:
     return compiled(hkid.ENCODED.encode())
 
 
-def is_harmless(values: Iterable[str]) -> bool:
-    """Whether no value holds what may be a person's number or a pseudonym, or a character that PostgreSQL cannot hold."""
-    # A number has a letter and seven digits.
-    quoted = [
-        value.replace('"', '""') for value in values if len(value) > HKID_DIGITS + 1 or not value.isascii() or "\0" in value
-    ]
+def suspects(values: Sequence[str]) -> Collection[int]:
+    """Places of the values that may hold a person's number or a pseudonym, or a character that PostgreSQL cannot hold."""
+    quoted = [value.replace('"', '""') for value in values]
+    every = range(len(quoted))
     try:
         lines = ('"' + '"\n"'.join(quoted) + '"').encode()
     except UnicodeEncodeError:
-        return False
-    if lines.count(b"\n") >= max(len(quoted), 1) or b"\0" in lines or suspect().search(lines):
-        return False
-    return not any(mark in lines for mark in ENCODING_MARKS) or not encoded().search(lines)
+        return every
+    if lines.count(b"\n") >= max(len(quoted), 1) or b"\0" in lines:
+        return every
+    if any(mark in lines for mark in ENCODING_MARKS) and encoded().search(lines):
+        return every
+    found: set[int] = set()
+    place = 0
+    while place >= 0 and (match := suspect().search(lines, place)):
+        # What is found ends within its value, or with the quote behind it.
+        place = match.end() - 1
+        found.add(lines.count(b"\n", 0, place))
+        place = lines.find(b"\n", place)
+    return found
 
 
 @lru_cache(PATTERNS)
@@ -111,14 +118,17 @@ class Sieve:
         lines, texts, codes = written
         if self.wholly_personal:
             return [*range(lines.count(b"\n"))]
-        found = set(_numbers(lines, self._unfit(lines)))
+        unfit_lines = self._unfit(lines)
         if texts is None:
-            texts, columns = lines, self.columns
-        else:
-            columns = [self.columns[place] for place in searched(self.columns).texts]
-        found.update(_numbers(texts, chain(self._suspects(texts, columns), self._encoded(texts))))
+            return sorted(set(_numbers(lines, chain(unfit_lines, self._personal(lines, self.columns)))))
+        found = set(_numbers(lines, unfit_lines))
+        columns = [self.columns[place] for place in searched(self.columns).texts]
+        found.update(_numbers(texts, self._personal(texts, columns)))
         found.update(_numbers(codes or b"", self._suspect_codes(codes or b"")))
         return sorted(found)
+
+    def _personal(self, lines: bytes, columns: Sequence[Column]) -> Iterator[int]:
+        return chain(self._suspects(lines, columns), self._encoded(lines))
 
     def _unfit(self, lines: bytes) -> Iterator[int]:
         return (start for start, _ in unfit(self.fitting, lines))
