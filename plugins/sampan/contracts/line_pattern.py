@@ -147,7 +147,10 @@ def _typed(column: Column) -> tuple[bytes, list[str]]:
     if column.type == "date" and {"minimum", "maximum"} <= column.options.keys():
         least, most = (date.fromisoformat(str(column.options[name])) for name in ("minimum", "maximum"))
         # Of a year that is not wholly within its bounds, days are left to PostgreSQL.
-        first, last = least.year + ((least.month, least.day) != (1, 1)), most.year - ((most.month, most.day) != (12, 31))
+        first, last = (
+            least.year + ((least.month, least.day) != (1, 1)),
+            most.year - ((most.month, most.day) != (12, 31)),
+        )
         if 1000 <= first <= last:
             return _days_between(first, last) + MIDNIGHT, ["minimum", "maximum"]
     return {"date": DATE, "timestamptz": TIMESTAMP, "boolean": b"(?:true|false)"}[column.type], []

@@ -108,8 +108,10 @@ def letters_and_digits(text: str) -> str:
 def has_right_check_digit(text: str) -> bool:
     """Whether letters and digits of a text are an HKID number (weights 9 to 1, a blank counts 36, modulo 11)."""
     found = _STRICT.fullmatch(text) or _STRICT.fullmatch(letters_and_digits(text))
+    if not found:
+        return False
     # The check digit A counts 10, as the letter does.
-    return bool(found) and sum(map(mul, map(_VALUES.__getitem__, f"{found.group():>9}"), range(9, 0, -1))) % 11 == 0
+    return sum(map(mul, map(_VALUES.__getitem__, f"{found.group():>9}"), range(9, 0, -1))) % 11 == 0
 
 
 def may_be_one(text: str) -> bool:

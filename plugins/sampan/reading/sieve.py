@@ -32,7 +32,7 @@ NEVER_DIGITS = bytes(set(range(128)) - set(b"0123456789" + hkid.ENCODING_MARKS.e
 
 @cache
 def suspect() -> Any:
-    """RE2 pattern of what may be personal data: groups, in order, a possible HKID number, one in a field in quotes, a pseudonym."""
+    """RE2 pattern of what may be personal data. Groups: a possible HKID number, one in a field in quotes, a pseudonym."""
     return compiled(hkid.block_pattern() + b"|(" + PSEUDONYM_BYTES + b")", captures=True)
 
 
