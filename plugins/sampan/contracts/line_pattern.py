@@ -162,12 +162,13 @@ def _number(column: Column) -> tuple[bytes, list[str]]:
     is_whole = column.type == "bigint"
     signed = least not in ((0, 1) if is_whole else (0,)) or "exclusiveMinimum" in column.options
     proves = [] if signed else ["minimum"]
-    if is_bounded := not signed and most is not None and most >= 1 and most == int(most):
+    bound = int(most) if not signed and most is not None and most >= 1 and most == int(most) else None
+    if bound:
         proves.append("maximum")
     if is_whole:
-        if is_bounded:
+        if bound:
             # Of a bigint; with more digits it may not be one.
-            number = _up_to(min(int(most), 10**18 - 1))
+            number = _up_to(min(bound, 10**18 - 1))
             return b"0*(?:%s)" % (number if least else b"0|" + number), proves
         return (b"-?[0-9]{1,18}", []) if signed or least else (b"[0-9]{1,18}", proves)
     proves.append("finite")
@@ -175,9 +176,9 @@ def _number(column: Column) -> tuple[bytes, list[str]]:
     if column.scale is not None:
         decimals = rb"[0-9]{1,%d}0{0,20}" % column.scale if column.scale else rb"0{1,20}"
         proves.append("scale")
-    if is_bounded:
-        below = rb"0*(?:0|%s)(?:\.%s)?" % (_up_to(int(most) - 1), decimals)
-        return rb"(?:%s|0*%d(?:\.0{1,20})?)" % (below, int(most)), proves
+    if bound:
+        below = rb"0*(?:0|%s)(?:\.%s)?" % (_up_to(bound - 1), decimals)
+        return rb"(?:%s|0*%d(?:\.0{1,20})?)" % (below, bound), proves
     return (b"-?" if signed else b"") + rb"[0-9]{1,30}(?:\.%s)?" % decimals, proves
 
 

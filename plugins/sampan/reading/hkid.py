@@ -111,7 +111,8 @@ def has_right_check_digit(text: str) -> bool:
     if not found:
         return False
     # The check digit A counts 10, as the letter does.
-    return sum(map(mul, map(_VALUES.__getitem__, f"{found.group():>9}"), range(9, 0, -1))) % 11 == 0
+    weighted: int = sum(map(mul, map(_VALUES.__getitem__, f"{found.group():>9}"), range(9, 0, -1)))
+    return weighted % 11 == 0
 
 
 def may_be_one(text: str) -> bool:
