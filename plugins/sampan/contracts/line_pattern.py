@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import date
 from functools import cache
 
 from sampan.contracts.model import Column, Contract
@@ -23,17 +24,50 @@ HARMLESS = rb"[^A-Za-z()<>\[\]{}\x80-\xff\r\n\x00\",]"
 PORTABLE = re.compile(r"\^((?:[A-Za-z0-9_()|?*+-]|\[[A-Za-z0-9_-]+\]|\{\d+(?:,\d*)?\})+)\$")
 
 
-def _days(mark: bytes) -> bytes:
-    """Pattern of the days of the calendar, year, month and day with a mark between; of leap days those of 1904 to 2096."""
+# Matches nothing.
+NEVER = rb"[^\x00-\xff]"
+# Leap years from 1904 to 2096, those of each century but its first.
+LEAP_YEARS = [year for year in range(1904, 2097) if year % 4 == 0 and (year % 100 or year % 400 == 0)]
+
+
+def _days(mark: bytes, years: bytes, leap: bytes) -> bytes:
+    """Pattern of the days of the calendar in these years, year, month and day with a mark between."""
     short, thirty, long = rb"(?:0[1-9]|1[0-2])", rb"(?:0[13-9]|1[0-2])", rb"(?:0[13578]|1[02])"
-    leap = rb"(?:19(?:0[48]|[2468][048]|[13579][26])|20(?:[02468][048]|[13579][26]))"
     days = (short + mark + rb"(?:0[1-9]|1[0-9]|2[0-8])", thirty + mark + rb"(?:29|30)", long + mark + b"31")
-    return rb"[1-9][0-9]{3}%s(?:%s)|%s%s02%s29" % (mark, b"|".join(days), leap, mark, mark)
+    return rb"%s%s(?:%s)|%s%s02%s29" % (years, mark, b"|".join(days), leap, mark, mark)
 
 
-DAY = b"(?:%s|%s)" % (_days(b"-"), _days(b""))
-DATE = DAY + rb"(?:[T ]00:00(?::00(?:\.0{1,6})?)?)?"
-TIMESTAMP = DAY + (
+def _day(years: bytes = rb"[1-9][0-9]{3}", leap_years: Sequence[int] = LEAP_YEARS) -> bytes:
+    leap = b"(?:%s)" % b"|".join(b"%d" % year for year in leap_years) if leap_years else NEVER
+    return b"(?:%s|%s)" % (_days(b"-", years, leap), _days(b"", years, leap))
+
+
+def _days_between(first: int, last: int) -> bytes:
+    """Pattern of the days of the calendar in the years from the first to the last."""
+    years = b"|".join(
+        b"%d[%d-%d]" % (decade, max(first - 10 * decade, 0), min(last - 10 * decade, 9))
+        for decade in range(first // 10, last // 10 + 1)
+    )
+    return _day(b"(?:%s)" % years, [year for year in LEAP_YEARS if first <= year <= last])
+
+
+def _up_to(most: int) -> bytes:
+    """Pattern of the whole numbers from 1 to `most`, without zeros in front."""
+    digits = str(most)
+    length = len(digits)
+    if set(digits) == {"9"}:
+        return b"[1-9][0-9]{0,%d}" % (length - 1)
+    parts = [b"[1-9][0-9]{0,%d}" % (length - 2)] if length > 1 else []
+    for place, digit in enumerate(map(int, digits)):
+        least = 0 if place else 1
+        if digit > least:
+            parts.append(b"%s[%d-%d][0-9]{%d}" % (digits[:place].encode(), least, digit - 1, length - place - 1))
+    return b"|".join([*parts, digits.encode()])
+
+
+MIDNIGHT = rb"(?:[T ]00:00(?::00(?:\.0{1,6})?)?)?"
+DATE = _day() + MIDNIGHT
+TIMESTAMP = _day() + (
     rb"(?:[T ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?(?:Z|[+-](?:0[0-9]|1[0-3])(?::?[0-5][0-9])?)?)?"
 )
 # Size of RE2's program for all fields together, in its instructions: of a larger one RE2's cache overflows and matching
@@ -109,16 +143,43 @@ def _unproven(column: Column) -> bytes:
 def _typed(column: Column) -> tuple[bytes, list[str]]:
     """Pattern of a field of another type than text, and the rules that it proves."""
     if column.type in ("numeric", "bigint"):
-        signed = column.options.get("minimum") != 0 or "exclusiveMinimum" in column.options
-        number, proves = b"-?" if signed else b"", [] if signed else ["minimum"]
-        if column.type == "bigint":
-            return number + b"[0-9]{1,18}", proves
-        proves = [*proves, "finite"]
-        if column.scale is None:
-            return number + rb"[0-9]{1,30}(?:\.[0-9]{1,30})?", proves
-        decimals = rb"[0-9]{1,%d}0{0,20}" % column.scale if column.scale else rb"0{1,20}"
-        return number + rb"[0-9]{1,30}(?:\.%s)?" % decimals, [*proves, "scale"]
+        return _number(column)
+    if column.type == "date" and {"minimum", "maximum"} <= column.options.keys():
+        least, most = (date.fromisoformat(str(column.options[name])) for name in ("minimum", "maximum"))
+        # Of a year that is not wholly within its bounds, days are left to PostgreSQL.
+        first, last = (
+            least.year + ((least.month, least.day) != (1, 1)),
+            most.year - ((most.month, most.day) != (12, 31)),
+        )
+        if 1000 <= first <= last:
+            return _days_between(first, last) + MIDNIGHT, ["minimum", "maximum"]
     return {"date": DATE, "timestamptz": TIMESTAMP, "boolean": b"(?:true|false)"}[column.type], []
+
+
+def _number(column: Column) -> tuple[bytes, list[str]]:
+    """Pattern of a number within the bounds of its column, if these are 0 (or 1) and a whole number, and what it proves."""
+    least, most = column.options.get("minimum"), column.options.get("maximum")
+    is_whole = column.type == "bigint"
+    signed = least not in ((0, 1) if is_whole else (0,)) or "exclusiveMinimum" in column.options
+    proves = [] if signed else ["minimum"]
+    bound = int(most) if not signed and most is not None and most >= 1 and most == int(most) else None
+    if bound:
+        proves.append("maximum")
+    if is_whole:
+        if bound:
+            # Of a bigint; with more digits it may not be one.
+            number = _up_to(min(bound, 10**18 - 1))
+            return b"0*(?:%s)" % (number if least else b"0|" + number), proves
+        return (b"-?[0-9]{1,18}", []) if signed or least else (b"[0-9]{1,18}", proves)
+    proves.append("finite")
+    decimals = rb"[0-9]{1,30}"
+    if column.scale is not None:
+        decimals = rb"[0-9]{1,%d}0{0,20}" % column.scale if column.scale else rb"0{1,20}"
+        proves.append("scale")
+    if bound:
+        below = rb"0*(?:0|%s)(?:\.%s)?" % (_up_to(bound - 1), decimals)
+        return rb"(?:%s|0*%d(?:\.0{1,20})?)" % (below, bound), proves
+    return (b"-?" if signed else b"") + rb"[0-9]{1,30}(?:\.%s)?" % decimals, proves
 
 
 def _accepted(column: Column) -> list[bytes]:

@@ -248,6 +248,11 @@ class Contract:
         return tuple(c.name for c in keyed)
 
     @property
+    def indexed_key(self) -> tuple[str, ...]:
+        """The key's columns as they are indexed: lists of codes, whose values many rows share, last."""
+        return tuple(sorted(self.key, key=lambda name: bool(self.column(name).enum)))
+
+    @property
     def stored(self) -> tuple[Column, ...]:
         """Columns that reach a table: all but personal data that is dropped."""
         return tuple(c for c in self.columns if c.personal != "drop")

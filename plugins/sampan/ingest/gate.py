@@ -174,7 +174,7 @@ def _note_broken_rows(connection: Connection, batch: Batch, found: list[Check]) 
     # PostgreSQL runs this SELECT on several cores, but expects too many rows from these conditions to do so by default.
     connection.execute("set local parallel_tuple_cost = 0")
     statement = sql.SQL(
-        "create temporary table broken_row on commit drop as select _line, {} as rules from {} where {}"
+        "create temporary table broken_row on commit drop as select _line, ctid as place, {} as rules from {} where {}"
     )
     noted = _evaluate(
         connection,
@@ -194,10 +194,10 @@ def _evaluate(connection: Connection, statement: Callable[[bool], sql.Composed])
 
 
 def _delete(connection: Connection, batch: Batch, lines: str) -> None:
-    """Delete the rows from the intake table whose lines are in a temporary table."""
+    """Delete the rows from the intake table whose places are in a temporary table."""
     connection.execute(sql.SQL("analyze {}").format(sql.Identifier(lines)))
     connection.execute(
-        sql.SQL("delete from {} as i using {} as l where i._line = l._line").format(batch.intake, sql.Identifier(lines))
+        sql.SQL("delete from {} as i using {} as l where i.ctid = l.place").format(batch.intake, sql.Identifier(lines))
     )
 
 
@@ -218,17 +218,19 @@ def _identify(connection: Connection, contract: Contract, batch: Batch) -> int:
             create temporary table repeated_row on commit drop as
             select
                 l._line,
+                l.place,
                 contents > 1 as contradicts
             from (
                 select
                     array_agg(_line order by _line) as lines,
+                    array_agg(ctid order by _line) as places,
                     count(distinct row({values})) as contents
                 from {table}
                 group by {key}
                 having count(*) > 1
             ) as repeated
-            cross join unnest(lines) with ordinality as l (_line, place)
-            where contents > 1 or place > 1
+            cross join unnest(lines, places) with ordinality as l (_line, place, number)
+            where contents > 1 or number > 1
             """
         ).format(
             values=_names(_columns(connection, contract, batch)),
@@ -247,7 +249,7 @@ def _identify(connection: Connection, contract: Contract, batch: Batch) -> int:
 
 
 def _index(connection: Connection, contract: Contract, batch: Batch) -> None:
-    key = sql.SQL(", ").join(map(sql.Identifier, contract.key))
+    key = sql.SQL(", ").join(map(sql.Identifier, contract.indexed_key))
     connection.execute(
         sql.SQL("create unique index {} on {} ({}, _batch_id)").format(
             sql.Identifier(f"{batch.table}_key"), batch.intake, key

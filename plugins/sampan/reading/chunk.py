@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from sampan.reading.delivery import Delivery
 from sampan.reading.record import Record
+from sampan.reading.sieve import line_ends
 from sampan.reading.written import Written
 
 
@@ -105,12 +106,19 @@ class LineChunk(Chunk):
     @cached_property
     def length(self) -> int:  # type: ignore[override]
         """How many lines there are."""
-        return self.data.count(b"\n")
+        return len(self._ends)
 
     @cached_property
-    def every_line(self) -> list[bytes]:
-        """The lines without their line feeds."""
-        return self.data.split(b"\n")[:-1]
+    def _ends(self) -> list[int]:
+        return line_ends(self.data).tolist()  # type: ignore[no-any-return]
+
+    def line(self, place: int) -> bytes:
+        """The line at a place, without its line feed."""
+        return self.data[self._ends[place - 1] if place else 0 : self._ends[place] - 1]
+
+    def lines_from(self, place: int) -> Iterator[bytes]:
+        """The lines from a place on, without their line feeds."""
+        return map(self.line, range(place, self.length))
 
     def utf8(self) -> bytes:
         """The lines in UTF-8, each ended by a line feed alone. One whose bytes must be looked at is empty."""
@@ -120,7 +128,7 @@ class LineChunk(Chunk):
                 raise UnicodeError
             data.decode()
         except UnicodeError:
-            decoded = map(self.delivery.decode, self.every_line)
+            decoded = map(self.delivery.decode, data.split(b"\n")[:-1])
             return b"".join([b"\n" if broken else text.encode() + b"\n" for text, broken in decoded])
         if b"\r" in data:
             data = data.replace(b"\r\r\n", b"\r\n").replace(b"\r\n", b"\n")

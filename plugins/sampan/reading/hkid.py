@@ -19,6 +19,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache
 from itertools import chain
+from operator import mul
 
 FRAME = 4
 _OPEN, _CLOSE = r"[(<\[{]", r"[)>\]}]"
@@ -41,7 +42,9 @@ _SIX_DIGITS = re.compile(rf"[0-9](?:{_GAP}[0-9]){{5}}")
 _ANOTHER = re.compile(
     r"(?<![A-Za-z0-9])(?:[A-Z]{3}[JUZ][0-9]{7}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})(?![A-Za-z0-9])"
 )
-_STRICT = re.compile(r"([A-Z]{1,2})([0-9]{6})([0-9A])")
+_STRICT = re.compile(r"[A-Z]{1,2}[0-9]{6}[0-9A]")
+# What the characters of a number count.
+_VALUES = {char: value for value, char in enumerate("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ ")}
 
 _H = "[0-9A-Fa-f]"
 # Quoted-printable keeps letters and digits: after "=" they would make numbers of innocent ones.
@@ -112,13 +115,12 @@ def letters_and_digits(text: str) -> str:
 
 def has_right_check_digit(text: str) -> bool:
     """Whether letters and digits of a text are an HKID number (weights 9 to 1, a blank counts 36, modulo 11)."""
-    found = _STRICT.fullmatch(letters_and_digits(text))
+    found = _STRICT.fullmatch(text) or _STRICT.fullmatch(letters_and_digits(text))
     if not found:
         return False
-    letters, digits, check = found.groups()
-    values = [36 if char == " " else ord(char) - 55 for char in letters.rjust(2)] + [int(digit) for digit in digits]
-    values.append(10 if check == "A" else int(check))
-    return sum(value * weight for value, weight in zip(values, (9, 8, 7, 6, 5, 4, 3, 2, 1), strict=True)) % 11 == 0
+    # The check digit A counts 10, as the letter does.
+    weighted: int = sum(map(mul, map(_VALUES.__getitem__, f"{found.group():>9}"), range(9, 0, -1)))
+    return weighted % 11 == 0
 
 
 def may_be_one(text: str) -> bool:

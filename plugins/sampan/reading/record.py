@@ -13,6 +13,7 @@ from typing import Any
 from sampan.errors import Code
 from sampan.reading.delivery import Delivery
 from sampan.reading.layout import Layout
+from sampan.reading.sieve import suspects
 
 # Halves of characters, which JSON can spell and no encoding can hold.
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -56,18 +57,20 @@ class RecordCleaner:
             broken = [*broken, *types]
         fields: list[str | None] = []
         changed = text is None
-        for column, value in zip(self.columns, values, strict=True):
+        searched = suspects([value or "" if column else "" for column, value in zip(self.columns, values, strict=True)])
+        for place, (column, value) in enumerate(zip(self.columns, values, strict=True)):
             if column is None:
                 changed = changed or bool(value)
                 continue
-            cleaned = None
-            if value is not None and value != "":
-                cleaned = self.private.clean(column, self.private.without_pseudonyms(value))
-            if cleaned is not None and "\0" in cleaned:
+            if not value or (column.personal == "none" and place not in searched):
+                fields.append(value or None)
+                continue
+            cleaned = self.private.clean(column, self.private.without_pseudonyms(value))
+            if "\0" in cleaned:
                 cleaned, broken = cleaned.replace("\0", "\u2400"), [*broken, Code.RECORD_NUL]
-            if cleaned is not None and SURROGATE.search(cleaned):
+            if SURROGATE.search(cleaned):
                 cleaned, broken = SURROGATE.sub("\ufffd", cleaned), [*broken, Code.RECORD_ENCODING]
-            changed = changed or (cleaned or "") != (value or "")
+            changed = changed or cleaned != value
             fields.append(cleaned)
         if changed or text is None:
             text = csv_line([value or "" for value in fields])

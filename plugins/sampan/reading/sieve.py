@@ -6,8 +6,8 @@ Patterns over the bytes of many lines find the few that hold something which nee
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
 
@@ -28,6 +28,40 @@ NEWLINE = 10
 PATTERNS = 256
 # Bytes that belong to no part of a digit, in any notation or script.
 NEVER_DIGITS = bytes(set(range(128)) - set(b"0123456789" + hkid.ENCODING_MARKS.encode()))
+
+
+@cache
+def suspect() -> Any:
+    """RE2 pattern of what may be personal data. Groups: a possible HKID number, one in a field in quotes, a pseudonym."""
+    return compiled(hkid.block_pattern() + b"|(" + PSEUDONYM_BYTES + b")", captures=True)
+
+
+@cache
+def encoded() -> Any:
+    """RE2 pattern of a character in another notation, such as %28."""
+    return compiled(hkid.ENCODED.encode())
+
+
+def suspects(values: Sequence[str]) -> Collection[int]:
+    """Places of the values that may hold a person's number or a pseudonym, or a character that PostgreSQL cannot hold."""
+    quoted = [value.replace('"', '""') for value in values]
+    every = range(len(quoted))
+    try:
+        lines = ('"' + '"\n"'.join(quoted) + '"').encode()
+    except UnicodeEncodeError:
+        return every
+    if lines.count(b"\n") >= max(len(quoted), 1) or b"\0" in lines:
+        return every
+    if any(mark in lines for mark in ENCODING_MARKS) and encoded().search(lines):
+        return every
+    found: set[int] = set()
+    place = 0
+    while place >= 0 and (match := suspect().search(lines, place)):
+        # What is found ends within its value, or with the quote behind it.
+        place = match.end() - 1
+        found.add(lines.count(b"\n", 0, place))
+        place = lines.find(b"\n", place)
+    return found
 
 
 @lru_cache(PATTERNS)
@@ -68,10 +102,9 @@ class Sieve:
 
     def __init__(self, columns: Sequence[Column], private: Pseudonymiser) -> None:
         self.columns, self.private = columns, private
-        # Groups, in order: a possible HKID number, and one in a field in quotes; a pseudonym.
-        self.suspect = compiled(hkid.block_pattern() + b"|(" + PSEUDONYM_BYTES + b")", captures=True)
+        self.suspect = suspect()
         self.suspect_code = compiled(hkid.CODE.encode() + b"|" + PSEUDONYM_BYTES, captures=True)
-        self.encoded = compiled(hkid.ENCODED.encode())
+        self.encoded = encoded()
         self.fitting = compiled(line_pattern.fitting_lines(columns))
         self.has_pseudonyms = any(column.personal == "pseudonymise" for column in columns)
         self.wholly_personal = any(column.wholly_personal for column in columns)
@@ -85,14 +118,17 @@ class Sieve:
         lines, texts, codes = written
         if self.wholly_personal:
             return [*range(lines.count(b"\n"))]
-        found = set(_numbers(lines, self._unfit(lines)))
+        unfit_lines = self._unfit(lines)
         if texts is None:
-            texts, columns = lines, self.columns
-        else:
-            columns = [self.columns[place] for place in searched(self.columns).texts]
-        found.update(_numbers(texts, chain(self._suspects(texts, columns), self._encoded(texts))))
+            return sorted(set(_numbers(lines, chain(unfit_lines, self._personal(lines, self.columns)))))
+        found = set(_numbers(lines, unfit_lines))
+        columns = [self.columns[place] for place in searched(self.columns).texts]
+        found.update(_numbers(texts, self._personal(texts, columns)))
         found.update(_numbers(codes or b"", self._suspect_codes(codes or b"")))
         return sorted(found)
+
+    def _personal(self, lines: bytes, columns: Sequence[Column]) -> Iterator[int]:
+        return chain(self._suspects(lines, columns), self._encoded(lines))
 
     def _unfit(self, lines: bytes) -> Iterator[int]:
         return (start for start, _ in unfit(self.fitting, lines))

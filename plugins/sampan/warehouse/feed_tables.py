@@ -51,7 +51,7 @@ def feed_statements(contract: Contract) -> list[sql.Composed]:
             raw, column_ddl(contract.stored), sql.SQL(", ").join(META)
         ),
         sql.SQL("create unique index if not exists {} on {} ({}, _batch_id)").format(
-            sql.Identifier(f"{contract.feed}_key"), raw, sql.SQL(", ").join(map(sql.Identifier, contract.key))
+            sql.Identifier(f"{contract.feed}_key"), raw, sql.SQL(", ").join(map(sql.Identifier, contract.indexed_key))
         ),
         *_comments(contract, raw),
         sql.SQL("create table if not exists quarantine.{} partition of quarantine.record for values in ({})").format(
@@ -139,13 +139,13 @@ def _add_columns(connection: Connection, contract: Contract) -> None:
 
 
 def _drop_other_key(connection: Connection, contract: Contract) -> None:
-    """Drop the index on the key of an earlier contract: rows that the contract tells apart now would collide in it."""
+    """Drop an index on another key, or in another order: rows that the contract tells apart now would collide in it."""
     index = sql.Identifier("raw", f"{contract.feed}_key")
     found = connection.execute(
         "select array_agg(attname::text order by attnum) from pg_attribute where attrelid = to_regclass(%s)",
         [index.as_string()],
     ).fetchone()
-    if found and found[0] and found[0] != [*contract.key, "_batch_id"]:
+    if found and found[0] and found[0] != [*contract.indexed_key, "_batch_id"]:
         connection.execute(sql.SQL("drop index {}").format(index))
 
 

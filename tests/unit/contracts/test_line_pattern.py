@@ -6,6 +6,7 @@ import csv
 import io
 import random
 from dataclasses import replace
+from datetime import date, timedelta
 
 import pytest
 import re2
@@ -49,7 +50,7 @@ def test_a_line_fits_when_it_is_sound(feed, quoting):
 def test_a_line_does_not_fit_when_it_breaks_a_proven_rule(feed, quoting):
     contract, row = get_contract(feed), rows(feed, 1)[0]
     broken = {
-        "required": None, "enum": "no such code", "pattern": "\u3000no such pattern\u3000", "minimum": "-1", "finite": "NaN",
+        "required": None, "enum": "no such code", "pattern": "\u3000no such pattern\u3000", "finite": "NaN",
         "scale": "1.0000001",
     }  # fmt: skip
     proven = line_pattern.proven_rules(contract)
@@ -57,7 +58,12 @@ def test_a_line_does_not_fit_when_it_breaks_a_proven_rule(feed, quoting):
     for rule in proven:
         name, kind = rule.split(".")
         column = contract.column(name)
-        wrong = broken[kind] if kind in broken else "x" * (column.options["maxLength"] + 1)
+        if kind in ("minimum", "maximum"):
+            step = -1 if kind == "minimum" else 1
+            bound = column.options[kind]
+            wrong = str(date.fromisoformat(bound) + timedelta(step) if column.type == "date" else bound + step)
+        else:
+            wrong = broken[kind] if kind in broken else "x" * (column.options["maxLength"] + 1)
         assert not fits(tuple(contract.stored), as_line(tuple(contract.stored), row | {name: wrong}, quoting)), rule
 
 
@@ -91,6 +97,33 @@ def test_a_line_does_not_fit_when_it_breaks_a_proven_rule(feed, quoting):
 )
 def test_a_line_fits_only_when_every_field_keeps_its_contract(line, expected):
     assert fits(LINE, line) is expected
+
+
+@pytest.mark.parametrize("type_of", ["integer", "number"])
+@pytest.mark.parametrize(
+    ("least", "most"), [(0, 999), (1, 999), (0, 1000), (1, 1000), (0, 360), (1, 907), (0, 95), (0, 7), (1, 1), (0, 1)]
+)
+def test_a_number_fits_when_it_is_within_its_bounds(least, most, type_of):
+    column = Column("a", "a", type_of, "A.", options={"minimum": least, "maximum": most})
+    lines = re2.compile(line_pattern.fitting_lines([column]).decode())
+    given = [f"{zeros}{number}" for number in range(1, 2001) for zeros in ("", "0", "00")] + ["0", "00"]
+    found = {text for text in given if lines.fullmatch(f"{text}\n")}
+    # Of a number with decimals only 0 is a least one that a pattern can tell.
+    is_told = type_of == "integer" or least == 0
+    assert found == {text for text in given if not is_told or least <= int(text) <= most}
+    if type_of == "number":
+        decimals = [(f"{most}.0", True), (f"{most - 1}.99", True), (f"{most}.01", not is_told), ("-1", not is_told)]
+        assert [bool(lines.fullmatch(f"{text}\n")) for text, _ in decimals] == [fits for _, fits in decimals]
+
+
+def test_a_date_fits_when_its_year_is_wholly_within_its_bounds():
+    column = Column("a", "a", "date", "A.", options={"minimum": "1998-02-01", "maximum": "2024-12-31"})
+    lines = re2.compile(line_pattern.fitting_lines([column]).decode())
+    days = [date(1995, 1, 1) + timedelta(number) for number in range(12_000)]
+    for form in ("%Y-%m-%d", "%Y%m%d"):
+        found = [day for day in days if lines.fullmatch(f"{day:{form}}\n")]
+        assert found == [day for day in days if date(1999, 1, 1) <= day <= date(2024, 12, 31)]
+    assert not any(lines.fullmatch(f"{text}\n") for text in ("2001-02-29", "1900-02-29", "2012-13-01", "2012-00-10"))
 
 
 @pytest.mark.parametrize("pattern", ["^[^0-9]+$", "^.{3}$", "^[a,b]+$", "[0-9]+", r"^\d{8}$", '^["]$'])

@@ -138,8 +138,9 @@ def test_blocks_replace_the_same_in_any_spelling(numbers, end):
     body = "a,b,c" + end + "".join(csv_line(row) + end for row in rows)
     found = one_by_one(contract, body.encode())
     assert in_blocks(contract, body.encode()) == found
-    for ((number, text), _), (_, (_, _, alone), _) in zip(numbers, found, strict=True):
-        assert is_amount(text) or PRIVATE(number) in alone
+    for row, ((number, text), _), (_, fields, _) in zip(rows, numbers, found, strict=True):
+        assert fields == [PRIVATE.clean(column("c"), value) for value in row]
+        assert is_amount(text) or PRIVATE(number) in fields[2]
 
 
 def innocent(chance: random.Random) -> dict[str, Callable[[], str]]:

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 from sampan.errors import Code
@@ -102,17 +102,17 @@ class CsvChunk(LineChunk):
 
     def records(self, places: Iterable[int]) -> Iterator[Found]:
         """Records that begin at these lines; a line that cannot be split is one of its own."""
-        form, cleaner, decode, lines = self.form, self.form.cleaner, self.delivery.decode, self.every_line
+        form, cleaner, decode = self.form, self.form.cleaner, self.delivery.decode
         columns, width, delimiter = len(form.layout.columns), form.width, form.source.delimiter
         free = 0
         for place in places:
             if place < free:
                 continue
-            text, broken = decode(lines[place])
+            text, broken = decode(self.line(place))
             if not text.strip(f" \t{delimiter}"):
                 yield Found(place, 1, None)
                 continue
-            behind = map(decode, chain(islice(lines, place + 1, None), self.lines.following()))
+            behind = map(decode, chain(self.lines_from(place + 1), self.lines.following()))
             values, more, rule = _split(text, behind, width, delimiter)
             free = place + 1 + len(more)
             self.lines.take(max(0, free - self.length))

@@ -10,6 +10,7 @@ from sampan.errors import Code
 from sampan.reading.chunk import Chunk, Found, LineChunk, Lines
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
+from sampan.reading.sieve import line_ends
 from sampan.reading.written import Written, written
 
 # What `str.strip` removes.
@@ -58,7 +59,7 @@ class FixedWidthChunk(LineChunk):
         import pyarrow.compute as pc
 
         data = self.utf8()
-        ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
+        ends = line_ends(data)
         starts = np.concatenate([[0], ends]).astype(np.int32)
         # Each line with its line feed.
         lines = pa.StringArray.from_buffers(len(ends), pa.py_buffer(starts), pa.py_buffer(data))
@@ -73,10 +74,10 @@ class FixedWidthChunk(LineChunk):
 
     def records(self, places: Iterable[int]) -> Iterator[Found]:
         """What is on these lines, blanks around its fields removed."""
-        spans, width, cleaner, lines = self.form.spans, self.form.width, self.form.cleaner, self.every_line
+        spans, width, cleaner = self.form.spans, self.form.width, self.form.cleaner
         for place in places:
             number = self.first + place
-            text, broken = self.delivery.decode(lines[place])
+            text, broken = self.delivery.decode(self.line(place))
             if not text.strip():
                 yield Found(place, 1, None)
             elif len(text) != width:

@@ -158,7 +158,7 @@ class JsonChunk(LineChunk):
 
     def records(self, places: Iterable[int]) -> Iterator[Found]:
         """What is on these lines, numbers with all their digits."""
-        layout, cleaner, lines = self.form.layout, self.form.cleaner, self.every_line
+        layout, cleaner = self.form.layout, self.form.cleaner
         stored = {key for key in layout.headers if key is not None}
         repeated = False
 
@@ -170,7 +170,7 @@ class JsonChunk(LineChunk):
 
         for place in places:
             number = self.first + place
-            text, broken = self.delivery.decode(lines[place])
+            text, broken = self.delivery.decode(self.line(place))
             if not text.strip():
                 yield Found(place, 1, None)
                 continue
