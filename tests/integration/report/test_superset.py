@@ -308,9 +308,9 @@ def test_every_dashboard_shows_its_charts_at_both_widths_and_asks_no_one_outside
     PICTURES.mkdir(parents=True, exist_ok=True)
     shown = [dashboard for dashboard in of(role) if role != ANALYST or POLICY not in readers(dashboard.sources)]
     assert shown
-    menu = {"en": "Charts", "zh": "圖表"}[language]
+    assets, menu = superset.assets(), {"en": "Charts", "zh": "圖表"}[language]
     for dashboard in shown:
-        asset = superset.assets()[f"dashboards/{dashboard.key}_{language}.yaml"]
+        asset = assets[f"dashboards/{dashboard.key}_{language}.yaml"]
         parts = [part for part in asset["position"].values() if isinstance(part, dict) and part["type"] == "CHART"]
         page.set_viewport_size({"width": WIDTHS[0], "height": 8000})
         page.goto(f"{bi.server.address}/superset/dashboard/{asset['slug']}/")
