@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from sampan.report import superset
@@ -322,7 +322,8 @@ def test_every_dashboard_shows_its_charts_at_both_widths_and_asks_no_one_outside
             page.goto(f"{bi.server.address}/superset/dashboard/{asset['slug']}/")
             page.wait_for_selector(".dashboard-component-chart-holder")
             page.wait_for_load_state("networkidle")
-            page.wait_for_function("document.querySelectorAll('.loading, [data-test=loading-indicator]').length === 0")
+            # Not by a function in the page: its policy forbids eval.
+            expect(page.locator(".loading, [data-test=loading-indicator]")).to_have_count(0, timeout=120_000)
             page.wait_for_timeout(1500)
             page.screenshot(path=PICTURES / f"{dashboard.key}-{language}-{width}.png", full_page=True)
             assert page.locator(".dashboard-component-chart-holder .slice_container").count() >= len(parts), place
