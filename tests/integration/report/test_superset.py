@@ -282,6 +282,7 @@ def _logged_in(browser: Browser, bi: Running, name: str, language: str) -> tuple
     """A page of a person, the requests that wanted to leave the machine, and errors that the browser noted."""
     context = browser.new_context(viewport={"width": WIDTHS[0], "height": 900})
     page, outside, errors = context.new_page(), [], []
+    page.set_default_timeout(120_000)
     own = bi.server.address
 
     def stop(route: Any) -> None:
