@@ -27,6 +27,10 @@ CHANGES = (
     "can_bulk", "can_tag", "can_this_form", "muladd", "resetmypassword",
 )  # fmt: skip
 
+# What a reader finds in the menu, and what of Superset's own affairs it need not see.
+MENU = {"Home", "Dashboards", "Charts", "Datasets", "Data"}
+INNER = {"RowLevelSecurity", "user", "UserRegistrationsRestAPI", "SwaggerView", "OpenApi"}
+
 
 def main() -> None:
     """Load the bundle that the first argument names."""
@@ -99,10 +103,13 @@ def _import(bundle: Path) -> None:
 
 
 def _make_reader(manager: Any) -> None:
-    """The role of those who only look: Gamma without what makes or changes something."""
-    reader = manager.add_role(READER)
-    gamma = manager.find_role("Gamma").permissions
-    reader.permissions = [one for one in gamma if not one.permission.name.startswith(CHANGES)]
+    """The role of those who only look: Gamma without what makes or changes something, or is Superset's own."""
+    reader, kept = manager.add_role(READER), []
+    for one in manager.find_role("Gamma").permissions:
+        action, thing = one.permission.name, one.view_menu.name
+        if not action.startswith(CHANGES) and thing not in INNER and (action != "menu_access" or thing in MENU):
+            kept.append(one)
+    reader.permissions = kept
 
 
 def _grant(manager: Any) -> None:

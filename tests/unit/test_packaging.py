@@ -66,7 +66,7 @@ def test_a_wheel_brings_the_questions_and_what_pages_are_made_of(installed):
         " derived.check())"
     )
     # Of the templates one is the page of questions in the documents, one the style sheet.
-    assert _python(installed, "-c", code).strip() == "36 3 7 []"
+    assert _python(installed, "-c", code).strip() == "36 3 8 []"
 
 
 UV = """#!/bin/sh
