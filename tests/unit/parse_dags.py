@@ -31,7 +31,7 @@ def _task(task: Any) -> dict[str, Any]:
         "retries": task.retries,
         "trigger_rule": task.trigger_rule.value,
         "owner": task.owner,
-        "outlets": sorted(outlet.uri for outlet in task.outlets),
+        "outlets": sorted(getattr(outlet, "uri", outlet.name) for outlet in task.outlets),
         "has_retry_policy": task.retry_policy is not None,
     }
 

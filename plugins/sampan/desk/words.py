@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class DeskWords:
             return f"{value:%Y-%m-%d %H:%M}"
         if isinstance(value, date):
             return value.isoformat()
-        if isinstance(value, int):
+        if isinstance(value, int | Decimal):
             return f"{value:,}"
         if isinstance(value, list | tuple):
             return self.text("comma").join(map(self.shown, value))

@@ -40,13 +40,14 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.xdist_group("stack")
 
 LANDING = "landing-of-ours"
-PROGRAMS = ["postgres", "s3", "open-data", "watch"]
+PROGRAMS = ["postgres", "s3", "open-data", "desk", "watch"]
 # Which secrets may be in the environment of each program. Sampan's own programs read the `env` file, S3 a file of keys.
 METADATA = {"SAMPAN_AIRFLOW_DB_PASSWORD", "SAMPAN_AIRFLOW_FERNET_KEY"}
 MAY_KNOW = {
     "postgres": set(),
     "s3": set(),
     "open-data": set(),
+    "desk": set(),
     "watch": set(),
     "dag-processor": METADATA,
     "triggerer": METADATA,
