@@ -1,27 +1,27 @@
 -- What people see at the desks. Each view decides by the login whose session it is; a login without a role sees nothing.
+create or replace view desk.role with (security_barrier) as
+select role.rolname from pg_roles as role
+where pg_has_role(session_user, role.oid, 'usage');
+comment on view desk.role is 'The roles whose rights the login has.';
+
 create or replace view desk.feed with (security_barrier) as
 select
     feed.feed,
     feed.partner,
-    pg_has_role(session_user, 'sampan_operator', 'usage') as is_operator,
-    exists (
-        select from pg_roles as steward
-        where steward.rolname = 'steward_' || feed.partner and pg_has_role(session_user, steward.oid, 'usage')
-    ) as is_steward
+    'sampan_operator' in (select mine.rolname from desk.role as mine) as is_operator,
+    'steward_' || feed.partner in (select mine.rolname from desk.role as mine) as is_steward
 from ops.feed
-where pg_has_role(session_user, 'sampan_operator', 'usage') or exists (
-    select from pg_roles as steward
-    where steward.rolname = 'steward_' || feed.partner and pg_has_role(session_user, steward.oid, 'usage')
-);
+where
+    'sampan_operator' in (select mine.rolname from desk.role as mine)
+    or 'steward_' || feed.partner in (select mine.rolname from desk.role as mine);
 comment on view desk.feed is 'Feeds of the partners whose steward the login is; all feeds for an operator.';
 
 -- What decides which problem is open calls functions that read tables of ops, which the people at the desks may not.
-create or replace function desk.open_batches() returns setof bigint
-language sql stable security definer set search_path = pg_catalog, pg_temp
-begin atomic
-select open_problem.batch_id from ops.open_problem
-where open_problem.batch_id is not null and open_problem.feed in (select visible.feed from desk.feed as visible);
-end;
+create or replace function desk.open_batches() returns table (batch_id bigint)
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select open_problem.batch_id from ops.open_problem
+    where open_problem.batch_id is not null and open_problem.feed in (select visible.feed from desk.feed as visible)
+$$;
 comment on function desk.open_batches is 'Batches of these feeds that are held, and that no later delivery replaced and no person rejected.';
 
 create or replace view desk.delivery with (security_barrier) as
@@ -41,27 +41,27 @@ select
     batch.problem,
     batch.rejected_because,
     batch.state = 'held' and batch.row_rules_at is not null as may_be_accepted,
-    batch.batch_id in (select open_batches.open_batches from desk.open_batches()) as is_open
+    batch.batch_id in (select still.batch_id from desk.open_batches() as still) as is_open
 from ops.batch
 where batch.feed in (select visible.feed from desk.feed as visible) and batch.deleted_at is null
 union all
 select
-    null,
+    null as batch_id,
     delivery.feed,
     delivery.business_date,
-    'delivery',
-    delivery.problem ->> 'file',
+    'delivery' as origin,
+    delivery.problem ->> 'file' as file,
     delivery.received_at,
-    'refused',
-    null,
-    null,
-    null,
-    null,
-    null,
+    'refused' as state,
+    null as rows_in,
+    null as rows_published,
+    null as rows_quarantined,
+    null as rows_duplicate,
+    null as rows_held,
     delivery.problem,
-    null,
-    false,
-    true
+    null as rejected_because,
+    false as may_be_accepted,
+    true as is_open
 from ops.delivery
 where
     delivery.feed in (select visible.feed from desk.feed as visible) and delivery.deleted_at is null
@@ -105,7 +105,7 @@ decided as (
         decided_at
     from ops.finding_decision
     where ended_at is null
-    order by mart, rule, decision_id desc
+    order by mart asc, rule asc, decision_id desc
 )
 
 select
@@ -120,7 +120,7 @@ select
 from newest
 left join decided on newest.suite = decided.mart and newest.rule = decided.rule
 where
-    pg_has_role(session_user, 'sampan_operator', 'usage')
+    'sampan_operator' in (select mine.rolname from desk.role as mine)
     and newest.build_no = newest.newest_no and newest.severity = 'critical' and not newest.success;
 comment on view desk.finding is 'Critical rules of marts that the newest gate found broken, and the decision on each. For operators.';
 
@@ -129,16 +129,14 @@ select
     review.review_id,
     review.source,
     review.source_key,
-    array(
-        select name.name from ops.identity_name as name
+    (
+        select array_agg(name.name order by name.name) from ops.identity_name as name
         where name.source = review.source and name.source_key = review.source_key
-        order by name.name
     ) as names,
     review.number,
-    array(
-        select name.name from ops.identity_name as name
+    (
+        select array_agg(name.name order by name.name) from ops.identity_name as name
         where name.source = 'number' and name.source_key = review.number
-        order by name.name
     ) as number_names,
     review.probability,
     review.evidence,
@@ -146,10 +144,14 @@ select
     review.state,
     review.proposed_at
 from ops.identity_review as review
-where pg_has_role(session_user, 'sampan_operator', 'usage');
+where 'sampan_operator' in (select mine.rolname from desk.role as mine);
 comment on view desk.proposal is 'Links between an entity and an enterprise that are likely but not certain. For operators.';
 
 create or replace view desk.consent with (security_barrier) as
+with today as (
+    select timezone('Asia/Hong_Kong', clock_timestamp())::date as day
+)
+
 select
     consent.consent_id,
     consent.bank_id,
@@ -163,20 +165,16 @@ select
         when consent.is_ended or consent.valid_to < today.day then 'ended'
         when consent.valid_from > today.day then 'not_begun'
         when consent.purpose not in (select known.purpose from ops.consent_purpose as known) then 'other_purpose'
-        when exists (
-            select from ops.consent_suspension as lost
-            where lost.consent_id = consent.consent_id and lost.lifted_at is null
-        ) then 'suspended'
+        when
+            consent.consent_id in (select lost.consent_id from ops.consent_suspension as lost where lost.lifted_at is null)
+            then 'suspended'
         else 'live'
     end as state,
     coalesce(revocation.revoked_at, case when consent.is_revoked then consent.status_at end) as revoked_at
 from ops.consent_now as consent
-cross join (select timezone('Asia/Hong_Kong', clock_timestamp())::date as day) as today
+cross join today
 left join ops.consent_revocation as revocation on consent.consent_id = revocation.consent_id
-where exists (
-    select from pg_roles as bank
-    where bank.rolname = 'bank_' || lower(consent.bank_id) and pg_has_role(session_user, bank.oid, 'usage')
-);
+where 'bank_' || lower(consent.bank_id) in (select mine.rolname from desk.role as mine);
 comment on view desk.consent is 'Consents that name the bank of the login, as they are now. Only a live one lets it read rows of mart_credit_features.';
 
 create or replace view desk.request with (security_barrier) as
@@ -193,7 +191,7 @@ select
     request.outcome
 from ops.request
 where
-    pg_has_role(session_user, 'sampan_operator', 'usage') or request.requested_by = session_user
+    'sampan_operator' in (select mine.rolname from desk.role as mine) or request.requested_by = session_user
     or request.feed in (select visible.feed from desk.feed as visible);
 comment on view desk.request is 'Requests of the login, and of others about feeds that it sees; all for an operator.';
 
@@ -208,10 +206,7 @@ begin
     if action = 'correct_rows' then
         select 'steward_' || partner into allowed from ops.feed where feed.feed = of_feed;
     end if;
-    if allowed is null or not exists (
-        select from pg_roles as needed
-        where needed.rolname = allowed and pg_has_role(session_user, needed.oid, 'usage')
-    ) then
+    if allowed is null or allowed not in (select mine.rolname from desk.role as mine) then
         raise exception 'this login may not ask for that' using errcode = 'insufficient_privilege';
     end if;
     if (select count(*) from ops.request where request.requested_by = session_user and request.state in ('asked', 'waiting')) >= 100 then

@@ -61,7 +61,7 @@ comment on column ops.batch.received_at is 'When the partner delivered it. For a
 comment on column ops.batch.state is 'How far it has come. withdrawn: it was published, and a person has taken it out of what counts; ops.withdrawal says why.';
 comment on column ops.batch.returned_at is 'When the partner delivered the same content again after another delivery of the same date: its rollback.';
 comment on column ops.batch.counts_from is 'The time by which it is newer or older than other deliveries: when it was received, or delivered again as a rollback.';
-comment on column ops.batch.rejected_at is 'When a person rejected the held batch: it is no open problem any more, and its date waits for another delivery.';
+comment on column ops.batch.rejected_at is 'When a person rejected the held batch: it is not an open problem any more, and its date waits for another delivery.';
 comment on column ops.batch.replays is 'Batch whose quarantined rows this replay sends through the gate again; null for a delivery.';
 comment on column ops.batch.proven_rules_sha256 is 'SHA-256 of the line pattern that every line matched when it was loaded: it proves rules that the gate then skips. Null when lines did not match.';
 comment on column ops.batch.token is 'Fencing token: every claim raises it; a write with an older token is refused.';

@@ -136,7 +136,7 @@ class Guard:
 
 
 def _is_own(request: Request) -> bool:
-    """Whether a form was sent from a page of this site, as the browser says; programs that are no browsers say nothing."""
+    """Whether a form was sent from a page of this site, as the browser says; other programs than browsers say nothing."""
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
         return False

@@ -27,7 +27,7 @@ from sampan.warehouse.roles import OPERATOR, POLICY_READER, READER_ROLES
 
 COOKIE = "sampan_desk"
 BI_READER = "bi_reader"
-# Ids beyond those of PostgreSQL's bigint are no ids.
+# PostgreSQL's bigint ends here.
 LARGEST_ID = 2**63 - 1
 MOST_REASON = 2000
 Row = dict[str, Any]
