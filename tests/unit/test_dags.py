@@ -126,6 +126,9 @@ def test_ingest_takes_what_it_is_from_the_contract(dags: dict[str, Any], feed: s
     assert timetable["timezone"] == calendar["timezone"]
     assert {task["owner"] for task in dag["tasks"].values()} == {wanted["team"]["name"]}
     assert wanted["schema"][0]["dataGranularityDescription"] in dag["doc_md"]
+    assert all("**When red:**" in task["doc_md"] for task in dag["tasks"].values())
+    assert all(link.startswith("mailto:") and "@" in link for link in dag["owner_links"].values())
+    assert set(dag["owner_links"]) == {wanted["team"]["name"]}
     assert set(dag["tags"]) > {"ingest"}
     assert dag["max_active_runs"] == 1
     assert dag["tasks"]["publish"]["outlets"] == [f"x-sampan://raw/{feed}"]
