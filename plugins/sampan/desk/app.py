@@ -67,6 +67,7 @@ PAGES: tuple[tuple[str, tuple[str, ...], str | None, Page], ...] = (
     ("feeds/{feed}/rows", ("GET",), "steward", steward.rows),
     ("feeds/{feed}/rows.{ending}", ("GET",), "steward", steward.download),
     ("feeds/{feed}/corrections", ("GET", "POST"), "steward", steward.corrections),
+    ("feeds/{feed}/attempt", ("GET", "POST"), "steward", steward.attempt),
     ("feeds/{feed}/send", ("POST",), "steward", steward.send),
     ("consents", ("GET",), "bank", bank.consents),
     ("consents/{consent}", ("GET",), "bank", bank.consent),

@@ -6,6 +6,7 @@ is what rests on values that a steward does not see.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -19,14 +20,14 @@ from psycopg.types.json import Jsonb
 from sampan.contracts import row_rules
 from sampan.contracts.model import Column, Contract
 from sampan.contracts.values import SHOWN_PSEUDONYMS
-from sampan.desk.uploads import Row, personal_data
+from sampan.desk.uploads import Row, personal_data, read_delivery
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.ingest.quarantine import ID, merge
 from sampan.ingest.withheld import WITHHELD
 from sampan.text import spreadsheet_text
 
 # In place of values that stewards do not see.
-HIDDEN = (WITHHELD, *(token for _, token in SHOWN_PSEUDONYMS))
+HIDDEN = (WITHHELD, "[HKID]", *(token for _, token in SHOWN_PSEUDONYMS))
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,36 @@ def preview(connection: psycopg.Connection[Any], contract: Contract, rows: Seque
             rules = [rule for rule in broken[key] if not _rests_on(contract, rule, set(unseen))]
             found.append(Previewed(key, given, changes, rules, unseen))
     return found
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What the gate would say of a whole file: rows that were checked, and (line, rules) of each that breaks some."""
+
+    rows: int
+    is_whole: bool
+    broken: list[tuple[int, list[str]]]
+
+    @property
+    def counts(self) -> list[tuple[str, int]]:
+        """How many rows break each rule, the most frequent first."""
+        return Counter(rule for _, rules in self.broken for rule in rules).most_common()
+
+
+def try_delivery(connection: psycopg.Connection[Any], contract: Contract, day: date, file: str, body: bytes) -> Tried:
+    """A file as it would be delivered for a day. Raises PermanentFailure where the contract does not accept it."""
+    records, names, is_whole = read_delivery(contract, day, file, body)
+    given = {record.line: dict(zip(names, record.fields, strict=True)) for record in records}
+    # Of a record that could not be split only that is known.
+    rows = [(record.line, given[record.line]) for record in records if not record.broken or any(record.fields)]
+    found = _broken(connection, contract, day, rows) if rows else {}
+    broken = []
+    for record in records:
+        unseen = {name for name, value in given[record.line].items() if value in HIDDEN}
+        rules = [rule for rule in found.get(record.line, []) if not _rests_on(contract, rule, unseen)]
+        if all_of := [*record.broken, *(rule for rule in rules if rule not in record.broken)]:
+            broken.append((record.line, all_of))
+    return Tried(len(records), is_whole, broken)
 
 
 def _entries(connection: psycopg.Connection[Any], contract: Contract, ids: Iterable[int]) -> list[dict[str, Any]]:

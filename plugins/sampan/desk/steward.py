@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 from psycopg import sql
@@ -13,7 +14,7 @@ from starlette.responses import Response
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts
 from sampan.desk import uploads
-from sampan.desk.preview import Previewed, preview
+from sampan.desk.preview import Previewed, preview, try_delivery
 from sampan.desk.visit import LARGEST_ID, Row, Visit
 from sampan.errors import PermanentFailure
 from sampan.ingest.quarantine import ID, RULES
@@ -134,6 +135,26 @@ def corrections(visit: Visit) -> Response:
         return visit.page("corrections.html", 400, contract=contract, problem=problem, most=uploads.MOST_BYTES)
     visit.session.drafts[contract.feed] = [row.given for row in found]
     return _previewed(visit, contract, found)
+
+
+def attempt(visit: Visit) -> Response:
+    """What the gate would say of a file that is not delivered yet. Nothing is stored."""
+    contract = _contract(visit)
+    values: dict[str, Any] = {"contract": contract, "most": uploads.MOST_BYTES, "tried": None, "problem": None}
+    if visit.request.method == "GET":
+        return visit.page("attempt.html", **values)
+    name, body = visit.form.get("file") or ("", b"")
+    if not (isinstance(body, bytes) and body):
+        return visit.page("attempt.html", 400, **values | {"problem": visit.words.text("needs_file")})
+    try:
+        day = date.fromisoformat(str(visit.form.get("day", "")))
+        tried = try_delivery(visit.connection, contract, day, str(name), body)
+    except ValueError:
+        return visit.page("attempt.html", 400, **values | {"problem": visit.words.text("needs_day")})
+    except PermanentFailure as failure:
+        return visit.page("attempt.html", 400, **values | {"problem": str(failure.problem)})
+    held = len(tried.broken) > contract.budget * tried.rows
+    return visit.page("attempt.html", **values | {"tried": tried, "held": held, "shown": tried.broken[:PREVIEWED]})
 
 
 def send(visit: Visit) -> Response:

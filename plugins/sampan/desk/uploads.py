@@ -8,11 +8,13 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from datetime import date
+from itertools import islice
 
 from sampan.contracts.model import Bounds, Column, Contract, Source
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.ingest.quarantine import ID, RULES
 from sampan.reading.reader import REPLAYED, Reader
+from sampan.reading.record import Record
 from sampan.reading.shown import HIDING, shown
 
 MOST_BYTES, MOST_ROWS = 4_000_000, 5_000
@@ -28,7 +30,7 @@ def read(contract: Contract, file: str, body: bytes) -> list[Row]:
 
     Raises PermanentFailure that names file, line and column of what is wrong.
     """
-    name = shown(file.replace("\\", "/").rsplit("/", 1)[-1])[:100] or "file"
+    name = _shown_name(file)
     if len(body) > MOST_BYTES:
         raise _refused(Code.DELIVERY_TOO_LARGE, f"the file is larger than {MOST_BYTES:,} bytes", name)
     form = "xlsx" if body.startswith(ZIP) else "csv"
@@ -57,6 +59,20 @@ def read(contract: Contract, file: str, body: bytes) -> list[Row]:
     return rows
 
 
+def read_delivery(contract: Contract, day: date, file: str, body: bytes) -> tuple[list[Record], list[str], bool]:
+    """Records of a file as it would be delivered for a day, the names of their fields, and whether these are all of them.
+
+    Raises PermanentFailure where the contract does not accept the file. A person's number becomes a word.
+    """
+    if len(body) > MOST_BYTES:
+        raise _refused(Code.DELIVERY_TOO_LARGE, f"the file is larger than {MOST_BYTES:,} bytes", _shown_name(file))
+    asked = replace(contract, source=replace(contract.source, bounds=BOUNDS))
+    reader = Reader(asked, lambda: io.BytesIO(body), day, _shown_name(file), HIDING)
+    names = [column.name for column in reader.layout.stored]
+    records = list(islice(reader.records(), MOST_ROWS + 1))
+    return records[:MOST_ROWS], names, len(records) <= MOST_ROWS
+
+
 def personal_data(column: Column, value: str, before: str | None) -> bool:
     """Whether a corrected value may be personal data, which the desk does not take; `before` is the value as exported."""
     if value == before:
@@ -74,6 +90,10 @@ def _asked(contract: Contract, form: str) -> Contract:
     kept = [replace(column, required=False) for column in columns]
     source = Source("s3", "upload", form, encoding="utf-8-sig", bounds=BOUNDS)
     return replace(contract, columns=(*own, *kept), source=source, drift="fail", aliases=())
+
+
+def _shown_name(file: str) -> str:
+    return shown(file.replace("\\", "/").rsplit("/", 1)[-1])[:100] or "file"
 
 
 def _refused(code: Code, message: str, file: str) -> PermanentFailure:

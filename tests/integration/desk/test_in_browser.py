@@ -144,6 +144,7 @@ def test_a_steward_corrects_rows_in_the_browser(width, looks, desks, partner, br
     person.clicks("link", get_contract(FEED).title)
     person.sees(f"feeds/{FEED}", "feed")
     person.sees(f"feeds/{FEED}/how", "how")
+    person.sees(f"feeds/{FEED}/attempt", "attempt")
     person.sees(f"feeds/{FEED}/rows", "rows")
     body = page.context.request.get(f"{desks.url}/en/feeds/{FEED}/rows.csv").body()
     (row,) = table_of(body)

@@ -8,10 +8,12 @@ import io
 import pytest
 import python_calamine
 import xlsxwriter
+from markupsafe import escape
 from sampan import requests
 from sampan.contracts.registry import get_contract
+from sampan.desk.words import DeskWords
 
-from tests.factory import DAY, rows, stored
+from tests.factory import DAY, encode, rows, stored
 
 FEED = "funding_payments"
 STEWARD = f"steward_{get_contract(FEED).partner}"
@@ -125,3 +127,31 @@ def test_how_to_deliver_says_what_the_contract_says(desks, partner):
     assert f"s3://drop/{contract.drop_prefix}YYYY-MM-DD/" in text
     for column in contract.columns:
         assert column.source_name in text
+
+
+@pytest.mark.parametrize("feed", ["customs_declarations", "hkecic_policies", "platform_orders"])
+def test_a_file_is_judged_before_it_is_delivered_as_the_gate_judges_it(feed, desks, partner):
+    """CSV, XLSX and JSON Lines: what the page says of each line is what the gate then says, and the page stores nothing."""
+    contract = get_contract(feed)
+    given = rows(feed, 40)
+    others = [c for c in contract.stored if not c.primary_key and not c.enum and c.personal == "none"]
+    needed = next(c for c in others if c.required)
+    typed = next(c for c in others if c.type in ("numeric", "bigint", "date") and c is not needed)
+    broken = [
+        row | ({needed.name: None} if n == 3 else {typed.name: "soon"} if n == 7 else {}) for n, row in enumerate(given)
+    ]
+    body = encode(contract, broken)
+    steward = desks.client(f"steward_{contract.partner}")
+    path = f"/en/feeds/{feed}/attempt"
+    tried = steward.form(path, (f"x.{contract.source.extension}", body), day=str(DAY))
+    assert (tried.status_code, "38 of 40 rows keep all rules." in tried.text) == (200, True), tried.text[-1500:]
+    assert partner.sampan.one("select count(*) from ops.batch") == 0
+    partner.hands_over(feed, DAY, broken)
+    partner.ingest(feed)
+    words = DeskWords("en")
+    for line, rules in partner.quarantined(feed):
+        said = escape("; ".join(words.rule(contract, rule) for rule in rules))
+        assert f"<li>Line {line}: {said}</li>" in tried.text
+    assert len(partner.quarantined(feed)) == 2
+    assert steward.form(path, ("x", body), day="soon").status_code == 400
+    assert steward.form(path, ("x", b"no delivery"), day=str(DAY)).status_code == 400
