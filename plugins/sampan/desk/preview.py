@@ -141,26 +141,29 @@ def _broken(
         select id, _types, {rules} as _rules
         from (
             select id, {types} as _types, {casts}
-            from jsonb_to_recordset(%s) as given (id bigint, {columns})
+            from jsonb_to_recordset({document}) as given (id bigint, {columns})
             offset 0
         ) as typed
         """
     )
+
+    # A literal: rules may have a percent sign, which would be a placeholder beside parameters.
+    document = sql.Literal(Jsonb([{"id": key, **_seen(columns, row)} for key, row in rows]))
 
     def statement(careful: bool) -> sql.Composed:
         return template.format(
             rules=row_rules.all_broken(found, careful),
             types=row_rules.all_broken(types),
             casts=row_rules.safe_casts(columns),
+            document=document,
             columns=sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(c.name)) for c in columns),
         )
 
-    document = Jsonb([{"id": key, **_seen(columns, row)} for key, row in rows])
     try:
         with connection.transaction():
-            answer = connection.execute(statement(False), [document]).fetchall()
+            answer = connection.execute(statement(False)).fetchall()
     except psycopg.DataError:
-        answer = connection.execute(statement(True), [document]).fetchall()
+        answer = connection.execute(statement(True)).fetchall()
     columns_of = {check.name: check.column for check in found}
     return {
         row["id"]: row["_types"]
