@@ -26,6 +26,18 @@ from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, asset_of
 
 # A step before may have held one delivery, or failed: the others go on. After a skipped one there is nothing to do.
 AFTER_HELD = "none_skipped"
+# What to do when a task is red: its page in Airflow, below what the task does.
+WHEN_RED = {
+    "fetch": "the partner's API or the object store did not answer, or refused. It is tried again. If it lasts, read"
+    " `ops.feed_poll.problem` and write to the partner.",
+    "land": "a file was refused, and the others went on. The log names file and reason. The partner delivers it again.",
+    "load": "a delivery could not be read and is held, and the others went on. The log says why. The partner delivers it"
+    " again; after a correction of the contract, run `sampan ingest <feed> --retry-held`.",
+    "gate": "a delivery is held, and the others went on. The log names the rules. Accept or reject it at the desk, page"
+    " *Held deliveries*, or wait for another delivery.",
+    "publish": "its rows are not in `raw` yet, and nothing of them is lost. Clear the task, or run `sampan publish <feed>`.",
+    "notify_owner": "a task before it was red, or a delivery was held or refused: its alert says which.",
+}
 
 
 def schedule_of(contract: Contract) -> MultipleCronTriggerTimetable:
@@ -81,6 +93,7 @@ def build_dag(contract: Contract) -> DAG:
         deadline=deadline,
         max_active_runs=1,
         tags={"ingest", contract.partner},
+        owner_links={contract.owner: f"mailto:{contract.contact}"},
         default_args=DEFAULTS | {"owner": contract.owner},
         params=params_of(contract),
     ) as dag:
@@ -93,9 +106,15 @@ def build_dag(contract: Contract) -> DAG:
     return dag
 
 
+def page_of(name: str) -> str:
+    """A task's page in Airflow: what it does, and what to do when it is red."""
+    summary = STEPS[name].summary if name in STEPS else "Tell the owner of what was held or refused."
+    return f"{summary}\n\n**When red:** {WHEN_RED[name]}"
+
+
 def options_of(name: str) -> dict[str, Any]:
     """Arguments of a step's task: its id, and the pool that limits how many tasks use the warehouse at once."""
-    options = {"task_id": name, "multiple_outputs": False}
+    options = {"task_id": name, "multiple_outputs": False, "doc_md": page_of(name)}
     return options | {"pool": POOL} if STEPS[name].uses_warehouse else options
 
 
@@ -168,7 +187,7 @@ def notify_owner_task(feed: str) -> Any:
     The state of the last task is the state of the run, so it also fails when an earlier task did.
     """
 
-    @task(task_id="notify_owner", retries=0, trigger_rule="all_done")
+    @task(task_id="notify_owner", retries=0, trigger_rule="all_done", doc_md=page_of("notify_owner"))
     def notify_owner(dag_run: Any, ti: Any) -> None:
         from airflow.sdk.exceptions import AirflowFailException
         from sampan.ingest import ledger

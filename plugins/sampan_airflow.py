@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Asset, ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk import Asset, AssetAlias, AssetWatcher, ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 POOL = "warehouse"
 # A new installation waits for the next time of a schedule. By default Airflow would also run one of the last few hours.
@@ -38,3 +41,46 @@ def asset_of(feed: str) -> Asset:
     """The asset whose events mean that `raw.<feed>` has new rows."""
     # With the prefix "x-" Airflow does not import all providers at every parse to look up the scheme.
     return Asset(name=feed, uri=f"x-sampan://raw/{feed}")
+
+
+# Batches that a request published: an event of the asset of each of their feeds.
+PUBLISHED_BY_REQUEST = AssetAlias("published_by_request")
+# Seconds until the trigger asks again after it lost the warehouse, and between two runs at least.
+PATIENCE, PAUSE = 10, 2
+
+
+class RequestTrigger(BaseEventTrigger):  # type: ignore[misc]
+    """Fires when somebody has asked for something at a desk: `desk.ask` notifies the channel `sampan_request`.
+
+    Any login may notify the channel, so that the table decides whether there is something to do.
+    """
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """How the triggerer makes it again."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """An event for what waits, as soon as it does."""
+        import psycopg
+        from sampan.settings import settings
+
+        waiting = "select max(request_id) from ops.request where state = 'waiting'"
+        while True:
+            try:
+                dsn = settings().dsn("loader")
+                async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+                    await connection.execute("listen sampan_request")
+                    async for _ in connection.notifies():
+                        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as asking:
+                            found = await (await asking.execute(waiting)).fetchone()
+                        if found and found[0]:
+                            yield TriggerEvent({"request_id": found[0]})
+                        await asyncio.sleep(PAUSE)
+            except psycopg.OperationalError:
+                await asyncio.sleep(PATIENCE)
+
+
+def requests_asset() -> Asset:
+    """The asset whose events mean that somebody asked for something at a desk."""
+    watcher = AssetWatcher("asked", trigger=RequestTrigger())
+    return Asset(name="request", uri="x-sampan://ops/request", watchers=[watcher])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -19,6 +20,7 @@ HEADERS = {
 }
 DESCRIPTIONS = re.compile(r"(/auth|/execution)?/(openapi\.json|docs|redoc|changelog)(/.*)?")
 VERSION = "/api/v2/version"
+DESK_PAGES = {"Desk: held deliveries": "held", "Desk: findings": "findings", "Desk: requests": "requests"}
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -72,7 +74,13 @@ async def _is_logged_in(scope: Message) -> bool:
 
 
 class WebPlugin(AirflowPlugin):  # type: ignore[misc]
-    """Registers the middleware; Airflow's own settings have no headers."""
+    """Registers the middleware, since Airflow's own settings have no headers, and links to the desks."""
 
     name = "sampan_web"
     fastapi_root_middlewares = [{"name": "Guard", "middleware": Guard}]  # noqa: RUF012
+    # Links in the menu: what is held, found or asked for is decided at the desks, by logins with names of their own.
+    external_views = [  # noqa: RUF012
+        {"name": name, "href": f"{os.environ['SAMPAN_DESK_URL']}/en/{path}", "destination": "nav", "category": "browse"}
+        for name, path in DESK_PAGES.items()
+        if os.environ.get("SAMPAN_DESK_URL")
+    ]

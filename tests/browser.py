@@ -48,15 +48,15 @@ class Looked:
     overflow: int = 0
 
 
-def tab(browser: Browser, width: int) -> tuple[Page, Looked]:
-    """A tab of a width, and what is noted of the pages that it shows."""
+def tab(browser: Browser, width: int, own: str = "file:") -> tuple[Page, Looked]:
+    """A tab of a width, and what is noted of the pages that it shows. `own` is how addresses of our own begin."""
     page, seen = browser.new_page(viewport={"width": width, "height": 900}, accept_downloads=False), Looked()
     page.on("console", lambda message: seen.errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
     page.on("requestfailed", lambda request: seen.errors.append(f"{request.url}: {request.failure}"))
     page.on(
         "request",
-        lambda request: None if request.url.startswith(("file:", "data:")) else seen.outside.append(request.url),
+        lambda request: None if request.url.startswith((own, "data:")) else seen.outside.append(request.url),
     )
     return page, seen
 
@@ -64,6 +64,11 @@ def tab(browser: Browser, width: int) -> tuple[Page, Looked]:
 def look(page: Page, seen: Looked, url: str, picture: Path) -> None:
     """Show a page, keep a picture of it, and note what axe-core finds and by how many pixels it is too wide."""
     page.goto(url)
+    inspect(page, seen, picture)
+
+
+def inspect(page: Page, seen: Looked, picture: Path) -> None:
+    """The same of the page that is shown now."""
     page.screenshot(path=picture, full_page=True)
     seen.overflow = max(seen.overflow, page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
     found: dict[str, Any] = Axe().run(page).response

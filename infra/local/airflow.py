@@ -129,6 +129,8 @@ def environment(config: Config, program: str | None = None) -> dict[str, str]:
     unneeded = SIGNING_KEYS - USES.get(program, frozenset()) if program else frozenset()
     return {key: value for key, value in variables.items() if key not in unneeded} | {
         "AIRFLOW_HOME": str(home),
+        # For the entry in Airflow's menu.
+        "SAMPAN_DESK_URL": config.desk_url,
         "NO_COLOR": "1",
     }
 

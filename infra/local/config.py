@@ -26,6 +26,7 @@ PORTS = {
     "SAMPAN_AIRFLOW_PORT": 18080,
     "SAMPAN_OPEN_DATA_PORT": 18090,
     "SAMPAN_SUPERSET_PORT": 18088,
+    "SAMPAN_DESK_PORT": 18095,
 }
 BUCKETS = {
     "SAMPAN_DROP_BUCKET": "drop",
@@ -86,6 +87,11 @@ class Config:
     def logs(self) -> Path:
         """Folder with one log per program."""
         return self.state / "log"
+
+    @property
+    def desk_url(self) -> str:
+        """Where people reach the desks."""
+        return f"http://{HOST}:{self['SAMPAN_DESK_PORT']}"
 
     @property
     def truth(self) -> Path:

@@ -363,6 +363,10 @@ class Demo:
         self.console.print(f'\nthe example again:\nmake psql SQL="{EXAMPLE}"', soft_wrap=True, highlight=False)
         pages = self.stack.config.state / "reports" / f"release_{outcome.release}" / "en" / "index.html"
         self.console.print(f"\nthe answers as pages:\nfile://{pages}", soft_wrap=True, highlight=False)
+        login = ".venv/bin/sampan roles add-login chan --role sampan_operator"
+        self.console.print(
+            f"\nthe desks (a login: {login}):\n{self.stack.config.desk_url}", soft_wrap=True, highlight=False
+        )
 
     def _answer(self, query: LiteralString, title: str) -> Table:
         """The answer to a query, as the readers' role gets it."""

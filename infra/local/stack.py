@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from infra.local import airflow, s3
 from infra.local.config import (
@@ -41,9 +41,10 @@ PASSWORDS = {
 WATCH = "watch"
 OPEN_DATA = "open-data"
 SUPERSET = "superset"
+DESK = "desk"
 INIT, DELIVER = "init", "deliver"
 # Programs that know nothing of Airflow.
-OWN = (WATCH, OPEN_DATA, INIT, DELIVER)
+OWN = (WATCH, OPEN_DATA, DESK, INIT, DELIVER)
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
     "SCARF_ANALYTICS": "false",
@@ -127,6 +128,8 @@ class Stack:
         if self.has_superset:
             command = self.superset.command
             programs.append(self._program(SUPERSET, command, 35, ports=("SAMPAN_SUPERSET_PORT",)))
+        desk = (sys.executable, "-m", "sampan.desk")
+        programs.append(self._program(DESK, desk, 20, ports=("SAMPAN_DESK_PORT",)))
         programs.append(self._program(WATCH, (sys.executable, "-m", "infra.local", WATCH), 40))
         return {program.name: program for program in programs}
 
@@ -158,7 +161,7 @@ class Stack:
                 self.s3.prepare()
             airflow.prepare(self.config)
             started: list[str] = []
-            for wave in ({"postgres", "s3"}, {OPEN_DATA}, set(airflow.commands(self.config)), {SUPERSET}, {WATCH}):
+            for wave in ({"postgres", "s3"}, {OPEN_DATA, DESK}, set(airflow.commands(self.config)), {SUPERSET}, {WATCH}):
                 names = [name for name in wanted if name in wave]
                 if names:
                     self._start(names, started, report)
@@ -207,6 +210,8 @@ class Stack:
             return _answers(f"http://{HOST}:{self.config['SAMPAN_OPEN_DATA_PORT']}{HKMA_PATH}?pagesize=1")
         if name == SUPERSET:
             return self.superset.answers()
+        if name == DESK:
+            return _answers(f"{self.config.desk_url}/health")
         return airflow.health(self.config).get(name, False)
 
     def dsn(self, role: str) -> str:
@@ -231,9 +236,25 @@ class Stack:
         if program == SUPERSET:
             # It runs in an environment of its own, where the platform is not installed.
             return environment | self.superset.environment
+        if program == DESK:
+            # No folder with the `env` file: the desks have no secret, and people's passwords are in their memory only.
+            environment = {**environment, **self._desk()}
+            del environment["SAMPAN_STATE"]
         paths = [str(HOME), str(HOME / "plugins"), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
         return environment if program in OWN else environment | airflow.environment(self.config, program)
+
+    def _desk(self) -> dict[str, str]:
+        """What the desks have to know: where the warehouse is, without a login, and where the pages of answers are."""
+        parts = conninfo_to_dict(self.config["SAMPAN_WAREHOUSE_DSN"])
+        place = {key: value for key, value in parts.items() if key not in ("user", "password")}
+        return {
+            "SAMPAN_DESK_DSN": make_conninfo(**place),
+            "SAMPAN_DESK_PORT": self.config["SAMPAN_DESK_PORT"],
+            "SAMPAN_DESK_ANSWERS": str(self.config.state / "reports"),
+            "SAMPAN_DROP_BUCKET": self.config["SAMPAN_DROP_BUCKET"],
+            "SAMPAN_SYNTHETIC": self.config["SAMPAN_SYNTHETIC"],
+        }
 
     def _start(self, names: Sequence[str], started: list[str], report: Report) -> None:
         """Start a wave of programs that may start side by side, then wait for each and make it ready for use."""

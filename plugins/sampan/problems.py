@@ -29,6 +29,7 @@ SECTIONS = {
     "build": "Builds",
     "release": "Releases",
     "report": "Pages",
+    "request": "Requests of the desks",
     "as_known": "Marts as known on an earlier date",
     "disclosure": "Suppression",
     "retention": "Retention",
@@ -456,6 +457,18 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         " answer.",
         "Correct the query in `plugins/sampan/report/questions`, or the mart that it reads. Then run `sampan report"
         " --force`.",
+    ),
+    Code.REQUEST_NOT_ALLOWED: (
+        "Who asked at a desk has lost the role, or the login, between asking and the run. Nothing was changed.",
+        "Someone who has the role asks again.",
+    ),
+    Code.REQUEST_NOT_ASKED: (
+        "A decision names a request that does not wait for one: it was decided before, or there is no such request.",
+        "`sampan requests list` shows the requests and what became of them.",
+    ),
+    Code.REQUEST_SUBJECT: (
+        "A request does not say what it is about, so it was not written by a desk. Nothing was changed.",
+        "Ask at the desk, or with the command.",
     ),
     Code.RETENTION_ENDED: (
         "The batch was deleted at the end of its retention before it was published.",

@@ -31,7 +31,8 @@ def _task(task: Any) -> dict[str, Any]:
         "retries": task.retries,
         "trigger_rule": task.trigger_rule.value,
         "owner": task.owner,
-        "outlets": sorted(outlet.uri for outlet in task.outlets),
+        "doc_md": task.doc_md,
+        "outlets": sorted(getattr(outlet, "uri", outlet.name) for outlet in task.outlets),
         "has_retry_policy": task.retry_policy is not None,
     }
 
@@ -51,6 +52,7 @@ def parse(folder: Path) -> dict[str, Any]:
                 "tasks": {task.task_id: _task(task) for task in dag.tasks},
                 "tags": sorted(dag.tags),
                 "doc_md": dag.doc_md,
+                "owner_links": dag.owner_links,
                 "max_active_runs": dag.max_active_runs,
                 "serialised": DagSerialization.to_dict(dag),
             }

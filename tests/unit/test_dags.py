@@ -101,8 +101,10 @@ def test_dag_folder_parses_without_errors(parsed: list[dict[str, Any]]) -> None:
 
 
 def test_every_contract_has_its_dag_and_nothing_else_has_one(dags: dict[str, Any]) -> None:
-    assert set(dags) == {f"ingest__{feed}" for feed in FEEDS} | {"refresh_marts", "maintain_retention", "watch"}
-    assert len(dags) == len(CONTRACTS) + 3
+    assert set(dags) == {f"ingest__{feed}" for feed in FEEDS} | {
+        "refresh_marts", "maintain_retention", "requests", "watch",
+    }  # fmt: skip
+    assert len(dags) == len(CONTRACTS) + 4
 
 
 @pytest.mark.parametrize("feed", FEEDS)
@@ -124,6 +126,9 @@ def test_ingest_takes_what_it_is_from_the_contract(dags: dict[str, Any], feed: s
     assert timetable["timezone"] == calendar["timezone"]
     assert {task["owner"] for task in dag["tasks"].values()} == {wanted["team"]["name"]}
     assert wanted["schema"][0]["dataGranularityDescription"] in dag["doc_md"]
+    assert all("**When red:**" in task["doc_md"] for task in dag["tasks"].values())
+    assert all(link.startswith("mailto:") and "@" in link for link in dag["owner_links"].values())
+    assert set(dag["owner_links"]) == {wanted["team"]["name"]}
     assert set(dag["tags"]) > {"ingest"}
     assert dag["max_active_runs"] == 1
     assert dag["tasks"]["publish"]["outlets"] == [f"x-sampan://raw/{feed}"]
@@ -158,6 +163,17 @@ def test_watch_sends_alerts_and_writes_the_page_every_ten_minutes_and_after_each
     timetable = str(dags["watch"]["serialised"]["dag"]["timetable"])
     assert "*/10 * * * *" in timetable
     assert "x-sampan://marts/release" in timetable
+
+
+def test_requests_are_carried_out_as_soon_as_they_are_asked_and_feeds_that_they_published_have_news(
+    dags: dict[str, Any],
+) -> None:
+    assert set(dags["requests"]["tasks"]) == {"carry_out"}
+    assert dags["requests"]["tasks"]["carry_out"]["pool"] == "warehouse"
+    timetable = str(dags["requests"]["serialised"]["dag"]["timetable"])
+    assert "*/10 * * * *" in timetable
+    assert "x-sampan://ops/request" in timetable
+    assert "sampan_airflow.RequestTrigger" in str(dags["requests"]["serialised"])
 
 
 def test_a_family_that_fails_stops_no_other_and_no_release(dags: dict[str, Any]) -> None:
@@ -199,7 +215,7 @@ def test_planted_faults_are_caught(parsed: list[dict[str, Any]]) -> None:
 def test_serialised_dags_are_the_same_in_every_process(parsed: list[dict[str, Any]]) -> None:
     """A DAG that serialises differently each time gets a new version at each parse."""
     first, second = (answer["folders"][0]["dags"] for answer in parsed)
-    assert len(first) == len(FEEDS) + 3
+    assert len(first) == len(FEEDS) + 4
     for dag_id, dag in first.items():
         assert dag["serialised"] == second[dag_id]["serialised"], dag_id
 

@@ -69,6 +69,14 @@ def test_a_wheel_brings_the_questions_and_what_pages_are_made_of(installed):
     assert _python(installed, "-c", code).strip() == "36 3 8 []"
 
 
+def test_a_wheel_brings_what_the_desks_are_made_of(installed):
+    code = (
+        "from sampan.desk import visit, words;"
+        "print('base.html' in visit.environment().list_templates(), len(visit.style()) > 5000, len(words.labels()))"
+    )
+    assert _python(installed, "-c", code).strip() == "True True 3"
+
+
 UV = """#!/bin/sh
 printenv UV_DEFAULT_INDEX SSL_CERT_FILE ALL_PROXY UV_INSECURE_HOST >"$ASKED"
 """

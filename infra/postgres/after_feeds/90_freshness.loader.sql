@@ -188,6 +188,7 @@ items as (
     left join ops.batches_built as built on only_built and batch.batch_id = built.batch_id
     where
         batch.origin = 'delivery' and batch.received_at <= ops.known_until()
+        and (batch.rejected_at is null or batch.rejected_at > ops.known_until())
         and (batch.state <> 'withdrawn' or ops.as_known_no() is not null and built.batch_id is not null)
     union all
     select
@@ -342,6 +343,7 @@ from ops.batch as held
 where
     state = 'held' and received_at <= ops.known_until()
     and (origin = 'delivery' or landed_at <= ops.known_until())
+    and (rejected_at is null or rejected_at > ops.known_until())
     and not exists (
         select from ops.batch as later
         where
@@ -358,7 +360,7 @@ select
     problem
 from ops.delivery
 where problem ->> 'rule' <> 'delivery.marker' and deleted_at is null and received_at <= ops.known_until();
-comment on view ops.open_problem is 'Deliveries held by the gate or refused when landing that no later delivery replaced. Without markers and checksums beside the data.';
+comment on view ops.open_problem is 'Deliveries held by the gate or refused when landing that no later delivery replaced and no person rejected. Without markers and checksums beside the data.';
 
 create or replace view ops.feed_now as
 select

@@ -3,6 +3,8 @@ create schema if not exists ops authorization sampan_loader;
 create schema if not exists intake authorization sampan_loader;
 create schema if not exists raw authorization sampan_loader;
 create schema if not exists quarantine authorization sampan_loader;
+-- Views and one function for the people at the desks. Each decides by the login what it shows or takes.
+create schema if not exists desk authorization sampan_loader;
 create schema if not exists staging authorization sampan_builder;
 create schema if not exists intermediate authorization sampan_builder;
 create schema if not exists marts authorization sampan_builder;
@@ -13,6 +15,7 @@ create schema if not exists builder_lock authorization sampan_builder;
 grant usage on schema ops, raw, quarantine to sampan_builder;
 alter default privileges for role sampan_loader in schema ops, raw, quarantine grant select on tables to sampan_builder;
 revoke create on schema public from public;
+grant usage on schema desk to public;
 
 -- Every bank that a consent names gets a role at once: without login or password, and with no right but to connect. Only the
 -- admin role can create roles, so the loader calls this function, which creates nothing else.

@@ -46,6 +46,12 @@ check (state in ('landed', 'loaded', 'gated', 'published', 'held', 'withdrawn'))
 alter table ops.batch add column if not exists returned_at timestamptz;
 alter table ops.batch add column if not exists counts_from timestamptz
 generated always as (greatest(received_at, returned_at)) stored;
+alter table ops.batch add column if not exists rejected_at timestamptz;
+alter table ops.batch add column if not exists rejected_by text;
+alter table ops.batch add column if not exists rejected_because text;
+alter table ops.batch drop constraint if exists rejected_with_reason;
+alter table ops.batch add constraint rejected_with_reason
+check (num_nonnulls(rejected_at, rejected_by, rejected_because) in (0, 3) and (rejected_at is null or state = 'held'));
 create index if not exists batch_by_state on ops.batch (feed, state);
 comment on table ops.batch is 'One row per feed, business date and content of a delivery: its state, and how many rows it brought.';
 comment on column ops.batch.source_uri is 'Where it was delivered, personal numbers replaced; without the name of the file once retention has deleted it.';
@@ -55,6 +61,7 @@ comment on column ops.batch.received_at is 'When the partner delivered it. For a
 comment on column ops.batch.state is 'How far it has come. withdrawn: it was published, and a person has taken it out of what counts; ops.withdrawal says why.';
 comment on column ops.batch.returned_at is 'When the partner delivered the same content again after another delivery of the same date: its rollback.';
 comment on column ops.batch.counts_from is 'The time by which it is newer or older than other deliveries: when it was received, or delivered again as a rollback.';
+comment on column ops.batch.rejected_at is 'When a person rejected the held batch: it is not an open problem any more, and its date waits for another delivery.';
 comment on column ops.batch.replays is 'Batch whose quarantined rows this replay sends through the gate again; null for a delivery.';
 comment on column ops.batch.proven_rules_sha256 is 'SHA-256 of the line pattern that every line matched when it was loaded: it proves rules that the gate then skips. Null when lines did not match.';
 comment on column ops.batch.token is 'Fencing token: every claim raises it; a write with an older token is refused.';

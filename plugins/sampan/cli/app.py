@@ -28,6 +28,7 @@ from sampan.cli import (
     marts,
     quarantine,
     report,
+    requests,
     status,
     warehouse,
 )
@@ -53,6 +54,7 @@ app.add_typer(marts.commands)
 app.add_typer(report.commands)
 for _name, _group, _panel in (
     ("alerts", alerts.group, "Day by day"),
+    ("requests", requests.group, "Decide"),
     ("quarantine", quarantine.group, "Decide"),
     ("release", marts.release_group, "Decide"),
     ("identity", identity.group, "Decide"),

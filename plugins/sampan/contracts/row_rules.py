@@ -31,7 +31,7 @@ def checks(contract: Contract, columns: Iterable[Column], business_date: date) -
     have = {column.name for column in columns}
     for rule in contract.row_rules:
         predicate = rule.predicate or ""
-        if rule.severity in ("critical", "error") and _names(predicate, contract) <= have:
+        if rule.severity in ("critical", "error") and columns_in(predicate, contract) <= have:
             found.append(_row_check(rule.name, predicate, business_date))
     return found
 
@@ -42,7 +42,7 @@ def warning_checks(contract: Contract, columns: Iterable[Column], business_date:
     return [
         _row_check(rule.name, rule.predicate or "", business_date)
         for rule in contract.row_rules
-        if rule.severity in ("warning", "info") and _names(rule.predicate or "", contract) <= have
+        if rule.severity in ("warning", "info") and columns_in(rule.predicate or "", contract) <= have
     ]
 
 
@@ -183,6 +183,7 @@ def bind_business_date(predicate: str, business_date: date) -> str:
     return re.sub(r"\bbusiness_date\b", f"cast('{business_date.isoformat()}' as date)", predicate)
 
 
-def _names(predicate: str, contract: Contract) -> set[str]:
+def columns_in(predicate: str, contract: Contract) -> set[str]:
+    """Names of the columns that a predicate reads."""
     words = set(re.findall(r"[a-z_][a-z0-9_]*", re.sub(r"'[^']*'", "", predicate.lower())))
     return words & {column.name for column in contract.columns}

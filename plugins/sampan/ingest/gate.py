@@ -67,16 +67,16 @@ def _gate(connection: Connection, contract: Contract, batch: Batch) -> None:
     failpoints.hit("gate.after_commit")
 
 
-def accept(feed: str, business_date: date, reason: str, by: str) -> int:
-    """Override the gate: release the held batches of a date, recording approver and reason. Returns how many.
+def accept(feed: str, business_date: date, reason: str, by: str, batch_id: int | None = None) -> int:
+    """Override the gate: release the held batches of a date, or one of them, recording approver and reason. Returns how many.
 
-    Raises PermanentFailure when no batch is held, or when one was held before its rows were checked, for instance because it
-    could not be read.
+    One that was rejected is released only by its number. Raises PermanentFailure when no batch is held, or when one was held
+    before its rows were checked, for instance because it could not be read.
     """
     require_reason(reason, Code.GATE_REASON)
     accepted = 0
     with connect() as connection:
-        for batch in ledger.pending(connection, feed, "held", business_date):
+        for batch in ledger.pending(connection, feed, "held", business_date, batch_id):
             claimed = ledger.claim(connection, batch)
             if claimed is None or claimed.row_rules_at is None:
                 continue
@@ -84,7 +84,8 @@ def accept(feed: str, business_date: date, reason: str, by: str) -> int:
                 rows, quarantined, duplicate = _recount(connection, claimed)
                 ledger.write(
                     connection, claimed, state="gated", gated_at=ledger.now(), rows_in=rows, rows_held=None,
-                    rows_quarantined=quarantined, rows_duplicate=duplicate,
+                    rows_quarantined=quarantined, rows_duplicate=duplicate, rejected_at=None, rejected_by=None,
+                    rejected_because=None,
                 )  # fmt: skip
                 connection.execute(
                     "update ops.batch set problem = problem || %s where batch_id = %s",
@@ -94,10 +95,12 @@ def accept(feed: str, business_date: date, reason: str, by: str) -> int:
         left = connection.execute(
             """
             select batch_id, problem from ops.batch
-            where feed = %s and business_date = %s and state = 'held' and deleted_at is null and row_rules_at is null
+            where
+                feed = %s and business_date = %s and state = 'held' and deleted_at is null and row_rules_at is null
+                and case when %s::bigint is null then rejected_at is null else batch_id = %s end
             order by batch_id
             """,
-            [feed, business_date],
+            [feed, business_date, batch_id, batch_id],
         ).fetchall()
     if left:
         lines = [f"batch {number}: {Problem(**problem)}" for number, problem in left]
@@ -108,6 +111,25 @@ def accept(feed: str, business_date: date, reason: str, by: str) -> int:
     if not accepted:
         raise PermanentFailure(Problem(Code.GATE_ACCEPT, f"no batch of {feed} for {business_date} is held"))
     return accepted
+
+
+def reject(batch_id: int, reason: str, by: str) -> None:
+    """Give up a held batch: its date waits for another delivery. `accept` with its number takes it back.
+
+    Raises PermanentFailure when the batch is not held, or was rejected before.
+    """
+    require_reason(reason, Code.GATE_REASON)
+    with connect() as connection, ledger.transaction(connection):
+        done = connection.execute(
+            """
+            update ops.batch
+            set rejected_at = clock_timestamp(), rejected_by = %s, rejected_because = %s, token = token + 1
+            where batch_id = %s and state = 'held' and rejected_at is null and deleted_at is null
+            """,
+            [by, reason, batch_id],
+        ).rowcount
+        if not done:
+            raise PermanentFailure(Problem(Code.GATE_ACCEPT, f"batch {batch_id} is not held"))
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------

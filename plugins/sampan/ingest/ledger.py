@@ -82,16 +82,23 @@ class StaleClaim(TransientFailure):
     """Another worker has claimed the batch since: nothing was written, and that worker continues."""
 
 
-def pending(connection: Connection, feed: str, state: str, business_date: date | None) -> list[Batch]:
-    """Batches of a feed in a state, by business date and then by time of receipt, without those that retention deleted."""
+def pending(
+    connection: Connection, feed: str, state: str, business_date: date | None, batch_id: int | None = None
+) -> list[Batch]:
+    """Batches of a feed in a state, by business date and then by time of receipt, without those that retention deleted.
+
+    Those that a person rejected are left out, unless `batch_id` names one.
+    """
     with connection.cursor(row_factory=class_row(Batch)) as cursor:
         return cursor.execute(
             f"""
             select {COLUMNS} from ops.batch
-            where feed = %s and state = %s and deleted_at is null and (%s::date is null or business_date = %s)
+            where
+                feed = %s and state = %s and deleted_at is null and (%s::date is null or business_date = %s)
+                and case when %s::bigint is null then rejected_at is null else batch_id = %s end
             order by business_date, received_at, batch_id
             """,
-            [feed, state, business_date, business_date],
+            [feed, state, business_date, business_date, batch_id, batch_id],
         ).fetchall()
 
 

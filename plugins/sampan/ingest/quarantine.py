@@ -261,7 +261,7 @@ def _with_corrections(
                 " that the record has"
             )
             raise PermanentFailure(Problem(Code.QUARANTINE_COLUMNS, message, str(path)))
-        yield entry, _merge(entry.fields or {}, given)
+        yield entry, merge(entry.fields or {}, given)
 
 
 def _whole(contract: Contract, rows: Iterable[tuple[Entry, Fields]]) -> Iterator[tuple[Entry, Fields]]:
@@ -391,8 +391,11 @@ def _all_of(path: Path, problems: list[Problem]) -> Problem:
     return replace(first, file=str(path), message="; ".join([first.message, *shown, *more]))
 
 
-def _merge(stored: Fields, given: Fields) -> Fields:
-    """The stored values with the corrections. A value that comes back as it was exported stays exactly as it was."""
+def merge(stored: Fields, given: Fields) -> Fields:
+    """The stored values, as they are or as a steward sees them, with the corrections.
+
+    A value that comes back as it was exported stays exactly as it was.
+    """
     changed = {
         name: value
         for name, value in given.items()

@@ -16,12 +16,12 @@ class _Hiding(Pseudonymiser):
         return "[HKID]"
 
 
-_HIDING = _Hiding(b"", 0)
+HIDING = _Hiding(b"", 0)
 
 
 def hidden(text: str, expects_hkid: bool = False) -> str:
     """A partner's text without HKID numbers; with `expects_hkid` also without what resembles a mistyped one."""
-    return _HIDING.clean_text(text, expects_hkid)
+    return HIDING.clean_text(text, expects_hkid)
 
 
 def shown(text: str, expects_hkid: bool = False) -> str:

@@ -19,7 +19,8 @@ PASSWORD_VARIABLE = "SAMPAN_LOGIN_PASSWORD"  # noqa: S105
 
 
 def add(login: str, role: str) -> str | None:
-    """Make a login that reads as `role`: bi_reader, policy_reader, public_reader, steward_<partner> or bank_<id>.
+    """Make a login that reads as `role`: bi_reader, policy_reader, public_reader, sampan_operator, steward_<partner>
+    or bank_<id>.
 
     Returns its new password, or None when it was given in SAMPAN_LOGIN_PASSWORD. Raises PermanentFailure when the name is
     taken or not allowed, or there is no such role to read with.

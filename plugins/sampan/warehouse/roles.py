@@ -14,8 +14,10 @@ from sampan.settings import ROLES, SEARCH_PATH, settings
 
 # They see the marts of some disclosure classes only (ADR 0033): without enterprises by name or number, and publishable ones.
 POLICY_READER, PUBLIC_READER = "policy_reader", "public_reader"
+# People who decide what is held, found or asked for: it reads views of the schema `desk` and asks, nothing else.
+OPERATOR = "sampan_operator"
 # Roles that people read with, besides the reader of BI tools.
-READER_ROLES = f"^(steward_[a-z0-9_]+|bank_b[0-9]{{3}}|{POLICY_READER}|{PUBLIC_READER})$"
+READER_ROLES = f"^(steward_[a-z0-9_]+|bank_b[0-9]{{3}}|{POLICY_READER}|{PUBLIC_READER}|{OPERATOR})$"
 # Sessions at the same time: of the login that BI tools share, and of a person's.
 BI_SESSIONS, PERSON_SESSIONS = 30, 10
 # A session may lift the timeouts for itself, but not what only a superuser may set: the limit of temporary files, and what is
@@ -46,7 +48,12 @@ def create_roles(admin: Connection) -> None:
     """Create the roles of the platform, of readers, and a steward for every partner, and set who may connect."""
     for key, name in ROLES.items():
         ensure_role(admin, name, settings().get(f"SAMPAN_{key.upper()}_PASSWORD"))
-    readers = [POLICY_READER, PUBLIC_READER, *sorted({_steward(contract) for contract in all_contracts().values()})]
+    readers = [
+        POLICY_READER,
+        PUBLIC_READER,
+        OPERATOR,
+        *sorted({_steward(contract) for contract in all_contracts().values()}),
+    ]
     for reader in readers:
         ensure_role(admin, reader, None)
     database = sql.Identifier(admin.info.dbname)

@@ -30,7 +30,7 @@ SERVER = SCRIPTS / "server" / "10_limits.superuser.sql"
 FOLDERS = ("before_feeds", "after_feeds")
 # Schemas that the builder, who may make schemas, could have made first in a warehouse that lacks them.
 OWNERS = {
-    "sampan_loader": ("ops", "intake", "raw", "quarantine", "loader_lock"),
+    "sampan_loader": ("ops", "intake", "raw", "quarantine", "desk", "loader_lock"),
     "sampan_builder": ("staging", "intermediate", "marts", "builder_lock"),
 }
 # How long `init` waits for each table, how often it tries, and how long it pauses in between.

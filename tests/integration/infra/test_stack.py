@@ -40,13 +40,14 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.xdist_group("stack")
 
 LANDING = "landing-of-ours"
-PROGRAMS = ["postgres", "s3", "open-data", "watch"]
+PROGRAMS = ["postgres", "s3", "open-data", "desk", "watch"]
 # Which secrets may be in the environment of each program. Sampan's own programs read the `env` file, S3 a file of keys.
 METADATA = {"SAMPAN_AIRFLOW_DB_PASSWORD", "SAMPAN_AIRFLOW_FERNET_KEY"}
 MAY_KNOW = {
     "postgres": set(),
     "s3": set(),
     "open-data": set(),
+    "desk": set(),
     "watch": set(),
     "dag-processor": METADATA,
     "triggerer": METADATA,
@@ -117,7 +118,8 @@ def secrets_known(stack: Stack, program: str) -> set[str]:
     pids = [stack.supervisor.pid()] if program == "supervisor" else leftovers(stack.config, program)
     assert pids, program
     seen = b"".join(Path(f"/proc/{pid}/environ").read_bytes() for pid in pids)
-    assert b"SAMPAN_STATE" in seen or program == "postgres"
+    # The desks know no folder with secrets either.
+    assert b"SAMPAN_STATE" in seen or program == "postgres" or (program == "desk" and b"SAMPAN_DESK_DSN" in seen)
     return {name for name, value in secrets.items() if value.encode() in seen}
 
 
@@ -160,7 +162,8 @@ def test_folders_of_an_earlier_version_are_shut_on_the_next_start(tmp_path: Path
 
 def test_everything_listens_on_loopback_only(stack: Stack) -> None:
     first = stack.config.port("SAMPAN_S3_PORT")
-    ours = {stack.config.port("SAMPAN_PG_PORT"), *range(first, first + WEED_PORTS)}
+    desk = stack.config.port("SAMPAN_DESK_PORT")
+    ours = {stack.config.port("SAMPAN_PG_PORT"), desk, *range(first, first + WEED_PORTS)}
     listening = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
@@ -168,7 +171,7 @@ def test_everything_listens_on_loopback_only(stack: Stack) -> None:
             port = int(address.rsplit(":", 1)[1], 16)
             if state == "0A" and port in ours:
                 listening.add((address.rsplit(":", 1)[0], port))
-    assert {port for _, port in listening} >= {stack.config.port("SAMPAN_PG_PORT"), first}
+    assert {port for _, port in listening} >= {stack.config.port("SAMPAN_PG_PORT"), desk, first}
     assert {address for address, _ in listening} == {"0100007F"}
 
 

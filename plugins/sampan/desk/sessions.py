@@ -1,0 +1,112 @@
+"""Who is signed in. Sessions live in the memory of this process only: a restart, or a copy of its files, opens nothing."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+IDLE_SECONDS, LONGEST_SECONDS = 30 * 60, 8 * 3600
+# Failed sign-ins in WINDOW_SECONDS after which a login, or an address, has to wait.
+MOST_FAILED, MOST_FAILED_OF_ADDRESS, WINDOW_SECONDS = 5, 30, 15 * 60
+MOST_SESSIONS = 1000
+
+
+@dataclass
+class Session:
+    """One person who is signed in. `drafts`: corrections by feed that were uploaded and not sent yet."""
+
+    login: str
+    password: str = field(repr=False)
+    csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+    begun: float = 0.0
+    used: float = 0.0
+    drafts: dict[str, list[dict[str, Any]]] = field(default_factory=dict, repr=False)
+
+    def is_own(self, token: object) -> bool:
+        """Whether a form has this session's token."""
+        return isinstance(token, str) and hmac.compare_digest(token.encode(), self.csrf.encode())
+
+
+class Sessions:
+    """Sessions by the SHA-256 of the cookie that their browser keeps: 32 random bytes, which say nothing and sign nothing."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._sessions: dict[bytes, Session] = {}
+
+    def begin(self, login: str, password: str) -> str:
+        """Begin a session; returns its cookie."""
+        cookie, now = secrets.token_urlsafe(32), self._clock()
+        with self._lock:
+            self._drop_ended(now)
+            if len(self._sessions) >= MOST_SESSIONS:
+                del self._sessions[min(self._sessions, key=lambda key: self._sessions[key].used)]
+            self._sessions[_key(cookie)] = Session(login, password, begun=now, used=now)
+        return cookie
+
+    def find(self, cookie: str | None) -> Session | None:
+        """The session of a cookie, which lasts on from now; None when there is none, or it has ended."""
+        now = self._clock()
+        with self._lock:
+            self._drop_ended(now)
+            found = self._sessions.get(_key(cookie or ""))
+            if found is not None:
+                found.used = now
+            return found
+
+    def end(self, cookie: str | None) -> None:
+        """End a session."""
+        with self._lock:
+            self._sessions.pop(_key(cookie or ""), None)
+
+    def _drop_ended(self, now: float) -> None:
+        ended = [
+            key
+            for key, session in self._sessions.items()
+            if now - session.used > IDLE_SECONDS or now - session.begun > LONGEST_SECONDS
+        ]
+        for key in ended:
+            del self._sessions[key]
+
+
+def _key(cookie: str) -> bytes:
+    return sha256(cookie.encode("utf-8", "surrogatepass")).digest()
+
+
+class FailedSignIns:
+    """Counts failed sign-ins, so that passwords cannot be tried by the thousand."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._times: dict[tuple[str, str], deque[float]] = defaultdict(deque)
+
+    def must_wait(self, login: str, address: str) -> bool:
+        """Whether this login from this address, or this address, has failed too often lately."""
+        with self._lock:
+            return self._count((login, address)) >= MOST_FAILED or self._count(("", address)) >= MOST_FAILED_OF_ADDRESS
+
+    def note(self, login: str, address: str) -> None:
+        """Count one that failed."""
+        with self._lock:
+            for key in ((login, address), ("", address)):
+                self._times[key].append(self._clock())
+            for key in [key for key in self._times if not self._count(key)]:
+                del self._times[key]
+
+    def forget(self, login: str, address: str) -> None:
+        """Begin again for a login that got in."""
+        with self._lock:
+            self._times.pop((login, address), None)
+
+    def _count(self, key: tuple[str, str]) -> int:
+        times = self._times.get(key, deque())
+        while times and self._clock() - times[0] > WINDOW_SECONDS:
+            times.popleft()
+        return len(times)

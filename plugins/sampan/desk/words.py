@@ -1,0 +1,87 @@
+"""What the desks say, in English and traditional Chinese: labels.yml here, then the labels of the answer pages."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sampan.contracts.model import Contract
+from sampan.problems import MEANINGS
+from sampan.report.words import LANGUAGES, TAGS
+from sampan.report.words import labels as labels_of_answers
+
+FOLDERS = {"en": "en", "zh-Hant": "zh"}
+
+
+@cache
+def labels() -> dict[str, Any]:
+    """`texts` of pages, `rules` in words, `values` by list and value: each with `en` and `zh`."""
+    found: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("labels.yml").read_text(encoding="utf-8"))
+    return found
+
+
+class DeskWords:
+    """The words of one language, named by the folder of its pages: en or zh-Hant."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder, self.language = folder, FOLDERS[folder]
+        self.tag = TAGS[self.language]
+        self.other_folder = next(name for name in FOLDERS if name != folder)
+        self.other_tag, self.other_name = TAGS[FOLDERS[self.other_folder]], LANGUAGES[FOLDERS[self.other_folder]]
+
+    def text(self, key: str, **values: Any) -> str:
+        """A text of the pages, with values filled in."""
+        found = labels()["texts"].get(key) or labels_of_answers()["texts"][key]
+        return str(found[self.language]).format(**values)
+
+    def value(self, of: str, value: object) -> str:
+        """The name of a value of a list; the value itself when it has none."""
+        found = labels()["values"].get(of, {}).get(value)
+        return str(found[self.language]) if found else str(value)
+
+    def shown(self, value: object) -> str:
+        """A value of the database for a page."""
+        if value is None:
+            return "–"
+        if isinstance(value, bool):
+            return self.text("yes_" if value else "no_")
+        if isinstance(value, datetime):
+            return f"{value:%Y-%m-%d %H:%M}"
+        if isinstance(value, date):
+            return value.isoformat()
+        if isinstance(value, int | Decimal):
+            return f"{value:,}"
+        if isinstance(value, list | tuple):
+            return self.text("comma").join(map(self.shown, value))
+        return str(value)
+
+    def rule(self, contract: Contract, rule: str) -> str:
+        """A broken rule as a sentence, with the heading of the column as the partner knows it."""
+        known = labels()["rules"]
+        if rule in known:
+            return str(known[rule][self.language])
+        described = next((item.description for item in contract.row_rules if item.name == rule), None)
+        if described is not None:
+            return described
+        if rule in MEANINGS:
+            return MEANINGS[rule][0]  # type: ignore[index]
+        name, _, check = rule.partition(".")
+        column = next((column for column in contract.columns if column.name == name), None)
+        if column is None or check not in known:
+            return rule
+        options = column.options
+        values = {
+            "column": column.source_name,
+            "type": self.value("types", column.logical_type),
+            "values": self.text("comma").join(column.enum),
+            "pattern": options.get("pattern", ""),
+            "least": options.get("minimum", options.get("exclusiveMinimum", options.get("minLength", ""))),
+            "most": options.get("maximum", options.get("maxLength", "")),
+            "scale": column.scale,
+        }
+        return str(known[check][self.language]).format(**values)

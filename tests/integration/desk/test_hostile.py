@@ -1,0 +1,295 @@
+"""What a desk must not do for anyone: each test attacks as its name says, with what a browser would not send."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+
+import httpx
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.json import Jsonb
+from sampan import requests
+from sampan.contracts.registry import get_contract
+from sampan.desk import config, uploads
+from sampan.desk.sessions import IDLE_SECONDS, LONGEST_SECONDS, MOST_FAILED, WINDOW_SECONDS, FailedSignIns, Sessions
+from sampan.errors import SettingsFailure
+from sampan.settings import settings
+
+from tests.integration.desk.conftest import Client
+from tests.integration.desk.test_operator import deliver_held
+from tests.integration.desk.test_steward import FEED, STEWARD, csv_of, deliver_broken, table_of, xlsx_of
+from tests.integration.test_consent import NUMBERS, changes, deliver, make_release
+
+OTHER = f"steward_{get_contract('customs_declarations').partner}"
+SCRIPT = "</p><script>alert(1)</script>"
+
+
+def test_no_one_sees_or_asks_for_what_is_not_theirs(desks, partner):
+    """Another partner's rows, another desk's pages, ids that are SQL, and `desk.ask` called past the pages."""
+    deliver_broken(partner)
+    held = deliver_held(partner)
+    steward, other, bank = desks.client(STEWARD), desks.client(OTHER), desks.client("policy_reader")
+    own = f"/en/feeds/{FEED}/rows"
+    assert steward.get(own).status_code == 200
+    for path in (own, f"{own}.csv", f"{own}.xlsx", f"/en/feeds/{FEED}", f"/en/feeds/{FEED}/how", f"/en/held/{held}"):
+        assert other.get(path).status_code == 404, path
+        assert bank.get(path).status_code == 404, path
+    assert other.form(f"/en/feeds/{FEED}/corrections", ("a.csv", b"_quarantine_id\n1\n")).status_code == 404
+    for path in (
+        f"{own}?after=1%20or%201=1",
+        "/en/held/1%20or%201=1",
+        "/en/held/99999999999999999999",
+        "/en/feeds/x';drop%20table%20ops.batch;--",
+        "/en/requests/-1",
+        "/en/feeds/funding_payments__rows/rows",
+        "/xx/held",
+    ):
+        assert steward.get(path).status_code == 404, path
+    injected = steward.get(own, params={"rule": "' or true --"})
+    assert (injected.status_code, "Row 1" in injected.text) == (200, False)
+    # The pages aside, the database decides.
+    for client, action, subject in (
+        (steward, "accept_batch", {"batch_id": held}),
+        (steward, "accept_request", {"request_id": 1}),
+        (other, "correct_rows", {"feed": FEED, "rows": []}),
+        (other, "correct_rows", {"feed": "x' or true --", "rows": []}),
+        (bank, "accept_finding", {"mart": "dim_sme", "rule": "x"}),
+    ):
+        with (
+            psycopg.connect(dsn_of(desks, client), autocommit=True) as connection,
+            pytest.raises(psycopg.errors.InsufficientPrivilege),
+        ):
+            connection.execute("select desk.ask(%s, %s, 'x')", [action, Jsonb(subject)])
+    with psycopg.connect(dsn_of(desks, steward), autocommit=True) as connection:
+        for statement in (
+            "select * from ops.request",
+            "insert into ops.request default values",
+            "update desk.request set state = 'waiting'",
+            "delete from desk.request",
+            "insert into desk.feed (feed) values ('x')",
+            "select * from quarantine.customs_declarations__rows",
+        ):
+            with pytest.raises(psycopg.Error):
+                connection.execute(statement)
+        assert connection.execute("select distinct feed from desk.delivery").fetchall() == [(FEED,)]
+        assert connection.execute("select count(*) from desk.proposal, desk.finding").fetchall() == [(0,)]
+    with psycopg.connect(dsn_of(desks, bank), autocommit=True) as connection:
+        for view in ("feed", "delivery", "broken_rule", "finding", "proposal", "request", "consent"):
+            assert connection.execute(f"select count(*) from desk.{view}").fetchall() == [(0,)], view
+    assert partner.sampan.one("select count(*) from ops.request") == 0
+
+
+def dsn_of(desks, client: Client) -> str:
+    return make_conninfo(settings().dsn("admin"), user=client.login, password=desks.people[client.login], options="")
+
+
+def test_a_bank_reads_no_consent_of_another_bank(desks, sampan):
+    deliver(sampan, changes())
+    make_release()
+    bank, number = desks.client("bank_b002"), f"CS{NUMBERS['live']:010}"
+    assert bank.get(f"/en/consents/{number}").status_code == 404
+    assert number not in bank.get("/en/consents").text
+    assert bank.get("/en/consents/CS0000000001%27%20or%20true--").status_code == 404
+    assert bank.get("/en/requests").status_code == 404
+    # One whose login has no role of a bank has no consents, and no function that could tell of them.
+    assert desks.client("policy_reader").get("/en/consents").status_code == 404
+
+
+def test_a_session_is_not_forged_and_ends_with_its_login(desks, partner):
+    held = deliver_held(partner)
+    operator = desks.client("sampan_operator")
+    cookie = operator.cookies["sampan_desk"]
+    headers = operator.get("/en/").headers
+    assert headers["cache-control"] == "no-store"
+    assert "default-src 'none'" in headers["content-security-policy"]
+    for forged in ("", "x", cookie[:-1], f"{cookie}x", cookie.swapcase(), "a" * 100_000):
+        stranger = Client(desks.url)
+        stranger.cookies.set("sampan_desk", forged)
+        answer = stranger.get("/en/held", follow_redirects=False)
+        assert (answer.status_code, answer.headers.get("location")) in ((303, "/en/sign-in"), (400, None)), forged[:9]
+    # Signed out, the cookie opens nothing; a form of another session does not sign out.
+    assert operator.post("/en/sign-out", data={"csrf": "x"}).status_code == 403
+    operator.post("/en/sign-out", data={"csrf": operator.token()})
+    again = Client(desks.url)
+    again.cookies.set("sampan_desk", cookie)
+    assert "/en/sign-in" in str(again.get("/en/held").url)
+    # A login that is dropped while its session lasts, and one that asked before it was.
+    operator = desks.client("sampan_operator")
+    operator.form(f"/en/held/{held}", decision="accept", reason="x")
+    desks.drop(operator.login)
+    assert "/en/sign-in" in str(operator.get("/en/held").url)
+    (ended,) = requests.run()
+    assert (ended.state, "[request.not_allowed]" in ended.outcome) == ("failed", True)
+    assert partner.sampan.batch("customs_declarations")["state"] == "held"
+
+
+def test_a_form_counts_only_with_its_token_from_its_own_site(desks, partner):
+    held = deliver_held(partner)
+    operator = desks.client("sampan_operator")
+    path, whole = f"/en/held/{held}", {"decision": "accept", "reason": "x"}
+    other = desks.client("sampan_operator").token()
+    for token in ({}, {"csrf": ""}, {"csrf": "x"}, {"csrf": other}):
+        assert operator.post(path, data=whole | token).status_code == 403, token
+    own = whole | {"csrf": operator.token()}
+    for header in (
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ):
+        assert operator.post(path, data=own, headers=header).status_code == 403, header
+        sign_in = httpx.post(f"{desks.url}/en/sign-in", data={"login": "x", "password": "x"}, headers=header)
+        assert sign_in.status_code == 403
+    assert operator.get("/en/held", headers={"host": "evil.example"}).status_code == 400
+    assert operator.put(path, data=own).status_code in (403, 405)
+    assert partner.sampan.one("select count(*) from ops.request") == 0
+
+
+def test_passwords_cannot_be_tried_without_end_and_logins_of_the_platform_open_nothing(desks, sampan):
+    login, password = desks.person("sampan_operator")
+    client = Client(desks.url)
+    dsn = conninfo_to_dict(sampan.environment["SAMPAN_WAREHOUSE_DSN"])
+    for name, secret in (
+        ("sampan_loader", sampan.environment["SAMPAN_LOADER_PASSWORD"]),
+        (str(dsn["user"]), str(dsn.get("password", "x"))),
+        ("nobody", "x"),
+        (f"{login}' or true --", password),
+    ):
+        assert client.sign_in(name, secret).status_code == 401, name
+        assert "sampan_desk" not in client.cookies
+    for _ in range(MOST_FAILED):
+        assert client.sign_in(login, "wrong").status_code == 401
+    assert client.sign_in(login, password).status_code == 429
+
+
+def test_sessions_and_failures_end_with_time():
+    now = 0.0
+    sessions, failed = Sessions(lambda: now), FailedSignIns(lambda: now)
+    cookie = sessions.begin("chan", "x")
+    assert "x" not in repr(sessions.find(cookie))
+    while now < LONGEST_SECONDS:
+        now += IDLE_SECONDS - 1
+        found = sessions.find(cookie)
+        assert (found is not None) == (now <= LONGEST_SECONDS)
+    cookie = sessions.begin("chan", "x")
+    now += IDLE_SECONDS + 1
+    assert sessions.find(cookie) is None
+    for _ in range(MOST_FAILED):
+        failed.note("chan", "1")
+    assert failed.must_wait("chan", "1")
+    assert not failed.must_wait("chan", "2")
+    now += WINDOW_SECONDS + 1
+    assert not failed.must_wait("chan", "1")
+
+
+def test_texts_of_partners_and_people_run_nowhere(desks, partner, tmp_path):
+    contract = get_contract(FEED)
+    text = next(
+        c.name for c in contract.stored if c.type == "text" and not c.primary_key and "pattern" not in c.options
+    )
+    right, needed = deliver_broken(partner)
+    steward, operator = desks.client(STEWARD), desks.client("sampan_operator")
+    partner.sampan.rows(
+        "update quarantine.record set record = %s, fields = fields || %s returning 1", SCRIPT, Jsonb({text: SCRIPT})
+    )
+    assert "<script" not in steward.get(f"/en/feeds/{FEED}/rows").text
+    partner.sampan.rows("update quarantine.record set fields = fields || %s returning 1", Jsonb({text: "=1+1"}))
+    table = table_of(steward.get(f"/en/feeds/{FEED}/rows.csv").content)
+    assert table[0][text] == "'=1+1"
+    book = steward.get(f"/en/feeds/{FEED}/rows.xlsx").content
+    with zipfile.ZipFile(io.BytesIO(book)) as archive:
+        assert b"<f>" not in archive.read("xl/worksheets/sheet1.xml")
+    given = csv_of([table[0] | {needed: right[0][needed]}])
+    answer = steward.form(f"/en/feeds/{FEED}/corrections", (f"../../etc/{SCRIPT}.csv", given))
+    assert (answer.status_code, "<script" in answer.text) == (200, False)
+    steward.form(f"/en/feeds/{FEED}/send", reason=SCRIPT)
+    for page in ("/en/requests", f"/en/requests/{partner.sampan.one('select request_id from ops.request')}"):
+        for client in (steward, operator):
+            shown = client.get(page).text
+            assert "&lt;script" in shown
+            assert "<script" not in shown
+    wrong = steward.form(f"/en/feeds/{FEED}/corrections", (f"..\\{SCRIPT}\x1b[2J.csv", b"a,b\n1,2\n"))
+    assert (wrong.status_code, "<script" in wrong.text, "\x1b" in wrong.text) == (400, False, False)
+
+
+def test_an_upload_cannot_exhaust_the_desk_nor_bring_personal_data(desks, partner):
+    right, needed = deliver_broken(partner)
+    contract = get_contract(FEED)
+    text = next(
+        c.name for c in contract.stored if c.type == "text" and not c.primary_key and "pattern" not in c.options
+    )
+    steward = desks.client(STEWARD)
+    path = f"/en/feeds/{FEED}/corrections"
+    table = table_of(steward.get(f"/en/feeds/{FEED}/rows.csv").content)
+    sound = table[0] | {needed: right[0][needed]}
+    bomb = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(xlsx_of([sound]))) as whole,
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in whole.namelist():
+            content = whole.read(name)
+            if name.endswith("sheet1.xml"):
+                content = content.replace(b"<sheetData>", b"<sheetData>" + b" " * 300_000_000)
+            packed.writestr(name, content)
+    wide = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(xlsx_of([sound]))) as whole, zipfile.ZipFile(wide, "w") as packed:
+        for name in whole.namelist():
+            content = whole.read(name)
+            if name.endswith("sheet1.xml"):
+                content = re.sub(rb'<row r="2"', b'<row r="1048576"', content).replace(b'r="A2"', b'r="XFD1048576"')
+            packed.writestr(name, content)
+    many = csv_of([sound] * (uploads.MOST_ROWS + 1))
+    for body, said in (
+        (bomb.getvalue(), "delivery.too_large"),
+        (wide.getvalue(), "delivery.too_large"),
+        (many, "quarantine"),
+        (b"PK\x03\x04 no archive", "delivery.other_format"),
+        (b"\xff\xfe\x00", "["),
+        (b"", "Choose a file"),
+        (csv_of([sound, sound]), "is there twice"),
+        (csv_of([sound | {"_quarantine_id": "999999"}]), "quarantine.id"),
+        (csv_of([sound | {"_quarantine_id": "1; drop"}]), "is not a number"),
+        (csv_of([{"_quarantine_id": "1", "evil": "x"}]), "evil"),
+        (csv_of([sound | {text: "call A123456(3) today"}]), "quarantine.pseudonym"),
+        (csv_of([sound | {text: f"p1_{'a' * 64}"}]), "quarantine.pseudonym"),
+    ):
+        answer = steward.form(path, ("a.xlsx", body))
+        assert (answer.status_code, said in answer.text) == (400, True), (said, body[:60], answer.text[-900:])
+        assert "A123456" not in answer.text
+        assert steward.form(f"/en/feeds/{FEED}/send", reason="x").url.path == path
+    large = steward.form(path, ("a.csv", b"x" * (uploads.MOST_BYTES + 200_000)))
+    assert large.status_code == 413
+    assert partner.sampan.one("select count(*) from ops.request") == 0
+
+
+def test_pages_of_answers_are_for_policy_and_lead_nowhere_else(desks, partner):
+    folder = partner.sampan.state / "reports" / "release_7"
+    (folder / "en").mkdir(parents=True)
+    (folder / "en" / "index.html").write_text("<p>the answers</p>")
+    (folder / "rows.json").write_text("[]")
+    (folder.parent / ".making").mkdir()
+    (folder.parent / ".making" / "x.html").write_text("half")
+    (partner.sampan.state / "env").write_text("SAMPAN_SECRET=1")
+    (folder / "out.html").symlink_to(partner.sampan.state / "env")
+    policy, operator = desks.client("policy_reader"), desks.client("sampan_operator")
+    assert "/answers/release_7/en/index.html" in policy.get("/en/answers").text
+    assert "the answers" in policy.get("/answers/release_7/en/index.html").text
+    for path in (
+        "/answers/release_7/rows.json", "/answers/release_7/out.html", "/answers/release_7/..%2f..%2fenv",
+        "/answers/release_7/%2e%2e/%2e%2e/env", "/answers/.making/x.html", "/answers/release_7/../.making/x.html",
+        "/answers//etc/passwd", "/answers/release_7", "/answers/release_7/%00.html",
+    ):  # fmt: skip
+        assert policy.get(path).status_code == 404, path
+    assert operator.get("/answers/release_7/en/index.html").status_code == 404
+    assert "/sign-in" in str(Client(desks.url).get("/answers/release_7/en/index.html").url)
+
+
+def test_the_desks_take_no_login_of_their_own():
+    assert config.from_environment({"SAMPAN_DESK_DSN": "host=h port=1 dbname=d"}).warehouse["host"] == "h"
+    for dsn in ("", "host=h user=sampan_loader", "postgresql://a:b@h/d"):
+        with pytest.raises(SettingsFailure, match="SAMPAN_DESK_DSN"):
+            config.from_environment({"SAMPAN_DESK_DSN": dsn})

@@ -1,0 +1,189 @@
+"""Each person does the job of a desk in a real browser; every page is looked at, in both widths and languages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from playwright.sync_api import Browser, Page
+from psycopg.types.json import Jsonb
+from sampan import requests
+from sampan.contracts.registry import get_contract
+from sampan.settings import settings
+
+from tests.browser import WIDTHS, browsing, inspect, look, tab
+from tests.integration.desk.conftest import PICTURES, Desks
+from tests.integration.desk.test_operator import deliver_held
+from tests.integration.desk.test_steward import FEED, STEWARD, csv_of, deliver_broken, table_of
+from tests.integration.test_consent import NUMBERS, changes, deliver, make_release
+
+# The job is done once in the quick suite; looking at every page, with axe-core, takes ten seconds a person.
+EACH = pytest.mark.parametrize(
+    ("width", "looks"),
+    [
+        pytest.param(WIDTHS[0], False, id="job"),
+        *(pytest.param(width, True, id=f"looked-at-{width}", marks=pytest.mark.slow) for width in WIDTHS),
+    ],
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsing() as found:
+        yield found
+
+
+class Person:
+    """A tab of a person who signs in by the form. With `looks`, each page is looked at in both languages."""
+
+    def __init__(self, desks: Desks, browser: Browser, name: str, *roles: str, width: int, looks: bool) -> None:
+        self.desks, self.name, self.looks, self.wrong = desks, f"{name}-{width}", looks, dict[str, str]()
+        self.page, self.seen = tab(browser, width, desks.url)
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        self.login, password = desks.person(*roles)
+        self.page.goto(desks.url)
+        self.looked("sign-in")
+        self.page.get_by_label("Login").fill(self.login)
+        self.page.get_by_label("Password").fill(password)
+        self.clicks("button", "Sign in")
+
+    def clicks(self, role: str, name: str) -> Page:
+        """Click on what leads to another page."""
+        with self.page.expect_navigation():
+            self.page.get_by_role(role, name=name).first.click()  # type: ignore[arg-type]
+        return self.page
+
+    def sees(self, path: str, picture: str) -> Page:
+        """Open a page and look at it in both languages, first in English."""
+        if not self.looks:
+            self.page.goto(f"{self.desks.url}/en/{path}")
+        for folder in ("zh-Hant", "en") if self.looks else ():
+            look(self.page, self.seen, f"{self.desks.url}/{folder}/{path}", self.picture(f"{picture}-{folder}"))
+            self.note(f"{folder}/{path}")
+        return self.page
+
+    def looked(self, picture: str) -> None:
+        """Look at the page that is shown."""
+        if self.looks:
+            inspect(self.page, self.seen, self.picture(picture))
+        self.note(self.page.url)
+
+    def picture(self, name: str) -> Path:
+        return PICTURES / f"{self.name}-{name}.png"
+
+    def note(self, where: str) -> None:
+        if self.seen.errors or self.seen.outside or self.seen.faults or self.seen.overflow > 0:
+            self.wrong[where] = json.dumps(vars(self.seen))
+            self.seen.errors.clear(), self.seen.outside.clear(), self.seen.faults.clear()
+            self.seen.overflow = 0
+
+    def done(self) -> None:
+        self.page.context.close()
+        assert self.wrong == {}
+
+
+@EACH
+def test_an_operator_decides_in_the_browser(width, looks, desks, partner, browser):
+    batch = deliver_held(partner)
+    plant(batch)
+    person = Person(desks, browser, "operator", "sampan_operator", width=width, looks=looks)
+    person.sees("", "home")
+    person.sees("findings", "findings")
+    person.sees("proposals", "proposals")
+    person.sees("proposals/1", "proposal")
+    page = person.sees("held", "held")
+    person.clicks("link", get_contract("customs_declarations").title)
+    person.sees(f"held/{batch}", "batch")
+    # Without a script: the browser itself asks for the reason.
+    page.get_by_role("button", name="Accept").click()
+    assert page.url.endswith(f"/en/held/{batch}")
+    page.get_by_label("Reason").fill("known fault, agreed by phone")
+    page.keyboard.press("Tab")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    person.looked("request-waiting")
+    assert [ended.state for ended in requests.run()] == ["done"]
+    person.clicks("link", "Look again")
+    assert page.get_by_text(f"batch {batch} of customs_declarations is published").is_visible()
+    person.sees("requests", "requests")
+    person.clicks("button", "Sign out")
+    assert page.url.endswith("/sign-in")
+    person.done()
+
+
+def plant(batch: int) -> None:
+    """A finding and a proposal, as a build leaves them."""
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as loader:
+        loader.execute("insert into ops.build (state, as_of_date, built_at) values ('built', current_date, now())")
+        loader.execute(
+            "insert into ops.gate_result (suite, rule, description, expectation, severity, success, build_no, kwargs)"
+            " values ('mart_exports_monthly', 'expect_totals_to_match',"
+            " 'The sum of a month is that of the declarations that were taken in.', 'x', 'critical', false,"
+            " (select max(build_no) from ops.build), %s)",
+            [Jsonb({})],
+        )
+        loader.execute(
+            "insert into ops.identity_review (source, source_key, number, reason, position, probability, evidence)"
+            " values ('shop', 'jd:104233', '90000001', 'one likely match', 1, 0.873, 'same rare words: 金滿堂 食品')"
+        )
+        loader.execute(
+            "insert into ops.identity_name values ('shop', 'jd:104233', '金满堂食品旗舰店'),"
+            " ('number', '90000001', 'Kam Moon Tong Foods Limited'), ('number', '90000001', '金滿堂食品有限公司')"
+        )
+
+
+@EACH
+def test_a_steward_corrects_rows_in_the_browser(width, looks, desks, partner, browser, tmp_path):
+    right, needed = deliver_broken(partner)
+    person = Person(desks, browser, "steward", STEWARD, width=width, looks=looks)
+    person.sees("", "home")
+    page = person.sees("feeds", "feeds")
+    person.clicks("link", get_contract(FEED).title)
+    person.sees(f"feeds/{FEED}", "feed")
+    person.sees(f"feeds/{FEED}/how", "how")
+    person.sees(f"feeds/{FEED}/attempt", "attempt")
+    person.sees(f"feeds/{FEED}/rows", "rows")
+    body = page.context.request.get(f"{desks.url}/en/feeds/{FEED}/rows.csv").body()
+    (row,) = table_of(body)
+    file = tmp_path / "corrected.csv"
+    file.write_bytes(csv_of([row | {needed: right[0][needed]}]))
+    person.clicks("link", "Upload corrections")
+    person.sees(f"feeds/{FEED}/corrections", "corrections")
+    page.get_by_label("File with corrected rows").set_input_files(file)
+    person.clicks("button", "Check")
+    assert page.get_by_text("1 of 1 corrected rows keep all rules").is_visible()
+    person.looked("preview")
+    page.get_by_label("Reason").fill("typing mistake")
+    person.clicks("button", "Send to the operator")
+    number = page.url.rsplit("/", 1)[-1]
+    person.sees(f"requests/{number}", "request")
+    requests.decide(int(number), True, "checked", "operator")
+    page.reload()
+    assert page.get_by_text("1 published").is_visible()
+    person.sees(f"feeds/{FEED}", "feed-after")
+    person.done()
+
+
+@EACH
+def test_a_bank_and_a_policy_team_read_in_the_browser(width, looks, desks, sampan, browser):
+    deliver(sampan, changes())
+    make_release()
+    folder = sampan.state / "reports" / "release_1" / "en"
+    folder.mkdir(parents=True)
+    (folder / "index.html").write_text("<!doctype html><html lang='en'><title>x</title><h1>The answers</h1></html>")
+    person = Person(desks, browser, "bank", "bank_b001", "policy_reader", width=width, looks=looks)
+    person.sees("", "home")
+    page = person.sees("consents", "consents")
+    number = f"CS{NUMBERS['live']:010}"
+    person.clicks("link", number)
+    assert page.get_by_text("export_value_12m_hkd").first.is_visible()
+    person.sees(f"consents/{number}", "consent")
+    person.sees(f"consents/CS{NUMBERS['revoked']:010}", "revoked")
+    person.sees("features", "features")
+    person.sees("answers", "answers")
+    person.clicks("link", "Release 1")
+    assert page.get_by_role("heading", name="The answers").is_visible()
+    person.done()
