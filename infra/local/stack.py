@@ -161,7 +161,13 @@ class Stack:
                 self.s3.prepare()
             airflow.prepare(self.config)
             started: list[str] = []
-            for wave in ({"postgres", "s3"}, {OPEN_DATA, DESK}, set(airflow.commands(self.config)), {SUPERSET}, {WATCH}):
+            for wave in (
+                {"postgres", "s3"},
+                {OPEN_DATA, DESK},
+                set(airflow.commands(self.config)),
+                {SUPERSET},
+                {WATCH},
+            ):
                 names = [name for name in wanted if name in wave]
                 if names:
                     self._start(names, started, report)
