@@ -220,7 +220,8 @@ def deliver(
     record = _Record(truth, keep=len(world.population.smes) < KEEP_ROWS_BELOW, more=sent_after is not None)
     if begins:
         for partner in sorted({contracts[feed].partner for feed in chosen if feed in FEEDS}):
-            sink.put(f"{partner}/README-SYNTHETIC.txt", README.encode(), {"synthetic": "true"})
+            # By its name no delivery: one beside the feeds' folders is refused.
+            sink.put(f"{partner}/_README-SYNTHETIC.txt", README.encode(), {"synthetic": "true"})
     if sent_after is None and "hkhs_codes" in chosen:
         for entry in _earlier_editions(sink, contracts["hkhs_codes"], world):
             record.add(entry)

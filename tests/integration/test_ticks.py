@@ -28,7 +28,8 @@ from infra.simulator.serve import Behaviour, Server
 from tests.conftest import drop_database
 from tests.integration.world import installation
 
-BEGUN = Order(seed=11, smes=120, volume=0.3, start=date(2026, 8, 3), days=4, history_from=date(2026, 5, 1))
+# In this world a consent is revoked on one of the days, and others before.
+BEGUN = Order(seed=26, smes=120, volume=0.3, start=date(2026, 8, 3), days=4, history_from=date(2026, 5, 1))
 # Days 5 to 10 of each cycle of faults: a truncated delivery, a late one, a held one with its correction, a missing one.
 TICKS = 6
 # When the platform did something, not what it holds.
