@@ -30,12 +30,13 @@ from tests.integration.world import installation
 
 # In this world a consent is revoked on one of the days, and others before.
 BEGUN = Order(seed=26, smes=120, volume=0.3, start=date(2026, 8, 3), days=4, history_from=date(2026, 5, 1))
-# Days 5 to 10 of each cycle of faults: a truncated delivery, a late one, a held one with its correction, a missing one.
-TICKS = 6
+# To the end of a month of business days, over each cycle of faults: a truncated delivery, a late one, a held one with its
+# correction, a missing one.
+TICKS = 18
 # When the platform did something, not what it holds.
 DONE_AT = ("release_no", "last_loaded_at", "published_at", "judged_at")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400), pytest.mark.xdist_group("ticks")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400), pytest.mark.xdist_group("ticks")]
 
 
 def noon(day: date) -> datetime:
