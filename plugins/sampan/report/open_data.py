@@ -84,7 +84,7 @@ def contract(model: dict[str, Any]) -> dict[str, Any]:
                 "physicalType": "view",
                 "logicalType": "object",
                 "dataGranularityDescription": description.split(". ")[0].rstrip(".") + ".",
-                "properties": [_column(column) for column in model["columns"]],
+                "properties": [_column(column, meta.get("primary_key") or []) for column in model["columns"]],
             }
         ],
         "customProperties": [{"property": "disclosure", "value": meta.get("disclosure")}],
@@ -133,13 +133,14 @@ def _distribution(file: Path) -> dict[str, Any]:
     }
 
 
-def _column(column: dict[str, Any]) -> dict[str, Any]:
+def _column(column: dict[str, Any], key: list[str]) -> dict[str, Any]:
     physical = column.get("data_type", "text")
     logical = LOGICAL.get(physical, "number" if physical.startswith(("numeric", "double")) else "string")
     logical = "timestamp" if physical.startswith("timestamp") else logical
     required = any(constraint.get("type") == "not_null" for constraint in column.get("constraints") or ())
     return {
         "name": column["name"],
+        **({"primaryKey": True, "primaryKeyPosition": key.index(column["name"]) + 1} if column["name"] in key else {}),
         "physicalType": physical,
         "logicalType": logical,
         "required": required,

@@ -16,6 +16,11 @@ def test_the_contract_of_a_mart_is_valid_in_the_standard(name):
     assert [error.message for error in _standard().iter_errors(made)] == []
     (table,) = made["schema"]
     assert [column["name"] for column in table["properties"]] == [column["name"] for column in MODELS[name]["columns"]]
+    key = MODELS[name].get("config", {}).get("meta", {}).get("primary_key") or []
+    of_key = sorted(
+        (column["primaryKeyPosition"], column["name"]) for column in table["properties"] if "primaryKey" in column
+    )
+    assert [column for _, column in of_key] == key
     assert all(column["description"] for column in table["properties"])
 
 
