@@ -181,7 +181,7 @@ def _config(by_family: dict[str, list[str]], feeds: list[str], pages: Path) -> d
     named = {
         "Use the marts": ["questions", "connect", "cookbook", "glossary", "bi", "desks"],
         "Run it": ["runbook", "problems", "installation", "security", "benchmarks"],
-        "Change it": ["architecture", "tutorial-add-a-feed"],
+        "Change it": ["architecture", "tutorial-add-a-feed", "tutorial-feed-to-page"],
     }
     rooms = {
         room: [f"docs/{name}.md" for name in names if (pages / "docs" / f"{name}.md").exists()]
