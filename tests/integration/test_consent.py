@@ -928,7 +928,9 @@ def test_init_gives_the_views_and_releases_of_an_older_version_the_barrier(relea
 def test_a_revocation_that_an_older_version_let_a_correction_undo_counts_after_init(sampan):
     deliver(sampan, [change(1), change(1, "revoked", YESTERDAY)], YESTERDAY)
     with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
-        connection.execute("update ops.consent set is_revoked = false; drop table ops.consent_suspension")
+        connection.execute(
+            "update ops.consent set is_revoked = false; drop view desk.consent; drop table ops.consent_suspension"
+        )
     for _ in range(2):
         warehouse.apply_schema(force=True)
         assert sampan.one("select is_revoked from ops.consent")

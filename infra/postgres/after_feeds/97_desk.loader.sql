@@ -223,5 +223,15 @@ end $$;
 comment on function desk.ask is
 'Ask the platform to do something: an operator to decide on a batch, a finding, a proposal or a request; a steward to correct rows.';
 
-grant select on all tables in schema desk to public;
-grant execute on function desk.ask(text, jsonb, text), desk.open_batches() to public;
+revoke all on all functions in schema desk from public;
+-- Those who have a desk; a bank that comes later gets it with its role (ops.ensure_bank_role).
+do $$
+declare
+    item name;
+begin
+    for item in select rolname from pg_roles where rolname ~ '^(sampan_operator|steward_[a-z0-9_]+|bank_b[0-9]{3})$' loop
+        execute format('grant usage on schema desk to %I', item);
+        execute format('grant select on all tables in schema desk to %I', item);
+        execute format('grant execute on all functions in schema desk to %I', item);
+    end loop;
+end $$;

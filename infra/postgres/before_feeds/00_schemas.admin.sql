@@ -15,10 +15,9 @@ create schema if not exists builder_lock authorization sampan_builder;
 grant usage on schema ops, raw, quarantine to sampan_builder;
 alter default privileges for role sampan_loader in schema ops, raw, quarantine grant select on tables to sampan_builder;
 revoke create on schema public from public;
-grant usage on schema desk to public;
 
--- Every bank that a consent names gets a role at once: without login or password, and with no right but to connect. Only the
--- admin role can create roles, so the loader calls this function, which creates nothing else.
+-- Every bank that a consent names gets a role at once: without login or password, and with no right but to connect and to ask
+-- at the desk. Only the admin role can create roles, so the loader calls this function, which creates nothing else.
 create or replace function ops.ensure_bank_role(bank_id text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -35,6 +34,9 @@ begin
         null;
     end;
     execute format('grant connect on database %I to %I', current_database(), role_name);
+    execute format('grant usage on schema desk to %I', role_name);
+    execute format('grant select on all tables in schema desk to %I', role_name);
+    execute format('grant execute on all functions in schema desk to %I', role_name);
 end $$;
 revoke all on function ops.ensure_bank_role(text) from public;
 grant execute on function ops.ensure_bank_role(text) to sampan_loader;

@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sampan.cli.output import lists, out, table
+from sampan.errors import Code, PermanentFailure, Problem
 
 if TYPE_CHECKING:
     from sampan.report import make
 
 commands = typer.Typer()
+lineage_group = typer.Typer(no_args_is_help=True, help="What a release is made from: show, send.")
+commands.add_typer(lineage_group, name="lineage", rich_help_panel="Look")
+ReleaseNo = Annotated[
+    int | None, typer.Option("--release", metavar="NUMBER", help="A kept release. Default: the live one.")
+]
 
 
 @commands.command(rich_help_panel="Day by day")
 def report(
-    release_no: Annotated[
-        int | None, typer.Option("--release", metavar="NUMBER", help="A kept release. Default: the live one.")
-    ] = None,
+    release_no: ReleaseNo = None,
     force: Annotated[bool, typer.Option(help="Make the pages again if they are there.")] = False,
 ) -> None:
     """Write the answers of a release as static pages in English and Chinese, for a browser or to print.
@@ -30,37 +34,47 @@ def report(
     show(make.run(release_no, again=force))
 
 
-@commands.command(rich_help_panel="Day by day")
+@lineage_group.command("show")
 @lists
-def lineage(
-    column: Annotated[
-        str | None, typer.Argument(metavar="[MART.COLUMN]", help="Show what this column is made from, down to files.")
-    ] = None,
-    release_no: Annotated[
-        int | None, typer.Option("--release", metavar="NUMBER", help="A kept release. Default: the live one.")
-    ] = None,
+def lineage_show(
+    column: Annotated[str, typer.Argument(metavar="MART.COLUMN", help="A column of a mart.")],
+    release_no: ReleaseNo = None,
 ) -> None:
-    """Say what a column of a mart is made from; without one, send OpenLineage events from file to mart column to page.
+    """Show what a column of a mart is made from, column by column, down to the feeds.
 
-    Events go where OpenLineage's own settings say (OPENLINEAGE_URL and others), or into a file. Takes a minute.
-
-    Example: sampan lineage mart_exports_monthly.value_hkd
+    Example: sampan lineage show mart_exports_monthly.value_hkd
     """
+    from sampan.report import lineage
+
+    made_from = lineage.trace(_kept(release_no), column)
+    rows = [
+        (".".join(place), ", ".join(map(".".join, sorted(sources))) or "files") for place, sources in made_from.items()
+    ]
+    table("Lineage", ["column", "made from"], rows)
+
+
+@lineage_group.command("send")
+def lineage_send(release_no: ReleaseNo = None) -> None:
+    """Send OpenLineage events of a release, from file to mart column to page. Takes a minute.
+
+    They go where OpenLineage's own settings say (OPENLINEAGE_URL and others), or else into a file.
+
+    Example: sampan lineage send
+    """
+    from sampan.report import lineage
+
+    number = _kept(release_no)
+    count, file = lineage.send(number)
+    out.print(f"release {number}: {count} events" + (f" in {file}" if file else ""), soft_wrap=True)
+
+
+def _kept(release_no: int | None) -> int:
     from sampan.report import answers
-    from sampan.report import lineage as made_from
 
     number = release_no or answers.live()
     if number is None:
-        out.print("There is no release yet.")
-    elif column is None:
-        count, file = made_from.send(number)
-        out.print(f"release {number}: {count} events" + (f" in {file}" if file else ""), soft_wrap=True)
-    else:
-        rows = [
-            (f"{place[0]}.{place[1]}", ", ".join(f"{table}.{name}" for table, name in sorted(sources)) or "files")
-            for place, sources in made_from.trace(number, column).items()
-        ]
-        table("Lineage", ["column", "made from"], rows)
+        raise PermanentFailure(Problem(Code.RELEASE_UNKNOWN, "there is no release yet"))
+    return number
 
 
 def show(made: make.Made) -> None:

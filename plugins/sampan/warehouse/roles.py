@@ -62,7 +62,7 @@ def create_roles(admin: Connection) -> None:
     admin.execute(sql.SQL("grant connect on database {} to {}").format(database, roles))
     builders = sql.SQL("sampan_builder, sampan_loader")
     # A report reads with their rights, and not by a login that readers share and can change or use up.
-    readers_of_reports = sql.SQL(", ").join(map(sql.Identifier, (ROLES["bi"], POLICY_READER, PUBLIC_READER)))
+    readers_of_reports = sql.SQL(", ").join(map(sql.Identifier, (ROLES["bi"], POLICY_READER)))
     admin.execute(sql.SQL("grant {} to sampan_builder with inherit false, set true").format(readers_of_reports))
     admin.execute(sql.SQL("grant create, temporary on database {} to {}").format(database, builders))
     # Where a superuser has taken it from public.

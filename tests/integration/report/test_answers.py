@@ -192,7 +192,7 @@ def test_pages_are_kept_locally_and_in_the_store_once(store: EmbeddedS3, monkeyp
     assert [path.name for path in make.folder().iterdir() if path.name.startswith(".")] == []
 
 
-def test_published_tables_are_files_and_what_their_reader_sees(world: Simulated, tmp_path: Path):
+def test_published_tables_are_files_with_the_rows_of_the_release(world: Simulated, tmp_path: Path):
     with world.installed():
         files = {file.name for file in open_data.write(tmp_path, answers.read(answers.live() or 0))}
     assert {f"{name}.csv" for name in open_data.published()} == {name for name in files if name.endswith(".csv")}
