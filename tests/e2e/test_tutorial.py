@@ -52,6 +52,7 @@ def test_tutorials_add_a_feed_and_make_a_page_of_it_when_followed_step_by_step(
     files, printed = follow("tutorial-feed-to-page.md", checkout, environment)
     assert len(files) == 4, "a mart is a model, a description and expectations, a page is a question"
     assert "release 1: " in printed
+    assert "staging.stg_hktdc__exhibition_booths.fee_hkd\traw.exhibition_booths.fee_hkd" in printed
     # Seven booths of 9 square metres, one of them 18.5; six have a number, and no register knows any.
     assert sampan.rows(
         "select sme_class, booth_count, exhibitor_count, area_sqm, fee_hkd from marts.mart_exhibition_booths", role="bi"
