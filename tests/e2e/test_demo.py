@@ -161,9 +161,13 @@ def run_states(api: airflow.Api) -> dict[str, str]:
     deadline = time.monotonic() + 60
     while True:
         runs = api.get("dags/~/dagRuns?limit=200")["dag_runs"]
-        # The worst state last; the demo does not run the deletion of old data, and `watch` runs at any time.
+        # The worst state last; the demo does not run the deletion of old data, and `watch` and `requests` run at any time.
         runs = sorted(runs, key=lambda run: ("success", "queued", "running", "failed").index(run["state"]))
-        states = {run["dag_id"]: run["state"] for run in runs if run["dag_id"] not in {"maintain_retention", "watch"}}
+        states = {
+            run["dag_id"]: run["state"]
+            for run in runs
+            if run["dag_id"] not in {"maintain_retention", "watch", "requests"}
+        }
         if not {"queued", "running"} & set(states.values()) or time.monotonic() > deadline:
             return states
         time.sleep(1)
