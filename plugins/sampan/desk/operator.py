@@ -43,17 +43,27 @@ def held(visit: Visit) -> Response:
     return visit.page("held.html", deliveries=found, title=title_of)
 
 
+def _decision(visit: Visit) -> str:
+    """What a form decides: accept or reject. Raises HTTPException when it decides nothing."""
+    decision = visit.form.get("decision")
+    if decision not in ("accept", "reject"):
+        raise HTTPException(400)
+    return str(decision)
+
+
+def _ask(visit: Visit, kind: str, subject: dict[str, Any]) -> Response | None:
+    """Ask for what a form decides, and go on to the request; None when the form has no reason."""
+    decision, reason = _decision(visit), visit.reason()
+    return None if reason is None else visit.go(f"requests/{visit.ask(f'{decision}_{kind}', subject, reason)}")
+
+
 def batch(visit: Visit) -> Response:
     """One held batch: why, which rules, and the decision."""
     found = visit.row("select * from desk.delivery where batch_id = %s", visit.number("batch"))
     problem = None
     if visit.request.method == "POST":
-        decision, reason = visit.form.get("decision"), visit.reason()
-        if decision not in ("accept", "reject"):
-            raise HTTPException(400)
-        if reason is not None:
-            subject = {"batch_id": found["batch_id"], "feed": found["feed"]}
-            return visit.go(f"requests/{visit.ask(f'{decision}_batch', subject, reason)}")
+        if answer := _ask(visit, "batch", {"batch_id": found["batch_id"], "feed": found["feed"]}):
+            return answer
         problem = "needs_reason"
     rules = visit.rows(
         "select rule, row_count from desk.broken_rule where batch_id = %s order by row_count desc, rule limit %s",
@@ -79,13 +89,11 @@ def findings(visit: Visit) -> Response:
     """Critical rules of marts that the newest gate found broken."""
     problem = None
     if visit.request.method == "POST":
-        decision, reason = visit.form.get("decision"), visit.reason()
-        if decision not in ("accept", "reject"):
-            raise HTTPException(400)
+        _decision(visit)
         subject = {name: str(visit.form.get(name, ""))[:300] for name in ("mart", "rule")}
         visit.row("select 1 as found from desk.finding where mart = %s and rule = %s", *subject.values())
-        if reason is not None:
-            return visit.go(f"requests/{visit.ask(f'{decision}_finding', subject, reason)}")
+        if answer := _ask(visit, "finding", subject):
+            return answer
         problem = "needs_reason"
     found = visit.rows("select * from desk.finding order by mart, rule")
     return visit.page("findings.html", 400 if problem else 200, findings=found, problem=problem)
@@ -104,12 +112,8 @@ def proposal(visit: Visit) -> Response:
     found = visit.row("select * from desk.proposal where review_id = %s", visit.number("proposal"))
     problem = None
     if visit.request.method == "POST":
-        decision, reason = visit.form.get("decision"), visit.reason()
-        if decision not in ("accept", "reject"):
-            raise HTTPException(400)
-        if reason is not None:
-            number = visit.ask(f"{decision}_proposal", {"review_id": found["review_id"]}, reason)
-            return visit.go(f"requests/{number}")
+        if answer := _ask(visit, "proposal", {"review_id": found["review_id"]}):
+            return answer
         problem = "needs_reason"
     others = visit.rows(
         "select * from desk.proposal where source = %s and source_key = %s and review_id <> %s order by probability desc",
@@ -141,12 +145,10 @@ def request(visit: Visit) -> Response:
     may_decide = "operator" in visit.desks and found["state"] == "asked"
     problem = None
     if visit.request.method == "POST":
-        decision, reason = visit.form.get("decision"), visit.reason()
-        if decision not in ("accept", "reject") or not may_decide:
+        if not may_decide:
             raise HTTPException(400)
-        if reason is not None:
-            subject = {"request_id": found["request_id"], "feed": found["feed"]}
-            return visit.go(f"requests/{visit.ask(f'{decision}_request', subject, reason)}")
+        if answer := _ask(visit, "request", {"request_id": found["request_id"], "feed": found["feed"]}):
+            return answer
         problem = "needs_reason"
     rows: list[Row] = found["subject"].get("rows") or []
     return visit.page(

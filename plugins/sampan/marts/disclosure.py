@@ -41,3 +41,8 @@ def _class_names() -> dict[str, str]:
 def class_of(mart: str) -> Disclosure:
     """The class of a mart, by its name."""
     return CLASSES[_class_names().get(mart) or STRICTEST]
+
+
+def readable_by(reader: str) -> list[str]:
+    """Names of the marts that a reader of a class sees."""
+    return [mart for mart in _class_names() if reader in class_of(mart).readers]

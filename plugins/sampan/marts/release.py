@@ -599,6 +599,15 @@ def list_releases() -> list[dict[str, Any]]:
         return [item | {"live": item["release_no"] == live} for item in _list_releases(connection)]
 
 
+def show_kept(release_no: int) -> dict[str, Any]:
+    """One release, as `show` does. Raises PermanentFailure when it is not kept, or never was."""
+    shown = show(release_no)
+    if shown["dropped_at"] is not None:
+        message = f"release {release_no} is not kept; `sampan release list` shows those that are"
+        raise PermanentFailure(Problem(Code.RELEASE_UNKNOWN, message))
+    return shown
+
+
 def show(release_no: int) -> dict[str, Any]:
     """One release: as in `list_releases`, with batches taken in per feed, broken rules, and when it went live.
 

@@ -22,7 +22,6 @@ import psycopg
 from psycopg import sql
 
 from sampan.database import Connection, connect, hide_values
-from sampan.errors import Code, PermanentFailure, Problem
 from sampan.marts import disclosure, release
 from sampan.report.questions import Question, all_questions
 from sampan.settings import ROLES, settings
@@ -128,10 +127,7 @@ def live() -> int | None:
 
 def read(release_no: int) -> Answers:
     """The answers of a release. Raises PermanentFailure when it is not kept."""
-    shown = release.show(release_no)
-    if shown["dropped_at"] is not None:
-        message = f"release {release_no} is not kept; `sampan release list` shows those that are"
-        raise PermanentFailure(Problem(Code.RELEASE_UNKNOWN, message))
+    shown = release.show_kept(release_no)
     previous, taken = _taken(release_no)
     with reading() as connection:
         names = _names(connection, release_no)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,29 +29,24 @@ def page() -> str:
 
 def exposures() -> str:
     """dbt's exposures: the page of each question and each dashboard, and the marts that it is made of."""
-    found: list[dict[str, Any]] = [
-        {
-            "name": f"question_{question.number:02}_{question.slug}",
-            "label": f"Question {question.number}",
-            "type": "analysis",
+
+    def exposure(name: str, label: str, kind: str, description: str, marts: Iterable[str]) -> dict[str, Any]:
+        return {
+            "name": name,
+            "label": label,
+            "type": kind,
             "maturity": "high",
-            "description": question.title["en"].strip(),
-            "depends_on": [f"ref('{mart}')" for mart in question.marts],
+            "description": description.strip(),
+            "depends_on": [f"ref('{mart}')" for mart in marts],
             "owner": {"name": "Sampan data engineering"},
         }
-        for question in all_questions()
+
+    found = [
+        exposure(f"question_{q.number:02}_{q.slug}", f"Question {q.number}", "analysis", q.title["en"], q.marts)
+        for q in all_questions()
     ]
     found += [
-        {
-            "name": f"dashboard_{dashboard.key}",
-            "label": dashboard.title["en"],
-            "type": "dashboard",
-            "maturity": "high",
-            "description": dashboard.about["en"].strip(),
-            "depends_on": [f"ref('{mart}')" for mart in dashboard.sources],
-            "owner": {"name": "Sampan data engineering"},
-        }
-        for dashboard in all_dashboards()
+        exposure(f"dashboard_{d.key}", d.title["en"], "dashboard", d.about["en"], d.sources) for d in all_dashboards()
     ]
     header = (
         "# Generated from the question files and dashboards.yml by `sampan contracts derive`; edit those, not this.\n"

@@ -145,10 +145,7 @@ def events(release_no: int) -> list[RunEvent]:
 
     Raises PermanentFailure when the release is not kept.
     """
-    shown = release.show(release_no)
-    if shown["dropped_at"] is not None:
-        message = f"release {release_no} is not kept; `sampan release list` shows those that are"
-        raise PermanentFailure(Problem(Code.RELEASE_UNKNOWN, message))
+    shown = release.show_kept(release_no)
     columns, warehouse = columns_of_release(release_no), _warehouse()
     at = shown["released_at"].isoformat()
 

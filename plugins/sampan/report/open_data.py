@@ -46,9 +46,10 @@ def write(folder: Path, found: answers.Answers) -> list[Path]:
     data, contracts = folder / "data", folder / "contracts"
     data.mkdir()
     contracts.mkdir()
-    for model in mart_models():
+    models = mart_models()
+    for model in models:
         (contracts / f"{model['name']}.odcs.yaml").write_text(to_yaml(contract(model)), encoding="utf-8")
-    tables = _write_tables(data, found.release_no)
+    tables = _write_tables(data, found.release_no, models)
     whole = json.dumps(catalogue(tables, found), indent=2, ensure_ascii=False, default=str)
     (data / CATALOGUE).write_text(whole + "\n", encoding="utf-8")
     return sorted([*data.iterdir(), *contracts.iterdir()])
@@ -56,8 +57,7 @@ def write(folder: Path, found: answers.Answers) -> list[Path]:
 
 def published() -> list[str]:
     """Names of the marts that may be published."""
-    names = (model["name"] for model in mart_models())
-    return [name for name in names if PUBLIC_READER in disclosure.class_of(name).readers]
+    return disclosure.readable_by(PUBLIC_READER)
 
 
 def contract(model: dict[str, Any]) -> dict[str, Any]:
@@ -148,10 +148,10 @@ def _column(column: dict[str, Any], key: list[str]) -> dict[str, Any]:
     }
 
 
-def _write_tables(data: Path, release_no: int) -> list[Table]:
+def _write_tables(data: Path, release_no: int, models: list[dict[str, Any]]) -> list[Table]:
     schema, tables, may_be_published = release.schemas_of(release_no)[0], [], published()
     with answers.reading(POLICY_READER) as connection:
-        for model in (model for model in mart_models() if model["name"] in may_be_published):
+        for model in (model for model in models if model["name"] in may_be_published):
             names = [column["name"] for column in model["columns"]]
             columns = sql.SQL(", ").join(map(sql.Identifier, names))
             query = sql.SQL("select {} from {} order by {}")
