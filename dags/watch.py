@@ -1,10 +1,14 @@
-"""`watch`: raise alerts for what has broken or is well again, send what waits, and write the status page.
+"""`watch`: raise alerts for what has broken or is well again, send what waits, write the status page, and ask for decisions.
 
-It runs every ten minutes and after each release. What it does is what `sampan alerts send` and `sampan status-page` do.
+It runs every ten minutes and after each release. What it does is what `sampan alerts send` and `sampan status-page` do; what
+`sampan requests undecided` lists is asked once a day, each in a run of `decide`.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, task
 from sampan_airflow import DEFAULTS, FROM_NOW_ON, RELEASE
 
@@ -25,9 +29,24 @@ def status_page() -> str:
     return str(page.write())
 
 
+@task(multiple_outputs=False)
+def undecided(ti: Any) -> list[dict[str, Any]]:
+    """What waits for a person's decision and was not asked today: the run of `decide` to start for each."""
+    from dataclasses import asdict
+
+    from sampan import requests
+
+    waiting = {f"{item.key}__{ti.start_date:%F}": asdict(item) for item in requests.undecided()}
+    return [
+        {"trigger_run_id": run_id, "conf": item}
+        for run_id, item in waiting.items()
+        if not ti.get_dr_count("decide", run_ids=[run_id])
+    ]
+
+
 with DAG(
     "watch",
-    description="Send alerts, write the status page",
+    description="Send alerts, write the status page, ask for decisions",
     doc_md=__doc__,
     schedule=AssetOrTimeSchedule(
         timetable=CronTriggerTimetable("*/10 * * * *", timezone="Asia/Hong_Kong", run_immediately=FROM_NOW_ON),
@@ -38,4 +57,7 @@ with DAG(
     default_args=DEFAULTS | {"owner": "Sampan"},
 ) as dag:
     send_alerts()
+    TriggerDagRunOperator.partial(
+        task_id="ask", trigger_dag_id="decide", skip_when_already_exists=True
+    ).expand_kwargs(undecided())
     status_page()

@@ -1,4 +1,5 @@
-"""Airflow plugin: security headers on every answer of the web server, and nothing about it for who has not logged in."""
+"""Airflow plugin: security headers on every answer of the web server, nothing about it for who has not logged in, the status
+page in its menu, and links to the desks."""
 
 from __future__ import annotations
 
@@ -20,6 +21,12 @@ HEADERS = {
 }
 DESCRIPTIONS = re.compile(r"(/auth|/execution)?/(openapi\.json|docs|redoc|changelog)(/.*)?")
 VERSION = "/api/v2/version"
+# Airflow shows the status page in a frame of its own page.
+STATUS = "/sampan/status"
+FRAMED = HEADERS | {
+    "content-security-policy": HEADERS["content-security-policy"].replace("ancestors 'none'", "ancestors 'self'"),
+    "x-frame-options": "SAMEORIGIN",
+}
 DESK_PAGES = {"Desk: held deliveries": "held", "Desk: findings": "findings", "Desk: requests": "requests"}
 
 Message = MutableMapping[str, Any]
@@ -39,15 +46,18 @@ class Guard:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
 
+        # Routes end before a line break at the end, too.
+        path = re.sub(r"[/\s]+$", "", scope["path"])
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+                wanted = FRAMED if path == STATUS else HEADERS
+                headers = [(name.encode(), value.encode()) for name, value in wanted.items()]
                 message = {**message, "headers": [*message.get("headers", ()), *headers]}
             await send(message)
 
-        # Routes end before a line break at the end, too.
-        path = re.sub(r"[/\s]+$", "", scope["path"])
-        is_hidden = DESCRIPTIONS.fullmatch(path) or (path == VERSION and not await _is_logged_in(scope))
+        needs_login = path == VERSION or path.startswith(STATUS)
+        is_hidden = DESCRIPTIONS.fullmatch(path) or (needs_login and not await _is_logged_in(scope))
         await (_not_found if is_hidden else self.app)(scope, receive, send_with_headers)
         return None
 
@@ -73,14 +83,41 @@ async def _is_logged_in(scope: Message) -> bool:
     return True
 
 
+async def status_page(scope: Message, receive: Receive, send: Send) -> None:
+    """The page that the DAG `watch` wrote last: what is late, held or failed, rejected rows, releases."""
+    from sampan.monitoring.page import default_path
+    from starlette.responses import FileResponse, PlainTextResponse
+
+    written = default_path()
+    missing = "There is no status page yet: the DAG `watch` writes it every ten minutes."
+    answer = FileResponse(written, media_type="text/html") if written.is_file() else PlainTextResponse(missing, 404)
+    await answer(scope, receive, send)
+
+
 class WebPlugin(AirflowPlugin):  # type: ignore[misc]
-    """Registers the middleware, since Airflow's own settings have no headers, and links to the desks."""
+    """Registers the middleware, since Airflow's own settings have no headers, and entries of the menu."""
 
     name = "sampan_web"
     fastapi_root_middlewares = [{"name": "Guard", "middleware": Guard}]  # noqa: RUF012
-    # Links in the menu: what is held, found or asked for is decided at the desks, by logins with names of their own.
+    fastapi_apps = [{"name": "Status page", "app": status_page, "url_prefix": STATUS}]  # noqa: RUF012
+    # What is broken now is shown inside of Airflow's page. What is held, found or asked for is decided at the desks, by
+    # logins with names of their own.
     external_views = [  # noqa: RUF012
-        {"name": name, "href": f"{os.environ['SAMPAN_DESK_URL']}/en/{path}", "destination": "nav", "category": "browse"}
-        for name, path in DESK_PAGES.items()
-        if os.environ.get("SAMPAN_DESK_URL")
+        {
+            "name": "What is broken",
+            "href": f"{STATUS}/",
+            "url_route": "broken",
+            "destination": "nav",
+            "category": "browse",
+        },
+        *(
+            {
+                "name": name,
+                "href": f"{os.environ['SAMPAN_DESK_URL']}/en/{path}",
+                "destination": "nav",
+                "category": "browse",
+            }
+            for name, path in DESK_PAGES.items()
+            if os.environ.get("SAMPAN_DESK_URL")
+        ),
     ]

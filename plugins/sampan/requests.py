@@ -1,8 +1,9 @@
-"""Requests: what people ask for at the desks, carried out by the platform in their names.
+"""Requests: what people ask for at the desks and in Airflow, carried out by the platform in their names.
 
 A desk has no rights of its own. It writes a row of `ops.request` through `desk.ask`, in the session of the person's login.
 `run` carries out what waits, after asking again whether the login may still decide that. What a steward asks for waits for
-the decision of an operator, which is a request too.
+the decision of an operator, which is a request too. Airflow shows what is `undecided` to people whom it lets decide, and
+`ask` writes their decision down.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 # What a request that was begun before finds when it was carried out then, and its process died before it said so.
 WAS_DONE = (Code.GATE_ACCEPT, Code.QUARANTINE_ID, Code.REQUEST_NOT_ASKED)
 DONE_BEFORE = "carried out by an earlier run"
+# `requested_as` of what was decided in Airflow: its own users and rights stand for a login. `desk.ask` never writes it.
+AIRFLOW = "airflow"
 BEGIN = """
     with chosen as (select *, started_at is not null as is_begun from ops.request where {})
     update ops.request set started_at = clock_timestamp() from chosen
@@ -51,6 +54,21 @@ class Request:
     requested_by: str
     requested_as: str
     is_begun: bool
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """Something that an operator has to accept or reject: a batch, a finding or a proposal, and the text that says why."""
+
+    kind: str
+    subject: dict[str, Any]
+    title: str
+    text: str
+
+    @property
+    def key(self) -> str:
+        """The same for the same thing, and of no characters that a name may not have."""
+        return "-".join([self.kind, *(str(value) for name, value in self.subject.items() if name != "feed")])
 
 
 @dataclass(frozen=True)
@@ -97,6 +115,70 @@ def requests(state: str | None = None, limit: int = 50) -> list[tuple[Any, ...]]
     """
     with connect() as connection:
         return connection.execute(query, [state, state, limit]).fetchall()
+
+
+def undecided(limit: int = 20) -> list[Undecided]:
+    """What waits for an operator: held batches, then findings of marts, then the likeliest links; `limit` of each at most."""
+    query = """
+        select batch_id, feed, business_date, problem from ops.open_problem
+        where batch_id is not null
+        order by received_at
+        limit %s
+    """
+    with connect() as connection:
+        held = connection.execute(query, [limit]).fetchall()
+    batches = [
+        Undecided("batch", {"batch_id": number, "feed": feed}, f"Delivery of {feed} for {day} is held", problem["message"])
+        for number, feed, day, problem in held
+    ]
+    findings = [
+        Undecided("finding", {"mart": mart, "rule": rule}, f"{mart} breaks a critical rule", f"{rule}: {description}")
+        for mart, rule, description, _, decision in map(dict.values, release.findings())
+        if decision is None
+    ]
+    # Names of enterprises stay in the warehouse: Airflow keeps what it shows.
+    proposals = [
+        Undecided(
+            "proposal",
+            {"review_id": number},
+            f"Is {key} of {source} the enterprise {proposed}?",
+            f"Likely to {probability}. Names and evidence: `sampan identity review show {number}`, or the desk, page Proposed links",
+        )
+        for number, source, key, _, proposed, _, probability, *_ in review.list_proposals("open", limit)
+    ]
+    return [*batches, *findings[:limit], *proposals]
+
+
+def ask(kind: str, subject: Mapping[str, Any], accepted: bool, reason: str, by: str, run_id: str) -> None:
+    """Ask for what a user of Airflow decided in a run; asking again for the same run changes nothing.
+
+    Raises PermanentFailure when there is no reason.
+    """
+    require_reason(reason, Code.GATE_REASON)
+    subject = {**subject, "run_id": run_id}
+    with connect() as connection:
+        connection.execute(
+            """
+            with asked as (
+                insert into ops.request (action, feed, subject, reason, requested_by, requested_as, state)
+                select %(action)s, %(feed)s, %(subject)s, %(reason)s, %(by)s, %(as)s, 'waiting'
+                where not exists (
+                    select from ops.request where requested_as = %(as)s and subject ->> 'run_id' = %(run_id)s
+                )
+                returning request_id
+            )
+            select pg_notify('sampan_request', request_id::text) from asked
+            """,
+            {
+                "action": f"{'accept' if accepted else 'reject'}_{kind}",
+                "feed": subject.get("feed"),
+                "subject": Jsonb(subject),
+                "reason": reason.strip(),
+                "by": by,
+                "as": AIRFLOW,
+                "run_id": run_id,
+            },
+        )
 
 
 def decide(request_id: int, accepted: bool, reason: str, by: str) -> str:
@@ -165,6 +247,8 @@ def _carry_out(request: Request) -> Ended:
 
 def _require_allowed(connection: Connection, request: Request) -> None:
     """Raise PermanentFailure when the login is gone, or does not have the role any more."""
+    if request.requested_as == AIRFLOW:
+        return
     allowed = connection.execute(
         """
         select from pg_roles as login

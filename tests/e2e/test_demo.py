@@ -161,12 +161,12 @@ def run_states(api: airflow.Api) -> dict[str, str]:
     deadline = time.monotonic() + 60
     while True:
         runs = api.get("dags/~/dagRuns?limit=200")["dag_runs"]
-        # The worst state last; the demo does not run the deletion of old data, and `watch` and `requests` run at any time.
+        # The worst state last; the demo does not run the deletion of old data, and `watch`, `requests` and `decide` run at any time.
         runs = sorted(runs, key=lambda run: ("success", "queued", "running", "failed").index(run["state"]))
         states = {
             run["dag_id"]: run["state"]
             for run in runs
-            if run["dag_id"] not in {"maintain_retention", "watch", "requests"}
+            if run["dag_id"] not in {"maintain_retention", "watch", "requests", "decide"}
         }
         if not {"queued", "running"} & set(states.values()) or time.monotonic() > deadline:
             return states
@@ -193,6 +193,36 @@ def assert_an_idle_refresh_is_skipped(stack: Stack) -> None:
     assert builds() == before
 
 
+def assert_a_decision_in_airflow_is_carried_out(stack: Stack, held: set[str]) -> None:
+    """Every held delivery is among the Required Actions; one is rejected there, with reason and name."""
+    api, deadline, every = airflow.Api(stack.config), time.monotonic() + 300, "dags/decide/dagRuns/~/hitlDetails?limit=100"
+    waiting: dict[str, str] = {}
+    while time.monotonic() < deadline and len(waiting) < len(held):
+        time.sleep(2)
+        details = api.get(every)["hitl_details"]
+        waiting = {
+            item["subject"].split()[2]: item["task_instance"]["dag_run_id"]
+            for item in details
+            if item["subject"].startswith("Delivery of ")
+        }
+    assert set(waiting) == held
+    feed, run_id = min(waiting.items())
+    answer = {"chosen_options": ["Reject"], "params_input": {"reason": "another month's file"}}
+    api.call("PATCH", f"dags/decide/dagRuns/{run_id}/taskInstances/decide/-1/hitlDetails", answer)
+    with psycopg.connect(stack.dsn("sampan_loader"), autocommit=True) as connection:
+        query = "select state, requested_by, reason, outcome from ops.request where subject ->> 'run_id' = %s"
+        asked: tuple[str, ...] | None = None
+        while time.monotonic() < deadline and (asked is None or asked[0] == "waiting"):
+            time.sleep(1)
+            asked = connection.execute(query, [run_id]).fetchone()
+        assert asked is not None
+        assert asked[:3] == ("done", airflow.USER, "another month's file"), asked
+        rejected = connection.execute("select rejected_by, rejected_because from ops.batch where rejected_at is not null")
+        assert rejected.fetchall() == [(airflow.USER, "another month's file")]
+        still = connection.execute("select feed from ops.open_problem where batch_id is not null").fetchall()
+    assert {name for (name,) in still} == held - {feed}
+
+
 def assert_airflow_tells_strangers_nothing(stack: Stack) -> None:
     """Kind of fault: a web server describes itself to who has not logged in, and lets other pages frame its own."""
 
@@ -213,6 +243,12 @@ def assert_airflow_tells_strangers_nothing(stack: Stack) -> None:
         404,
         200,
     ]
+    # Written after the release by `watch`, which may still be at it.
+    written, deadline = stack.config.state / "status" / "index.html", time.monotonic() + 120
+    while not written.is_file() and time.monotonic() < deadline:
+        time.sleep(1)
+    assert [ask("/sampan/status/")[0], ask("/sampan/status/", token)[0]] == [404, 200]
+    assert "frame-ancestors 'self'" in ask("/sampan/status/", token)[1]["Content-Security-Policy"]
     for path, code in {"/auth/login": 200, "/": 200, "/api/v2/dags": 401, "/openapi.json": 404}.items():
         status, headers = ask(path)
         assert status == code, path
@@ -250,6 +286,7 @@ def test_demo_releases_what_the_partners_delivered(stack: Stack) -> None:
         REFRESH: "success"
     }
     assert_an_idle_refresh_is_skipped(stack)
+    assert_a_decision_in_airflow_is_carried_out(stack, held)
 
 
 @pytest.mark.slow

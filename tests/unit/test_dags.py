@@ -102,9 +102,9 @@ def test_dag_folder_parses_without_errors(parsed: list[dict[str, Any]]) -> None:
 
 def test_every_contract_has_its_dag_and_nothing_else_has_one(dags: dict[str, Any]) -> None:
     assert set(dags) == {f"ingest__{feed}" for feed in FEEDS} | {
-        "refresh_marts", "maintain_retention", "requests", "watch",
+        "refresh_marts", "maintain_retention", "requests", "watch", "decide",
     }  # fmt: skip
-    assert len(dags) == len(CONTRACTS) + 4
+    assert len(dags) == len(CONTRACTS) + 5
 
 
 @pytest.mark.parametrize("feed", FEEDS)
@@ -157,8 +157,8 @@ def test_a_step_that_held_a_delivery_or_failed_stops_no_other_delivery(dags: dic
 
 
 def test_watch_sends_alerts_and_writes_the_page_every_ten_minutes_and_after_each_release(dags: dict[str, Any]) -> None:
-    assert edges(dags["watch"]) == set()
-    assert set(dags["watch"]["tasks"]) == {"send_alerts", "status_page"}
+    assert edges(dags["watch"]) == {("undecided", "ask")}
+    assert set(dags["watch"]["tasks"]) == {"send_alerts", "status_page", "undecided", "ask"}
     assert dags["refresh_marts"]["tasks"]["release"]["outlets"] == ["x-sampan://marts/release"]
     timetable = str(dags["watch"]["serialised"]["dag"]["timetable"])
     assert "*/10 * * * *" in timetable
@@ -193,8 +193,8 @@ def test_tasks_retry_by_the_kind_of_failure_and_heavy_ones_share_the_pool(dags: 
     for dag_id, dag in dags.items():
         for name, task in dag["tasks"].items():
             assert task["has_retry_policy"], f"{dag_id}.{name}"
-            assert task["retries"] == (0 if name == "notify_owner" else 5), f"{dag_id}.{name}"
-            light = name in ("fetch", "land", "notify_owner", "await_ingest") or dag_id == "watch"
+            assert task["retries"] == (0 if name in ("notify_owner", "decide") else 5), f"{dag_id}.{name}"
+            light = name in ("fetch", "land", "notify_owner", "await_ingest") or dag_id in ("watch", "decide")
             assert task["pool"] == ("default_pool" if light else "warehouse"), f"{dag_id}.{name}"
     assert set(airflow.POOLS) == {"warehouse"}
 
@@ -215,7 +215,7 @@ def test_planted_faults_are_caught(parsed: list[dict[str, Any]]) -> None:
 def test_serialised_dags_are_the_same_in_every_process(parsed: list[dict[str, Any]]) -> None:
     """A DAG that serialises differently each time gets a new version at each parse."""
     first, second = (answer["folders"][0]["dags"] for answer in parsed)
-    assert len(first) == len(FEEDS) + 4
+    assert len(first) == len(FEEDS) + 5
     for dag_id, dag in first.items():
         assert dag["serialised"] == second[dag_id]["serialised"], dag_id
 

@@ -14,9 +14,10 @@ pytestmark = pytest.mark.xdist_group("web")
 @pytest.fixture(scope="module")
 def client() -> TestClient:
     from fastapi import FastAPI
-    from sampan_web import Guard
+    from sampan_web import STATUS, Guard, status_page
 
     app = FastAPI()
+    app.mount(STATUS, status_page)
     for prefix in ("/auth", "/execution"):
         app.mount(prefix, FastAPI())
 
@@ -33,7 +34,7 @@ def client() -> TestClient:
 
 
 @pytest.mark.parametrize("ending", ["", "/", "%0A", "/%0A", "%0A/", "%20", "?x=1"])
-@pytest.mark.parametrize("page", ["openapi.json", "docs", "redoc", "api/v2/version"])
+@pytest.mark.parametrize("page", ["openapi.json", "docs", "redoc", "api/v2/version", "sampan/status"])
 @pytest.mark.parametrize("app", ["", "/auth", "/execution"])
 def test_a_stranger_is_told_nothing_however_the_page_is_spelt(
     app: str, page: str, ending: str, client: TestClient

@@ -1,4 +1,4 @@
--- Requests: what people at the desks ask the platform to do. They have no other way to change anything.
+-- Requests: what people at the desks and in Airflow ask the platform to do. They have no other way to change anything.
 create table if not exists ops.request (
     request_id bigint generated always as identity primary key,
     action text not null check (
@@ -22,8 +22,8 @@ create table if not exists ops.request (
     )
 );
 create index if not exists request_open on ops.request (request_id) where state in ('asked', 'waiting');
-comment on table ops.request is 'What people asked for at the desks, why, and what became of it. desk.ask writes it, `sampan requests run` carries it out. Rows are never deleted.';
-comment on column ops.request.requested_by is 'The login that asked.';
-comment on column ops.request.requested_as is 'The role that allowed it; asked again when it is carried out.';
+comment on table ops.request is 'What people asked for at the desks and in Airflow, why, and what became of it. `sampan requests run` carries it out. Rows are never deleted.';
+comment on column ops.request.requested_by is 'The login that asked, or the user of Airflow.';
+comment on column ops.request.requested_as is 'The role that allowed it, asked again when it is carried out; airflow for what was decided there.';
 comment on column ops.request.state is 'asked: an operator has to decide. waiting: for the next run. refused: by an operator. failed: outcome says why; nothing was changed.';
 comment on column ops.request.subject is 'What it is about. Of corrected rows the number only, once they are decided.';

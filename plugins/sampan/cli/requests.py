@@ -33,6 +33,19 @@ def requests_list(
     table("Requests", headings, rows, "There is no request.")
 
 
+@group.command("undecided")
+@lists
+def requests_undecided(limit: Limit = 50) -> None:
+    """List what waits for an operator: held batches, critical findings of marts, proposed links. `limit` of each at most.
+
+    Example: sampan requests undecided
+    """
+    from sampan import requests
+
+    rows = [(item.key, item.title, item.text) for item in requests.undecided(limit)]
+    table("Undecided", ["what", "question", "why"], rows, "Nothing waits for a decision.")
+
+
 @group.command("run")
 def requests_run() -> None:
     """Carry out what waits, in the names of those who asked. The DAG `requests` does it as soon as somebody asks.

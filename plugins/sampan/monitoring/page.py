@@ -12,6 +12,7 @@ from sampan.calendar import HONG_KONG
 from sampan.contracts.registry import all_contracts
 from sampan.database import connect, scalar
 from sampan.errors import Code, PermanentFailure, Problem
+from sampan.marts.release import list_releases
 from sampan.monitoring import broken, status
 from sampan.settings import settings
 from sampan.text import printable
@@ -48,6 +49,10 @@ def render() -> str:
         faults = broken.faults(connection)
         judged_at: datetime = scalar(connection, "select ops.now()")
         delivered = {feed for (feed,) in connection.execute("select distinct feed from ops.batch").fetchall()}
+    with connect() as connection:
+        quarantine = connection.execute(
+            "select feed, count(*) from quarantine.record where state = 'open' group by feed order by 2 desc, 1"
+        ).fetchall()
     contracts, release = all_contracts(), status.live_release()
     of_feeds = {fault.subject for fault in faults}
     rows = [
@@ -73,4 +78,8 @@ def render() -> str:
         well=sorted(delivered - of_feeds),
         silent=sorted(set(contracts) - delivered - of_feeds),
         release=release and {"number": release[0], "since": f"{release[1].astimezone(HONG_KONG):%F %R}"},
+        releases=[
+            item | {"released_at": f"{item['released_at'].astimezone(HONG_KONG):%F %R}"} for item in list_releases()
+        ],
+        quarantine=quarantine,
     )

@@ -1,0 +1,58 @@
+"""`decide`: one run for each thing that waits for a person's decision, under Browse, Required Actions.
+
+A held delivery, a critical finding in a mart, a proposed link between a name and an enterprise: `watch` starts a run for each,
+once a day as long as it is open. Choose, and give a reason. The decision becomes a request with your name, as at the desk, and
+the DAG `requests` carries it out; `sampan requests list` says what became of it. What has been decided elsewhere meanwhile
+changes nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk import DAG, Param, task
+from sampan_airflow import DEFAULTS
+
+ACCEPT, REJECT, LATER = "Accept", "Reject", "Leave it open"
+
+
+@task(doc_md="Writes the decision down as a request. **When red:** the log says what was missing; clear both tasks.")
+def ask(answer: dict[str, Any], params: dict[str, Any], dag_run: Any) -> None:
+    """Ask for what was decided, in the name of who decided."""
+    from airflow.sdk.exceptions import AirflowSkipException
+    from sampan import requests
+
+    (chosen,) = answer["chosen_options"]
+    if chosen == LATER:
+        raise AirflowSkipException("it was left open")
+    reason, by = answer["params_input"]["reason"], answer["responded_by_user"]["name"]
+    requests.ask(params["kind"], params["subject"], chosen == ACCEPT, reason, by, dag_run.run_id)
+
+
+with DAG(
+    "decide",
+    description="Held deliveries, findings and proposed links: accept or reject",
+    doc_md=__doc__,
+    schedule=None,
+    tags={"requests"},
+    default_args=DEFAULTS | {"owner": "Sampan"},
+    params={
+        "kind": Param("batch", enum=["batch", "finding", "proposal"]),
+        "subject": Param({}, type="object"),
+        "title": Param("", type="string"),
+        "text": Param("", type="string"),
+    },
+) as dag:
+    decision = HITLOperator(
+        task_id="decide",
+        subject="{{ params.title }}",
+        body="{{ params.text }}",
+        options=[ACCEPT, REJECT, LATER],
+        defaults=LATER,
+        params={"reason": Param("", type="string", title="Reason", description="Kept with the decision.")},
+        response_timeout=timedelta(days=1),
+        retries=0,
+    )
+    ask(decision.output)
