@@ -12,7 +12,7 @@ import json
 import random
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
@@ -65,7 +65,7 @@ def rows(feed: str, count: int, day: date = DAY, seed: int = 0) -> list[Row]:
 
 @cache
 def _rows(feed: str, count: int, day: date, seed: int) -> tuple[Row, ...]:
-    drawing = _drawing(feed, day, seed, max(4 * count, 200))
+    drawing = _drawing(feed, day, seed, max(3 * count, 100))
     for _ in range(60):
         if len(drawing.found) >= count:
             return tuple(islice(drawing.found.values(), count))
@@ -155,38 +155,70 @@ def value(column: Column, day: date, chance: random.Random, span: int = 60) -> s
 
 def matching(pattern: str, chance: random.Random) -> str:
     """Text that a regular expression matches; of the first alternatives, so that a number comes before a pseudonym."""
-    text = _sampled(_parsed(pattern), chance)
-    assert re.search(pattern, text), (pattern, text)
-    return text
+    return "".join(_sampled(_parts(pattern), chance))
+
+
+@dataclass(frozen=True)
+class _Repeated:
+    """From `low` to `high` times a character of `alphabet`, or where that is empty what `parts` give."""
+
+    low: int
+    high: int
+    alphabet: str = ""
+    parts: tuple[str | _Repeated, ...] = ()
 
 
 @cache
-def _parsed(pattern: str) -> Any:
-    return parser.parse(pattern)
+def _parts(pattern: str) -> tuple[str | _Repeated, ...]:
+    """What a text of a pattern consists of: fixed text, and what is repeated. A sample of it is tried on the pattern."""
+    parts = _parts_of(parser.parse(pattern))
+    text = "".join(_sampled(parts, random.Random(0)))
+    assert re.search(pattern, text), (pattern, text)
+    return parts
 
 
-def _sampled(parsed: Any, chance: random.Random) -> str:
-    out = []
+def _parts_of(parsed: Any) -> tuple[str | _Repeated, ...]:
+    parts: list[str | _Repeated] = []
     for code, argument in parsed:
         if code is codes.LITERAL:
-            out.append(chr(argument))
+            parts.append(chr(argument))
         elif code is codes.IN:
-            out.append(_member(argument, chance))
+            parts.append(_Repeated(1, 1, "".join(_members(argument))))
         elif code is codes.MAX_REPEAT:
             low, high, inner = argument
-            out += [_sampled(inner, chance) for _ in range(chance.randint(low, min(high, low + 4)))]
+            (first, *others) = _parts_of(inner)
+            alphabet = first.alphabet if isinstance(first, _Repeated) and not others and first.high == 1 else ""
+            parts.append(_Repeated(low, min(high, low + 4), alphabet, () if alphabet else (first, *others)))
         elif code is codes.SUBPATTERN:
-            out.append(_sampled(argument[3], chance))
+            parts += _parts_of(argument[3])
         elif code is codes.BRANCH:
-            out.append(_sampled(argument[1][0], chance))
+            parts += _parts_of(argument[1][0])
         elif code is not codes.AT:
             raise AssertionError(f"the factory cannot sample {code}")
-    return "".join(out)
+    return tuple(parts)
 
 
-def _member(choices: Any, chance: random.Random) -> str:
-    code, argument = chance.choice(choices)
-    return chr(argument) if code is codes.LITERAL else chr(chance.randint(*argument))
+def _members(choices: Any) -> Iterator[str]:
+    """Characters of a class, of each range a few."""
+    for code, argument in choices:
+        if code is codes.LITERAL:
+            yield chr(argument)
+        else:
+            first, last = argument
+            yield from map(chr, range(first, last + 1, max(1, (last - first) // 100)))
+
+
+def _sampled(parts: Iterable[str | _Repeated], chance: random.Random) -> Iterator[str]:
+    for part in parts:
+        if isinstance(part, str):
+            yield part
+            continue
+        times = part.low if part.low == part.high else part.low + int(chance.random() * (part.high - part.low + 1))
+        if part.alphabet:
+            yield from chance.choices(part.alphabet, k=times)
+        else:
+            for _ in range(times):
+                yield from _sampled(part.parts, chance)
 
 
 def hkid(letters: str, digits: str, brackets: bool = True) -> str:

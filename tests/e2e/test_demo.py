@@ -193,34 +193,35 @@ def assert_an_idle_refresh_is_skipped(stack: Stack) -> None:
     assert builds() == before
 
 
-def assert_a_decision_in_airflow_is_carried_out(stack: Stack, held: set[str]) -> None:
-    """Every held delivery is among the Required Actions; one is rejected there, with reason and name."""
-    api, deadline, every = airflow.Api(stack.config), time.monotonic() + 300, "dags/decide/dagRuns/~/hitlDetails?limit=100"
-    waiting: dict[str, str] = {}
-    while time.monotonic() < deadline and len(waiting) < len(held):
-        time.sleep(2)
-        details = api.get(every)["hitl_details"]
-        waiting = {
-            item["subject"].split()[2]: item["task_instance"]["dag_run_id"]
-            for item in details
-            if item["subject"].startswith("Delivery of ")
-        }
-    assert set(waiting) == held
-    feed, run_id = min(waiting.items())
-    answer = {"chosen_options": ["Reject"], "params_input": {"reason": "another month's file"}}
-    api.call("PATCH", f"dags/decide/dagRuns/{run_id}/taskInstances/decide/-1/hitlDetails", answer)
+def assert_a_decision_in_airflow_is_carried_out(stack: Stack) -> None:
+    """What is undecided is among the Required Actions; a proposed link is rejected there, with reason and name."""
+    api, deadline = airflow.Api(stack.config), time.monotonic() + 300
     with psycopg.connect(stack.dsn("sampan_loader"), autocommit=True) as connection:
-        query = "select state, requested_by, reason, outcome from ops.request where subject ->> 'run_id' = %s"
+        query = "select batch_id from ops.open_problem where batch_id is not null"
+        batches = {f"batch-{number}" for (number,) in connection.execute(query)}
+        query = "select review_id from ops.identity_review where state = 'open' order by probability desc"
+        proposals = [f"proposal-{number}" for (number,) in connection.execute(query)]
+        assert proposals
+        waiting: dict[str, str] = {}
+        while time.monotonic() < deadline and len(waiting) < len(batches) + min(len(proposals), 20):
+            time.sleep(2)
+            details = api.get("dags/decide/dagRuns/~/hitlDetails?limit=100")["hitl_details"]
+            run_ids = [item["task_instance"]["dag_run_id"] for item in details]
+            waiting = {run_id.partition("__")[0]: run_id for run_id in run_ids}
+        assert batches <= set(waiting) <= batches | set(proposals)
+        chosen = next(key for key in proposals if key in waiting)
+        answer = {"chosen_options": ["Reject"], "params_input": {"reason": "another shop of that name"}}
+        run = f"dags/decide/dagRuns/{waiting[chosen]}"
+        api.call("PATCH", f"{run}/taskInstances/decide/-1/hitlDetails", answer)
+        query = "select state, action, requested_by, reason, outcome from ops.request where subject ->> 'run_id' = %s"
         asked: tuple[str, ...] | None = None
         while time.monotonic() < deadline and (asked is None or asked[0] == "waiting"):
             time.sleep(1)
-            asked = connection.execute(query, [run_id]).fetchone()
+            asked = connection.execute(query, [waiting[chosen]]).fetchone()
         assert asked is not None
-        assert asked[:3] == ("done", airflow.USER, "another month's file"), asked
-        rejected = connection.execute("select rejected_by, rejected_because from ops.batch where rejected_at is not null")
-        assert rejected.fetchall() == [(airflow.USER, "another month's file")]
-        still = connection.execute("select feed from ops.open_problem where batch_id is not null").fetchall()
-    assert {name for (name,) in still} == held - {feed}
+        assert asked[:4] == ("done", "reject_proposal", airflow.USER, "another shop of that name"), asked
+        query = "select state from ops.identity_review where review_id = %s"
+        assert connection.execute(query, [chosen.removeprefix("proposal-")]).fetchone() == ("rejected",)
 
 
 def assert_airflow_tells_strangers_nothing(stack: Stack) -> None:
@@ -286,7 +287,7 @@ def test_demo_releases_what_the_partners_delivered(stack: Stack) -> None:
         REFRESH: "success"
     }
     assert_an_idle_refresh_is_skipped(stack)
-    assert_a_decision_in_airflow_is_carried_out(stack, held)
+    assert_a_decision_in_airflow_is_carried_out(stack)
 
 
 @pytest.mark.slow

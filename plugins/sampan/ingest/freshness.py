@@ -100,8 +100,8 @@ def set_clock(at: datetime | None) -> None:
 
 def days(feed: str | None = None, at: datetime | None = None) -> list[dict[str, Any]]:
     """Every expected delivery (of one feed or all) with its state, in order of feed and date: rows of ops.feed_days."""
-    with connect(row_factory=dict_row) as connection:
-        return connection.execute(
+    with connect() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
             """
             select * from ops.feed_days(coalesce(%s, ops.now()))
             where %s::text is null or feed = %s
