@@ -21,7 +21,10 @@ def test_benchmark_reports_every_format(tmp_path):
     assert [name for name, _ in rows] == list(BARS)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, id=kind.name, marks=[pytest.mark.slow] if place else []) for place, kind in enumerate(KINDS)],
+)
 def test_no_two_sound_rows_of_any_round_have_the_same_key(kind, tmp_path):
     """Rows are repeated under other keys: with the same ones, the gate would reject what the benchmark takes for sound."""
     keys: list[tuple[str, ...]] = []
