@@ -107,7 +107,8 @@ def environment(config: Config, program: str | None = None) -> dict[str, str]:
             "task_instance_heartbeat_timeout": 60,
             "task_instance_heartbeat_timeout_detection_interval": 5,
             "orphaned_tasks_check_interval": 30,
-            "scheduler_health_check_threshold": 15,
+            # The first task waits for the server that it is forked from, on a busy machine for half a minute.
+            "scheduler_health_check_threshold": 45,
             "catchup_by_default": False,
             # Workers fork from a server that has imported what tasks import: seconds saved in every task.
             "mp_start_method": "forkserver",

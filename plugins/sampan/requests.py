@@ -128,7 +128,7 @@ def undecided(limit: int = 20) -> list[Undecided]:
     with connect() as connection:
         held = connection.execute(query, [limit]).fetchall()
     batches = [
-        Undecided("batch", {"batch_id": number, "feed": feed}, f"Delivery of {feed} for {day} is held", problem["message"])
+        Undecided("batch", {"batch_id": number, "feed": feed}, f"Held: {feed} for {day}", problem["message"])
         for number, feed, day, problem in held
     ]
     findings = [
