@@ -82,11 +82,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Workers of `-n auto`: two more than cores, since tests wait for programs half of their time.
+    """Workers of `-n auto`: three more than cores, since tests wait for programs half of their time.
 
     Each has servers of its own, so an external server, which all would share, gets one.
     """
-    return 1 if EXTERNAL_DSN else min(os.cpu_count() or 1, 4) + 2
+    return 1 if EXTERNAL_DSN else min(os.cpu_count() or 1, 4) + 3
 
 
 @dataclass
