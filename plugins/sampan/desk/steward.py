@@ -13,9 +13,10 @@ from starlette.responses import Response
 
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts
+from sampan.database import LARGEST_ID
 from sampan.desk import uploads
 from sampan.desk.preview import Previewed, preview, try_delivery
-from sampan.desk.visit import LARGEST_ID, Row, Visit
+from sampan.desk.visit import Row, Visit
 from sampan.errors import PermanentFailure
 from sampan.ingest.quarantine import ID, RULES
 from sampan.reading.record import csv_line

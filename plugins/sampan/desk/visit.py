@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from sampan import report
+from sampan.database import LARGEST_ID
 from sampan.desk.config import DeskConfig
 from sampan.desk.sessions import Session
 from sampan.desk.words import DeskWords
@@ -27,8 +28,6 @@ from sampan.warehouse.roles import OPERATOR, POLICY_READER, READER_ROLES
 
 COOKIE = "sampan_desk"
 BI_READER = "bi_reader"
-# PostgreSQL's bigint ends here.
-LARGEST_ID = 2**63 - 1
 MOST_REASON = 2000
 Row = dict[str, Any]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 import zipfile
@@ -77,7 +78,7 @@ def test_no_one_sees_or_asks_for_what_is_not_theirs(desks, partner):
         assert connection.execute("select distinct feed from desk.delivery").fetchall() == [(FEED,)]
         assert connection.execute("select count(*) from desk.proposal, desk.finding").fetchall() == [(0,)]
     with psycopg.connect(dsn_of(desks, policy), autocommit=True) as connection:
-        for view in ("feed", "delivery", "broken_rule", "finding", "proposal", "request", "consent"):
+        for view in ("feed", "delivery", "finding", "proposal", "request", "consent"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(f"select count(*) from desk.{view}")
     assert partner.sampan.one("select count(*) from ops.request") == 0
@@ -97,6 +98,119 @@ def test_a_bank_reads_no_consent_of_another_bank(desks, sampan):
     assert bank.get("/en/requests").status_code == 404
     # One whose login has no role of a bank has no consents, and no function that could tell of them.
     assert desks.client("policy_reader").get("/en/consents").status_code == 404
+
+
+# What a view reads below its own condition, as each role may ask: (roles, view, column, a value of others, one of nobody).
+PROBES = {
+    "bank_b002": ("consent", "consent_id", f"CS{NUMBERS['live']:010}", "CS9999999999"),
+    OTHER: ("delivery", "feed", "cdi_consents", "nobodys"),
+    STEWARD: ("request", "feed", "customs_declarations", "nobodys"),
+}
+
+
+@pytest.mark.parametrize("role", PROBES)
+def test_no_plan_tells_of_the_rows_of_others(role, desks, partner):
+    """A barrier lets cheap operators run below its condition: counts of a plan told whether another bank has a consent."""
+    deliver(partner.sampan, changes())
+    steward = desks.client(OTHER)
+    deliver_held(partner)
+    with psycopg.connect(dsn_of(desks, steward), autocommit=True) as connection:
+        connection.execute(
+            "select desk.ask('correct_rows', %s, 'x')", [Jsonb({"feed": "customs_declarations", "rows": []})]
+        )
+    view, column, theirs, nobodys = PROBES[role]
+    query = f"explain (analyze, costs off, timing off, summary off, buffers off) select 1 from desk.{view} where {column} = "
+    with psycopg.connect(dsn_of(desks, desks.client(role)), autocommit=True) as connection:
+        for setting in ("on", "off"):
+            connection.execute(f"set enable_seqscan to {setting}")
+            told = [
+                [line.replace(value, "?") for (line,) in connection.execute(f"{query}'{value}'").fetchall()]
+                for value in (theirs, nobodys)
+            ]
+            assert told[0] == told[1]
+
+
+# What a login may write past the pages: (its role, action, subject).
+FORGED = [
+    ("sampan_operator", "accept_batch", {"batch_id": 10**30}),
+    ("sampan_operator", "accept_batch", {"batch_id": 1.5}),
+    ("sampan_operator", "reject_batch", {"batch_id": True}),
+    ("sampan_operator", "accept_request", {"request_id": "1"}),
+    ("sampan_operator", "accept_finding", {"mart": ["x"], "rule": {}}),
+    ("sampan_operator", "reject_proposal", {"review_id": -(10**20)}),
+    *(
+        (STEWARD, "correct_rows", {"feed": FEED, "rows": rows})
+        for rows in (
+            5, "x", {}, [], [1], [None], [[]], [{}], [{"_quarantine_id": 1}], [{"_quarantine_id": {"a": []}}],
+            [{"_quarantine_id": "9" * 40}], [{"_quarantine_id": "x"}], [{"_quarantine_id": None}], [{"": ""}],
+            [{"_quarantine_id": "1"}, {"b": "2"}], [{'a"\n,': '"\r\n'}], [{"_quarantine_id": "1", "a": "\ud83d\ude00"}],
+        )
+    ),
+]  # fmt: skip
+
+
+def test_no_request_that_a_login_forges_stops_those_of_others(desks, partner):
+    """One that is carried out without end, or ends a run with an error, would keep everybody's from being carried out."""
+    deliver_broken(partner)
+    people = {role: desks.client(role) for role in (STEWARD, "sampan_operator")}
+
+    def ask(role: str, action: str, subject: object) -> int:
+        with psycopg.connect(dsn_of(desks, people[role]), autocommit=True) as connection:
+            return connection.execute("select desk.ask(%s, %s, 'x')", [action, Jsonb(subject)]).fetchone()[0]
+
+    for subject in ([], 1, "x", None, [{"batch_id": 1}]):
+        with pytest.raises(psycopg.errors.InvalidParameterValue):
+            ask("sampan_operator", "accept_batch", subject)
+    for subject in ({"batch_id": 1, "note": "x" * 3000}, {"mart": "x" * 3000, "rule": "y"}):
+        with pytest.raises(psycopg.errors.ProgramLimitExceeded):
+            ask("sampan_operator", "accept_finding", subject)
+    for role, action, subject in FORGED:
+        number = ask(role, action, subject)
+        if role == STEWARD:
+            ask("sampan_operator", "accept_request", {"request_id": number})
+        requests.run()
+        state, outcome = partner.sampan.rows("select state, outcome from ops.request where request_id = %s", number)[0]
+        assert (state, "[" in outcome) == ("failed", True), (action, subject, outcome)
+    assert partner.sampan.one("select count(*) from ops.request where state in ('asked', 'waiting')") == 0
+
+
+def test_no_login_keeps_others_from_asking_with_messages_that_no_one_fetches(desks, partner):
+    """Every login may notify, and one that fetches nothing keeps the queue of all of them full."""
+    held = deliver_held(partner)
+    with (
+        psycopg.connect(dsn_of(desks, desks.client("policy_reader")), autocommit=True) as deaf,
+        psycopg.connect(dsn_of(desks, desks.client("policy_reader")), autocommit=True) as loud,
+    ):
+        for statement in ("listen x", "begin", "select 1"):
+            deaf.execute(statement)
+        with pytest.raises(psycopg.errors.ProgramLimitExceeded, match="too many notifications"):
+            for number in range(1000):
+                loud.execute("select pg_notify('x', %s || n) from generate_series(1, 100) as n", [f"{number:7900} "])
+        asked = desks.client("sampan_operator").form(f"/en/held/{held}", decision="accept", reason="x")
+        assert asked.status_code == 200
+        (ended,) = requests.run()
+        assert ended.state == "done"
+
+
+def test_the_trigger_fires_once_for_what_waits(desks, sampan):
+    """It looks into the table: it would fire for ever for a request that nobody carries out."""
+    from sampan_airflow import PAUSE, RequestTrigger
+
+    def ask() -> int:
+        with psycopg.connect(dsn_of(desks, operator), autocommit=True) as connection:
+            query = "select desk.ask('accept_batch', %s, 'x')"
+            return int(connection.execute(query, [Jsonb({"batch_id": 1})]).fetchone()[0])
+
+    async def fired() -> None:
+        events = RequestTrigger().run()
+        for _ in range(2):
+            number = ask()
+            assert (await asyncio.wait_for(anext(events), 30)).payload == {"request_id": number}
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(events), 2 * PAUSE)
+
+    operator = desks.client("sampan_operator")
+    asyncio.run(fired())
 
 
 def test_a_session_is_not_forged_and_ends_with_its_login(desks, partner):
