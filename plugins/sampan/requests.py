@@ -205,7 +205,11 @@ def _told(failure: PermanentFailure) -> str:
 def _subject(request: Request, name: str, kind: type) -> Any:
     """A value of the subject, which a login may write past the pages, in any form."""
     value = request.subject.get(name)
-    if not isinstance(value, kind) or isinstance(value, bool) or isinstance(value, int) and not 0 < value <= LARGEST_ID:
+    if (
+        not isinstance(value, kind)
+        or isinstance(value, bool)
+        or (isinstance(value, int) and not 0 < value <= LARGEST_ID)
+    ):
         raise PermanentFailure(Problem(Code.REQUEST_SUBJECT, f"{request.action} does not say which {name}"))
     return value
 

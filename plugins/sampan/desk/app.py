@@ -169,7 +169,8 @@ class Desk:
     def _signed_in(self, request: Request, words: DeskWords, login: str, password: str) -> Response:
         address = request.client.host if request.client else ""
         known = LOGIN.fullmatch(login) is not None and 0 < len(password) <= 1000 and "\0" not in password
-        if self.failed.must_wait(login if known else "", address):
+        counted = login if known else ""
+        if not self.failed.may_try(counted, address):
             return self._sign_in_page(words, "must_wait", 429)
         try:
             roles = frozenset[str]()
@@ -179,12 +180,12 @@ class Desk:
         except psycopg.OperationalError as error:
             if not REFUSED.search(str(error)):
                 log.warning("the warehouse does not answer: %s", type(error).__name__)
+                self.failed.take_back(counted, address)
                 return self._sign_in_page(words, "no_warehouse", 503)
         if not roles:
             # The same for a wrong password and for a login without a desk: neither says whether the login exists.
-            self.failed.note(login if known else "", address)
             return self._sign_in_page(words, "wrong_sign_in", 401)
-        self.failed.forget(login, address)
+        self.failed.forget(counted, address)
         response = RedirectResponse(f"/{words.folder}/", 303)
         response.set_cookie(
             COOKIE, self.sessions.begin(login, password), httponly=True, samesite="strict", secure=self.config.secure

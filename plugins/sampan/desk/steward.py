@@ -16,6 +16,7 @@ from sampan.contracts.registry import all_contracts
 from sampan.database import LARGEST_ID
 from sampan.desk import uploads
 from sampan.desk.preview import Previewed, preview, try_delivery
+from sampan.desk.sessions import Turns
 from sampan.desk.visit import Row, Visit
 from sampan.errors import PermanentFailure
 from sampan.ingest.quarantine import ID, RULES
@@ -24,6 +25,7 @@ from sampan.text import printable, spreadsheet_text
 
 DELIVERIES, ROWS, PREVIEWED = 60, 25, 100
 MOST_DOWNLOADED = uploads.MOST_ROWS
+TURNS = Turns()
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
@@ -124,7 +126,8 @@ def corrections(visit: Visit) -> Response:
     found: list[Previewed] = []
     if isinstance(body, bytes) and body:
         try:
-            found = preview(visit.connection, contract, uploads.read(contract, str(name), body))
+            with TURNS.of(visit.session.login):
+                found = preview(visit.connection, contract, uploads.read(contract, str(name), body))
         except PermanentFailure as failure:
             problem = str(failure.problem)
     else:
@@ -149,7 +152,8 @@ def attempt(visit: Visit) -> Response:
         return visit.page("attempt.html", 400, **values | {"problem": visit.words.text("needs_file")})
     try:
         day = date.fromisoformat(str(visit.form.get("day", "")))
-        tried = try_delivery(visit.connection, contract, day, str(name), body)
+        with TURNS.of(visit.session.login):
+            tried = try_delivery(visit.connection, contract, day, str(name), body)
     except ValueError:
         return visit.page("attempt.html", 400, **values | {"problem": visit.words.text("needs_day")})
     except PermanentFailure as failure:

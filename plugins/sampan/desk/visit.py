@@ -23,6 +23,7 @@ from sampan.database import LARGEST_ID
 from sampan.desk.config import DeskConfig
 from sampan.desk.sessions import Session
 from sampan.desk.words import DeskWords
+from sampan.reading.shown import hidden
 from sampan.text import printable
 from sampan.warehouse.roles import OPERATOR, POLICY_READER, READER_ROLES
 
@@ -78,8 +79,8 @@ class Visit:
         return f"/{self.words.folder}/{rest}"
 
     def reason(self) -> str | None:
-        """The reason of a form; None when it has none."""
-        text = str(self.form.get("reason", "")).strip()
+        """The reason of a form, which is kept for ever, without HKID numbers; None when it has none."""
+        text = hidden(str(self.form.get("reason", ""))[: 2 * MOST_REASON], expects_hkid=True).strip()
         return text if 0 < len(text) <= MOST_REASON else None
 
     def ask(self, action: str, subject: Mapping[str, Any], reason: str) -> int:
