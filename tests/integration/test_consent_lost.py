@@ -21,6 +21,7 @@ import pytest
 import zstandard
 from sampan import consent
 from sampan.contracts.registry import all_contracts, get_contract
+from sampan.governance import retention
 from sampan.ingest import fetch, publish
 
 from tests.conftest import Sampan
@@ -213,6 +214,16 @@ def test_a_copy_beside_the_delivery_suspends_nothing(reading):
     assert consent.suspended() == []
     assert reading.rows("select message from ops.alert") == []
     assert read() == {LOST, OTHER}
+
+
+def test_a_revocation_gets_through_under_the_name_of_an_empty_folder(reading):
+    """Tools put empty objects there. One with content was passed over: not read, not told, and never deleted."""
+    key = reading.deliver("cdi_consents", TODAY, "revocations_$folder$", lines(revocation()))
+    reading.ingest("cdi_consents")
+    assert read() == {OTHER}
+    retention.run(TODAY + timedelta(days=get_contract("cdi_consents").retention_days + 1), allow_mass_delete=True)
+    found = reading.s3.list_objects_v2(Bucket=reading.environment["SAMPAN_DROP_BUCKET"], Prefix=key)
+    assert found["KeyCount"] == 0
 
 
 def test_the_owner_is_told_when_a_file_was_overwritten_before_anyone_read_it(reading):
