@@ -237,6 +237,9 @@ class Desk:
             session = self.sessions.find(cookie)
             if session is None:
                 return self._to_sign_in(words)
+            if any("\0" in text for text in _texts(request, form)):
+                # No browser sends it, and no text of the database holds it.
+                raise HTTPException(404)
             try:
                 with as_person(self.config, session.login, session.password) as (connection, roles):
                     visit = Visit(request, self.config, words, session, connection, roles, form)
@@ -273,6 +276,12 @@ class Desk:
         key = f"error_{status}" if status in (400, 403, 404, 405, 413, 429, 503) else "error_500"
         values = shared_values(self.config, words, "") | {"message": words.text(key)}
         return HTMLResponse(environment().get_template("message.html").render(values), status)
+
+
+def _texts(request: Request, form: Mapping[str, Any]) -> list[str]:
+    """The texts that a visit brings, but for a file's."""
+    values = [*request.path_params.values(), *request.query_params.values(), *form.values()]
+    return [value for value in values if isinstance(value, str)]
 
 
 def _log_place(request: Request, error: Exception) -> None:

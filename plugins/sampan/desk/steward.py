@@ -13,11 +13,10 @@ from starlette.responses import Response
 
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts
-from sampan.database import LARGEST_ID
 from sampan.desk import uploads
 from sampan.desk.preview import Previewed, preview, try_delivery
 from sampan.desk.sessions import Turns
-from sampan.desk.visit import Row, Visit
+from sampan.desk.visit import Row, Visit, as_id
 from sampan.errors import PermanentFailure
 from sampan.ingest.quarantine import ID, RULES
 from sampan.reading.record import csv_line
@@ -72,16 +71,14 @@ def how(visit: Visit) -> Response:
 def rows(visit: Visit) -> Response:
     """Rejected rows that are open, some at a time, with every rule that each broke."""
     contract = _contract(visit)
-    after, rule = visit.request.query_params.get("after", "0"), visit.request.query_params.get("rule", "")
-    if not (after.isascii() and after.isdigit() and int(after) <= LARGEST_ID):
-        raise HTTPException(404)
+    after, rule = as_id(visit.request.query_params.get("after", "0")), visit.request.query_params.get("rule", "")
     query = """
         select * from {}
         where state = 'open' and quarantine_id > %s and (%s = '' or %s = any(broken_rules))
         order by quarantine_id
         limit %s
     """
-    found = visit.connection.execute(_of_view(contract.feed, query), [int(after), rule, rule, ROWS + 1]).fetchall()
+    found = visit.connection.execute(_of_view(contract.feed, query), [after, rule, rule, ROWS + 1]).fetchall()
     counts = visit.connection.execute(
         _of_view(
             contract.feed,

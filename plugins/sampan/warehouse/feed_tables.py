@@ -77,7 +77,11 @@ def feed_statements(contract: Contract) -> list[sql.Composed]:
             where b.feed = {}
             """
         ).format(
-            view, hide_pseudonyms("q.record"), hide_pseudonyms("cast(q.fields as text)"), feed, sql.Literal(contract.feed)
+            view,
+            hide_pseudonyms("q.record"),
+            hide_pseudonyms("cast(q.fields as text)"),
+            feed,
+            sql.Literal(contract.feed),
         ),
         sql.SQL("comment on view {} is {}").format(
             view,

@@ -61,6 +61,10 @@ def test_no_one_sees_or_asks_for_what_is_not_theirs(desks, partner):
         "/en/held/99999999999999999999",
         "/en/feeds/x';drop%20table%20ops.batch;--",
         "/en/requests/-1",
+        f"/en/requests/{'9' * 5000}",
+        f"{own}?after={'9' * 5000}",
+        f"{own}?rule=%00",
+        f"/en/feeds/{FEED}%00/rows",
         "/en/feeds/funding_payments__rows/rows",
         "/xx/held",
     ):
