@@ -53,7 +53,7 @@ class RequestTrigger(BaseEventTrigger):  # type: ignore[misc]
     """Fires when somebody has asked for something at a desk, once for what waits.
 
     It looks into the table. Messages of PostgreSQL (NOTIFY) are open to every login, and one that fetches none of its own
-    fills their queue: nobody could ask for anything then.
+    fills their queue: no one could ask for anything then.
     """
 
     def serialize(self) -> tuple[str, dict[str, Any]]:

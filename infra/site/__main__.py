@@ -116,7 +116,7 @@ def examples(name: str, model: dict[str, Any]) -> list[str]:
 
 
 def _cell(value: Any) -> str:
-    """A value of a mart in a table. A partner may have chosen its text: as entities it is no link and no tag."""
+    """A value of a mart in a table. A partner may have chosen its text: entities are neither links nor tags."""
     text = " ".join(str(spreadsheet_text("" if value is None else str(value))).split())
     return MARKUP.sub(lambda match: f"&#{ord(match[0])};", text if len(text) <= WIDTH else f"{text[:WIDTH]}…")
 

@@ -212,6 +212,9 @@ def _suspend_all(connection: Connection, rejected: Rejected, contract: Contract)
 
 def _reads_like_changes(text: str, contract: Contract) -> bool:
     """Whether a text in the folder of another feed says that something is revoked, or has columns that only consents have."""
+    from sampan.reading import hkid
+
+    text = hkid.decoded(text)
     own = {c.source_name for c in get_contract(FEED).columns} - {c.source_name for c in contract.columns}
     names = set(re.findall(r"\w+", text))
     return "REVOKED" in text.upper() or len(own & names) >= LEAST_IN_COMMON

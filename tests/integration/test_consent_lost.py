@@ -160,6 +160,7 @@ ASTRAY_AS = {
     "a delivery with other keys": ("revocations.jsonl", lines({"id": ID, "state": "Revoked"})),
     "a renewal that narrows": ("changes.jsonl", lines(revocation(status="renewed", scope="payment"))),
     "a table": ("a.csv", b"consentId,status,scope,validTo\n%s,ended,payment,2026-01-01\n" % ID.encode()),
+    "a delivery with escapes": ("e.jsonl", b'{"id": "%s", "state": "\\u0072evoked"}\n' % ID.encode()),
     "a part of an upload": ("revocations.jsonl.part", lines(revocation())),
     "an object of no date": ("../revocations.jsonl", lines(revocation())),
     "a compressed file": ("a.jsonl.gz", gzip.compress(lines(revocation()))),

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 IDLE_SECONDS, LONGEST_SECONDS = 30 * 60, 8 * 3600
 # Failed sign-ins in WINDOW_SECONDS after which a login, or an address, has to wait.
 MOST_FAILED, MOST_FAILED_OF_ADDRESS, WINDOW_SECONDS = 5, 30, 15 * 60
-# One login signs out nobody else: past its own number it signs out itself.
+# One login signs out no one else: past its own number it signs out itself.
 MOST_SESSIONS, MOST_SESSIONS_OF_LOGIN = 1000, 20
 # Uploads that are read at the same time. Each may take the memory that `uploads.BOUNDS` says.
 MOST_READ = 4

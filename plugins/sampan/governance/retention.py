@@ -83,6 +83,7 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
         done |= feed_hooks.delete_expired(connection, on)
         done["uploads"] = _clear_uploads(connection, on)
         _forget_messages(connection)
+        _end_requests(connection)
     if refused or failed:
         raise [*refused, *failed][0]
     return done
@@ -239,6 +240,27 @@ def _forget_messages(connection: Connection) -> None:
         """
         update ops.alert_message set body = null
         where body is not null and made_at < clock_timestamp() - interval '7 days'
+        """
+    )
+
+
+def _end_requests(connection: Connection) -> None:
+    """Refuse corrections of rows that are not there any more, which no one can carry out: their values are those rows'."""
+    connection.execute(
+        """
+        update ops.request as asked set
+            state = 'refused',
+            outcome = 'its rows are not in quarantine any more',
+            ended_at = clock_timestamp(),
+            subject = subject - 'rows'
+        where state = 'asked' and exists (
+            select from jsonb_path_query(subject, '$.rows[*]') as given
+            where not exists (
+                select from quarantine.record
+                where record.feed = asked.feed and record.state = 'open'
+                    and record.quarantine_id::text = given ->> '_quarantine_id'
+            )
+        )
         """
     )
 

@@ -8,6 +8,7 @@ import re
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import timedelta
 from itertools import product
 
 import httpx
@@ -31,6 +32,7 @@ from sampan.desk.sessions import (
     Turns,
 )
 from sampan.errors import SettingsFailure
+from sampan.governance import retention
 from sampan.settings import settings
 from starlette.exceptions import HTTPException
 
@@ -120,7 +122,7 @@ def test_a_bank_reads_no_consent_of_another_bank(desks, sampan):
     assert desks.client("policy_reader").get("/en/consents").status_code == 404
 
 
-# Role, view, column, and two values that no row of the role's own has: one of others, one of nobody.
+# Role, view, column, and two values that no row of the role's own has: one of others, one of no one.
 PROBES = [
     ("bank_b002", "desk.consent", "consent_id", f"CS{NUMBERS['live']:010}", "CS9999999999"),
     (OTHER, "desk.delivery", "feed", "cdi_consents", "nobodys"),
@@ -193,6 +195,20 @@ def test_no_request_that_a_login_forges_stops_those_of_others(desks, partner):
     assert partner.sampan.one("select count(*) from ops.request where state in ('asked', 'waiting')") == 0
 
 
+def test_corrections_that_no_one_decides_go_with_their_rows(desks, partner):
+    """They have the values of rows: retention deleted those, and the request kept them for ever."""
+    right, needed = deliver_broken(partner)
+    steward = desks.client(STEWARD)
+    table = table_of(steward.get(f"/en/feeds/{FEED}/rows.csv").content)
+    steward.form(f"/en/feeds/{FEED}/corrections", ("a.csv", csv_of([table[0] | {needed: right[0][needed]}])))
+    steward.form(f"/en/feeds/{FEED}/send", reason="x")
+    asked = "select state, subject ? 'rows', outcome from ops.request"
+    retention.run(DAY)
+    assert partner.sampan.rows(asked) == [("asked", True, None)]
+    retention.run(DAY + timedelta(days=get_contract(FEED).retention_days + 1), allow_mass_delete=True)
+    assert partner.sampan.rows(asked) == [("refused", False, "its rows are not in quarantine any more")]
+
+
 def test_no_login_keeps_others_from_asking_with_messages_that_no_one_fetches(desks, partner):
     """Every login may notify, and one that fetches nothing keeps the queue of all of them full."""
     held = deliver_held(partner)
@@ -215,7 +231,7 @@ def test_no_login_keeps_others_from_asking_with_messages_that_no_one_fetches(des
 
 
 def test_the_trigger_fires_once_for_what_waits(desks, sampan):
-    """It looks into the table: it would fire for ever for a request that nobody carries out."""
+    """It looks into the table: it would fire for ever for a request that no one carries out."""
     from sampan_airflow import PAUSE, RequestTrigger
 
     def ask() -> int:
@@ -325,7 +341,7 @@ def test_sessions_and_failures_end_with_time():
     assert failed.may_try("chan", "1")
 
 
-def test_a_login_signs_out_nobody_else():
+def test_a_login_signs_out_no_one_else():
     """Who signs in without end would take the place of all others."""
     sessions = Sessions()
     others = [sessions.begin(f"other_{n}", "x") for n in range(MOST_SESSIONS // 2)]
