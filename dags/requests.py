@@ -1,9 +1,9 @@
 """`requests`: carry out what people asked for at the desks, in their names, as soon as they ask.
 
-A trigger listens to the warehouse; every ten minutes a run looks for what it may have missed. The task does what
-`sampan requests run` does. Feeds whose rows were published get an event, so that the marts are refreshed. **When red:** the
-log names the request. It waits, and the next run tries it again: run `sampan requests list` to see what is waiting. A request
-that cannot be carried out is not red: the person who asked reads why at the desk.
+A trigger looks into the warehouse every two seconds; every ten minutes a run looks for what it may have missed. The task
+does what `sampan requests run` does. Feeds whose rows were published get an event, so that the marts are refreshed.
+**When red:** the log names the request. It waits, and the next run tries it again: run `sampan requests list` to see what is
+waiting. A request that cannot be carried out is not red: the person who asked reads why at the desk.
 """
 
 from __future__ import annotations

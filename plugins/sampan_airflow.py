@@ -45,14 +45,15 @@ def asset_of(feed: str) -> Asset:
 
 # Batches that a request published: an event of the asset of each of their feeds.
 PUBLISHED_BY_REQUEST = AssetAlias("published_by_request")
-# Seconds until the trigger asks again after it lost the warehouse, and between two runs at least.
-PATIENCE, PAUSE = 10, 2
+# Seconds until the trigger asks again, and after it lost the warehouse.
+PAUSE, PATIENCE = 2, 10
 
 
 class RequestTrigger(BaseEventTrigger):  # type: ignore[misc]
-    """Fires when somebody has asked for something at a desk: `desk.ask` notifies the channel `sampan_request`.
+    """Fires when somebody has asked for something at a desk, once for what waits.
 
-    Any login may notify the channel, so that the table decides whether there is something to do.
+    It looks into the table. Messages of PostgreSQL (NOTIFY) are open to every login, and one that fetches none of its own
+    fills their queue: no one could ask for anything then.
     """
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -64,17 +65,17 @@ class RequestTrigger(BaseEventTrigger):  # type: ignore[misc]
         import psycopg
         from sampan.settings import settings
 
-        waiting = "select max(request_id) from ops.request where state = 'waiting'"
+        waiting = "select max(request_id) from ops.request where state = 'waiting' and request_id > %s"
+        told = 0
         while True:
             try:
                 dsn = settings().dsn("loader")
                 async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-                    await connection.execute("listen sampan_request")
-                    async for _ in connection.notifies():
-                        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as asking:
-                            found = await (await asking.execute(waiting)).fetchone()
+                    while True:
+                        found = await (await connection.execute(waiting, [told])).fetchone()
                         if found and found[0]:
-                            yield TriggerEvent({"request_id": found[0]})
+                            told = found[0]
+                            yield TriggerEvent({"request_id": told})
                         await asyncio.sleep(PAUSE)
             except psycopg.OperationalError:
                 await asyncio.sleep(PATIENCE)

@@ -27,6 +27,8 @@ from sampan.settings import HOME, settings
 from sampan.text import spreadsheet_text
 
 ROWS = 3
+# What Markdown or HTML may read as more than text: punctuation of ASCII but , - . and /
+MARKUP = re.compile(r"[!-+:-@\[-`{-~]")
 # Longest value of an example.
 WIDTH = 40
 LINK = re.compile(r"\[([^\]]*)\]\((?!https?://|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
@@ -114,8 +116,9 @@ def examples(name: str, model: dict[str, Any]) -> list[str]:
 
 
 def _cell(value: Any) -> str:
+    """A value of a mart in a table. A partner may have chosen its text: entities are neither links nor tags."""
     text = " ".join(str(spreadsheet_text("" if value is None else str(value))).split())
-    return (text if len(text) <= WIDTH else f"{text[:WIDTH]}…").replace("|", r"\|").replace("<", "&lt;")
+    return MARKUP.sub(lambda match: f"&#{ord(match[0])};", text if len(text) <= WIDTH else f"{text[:WIDTH]}…")
 
 
 def _write(page: Path, title: str, lines: list[str]) -> None:

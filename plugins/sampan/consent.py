@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect, scalar
 from sampan.errors import Code, PermanentFailure, Problem, SettingsFailure, require_reason
@@ -25,6 +26,8 @@ CONSENT_ID = re.compile(r"CS[0-9]{10}")
 # As people and broken files write them: gaps between the characters. One with a digit too many is another number.
 _GAP = r"(?:\\[BFNRT]|[^0-9A-Z]){0,3}"
 LEGIBLE = re.compile(rf"C{_GAP}S{_GAP}(?:[0-9]{_GAP}){{9}}[0-9](?![0-9])")
+# Of the names of columns that the feed of consents has, and another feed has not.
+LEAST_IN_COMMON = 2
 # How many consents an alert names.
 NAMED = 50
 # Of at most two MiB each.
@@ -133,7 +136,7 @@ def suspend(connection: Connection, rejected: Rejected) -> str:
     Any status counts: a renewal may narrow a consent, and a status that was misspelt may be a revocation. Call it in the
     transaction that rejects: until a person lifts it, or what was lost is published, no bank reads under the consent.
     """
-    found, illegible, is_whole = _suspend_all(connection, rejected)
+    found, illegible, is_whole = _suspend_all(connection, rejected, get_contract(FEED))
     return _told(found, illegible, is_whole)
 
 
@@ -142,18 +145,32 @@ def suspend_ignored(connection: Connection, rejected: Rejected) -> str:
 
     Returns what was done, for an alert; nothing when it names no consent, or when a delivery has the same content.
     """
-    query = "select from ops.delivery where feed = %s and etag = %s and problem ->> 'rule' is distinct from %s"
-    if connection.execute(query, [FEED, rejected.etag, Code.DELIVERY_MARKER]).fetchone() is not None:
+    query = "select from ops.delivery where feed = %s and etag = %s and coalesce(problem ->> 'rule', '') <> all(%s)"
+    unread = [Code.DELIVERY_MARKER, Code.DELIVERY_GONE, Code.DELIVERY_DENIED]
+    if connection.execute(query, [FEED, rejected.etag, unread]).fetchone() is not None:
         return ""
-    found, _, is_whole = _suspend_all(connection, rejected)
+    found, _, is_whole = _suspend_all(connection, rejected, get_contract(FEED))
     return _told(found, 0, is_whole) if found else ""
 
 
-def _suspend_all(connection: Connection, rejected: Rejected) -> tuple[list[str], int, bool]:
-    """Suspend what can be read off. Returns the consents, how many rows name none, and whether all of it was read."""
+def suspend_astray(connection: Connection, contract: Contract, rejected: Rejected) -> str:
+    """Suspend every consent that can be read off what did not get through as another feed, if it reads like changes of them.
+
+    Returns what was done, for an alert; nothing when it does not. What names consents as that feed does suspends nothing.
+    """
+    found, _, is_whole = _suspend_all(connection, rejected, contract)
+    return _told(found, 0, is_whole) if found else ""
+
+
+def _suspend_all(connection: Connection, rejected: Rejected, contract: Contract) -> tuple[list[str], int, bool]:
+    """Suspend what can be read off. Returns the consents, how many rows name none, and whether all of it was read.
+
+    `contract` is that of the feed in whose folder it lies.
+    """
     # Here, so that the DAG processor, which reads this module, loads no S3 client.
     from sampan.reading import legible
 
+    is_change = contract.feed == FEED
     found: set[tuple[str, int | None]] = set()
     lines: set[int] | None = None
     if rejected.rows:
@@ -163,20 +180,24 @@ def _suspend_all(connection: Connection, rejected: Rejected) -> tuple[list[str],
             texts.itersize = ROWS_AT_ONCE
             texts.execute(
                 "select line, concat(record, ' ', fields) from quarantine.record where feed = %s and batch_id = %s",
-                [FEED, rejected.batch_id],
+                [contract.feed, rejected.batch_id],
             )
             for line, text in texts:
                 lines.add(line)
                 found |= {(consent_id, line) for consent_id in consent_ids(text)}
+                is_change = is_change or _reads_like_changes(text, contract)
     is_whole = rejected.uri is not None
     if rejected.uri is not None:
         try:
-            for line, text in legible.pieces(get_contract(FEED), rejected.uri, lines):
+            for line, text in legible.pieces(contract, rejected.uri, lines):
                 found |= {(consent_id, line) for consent_id in consent_ids(text)}
+                is_change = is_change or _reads_like_changes(text, contract)
         except SettingsFailure:
             raise
         except PermanentFailure:
             is_whole = False
+    if not is_change:
+        return [], 0, is_whole
     with connection.cursor() as cursor:
         cursor.executemany(
             """
@@ -187,6 +208,16 @@ def _suspend_all(connection: Connection, rejected: Rejected) -> tuple[list[str],
         )
     illegible = len((lines or set()) - {line for _, line in found})
     return sorted({consent_id for consent_id, _ in found}), illegible, is_whole
+
+
+def _reads_like_changes(text: str, contract: Contract) -> bool:
+    """Whether a text in the folder of another feed says that something is revoked, or has columns that only consents have."""
+    from sampan.reading import hkid
+
+    text = hkid.decoded(text)
+    own = {c.source_name for c in get_contract(FEED).columns} - {c.source_name for c in contract.columns}
+    names = set(re.findall(r"\w+", text))
+    return "REVOKED" in text.upper() or len(own & names) >= LEAST_IN_COMMON
 
 
 def _told(consents: list[str], illegible: int, is_whole: bool) -> str:

@@ -18,6 +18,8 @@ from sampan.settings import settings
 # Rows are tuples unless a row factory is given, which psycopg's types cannot know here.
 Connection = psycopg.Connection[Any]
 
+# PostgreSQL's bigint ends here.
+LARGEST_ID = 2**63 - 1
 # What a retry may cure, by SQLSTATE or class (PostgreSQL, appendix A): connections, rollbacks by the server, resources
 # that are used up now, locks, interventions, input and output, and a server that became a standby.
 TRANSIENT = ("08", "25006", "25P03", "25P04", "40", "53", "55006", "55P03", "57", "58000", "58030", "72")

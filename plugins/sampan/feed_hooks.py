@@ -8,6 +8,7 @@ from datetime import date
 
 from sampan import consent
 from sampan.alerts import raise_alert
+from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection
 
@@ -22,6 +23,8 @@ class FeedHooks:
     """Draw the consequences of what did not get through. Returns them as sentences for an alert."""
     on_ignored: Callable[[Connection, consent.Rejected], str]
     """Draw the consequences of an object that is ignored by its name. Returns them, or nothing if it has no news."""
+    on_astray: Callable[[Connection, Contract, consent.Rejected], str]
+    """As `on_ignored`, of what did not get through as another feed of the same partner, whose contract is given."""
     take_in_again: Callable[[Connection, list[int]], int]
     """Take published batches in again, whose place among the others has changed."""
     on_withdrawn: Callable[[Connection, list[int]], str]
@@ -41,6 +44,7 @@ HOOKS = {
         take_in=consent.take_in,
         on_rejected=consent.suspend,
         on_ignored=consent.suspend_ignored,
+        on_astray=consent.suspend_astray,
         take_in_again=consent.take_in_again,
         on_withdrawn=consent.withdraw,
         clean_up=consent.delete_dead_rows,
@@ -84,6 +88,18 @@ def on_rejected(connection: Connection, feed: str, what: str, rejected: consent.
     if contract.alert_on_rejected:
         message = f"for {contract.owner} <{contract.contact}>: {what}. {consequences}".strip()
         raise_alert(connection, "rejected", feed, message)
+    _on_astray(connection, contract, what, rejected)
+
+
+def _on_astray(connection: Connection, contract: Contract, what: str, rejected: consent.Rejected) -> None:
+    """News of a feed with hooks that its partner put into the folder of another feed is lost as well."""
+    for feed, hooks in HOOKS.items():
+        own = get_contract(feed)
+        if own.partner == contract.partner and feed != contract.feed:
+            consequences = hooks.on_astray(connection, contract, rejected)
+            if consequences:
+                message = f"for {own.owner} <{own.contact}>: {what}, and reads like {feed}. {consequences}"
+                raise_alert(connection, "rejected", feed, message)
 
 
 def on_ignored(connection: Connection, feed: str, what: str, rejected: consent.Rejected) -> None:
@@ -94,6 +110,7 @@ def on_ignored(connection: Connection, feed: str, what: str, rejected: consent.R
     contract = get_contract(feed)
     if feed in HOOKS and (consequences := HOOKS[feed].on_ignored(connection, rejected)):
         raise_alert(connection, "rejected", feed, f"for {contract.owner} <{contract.contact}>: {what}. {consequences}")
+    _on_astray(connection, contract, what, rejected)
 
 
 def clean_up_all() -> None:

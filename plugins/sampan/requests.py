@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, LiteralString
 
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
 
 from sampan.contracts.registry import get_contract
-from sampan.database import Connection, connect, lock, scalar
+from sampan.database import LARGEST_ID, Connection, connect, lock, scalar
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.identity import review
 from sampan.ingest import gate, publish, quarantine
@@ -267,10 +266,13 @@ def _end(connection: Connection, request: Request, state: str, outcome: str) -> 
         """
         update ops.request
         set state = %s, outcome = %s, ended_at = clock_timestamp(), started_at = coalesce(started_at, clock_timestamp()),
-            subject = case when subject ? 'rows' then subject - 'rows' || %s else subject end
+            subject = case jsonb_typeof(subject -> 'rows')
+                when 'array' then subject - 'rows' || jsonb_build_object('row_count', jsonb_array_length(subject -> 'rows'))
+                else subject - 'rows'
+            end
         where request_id = %s and state in ('asked', 'waiting')
         """,
-        [state, outcome, Jsonb({"row_count": len(request.subject.get("rows", []))}), request.request_id],
+        [state, outcome, request.request_id],
     )
 
 
@@ -285,10 +287,24 @@ def _told(failure: PermanentFailure) -> str:
 
 
 def _subject(request: Request, name: str, kind: type) -> Any:
+    """A value of the subject, which a login may write past the pages, in any form."""
     value = request.subject.get(name)
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if (
+        not isinstance(value, kind)
+        or isinstance(value, bool)
+        or (isinstance(value, int) and not 0 < value <= LARGEST_ID)
+    ):
         raise PermanentFailure(Problem(Code.REQUEST_SUBJECT, f"{request.action} does not say which {name}"))
     return value
+
+
+def _rows(request: Request) -> list[dict[str, str | None]]:
+    """The rows of a subject: each with the same columns, of texts. A column that one lacks would be emptied there."""
+    rows = _subject(request, "rows", list)
+    of_texts = all(isinstance(row, dict) and all(isinstance(v, str | None) for v in row.values()) for row in rows)
+    if not (rows and of_texts and all(row.keys() == rows[0].keys() for row in rows)):
+        raise PermanentFailure(Problem(Code.REQUEST_SUBJECT, "rows are not objects of texts with the same columns"))
+    return list(rows)
 
 
 def _batch(request: Request) -> tuple[int, str, Any]:
@@ -361,8 +377,8 @@ ACTIONS: Mapping[str, Callable[[Request], tuple[str, str | None]]] = {
 def _correct_rows(request: Request) -> str:
     """Replay the rows as the steward corrected them: `rows` has the columns of the export by name, one object per row."""
     contract = get_contract(str(request.feed))
-    rows: list[dict[str, str | None]] = _subject(request, "rows", list)
-    names = list(rows[0]) if rows else []
+    rows = _rows(request)
+    names = list(rows[0])
     with tempfile.TemporaryDirectory(prefix="sampan-request-") as folder:
         file = Path(folder) / "corrected.csv"
         with file.open("w", encoding="utf-8", newline="") as out:

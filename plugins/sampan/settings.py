@@ -90,6 +90,11 @@ class Settings:
         return self.get("SAMPAN_SYNTHETIC", "no") == "yes"
 
     @property
+    def release_days(self) -> int:
+        """Days after which a release that is not live is deleted, and no family of it is carried any more."""
+        return int(self.get("SAMPAN_RELEASE_DAYS", "90"))
+
+    @property
     def pseudonym_key(self) -> bytes:
         """Key of the pseudonyms (HMAC-SHA-256). Raises SettingsFailure when it is not hex of at least 32 bytes."""
         return self._key("SAMPAN_PSEUDONYM_KEY")

@@ -21,6 +21,7 @@ import pytest
 import zstandard
 from sampan import consent
 from sampan.contracts.registry import all_contracts, get_contract
+from sampan.governance import retention
 from sampan.ingest import fetch, publish
 
 from tests.conftest import Sampan
@@ -149,6 +150,61 @@ def test_the_bank_stops_reading_when_the_news_lies_where_no_delivery_does(readin
     assert sum("it is in the folder of no feed; deliver to" in message for message in messages) == len(ASTRAY)
 
 
+def others_of_the_partner() -> list[str]:
+    consents = get_contract("cdi_consents")
+    return sorted(c.feed for c in all_contracts().values() if c.partner == consents.partner and c.feed != consents.feed)
+
+
+ASTRAY_AS = {
+    "a delivery": ("revocations.jsonl", lines(revocation())),
+    "a delivery with other keys": ("revocations.jsonl", lines({"id": ID, "state": "Revoked"})),
+    "a renewal that narrows": ("changes.jsonl", lines(revocation(status="renewed", scope="payment"))),
+    "a table": ("a.csv", b"consentId,status,scope,validTo\n%s,ended,payment,2026-01-01\n" % ID.encode()),
+    "a delivery with escapes": ("e.jsonl", b'{"id": "%s", "state": "\\u0072evoked"}\n' % ID.encode()),
+    "a part of an upload": ("revocations.jsonl.part", lines(revocation())),
+    "an object of no date": ("../revocations.jsonl", lines(revocation())),
+    "a compressed file": ("a.jsonl.gz", gzip.compress(lines(revocation()))),
+}
+
+
+@pytest.mark.parametrize("feed", others_of_the_partner())
+def test_the_bank_stops_reading_when_a_revocation_lies_in_the_folder_of_another_feed(feed, reading):
+    """It is refused there, or held, or ignored: what it says is as lost as in the right folder."""
+    prefix = get_contract(feed).drop_prefix
+    for number, (name, body) in enumerate(ASTRAY_AS.values(), LOST):
+        consent_id = f"CS{300 + number:010}" if number > LOST else ID
+        body = body if name.endswith("gz") else body.replace(ID.encode(), consent_id.encode())
+        key = f"{prefix}{name[3:]}" if name.startswith("../") else f"{prefix}{LONG_AGO}/{number}-{name}"
+        reading.s3.put_object(Bucket=reading.environment["SAMPAN_DROP_BUCKET"], Key=key, Body=body)
+        reading.delivered.append(key)
+    reading.ingest(feed)
+    assert read() == {OTHER}
+    wanted = {ID, *(f"CS{300 + n:010}" for n in range(LOST + 1, LOST + len(ASTRAY_AS) - 1))}
+    assert {number for number, *_ in consent.suspended()} == wanted
+    query = "select message from ops.alert where kind = 'rejected' and feed = 'cdi_consents'"
+    messages = [message for (message,) in reading.rows(query)]
+    assert any(ID in message for message in messages)
+    # Delivered where it belongs, it counts, and nothing of it is lost any more.
+    reading.deliver("cdi_consents", LONG_AGO, "revocations.jsonl", ASTRAY_AS["a delivery"][1])
+    reading.ingest("cdi_consents")
+    assert "revoked" in reading.cli("consent", "show", ID).stdout
+
+
+@pytest.mark.parametrize("feed", others_of_the_partner())
+def test_what_another_feed_says_of_consents_suspends_nothing_when_it_is_held(feed, reading):
+    """Its rows name consents as they should: banks would stop reading with each delivery that is held."""
+    columns = [column.source_name for column in get_contract(feed).columns]
+    record = dict.fromkeys(columns, "x") | {next(c for c in columns if c in ("consentId", "consent_id")): ID}
+    csv_ = f"{','.join(record)}\n{','.join(record.values())}\n".encode()
+    is_table = get_contract(feed).source.format == "csv"
+    reading.deliver(feed, LONG_AGO, "a", csv_ if is_table else lines(record))
+    reading.deliver(feed, "latest", "b", csv_ if is_table else lines(record))
+    reading.ingest(feed)
+    assert reading.batch(feed)["state"] == "held"
+    assert consent.suspended() == []
+    assert read() == {LOST, OTHER}
+
+
 def test_a_copy_beside_the_delivery_suspends_nothing(reading):
     """A partner's program leaves the file that it uploaded under a second name: nothing is lost."""
     for name in ("changes.jsonl", "changes.jsonl.part", "granted.jsonl.bak"):
@@ -159,6 +215,16 @@ def test_a_copy_beside_the_delivery_suspends_nothing(reading):
     assert consent.suspended() == []
     assert reading.rows("select message from ops.alert") == []
     assert read() == {LOST, OTHER}
+
+
+def test_a_revocation_gets_through_under_the_name_of_an_empty_folder(reading):
+    """Tools put empty objects there. One with content was passed over: not read, not told, and never deleted."""
+    key = reading.deliver("cdi_consents", TODAY, "revocations_$folder$", lines(revocation()))
+    reading.ingest("cdi_consents")
+    assert read() == {OTHER}
+    retention.run(TODAY + timedelta(days=get_contract("cdi_consents").retention_days + 1), allow_mass_delete=True)
+    found = reading.s3.list_objects_v2(Bucket=reading.environment["SAMPAN_DROP_BUCKET"], Prefix=key)
+    assert found["KeyCount"] == 0
 
 
 def test_the_owner_is_told_when_a_file_was_overwritten_before_anyone_read_it(reading):

@@ -230,7 +230,10 @@ begin
     where s.lifted_at is null and (
         exists (
             select from ops.batch b
-            where b.batch_id = s.batch_id and b.state = 'published' and not exists (
+            where b.feed = 'cdi_consents' and b.state = 'published' and (
+                b.batch_id = s.batch_id
+                or b.content_sha256 = (select lost.content_sha256 from ops.batch lost where lost.batch_id = s.batch_id)
+            ) and not exists (
                 select from quarantine.record q
                 where q.feed = b.feed and q.batch_id = b.batch_id and q.line = s.line and q.state <> 'resolved'
             )

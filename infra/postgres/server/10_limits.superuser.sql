@@ -14,8 +14,12 @@ begin
             proname ~ '^lo_' or proname in ('loread', 'lowrite')
             -- Locks of a session's own making fill the lock table of the server.
             or proname ~ '^pg_(try_)?advisory_'
+            -- They keep locks on what their caller has no right on: partitions, schemas, roles, and thousands of functions.
+            or proname in ('pg_partition_tree', 'pg_get_partition_constraintdef', 'pg_get_object_address')
             -- Writes any number of bytes to the write-ahead log.
             or proname = 'pg_logical_emit_message'
+            -- Makes a file with each call.
+            or proname = 'pg_export_snapshot'
             -- Counts of rows read and written, of each table, for readers of none of them.
             or (proname ~ '^pg_stat_get_' and proname !~ '^pg_stat_get_db_' and pronargs = 1 and proargtypes[0] = 'oid'::regtype)
         )

@@ -29,7 +29,7 @@ from rich.text import Text
 
 from sampan import progress
 from sampan.errors import SampanError, TransientFailure
-from sampan.text import OBEYED, indented, printable
+from sampan.text import OBEYED, indented, printable, spreadsheet_text
 
 # A longer cell is a sentence: where rows do not fit beside each other, it has lines of its own.
 SENTENCE = 40
@@ -160,8 +160,10 @@ def _name(heading: str) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A cell between tabs: numbers without separators, no line break and no tab inside."""
-    return "" if value is None else printable(", ".join(map(str, value)) if isinstance(value, list) else str(value), "")
+    """A cell between tabs: numbers without separators, no line break and no tab inside, and no formula for a spreadsheet."""
+    if value is None:
+        return ""
+    return printable(spreadsheet_text(", ".join(map(str, value)) if isinstance(value, list) else str(value)), "")
 
 
 def _cell(value: Any) -> str:

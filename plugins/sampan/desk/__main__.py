@@ -9,7 +9,7 @@ import sys
 import uvicorn
 
 from sampan.desk.app import make
-from sampan.desk.config import from_environment
+from sampan.desk.config import DeskConfig, from_environment
 from sampan.errors import SettingsFailure
 from sampan.text import OneLineFormatter
 
@@ -26,9 +26,15 @@ def main() -> int:
         logging.getLogger("sampan").error("%s", failure)
         return 1
     host, port = os.environ.get("SAMPAN_DESK_HOST", "127.0.0.1"), int(os.environ.get("SAMPAN_DESK_PORT", "18095"))
-    # Paths have ids and no names; the access log says who asked when.
-    uvicorn.run(make(config), host=host, port=port, workers=1, log_config=None, server_header=False)
+    uvicorn.Server(serving(config, host, port)).run()
     return 0
+
+
+def serving(config: DeskConfig, host: str, port: int) -> uvicorn.Config:
+    """How the desks are served: by one process, since sessions are in its memory."""
+    # Paths have ids and no names; the access log says who asked when. Any program of this machine could say in a header that
+    # it is a proxy, and have each try of a password come from another address.
+    return uvicorn.Config(make(config), host=host, port=port, log_config=None, server_header=False, proxy_headers=False)
 
 
 if __name__ == "__main__":

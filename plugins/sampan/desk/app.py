@@ -169,7 +169,8 @@ class Desk:
     def _signed_in(self, request: Request, words: DeskWords, login: str, password: str) -> Response:
         address = request.client.host if request.client else ""
         known = LOGIN.fullmatch(login) is not None and 0 < len(password) <= 1000 and "\0" not in password
-        if self.failed.must_wait(login if known else "", address):
+        counted = login if known else ""
+        if not self.failed.may_try(counted, address):
             return self._sign_in_page(words, "must_wait", 429)
         try:
             roles = frozenset[str]()
@@ -179,12 +180,12 @@ class Desk:
         except psycopg.OperationalError as error:
             if not REFUSED.search(str(error)):
                 log.warning("the warehouse does not answer: %s", type(error).__name__)
+                self.failed.take_back(counted, address)
                 return self._sign_in_page(words, "no_warehouse", 503)
         if not roles:
             # The same for a wrong password and for a login without a desk: neither says whether the login exists.
-            self.failed.note(login if known else "", address)
             return self._sign_in_page(words, "wrong_sign_in", 401)
-        self.failed.forget(login, address)
+        self.failed.forget(counted, address)
         response = RedirectResponse(f"/{words.folder}/", 303)
         response.set_cookie(
             COOKIE, self.sessions.begin(login, password), httponly=True, samesite="strict", secure=self.config.secure
@@ -236,6 +237,9 @@ class Desk:
             session = self.sessions.find(cookie)
             if session is None:
                 return self._to_sign_in(words)
+            if any("\0" in text for text in _texts(request, form)):
+                # No browser sends it, and no text of the database holds it.
+                raise HTTPException(404)
             try:
                 with as_person(self.config, session.login, session.password) as (connection, roles):
                     visit = Visit(request, self.config, words, session, connection, roles, form)
@@ -272,6 +276,12 @@ class Desk:
         key = f"error_{status}" if status in (400, 403, 404, 405, 413, 429, 503) else "error_500"
         values = shared_values(self.config, words, "") | {"message": words.text(key)}
         return HTMLResponse(environment().get_template("message.html").render(values), status)
+
+
+def _texts(request: Request, form: Mapping[str, Any]) -> list[str]:
+    """The texts that a visit brings, but for a file's."""
+    values = [*request.path_params.values(), *request.query_params.values(), *form.values()]
+    return [value for value in values if isinstance(value, str)]
 
 
 def _log_place(request: Request, error: Exception) -> None:

@@ -66,7 +66,7 @@ def batch(visit: Visit) -> Response:
             return answer
         problem = "needs_reason"
     rules = visit.rows(
-        "select rule, row_count from desk.broken_rule where batch_id = %s order by row_count desc, rule limit %s",
+        "select rule, row_count from desk.broken_rules(%s) order by row_count desc, rule limit %s",
         found["batch_id"],
         SHOWN,
     )

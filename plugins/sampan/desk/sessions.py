@@ -7,15 +7,21 @@ import secrets
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from starlette.exceptions import HTTPException
+
 IDLE_SECONDS, LONGEST_SECONDS = 30 * 60, 8 * 3600
 # Failed sign-ins in WINDOW_SECONDS after which a login, or an address, has to wait.
 MOST_FAILED, MOST_FAILED_OF_ADDRESS, WINDOW_SECONDS = 5, 30, 15 * 60
-MOST_SESSIONS = 1000
+# One login signs out no one else: past its own number it signs out itself.
+MOST_SESSIONS, MOST_SESSIONS_OF_LOGIN = 1000, 20
+# Uploads that are read at the same time. Each may take the memory that `uploads.BOUNDS` says.
+MOST_READ = 4
 
 
 @dataclass
@@ -46,8 +52,10 @@ class Sessions:
         cookie, now = secrets.token_urlsafe(32), self._clock()
         with self._lock:
             self._drop_ended(now)
-            if len(self._sessions) >= MOST_SESSIONS:
-                del self._sessions[min(self._sessions, key=lambda key: self._sessions[key].used)]
+            own = [key for key, session in self._sessions.items() if session.login == login]
+            is_full = len(own) >= MOST_SESSIONS_OF_LOGIN
+            if is_full or len(self._sessions) >= MOST_SESSIONS:
+                del self._sessions[min(own if is_full else self._sessions, key=lambda key: self._sessions[key].used)]
             self._sessions[_key(cookie)] = Session(login, password, begun=now, used=now)
         return cookie
 
@@ -87,21 +95,27 @@ class FailedSignIns:
         self._clock, self._lock = clock, threading.Lock()
         self._times: dict[tuple[str, str], deque[float]] = defaultdict(deque)
 
-    def must_wait(self, login: str, address: str) -> bool:
-        """Whether this login from this address, or this address, has failed too often lately."""
+    def may_try(self, login: str, address: str) -> bool:
+        """Whether this login from this address may try now. It counts at once: of many at a time, no more get a try."""
         with self._lock:
-            return self._count((login, address)) >= MOST_FAILED or self._count(("", address)) >= MOST_FAILED_OF_ADDRESS
-
-    def note(self, login: str, address: str) -> None:
-        """Count one that failed."""
-        with self._lock:
-            for key in ((login, address), ("", address)):
-                self._times[key].append(self._clock())
             for key in [key for key in self._times if not self._count(key)]:
                 del self._times[key]
+            if self._count((login, address)) >= MOST_FAILED or self._count(("", address)) >= MOST_FAILED_OF_ADDRESS:
+                return False
+            for key in {(login, address), ("", address)}:
+                self._times[key].append(self._clock())
+            return True
+
+    def take_back(self, login: str, address: str) -> None:
+        """Count the last try no more: it got in, or could not be judged."""
+        with self._lock:
+            for key in {(login, address), ("", address)}:
+                if self._count(key):
+                    self._times[key].pop()
 
     def forget(self, login: str, address: str) -> None:
         """Begin again for a login that got in."""
+        self.take_back(login, address)
         with self._lock:
             self._times.pop((login, address), None)
 
@@ -110,3 +124,24 @@ class FailedSignIns:
         while times and self._clock() - times[0] > WINDOW_SECONDS:
             times.popleft()
         return len(times)
+
+
+class Turns:
+    """Who has an upload read now: few at a time, and each login one."""
+
+    def __init__(self, most: int = MOST_READ) -> None:
+        self._most, self._lock = most, threading.Lock()
+        self._logins: set[str] = set()
+
+    @contextmanager
+    def of(self, login: str) -> Iterator[None]:
+        """A turn, until the block ends. Raises HTTPException (429) at once when there is none."""
+        with self._lock:
+            if login in self._logins or len(self._logins) >= self._most:
+                raise HTTPException(429)
+            self._logins.add(login)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._logins.discard(login)

@@ -15,7 +15,8 @@ from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts
 from sampan.desk import uploads
 from sampan.desk.preview import Previewed, preview, try_delivery
-from sampan.desk.visit import LARGEST_ID, Row, Visit
+from sampan.desk.sessions import Turns
+from sampan.desk.visit import Row, Visit, as_id
 from sampan.errors import PermanentFailure
 from sampan.ingest.quarantine import ID, RULES
 from sampan.reading.record import csv_line
@@ -23,6 +24,7 @@ from sampan.text import printable, spreadsheet_text
 
 DELIVERIES, ROWS, PREVIEWED = 60, 25, 100
 MOST_DOWNLOADED = uploads.MOST_ROWS
+TURNS = Turns()
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
@@ -69,16 +71,14 @@ def how(visit: Visit) -> Response:
 def rows(visit: Visit) -> Response:
     """Rejected rows that are open, some at a time, with every rule that each broke."""
     contract = _contract(visit)
-    after, rule = visit.request.query_params.get("after", "0"), visit.request.query_params.get("rule", "")
-    if not (after.isascii() and after.isdigit() and int(after) <= LARGEST_ID):
-        raise HTTPException(404)
+    after, rule = as_id(visit.request.query_params.get("after", "0")), visit.request.query_params.get("rule", "")
     query = """
         select * from {}
         where state = 'open' and quarantine_id > %s and (%s = '' or %s = any(broken_rules))
         order by quarantine_id
         limit %s
     """
-    found = visit.connection.execute(_of_view(contract.feed, query), [int(after), rule, rule, ROWS + 1]).fetchall()
+    found = visit.connection.execute(_of_view(contract.feed, query), [after, rule, rule, ROWS + 1]).fetchall()
     counts = visit.connection.execute(
         _of_view(
             contract.feed,
@@ -123,7 +123,8 @@ def corrections(visit: Visit) -> Response:
     found: list[Previewed] = []
     if isinstance(body, bytes) and body:
         try:
-            found = preview(visit.connection, contract, uploads.read(contract, str(name), body))
+            with TURNS.of(visit.session.login):
+                found = preview(visit.connection, contract, uploads.read(contract, str(name), body))
         except PermanentFailure as failure:
             problem = str(failure.problem)
     else:
@@ -148,7 +149,8 @@ def attempt(visit: Visit) -> Response:
         return visit.page("attempt.html", 400, **values | {"problem": visit.words.text("needs_file")})
     try:
         day = date.fromisoformat(str(visit.form.get("day", "")))
-        tried = try_delivery(visit.connection, contract, day, str(name), body)
+        with TURNS.of(visit.session.login):
+            tried = try_delivery(visit.connection, contract, day, str(name), body)
     except ValueError:
         return visit.page("attempt.html", 400, **values | {"problem": visit.words.text("needs_day")})
     except PermanentFailure as failure:

@@ -19,16 +19,16 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from sampan import report
+from sampan.database import LARGEST_ID
 from sampan.desk.config import DeskConfig
 from sampan.desk.sessions import Session
 from sampan.desk.words import DeskWords
+from sampan.reading.shown import hidden
 from sampan.text import printable
 from sampan.warehouse.roles import OPERATOR, POLICY_READER, READER_ROLES
 
 COOKIE = "sampan_desk"
 BI_READER = "bi_reader"
-# PostgreSQL's bigint ends here.
-LARGEST_ID = 2**63 - 1
 MOST_REASON = 2000
 Row = dict[str, Any]
 
@@ -69,18 +69,15 @@ class Visit:
 
     def number(self, name: str) -> int:
         """An id in the path; the page does not exist when it is not one."""
-        text = str(self.request.path_params[name])
-        if not (text.isascii() and text.isdigit() and int(text) <= LARGEST_ID):
-            raise HTTPException(404)
-        return int(text)
+        return as_id(str(self.request.path_params[name]))
 
     def path(self, rest: str = "") -> str:
         """A path of the desks in the language of this visit."""
         return f"/{self.words.folder}/{rest}"
 
     def reason(self) -> str | None:
-        """The reason of a form; None when it has none."""
-        text = str(self.form.get("reason", "")).strip()
+        """The reason of a form, which is kept for ever, without HKID numbers; None when it has none."""
+        text = hidden(str(self.form.get("reason", ""))[: 2 * MOST_REASON], expects_hkid=True).strip()
         return text if 0 < len(text) <= MOST_REASON else None
 
     def ask(self, action: str, subject: Mapping[str, Any], reason: str) -> int:
@@ -98,6 +95,14 @@ class Visit:
     def go(self, rest: str) -> Response:
         """On to another page, after a form."""
         return RedirectResponse(self.path(rest), 303)
+
+
+def as_id(text: str) -> int:
+    """A text as an id of the database; the page does not exist when it is not one."""
+    # Python refuses to read very long numbers.
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= LARGEST_ID):
+        raise HTTPException(404)
+    return int(text)
 
 
 @contextmanager

@@ -30,7 +30,6 @@ from sampan.reading.shown import shown, shown_uri
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
-RELEASE_DAYS = 90
 # Days after which an upload in parts that was never completed is aborted: no delivery takes that long.
 UPLOAD_DAYS = 7
 # Deleting more than half of a feed's batches, and at least this many, is more likely a mistyped retention than intended.
@@ -84,6 +83,7 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
         done |= feed_hooks.delete_expired(connection, on)
         done["uploads"] = _clear_uploads(connection, on)
         _forget_messages(connection)
+        _end_requests(connection)
     if refused or failed:
         raise [*refused, *failed][0]
     return done
@@ -240,6 +240,27 @@ def _forget_messages(connection: Connection) -> None:
         """
         update ops.alert_message set body = null
         where body is not null and made_at < clock_timestamp() - interval '7 days'
+        """
+    )
+
+
+def _end_requests(connection: Connection) -> None:
+    """Refuse corrections of rows that are not there any more, which no one can carry out: their values are those rows'."""
+    connection.execute(
+        """
+        update ops.request as asked set
+            state = 'refused',
+            outcome = 'its rows are not in quarantine any more',
+            ended_at = clock_timestamp(),
+            subject = subject - 'rows'
+        where state = 'asked' and exists (
+            select from jsonb_path_query(subject, '$.rows[*]') as given
+            where not exists (
+                select from quarantine.record
+                where record.feed = asked.feed and record.state = 'open'
+                    and record.quarantine_id::text = given ->> '_quarantine_id'
+            )
+        )
         """
     )
 
@@ -567,13 +588,9 @@ def _tables_with(connection: Connection, feed: str, batch_id: int) -> list[str]:
 # --- releases -------------------------------------------------------------------------------------------------------
 
 
-def _release_days() -> int:
-    return int(settings().get("SAMPAN_RELEASE_DAYS", str(RELEASE_DAYS)))
-
-
 def _kept_since(on: date) -> datetime:
     """Releases from before this time are past their retention on a day: midnight in Hong Kong less the days of retention."""
-    return datetime(on.year, on.month, on.day, tzinfo=HONG_KONG) - timedelta(days=_release_days())
+    return datetime(on.year, on.month, on.day, tzinfo=HONG_KONG) - timedelta(days=settings().release_days)
 
 
 def _delete_look_backs(on: date) -> tuple[int, list[SampanError]]:
@@ -594,7 +611,6 @@ def _delete_look_backs(on: date) -> tuple[int, list[SampanError]]:
 
 
 def _begin_releases(connection: Connection, on: date) -> None:
-    days = _release_days()
     live = release.live_release(connection)
     connection.execute(
         """
@@ -608,8 +624,16 @@ def _begin_releases(connection: Connection, on: date) -> None:
         where dropped_at is null and release_no is distinct from %(live)s and released_at < %(before)s
         on conflict do nothing
         """,
-        {"days": days, "live": live, "before": _kept_since(on)},
+        {"days": settings().release_days, "live": live, "before": _kept_since(on)},
     )
+    query = "select from ops.release where release_no = %s and released_at < %s"
+    if connection.execute(query, [live, _kept_since(on)]).fetchone() is not None:
+        message = (
+            f"release {live} is past its retention of {settings().release_days} days and readers see it, since none was made"
+            " after it: run `sampan refresh --force`"
+        )
+        raise_alert(connection, "retention", None, message)
+        log.warning("%s", message)
 
 
 def _delete_release(connection: Connection, release_no: int) -> int:

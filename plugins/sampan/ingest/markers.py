@@ -41,7 +41,7 @@ def marker(path: str, size: int, extension: str) -> str | None:
     """
     # S3 knows no relative paths: ".." is a name like any other, and not a hidden file.
     *folders, name = ("-" if part in (".", "..") else part for part in path.lower().split("/"))
-    if not name or name.endswith("_$folder$"):
+    if not size and (not name or name.endswith("_$folder$")):
         return FOLDER
     if name in SYSTEM or any(folder in (*FOLDERS, *SYSTEM) or folder.startswith(".") for folder in folders):
         return "a file of a program"

@@ -11,9 +11,10 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from sampan.alerts import raise_alert
-from sampan.database import Connection, scalar
+from sampan.database import Connection, one, scalar
 from sampan.errors import Problem
 from sampan.marts import dbt
+from sampan.settings import settings
 
 COVERAGE = "dim_mart_coverage"
 QUOTABLE = "is_quotable"
@@ -34,33 +35,29 @@ def carried(connection: Connection, build_no: int) -> dict[str, str]:
 def carry(connection: Connection, build_no: int, step: str, problem: Problem) -> bool:
     """Give a build the tables of a step as the live release has them. Returns False when there is no release yet.
 
-    Rows keep the `release_no` of the release that they were made for. A mart that the live release lacks is missing.
+    Rows keep the `release_no` of the release that they were made for. A mart that the live release lacks is missing, and so
+    is one that was made for a release past its retention: it has rows of what is deleted everywhere else.
     """
     live = connection.execute(
         "select release_no from ops.release_activation order by activation_no desc limit 1"
     ).fetchone()
     if live is None:
         return False
+    past: list[str] = []
     with connection.transaction():
         for mart in marts_of(step):
             connection.execute(sql.SQL("drop table if exists {}").format(sql.Identifier("build", mart)))
-            _copy(connection, live[0], mart)
+            origin, is_kept = _origin(connection, live[0], mart)
+            if is_kept:
+                _copy(connection, live[0], mart)
+            else:
+                past.append(mart)
             connection.execute(
                 """
-                insert into ops.carried (build_no, mart, step, from_release_no, problem)
-                values (
-                    %(build)s,
-                    %(mart)s,
-                    %(step)s,
-                    coalesce(
-                        (select from_release_no from ops.carried where build_no = %(live)s and mart = %(mart)s),
-                        %(live)s
-                    ),
-                    %(problem)s
-                )
+                insert into ops.carried (build_no, mart, step, from_release_no, problem) values (%s, %s, %s, %s, %s)
                 on conflict (build_no, mart) do nothing
                 """,
-                {"build": build_no, "mart": mart, "step": step, "live": live[0], "problem": Jsonb(problem.as_dict())},
+                [build_no, mart, step, origin, Jsonb(problem.as_dict())],
             )
         connection.execute(
             "update ops.build_step set state = 'carried' where build_no = %s and step = %s", [build_no, step]
@@ -70,8 +67,28 @@ def carry(connection: Connection, build_no: int, step: str, problem: Problem) ->
             f" ({', '.join(marts_of(step))}): {problem}. They may not be quoted. When the cause is corrected, run"
             " `sampan refresh --force`"
         )
+        if past:
+            message += f". Left out, since what they were made for is past its retention: {', '.join(past)}"
         raise_alert(connection, "carried", None, message, f"carried:{step}")
     return True
+
+
+def _origin(connection: Connection, live: int, mart: str) -> tuple[int, bool]:
+    """The release that the live one's rows of a mart were made for, and whether that is within the retention of releases."""
+    origin, is_kept = one(
+        connection,
+        """
+        with made as (
+            select coalesce(
+                (select from_release_no from ops.carried where build_no = %(live)s and mart = %(mart)s), %(live)s
+            ) as release_no
+        )
+        select release_no, released_at >= clock_timestamp() - make_interval(days => %(days)s)
+        from made join ops.release using (release_no)
+        """,
+        {"live": live, "mart": mart, "days": settings().release_days},
+    )
+    return int(origin), bool(is_kept)
 
 
 def mark(connection: Connection, build_no: int) -> None:

@@ -311,6 +311,9 @@ def _deliver(channel: str, recipient: str, key: uuid.UUID, subject: str, body: s
     address += f"{glue}+Idempotency-Key={key}"
     asset = apprise.AppriseAsset(app_id="Sampan", app_desc="Sampan", app_url="", storage_mode="memory")
     sender = apprise.Apprise(asset=asset)
+    # What they say to those who debug has the whole address.
+    for name in ("apprise", "urllib3"):
+        logging.getLogger(name).setLevel(logging.INFO)
     # It would quote an address that it does not understand.
     logging.getLogger("apprise").disabled = True
     is_understood = sender.add(address)

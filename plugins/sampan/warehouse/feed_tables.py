@@ -73,8 +73,16 @@ def feed_statements(contract: Contract) -> list[sql.Composed]:
                 q.quarantined_at
             from quarantine.{} as q
             join ops.batch as b using (batch_id)
+            -- Of other feeds a plan must not count what a reader looks for.
+            where b.feed = {}
             """
-        ).format(view, hide_pseudonyms("q.record"), hide_pseudonyms("cast(q.fields as text)"), feed),
+        ).format(
+            view,
+            hide_pseudonyms("q.record"),
+            hide_pseudonyms("cast(q.fields as text)"),
+            feed,
+            sql.Literal(contract.feed),
+        ),
         sql.SQL("comment on view {} is {}").format(
             view,
             sql.Literal("Quarantined rows of this feed, with file and business date, for the steward of its partner."),

@@ -129,7 +129,10 @@ def open_doors(admin: Connection) -> list[str]:
         """
         select distinct proname from pg_proc
         where pronamespace = 'pg_catalog'::regnamespace and has_function_privilege('public', oid, 'execute')
-            and proname in ('lo_create', 'pg_advisory_lock', 'pg_logical_emit_message', 'pg_stat_get_live_tuples')
+            and proname in (
+                'lo_create', 'pg_advisory_lock', 'pg_export_snapshot', 'pg_logical_emit_message', 'pg_partition_tree',
+                'pg_stat_get_live_tuples'
+            )
         order by 1
         """
     ).fetchall()

@@ -19,6 +19,7 @@ from sampan.contracts.model import FEEDS as FOLDER
 from sampan.contracts.registry import get_contract
 from sampan.ingest import fetch, quarantine
 from sampan.settings import settings
+from sampan.text import spreadsheet_text
 
 from infra.simulator.serve import Behaviour, Server
 from tests.factory import DAY, FEEDS, encode, rows, stored
@@ -315,6 +316,17 @@ def test_json_of_rows_in_quarantine_has_every_broken_rule_and_obeys_nothing(samp
     assert "貨" in found[0]["record"]
     header, *lines = piped("quarantine", "show", FEED)[1].splitlines()
     assert {len(line.split("\t")) for line in (header, *lines)} == {8}
+
+
+def test_a_list_in_a_pipe_computes_nothing_in_a_spreadsheet(sampan, piped):
+    """Tabs are what a spreadsheet takes from the clipboard, too: `| clip`, and paste."""
+    formulas = ["=HYPERLINK(1)", "@SUM(A1)", "+1+cmd|x", "-2+3", "＝1+1"]
+    delivered(sampan, *({"value_hkd": formula} for formula in formulas))
+    piped("ingest", FEED)
+    _, *lines = piped("quarantine", "show", FEED)[1].splitlines()
+    cells = [cell for line in lines for cell in line.split("\t")]
+    assert {f"'{formula}" for formula in formulas} <= set(cells)
+    assert not [cell for cell in cells if spreadsheet_text(cell) != cell]
 
 
 def test_quarantine_show_names_file_line_column_value_and_every_rule(sampan, run):

@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from sampan.desk.app import make
+from sampan.desk.__main__ import serving
 from sampan.desk.config import DeskConfig
 from sampan.settings import settings
 
@@ -100,7 +100,7 @@ class served:  # noqa: N801
     """Serves the desks on a free port until the block ends."""
 
     def __init__(self, config: DeskConfig) -> None:
-        self.server = uvicorn.Server(uvicorn.Config(make(config), host="127.0.0.1", port=0, log_config=None))
+        self.server = uvicorn.Server(serving(config, "127.0.0.1", 0))
         self.thread = threading.Thread(target=self.server.run, daemon=True)
 
     def __enter__(self) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from itertools import product
 
 import httpx
 import psycopg
@@ -14,10 +19,24 @@ from psycopg.types.json import Jsonb
 from sampan import requests
 from sampan.contracts.registry import get_contract
 from sampan.desk import config, uploads
-from sampan.desk.sessions import IDLE_SECONDS, LONGEST_SECONDS, MOST_FAILED, WINDOW_SECONDS, FailedSignIns, Sessions
+from sampan.desk.sessions import (
+    IDLE_SECONDS,
+    LONGEST_SECONDS,
+    MOST_FAILED,
+    MOST_FAILED_OF_ADDRESS,
+    MOST_SESSIONS,
+    MOST_SESSIONS_OF_LOGIN,
+    WINDOW_SECONDS,
+    FailedSignIns,
+    Sessions,
+    Turns,
+)
 from sampan.errors import SettingsFailure
+from sampan.governance import retention
 from sampan.settings import settings
+from starlette.exceptions import HTTPException
 
+from tests.factory import DAY
 from tests.integration.desk.conftest import Client
 from tests.integration.desk.test_operator import deliver_held
 from tests.integration.desk.test_steward import FEED, STEWARD, csv_of, deliver_broken, table_of, xlsx_of
@@ -44,6 +63,10 @@ def test_no_one_sees_or_asks_for_what_is_not_theirs(desks, partner):
         "/en/held/99999999999999999999",
         "/en/feeds/x';drop%20table%20ops.batch;--",
         "/en/requests/-1",
+        f"/en/requests/{'9' * 5000}",
+        f"{own}?after={'9' * 5000}",
+        f"{own}?rule=%00",
+        f"/en/feeds/{FEED}%00/rows",
         "/en/feeds/funding_payments__rows/rows",
         "/xx/held",
     ):
@@ -77,7 +100,7 @@ def test_no_one_sees_or_asks_for_what_is_not_theirs(desks, partner):
         assert connection.execute("select distinct feed from desk.delivery").fetchall() == [(FEED,)]
         assert connection.execute("select count(*) from desk.proposal, desk.finding").fetchall() == [(0,)]
     with psycopg.connect(dsn_of(desks, policy), autocommit=True) as connection:
-        for view in ("feed", "delivery", "broken_rule", "finding", "proposal", "request", "consent"):
+        for view in ("feed", "delivery", "finding", "proposal", "request", "consent"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(f"select count(*) from desk.{view}")
     assert partner.sampan.one("select count(*) from ops.request") == 0
@@ -97,6 +120,135 @@ def test_a_bank_reads_no_consent_of_another_bank(desks, sampan):
     assert bank.get("/en/requests").status_code == 404
     # One whose login has no role of a bank has no consents, and no function that could tell of them.
     assert desks.client("policy_reader").get("/en/consents").status_code == 404
+
+
+# Role, view, column, and two values that no row of the role's own has: one of others, one of no one.
+PROBES = [
+    ("bank_b002", "desk.consent", "consent_id", f"CS{NUMBERS['live']:010}", "CS9999999999"),
+    (OTHER, "desk.delivery", "feed", "cdi_consents", "nobodys"),
+    (STEWARD, "desk.request", "feed", "customs_declarations", "nobodys"),
+    (STEWARD, f"quarantine.{FEED}__rows", "business_date", str(DAY), "1999-01-01"),
+]
+
+
+@pytest.mark.parametrize(("role", "view", "column", "theirs", "nobodys"), PROBES)
+def test_no_plan_tells_of_the_rows_of_others(role, view, column, theirs, nobodys, desks, partner):
+    """A barrier lets cheap operators run below its condition: counts of a plan told whether another bank has a consent."""
+    deliver(partner.sampan, changes())
+    deliver_held(partner)
+    with psycopg.connect(dsn_of(desks, desks.client(OTHER)), autocommit=True) as connection:
+        subject = Jsonb({"feed": "customs_declarations", "rows": []})
+        connection.execute("select desk.ask('correct_rows', %s, 'x')", [subject])
+    query = f"explain (analyze, costs off, timing off, summary off, buffers off) select 1 from {view} where {column} = "
+    with psycopg.connect(dsn_of(desks, desks.client(role)), autocommit=True) as connection:
+        for settings_ in product(("on", "off"), repeat=3):
+            for name, value in zip(("seqscan", "nestloop", "hashjoin"), settings_, strict=True):
+                connection.execute(f"set enable_{name} to {value}")
+            told = [
+                [line.replace(value, "?") for (line,) in connection.execute(f"{query}'{value}'").fetchall()]
+                for value in (theirs, nobodys)
+            ]
+            assert told[0] == told[1]
+
+
+# What a login may write past the pages: (its role, action, subject).
+FORGED = [
+    ("sampan_operator", "accept_batch", {"batch_id": 10**30}),
+    ("sampan_operator", "accept_batch", {"batch_id": 1.5}),
+    ("sampan_operator", "reject_batch", {"batch_id": True}),
+    ("sampan_operator", "accept_request", {"request_id": "1"}),
+    ("sampan_operator", "accept_finding", {"mart": ["x"], "rule": {}}),
+    ("sampan_operator", "reject_proposal", {"review_id": -(10**20)}),
+    *(
+        (STEWARD, "correct_rows", {"feed": FEED, "rows": rows})
+        for rows in (
+            5, "x", {}, [], [1], [None], [[]], [{}], [{"_quarantine_id": 1}], [{"_quarantine_id": {"a": []}}],
+            [{"_quarantine_id": "9" * 40}], [{"_quarantine_id": "x"}], [{"_quarantine_id": None}], [{"": ""}],
+            [{"_quarantine_id": "1"}, {"b": "2"}], [{'a"\n,': '"\r\n'}], [{"_quarantine_id": "1", "a": "\ud83d\ude00"}],
+        )
+    ),
+]  # fmt: skip
+
+
+def test_no_request_that_a_login_forges_stops_those_of_others(desks, partner):
+    """One that is carried out without end, or ends a run with an error, would keep everybody's from being carried out."""
+    deliver_broken(partner)
+    people = {role: desks.client(role) for role in (STEWARD, "sampan_operator")}
+
+    def ask(role: str, action: str, subject: object) -> int:
+        with psycopg.connect(dsn_of(desks, people[role]), autocommit=True) as connection:
+            return connection.execute("select desk.ask(%s, %s, 'x')", [action, Jsonb(subject)]).fetchone()[0]
+
+    for subject in ([], 1, "x", None, [{"batch_id": 1}]):
+        with pytest.raises(psycopg.errors.InvalidParameterValue):
+            ask("sampan_operator", "accept_batch", subject)
+    for subject in ({"batch_id": 1, "note": "x" * 3000}, {"mart": "x" * 3000, "rule": "y"}):
+        with pytest.raises(psycopg.errors.ProgramLimitExceeded):
+            ask("sampan_operator", "accept_finding", subject)
+    for role, action, subject in FORGED:
+        number = ask(role, action, subject)
+        if role == STEWARD:
+            ask("sampan_operator", "accept_request", {"request_id": number})
+        requests.run()
+        state, outcome = partner.sampan.rows("select state, outcome from ops.request where request_id = %s", number)[0]
+        assert (state, "[" in outcome) == ("failed", True), (action, subject, outcome)
+    assert partner.sampan.one("select count(*) from ops.request where state in ('asked', 'waiting')") == 0
+
+
+def test_corrections_that_no_one_decides_go_with_their_rows(desks, partner):
+    """They have the values of rows: retention deleted those, and the request kept them for ever."""
+    right, needed = deliver_broken(partner)
+    steward = desks.client(STEWARD)
+    table = table_of(steward.get(f"/en/feeds/{FEED}/rows.csv").content)
+    steward.form(f"/en/feeds/{FEED}/corrections", ("a.csv", csv_of([table[0] | {needed: right[0][needed]}])))
+    steward.form(f"/en/feeds/{FEED}/send", reason="x")
+    asked = "select state, subject ? 'rows', outcome from ops.request"
+    retention.run(DAY)
+    assert partner.sampan.rows(asked) == [("asked", True, None)]
+    retention.run(DAY + timedelta(days=get_contract(FEED).retention_days + 1), allow_mass_delete=True)
+    assert partner.sampan.rows(asked) == [("refused", False, "its rows are not in quarantine any more")]
+
+
+def test_no_login_keeps_others_from_asking_with_messages_that_no_one_fetches(desks, partner):
+    """Every login may notify, and one that fetches nothing keeps the queue of all of them full."""
+    held = deliver_held(partner)
+    with (
+        psycopg.connect(dsn_of(desks, desks.client("policy_reader")), autocommit=True) as deaf,
+        psycopg.connect(dsn_of(desks, desks.client("policy_reader")), autocommit=True) as loud,
+    ):
+        for statement in ("listen x", "begin", "select 1"):
+            deaf.execute(statement)
+        send, number = "select pg_notify('x', %s || n) from generate_series(1, 100) as n", 0
+        with suppress(psycopg.errors.ProgramLimitExceeded):
+            while number < 1000:
+                loud.execute(send, [f"{number:7900} "])
+                number += 1
+        assert 0 < number < 1000
+        asked = desks.client("sampan_operator").form(f"/en/held/{held}", decision="accept", reason="x")
+        assert asked.status_code == 200
+        (ended,) = requests.run()
+        assert ended.state == "done"
+
+
+def test_the_trigger_fires_once_for_what_waits(desks, sampan):
+    """It looks into the table: it would fire for ever for a request that no one carries out."""
+    from sampan_airflow import PAUSE, RequestTrigger
+
+    def ask() -> int:
+        with psycopg.connect(dsn_of(desks, operator), autocommit=True) as connection:
+            query = "select desk.ask('accept_batch', %s, 'x')"
+            return int(connection.execute(query, [Jsonb({"batch_id": 1})]).fetchone()[0])
+
+    async def fired() -> None:
+        events = RequestTrigger().run()
+        for _ in range(2):
+            number = ask()
+            assert (await asyncio.wait_for(anext(events), 30)).payload == {"request_id": number}
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(events), 2 * PAUSE)
+
+    operator = desks.client("sampan_operator")
+    asyncio.run(fired())
 
 
 def test_a_session_is_not_forged_and_ends_with_its_login(desks, partner):
@@ -161,8 +313,17 @@ def test_passwords_cannot_be_tried_without_end_and_logins_of_the_platform_open_n
     ):
         assert client.sign_in(name, secret).status_code == 401, name
         assert "sampan_desk" not in client.cookies
-    for _ in range(MOST_FAILED):
-        assert client.sign_in(login, "wrong").status_code == 401
+
+    # All at the same time, so that none is judged before the next comes, and each with another address of a client.
+    def attempt(number: int) -> int:
+        told = {"x-forwarded-for": f"10.0.0.{number}"}
+        return httpx.post(
+            f"{desks.url}/en/sign-in", data={"login": login, "password": "wrong"}, headers=told
+        ).status_code
+
+    with ThreadPoolExecutor(4 * MOST_FAILED) as pool:
+        tries = pool.map(attempt, range(4 * MOST_FAILED))
+    assert sorted(tries) == [401] * MOST_FAILED + [429] * 3 * MOST_FAILED
     assert client.sign_in(login, password).status_code == 429
 
 
@@ -178,12 +339,44 @@ def test_sessions_and_failures_end_with_time():
     cookie = sessions.begin("chan", "x")
     now += IDLE_SECONDS + 1
     assert sessions.find(cookie) is None
-    for _ in range(MOST_FAILED):
-        failed.note("chan", "1")
-    assert failed.must_wait("chan", "1")
-    assert not failed.must_wait("chan", "2")
+    assert [failed.may_try("chan", "1") for _ in range(MOST_FAILED + 1)] == [True] * MOST_FAILED + [False]
+    assert failed.may_try("chan", "2")
     now += WINDOW_SECONDS + 1
-    assert not failed.must_wait("chan", "1")
+    assert failed.may_try("chan", "1")
+
+
+def test_a_login_signs_out_no_one_else():
+    """Who signs in without end would take the place of all others."""
+    sessions = Sessions()
+    others = [sessions.begin(f"other_{n}", "x") for n in range(MOST_SESSIONS // 2)]
+    own = [sessions.begin("chan", "x") for _ in range(MOST_SESSIONS)]
+    assert all(sessions.find(cookie) for cookie in others)
+    assert sessions.find(own[-1])
+    assert sum(sessions.find(cookie) is not None for cookie in own) == MOST_SESSIONS_OF_LOGIN
+
+
+def test_a_try_that_gets_in_does_not_count():
+    failed = FailedSignIns()
+    for n in range(MOST_FAILED_OF_ADDRESS * 2):
+        assert failed.may_try(f"person_{n}", "1")
+        failed.forget(f"person_{n}", "1")
+    for _ in range(MOST_FAILED * 2):
+        assert failed.may_try("chan", "1")
+        failed.take_back("chan", "1")
+
+
+def test_uploads_at_once_are_few_and_one_of_a_login():
+    """Each is read in a child that may take half a GB: many at once would take the memory of the platform."""
+    turns = Turns(2)
+    with turns.of("a"):
+        with pytest.raises(HTTPException), turns.of("a"):
+            pass
+        with turns.of("b"), pytest.raises(HTTPException), turns.of("c"):
+            pass
+        with turns.of("c"):
+            pass
+    with turns.of("a"):
+        pass
 
 
 def test_texts_of_partners_and_people_run_nowhere(desks, partner, tmp_path):
@@ -206,7 +399,8 @@ def test_texts_of_partners_and_people_run_nowhere(desks, partner, tmp_path):
     given = csv_of([table[0] | {needed: right[0][needed]}])
     answer = steward.form(f"/en/feeds/{FEED}/corrections", (f"../../etc/{SCRIPT}.csv", given))
     assert (answer.status_code, "<script" in answer.text) == (200, False)
-    steward.form(f"/en/feeds/{FEED}/send", reason=SCRIPT)
+    steward.form(f"/en/feeds/{FEED}/send", reason=f"{SCRIPT} of A123456(3)")
+    assert partner.sampan.one("select reason from ops.request") == f"{SCRIPT} of [HKID]"
     for page in ("/en/requests", f"/en/requests/{partner.sampan.one('select request_id from ops.request')}"):
         for client in (steward, operator):
             shown = client.get(page).text

@@ -406,7 +406,7 @@ def test_a_release_is_kept_by_the_days_of_hong_kong_wherever_the_host_is(zone, s
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
-        assert retention.run(date(2026, 7, 6) + timedelta(days=retention.RELEASE_DAYS))["releases"] == 1
+        assert retention.run(date(2026, 7, 6) + timedelta(days=settings().release_days))["releases"] == 1
     finally:
         monkeypatch.undo()
         time.tzset()

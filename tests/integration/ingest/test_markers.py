@@ -12,7 +12,7 @@ import hashlib
 import pytest
 from sampan.contracts.registry import get_contract
 from sampan.ingest import fetch, freshness
-from sampan.ingest.markers import marker, sums
+from sampan.ingest.markers import FOLDER, marker, sums
 
 from tests.factory import DAY, encode, rows
 from tests.integration.ingest.deliveries import CUSTOMS, FILES, name_of
@@ -22,7 +22,7 @@ BESIDE = [
     "delivery.sha256", ".DS_Store", "Thumbs.db", "desktop.ini", "~$Policies.xlsx", ".~lock.Policies.xlsx#",
     "._delivery.csv.gz", ".delivery.csv.gz.Xa81", "delivery.csv.gz.tmp", "delivery.csv.gz.part", "Delivery.CSV.filepart",
     "delivery.csv.bak", "delivery.csv~", "delivery.csv.gz.asc", "delivery.done", "delivery.csv.gz.ok",
-    "_temporary/0/part-00000.csv.gz", "__MACOSX/._delivery.csv", "2026_$folder$", "folder/",
+    "_temporary/0/part-00000.csv.gz", "__MACOSX/._delivery.csv",
 ]  # fmt: skip
 DATA = [
     "part-00000.csv.gz", "_orders.csv.gz", "delivery.CSV.GZ", "report_partial.csv.gz", "md5.csv.gz", "SUCCESS.csv.gz",
@@ -39,6 +39,11 @@ def test_a_name_that_a_program_gives_is_no_delivery(name):
 @pytest.mark.parametrize("name", DATA)
 def test_any_other_name_is_a_delivery(name):
     assert marker(f"{DAY}/{name}", 10, "csv.gz") is None
+
+
+@pytest.mark.parametrize("name", ["", "folder/", "2026_$folder$"])
+def test_a_folder_is_empty_and_with_content_it_is_a_delivery(name):
+    assert [marker(f"{DAY}/{name}", size, "csv.gz") for size in (0, 1)] == [FOLDER, None]
 
 
 def test_a_signal_file_that_holds_data_is_a_delivery():

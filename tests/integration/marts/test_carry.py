@@ -8,7 +8,8 @@ import psycopg
 import pytest
 from sampan import consent
 from sampan.contracts.model import Rule
-from sampan.errors import PermanentFailure
+from sampan.errors import PermanentFailure, Problem
+from sampan.governance import retention
 from sampan.marts import build, carry, release
 from sampan.quality import mart_rules
 from sampan.settings import settings
@@ -16,7 +17,7 @@ from sampan.settings import settings
 from tests.conftest import Sampan
 from tests.integration.marts.test_build import _shared_state, dbt_folder, full
 from tests.integration.published import publish
-from tests.integration.test_consent import bank, change, deliver, seen
+from tests.integration.test_consent import TODAY, bank, change, deliver, make_release, seen
 
 __all__ = ["_shared_state", "dbt_folder"]
 TRADE, CONSENT, INSURANCE = "marts__trade", "marts__consent", "marts__insurance"
@@ -159,3 +160,31 @@ def test_what_all_others_rest_on_stops_the_build_and_the_message_says_which_batc
     assert "hkecic_policies batch" not in message
     assert "`sampan withdraw <feed> --batch <number>" in message
     assert release.list_releases() == []
+
+
+def test_what_was_made_for_a_release_past_its_retention_is_carried_no_more(sampan):
+    """It has rows of deliveries and persons that are deleted everywhere else: each build would keep them for 90 days more."""
+    deliver(sampan, [change(1)])
+    make_release()
+
+    def carries() -> tuple[bool, str]:
+        with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+            made = "insert into ops.build (state, as_of_date) values ('open', %s) returning build_no"
+            ((number,),) = connection.execute(made, [TODAY]).fetchall()
+            connection.execute("create schema build")
+            assert carry.carry(connection, number, CONSENT, Problem("build.failed", "it broke"))
+            ((found,),) = connection.execute("select to_regclass('build.mart_credit_features') is not null").fetchall()
+            connection.execute(
+                "drop schema build cascade; update ops.build set state = 'as_known' where state = 'open'"
+            )
+        return found, sampan.rows("select message from ops.alert where kind = 'carried' order by alert_id")[-1][0]
+
+    found, told = carries()
+    assert (found, "Left out" in told) == (True, False)
+    days = settings().release_days + 1
+    sampan.rows("update ops.release set released_at = released_at - make_interval(days => %s) returning 1", days)
+    found, told = carries()
+    assert (found, "mart_credit_features" in told.partition("Left out")[2]) == (False, True)
+    # The live release itself stays: readers would have nothing. That is told.
+    assert retention.run()["releases"] == 0
+    assert "is past its retention" in sampan.rows("select message from ops.alert where kind = 'retention'")[0][0]

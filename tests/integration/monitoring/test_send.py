@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -189,8 +190,10 @@ def test_a_channel_that_says_no_is_asked_again_with_the_same_key_and_the_others_
 
 
 def test_no_secret_of_an_address_is_stored_or_printed(sampan, sink, monkeypatch, caplog):
-    use(sampan, monkeypatch, f"json://user:hunter2@127.0.0.1:{sink.http}/hook nonsense://hunter2", "")
+    # Many channels have their secret in the path. A debugger's log is a log, too.
+    use(sampan, monkeypatch, f"json://user:hunter2@127.0.0.1:{sink.http}/hunter2 nonsense://hunter2", "")
     sink.answer = 403
+    caplog.set_level(logging.DEBUG)
     alert("carried", None, "build 7: the marts of marts__trade wait")
     assert send.run()["failed"] == 2
     assert "hunter2" not in str(sampan.rows("select m::text from ops.alert_message m"))

@@ -154,6 +154,50 @@ def test_no_reader_stops_a_step_on_a_server_that_leaves_advisory_locks_to_all(ro
         warehouse.apply_schema()
 
 
+# Values for the arguments of any function, by type: a table of raw that the caller may not read, and its partition.
+ARGUMENTS = {
+    "bigint": "1", "boolean": "true", "integer": "1", "name": "'raw'", "regnamespace": "'raw'", "regproc": "'now'",
+    "regrole": "'sampan_loader'", "regtype": "'text'", "smallint": "1", "text": "'raw.customs_declarations'",
+    "text[]": "'{raw,customs_declarations}'", "tid": "'(0,1)'", "xid8": "'5'",
+}  # fmt: skip
+# They end the session, or take their time.
+NOT_CALLED = ("pg_terminate_backend", "pg_cancel_backend", "pg_sleep", "pg_sleep_for", "pg_sleep_until")
+
+
+def test_no_function_keeps_a_lock_on_what_its_caller_may_not_read(partner):
+    """Some open tables without asking for a right, and keep them: a reader stops retention and new partitions with them."""
+    partner.hands_over(FEED, DAY, rows(FEED, 5, DAY))
+    partner.ingest(FEED)
+    functions = """
+        select proname, proargtypes::oid[]::regtype[]::text[] from pg_proc
+        where pronamespace = 'pg_catalog'::regnamespace and prokind = 'f' and has_function_privilege(%s, oid, 'execute')
+            and not 'internal'::regtype = any(array_append(proargtypes::oid[], prorettype)::regtype[])
+            and proname <> all(%s)
+    """
+    leaf = f"(select inhrelid from pg_inherits where inhparent = 'raw.{FEED}'::regclass limit 1)"
+    tables = partner.sampan.rows(f"select 'raw.{FEED}'::regclass::oid, {leaf}")[0]
+    held, called = set(), 0
+    with psycopg.connect(role_dsn(BANK), autocommit=True) as session:
+        for name, types in partner.sampan.rows(functions, BANK, list(NOT_CALLED)):
+            for table in tables:
+                known = ARGUMENTS | dict.fromkeys(("oid", "regclass"), f"'{table}'")
+                if not set(types) <= known.keys():
+                    continue
+                call = f"{name}({', '.join(f'{known[kind]}::{kind}' for kind in types)})"
+                session.execute("begin; set local statement_timeout to '2s'")
+                with suppress(psycopg.Error):
+                    session.execute(f"select pg_catalog.{call}").fetchmany(1)
+                    locks = (
+                        "select count(*) from pg_locks where pid = pg_backend_pid() and relation >= 16384"
+                        " or pid = pg_backend_pid() and locktype = 'object'"
+                    )
+                    held |= {call} if session.execute(locks).fetchone() != (0,) else set()
+                    called += 1
+                session.execute("rollback")
+    assert called > 500
+    assert held == set()
+
+
 def test_a_lock_excludes_and_is_shared_as_it_says(sampan):
     with database.lock("builder", "x", "taken", shared=True):
         with database.lock("builder", "x", "taken", shared=True), database.lock("builder", "y", "taken"):
@@ -222,6 +266,8 @@ REFUSED = (
     "select pg_advisory_lock(1)",
     "select pg_try_advisory_xact_lock_shared(1, 2)",
     "select pg_logical_emit_message(false, 'x', 'y')",
+    "select pg_export_snapshot()",
+    "select pg_get_object_address('schema', '{{raw}}', '{{}}')",
     "create temporary table t (id int)",
     "create table public.t (id int)",
     "create schema s",

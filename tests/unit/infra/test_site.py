@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from sampan.contracts.derive import mart_models
 from sampan.contracts.registry import all_contracts
 from sampan.settings import HOME, settings
 
-from infra.site.__main__ import CONFIG, write_pages
+from infra.site.__main__ import CONFIG, _cell, write_pages
 
 NO_WAREHOUSE = "postgresql://sampan_admin@127.0.0.1:1/sampan"
 
@@ -57,3 +59,16 @@ def test_a_link_to_anything_but_a_page_is_text(site):
     assert "](LICENSE)" in (HOME / "README.md").read_text("utf-8")
     assert "](LICENSE)" not in first
     assert "](docs/start/policy.md)" in first
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[x](javascript:alert(1))", "![x](https://evil.example/pixel.png)", "<script>alert(1)</script>", "a | b", "`code`",
+        "*a* __b__", "x{: onclick=alert(1) }", "&lt;b&gt;", "https://evil.example", "[[x]]", "\\| b",
+    ],
+)  # fmt: skip
+def test_a_value_of_an_example_is_text_and_nothing_else(text):
+    """A partner may have chosen it: in Markdown it could be a link that runs a script, or an image that tells who reads."""
+    assert re.fullmatch("(?:&#[0-9]+;|[A-Za-z0-9 ,./-])+", _cell(text))
+    assert html.unescape(_cell(text)) == text
