@@ -30,6 +30,7 @@ from sampan.ingest import ledger, load, withheld
 from sampan.ingest.budget import over_budget
 from sampan.ingest.ledger import Batch
 from sampan.quality import expectations
+from sampan.reading.layout import LayoutGrew
 from sampan.reading.reader import open_delivery
 from sampan.reading.record import Record
 from sampan.settings import settings
@@ -295,8 +296,22 @@ def _quarantine(connection: Connection, contract: Contract, batch: Batch) -> Non
 
 def _collect_typed(connection: Connection, contract: Contract, batch: Batch, count: int) -> None:
     """Collect the rows of broken_row with their original text, which is read again from the delivery."""
-    replay = batch.origin == "replay"
-    reader = open_delivery(contract, batch.landing_uri, batch.business_date, batch.file, replay=replay)
+    connection.execute("create unique index on broken_row (_line)")
+    try:
+        with connection.transaction():
+            kept = _collect_read(connection, contract, batch, from_start=True)
+    except LayoutGrew:
+        kept = _collect_read(connection, contract, batch, from_start=False)
+    if kept != count:
+        message = f"{count} rows broke rules, but only {kept} of them were found in the delivery"
+        raise PermanentFailure(Problem(Code.QUARANTINE_INCOMPLETE, message))
+
+
+def _collect_read(connection: Connection, contract: Contract, batch: Batch, *, from_start: bool) -> int:
+    """Collect the rows of broken_row as they are in the delivery. Returns how many were found."""
+    reader = open_delivery(
+        contract, batch.landing_uri, batch.business_date, batch.file, replay=batch.origin == "replay", from_start=from_start
+    )
     names = [column.name for column in reader.layout.stored]
 
     def entry(record: Record, broken: list[str]) -> tuple[object, ...]:
@@ -312,14 +327,11 @@ def _collect_typed(connection: Connection, contract: Contract, batch: Batch, cou
             for record in reader.records(broken):
                 copy.write_row(entry(record, broken[record.line]))
                 kept += 1
-    if kept != count:
-        message = f"{count} rows broke rules, but only {kept} of them were found in the delivery"
-        raise PermanentFailure(Problem(Code.QUARANTINE_INCOMPLETE, message))
+    return kept
 
 
 def _broken_rows(connection: Connection) -> Iterator[dict[int, list[str]]]:
     """Broken rules by line, in order and in parts that fit in memory however many rows a delivery breaks."""
-    connection.execute("create unique index on broken_row (_line)")
     last = -1
     while part := connection.execute(
         "select _line, rules from broken_row where _line > %s order by _line limit %s", [last, BROKEN_ROWS_AT_ONCE]

@@ -22,6 +22,7 @@ from sampan.database import Connection, connect, scalar
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.ingest import ledger
 from sampan.ingest.ledger import Batch
+from sampan.reading.layout import LayoutGrew
 from sampan.reading.reader import Reader, open_delivery
 from sampan.reading.record import Record
 from sampan.warehouse import pseudonym_keys
@@ -81,8 +82,16 @@ def _is_decided(connection: Connection, batch: Batch) -> bool:
 def load_batch(connection: Connection, contract: Contract, batch: Batch) -> Batch:
     """Load one batch, again if it is loaded already. Returns it as it is then."""
     pseudonym_keys.check(connection)
-    replay = batch.origin == "replay"
-    reader = open_delivery(contract, batch.landing_uri, batch.business_date, batch.file, replay=replay)
+    try:
+        return _load(connection, contract, batch, from_start=True)
+    except LayoutGrew:
+        return _load(connection, contract, batch, from_start=False)
+
+
+def _load(connection: Connection, contract: Contract, batch: Batch, *, from_start: bool) -> Batch:
+    reader = open_delivery(
+        contract, batch.landing_uri, batch.business_date, batch.file, replay=batch.origin == "replay", from_start=from_start
+    )
     columns = reader.layout.stored
     with ledger.transaction(connection):
         _note_drift(connection, contract, batch, reader)

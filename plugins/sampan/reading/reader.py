@@ -29,6 +29,7 @@ from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, UnknownColumn
 from sampan.reading.personal_data import Pseudonymiser, pseudonymiser
 from sampan.reading.record import Record
+from sampan.reading.sieve import prepare
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -37,18 +38,26 @@ REPLAYED = Column("_quarantine_id", "_quarantine_id", "integer", "Row in quarant
 
 
 def open_delivery(
-    contract: Contract, landing_uri: str, business_date: date, file: str, *, replay: bool = False
+    contract: Contract,
+    landing_uri: str,
+    business_date: date,
+    file: str,
+    *,
+    replay: bool = False,
+    from_start: bool = False,
 ) -> Reader:
     """The reader of a landed delivery. A replay is always CSV with the contract's own column names."""
     private = replace(pseudonymiser(), keeps_pseudonyms=replay)
     if replay:
         columns = (REPLAYED, *(replace(column, source_name=column.name) for column in contract.stored))
         contract = replace(contract, columns=columns, source=Source("s3", landing_uri, "csv"))
-    return Reader(contract, open_verified(landing_uri), business_date, file, private)
+    return Reader(contract, open_verified(landing_uri), business_date, file, private, from_start=from_start)
 
 
 class Reader:
     """Reads one delivery of one contract. `opener` returns a new binary stream of the landed bytes at each call.
+
+    `from_start`: the layout is that of the first lines where these are alike. All but `layout` may then raise LayoutGrew.
 
     Everything raises PermanentFailure for a delivery that cannot be read or that its contract does not accept, and
     TransientFailure when the object store does not answer.
@@ -61,9 +70,12 @@ class Reader:
         business_date: date,
         file: str,
         private: Pseudonymiser,
+        *,
+        from_start: bool = False,
     ) -> None:
         self.delivery = Delivery(contract, opener, business_date, file, private)
         self._format = FORMATS[contract.source.format](self.delivery)
+        self._format.from_start = from_start
         self._ahead: Iterator[Any] | None = None
         # As `Pseudonymiser.aliases`: of the blocks that were read.
         self.aliases: dict[str, str] = {}
@@ -138,9 +150,10 @@ class Reader:
         if not self._format.whole_file_readers:
             yield from items()
             return
+        # Here, so that not each child has to.
         for module in self._format.whole_file_readers:
-            # Here, so that not each child has to.
             import_module(module)
+        prepare()
         bounds = self.delivery.source.bounds
         yield from child.iterate(lambda: self._quietly(items), bounds.max_memory_bytes, bounds.max_seconds)
 
