@@ -39,6 +39,10 @@ log = logging.getLogger(__name__)
 # Rows of one partner in a day. Typing errors are one row in some thousands; who tries numbers needs many.
 MANY_IDENTIFIERS = 50
 BROKEN_ROWS_AT_ONCE = 20_000
+# Columns of a table of rejects beside its line and the delivered ones.
+OF_REJECTS = ("_broken", "_record", "_is_sound")
+# Its delivered columns as JSON.
+FIELDS = sql.SQL("to_jsonb(r) - array['_line', {}]").format(sql.SQL(", ").join(map(sql.Literal, OF_REJECTS)))
 
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
@@ -144,8 +148,8 @@ def _row_rules(connection: Connection, contract: Contract, batch: Batch) -> None
     _note_broken_rows(connection, batch, [check for check in found if check.name not in proven])
     duplicate = _identify(connection, contract, batch)
     quarantined: int = scalar(connection, "select count(*) from broken_row")
-    rejects = _attributes(connection, f"{batch.table}__rejects")
-    if quarantined or rejects:
+    apart = _attributes(connection, f"{batch.table}__rejects")
+    if quarantined or apart:
         connection.execute(
             """
             create temporary table to_quarantine (line bigint, broken_rules text[], record text, fields jsonb)
@@ -153,9 +157,10 @@ def _row_rules(connection: Connection, contract: Contract, batch: Batch) -> None
             """
         )
     if quarantined:
-        _collect_typed(connection, contract, batch, quarantined)
-    if rejects:
+        _collect_typed(connection, contract, batch, quarantined, apart=bool(apart))
+    if apart:
         quarantined += _collect_rejects(connection, contract, batch, columns, found)
+        connection.execute(sql.SQL("drop table {}").format(batch.rejects))
     if quarantined:
         _quarantine(connection, contract, batch)
         _alert_to_guesses(connection, contract, batch)
@@ -176,7 +181,7 @@ def _attributes(connection: Connection, table: str) -> list[str]:
         """,
         [f'intake."{table}"'],
     )
-    return [name for (name,) in rows if name not in ("_batch_id", "_line", "_broken", "_record")]
+    return [name for (name,) in rows if name not in ("_batch_id", "_line", *OF_REJECTS)]
 
 
 def _columns(connection: Connection, contract: Contract, batch: Batch) -> list[Column]:
@@ -291,34 +296,42 @@ def _quarantine(connection: Connection, contract: Contract, batch: Batch) -> Non
             """
         ).format(sql.Literal(contract.feed), sql.Literal(batch.batch_id), record, fields)
     )
-    connection.execute(sql.SQL("drop table if exists {}").format(batch.rejects))
 
 
-def _collect_typed(connection: Connection, contract: Contract, batch: Batch, count: int) -> None:
-    """Collect the rows of broken_row with their original text, which is read again from the delivery."""
+def _collect_typed(connection: Connection, contract: Contract, batch: Batch, count: int, *, apart: bool) -> None:
+    """Collect the rows of broken_row with their original text: of records set apart, and read again from the delivery."""
+    if apart:
+        connection.execute(
+            sql.SQL(
+                """
+                insert into to_quarantine (line, broken_rules, record, fields)
+                select _line, b.rules, r._record, {} from broken_row as b join {} as r using (_line)
+                """
+            ).format(FIELDS, batch.rejects)
+        )
+        connection.execute("delete from broken_row using to_quarantine where line = _line")
     connection.execute("create unique index on broken_row (_line)")
     try:
         with connection.transaction():
-            kept = _collect_read(connection, contract, batch, from_start=True)
+            _collect_read(connection, contract, batch, from_start=True)
     except LayoutGrew:
-        kept = _collect_read(connection, contract, batch, from_start=False)
+        _collect_read(connection, contract, batch, from_start=False)
+    kept = scalar(connection, "select count(*) from to_quarantine")
     if kept != count:
         message = f"{count} rows broke rules, but only {kept} of them were found in the delivery"
         raise PermanentFailure(Problem(Code.QUARANTINE_INCOMPLETE, message))
 
 
-def _collect_read(connection: Connection, contract: Contract, batch: Batch, *, from_start: bool) -> int:
-    """Collect the rows of broken_row as they are in the delivery. Returns how many were found."""
+def _collect_read(connection: Connection, contract: Contract, batch: Batch, *, from_start: bool) -> None:
+    """Collect the rows of broken_row as they are in the delivery."""
     reader = open_delivery(
         contract, batch.landing_uri, batch.business_date, batch.file, replay=batch.origin == "replay", from_start=from_start
     )
-    names = [column.name for column in reader.layout.stored]
 
     def entry(record: Record, broken: list[str]) -> tuple[object, ...]:
-        fields = dict(zip(names, record.fields, strict=True))
+        fields = {column.name: value for column, value in zip(reader.layout.stored, record.fields, strict=True)}
         return record.line, broken, record.text, Jsonb(fields)
 
-    kept = 0
     for broken in _broken_rows(connection):
         with (
             connection.cursor() as cursor,
@@ -326,8 +339,6 @@ def _collect_read(connection: Connection, contract: Contract, batch: Batch, *, f
         ):
             for record in reader.records(broken):
                 copy.write_row(entry(record, broken[record.line]))
-                kept += 1
-    return kept
 
 
 def _broken_rows(connection: Connection) -> Iterator[dict[int, list[str]]]:
@@ -377,9 +388,10 @@ def _collect_rejects(
                     _broken,
                     _record,
                     {types} as _types,
-                    to_jsonb(r) - '_line' - '_broken' - '_record' as _fields,
+                    {fields} as _fields,
                     {casts}
                 from {rejects} as r
+                where not _is_sound
                 offset 0
             ) as typed
             offset 0
@@ -393,6 +405,7 @@ def _collect_rejects(
             ignored=row_rules.all_broken(_ignored(found, type_checks)),
             types=row_rules.all_broken(type_checks),
             casts=sql.SQL(", ").join([row_rules.safe_casts(present), *absent]),
+            fields=FIELDS,
             rejects=batch.rejects,
         )
 

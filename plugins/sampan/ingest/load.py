@@ -253,7 +253,7 @@ def _copy_odd(connection: Connection, columns: list[Column], records: list[Recor
 
 
 def _cast_odd(connection: Connection, contract: Contract, batch: Batch, columns: list[Column]) -> int:
-    """Cast records of odd_record into the intake table. Returns how many are kept for the gate instead.
+    """Cast records of odd_record into the intake table. All are kept beside it. Returns how many are not cast.
 
     These have no type that fits, or break a rule that the line pattern proves of all other records.
     """
@@ -275,13 +275,16 @@ def _cast_odd(connection: Connection, contract: Contract, batch: Batch, columns:
             batch.intake, names, names
         )
     )
-    kept = connection.execute(
+    # Of a sound one the gate needs the text when it breaks another rule, and need not read the delivery again for it.
+    connection.execute(
         sql.SQL(
             """
             create table {} as
-            select * from odd_record as o
-            where not exists (select from odd_row as r where r._line = o._line and r._is_sound)
+            select o.*, coalesce(r._is_sound, false) as _is_sound
+            from odd_record as o
+            left join odd_row as r using (_line)
             """
         ).format(batch.rejects)
     )
-    return kept.rowcount
+    kept: int = scalar(connection, sql.SQL("select count(*) from {} where not _is_sound").format(batch.rejects))
+    return kept
