@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 MANY_IDENTIFIERS = 50
 BROKEN_ROWS_AT_ONCE = 20_000
 # Columns of a table of rejects beside its line and the delivered ones.
-OF_REJECTS = ("_broken", "_record", "_is_sound")
+OF_REJECTS = ("_broken", "_record", "_types", "_is_sound")
 # Its delivered columns as JSON.
 FIELDS = sql.SQL("to_jsonb(r) - array['_line', {}]").format(sql.SQL(", ").join(map(sql.Literal, OF_REJECTS)))
 
@@ -325,7 +325,12 @@ def _collect_typed(connection: Connection, contract: Contract, batch: Batch, cou
 def _collect_read(connection: Connection, contract: Contract, batch: Batch, *, from_start: bool) -> None:
     """Collect the rows of broken_row as they are in the delivery."""
     reader = open_delivery(
-        contract, batch.landing_uri, batch.business_date, batch.file, replay=batch.origin == "replay", from_start=from_start
+        contract,
+        batch.landing_uri,
+        batch.business_date,
+        batch.file,
+        replay=batch.origin == "replay",
+        from_start=from_start,
     )
 
     def entry(record: Record, broken: list[str]) -> tuple[object, ...]:
@@ -387,7 +392,7 @@ def _collect_rejects(
                     _line,
                     _broken,
                     _record,
-                    {types} as _types,
+                    _types,
                     {fields} as _fields,
                     {casts}
                 from {rejects} as r
@@ -403,8 +408,7 @@ def _collect_rejects(
         return template.format(
             rules=row_rules.all_broken(found, careful),
             ignored=row_rules.all_broken(_ignored(found, type_checks)),
-            types=row_rules.all_broken(type_checks),
-            casts=sql.SQL(", ").join([row_rules.safe_casts(present), *absent]),
+            casts=sql.SQL(", ").join([row_rules.safe_casts(present, checked=True), *absent]),
             fields=FIELDS,
             rejects=batch.rejects,
         )

@@ -90,7 +90,12 @@ def load_batch(connection: Connection, contract: Contract, batch: Batch) -> Batc
 
 def _load(connection: Connection, contract: Contract, batch: Batch, *, from_start: bool) -> Batch:
     reader = open_delivery(
-        contract, batch.landing_uri, batch.business_date, batch.file, replay=batch.origin == "replay", from_start=from_start
+        contract,
+        batch.landing_uri,
+        batch.business_date,
+        batch.file,
+        replay=batch.origin == "replay",
+        from_start=from_start,
     )
     columns = reader.layout.stored
     with ledger.transaction(connection):
@@ -258,33 +263,36 @@ def _cast_odd(connection: Connection, contract: Contract, batch: Batch, columns:
     These have no type that fits, or break a rule that the line pattern proves of all other records.
     """
     names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
-    unfit = sql.SQL("(_broken <> '{{}}' or {})").format(row_rules.any_of(row_rules.type_checks(columns)))
     proven = line_pattern.proven_rules(contract)
     broken = row_rules.any_of([c for c in row_rules.checks(contract, columns, batch.business_date) if c.name in proven])
     connection.execute(
         sql.SQL(
             """
+            create temporary table odd_typed on commit drop as
+            select *, {types} as _types from odd_record;
             create temporary table odd_row on commit drop as
             select *, ({broken}) is not true as _is_sound
-            from (select _line, {casts} from odd_record where not {unfit} offset 0) as typed
-            """
-        ).format(broken=broken, casts=row_rules.safe_casts(columns), unfit=unfit)
-    )
-    connection.execute(
-        sql.SQL("insert into {} (_line, {}) select _line, {} from odd_row where _is_sound").format(
-            batch.intake, names, names
-        )
-    )
-    # Of a sound one the gate needs the text when it breaks another rule, and need not read the delivery again for it.
-    connection.execute(
-        sql.SQL(
-            """
-            create table {} as
+            from (
+                select _line, {casts} from odd_typed
+                where cardinality(_broken) = 0 and cardinality(_types) = 0
+                offset 0
+            ) as typed;
+            insert into {table} (_line, {names})
+            select _line, {names} from odd_row where _is_sound;
+            -- Of a sound one the gate needs the text when it breaks another rule, and need not read the delivery again.
+            create table {rejects} as
             select o.*, coalesce(r._is_sound, false) as _is_sound
-            from odd_record as o
+            from odd_typed as o
             left join odd_row as r using (_line)
             """
-        ).format(batch.rejects)
+        ).format(
+            types=row_rules.all_broken(row_rules.type_checks(columns)),
+            broken=broken,
+            casts=row_rules.safe_casts(columns, checked=True),
+            table=batch.intake,
+            names=names,
+            rejects=batch.rejects,
+        )
     )
     kept: int = scalar(connection, sql.SQL("select count(*) from {} where not _is_sound").format(batch.rejects))
     return kept

@@ -12,10 +12,12 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from importlib import import_module
+from itertools import starmap
 from typing import IO, Any, TypeVar
 
 from sampan.contracts.model import Column, Contract, Source
@@ -140,7 +142,8 @@ class Reader:
 
     def _blocks(self) -> Iterator[Block]:
         maker = BlockMaker(self._format.layout, self.delivery.private)
-        return map(maker.make, self._format.chunks())
+        written = ((chunk, chunk.as_csv(maker.nothing)) for chunk in self._format.chunks())
+        yield from starmap(maker.make, one_ahead(written) if self._format.is_written_ahead else written)
 
     def _within_bounds(self, items: Callable[[], Iterable[T]]) -> Iterator[T]:
         """Items of the format, from a child process where a library reads a whole file.
@@ -190,6 +193,15 @@ class Reader:
         source = self.delivery.source
         written = " and ".join(kind for kind in (source.compression, source.format) if kind != "none")
         return self.delivery.problem(Code.DELIVERY_CORRUPT, f"cannot be read as {written}: {kind}")
+
+
+def one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each made in another thread while the one before is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def _records(form: Format, lines: list[int] | None) -> Iterator[Record]:

@@ -172,7 +172,7 @@ class Sieve:
             place = lines.index(b"\n", found)
 
     def _is_code(self, lines: bytes, place: int) -> bool:
-        """Whether the field without quotes at a place, which its contract takes for a code, is no person's number."""
+        """Whether the field without quotes at a place, which its contract takes for a code, holds no number of a person."""
         field = lines[max(lines.rfind(mark, 0, place) for mark in (b",", b"\n")) + 1 : place]
         field += FIELD.match(lines, place).group()  # type: ignore[union-attr]
         return not any(True for _ in self._suspect_codes(field + b"\n"))

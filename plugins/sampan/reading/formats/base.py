@@ -25,6 +25,8 @@ class Format(ABC):
     whole_file_readers: ClassVar[tuple[str, ...]] = ()
     # Whether the layout may be that of the start of the delivery, until LayoutGrew is raised.
     from_start = False
+    # Whether a chunk is written while the one before is taken apart: its libraries work beside Python.
+    is_written_ahead: ClassVar[bool] = False
 
     def __init__(self, delivery: Delivery, layout: Layout | None = None) -> None:
         self.delivery, self.source, self._given = delivery, delivery.source, layout

@@ -22,6 +22,7 @@ class FixedWidth(Format):
     """A file of lines of one length."""
 
     name = "fixed"
+    is_written_ahead = True
 
     def read_layout(self) -> Layout:
         """The contract's columns in their order."""

@@ -34,6 +34,7 @@ class JsonLines(Format):
     """A file with one JSON object per line."""
 
     name = "jsonl"
+    is_written_ahead = True
     # Of nearly all lines; None until the first block was seen, or where its first line has none.
     pattern: LinePattern | None = None
 
@@ -276,7 +277,7 @@ class Cut:
         present = [3 * self.keys.index(key) + 1 for key in keys if key in self.keys]
         if not present:
             return (b"," * max(len(keys) - 1, 0) + b"\n") * self.count if keys else b""
-        wanted = np.array([place for value in present for place in (value, value + 1)][:-1] + [self.width - 1])
+        wanted = np.array([*[place for value in present for place in (value, value + 1)][:-1], self.width - 1])
         places = (np.arange(self.count) * self.width)[:, None] + wanted
         found = bytes_of(self.pieces.take(pa.array(places.reshape(-1))))
         # Keys that only other lines have come last.

@@ -28,7 +28,9 @@ ROWS_AT_ONCE = 2000
 _TEXT = rb"(?:[^<>&\x00-\x08\x0b\x0c\x0e-\x1f]|&(?:amp|lt|gt|quot|apos);)*"
 _OF_ROW = b"spans|s|customFormat|ht|hidden|customHeight|outlineLevel|collapsed|thickTop|thickBot|x14ac:dyDescent"
 _VALUE = rb'<v>%s</v>|<is><t(?: xml:space="preserve")?>%s</t></is>' % (_TEXT, _TEXT)
-_CELL = rb'<c r="[A-Z]{1,3}[0-9]{1,7}"(?: s="[0-9]{1,5}")?(?: t="(?:s|n|str|inlineStr|b|d)")?(?:/>|>(?:%s)?</c>)' % _VALUE
+_CELL = (
+    rb'<c r="[A-Z]{1,3}[0-9]{1,7}"(?: s="[0-9]{1,5}")?(?: t="(?:s|n|str|inlineStr|b|d)")?(?:/>|>(?:%s)?</c>)' % _VALUE
+)
 # Rows as most programs write them: each cell with its place and a value, no formula, no error.
 PLAIN_ROWS = rb'(?:<row r="[0-9]{1,7}"(?: (?:%s)="[0-9A-Za-z:.]*")*(?:/>|>(?:%s)*</row>))*' % (_OF_ROW, _CELL)
 PLAIN_PLACE = re.compile(rb'<(?:c|row) r="([A-Z]*)([0-9]+)"')
@@ -119,7 +121,11 @@ class SheetChunk(Chunk):
         apart = {*self.unknown, *(row for column in cells[width:] for row, cell in enumerate(column) if cell != "")}
         arrays = []
         for column in self.stored:
-            texts = [cell if type(cell) is str else cell_text(cell) for cell in cells[column]] if column < len(cells) else []
+            texts = (
+                [cell if type(cell) is str else cell_text(cell) for cell in cells[column]]
+                if column < len(cells)
+                else []
+            )
             texts += [None] * (self.length - len(texts))
             for row in apart:
                 texts[row] = None
