@@ -141,7 +141,7 @@ class SheetChunk(Chunk):
         for place in places:
             values = [cell_text(cell) for cell in self.rows[place]]
             number, unknown = self.first + place, self.unknown.get(place, {})
-            if not any(values):
+            if not any(values) and not unknown:
                 yield Found(place, 1, None)
                 continue
             if sum(len(value) for value in values if value) > limits.MAX_RECORD_BYTES:
