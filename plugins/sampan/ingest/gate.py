@@ -418,27 +418,24 @@ def _collect_rejects(
 
 def _alert_to_guesses(connection: Connection, contract: Contract, batch: Batch) -> None:
     """Raise an alert, once a day for a feed, when many rows of its partner with a person's number are in quarantine."""
-    feeds = [other.feed for other in all_contracts().values() if other.partner == contract.partner]
-    here, of_partner = one(
-        connection,
-        """
-        with hidden as (
-            select batch_id from quarantine.record
-            where
-                feed = any(%(feeds)s)
-                and quarantined_at > clock_timestamp() - interval '1 day'
-                and concat(record, fields) ~ %(pseudonym)s
-        )
-
-        select count(*) filter (where batch_id = %(batch)s), count(*) from hidden
-        """,
-        {"feeds": feeds, "pseudonym": PSEUDONYM.pattern, "batch": batch.batch_id},
-    )
+    kind = "hkid_guesses"
     is_told = (
         "select exists (select from ops.alert where (kind, feed) = (%s, %s) and raised_at > now() - interval '1 day')"
     )
-    kind = "hkid_guesses"
-    if here and of_partner > MANY_IDENTIFIERS and not scalar(connection, is_told, [kind, contract.feed]):
+    with_number = "select count(*) from quarantine.record where concat(record, fields) ~ %s and "
+    # The rows of a day are looked through only when they may be told of: each batch would do it again.
+    here = scalar(
+        connection, with_number + "(feed, batch_id) = (%s, %s)", [PSEUDONYM.pattern, contract.feed, batch.batch_id]
+    )
+    if not here or scalar(connection, is_told, [kind, contract.feed]):
+        return
+    feeds = [other.feed for other in all_contracts().values() if other.partner == contract.partner]
+    of_partner = scalar(
+        connection,
+        with_number + "feed = any(%s) and quarantined_at > clock_timestamp() - interval '1 day'",
+        [PSEUDONYM.pattern, feeds],
+    )
+    if of_partner > MANY_IDENTIFIERS:
         message = (
             f"batch {batch.batch_id}: {here} rows with HKID numbers, right or wrong, went to quarantine, {of_partner} of this"
             " partner within a day; somebody may be trying numbers: ask the partner who made the delivery"
