@@ -44,7 +44,8 @@ BARS = {
     "fixed width, 1% odd": 2.0,
     XLSX: 3.0,
 }
-MOST_XLSX = 200_000
+# Of more rows the contract holds a workbook.
+MOST_XLSX = 100_000
 CHART = "every-format.svg"
 
 

@@ -73,6 +73,8 @@ TIMESTAMP = _day() + (
 # Size of RE2's program for all fields together, in its instructions: of a larger one RE2's cache overflows and matching
 # crawls.
 MAX_PROGRAM_SIZE = 20_000
+# Raised when load leaves to the gate something else than before: what was loaded then is loaded again.
+FORM = 2
 
 
 def fitting_lines(columns: Iterable[Column]) -> bytes:
@@ -92,9 +94,9 @@ def proven_of_fields(columns: Iterable[Column]) -> list[list[str]]:
 
 
 def proven_rules_sha256(contract: Contract) -> str:
-    """SHA-256, in hex, of what the pattern proves: a later version of a contract may be stricter."""
+    """SHA-256, in hex, of what the pattern proves: a later version of a contract may be stricter, or of the platform."""
     names = [column.name for column in contract.stored]
-    return hashlib.sha256(repr([*zip(names, _fields(contract.stored), strict=True)]).encode()).hexdigest()
+    return hashlib.sha256(repr([FORM, *zip(names, _fields(contract.stored), strict=True)]).encode()).hexdigest()
 
 
 def _fields(columns: Iterable[Column]) -> list[tuple[bytes, list[str]]]:

@@ -59,14 +59,18 @@ def type_checks(columns: Iterable[Column]) -> list[Check]:
     ]
 
 
-def safe_casts(columns: Iterable[Column]) -> sql.Composed:
-    """Text columns cast to their types, null where the text does not have the type."""
+def safe_casts(columns: Iterable[Column], checked: bool = False) -> sql.Composed:
+    """Text columns cast to their types, null where the text does not have the type.
+
+    `checked`: the rows have in `_types` the names of the type checks that they break.
+    """
     parts = []
     for column in columns:
         name = sql.Identifier(column.name)
         if _typed(column):
+            found = sql.SQL("{} <> all(_types)").format(sql.Literal(f"{column.name}.type"))
             cast = sql.SQL("case when {} then cast({} as {}) end as {}")
-            parts.append(cast.format(_valid(column), name, sql.SQL(column.type), name))
+            parts.append(cast.format(found if checked else _valid(column), name, sql.SQL(column.type), name))
         else:
             parts.append(sql.Composed([name]))
     return sql.SQL(", ").join(parts)

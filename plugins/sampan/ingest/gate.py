@@ -30,6 +30,7 @@ from sampan.ingest import ledger, load, withheld
 from sampan.ingest.budget import over_budget
 from sampan.ingest.ledger import Batch
 from sampan.quality import expectations
+from sampan.reading.layout import LayoutGrew
 from sampan.reading.reader import open_delivery
 from sampan.reading.record import Record
 from sampan.settings import settings
@@ -38,6 +39,10 @@ log = logging.getLogger(__name__)
 # Rows of one partner in a day. Typing errors are one row in some thousands; who tries numbers needs many.
 MANY_IDENTIFIERS = 50
 BROKEN_ROWS_AT_ONCE = 20_000
+# Columns of a table of rejects beside its line and the delivered ones.
+OF_REJECTS = ("_broken", "_record", "_types", "_is_sound")
+# Its delivered columns as JSON.
+FIELDS = sql.SQL("to_jsonb(r) - array['_line', {}]").format(sql.SQL(", ").join(map(sql.Literal, OF_REJECTS)))
 
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:
@@ -143,8 +148,8 @@ def _row_rules(connection: Connection, contract: Contract, batch: Batch) -> None
     _note_broken_rows(connection, batch, [check for check in found if check.name not in proven])
     duplicate = _identify(connection, contract, batch)
     quarantined: int = scalar(connection, "select count(*) from broken_row")
-    rejects = _attributes(connection, f"{batch.table}__rejects")
-    if quarantined or rejects:
+    apart = _attributes(connection, f"{batch.table}__rejects")
+    if quarantined or apart:
         connection.execute(
             """
             create temporary table to_quarantine (line bigint, broken_rules text[], record text, fields jsonb)
@@ -152,9 +157,10 @@ def _row_rules(connection: Connection, contract: Contract, batch: Batch) -> None
             """
         )
     if quarantined:
-        _collect_typed(connection, contract, batch, quarantined)
-    if rejects:
+        _collect_typed(connection, contract, batch, quarantined, apart=bool(apart))
+    if apart:
         quarantined += _collect_rejects(connection, contract, batch, columns, found)
+        connection.execute(sql.SQL("drop table {}").format(batch.rejects))
     if quarantined:
         _quarantine(connection, contract, batch)
         _alert_to_guesses(connection, contract, batch)
@@ -175,7 +181,7 @@ def _attributes(connection: Connection, table: str) -> list[str]:
         """,
         [f'intake."{table}"'],
     )
-    return [name for (name,) in rows if name not in ("_batch_id", "_line", "_broken", "_record")]
+    return [name for (name,) in rows if name not in ("_batch_id", "_line", *OF_REJECTS)]
 
 
 def _columns(connection: Connection, contract: Contract, batch: Batch) -> list[Column]:
@@ -290,20 +296,47 @@ def _quarantine(connection: Connection, contract: Contract, batch: Batch) -> Non
             """
         ).format(sql.Literal(contract.feed), sql.Literal(batch.batch_id), record, fields)
     )
-    connection.execute(sql.SQL("drop table if exists {}").format(batch.rejects))
 
 
-def _collect_typed(connection: Connection, contract: Contract, batch: Batch, count: int) -> None:
-    """Collect the rows of broken_row with their original text, which is read again from the delivery."""
-    replay = batch.origin == "replay"
-    reader = open_delivery(contract, batch.landing_uri, batch.business_date, batch.file, replay=replay)
-    names = [column.name for column in reader.layout.stored]
+def _collect_typed(connection: Connection, contract: Contract, batch: Batch, count: int, *, apart: bool) -> None:
+    """Collect the rows of broken_row with their original text: of records set apart, and read again from the delivery."""
+    if apart:
+        connection.execute(
+            sql.SQL(
+                """
+                insert into to_quarantine (line, broken_rules, record, fields)
+                select _line, b.rules, r._record, {} from broken_row as b join {} as r using (_line)
+                """
+            ).format(FIELDS, batch.rejects)
+        )
+        connection.execute("delete from broken_row using to_quarantine where line = _line")
+    connection.execute("create unique index on broken_row (_line)")
+    try:
+        with connection.transaction():
+            _collect_read(connection, contract, batch, from_start=True)
+    except LayoutGrew:
+        _collect_read(connection, contract, batch, from_start=False)
+    kept = scalar(connection, "select count(*) from to_quarantine")
+    if kept != count:
+        message = f"{count} rows broke rules, but only {kept} of them were found in the delivery"
+        raise PermanentFailure(Problem(Code.QUARANTINE_INCOMPLETE, message))
+
+
+def _collect_read(connection: Connection, contract: Contract, batch: Batch, *, from_start: bool) -> None:
+    """Collect the rows of broken_row as they are in the delivery."""
+    reader = open_delivery(
+        contract,
+        batch.landing_uri,
+        batch.business_date,
+        batch.file,
+        replay=batch.origin == "replay",
+        from_start=from_start,
+    )
 
     def entry(record: Record, broken: list[str]) -> tuple[object, ...]:
-        fields = dict(zip(names, record.fields, strict=True))
+        fields = {column.name: value for column, value in zip(reader.layout.stored, record.fields, strict=True)}
         return record.line, broken, record.text, Jsonb(fields)
 
-    kept = 0
     for broken in _broken_rows(connection):
         with (
             connection.cursor() as cursor,
@@ -311,15 +344,10 @@ def _collect_typed(connection: Connection, contract: Contract, batch: Batch, cou
         ):
             for record in reader.records(broken):
                 copy.write_row(entry(record, broken[record.line]))
-                kept += 1
-    if kept != count:
-        message = f"{count} rows broke rules, but only {kept} of them were found in the delivery"
-        raise PermanentFailure(Problem(Code.QUARANTINE_INCOMPLETE, message))
 
 
 def _broken_rows(connection: Connection) -> Iterator[dict[int, list[str]]]:
     """Broken rules by line, in order and in parts that fit in memory however many rows a delivery breaks."""
-    connection.execute("create unique index on broken_row (_line)")
     last = -1
     while part := connection.execute(
         "select _line, rules from broken_row where _line > %s order by _line limit %s", [last, BROKEN_ROWS_AT_ONCE]
@@ -364,10 +392,11 @@ def _collect_rejects(
                     _line,
                     _broken,
                     _record,
-                    {types} as _types,
-                    to_jsonb(r) - '_line' - '_broken' - '_record' as _fields,
+                    _types,
+                    {fields} as _fields,
                     {casts}
                 from {rejects} as r
+                where not _is_sound
                 offset 0
             ) as typed
             offset 0
@@ -379,8 +408,8 @@ def _collect_rejects(
         return template.format(
             rules=row_rules.all_broken(found, careful),
             ignored=row_rules.all_broken(_ignored(found, type_checks)),
-            types=row_rules.all_broken(type_checks),
-            casts=sql.SQL(", ").join([row_rules.safe_casts(present), *absent]),
+            casts=sql.SQL(", ").join([row_rules.safe_casts(present, checked=True), *absent]),
+            fields=FIELDS,
             rejects=batch.rejects,
         )
 
@@ -389,27 +418,24 @@ def _collect_rejects(
 
 def _alert_to_guesses(connection: Connection, contract: Contract, batch: Batch) -> None:
     """Raise an alert, once a day for a feed, when many rows of its partner with a person's number are in quarantine."""
-    feeds = [other.feed for other in all_contracts().values() if other.partner == contract.partner]
-    here, of_partner = one(
-        connection,
-        """
-        with hidden as (
-            select batch_id from quarantine.record
-            where
-                feed = any(%(feeds)s)
-                and quarantined_at > clock_timestamp() - interval '1 day'
-                and concat(record, fields) ~ %(pseudonym)s
-        )
-
-        select count(*) filter (where batch_id = %(batch)s), count(*) from hidden
-        """,
-        {"feeds": feeds, "pseudonym": PSEUDONYM.pattern, "batch": batch.batch_id},
-    )
+    kind = "hkid_guesses"
     is_told = (
         "select exists (select from ops.alert where (kind, feed) = (%s, %s) and raised_at > now() - interval '1 day')"
     )
-    kind = "hkid_guesses"
-    if here and of_partner > MANY_IDENTIFIERS and not scalar(connection, is_told, [kind, contract.feed]):
+    with_number = "select count(*) from quarantine.record where concat(record, fields) ~ %s and "
+    # The rows of a day are looked through only when they may be told of: each batch would do it again.
+    here = scalar(
+        connection, with_number + "(feed, batch_id) = (%s, %s)", [PSEUDONYM.pattern, contract.feed, batch.batch_id]
+    )
+    if not here or scalar(connection, is_told, [kind, contract.feed]):
+        return
+    feeds = [other.feed for other in all_contracts().values() if other.partner == contract.partner]
+    of_partner = scalar(
+        connection,
+        with_number + "feed = any(%s) and quarantined_at > clock_timestamp() - interval '1 day'",
+        [PSEUDONYM.pattern, feeds],
+    )
+    if of_partner > MANY_IDENTIFIERS:
         message = (
             f"batch {batch.batch_id}: {here} rows with HKID numbers, right or wrong, went to quarantine, {of_partner} of this"
             " partner within a day; somebody may be trying numbers: ask the partner who made the delivery"

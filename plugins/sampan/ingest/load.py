@@ -22,6 +22,7 @@ from sampan.database import Connection, connect, scalar
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.ingest import ledger
 from sampan.ingest.ledger import Batch
+from sampan.reading.layout import LayoutGrew
 from sampan.reading.reader import Reader, open_delivery
 from sampan.reading.record import Record
 from sampan.warehouse import pseudonym_keys
@@ -81,8 +82,21 @@ def _is_decided(connection: Connection, batch: Batch) -> bool:
 def load_batch(connection: Connection, contract: Contract, batch: Batch) -> Batch:
     """Load one batch, again if it is loaded already. Returns it as it is then."""
     pseudonym_keys.check(connection)
-    replay = batch.origin == "replay"
-    reader = open_delivery(contract, batch.landing_uri, batch.business_date, batch.file, replay=replay)
+    try:
+        return _load(connection, contract, batch, from_start=True)
+    except LayoutGrew:
+        return _load(connection, contract, batch, from_start=False)
+
+
+def _load(connection: Connection, contract: Contract, batch: Batch, *, from_start: bool) -> Batch:
+    reader = open_delivery(
+        contract,
+        batch.landing_uri,
+        batch.business_date,
+        batch.file,
+        replay=batch.origin == "replay",
+        from_start=from_start,
+    )
     columns = reader.layout.stored
     with ledger.transaction(connection):
         _note_drift(connection, contract, batch, reader)
@@ -244,35 +258,41 @@ def _copy_odd(connection: Connection, columns: list[Column], records: list[Recor
 
 
 def _cast_odd(connection: Connection, contract: Contract, batch: Batch, columns: list[Column]) -> int:
-    """Cast records of odd_record into the intake table. Returns how many are kept for the gate instead.
+    """Cast records of odd_record into the intake table. All are kept beside it. Returns how many are not cast.
 
     These have no type that fits, or break a rule that the line pattern proves of all other records.
     """
     names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
-    unfit = sql.SQL("(_broken <> '{{}}' or {})").format(row_rules.any_of(row_rules.type_checks(columns)))
     proven = line_pattern.proven_rules(contract)
     broken = row_rules.any_of([c for c in row_rules.checks(contract, columns, batch.business_date) if c.name in proven])
     connection.execute(
         sql.SQL(
             """
+            create temporary table odd_typed on commit drop as
+            select *, {types} as _types from odd_record;
             create temporary table odd_row on commit drop as
             select *, ({broken}) is not true as _is_sound
-            from (select _line, {casts} from odd_record where not {unfit} offset 0) as typed
+            from (
+                select _line, {casts} from odd_typed
+                where cardinality(_broken) = 0 and cardinality(_types) = 0
+                offset 0
+            ) as typed;
+            insert into {table} (_line, {names})
+            select _line, {names} from odd_row where _is_sound;
+            -- Of a sound one the gate needs the text when it breaks another rule, and need not read the delivery again.
+            create table {rejects} as
+            select o.*, coalesce(r._is_sound, false) as _is_sound
+            from odd_typed as o
+            left join odd_row as r using (_line)
             """
-        ).format(broken=broken, casts=row_rules.safe_casts(columns), unfit=unfit)
-    )
-    connection.execute(
-        sql.SQL("insert into {} (_line, {}) select _line, {} from odd_row where _is_sound").format(
-            batch.intake, names, names
+        ).format(
+            types=row_rules.all_broken(row_rules.type_checks(columns)),
+            broken=broken,
+            casts=row_rules.safe_casts(columns, checked=True),
+            table=batch.intake,
+            names=names,
+            rejects=batch.rejects,
         )
     )
-    kept = connection.execute(
-        sql.SQL(
-            """
-            create table {} as
-            select * from odd_record as o
-            where not exists (select from odd_row as r where r._line = o._line and r._is_sound)
-            """
-        ).format(batch.rejects)
-    )
-    return kept.rowcount
+    kept: int = scalar(connection, sql.SQL("select count(*) from {} where not _is_sound").format(batch.rejects))
+    return kept

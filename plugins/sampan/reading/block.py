@@ -9,6 +9,7 @@ from sampan.reading.layout import Layout
 from sampan.reading.personal_data import Pseudonymiser
 from sampan.reading.record import Record, csv_line
 from sampan.reading.sieve import Sieve, line_ends
+from sampan.reading.written import Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,8 @@ class BlockMaker:
         self.sieve, self.private = Sieve(layout.stored, private), private
         self.nothing = b"," * (len(layout.stored) - 1) + b"\n"
 
-    def make(self, chunk: Chunk) -> Block:
+    def make(self, chunk: Chunk, written: Written) -> Block:
         """The block of a chunk: all lines at once, then those that have to be taken apart."""
-        written = chunk.as_csv(self.nothing)
         lines = written.lines
         places = self.sieve.odd(written)
         if not places:

@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sampan.contracts.model import Column
-from sampan.errors import Code
+from sampan.errors import Code, SampanError
 from sampan.reading import limits
 from sampan.reading.alike import alike
 from sampan.reading.delivery import Delivery
 from sampan.reading.shown import hidden
+
+
+class LayoutGrew(SampanError):
+    """A later part of a delivery has keys that its start had not: its layout is that of all lines."""
 
 
 class Drift(NamedTuple):

@@ -43,6 +43,6 @@ MAX_SHEET_ROWS, MAX_SHEET_COLUMNS = 1 << 20, 1 << 14
 PARQUET_BATCH_BYTES = 1 << 25
 # Rows that are decoded at once, and rows where their size is not known before they are decoded (lists, delta
 # encodings).
-PARQUET_BATCH_ROWS, PARQUET_BATCH_ROWS_UNMEASURED = 50_000, 500
+PARQUET_BATCH_ROWS, PARQUET_BATCH_ROWS_UNMEASURED = 10_000, 500
 # Longest value of a fixed length (numbers, dates, UUIDs) that needs no measuring.
 PARQUET_FIXED_BYTES = 64

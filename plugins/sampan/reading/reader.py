@@ -12,10 +12,12 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from importlib import import_module
+from itertools import starmap
 from typing import IO, Any, TypeVar
 
 from sampan.contracts.model import Column, Contract, Source
@@ -29,6 +31,7 @@ from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, UnknownColumn
 from sampan.reading.personal_data import Pseudonymiser, pseudonymiser
 from sampan.reading.record import Record
+from sampan.reading.sieve import prepare
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -37,18 +40,26 @@ REPLAYED = Column("_quarantine_id", "_quarantine_id", "integer", "Row in quarant
 
 
 def open_delivery(
-    contract: Contract, landing_uri: str, business_date: date, file: str, *, replay: bool = False
+    contract: Contract,
+    landing_uri: str,
+    business_date: date,
+    file: str,
+    *,
+    replay: bool = False,
+    from_start: bool = False,
 ) -> Reader:
     """The reader of a landed delivery. A replay is always CSV with the contract's own column names."""
     private = replace(pseudonymiser(), keeps_pseudonyms=replay)
     if replay:
         columns = (REPLAYED, *(replace(column, source_name=column.name) for column in contract.stored))
         contract = replace(contract, columns=columns, source=Source("s3", landing_uri, "csv"))
-    return Reader(contract, open_verified(landing_uri), business_date, file, private)
+    return Reader(contract, open_verified(landing_uri), business_date, file, private, from_start=from_start)
 
 
 class Reader:
     """Reads one delivery of one contract. `opener` returns a new binary stream of the landed bytes at each call.
+
+    `from_start`: the layout is that of the first lines where these are alike. All but `layout` may then raise LayoutGrew.
 
     Everything raises PermanentFailure for a delivery that cannot be read or that its contract does not accept, and
     TransientFailure when the object store does not answer.
@@ -61,9 +72,12 @@ class Reader:
         business_date: date,
         file: str,
         private: Pseudonymiser,
+        *,
+        from_start: bool = False,
     ) -> None:
         self.delivery = Delivery(contract, opener, business_date, file, private)
         self._format = FORMATS[contract.source.format](self.delivery)
+        self._format.from_start = from_start
         self._ahead: Iterator[Any] | None = None
         # As `Pseudonymiser.aliases`: of the blocks that were read.
         self.aliases: dict[str, str] = {}
@@ -128,7 +142,8 @@ class Reader:
 
     def _blocks(self) -> Iterator[Block]:
         maker = BlockMaker(self._format.layout, self.delivery.private)
-        return map(maker.make, self._format.chunks())
+        written = ((chunk, chunk.as_csv(maker.nothing)) for chunk in self._format.chunks())
+        yield from starmap(maker.make, one_ahead(written) if self._format.is_written_ahead else written)
 
     def _within_bounds(self, items: Callable[[], Iterable[T]]) -> Iterator[T]:
         """Items of the format, from a child process where a library reads a whole file.
@@ -138,9 +153,10 @@ class Reader:
         if not self._format.whole_file_readers:
             yield from items()
             return
+        # Here, so that not each child has to.
         for module in self._format.whole_file_readers:
-            # Here, so that not each child has to.
             import_module(module)
+        prepare()
         bounds = self.delivery.source.bounds
         yield from child.iterate(lambda: self._quietly(items), bounds.max_memory_bytes, bounds.max_seconds)
 
@@ -177,6 +193,15 @@ class Reader:
         source = self.delivery.source
         written = " and ".join(kind for kind in (source.compression, source.format) if kind != "none")
         return self.delivery.problem(Code.DELIVERY_CORRUPT, f"cannot be read as {written}: {kind}")
+
+
+def one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each made in another thread while the one before is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def _records(form: Format, lines: list[int] | None) -> Iterator[Record]:

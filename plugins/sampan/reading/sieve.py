@@ -22,6 +22,7 @@ from sampan.reading.written import Written, searched
 PSEUDONYM_BYTES = PSEUDONYM.pattern.removeprefix("(invalid_)?").encode()
 ENCODING_MARKS = [mark.encode() for mark in hkid.ENCODING_MARKS]
 QUOTED_FIELD = re.compile(rb'"((?:[^"\n]|"")*)"')
+FIELD = re.compile(rb"[^,\n]*")
 HKID_DIGITS = 6
 NEWLINE = 10
 # Patterns that a process keeps: some for each feed. Those of JSON Lines depend on what is delivered.
@@ -37,9 +38,21 @@ def suspect() -> Any:
 
 
 @cache
+def suspect_code() -> Any:
+    """RE2 pattern of what may be personal data in a code. Group 1: a possible HKID number; without it, a pseudonym."""
+    return compiled(hkid.CODE.encode() + b"|" + PSEUDONYM_BYTES, captures=True)
+
+
+@cache
 def encoded() -> Any:
     """RE2 pattern of a character in another notation, such as %28."""
     return compiled(hkid.ENCODED.encode())
+
+
+def prepare() -> None:
+    """Make the patterns that every delivery needs: of all the characters of Unicode that takes a while."""
+    for pattern in (suspect, suspect_code, encoded):
+        pattern()
 
 
 def suspects(values: Sequence[str]) -> Collection[int]:
@@ -103,9 +116,10 @@ class Sieve:
     def __init__(self, columns: Sequence[Column], private: Pseudonymiser) -> None:
         self.columns, self.private = columns, private
         self.suspect = suspect()
-        self.suspect_code = compiled(hkid.CODE.encode() + b"|" + PSEUDONYM_BYTES, captures=True)
+        self.suspect_code = suspect_code()
         self.encoded = encoded()
         self.fitting = compiled(line_pattern.fitting_lines(columns))
+        self.codes = {*searched(columns).codes}
         self.has_pseudonyms = any(column.personal == "pseudonymise" for column in columns)
         self.wholly_personal = any(column.wholly_personal for column in columns)
 
@@ -137,23 +151,31 @@ class Sieve:
         """Lines that may hold a person's number, or a pseudonym that is not the platform's own."""
         place = 0
         while match := self.suspect.search(lines, place):
-            if match.start(3) >= 0 and self.private.keeps_pseudonyms:
+            _, plain, in_quotes, pseudonym = (match.start(group) for group in range(4))
+            if pseudonym >= 0 and self.private.keeps_pseudonyms:
                 place = match.end(3)
                 continue
-            found = max(match.start(group) for group in (1, 2, 3))
+            found = max(plain, in_quotes, pseudonym)
             start = lines.rfind(b"\n", 0, found) + 1
-            before = lines[start:found]
-            if match.start(1) >= 0 and b'"' not in before:
-                column = columns[min(before.count(b","), len(columns) - 1)]
-                if not _may_be_hkid(column, match.group(1)):
+            if plain >= 0 and lines.find(b'"', start, found) < 0:
+                at = min(lines.count(b",", start, found), len(columns) - 1)
+                if not _may_be_hkid(columns[at], match.group(1)) or (
+                    columns is self.columns and at in self.codes and self._is_code(lines, found)
+                ):
                     place = found + 1
                     continue
             # A field in quotes is looked at whole: the pattern finds nothing more in it once its first quote is behind.
-            if match.start(2) >= 0 and (end := self._end_of_harmless_field(lines, match.start())):
+            if in_quotes >= 0 and (end := self._end_of_harmless_field(lines, match.start())):
                 place = end
                 continue
             yield start
             place = lines.index(b"\n", found)
+
+    def _is_code(self, lines: bytes, place: int) -> bool:
+        """Whether the field without quotes at a place, which its contract takes for a code, holds no number of a person."""
+        field = lines[max(lines.rfind(mark, 0, place) for mark in (b",", b"\n")) + 1 : place]
+        field += FIELD.match(lines, place).group()  # type: ignore[union-attr]
+        return not any(True for _ in self._suspect_codes(field + b"\n"))
 
     def _end_of_harmless_field(self, lines: bytes, place: int) -> int:
         """Where the field in quotes from `place` on ends, if it has no person's number and no pseudonym; else 0."""
@@ -198,12 +220,13 @@ def line_ends(lines: bytes) -> Any:
     return np.flatnonzero(np.frombuffer(lines, np.uint8) == NEWLINE) + 1
 
 
-def _numbers(lines: bytes, starts: Iterable[int]) -> list[int]:
-    """Numbers of the lines that begin at these places."""
-    import numpy as np
-
-    starts = list(starts)
-    return np.searchsorted(line_ends(lines), starts, side="right").tolist() if starts else []
+def _numbers(lines: bytes, starts: Iterable[int]) -> Iterator[int]:
+    """Numbers of the lines that begin at these places, in order."""
+    number = place = 0
+    for start in sorted(starts):
+        number += lines.count(b"\n", place, start)
+        place = start
+        yield number
 
 
 def _may_be_hkid(column: Column, found: bytes) -> bool:

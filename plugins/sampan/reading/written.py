@@ -11,6 +11,8 @@ from sampan.contracts.model import Column
 # Of types without a letter, which every number of a person has.
 NO_LETTER = ("bigint", "numeric", "date", "boolean")
 NEEDS_QUOTES = b'",\r\n'
+# Modules that a child process uses to write records; pyarrow imports pandas with its first array.
+ARROW = ("numpy", "pandas", "pyarrow.compute", "re2")
 
 
 class Searched(NamedTuple):
@@ -38,15 +40,22 @@ def searched(columns: Sequence[Column]) -> Searched:
     return found
 
 
-def written(values: Sequence[Any], wanted: Searched, *, in_quotes: bool = False) -> Written:
+def written(values: Sequence[Any], wanted: Searched) -> Written:
     """Arrow arrays, one for each stored column, as CSV; a row with a line feed in a text becomes a line of commas only.
 
-    `in_quotes`: they are texts as CSV takes them. Raises ArrowException for columns without a text, such as nested ones.
+    Raises ArrowException for columns without a text, such as nested ones.
     """
-    fields = list(values) if in_quotes else _without_line_feeds([_field(column) for column in values])
+    fields = _without_line_feeds([_field(column) for column in values])
     return Written(
         _joined(fields), _joined([fields[at] for at in wanted.texts]), _joined([fields[at] for at in wanted.codes])
     )
+
+
+def use_no_pool() -> None:
+    """Let Arrow take memory as it needs it: other pools reserve addresses, which the limit of a process counts."""
+    import pyarrow as pa
+
+    pa.set_memory_pool(pa.system_memory_pool())
 
 
 def _joined(fields: Sequence[Any]) -> bytes:
@@ -58,7 +67,7 @@ def _joined(fields: Sequence[Any]) -> bytes:
     options = {"null_handling": "replace", "null_replacement": ""}
     # Its last field ends the line.
     ended = pc.binary_join_element_wise(last, "", "\n", **options)
-    return _bytes(pc.binary_join_element_wise(*others, ended, ",", **options) if others else ended)
+    return bytes_of(pc.binary_join_element_wise(*others, ended, ",", **options) if others else ended)
 
 
 def _field(values: Any) -> Any:
@@ -67,15 +76,15 @@ def _field(values: Any) -> Any:
     import pyarrow.compute as pc
 
     texts = values if pa.types.is_string(values.type) else values.cast(pa.string())
-    content = _bytes(texts)
+    content = bytes_of(texts)
     if not any(mark in content for mark in NEEDS_QUOTES):
         return texts
     in_quotes = pc.binary_join_element_wise('"', pc.replace_substring(texts, '"', '""'), '"', "")
     return pc.if_else(pc.match_substring_regex(texts, f"[{NEEDS_QUOTES.decode()}]"), in_quotes, texts)
 
 
-def _bytes(texts: Any) -> bytes:
-    """The texts of an Arrow array, one after the other."""
+def bytes_of(texts: Any) -> bytes:
+    """The texts or bytes of an Arrow array, one after the other."""
     import numpy as np
 
     _, offsets, content = texts.buffers()
@@ -91,7 +100,7 @@ def _without_line_feeds(fields: list[Any]) -> list[Any]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    broken = [pc.match_substring(field, "\n") for field in fields if b"\n" in _bytes(field)]
+    broken = [pc.match_substring(field, "\n") for field in fields if b"\n" in bytes_of(field)]
     if not broken:
         return fields
     unfit = pc.fill_null(broken[0], False)

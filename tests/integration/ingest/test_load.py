@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import random
+import re
 import resource
 import zipfile
 from dataclasses import replace
@@ -25,6 +26,7 @@ from tests.integration.ingest.deliveries import (
     CSV,
     CUSTOMS,
     FILES,
+    JSONL,
     TEXT,
     body_of,
     held_for,
@@ -201,6 +203,30 @@ def test_load_fills_with_null_and_notes_it_when_an_optional_column_is_missing(fe
     assert partner.raw(feed) == stored(contract, given)
     drift = partner.sampan.rows("select kind, column_name from ops.drift")
     assert ("missing", name) in drift
+
+
+@pytest.mark.parametrize("feed", [feed for feed in JSONL if optional(get_contract(feed))])
+def test_load_reads_all_keys_when_a_later_line_brings_the_first_of_one(feed, partner, monkeypatch):
+    """Kind of fault: what holds for the start of a delivery is taken to hold for all of it."""
+    monkeypatch.setattr(limits, "LARGEST_BLOCK_BYTES", 2_000)
+    contract = get_contract(feed)
+    late, surplus = optional(contract), ', "surplus": 1}' if contract.drift != "fail" else "}"
+    some = rows(feed, 300)
+    # The last two contradict each other: the gate reads these again.
+    last = next(row for row in some[178:] if row[late.name])
+    given = [*(row | {late.name: None} for row in some[:70]), *some[70:178], last, last | {late.name: None}]
+    lines = lines_of(feed, given)
+    for number, line in enumerate(lines[:70]):
+        lines[number] = re.sub(f'"{late.source_name}": null(, )?', "", line).replace(", }", "}")
+    lines[179] = lines[179][:-1] + surplus
+    assert not any(f'"{late.source_name}":' in line for line in lines[:70])
+    assert len("".join(lines[:70])) > 2 * limits.LARGEST_BLOCK_BYTES
+    batch = ingested(partner, feed, body_of(feed, lines))
+    assert batch["rows_published"] == 178, batch["problem"]
+    assert partner.raw(feed) == stored(contract, given[:178])
+    assert [line for line, _ in partner.quarantined(feed)] == [179, 180]
+    drift = partner.sampan.rows("select kind, column_name from ops.drift")
+    assert drift == [("unknown", "surplus")] * (contract.drift != "fail")
 
 
 @pytest.mark.parametrize("feed", representative_feeds(HEADED))

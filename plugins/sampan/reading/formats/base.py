@@ -23,6 +23,10 @@ class Format(ABC):
     name: ClassVar[str]
     # Modules of the libraries that read a whole file of it, which happens in a child process; none where lines are read.
     whole_file_readers: ClassVar[tuple[str, ...]] = ()
+    # Whether the layout may be that of the start of the delivery, until LayoutGrew is raised.
+    from_start = False
+    # Whether a chunk is written while the one before is taken apart: its libraries work beside Python.
+    is_written_ahead: ClassVar[bool] = False
 
     def __init__(self, delivery: Delivery, layout: Layout | None = None) -> None:
         self.delivery, self.source, self._given = delivery, delivery.source, layout

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import compress
+from typing import Any
 
 from sampan.errors import Code
 from sampan.reading.chunk import Chunk, Found, LineChunk, Lines
@@ -21,6 +22,7 @@ class FixedWidth(Format):
     """A file of lines of one length."""
 
     name = "fixed"
+    is_written_ahead = True
 
     def read_layout(self) -> Layout:
         """The contract's columns in their order."""
@@ -60,14 +62,20 @@ class FixedWidthChunk(LineChunk):
 
         data = self.utf8()
         ends = line_ends(data)
-        starts = np.concatenate([[0], ends]).astype(np.int32)
+        starts = np.concatenate([[0], ends], dtype=np.int32, casting="unsafe")
         # Each line with its line feed.
         lines = pa.StringArray.from_buffers(len(ends), pa.py_buffer(starts), pa.py_buffer(data))
         fits = pc.equal(pc.utf8_length(lines), self.form.width + 1)
+        # Arrow cuts out bytes ten times as fast as characters.
+        trim = pc.ascii_trim if data.isascii() else pc.utf8_trim
+
+        def field(start: int, end: int) -> Any:
+            if data.isascii():
+                return pc.binary_slice(lines.view(pa.binary()), start, end).view(pa.string())
+            return pc.utf8_slice_codeunits(lines, start, end)
+
         fields = [
-            pc.if_else(
-                fits, pc.utf8_trim(pc.utf8_slice_codeunits(lines, start, end), BLANKS), pa.scalar(None, pa.string())
-            )
+            pc.if_else(fits, trim(field(start, end), BLANKS), pa.scalar(None, pa.string()))
             for start, end in compress(self.form.spans, self.form.layout.columns)
         ]
         return written(fields, self.form.searched)

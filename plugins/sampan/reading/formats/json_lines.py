@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
-from sampan.errors import Code
+from sampan.errors import Code, PermanentFailure
 from sampan.reading import limits
 from sampan.reading.chunk import Chunk, Found, LineChunk, Lines
 from sampan.reading.formats.base import Format, refuse_other_format
-from sampan.reading.layout import Layout, match_headers
+from sampan.reading.layout import Layout, LayoutGrew, match_headers
 from sampan.reading.record import SURROGATE
-from sampan.reading.sieve import compiled, unfit
-from sampan.reading.written import Written, written
+from sampan.reading.sieve import compiled, line_ends, unfit
+from sampan.reading.written import Written, bytes_of
 
 ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})")
 # Where one stands before a colon, `":` does not tell how many keys there are.
@@ -24,8 +26,6 @@ BLANKS_BEFORE_COLON = (b" :", b"\t:", b"\r:")
 SCALAR = rb'(?:"[^"\\\x00-\x1f]*"|null|true|false|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[Ee][+-]?[0-9]+)?)'
 # Share of lines that may be written in another way than the others; each of them is taken apart.
 MOST_OTHERS = 0.1
-# Blocks whose lines that are written in another way are held in memory: of a MiB, up to a tenth of its lines.
-MOST_KEPT = 5_000
 # The values of some keys of an object as they are written, None where the object lacks the key.
 Values = Callable[[bytes], tuple[Any, ...]]
 
@@ -34,16 +34,20 @@ class JsonLines(Format):
     """A file with one JSON object per line."""
 
     name = "jsonl"
+    is_written_ahead = True
     # Of nearly all lines; None until the first block was seen, or where its first line has none.
     pattern: LinePattern | None = None
 
-    @cached_property
-    def others(self) -> dict[int, list[tuple[int, int]]]:
-        """By the first line of a block: start and end of its lines that do not fit the pattern, of some thousand blocks."""
-        return {}
-
     def read_layout(self) -> Layout:
-        """The layout of all keys of all lines, because any line may bring another."""
+        """The layout of all keys of all lines, because any line may bring another.
+
+        With `from_start`, those of the first block where its lines have the same keys and the contract accepts them.
+        """
+        if self.from_start:
+            keys = list(self._keys(most_blocks=1))
+            with suppress(PermanentFailure):
+                if self.pattern and keys == self.pattern.keys:
+                    return match_headers(self.delivery, keys, first_line=1)
         keys = list(self._keys())
         if not keys:
             # A delivery without a record has no key that could be missing.
@@ -51,22 +55,19 @@ class JsonLines(Format):
             keys = [column.source_name for column in self.delivery.contract.columns]
         return match_headers(self.delivery, keys, first_line=1)
 
-    def _keys(self) -> dict[str, None]:
+    def _keys(self, most_blocks: int | None = None) -> dict[str, None]:
         """Keys in order of their first line: all, or more unknown ones than a layout may have."""
         import msgspec
 
         most = len(self.delivery.contract.columns) + len(self.delivery.contract.aliases) + limits.MAX_UNKNOWN_COLUMNS
         seen: dict[str, None] = {}
         values = _values_of([])
-        for first, block in Lines(self.delivery):
+        for first, block in islice(Lines(self.delivery), most_blocks):
             if first == 1:
                 self.pattern = LinePattern.of(block, most)
             if self.pattern:
                 seen |= dict.fromkeys(key for key in self.pattern.keys if key not in seen)
-                places = list(self.pattern.unfit(block))
-                if len(self.others) < MOST_KEPT and len(places) <= MOST_OTHERS * block.count(b"\n"):
-                    self.others[first] = places
-                block = b"".join(block[start:end] for start, end in places)
+                block = b"".join(block[start:end] for start, end in self.pattern.unfit(block))
             for line in block.split(b"\n"):
                 try:
                     values(line)
@@ -110,7 +111,7 @@ class JsonChunk(LineChunk):
         """The values of the stored columns as they are written: a JSON text without an escape is quoted as in CSV."""
         import msgspec
 
-        if fast := self._by_pattern(nothing):
+        if fast := self._by_pattern():
             return fast
         values, width = self.form.values, len(self.form.layout.stored)
         out, null, data = [], msgspec.Raw(b"null"), self.utf8()
@@ -137,29 +138,23 @@ class JsonChunk(LineChunk):
             out.append(b",".join(fields) + b"\n")
         return Written(b"".join(out))
 
-    def _by_pattern(self, nothing: bytes) -> Written | None:
+    def _by_pattern(self) -> Written | None:
         """As `as_csv`, all lines at once; None where many of them are written in other ways."""
-        import pyarrow as pa
-
         pattern, data = self.form.pattern, self.utf8()
         if pattern is None:
             return None
-        others = self.form.others.pop(self.first, None) if data is self.data else None
-        if others is None:
-            others = list(pattern.unfit(data))
+        others = list(pattern.unfit(data))
         if len(others) > MOST_OTHERS * self.length:
             return None
-        filled = pattern.filled(others, data)
-        values = pattern.values(filled, [key for key in self.form.layout.headers if key is not None])
-        try:
-            return written(values, self.form.searched, in_quotes=True)
-        except pa.ArrowException:
-            return Written(nothing * self.length)
+        cut = pattern.cut(pattern.filled(others, data))
+        keys = [key for key in self.form.layout.headers if key is not None]
+        texts, codes = ([keys[place] for place in places] for places in self.form.searched)
+        return Written(cut.csv(keys), cut.csv(texts), cut.csv(codes))
 
     def records(self, places: Iterable[int]) -> Iterator[Found]:
         """What is on these lines, numbers with all their digits."""
         layout, cleaner = self.form.layout, self.form.cleaner
-        stored = {key for key in layout.headers if key is not None}
+        stored, known = {key for key in layout.headers if key is not None}, {*layout.delivered}
         repeated = False
 
         def parsed(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -181,6 +176,8 @@ class JsonChunk(LineChunk):
                     broken = [*broken, Code.RECORD_NOT_AN_OBJECT]
                     yield Found(place, 1, cleaner.unsplit(number, broken, text, _unescaped(text)))
                     continue
+                if self.form.from_start and not item.keys() <= known:
+                    raise LayoutGrew("a later line has a key that the first lines had not")
                 values = [None if key is None else _value_text(item.get(key)) for key in layout.headers]
             except (ValueError, RecursionError):
                 broken = [*broken, Code.RECORD_NOT_JSON]
@@ -238,34 +235,53 @@ class LinePattern:
             done = end
         return b"".join([*parts, lines[done:]]) if parts else lines
 
-    def values(self, lines: bytes, keys: Sequence[str]) -> list[Any]:
-        """Arrow arrays of the values of these keys, as they are written, nothing for null. Every line fits the pattern."""
+    def cut(self, lines: bytes) -> Cut:
+        """Where the values are in lines that all fit the pattern."""
         import numpy as np
-        import pyarrow as pa
 
         data, width = np.frombuffer(lines, np.uint8), len(self.keys)
         colons = np.flatnonzero(data == ord(":"))
         # In no text without an escape a colon follows a quote.
         colons = colons[data[colons - 1] == ord('"')].reshape(-1, width)
-        ends = np.flatnonzero(data == ord("\n")) - 1
-        # Values and what is between them, in turns.
-        pieces = np.empty((len(ends), width, 2), np.int32)
-        pieces[:, :, 0] = colons + len(self.colon)
-        pieces[:, :-1, 1] = colons[:, 1:] - [len(name) + len(self.comma) for name in self.names[1:]]
-        pieces[:, -1, 1] = ends
-        starts, ends_of_values = pieces[:, :, 0], pieces[:, :, 1]
+        # For each value what is before it, itself, and the comma or bracket behind it; then the rest of the line.
+        pieces = np.empty((len(colons), 3 * width + 1), np.int32)
+        pieces[:, 0:-1:3] = colons + len(self.colon)
+        pieces[:, 1:-4:3] = colons[:, 1:] - [len(name) + len(self.comma) for name in self.names[1:]]
+        pieces[:, -3] = line_ends(lines) - 2
+        pieces[:, 2::3] = pieces[:, 1::3] + 1
+        pieces[:, -1] = pieces[:, -2] + 1
+        starts, ends = pieces[:, 0:-1:3], pieces[:, 1::3]
         is_null = data[starts] == ord("n")
-        ends_of_values[is_null] = starts[is_null]
-        offsets = np.append(pieces.reshape(-1), np.int32(len(lines)))
-        every = pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(lines))
-        step = 2 * width
-        found = []
-        for key in keys:
-            if key not in self.keys:
-                found.append(pa.nulls(len(ends), pa.string()))
-                continue
-            found.append(every.take(pa.array(np.arange(2 * self.keys.index(key), len(ends) * step, step))))
-        return found
+        starts[is_null] = ends[is_null]
+        return Cut(lines, pieces, self.keys)
+
+
+class Cut:
+    """Lines of a JSON Lines file in pieces: what is before a value, the value, one byte behind it, ...; the line feed."""
+
+    def __init__(self, lines: bytes, pieces: Any, keys: list[str]) -> None:
+        import numpy as np
+        import pyarrow as pa
+
+        self.keys, (self.count, self.width) = keys, pieces.shape
+        offsets = np.concatenate([np.zeros(1, np.int32), pieces.reshape(-1)])
+        self.pieces = pa.BinaryArray.from_buffers(
+            pa.binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(lines)]
+        )
+
+    def csv(self, keys: Sequence[str]) -> bytes:
+        """The values of these keys, in the order of the lines, as CSV, as they are written; nothing for null."""
+        import numpy as np
+        import pyarrow as pa
+
+        present = [3 * self.keys.index(key) + 1 for key in keys if key in self.keys]
+        if not present:
+            return (b"," * max(len(keys) - 1, 0) + b"\n") * self.count if keys else b""
+        wanted = np.array([*[place for value in present for place in (value, value + 1)][:-1], self.width - 1])
+        places = (np.arange(self.count) * self.width)[:, None] + wanted
+        found = bytes_of(self.pieces.take(pa.array(places.reshape(-1))))
+        # Keys that only other lines have come last.
+        return found.replace(b"\n", b"," * (len(keys) - len(present)) + b"\n") if len(keys) > len(present) else found
 
 
 def _values_of(keys: Sequence[str]) -> Values:

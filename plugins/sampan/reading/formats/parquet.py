@@ -11,15 +11,14 @@ from sampan.reading.chunk import Chunk, Found
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
 from sampan.reading.record import cell_text
-from sampan.reading.written import Written, written
+from sampan.reading.written import ARROW, Written, use_no_pool, written
 
 
 class Parquet(Format):
     """A Parquet file. A record's line is the number of its row."""
 
     name = "parquet"
-    # pyarrow imports pandas with its first array.
-    whole_file_readers = ("numpy", "pandas", "pyarrow.compute", "pyarrow.csv", "pyarrow.parquet", "re2")
+    whole_file_readers = (*ARROW, "pyarrow.parquet")
 
     def read_layout(self) -> Layout:
         """The layout of the file's schema."""
@@ -60,8 +59,7 @@ class Parquet(Format):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        # Each other pool reserves addresses far ahead of use, which the limit of the process counts.
-        pa.set_memory_pool(pa.system_memory_pool())
+        use_no_pool()
         data = self.delivery.whole()
         file = pq.ParquetFile(pa.BufferReader(data))
         meta = file.metadata

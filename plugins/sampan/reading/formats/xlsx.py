@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import posixpath
 import re
@@ -20,10 +19,21 @@ from sampan.reading.delivery import Delivery
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
 from sampan.reading.record import cell_text, csv_line
-from sampan.reading.written import Written
+from sampan.reading.sieve import compiled, line_ends
+from sampan.reading.written import ARROW, Written, use_no_pool, written
 
 CELL_REFERENCE = re.compile(r"([A-Za-z]{1,3})([0-9]{1,7})")
 ROWS_AT_ONCE = 2000
+# A text of XML that needs no parser to be told from markup.
+_TEXT = rb"(?:[^<>&\x00-\x08\x0b\x0c\x0e-\x1f]|&(?:amp|lt|gt|quot|apos);)*"
+_OF_ROW = b"spans|s|customFormat|ht|hidden|customHeight|outlineLevel|collapsed|thickTop|thickBot|x14ac:dyDescent"
+_VALUE = rb'<v>%s</v>|<is><t(?: xml:space="preserve")?>%s</t></is>' % (_TEXT, _TEXT)
+_CELL = (
+    rb'<c r="[A-Z]{1,3}[0-9]{1,7}"(?: s="[0-9]{1,5}")?(?: t="(?:s|n|str|inlineStr|b|d)")?(?:/>|>(?:%s)?</c>)' % _VALUE
+)
+# Rows as most programs write them: each cell with its place and a value, no formula, no error.
+PLAIN_ROWS = rb'(?:<row r="[0-9]{1,7}"(?: (?:%s)="[0-9A-Za-z:.]*")*(?:/>|>(?:%s)*</row>))*' % (_OF_ROW, _CELL)
+PLAIN_PLACE = re.compile(rb'<(?:c|row) r="([A-Z]*)([0-9]+)"')
 # Share of the headers that another sheet must have to be taken for more of the same data.
 SAME_HEADERS = 0.5
 # Row and column of a cell, from 0.
@@ -35,7 +45,7 @@ class Xlsx(Format):
 
     name = "xlsx"
     # zipfile decodes names by cp437.
-    whole_file_readers = ("python_calamine", "encodings.cp437")
+    whole_file_readers = (*ARROW, "python_calamine", "encodings.cp437")
 
     def read_layout(self) -> Layout:
         """The layout of the header row; empty headers at its end are left out."""
@@ -56,6 +66,7 @@ class Xlsx(Format):
         """Rows of the sheet from the first on, and what is shown for cells whose value is not known."""
         import python_calamine
 
+        use_no_pool()
         marks, archive = _measured(self.delivery, self.delivery.whole())
         book = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(archive))
         names = book.sheet_names
@@ -102,19 +113,27 @@ class SheetChunk(Chunk):
 
     def as_csv(self, nothing: bytes) -> Written:
         """The stored columns."""
-        width, write = len(self.form.layout.columns), csv.writer(_Returned(), lineterminator="\n").writerow
-        lines = []
-        for place, row in enumerate(self.rows):
-            texts = [cell if type(cell) is str else cell_text(cell) for cell in row]
-            texts += [None] * (width - len(texts))
-            if place in self.unknown or any(texts[width:]):
-                lines.append(nothing)
-                continue
-            line = str(write([texts[column] for column in self.stored])).encode("utf-8", "surrogateescape")
-            if len(line) > limits.MAX_RECORD_BYTES:
-                raise self.form.delivery.record_too_long("a row")
-            lines.append(nothing if line.count(b"\n") > 1 else line)
-        return Written(b"".join(lines))
+        import numpy as np
+        import pyarrow as pa
+
+        form, width = self.form, len(self.form.layout.columns)
+        cells = [*zip(*self.rows, strict=True)]
+        apart = {*self.unknown, *(row for column in cells[width:] for row, cell in enumerate(column) if cell != "")}
+        arrays = []
+        for column in self.stored:
+            texts = (
+                [cell if type(cell) is str else cell_text(cell) for cell in cells[column]]
+                if column < len(cells)
+                else []
+            )
+            texts += [None] * (self.length - len(texts))
+            for row in apart:
+                texts[row] = None
+            arrays.append(pa.array(texts, pa.string()))
+        found = written(arrays, form.searched)
+        if np.diff(line_ends(found.lines), prepend=0).max(initial=0) > limits.MAX_RECORD_BYTES:
+            raise form.delivery.record_too_long("a row")
+        return found
 
     def records(self, places: Iterable[int]) -> Iterator[Found]:
         """These rows; one without a value does not count."""
@@ -122,7 +141,7 @@ class SheetChunk(Chunk):
         for place in places:
             values = [cell_text(cell) for cell in self.rows[place]]
             number, unknown = self.first + place, self.unknown.get(place, {})
-            if not any(values):
+            if not any(values) and not unknown:
                 yield Found(place, 1, None)
                 continue
             if sum(len(value) for value in values if value) > limits.MAX_RECORD_BYTES:
@@ -134,13 +153,6 @@ class SheetChunk(Chunk):
             fields = [unknown.get(column, value) for column, value in enumerate((values + [None] * width)[:width])]
             wrong = [column in unknown for column in range(width)]
             yield Found(place, 1, cleaner.record(number, fields, [], None, wrong))
-
-
-class _Returned:
-    """A file whose `write` returns what it is given: the writer of a line then returns the line."""
-
-    def write(self, text: str) -> str:
-        return text
 
 
 def _headers(row: list[Any]) -> list[str]:
@@ -205,9 +217,30 @@ def _measured(delivery: Delivery, data: bytes) -> tuple[Marks, bytes]:
     return marks, out.getvalue()
 
 
+def _without_plain_rows(content: bytes) -> tuple[bytes, int, int]:
+    """An XML document without the cells of plain rows, and how many columns and rows these span."""
+    pattern = compiled(PLAIN_ROWS)
+    parts: list[bytes] = []
+    done = width = height = 0
+    place = content.find(b"<row ")
+    while place >= 0:
+        end = pattern.match(content, place, place + limits.LARGEST_BLOCK_BYTES).end()
+        if end > place:
+            places = PLAIN_PLACE.findall(content, place, end)
+            width = max([width, *map(_column_number, {letters.decode() for letters, _ in places})])
+            height = max([height, *map(int, {row for _, row in places})])
+            # A row without a number is behind it.
+            last = content.rfind(b'<row r="', place, end)
+            parts += [content[done:place], content[last : content.index(b'"', last + 8) + 1], b"/>"]
+            done = end
+        place = content.find(b"<row ", max(end, place + 1))
+    return b"".join([*parts, content[done:]]), width, height
+
+
 def _look_through(member: str, content: bytes, marks: Marks) -> tuple[int, int]:
     """Columns and rows that the cells of an XML document span, as calamine counts. Notes in `marks` what else it says."""
-    width = height = row = column = at_row = 0
+    content, width, height = _without_plain_rows(content)
+    row = column = at_row = 0
     kind_of_cell = ""
     parser = expat.ParserCreate()
 
