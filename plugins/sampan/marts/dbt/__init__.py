@@ -18,6 +18,8 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
+from sampan.engine import engine
+from sampan.engine.postgres import BUILD, Mart
 from sampan.marts.dbt import command_line, in_process
 from sampan.marts.dbt.results import DONE, NodeResult, StepResult
 from sampan.settings import HOME, settings
@@ -29,8 +31,6 @@ SEEDS = PROJECT / "seeds"
 MARTS = "marts"
 # The step of the marts that are made of marts of several families.
 SUMMARY = "summary"
-# Schema of the marts of the current build, in whose name the project is parsed.
-BUILD = "build"
 
 
 @cache
@@ -54,7 +54,7 @@ class DbtRunner:
     def __init__(self, schema: str = BUILD, as_known: int | None = None) -> None:
         self._as_known = as_known
         self._folder = settings().state / ("dbt" if as_known is None else "dbt_as_known")
-        self._parsed = settings().state / "dbt" / "partial_parse.msgpack"
+        self._parsed = settings().state / "dbt" / f"{engine(as_known).name}.msgpack"
         executable = _executable()
         self._dbt = command_line.CommandLine(executable, schema) if executable else in_process.InProcess(BUILD, schema)
 
@@ -102,6 +102,12 @@ class DbtRunner:
                 feeds.add(source["name"])
         return feeds
 
+    def marts(self, result: StepResult) -> list[Mart]:
+        """The marts that a step made, in the order in which it did."""
+        nodes = self.project()["nodes"]
+        made = [nodes[node.node] for node in result.nodes if node.resource_type == "model" and node.is_done]
+        return [_mart(node, nodes) for node in made if node["schema"] == BUILD]
+
     def _selection(self, step: str, nodes: Collection[str], options: Sequence[str]) -> list[str]:
         """What dbt selects: the nodes by name, or the whole step without nodes or when the project lacks one by now."""
         known = self._dbt.project(options)["nodes"] if nodes else {}
@@ -142,6 +148,40 @@ def command(arguments: Sequence[str]) -> bool:
         return command_line.command(executable, whole) if executable else in_process.command(whole)
 
 
+def _mart(node: Mapping[str, Any], nodes: Mapping[str, Any]) -> Mart:
+    """A mart by its node, with what macros of PostgreSQL would have given it."""
+    meta = node["config"]["meta"]
+    references = [
+        (other["column_name"], nodes[dimension]["alias"], other["test_metadata"]["kwargs"]["field"])
+        for other in nodes.values()
+        if other["resource_type"] == "test"
+        and other["attached_node"] == node["unique_id"]
+        and (other["test_metadata"] or {}).get("name") == "relationships"
+        for dimension in other["depends_on"]["nodes"]
+        if dimension != node["unique_id"]
+    ]
+    hooks = " ".join(hook["sql"] for hook in node["config"]["post-hook"])
+    is_read_under_consent = meta.get("read_under_consent", False)
+    return Mart(
+        node=node["unique_id"],
+        name=node["alias"],
+        description=node["description"],
+        columns=[
+            (
+                column["name"],
+                column["data_type"],
+                all(constraint["type"] != "not_null" for constraint in column["constraints"]),
+                column["description"],
+            )
+            for column in node["columns"].values()
+        ],
+        primary_key=meta.get("primary_key", ()),
+        foreign_keys=references if "add_foreign_keys" in hooks and not is_read_under_consent else (),
+        indexes=[index["columns"] for index in node["config"].get("indexes") or ()],
+        is_read_under_consent=is_read_under_consent,
+    )
+
+
 def _written(file: Path) -> float:
     return file.stat().st_mtime if file.exists() else 0.0
 
@@ -169,6 +209,8 @@ def environment(claim: str = "", as_known: int | None = None) -> Iterator[None]:
         "PGOPTIONS": f"{parts.get('options', '')} -c sampan.claim={claim} -c sampan.as_known={as_known or ''}"
         " -c timezone=Asia/Hong_Kong",
         "DO_NOT_TRACK": "1",
+        "SAMPAN_DBT_TARGET": engine(as_known).name,
+        **engine(as_known).environment(),
     }
     before = {key: os.environ.get(key) for key in values}
     os.environ.update({key: str(value) for key, value in values.items()})

@@ -21,6 +21,7 @@ class InProcess:
         self._build = build
         self._schema = schema
         self._manifest: Any = None
+        self._project: dict[str, Any] = {}
         self._is_transient = False
 
     def run(self, command: Sequence[str], options: Sequence[str]) -> StepResult:
@@ -33,6 +34,7 @@ class InProcess:
             if problem := self._parse(options):
                 return StepResult(error=problem)
             outcome = dbtRunner(manifest=self._manifest, callbacks=[self._note_error]).invoke([*command, *options])
+        _close_file()
         return StepResult(
             tuple(map(_node_result, getattr(outcome.result, "results", None) or ())),
             (without_rows(str(outcome.exception)) or "dbt failed") if outcome.exception else "",
@@ -43,8 +45,9 @@ class InProcess:
         """The parsed project, in the form of manifest.json. Raises PermanentFailure when dbt cannot read it."""
         if problem := self._parse(options):
             raise PermanentFailure(Problem(Code.BUILD_FAILED, problem))
-        found: dict[str, Any] = self._manifest.writable_manifest().to_dict()
-        return found
+        # To write it out takes a second.
+        self._project = self._project or self._manifest.writable_manifest().to_dict()
+        return self._project
 
     def _parse(self, options: Sequence[str]) -> str | None:
         """Parse the project unless it is. Returns why dbt could not."""
@@ -81,6 +84,14 @@ def command(arguments: Sequence[str]) -> bool:
     from dbt.cli.main import dbtRunner
 
     return dbtRunner().invoke([*arguments]).success
+
+
+def _close_file() -> None:
+    """Let other processes have the file of DuckDB, which dbt keeps open until this one ends."""
+    manager = sys.modules.get("dbt.adapters.duckdb.connections")
+    if manager and (environment := manager.DuckDBConnectionManager._ENV):
+        environment.close()
+        manager.DuckDBConnectionManager.close_all_connections()
 
 
 @contextmanager
