@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import duckdb
 import psycopg
 import pytest
 from sampan.engine import engine
 from sampan.errors import SettingsFailure, TransientFailure
+from sampan.marts import build
+from sampan.marts.steps import all_steps
 from sampan.settings import settings
 
 from tests.integration.published import publish
@@ -142,6 +146,27 @@ def test_a_file_that_another_process_has_open_is_waited_for_by_a_retry(sampan, b
             engine().end(1)
         other.communicate(b"\n")
     engine().end(1)
+
+
+def test_families_are_built_one_after_the_other_where_the_engine_has_one_file(sampan, monkeypatch):
+    family, other = [step for step in all_steps() if step.is_family][:2]
+    with build.lock(family), build.lock(other):
+        pass
+    monkeypatch.setenv("SAMPAN_BUILD_ENGINE", "duckdb")
+    settings.cache_clear()
+
+    def take() -> None:
+        with build.lock(other):
+            pass
+
+    with ThreadPoolExecutor() as pool:
+        with build.lock(family):
+            waiting = pool.submit(take)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=1)
+            with pytest.raises(TransientFailure, match="another builder is working"), build.lock():
+                pass
+        waiting.result(timeout=30)
 
 
 def test_an_unknown_engine_is_refused_with_those_that_there_are(monkeypatch):

@@ -24,3 +24,8 @@ def engine(as_known: int | None = None) -> Postgres:
         message = f"unknown engine {name!r} in SAMPAN_BUILD_ENGINE; engines: {', '.join(ENGINES)}"
         raise SettingsFailure(Problem(Code.SETTINGS_ENGINE, message))
     return ENGINES[name]()
+
+
+def all_engines() -> list[Postgres]:
+    """Every engine: one that built earlier may still have rows that are to be deleted."""
+    return [engine() for engine in ENGINES.values()]

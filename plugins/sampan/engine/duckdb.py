@@ -168,6 +168,8 @@ class DuckDB(Postgres):
 
     @override
     def batches(self, connection: Connection, batch_id: int) -> list[str]:
+        if not self._file.exists():
+            return []
         with self._open() as duck:
             return [
                 table
@@ -177,6 +179,8 @@ class DuckDB(Postgres):
 
     @override
     def delete(self, connection: Connection, batch_id: int) -> int:
+        if not self._file.exists():
+            return 0
         with self._open() as duck:
             deleted = {
                 table: duck.execute(f"delete from {table} where {column} = ?", [batch_id]).fetchall()[0][0]

@@ -21,7 +21,7 @@ from sampan.alerts import raise_alert
 from sampan.calendar import HONG_KONG, today
 from sampan.contracts.registry import all_contracts, get_contract
 from sampan.database import Connection, connect, one, scalar
-from sampan.engine import engine
+from sampan.engine import all_engines
 from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.governance.partitions import maintenance_lock, partitions
 from sampan.ingest import ledger
@@ -521,7 +521,7 @@ def _drop_from_raw(connection: Connection, feed: str, batch_id: int) -> int:
 
 def _delete_derived(connection: Connection, batch_id: int) -> int:
     with build.lock() as builder, builder.transaction():
-        rows = engine().delete(builder, batch_id)
+        rows = sum(engine.delete(builder, batch_id) for engine in all_engines())
     connection.execute(
         "update ops.deletion set rows_derived = coalesce(rows_derived, 0) + %s where batch_id = %s", [rows, batch_id]
     )
@@ -531,7 +531,7 @@ def _delete_derived(connection: Connection, batch_id: int) -> int:
 def _tables_with(connection: Connection, feed: str, batch_id: int) -> list[str]:
     """Tables that still have a row of the batch."""
     with connect("builder") as builder:
-        found = engine().batches(builder, batch_id)
+        found = [table for engine in all_engines() for table in engine.batches(builder, batch_id)]
     for schema, column in (("raw", "_batch_id"), ("quarantine", "batch_id")):
         query = sql.SQL("select exists (select from {} where {} = %s)").format(
             sql.Identifier(schema, feed), sql.Identifier(column)

@@ -118,9 +118,13 @@ def _node_result(result: Any) -> NodeResult:
 
 def _is_transient(error: BaseException | None) -> bool:
     """Whether an error comes from a database error after which trying again may help."""
+    import duckdb
     import psycopg2  # type: ignore[import-untyped]
 
     while error is not None:
+        if isinstance(error, duckdb.IOException):
+            # No disk left, or another process has the file open.
+            return True
         if isinstance(error, psycopg2.Error):
             state = error.pgcode
             if state is None:
