@@ -76,8 +76,8 @@ def measured(smes: int, months: int, work: Path) -> Measured:
             rows, day_rows = (connection.execute(count, [day]).fetchone()[0] for day in ("1900-01-01", world.next))
         builds = {}
         for engine in ENGINES:
-            copy_database(postgres.dsn(), "sampan", engine)
-            copy = {"SAMPAN_WAREHOUSE_DSN": postgres.dsn(engine), "SAMPAN_BUILD_ENGINE": engine}
+            copy_database(postgres.dsn(), "sampan", f"of_{engine}")
+            copy = {"SAMPAN_WAREHOUSE_DSN": postgres.dsn(f"of_{engine}"), "SAMPAN_BUILD_ENGINE": engine}
             os.environ |= copy | {"SAMPAN_STATE": str(work / engine)}
             settings.cache_clear()
             builds[engine] = _built(str(world.next), postgres)
@@ -165,10 +165,10 @@ def main() -> None:
         print(f"{smes:,} enterprises", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             sizes.append(measured(smes, options.months, Path(folder)))
-    text = report(sizes)
-    print(text)
-    if options.write:
-        keep(options.write, text, BEGIN, END)
+        text = report(sizes)
+        print(text)
+        if options.write:
+            keep(options.write, text, BEGIN, END)
 
 
 if __name__ == "__main__":

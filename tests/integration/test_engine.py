@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
 import psycopg
 import pytest
 from sampan.engine import engine
+from sampan.engine.postgres import Mart
 from sampan.errors import SettingsFailure, TransientFailure
 from sampan.marts import build
 from sampan.marts.steps import all_steps
@@ -100,6 +105,57 @@ def test_the_file_has_the_raw_rows_of_the_batches_of_builds_and_no_others(sampan
     assert held() == [third]
 
 
+def test_raw_rows_are_in_the_file_once_when_their_copy_was_killed(sampan, builder, monkeypatch):
+    monkeypatch.setenv("SAMPAN_BUILD_ENGINE", "duckdb")
+    settings.cache_clear()
+    _build_of(builder, publish(FEED, "2026-07-06", [{"merchant_no": "M0001"}, {"merchant_no": "M0002"}]))
+    script = """if True:
+        from sampan.database import connect
+        from sampan.engine import engine
+        with connect("builder") as connection:
+            engine().begin(connection)
+    """
+    environment = os.environ | {"SAMPAN_FAILPOINT": "engine.before_commit"}
+    killed = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    engine().begin(builder)
+    assert engine().read(builder, f"select merchant_no from raw.{FEED} order by 1").to_pydict() == {
+        "merchant_no": ["M0001", "M0002"]
+    }
+
+
+MART = Mart(
+    "model.sampan.mart_x", "mart_x", "What it's of.", [("n", "bigint", False, "A number."), ("name", "text", True, "")],
+    ["n"], [], [["name"]], is_read_under_consent=False,
+)  # fmt: skip
+
+
+def test_a_mart_is_handed_over_whole_or_its_node_has_failed(sampan, builder, monkeypatch):
+    monkeypatch.setenv("SAMPAN_BUILD_ENGINE", "duckdb")
+    settings.cache_clear()
+    _build_of(builder)
+    builder.execute("insert into ops.build_step (build_no, step) values (1, 'staging')")
+
+    def made(rows: str) -> None:
+        with duckdb.connect(engine().environment()["SAMPAN_DBT_FILE"]) as file:
+            file.execute(f"create schema if not exists build; create or replace table build.mart_x as {rows}")
+
+    made("select n, nullif(name, 'none') as name from (values (1, ''), (2, 'none'), (3, 'a')) as t (n, name)")
+    for _ in ("first", "again"):
+        assert engine().hand_over(builder, "1/staging/1", [MART]) == {}
+        assert builder.execute("select * from build.mart_x order by n").fetchall() == [(1, ""), (2, None), (3, "a")]
+    told = "select obj_description('build.mart_x'::regclass), col_description('build.mart_x'::regclass, 1)"
+    assert builder.execute(told).fetchone() == ("What it's of.", "A number.")
+    assert builder.execute("select count(*) from pg_index where indrelid = 'build.mart_x'::regclass").fetchone() == (2,)
+    made("select * from (values (1, 'secret'), (1, 'twice')) as t (n, name)")
+    wrong = engine().hand_over(builder, "1/staging/1", [MART])
+    assert wrong == {MART.node: 'could not create unique index "mart_x_pkey"'}
+    # The table of before is not replaced by half of another.
+    assert builder.execute("select count(*) from build.mart_x").fetchone() == (3,)
+    with pytest.raises(psycopg.errors.ObjectInUse):
+        engine().hand_over(builder, "1/staging/0", [MART])
+
+
 def test_an_engine_that_lacks_what_was_released_derives_all_again(sampan, builder, monkeypatch):
     assert engine().holds(builder)
     builder.execute("insert into ops.build (as_of_date, state, engine) values ('2026-07-07', 'released', 'postgres')")
@@ -132,9 +188,6 @@ def test_duckdb_keeps_to_its_memory_and_spills(sampan, builder, monkeypatch):
 
 
 def test_a_file_that_another_process_has_open_is_waited_for_by_a_retry(sampan, builder, monkeypatch, tmp_path):
-    import subprocess
-    import sys
-
     monkeypatch.setenv("SAMPAN_BUILD_ENGINE", "duckdb")
     settings.cache_clear()
     file = engine().environment()["SAMPAN_DBT_FILE"]

@@ -15,6 +15,7 @@ import yaml
 from psycopg import sql
 from typing_extensions import override
 
+from sampan import failpoints
 from sampan.contracts.model import Column
 from sampan.contracts.registry import all_contracts
 from sampan.database import Connection, hide_values, is_transient, scalar
@@ -211,6 +212,7 @@ class DuckDB(Postgres):
         with self._open() as duck:
             duck.execute("begin")
             yield duck
+            failpoints.hit("engine.before_commit")
             duck.execute("commit")
 
     @contextmanager
