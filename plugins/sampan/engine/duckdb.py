@@ -122,11 +122,6 @@ class DuckDB(Postgres):
             return self._give(duck, connection, sql.SQL(table), query)
 
     @override
-    def has(self, connection: Connection, table: str) -> bool:
-        with self._open() as duck:
-            return _has(duck, *table.split("."))
-
-    @override
     def hand_over(self, connection: Connection, claim: str, marts: Iterable[Mart]) -> dict[str, str]:
         marts, wrong = list(marts), dict[str, str]()
         with self._open() as duck:

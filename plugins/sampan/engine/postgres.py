@@ -97,10 +97,6 @@ class Postgres:
         """Put the rows of a query on the build's tables into a table of the warehouse. Returns how many."""
         return connection.execute(f"insert into {table} {query}").rowcount
 
-    def has(self, connection: Connection, table: str) -> bool:
-        """Whether the build has a table or view, given as `schema.name`."""
-        return bool(scalar(connection, "select to_regclass(%s) is not null", [table]))
-
     def hand_over(self, connection: Connection, claim: str, marts: Iterable[Mart]) -> dict[str, str]:
         """Give the warehouse the marts that a step made. Returns what is wrong, by node: keys that are not unique, say."""
         return {}
