@@ -243,6 +243,23 @@ def template_on(server: str, secrets_of_session: dict[str, str]) -> Iterator[str
     drop_database(server, name)
 
 
+def copy_database(server: str, template: str, name: str) -> None:
+    """Copy a database of the platform, with the rights on it."""
+    with psycopg.connect(server, autocommit=True) as connection:
+        # By files: through the write-ahead log, as it is done by default, a copy takes five times as long.
+        statement = sql.SQL("create database {} template {} strategy file_copy")
+        connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+        # A copy takes a database's content along, not the rights on the database itself.
+        rights = sql.SQL("grant connect, create, temporary on database {} to sampan_loader, sampan_builder")
+        connection.execute(rights.format(sql.Identifier(name)))
+        connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(name)))
+        connection.execute(
+            sql.SQL("grant connect on database {} to bi_reader, policy_reader, public_reader").format(
+                sql.Identifier(name)
+            )
+        )
+
+
 def drop_database(server: str, name: str) -> None:
     """Drop a database and end its sessions. A worker of the server cannot be ended: wait for it."""
     close_idle()
@@ -337,7 +354,7 @@ def models_only(quick_dbt: None) -> Iterator[None]:
 
 def _dbt_state(project: Path) -> str:
     """What a parsed project depends on: its files, and the database that its relations are named with."""
-    target = [os.environ.get(f"SAMPAN_DBT_{name}") for name in ("DATABASE", "USER", "SSLMODE")]
+    target = [os.environ.get(f"SAMPAN_DBT_{name}") for name in ("DATABASE", "USER", "SSLMODE", "TARGET")]
     return hashlib.sha256(repr((_files_state(project), target)).encode()).hexdigest()[:16]
 
 
@@ -355,19 +372,7 @@ def sampan(
     """A fresh installation: its own database, empty buckets, its own state folder."""
     # Always the same on a server of our own: dbt's parsed project has the database's name in it.
     database = f"sampan_test_{secrets.token_hex(4)}" if EXTERNAL_DSN else "sampan_test"
-    with psycopg.connect(server, autocommit=True) as connection:
-        # By files: through the write-ahead log, as it is done by default, a copy takes five times as long.
-        statement = sql.SQL("create database {} template {} strategy file_copy")
-        connection.execute(statement.format(sql.Identifier(database), sql.Identifier(template)))
-        # A copy takes a database's content along, not the rights on the database itself.
-        rights = sql.SQL("grant connect, create, temporary on database {} to sampan_loader, sampan_builder")
-        connection.execute(rights.format(sql.Identifier(database)))
-        connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(database)))
-        connection.execute(
-            sql.SQL("grant connect on database {} to bi_reader, policy_reader, public_reader").format(
-                sql.Identifier(database)
-            )
-        )
+    copy_database(server, template, database)
     s3, (drop, landing) = object_store.client(), buckets
     environment = secrets_of_session | {
         "SAMPAN_STATE": str(tmp_path / "state"),

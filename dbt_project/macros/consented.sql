@@ -5,9 +5,6 @@
 {% macro default__read_under_consent() -%}
     {{ exceptions.raise_compiler_error(this ~ " needs row-level security, which this adapter has no macro for") }}
 {%- endmacro %}
-{% macro postgres__read_under_consent() -%}
-    select ops.read_under_consent('{{ this }}')
-{%- endmacro %}
 
 {#- A predicate: a value is one of those in a text, which semicolons separate. -#}
 {% macro among(value, list) -%}

@@ -1,3 +1,9 @@
+{#- An amount in Hong Kong dollars: as it came, else from yuan. A sum of money has the most digits that an engine has: made
+    narrower, it leaves room for the decimals of the product beside it. -#}
+{% macro in_hkd(hkd, cny, hkd_per_cny) -%}
+    coalesce(cast({{ hkd }} as numeric(20, 2)), {{ cny }} * {{ hkd_per_cny }})
+{%- endmacro %}
+
 {#- Published figures of `deliveries`, with figure_status (reported, nil, not_available), value_hkd and unit_published. Figure and
     unit are swapped at times: the figure is the one without letters. A - is nil in any unit, .. is not available, and so is
     a number in a unit that is not known here. `units` is how many Hong Kong dollars each unit is. -#}

@@ -1,11 +1,10 @@
-{#- What differs between databases, each behind adapter.dispatch. -#}
+{#- What differs between engines, each behind adapter.dispatch: here what they share, in `engines/` what one has of its own. -#}
 
 {#- Refuses to write when another builder has claimed the step; see ops.assert_step_claimed. -#}
 {% macro assert_step_claimed() -%}
     {{ return(adapter.dispatch('assert_step_claimed', 'sampan')()) }}
 {%- endmacro %}
 {% macro default__assert_step_claimed() %}{% endmacro %}
-{% macro postgres__assert_step_claimed() %}select ops.assert_step_claimed(){% endmacro %}
 
 {#- Gives the planner the statistics of a table just written, unless they would tell banks of rows they may not see. -#}
 {% macro analyze() -%}
@@ -14,16 +13,12 @@
     {%- endif -%}
 {%- endmacro %}
 {% macro default__analyze() %}{% endmacro %}
-{% macro postgres__analyze() %}analyze {{ this }}{% endmacro %}
 
 {#- The date in Hong Kong of a time with zone. -#}
 {% macro hong_kong_date(column) -%}
     {{ return(adapter.dispatch('hong_kong_date', 'sampan')(column)) }}
 {%- endmacro %}
 {% macro default__hong_kong_date(column) -%}
-    cast(from_utc_timestamp({{ column }}, 'Asia/Hong_Kong') as date)
-{%- endmacro %}
-{% macro postgres__hong_kong_date(column) -%}
     cast(timezone('Asia/Hong_Kong', {{ column }}) as date)
 {%- endmacro %}
 
@@ -34,9 +29,6 @@
     {%- endif -%}
 {%- endmacro %}
 {% macro default__add_primary_key(columns) %}{% endmacro %}
-{% macro postgres__add_primary_key(columns) -%}
-    alter table {{ this }} add primary key ({{ columns | join(', ') }})
-{%- endmacro %}
 
 {#- Foreign keys of a mart to the dimensions that its relationships tests name, which builds therefore do not run: the database
     checks them while it puts the keys in place. -#}
@@ -48,24 +40,18 @@
             {%- for dimension in test.depends_on.nodes if dimension != model.unique_id %}
                 {{ adapter.dispatch('add_foreign_key', 'sampan')(
                     test.column_name, graph.nodes[dimension].relation_name, test.test_metadata.kwargs.field
-                ) }};
+                ) }}
             {%- endfor -%}
         {%- endfor -%}
     {%- endif -%}
 {%- endmacro %}
 {% macro default__add_foreign_key(column, dimension, key) %}{% endmacro %}
-{% macro postgres__add_foreign_key(column, dimension, key) -%}
-    alter table {{ this }} add foreign key ({{ column }}) references {{ dimension }} ({{ key }})
-{%- endmacro %}
 
 {#- The median of the values that are there, between the two in the middle when their number is even. -#}
 {% macro median(column) -%}
     {{ return(adapter.dispatch('median', 'sampan')(column)) }}
 {%- endmacro %}
 {% macro default__median(column) -%}
-    percentile({{ column }}, 0.5)
-{%- endmacro %}
-{% macro postgres__median(column) -%}
     percentile_cont(0.5) within group (order by {{ column }})
 {%- endmacro %}
 
@@ -74,9 +60,6 @@
     {{ return(adapter.dispatch('any_true', 'sampan')(condition)) }}
 {%- endmacro %}
 {% macro default__any_true(condition) -%}
-    max(case when {{ condition }} then 1 else 0 end) = 1
-{%- endmacro %}
-{% macro postgres__any_true(condition) -%}
     coalesce(bool_or({{ condition }}), false)
 {%- endmacro %}
 
@@ -84,21 +67,12 @@
 {% macro days_between(first_day, last_day) -%}
     {{ return(adapter.dispatch('days_between', 'sampan')(first_day, last_day)) }}
 {%- endmacro %}
-{% macro default__days_between(first_day, last_day) -%}
-    select explode(sequence({{ first_day }}, {{ last_day }})) as day
-{%- endmacro %}
-{% macro postgres__days_between(first_day, last_day) -%}
-    select cast(series.moment as date) as day from generate_series({{ first_day }}, {{ last_day }}, interval '1 day') as series (moment)
-{%- endmacro %}
 
 {#- The number of a day in its week: 1 is Monday, 7 Sunday. -#}
 {% macro iso_weekday(column) -%}
     {{ return(adapter.dispatch('iso_weekday', 'sampan')(column)) }}
 {%- endmacro %}
 {% macro default__iso_weekday(column) -%}
-    (weekday({{ column }}) + 1)
-{%- endmacro %}
-{% macro postgres__iso_weekday(column) -%}
     extract(isodow from {{ column }})
 {%- endmacro %}
 
@@ -107,21 +81,10 @@
     {{ return(adapter.dispatch('json_text', 'sampan')(column, key)) }}
 {%- endmacro %}
 {% macro default__json_text(column, key) -%}
-    get_json_object({{ column }}, '$.{{ key }}')
-{%- endmacro %}
-{% macro postgres__json_text(column, key) -%}
     ({{ column }} ->> '{{ key }}')
 {%- endmacro %}
 
 {#- A value of a JSON object as a number; empty when it is not one. -#}
 {% macro json_number(column, key) -%}
     {{ return(adapter.dispatch('json_number', 'sampan')(column, key)) }}
-{%- endmacro %}
-{% macro default__json_number(column, key) -%}
-    try_cast(get_json_object({{ column }}, '$.{{ key }}') as decimal(28, 6))
-{%- endmacro %}
-{% macro postgres__json_number(column, key) -%}
-    case
-        when ({{ column }} ->> '{{ key }}') ~ '^-?[0-9]{1,18}([.][0-9]{1,6})?$' then cast({{ column }} ->> '{{ key }}' as numeric)
-    end
 {%- endmacro %}

@@ -162,13 +162,14 @@ def scalar(connection: Connection, query: QueryNoTemplate, params: Params | None
 
 
 @contextmanager
-def lock(role: str, name: str, complaint: str, *, shared: bool = False) -> Iterator[None]:
+def lock(role: str, name: str, complaint: str, *, shared: bool = False, wait: str = "") -> Iterator[None]:
     """Hold the lock `name` of a role ("admin", "loader" or "builder") until the block ends, exclusively or shared.
 
     A lock is an empty table in the schema <role>_lock, which no other role may use: no reader can take it. A session of
     its own holds it in an open transaction, so a process that dies releases it at once (ADR 0025).
 
-    Raises TransientFailure with the complaint when another session holds it, or when it was lost inside the block.
+    Raises TransientFailure with the complaint when another session holds it (and does not release it within `wait`, such as
+    10min), or when it was lost inside the block.
     """
     table, mode = sql.Identifier(f"{role}_lock", name), sql.SQL("share" if shared else "exclusive")
     with connect(role, autocommit=False, application_name=f"sampan_{role}_lock") as holder:
@@ -178,7 +179,10 @@ def lock(role: str, name: str, complaint: str, *, shared: bool = False) -> Itera
             # Of two sessions that make it at the same time, the later one finds it made.
             with suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable), holder.transaction():
                 holder.execute(sql.SQL("create table if not exists {} ()").format(table))
-            holder.execute(sql.SQL("lock table {} in {} mode nowait").format(table, mode))
+            holder.execute(sql.SQL("set local lock_timeout = {}").format(wait or 0))
+            holder.execute(
+                sql.SQL("lock table {} in {} mode {}").format(table, mode, sql.SQL("" if wait else "nowait"))
+            )
         except psycopg.errors.LockNotAvailable as error:
             raise TransientFailure(complaint) from error
         yield

@@ -148,6 +148,7 @@ class Code(StrEnum):
     RETENTION_ENDED = "retention.ended"
     RETENTION_IN_USE = "retention.in_use"
     RETENTION_MOST = "retention.most"
+    SETTINGS_ENGINE = "settings.engine"
     SETTINGS_MISSING = "settings.missing"
     SETTINGS_PSEUDONYM_KEY = "settings.pseudonym_key"
     STATUS_PAGE = "status.page"

@@ -484,6 +484,10 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "The run would delete most of a feed's batches at once, so it deleted none of them.",
         "Check `retention` in the contract. If it is right, run `sampan retention run --allow-mass-delete`.",
     ),
+    Code.SETTINGS_ENGINE: (
+        "SAMPAN_BUILD_ENGINE names no engine.",
+        "set it to postgres or duckdb, or leave it out (see [installation](installation.md)).",
+    ),
     Code.SETTINGS_MISSING: (
         "A setting is missing.",
         "`make up` writes the settings of a local stack; elsewhere set the variable that is named"

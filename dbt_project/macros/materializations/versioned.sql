@@ -45,7 +45,10 @@
     {%- endcall -%}
     {%- if not merges -%}
         {%- for index in config.get('indexes') or [{'columns': feed.document}] -%}
-            {%- do run_query(get_create_index_sql(written, index)) -%}
+            {%- set create_index = get_create_index_sql(written, index) | trim -%}
+            {%- if create_index -%}
+                {%- do run_query(create_index) -%}
+            {%- endif -%}
         {%- endfor -%}
     {%- endif -%}
     {%- if swaps -%}

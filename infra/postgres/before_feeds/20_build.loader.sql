@@ -20,6 +20,8 @@ comment on column ops.build.as_of_date is 'Latest business date among the batche
 comment on column ops.build.full_refresh is 'Whether the persistent tables are rebuilt from all published batches.';
 alter table ops.build add column if not exists seeds_sha256 text;
 comment on column ops.build.seeds_sha256 is 'SHA-256 of the seeds that persistent tables depend on; a change rebuilds them.';
+alter table ops.build add column if not exists engine text not null default 'postgres';
+comment on column ops.build.engine is 'Where the models are computed; the persistent tables of another engine are rebuilt.';
 
 create table if not exists ops.build_batch (
     build_no bigint not null references ops.build,

@@ -21,6 +21,7 @@ from sampan.alerts import raise_alert
 from sampan.calendar import HONG_KONG, today
 from sampan.contracts.registry import all_contracts, get_contract
 from sampan.database import Connection, connect, one, scalar
+from sampan.engine import all_engines
 from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.governance.partitions import maintenance_lock, partitions
 from sampan.ingest import ledger
@@ -539,27 +540,9 @@ def _drop_from_raw(connection: Connection, feed: str, batch_id: int) -> int:
     return int(rows)
 
 
-def _derived_tables(connection: Connection) -> list[str]:
-    """Persistent tables of dbt that have a batch_id column."""
-    found = connection.execute(
-        """
-        select c.relname from pg_class as c
-        join pg_attribute as a on a.attrelid = c.oid and a.attname = 'batch_id'
-        where c.relnamespace = to_regnamespace('intermediate') and c.relkind = 'r'
-        order by 1
-        """
-    )
-    return [name for (name,) in found]
-
-
 def _delete_derived(connection: Connection, batch_id: int) -> int:
     with build.lock() as builder, builder.transaction():
-        rows = sum(
-            builder.execute(
-                sql.SQL("delete from intermediate.{} where batch_id = %s").format(sql.Identifier(table)), [batch_id]
-            ).rowcount
-            for table in _derived_tables(builder)
-        )
+        rows = sum(engine.delete(builder, batch_id) for engine in all_engines())
     connection.execute(
         "update ops.deletion set rows_derived = coalesce(rows_derived, 0) + %s where batch_id = %s", [rows, batch_id]
     )
@@ -568,16 +551,14 @@ def _delete_derived(connection: Connection, batch_id: int) -> int:
 
 def _tables_with(connection: Connection, feed: str, batch_id: int) -> list[str]:
     """Tables that still have a row of the batch."""
-    found = []
     with connect("builder") as builder:
-        places = [(connection, "raw", feed, "_batch_id"), (connection, "quarantine", feed, "batch_id")]
-        places += [(builder, "intermediate", table, "batch_id") for table in _derived_tables(builder)]
-        for reader, schema, table, column in places:
-            query = sql.SQL("select exists (select from {} where {} = %s)").format(
-                sql.Identifier(schema, table), sql.Identifier(column)
-            )
-            if scalar(reader, query, [batch_id]):
-                found.append(f"{schema}.{table}")
+        found = [table for engine in all_engines() for table in engine.batches(builder, batch_id)]
+    for schema, column in (("raw", "_batch_id"), ("quarantine", "batch_id")):
+        query = sql.SQL("select exists (select from {} where {} = %s)").format(
+            sql.Identifier(schema, feed), sql.Identifier(column)
+        )
+        if scalar(connection, query, [batch_id]):
+            found.append(f"{schema}.{feed}")
     intake = f"{feed}__b{batch_id}"
     for schema in ("intake", "raw"):
         if scalar(connection, "select to_regclass(format('%%I.%%I', %s::text, %s::text))", [schema, intake]):

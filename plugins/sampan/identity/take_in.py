@@ -9,6 +9,7 @@ from __future__ import annotations
 from stdnum.cn import uscc
 
 from sampan.database import Connection
+from sampan.engine import engine
 from sampan.identity import names
 
 
@@ -35,9 +36,17 @@ def run(connection: Connection, whole: bool, last_decision_id: int) -> int:
 def _read_seen(connection: Connection, batches: str) -> None:
     """Temporary table `seen`: what the batches say of entities, one row per entity, name, properties and batch."""
     batch_ids = [row[0] for row in connection.execute(f"select batch_id from {batches} order by batch_id")]
-    connection.execute(
-        """
-        create temporary table seen on commit drop as
+    connection.execute("""
+        create temporary table seen (
+            source text, source_key text, name text, number text, number_basis text, registry_number text, merchant text,
+            operator_uscc text, is_on_register boolean, is_stated boolean, stated_on date, batch_id bigint,
+            business_date date, received_at timestamptz
+        ) on commit drop
+    """)
+    engine().insert(
+        connection,
+        "pg_temp.seen",
+        f"""
         select
             source, source_key, name, number, number_basis, registry_number, merchant, operator_uscc,
             bool_or(is_on_register) as is_on_register,
@@ -45,12 +54,11 @@ def _read_seen(connection: Connection, batches: str) -> None:
             max(stated_on) as stated_on,
             batch_id, business_date, received_at
         from staging.stg_ops__identity_names
-        where batch_id = any(%s) and source_key is not null
+        where batch_id in ({", ".join(map(str, batch_ids)) or "null"}) and source_key is not null
         group by
             source, source_key, name, number, number_basis, registry_number, merchant, operator_uscc, is_stated,
             batch_id, business_date, received_at
         """,
-        [batch_ids],
     )
     connection.execute("analyze seen")
     connection.execute("""

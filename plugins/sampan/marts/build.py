@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -18,6 +18,8 @@ from psycopg.types.json import Jsonb
 
 from sampan import database, failpoints, feed_hooks, progress
 from sampan.database import Connection, connect, drop_relations, one, scalar
+from sampan.engine import engine
+from sampan.engine.postgres import Postgres
 from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.marts import carry, dbt
 from sampan.marts.dbt import DbtRunner, StepResult
@@ -33,6 +35,8 @@ PATIENCE = timedelta(minutes=15)
 # A published batch waits so long at most for feeds that are due one soon after the other, and a build that failed for its
 # next attempt.
 LONGEST_WAIT = timedelta(hours=6)
+# A family waits so long at most for those that an engine builds before it.
+TURN = "1h"
 # Longest message of a failed step that is kept with its build.
 LONGEST_MESSAGE = 2000
 # How many batches the message of a failed step names.
@@ -145,10 +149,12 @@ def lock(step: Step | None = None) -> Iterator[Connection]:
     Raises TransientFailure when another builder holds it. A builder that dies loses it at once.
     """
     complaint = "another builder is working on this warehouse"
-    shared = step is not None and step.is_family
+    is_family = step is not None and step.is_family
+    shared = is_family and engine().is_shared
     with (
         connect("builder") as connection,
-        database.lock("builder", "build", complaint, shared=shared),
+        # Families that may not be built beside each other wait for each other.
+        database.lock("builder", "build", complaint, shared=shared, wait=TURN if is_family and not shared else ""),
         database.lock("builder", f"build_{step.name}", complaint) if step and shared else nullcontext(),
     ):
         yield connection
@@ -236,11 +242,11 @@ def _begin(connection: Connection, force: bool, full_refresh: bool) -> Build | N
                 """
                 update ops.build set
                     state = 'open', built_at = null, judged_at = ops.now(), full_refresh = full_refresh or %s,
-                    seeds_sha256 = %s,
+                    seeds_sha256 = %s, engine = %s,
                     as_of_date = coalesce((select max(business_date) from ops.batches_built), as_of_date)
                 where build_no = %s
                 """,
-                [full_refresh, _seeds_sha256(), build_no],
+                [full_refresh, _seeds_sha256(), engine().name, build_no],
             )
         return current(connection)
 
@@ -299,7 +305,13 @@ def _take_in(connection: Connection, build_no: int) -> None:
 
 
 def _is_full_refresh_due(connection: Connection) -> bool:
-    return _takes_out(connection) or _mostly_new(connection) or _keeps_deleted(connection) or _seeds_changed(connection)
+    return (
+        _takes_out(connection)
+        or _mostly_new(connection)
+        or _keeps_deleted(connection)
+        or _seeds_changed(connection)
+        or not engine().holds(connection)
+    )
 
 
 def _takes_out(connection: Connection) -> bool:
@@ -376,6 +388,9 @@ def _run_step(connection: Connection, build: Build, step: Step, runner: DbtRunne
     _require_earlier_steps(build, step, states)
     token = _claim(connection, build.build_no, step.name)
     claim = f"{build.build_no}/{step.name}/{token}"
+    is_first = step == all_steps()[0]
+    if is_first:
+        engine().begin(connection)
     if step.prepare:
         try:
             step.prepare(connection, claim)
@@ -386,12 +401,30 @@ def _run_step(connection: Connection, build: Build, step: Step, runner: DbtRunne
             failed = StepResult(error=f"{type(error).__name__} while it was prepared")
             _finish(connection, build, step.name, token, failed)
             raise
+    if step.prepare or is_first:
+        engine().refresh(connection)
+    if step.name == dbt.SUMMARY:
+        engine().take(connection, carry.carried(connection, build.build_no))
     nodes = _unfinished(connection, build.build_no, step.name) if states.get(step.name) == "failed" else ()
     result = runner.run(step.name, build.build_no, claim, full_refresh=build.full_refresh, nodes=nodes)
+    result = _hand_over(connection, claim, runner, result)
+    if result.is_done and not step.may_wait:
+        engine().end(build.build_no)
     failpoints.hit(f"build.after_{step.name}")
     _finish(connection, build, step.name, token, result)
     require_done(build.build_no, step.name, result, "" if step.may_wait else _brought(connection, runner, result))
     return len(result.nodes)
+
+
+def _hand_over(connection: Connection, claim: str, runner: DbtRunner, result: StepResult) -> StepResult:
+    """Give the warehouse the marts of a step that another engine made. What is wrong with one becomes its node's failure."""
+    if engine().name == Postgres.name:
+        return result
+    wrong = engine().hand_over(connection, claim, runner.marts(result))
+    nodes = (
+        replace(node, status="error", message=wrong[node.node]) if node.node in wrong else node for node in result.nodes
+    )
+    return replace(result, nodes=tuple(nodes))
 
 
 def _states(connection: Connection, build_no: int) -> dict[str, str]:

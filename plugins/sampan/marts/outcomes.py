@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import logging
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from psycopg import sql
 
 from sampan import failpoints
-from sampan.database import Connection, claimed_session, replace_rows
+from sampan.database import claimed_session, replace_rows
+from sampan.engine import engine
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -171,7 +172,7 @@ def run(claim: str | None = None, schema: str = "intermediate", as_known: int | 
         build = connection.execute("select build_no from ops.open_build").fetchone()
         if build is None:
             return {"rows": 0, "estimated": 0}
-        found, months = estimates(_inputs(connection, schema))
+        found, months = estimates(_inputs(lambda query: engine(as_known).read(connection, query), schema))
         for table, rows in (("funding_outcome", found), ("funding_outcome_month", months)):
             replace_rows(connection, table, {"build_no": build[0]}, rows)
         failpoints.hit("outcomes.before_commit")
@@ -491,17 +492,14 @@ def _adjust(rows: list[dict[str, Any]]) -> None:
             del row["p_value"], row["p_value_adjusted"]
 
 
-def _inputs(connection: Connection, schema: str) -> dict[str, tuple[Sales, dict[int, Funded]]]:
+def _inputs(read: Callable[[str], pa.Table], schema: str) -> dict[str, tuple[Sales, dict[int, Funded]]]:
     """Sales and the funded of each measure that has a month, from the models in a schema."""
 
     def table(name: str, *columns: str) -> pd.DataFrame:
-        import pandas as pd
-
-        query = sql.SQL("select {} from {}").format(
-            sql.SQL(", ").join(map(sql.SQL, columns)), sql.Identifier(schema, f"int_{name}")
+        found: pd.DataFrame = read(f"select {', '.join(columns)} from {schema}.int_{name}").to_pandas(
+            date_as_object=True
         )
-        rows = connection.execute(query).fetchall()
-        return pd.DataFrame(rows, columns=[column.rsplit(" ", 1)[-1] for column in columns])
+        return found
 
     spans = table("funding__outcome_spans", "measure", "first_month", "last_month")
     sold = table(
@@ -509,7 +507,7 @@ def _inputs(connection: Connection, schema: str) -> dict[str, tuple[Sales, dict[
         "measure",
         "sme_id",
         "month",
-        "cast(value_hkd as double precision) as value_hkd",
+        "value_hkd",
     )
     classes = table(
         "sme__classes", "sme_id", "valid_from", "valid_to", "industry_section", "sme_class", "counts_as_sme",
@@ -518,7 +516,7 @@ def _inputs(connection: Connection, schema: str) -> dict[str, tuple[Sales, dict[
     applicants = table("funding__applicants", "sme_id", "applied_month", "start_month")
     funded = table(
         "funding__outcome_enterprises", "measure", "window_months", "sme_id", "programme", "applied_month", "start_month",
-        "existed_before", "cast(paid_hkd as double precision) as paid_hkd", "exclusion",
+        "existed_before", "paid_hkd", "exclusion",
     )  # fmt: skip
     funded = funded[funded["exclusion"].isna()]
     found = {}

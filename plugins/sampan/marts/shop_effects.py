@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from psycopg import sql
-
 from sampan import failpoints
 from sampan.database import claimed_session, replace_rows
+from sampan.engine import engine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,16 +54,12 @@ def run(
     is where the panel is, and `as_known` the number of a look-back's build. Returns rows stored, and how many of them could
     be estimated.
     """
-    import pandas as pd
-
     with claimed_session(claim, as_known) as connection:
         build = connection.execute("select build_no from ops.open_build").fetchone()
         if build is None:
             return {"rows": 0, "estimated": 0}
-        panel = sql.SQL("select {} from {}").format(
-            sql.SQL(", ").join(map(sql.Identifier, PANEL)), sql.Identifier(schema, PANELS[study])
-        )
-        found = list(estimates(pd.DataFrame(connection.execute(panel).fetchall(), columns=PANEL)))
+        panel = engine(as_known).read(connection, f"select {', '.join(PANEL)} from {schema}.{PANELS[study]}")
+        found = list(estimates(panel.to_pandas(date_as_object=True)))
         replace_rows(connection, "shop_effect", {"build_no": build[0], "study": study}, found)
         failpoints.hit("shop_effects.before_commit")
         connection.commit()

@@ -22,9 +22,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import sql
-
 from sampan.database import Connection
+from sampan.engine import engine
 from sampan.errors import Code, PermanentFailure, Problem
 
 TOTAL = "*"
@@ -414,16 +413,19 @@ def run(connection: Connection, schema: str = "intermediate", build_no: int = 0)
     `schema` holds the contributions and the rules; marts as known on a date have their own `build_no`, the current
     build has 0.
     """
-    rules_query = sql.SQL("""
-        select table_name, min_contributors, max_share, min_uncertainty, protected_share, protected_least from {}
-    """).format(sql.Identifier(schema, "disclosure_rules"))
-    contributions_query = sql.SQL("""
-        select table_name, series, period, row_key, column_key, is_published, sme_id, value from {}
-    """).format(sql.Identifier(schema, "int_published__contributions"))
-    rules = {row[0]: SuppressionRule(row[1], *map(float, row[2:])) for row in connection.execute(rules_query)}
+
+    def rows(columns: str, table: str) -> Iterator[tuple[Any, ...]]:
+        found = engine(build_no or None).read(connection, f"select {columns} from {schema}.{table}")
+        return zip(*(column.to_pylist() for column in found.columns), strict=True)
+
+    of_rules = "table_name, min_contributors, max_share, min_uncertainty, protected_share, protected_least"
+    contributions = "table_name, series, period, row_key, column_key, is_published, sme_id, value"
+    rules = {row[0]: SuppressionRule(row[1], *map(float, row[2:])) for row in rows(of_rules, "disclosure_rules")}
     tables: dict[tuple[Any, ...], _Contributed] = defaultdict(_Contributed)
-    for table, series, period, row, column, is_published, enterprise, value in connection.execute(contributions_query):
-        tables[table, series, period].add((row, column), enterprise, float(value), is_published)
+    for table, series, period, row, column, is_published, enterprise, value in rows(
+        contributions, "int_published__contributions"
+    ):
+        tables[table, series, period].add((row, column), enterprise, value, is_published)
     found = [
         (build_no, *table, *key, reason)
         for table, contributed in tables.items()

@@ -22,6 +22,7 @@ from psycopg.conninfo import conninfo_to_dict
 from sampan import progress
 from sampan.contracts.registry import all_contracts
 from sampan.database import connect
+from sampan.engine import engine
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.marts import release
 from sampan.marts.dbt import BUILD
@@ -31,7 +32,7 @@ from sampan.text import did_you_mean
 
 MARTS, PRODUCER = "marts", "https://github.com/OpenLineage/OpenLineage/tree/main/client/python"
 # Where the columns of tables are read: what models read and write. A release's tables are those that its build had.
-SCHEMAS = ("raw", "ops", "quarantine", "staging", "intermediate")
+SCHEMAS = ("raw", "ops", "quarantine")
 WRITTEN = (BUILD, "staging", "intermediate")
 Columns = dict[str, Any]
 # A column of a table.
@@ -73,15 +74,14 @@ def model_of(table: str, path: Path, columns: Columns) -> Model:
     from sqlglot.optimizer.qualify import qualify
     from sqlglot.optimizer.scope import build_scope
 
-    query = sqlglot.parse_one(path.read_text(encoding="utf-8"), dialect="postgres")
+    dialect = engine().name
+    query = sqlglot.parse_one(path.read_text(encoding="utf-8"), dialect=dialect)
     reads = frozenset(_named(table) for table in query.find_all(exp.Table) if table.db)
     made = Model(table, reads)
     try:
-        qualified = qualify(query, dialect="postgres", schema=columns, validate_qualify_columns=False)
+        qualified = qualify(query, dialect=dialect, schema=columns, validate_qualify_columns=False)
         scope = build_scope(qualified)
-        nodes = lineage(
-            None, qualified, schema=columns, scope=scope, dialect="postgres", copy=False, trim_selects=False
-        )
+        nodes = lineage(None, qualified, schema=columns, scope=scope, dialect=dialect, copy=False, trim_selects=False)
         for name, node in nodes.items():
             made.columns[name] = frozenset(
                 (_named(leaf.source), leaf.name.split(".")[-1].strip('"'))
@@ -135,7 +135,8 @@ def columns_of_release(release_no: int) -> Columns:
     schemas = release.schemas_of(release_no)
     found: dict[str, dict[str, dict[str, str]]] = {}
     with connect("builder") as connection:
-        for schema, table, column, kind in connection.execute(query, [[*SCHEMAS, *schemas]]):
+        rows = connection.execute(query, [[*SCHEMAS, *schemas]]).fetchall() + engine().columns(connection)
+        for schema, table, column, kind in rows:
             found.setdefault(BUILD if schema in schemas else schema, {}).setdefault(table, {})[column] = kind
     return found
 

@@ -351,12 +351,7 @@ def on_the_way(sampan) -> None:
 
 def parsed_project() -> dict:
     """dbt's manifest of the project."""
-    from dbt.cli.main import dbtRunner
-
-    project = str(dbt.PROJECT)
-    with dbt.environment():
-        parsed = dbtRunner().invoke(["parse", "--project-dir", project, "--profiles-dir", project, "--quiet"])
-    return parsed.result.writable_manifest().to_dict()
+    return dbt.DbtRunner().project()
 
 
 def ancestors(mart: str, nodes: dict, sources: dict, seen: set[str] | None = None) -> set[str]:

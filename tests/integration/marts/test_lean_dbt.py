@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sampan.marts import dbt, lean_dbt
+from sampan.marts import dbt
+from sampan.marts.dbt.in_process import InProcess
 
 SESSION = """
 select
@@ -49,13 +50,10 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_a_worker_keeps_its_session_sets_it_back_after_each_node_and_gets_another_when_it_is_gone(sampan, project):
-    from dbt.cli.main import dbtRunner
-
-    lean_dbt.install()
+    place = ["--project-dir", str(project), "--profiles-dir", str(project), "--log-path", str(project / "logs")]
     with dbt.environment():
-        place = ["--project-dir", str(project), "--profiles-dir", str(project), "--log-path", str(project / "logs")]
-        outcome = dbtRunner().invoke(["build", *place, "--quiet"])
-    assert outcome.success, [result.message for result in outcome.result or ()] or outcome.exception
+        result = InProcess(dbt.BUILD, dbt.BUILD).run(["build"], [*place, "--quiet"])
+    assert result.is_done, result.problem
     union = " union all ".join(f"select pid, found, set_to, '{name}' as model from build.{name}" for name in MODELS)
     seen = {model: (pid, rest) for pid, *rest, model in sampan.rows(union, role="builder")}
     assert {model: rest for model, (_, rest) in seen.items()} == {model: [None, "0"] for model in MODELS}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
+import duckdb
 import psycopg2
 import pytest
 from psycopg.pq import Conninfo
 from sampan.marts import dbt
+from sampan.marts.dbt import in_process
 from sampan.settings import SERVER_PATIENCE, settings
 
 DSN = (
@@ -69,9 +71,16 @@ def _database_error(kind: type[psycopg2.Error], sqlstate: str | None) -> Excepti
     ],
 )
 def test_database_error_is_transient_by_its_sqlstate(kind, sqlstate, expected):
-    assert dbt._is_transient(_database_error(kind, sqlstate)) is expected
+    assert in_process._is_transient(_database_error(kind, sqlstate)) is expected
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(duckdb.IOException, True), (duckdb.OutOfMemoryException, False)])
+def test_error_of_duckdb_is_transient_by_its_type(kind, expected):
+    error = RuntimeError("Runtime Error in model mart_exports")
+    error.__cause__ = kind("a message that says nothing")
+    assert in_process._is_transient(error) is expected
 
 
 def test_other_errors_are_not_transient():
-    assert not dbt._is_transient(ValueError("could not connect to server"))
-    assert not dbt._is_transient(None)
+    assert not in_process._is_transient(ValueError("could not connect to server"))
+    assert not in_process._is_transient(None)

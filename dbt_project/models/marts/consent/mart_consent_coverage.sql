@@ -49,7 +49,7 @@ final as (
     select
         scopes.consent_scope,
         count(checked.consent_scope) as row_count,
-        sum(case when checked.is_covered then 0 when checked.consent_scope is null then 0 else 1 end)
+        cast(sum(case when checked.is_covered then 0 when checked.consent_scope is null then 0 else 1 end) as bigint)
             as row_without_consent_count,
         count(distinct checked.sme_id) as sme_count,
         count(distinct checked.bank_id) as bank_count,

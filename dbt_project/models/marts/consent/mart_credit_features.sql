@@ -232,9 +232,9 @@ final as (
         cast(case when granted.shows_trade then coalesce(trade_totals.export_month_count, 0) end as integer)
             as export_month_count,
         case when granted.shows_trade then trade_totals.last_export_month end as last_export_month,
-        cast(case when granted.shows_trade then market_shares.market_hhi end as numeric(9, 6)) as market_hhi,
-        cast(case when granted.shows_trade then chapter_shares.chapter_hhi end as numeric(9, 6)) as chapter_hhi,
-        cast(case when granted.shows_trade then market_shares.top_market_share end as numeric(9, 6)) as top_market_share,
+        cast(case when granted.shows_trade then market_shares.market_hhi end as numeric(6, 4)) as market_hhi,
+        cast(case when granted.shows_trade then chapter_shares.chapter_hhi end as numeric(6, 4)) as chapter_hhi,
+        cast(case when granted.shows_trade then market_shares.top_market_share end as numeric(6, 4)) as top_market_share,
         cast(case when granted.shows_payments then coalesce(payments.epayment_net_12m_hkd, 0) end as numeric(20, 2))
             as epayment_net_12m_hkd,
         cast(case when granted.shows_payments then coalesce(payments.epayment_count_12m, 0) end as bigint)

@@ -42,7 +42,7 @@ lived as (
         periods.government_share_pct,
         periods.cumulative_ceiling_hkd,
         periods.in_force_cap_hkd,
-        case when life.applicant_status = 'live' then periods.open_headroom_hkd else 0 end as headroom_hkd,
+        cast(case when life.applicant_status = 'live' then periods.open_headroom_hkd else 0 end as numeric(20, 2)) as headroom_hkd,
         periods.bud_general_application_cap_hkd,
         periods.bud_easy_application_cap_hkd,
         periods.bud_ecommerce_easy_application_cap_hkd,
@@ -68,21 +68,28 @@ never_applied as (
         {{ in_force_on('lived', 'lived.as_of_date') }} as is_current,
         false as has_applied,
         0 as project_count,
-        0 as granted_hkd,
-        0 as in_force_hkd,
-        case
-            when bud_general_application_cap_hkd is not null then least(bud_general_application_cap_hkd, headroom_hkd)
-        end as bud_general_headroom_hkd,
-        case
-            when bud_easy_application_cap_hkd is not null then least(bud_easy_application_cap_hkd, headroom_hkd)
-        end as bud_easy_headroom_hkd,
-        case
-            when bud_ecommerce_easy_application_cap_hkd is not null
-                then least(bud_ecommerce_easy_application_cap_hkd, headroom_hkd)
-        end as bud_ecommerce_easy_headroom_hkd,
-        case
-            when emf_application_cap_hkd is not null then least(emf_application_cap_hkd, headroom_hkd)
-        end as emf_headroom_hkd
+        cast(0 as numeric(20, 2)) as granted_hkd,
+        cast(0 as numeric(20, 2)) as in_force_hkd,
+        cast(
+            case
+                when bud_general_application_cap_hkd is not null then least(bud_general_application_cap_hkd, headroom_hkd)
+            end as numeric(20, 2)
+        ) as bud_general_headroom_hkd,
+        cast(
+            case
+                when bud_easy_application_cap_hkd is not null then least(bud_easy_application_cap_hkd, headroom_hkd)
+            end as numeric(20, 2)
+        ) as bud_easy_headroom_hkd,
+        cast(
+            case
+                when bud_ecommerce_easy_application_cap_hkd is not null then least(bud_ecommerce_easy_application_cap_hkd, headroom_hkd)
+            end as numeric(20, 2)
+        ) as bud_ecommerce_easy_headroom_hkd,
+        cast(
+            case
+                when emf_application_cap_hkd is not null then least(emf_application_cap_hkd, headroom_hkd)
+            end as numeric(20, 2)
+        ) as emf_headroom_hkd
     from lived
 ),
 

@@ -26,10 +26,10 @@ monthly as (
         links.sme_id,
         sum(daily.units_sold) as units_sold,
         sum(daily.units_returned) as units_returned,
-        sum(coalesce(daily.sales_hkd, daily.sales_cny * rates.hkd_per_cny)) as sales_hkd,
-        sum(coalesce(daily.returns_hkd, daily.returns_cny * rates.hkd_per_cny)) as returns_hkd,
+        sum({{ in_hkd('daily.sales_hkd', 'daily.sales_cny', 'rates.hkd_per_cny') }}) as sales_hkd,
+        sum({{ in_hkd('daily.returns_hkd', 'daily.returns_cny', 'rates.hkd_per_cny') }}) as returns_hkd,
         {{ any_true('daily.sales_hkd is null and ' ~ awaits_rate('rates', 'daily.day')) }} as awaits_rate,
-        count(coalesce(daily.sales_hkd, daily.sales_cny * rates.hkd_per_cny)) < count(*) as lacks_rate
+        count({{ in_hkd('daily.sales_hkd', 'daily.sales_cny', 'rates.hkd_per_cny') }}) < count(*) as lacks_rate
     from daily
     inner join links on daily.supplier_brn = links.source_key
     left join rates on {{ in_force_on('rates', 'daily.day') }}

@@ -94,8 +94,8 @@ gallery as (
     select
         links.sme_id,
         sum(
-            coalesce(daily.sales_hkd, daily.sales_cny * rates.hkd_per_cny)
-            - coalesce(daily.returns_hkd, daily.returns_cny * rates.hkd_per_cny)
+            {{ in_hkd('daily.sales_hkd', 'daily.sales_cny', 'rates.hkd_per_cny') }}
+            - {{ in_hkd('daily.returns_hkd', 'daily.returns_cny', 'rates.hkd_per_cny') }}
         ) as gallery_net_sales_12m_hkd
     from {{ ref('int_gallery__daily') }} as daily
     inner join links on links.source = 'number' and daily.supplier_brn = links.source_key
