@@ -369,7 +369,8 @@ def test_retention_fails_and_names_the_session_when_a_release_past_it_is_being_r
     first = release_one()
     release_one()
     with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
-        connection.execute("update ops.release set released_at = released_at - interval '91 days'")
+        old = "update ops.release set released_at = released_at - interval '91 days' where release_no = %s"
+        connection.execute(old, [first])
     with psycopg.connect(settings().dsn("bi")) as reader:
         reader.execute(f"select * from release_{first}.mart_one")
         done = sampan.cli("retention", "run")
