@@ -47,7 +47,9 @@ AS_NEW = """
 
 
 @contextmanager
-def connect(role: str = "loader", *, autocommit: bool = True, application_name: str | None = None) -> Iterator[Connection]:
+def connect(
+    role: str = "loader", *, autocommit: bool = True, application_name: str | None = None
+) -> Iterator[Connection]:
     """A connection as `role` ("admin", "loader", "builder" or "bi"), in no state of an earlier use.
 
     Without `autocommit` the block is a transaction. Inside the block a server that is unreachable raises TransientFailure,
@@ -88,7 +90,9 @@ def _opened(dsn: str, name: str) -> Connection:
         connection = kept or psycopg.connect(dsn, autocommit=True)
         try:
             # Times without an offset are Hong Kong's; with ISO order 03/04/2026 is refused instead of guessed.
-            settings_of_session = "set timezone to 'Asia/Hong_Kong'; set datestyle to 'ISO, YMD'; set application_name to {}"
+            settings_of_session = (
+                "set timezone to 'Asia/Hong_Kong'; set datestyle to 'ISO, YMD'; set application_name to {}"
+            )
             connection.execute(sql.SQL(settings_of_session).format(name))
             return connection
         except psycopg.OperationalError:

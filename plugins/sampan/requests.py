@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, LiteralString
 
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
 from sampan.contracts.registry import get_contract
 from sampan.database import LARGEST_ID, Connection, connect, lock, scalar
@@ -158,15 +159,11 @@ def ask(kind: str, subject: Mapping[str, Any], accepted: bool, reason: str, by: 
     with connect() as connection:
         connection.execute(
             """
-            with asked as (
-                insert into ops.request (action, feed, subject, reason, requested_by, requested_as, state)
-                select %(action)s, %(feed)s, %(subject)s, %(reason)s, %(by)s, %(as)s, 'waiting'
-                where not exists (
-                    select from ops.request where requested_as = %(as)s and subject ->> 'run_id' = %(run_id)s
-                )
-                returning request_id
+            insert into ops.request (action, feed, subject, reason, requested_by, requested_as, state)
+            select %(action)s, %(feed)s, %(subject)s, %(reason)s, %(by)s, %(as)s, 'waiting'
+            where not exists (
+                select from ops.request where requested_as = %(as)s and subject ->> 'run_id' = %(run_id)s
             )
-            select pg_notify('sampan_request', request_id::text) from asked
             """,
             {
                 "action": f"{'accept' if accepted else 'reject'}_{kind}",

@@ -57,7 +57,9 @@ def coverage(sampan: Sampan) -> dict[str, set[Any]]:
     return {step: {rows[mart] for mart in carry.marts_of(step) if mart in rows} for step in steps}
 
 
-@pytest.mark.parametrize("mended", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["", "until all are mended"])
+@pytest.mark.parametrize(
+    "mended", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["", "until all are mended"]
+)
 def test_families_that_fail_wait_and_the_others_are_released(sampan, models_only, monkeypatch, mended):
     trades(6)
     deliver(sampan, [change(1), change(2)])
