@@ -90,7 +90,7 @@ def _built(day: str, postgres: EmbeddedPostgres) -> tuple[Cost, Cost]:
     from sampan.marts import build, dbt, release
     from sampan.settings import settings
 
-    # To parse the project is no part of it.
+    # Parsing the project is left out.
     dbt.DbtRunner().project()
     move = "update ops.batch set state = %s where state = %s and business_date >= %s"
     with psycopg.connect(settings().dsn("admin"), autocommit=True) as connection:

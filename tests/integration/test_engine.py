@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from sampan.engine import engine
 from sampan.engine.postgres import Mart
-from sampan.errors import SettingsFailure, TransientFailure
+from sampan.errors import PermanentFailure, SettingsFailure, TransientFailure
 from sampan.marts import build
 from sampan.marts.steps import all_steps
 from sampan.settings import settings
@@ -172,6 +172,22 @@ def test_an_engine_that_lacks_what_was_released_derives_all_again(sampan, builde
     monkeypatch.setenv("SAMPAN_BUILD_ENGINE", "postgres")
     settings.cache_clear()
     assert not engine().holds(builder)
+
+
+def test_a_build_that_was_begun_with_another_engine_begins_again(sampan, monkeypatch):
+    publish(FEED, "2026-07-06", [{"merchant_no": "M0001"}])
+    with build.lock() as connection:
+        begun = build._begin(connection, force=False, full_refresh=False)
+        assert begun is not None
+        assert begun.engine == "postgres"
+        monkeypatch.setenv("SAMPAN_BUILD_ENGINE", "duckdb")
+        settings.cache_clear()
+    with pytest.raises(PermanentFailure, match="build 1 was begun with postgres, and SAMPAN_BUILD_ENGINE is duckdb"):
+        build.run("identity")
+    with build.lock() as connection:
+        again = build._begin(connection, force=False, full_refresh=False)
+        assert again is not None
+        assert (again.build_no, again.engine, again.batches) == (begun.build_no, "duckdb", begun.batches)
 
 
 def test_duckdb_keeps_to_its_memory_and_spills(sampan, builder, monkeypatch):

@@ -56,6 +56,8 @@ class DuckDB(Postgres):
             "memory_limit": settings().get("SAMPAN_BUILD_MEMORY", "2GB"),
             "temp_directory": str(self._folder / "spill"),
             "timezone": "Asia/Hong_Kong",
+            # A program that is downloaded when a query needs it.
+            "autoinstall_known_extensions": "false",
         }
 
     @override

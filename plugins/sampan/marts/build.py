@@ -46,12 +46,13 @@ SETTLED = ("done", "carried")
 
 @dataclass(frozen=True)
 class Build:
-    """The current build: its state (open or built) and how many batches it takes in."""
+    """The current build: its state (open or built), how many batches it takes in, and the engine that it was begun with."""
 
     build_no: int
     state: str
     full_refresh: bool
     batches: int
+    engine: str
 
 
 def run(step: str | None = None, *, force: bool = False, full_refresh: bool = False) -> dict[str, int]:
@@ -163,7 +164,8 @@ def lock(step: Step | None = None) -> Iterator[Connection]:
 def current(connection: Connection) -> Build | None:
     """The current build; None when there is none."""
     row = connection.execute("""
-        select build_no, state, full_refresh, (select count(*) from ops.build_batch where build_no = build.build_no)
+        select
+            build_no, state, full_refresh, (select count(*) from ops.build_batch where build_no = build.build_no), engine
         from ops.build
         where state in ('open', 'built')
     """).fetchone()
@@ -227,12 +229,14 @@ def require_done(build_no: int, step: str, result: StepResult, hint: str = "") -
 def _begin(connection: Connection, force: bool, full_refresh: bool) -> Build | None:
     """The current build or a new one, with every published batch that no build took in; None when nothing is new.
 
-    All steps of the current build run again when it takes in more batches, or when `force` or `full_refresh` is set.
+    All steps of the current build run again when it takes in more batches, when `force` or `full_refresh` is set, or when it
+    was begun with another engine.
     """
     with connection.transaction():
         feed_hooks.before_build(connection)
         build = current(connection)
-        if not (_is_waited_for(connection) or force or full_refresh):
+        is_elsewhere = build is not None and build.engine != engine().name
+        if not (_is_waited_for(connection) or force or full_refresh or is_elsewhere):
             return build
         build_no = build.build_no if build else _new_build(connection)
         if build_no is not None:
@@ -453,6 +457,12 @@ def _brought(connection: Connection, runner: DbtRunner, result: StepResult) -> s
 
 
 def _require_earlier_steps(build: Build, step: Step, states: dict[str, str]) -> None:
+    if build.engine != engine().name:
+        message = (
+            f"build {build.build_no} was begun with {build.engine}, and SAMPAN_BUILD_ENGINE is {engine().name}; run step"
+            f" {names()[0]} to begin again"
+        )
+        raise PermanentFailure(Problem(Code.BUILD_ORDER, message))
     before = all_steps()[: names().index(step.name)]
     needed = [other.name for other in before if not (step.is_family and other.is_family)]
     missing = [name for name in needed if states.get(name) not in SETTLED]
