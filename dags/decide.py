@@ -1,9 +1,9 @@
 """`decide`: one run for each thing that waits for a person's decision, under Browse, Required Actions.
 
-A held delivery, a critical finding in a mart, a proposed link between a name and an enterprise: `watch` starts a run for each,
-once a day as long as it is open. Choose, and give a reason. The decision becomes a request with your name, as at the desk, and
-the DAG `requests` carries it out; `sampan requests list` says what became of it. What has been decided elsewhere meanwhile
-changes nothing.
+A held delivery, a critical finding in a mart, a proposed link between a name and an enterprise: `watch` starts a run for
+each, once a day as long as it is open. Choose, and give a reason. The decision becomes a request with your name, as at the
+desk, and the DAG `requests` carries it out; `sampan requests list` says what became of it. What has been decided elsewhere
+meanwhile changes nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ with DAG(
         "text": Param("", type="string"),
     },
 ) as dag:
-    decision = HITLOperator(
+    decide = HITLOperator(
         task_id="decide",
         subject="{{ params.title }}",
         body="{{ params.text }}",
@@ -55,4 +55,4 @@ with DAG(
         response_timeout=timedelta(days=1),
         retries=0,
     )
-    ask(decision.output)
+    ask(decide.output)

@@ -57,7 +57,7 @@ with DAG(
     default_args=DEFAULTS | {"owner": "Sampan"},
 ) as dag:
     send_alerts()
-    TriggerDagRunOperator.partial(
-        task_id="ask", trigger_dag_id="decide", skip_when_already_exists=True
-    ).expand_kwargs(undecided())
+    TriggerDagRunOperator.partial(task_id="ask", trigger_dag_id="decide", skip_when_already_exists=True).expand_kwargs(
+        undecided()
+    )
     status_page()

@@ -39,7 +39,7 @@ REFUSED = re.compile(
 # A connection of this process that nothing uses, by connection string: the next block takes it. Opening one costs the server
 # and the client ten milliseconds, a hundred small statements' worth. Of another process it is never used.
 _idle: dict[tuple[int, str], Connection] = {}
-# `discard all` but for prepared statements, of which psycopg keeps a list.
+# What `discard all` does, except for prepared statements: psycopg keeps a list of them.
 AS_NEW = """
     close all; reset session authorization; reset all; unlisten *; select pg_advisory_unlock_all(); discard temp;
     discard sequences

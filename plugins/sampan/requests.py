@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 # What a request that was begun before finds when it was carried out then, and its process died before it said so.
 WAS_DONE = (Code.GATE_ACCEPT, Code.QUARANTINE_ID, Code.REQUEST_NOT_ASKED)
 DONE_BEFORE = "carried out by an earlier run"
-# `requested_as` of what was decided in Airflow: its own users and rights stand for a login. `desk.ask` never writes it.
+# `requested_as` of what was decided in Airflow: its users are not logins. `desk.ask` never writes it.
 AIRFLOW = "airflow"
 BEGIN = """
     with chosen as (select *, started_at is not null as is_begun from ops.request where {})
@@ -142,7 +142,7 @@ def undecided(limit: int = 20) -> list[Undecided]:
             "proposal",
             {"review_id": number},
             f"Is {key} of {source} the enterprise {proposed}?",
-            f"Likely to {probability}. Names and evidence: `sampan identity review show {number}`, or the desk, page Proposed links",
+            f"Likely to {probability}. Names and evidence: `sampan identity review show {number}`, or the desk",
         )
         for number, source, key, _, proposed, _, probability, *_ in review.list_proposals("open", limit)
     ]

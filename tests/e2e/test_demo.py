@@ -161,7 +161,8 @@ def run_states(api: airflow.Api) -> dict[str, str]:
     deadline = time.monotonic() + 60
     while True:
         runs = api.get("dags/~/dagRuns?limit=200")["dag_runs"]
-        # The worst state last; the demo does not run the deletion of old data, and `watch`, `requests` and `decide` run at any time.
+        # The worst state last. The demo does not run the deletion of old data; `watch`, `requests` and `decide` run at any
+        # time.
         runs = sorted(runs, key=lambda run: ("success", "queued", "running", "failed").index(run["state"]))
         states = {
             run["dag_id"]: run["state"]

@@ -58,9 +58,9 @@ def coverage(sampan: Sampan) -> dict[str, set[Any]]:
 
 
 @pytest.mark.parametrize(
-    "mended", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["", "until all are mended"]
+    "corrected", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["until it is decided", "to the end"]
 )
-def test_families_that_fail_wait_and_the_others_are_released(sampan, models_only, monkeypatch, mended):
+def test_families_that_fail_wait_and_the_others_are_released(sampan, models_only, monkeypatch, corrected):
     trades(6)
     deliver(sampan, [change(1), change(2)])
     first = full()
@@ -122,7 +122,7 @@ def test_families_that_fail_wait_and_the_others_are_released(sampan, models_only
         release.decide(MART, RULE, "accepted", " ", "wong")
     release.decide(MART, RULE, "rejected", "looked at", "chan")
     release.decide(MART, RULE, "accepted", "the first policies have come", "wong")
-    if not mended:
+    if not corrected:
         return
     for table in ONLY_OF.values():
         rename("gone_" + table, table)
