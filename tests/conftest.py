@@ -244,8 +244,12 @@ def template_on(server: str, secrets_of_session: dict[str, str]) -> Iterator[str
 
 
 def copy_database(server: str, template: str, name: str) -> None:
-    """Copy a database of the platform, with the rights on it."""
+    """Copy a database of the platform, with the rights on it. Sessions on it that are kept for later are ended."""
     with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()",
+            [template],
+        )
         # By files: through the write-ahead log, as it is done by default, a copy takes five times as long.
         statement = sql.SQL("create database {} template {} strategy file_copy")
         connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
