@@ -46,18 +46,18 @@ class Guard:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
 
-        # Routes end before a line break at the end, too.
-        path = re.sub(r"[/\s]+$", "", scope["path"])
+        # As routes read it: below the path of Airflow's `base_url`, and with an end before a line break at the end, too.
+        path = re.sub(r"[/\s]+$", "", scope["path"].removeprefix(scope.get("root_path", "")))
+        needs_login = path == VERSION or path.startswith(STATUS)
+        is_hidden = DESCRIPTIONS.fullmatch(path) or (needs_login and not await _is_logged_in(scope))
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                wanted = FRAMED if path == STATUS else HEADERS
+                wanted = FRAMED if path == STATUS and not is_hidden else HEADERS
                 headers = [(name.encode(), value.encode()) for name, value in wanted.items()]
                 message = {**message, "headers": [*message.get("headers", ()), *headers]}
             await send(message)
 
-        needs_login = path == VERSION or path.startswith(STATUS)
-        is_hidden = DESCRIPTIONS.fullmatch(path) or (needs_login and not await _is_logged_in(scope))
         await (_not_found if is_hidden else self.app)(scope, receive, send_with_headers)
         return None
 

@@ -25,6 +25,7 @@ from sampan.identity import review
 from sampan.ingest import gate, publish, quarantine
 from sampan.marts import release
 from sampan.reading.record import csv_line
+from sampan.reading.shown import hidden
 
 log = logging.getLogger(__name__)
 # What a request that was begun before finds when it was carried out then, and its process died before it said so.
@@ -169,7 +170,7 @@ def ask(kind: str, subject: Mapping[str, Any], accepted: bool, reason: str, by: 
                 "action": f"{'accept' if accepted else 'reject'}_{kind}",
                 "feed": subject.get("feed"),
                 "subject": Jsonb(subject),
-                "reason": reason.strip(),
+                "reason": hidden(reason, expects_hkid=True).strip(),
                 "by": by,
                 "as": AIRFLOW,
                 "run_id": run_id,

@@ -11,12 +11,13 @@ from starlette.testclient import TestClient
 pytestmark = pytest.mark.xdist_group("web")
 
 
-@pytest.fixture(scope="module")
-def client() -> TestClient:
+@pytest.fixture(scope="module", params=["", "/airflow"], ids=["at the root", "below a path"])
+def client(request: pytest.FixtureRequest) -> TestClient:
+    """As Airflow makes it; a `base_url` with a path makes that the root of all paths."""
     from fastapi import FastAPI
     from sampan_web import STATUS, Guard, status_page
 
-    app = FastAPI()
+    app = FastAPI(root_path=request.param)
     app.mount(STATUS, status_page)
     for prefix in ("/auth", "/execution"):
         app.mount(prefix, FastAPI())
@@ -30,7 +31,7 @@ def client() -> TestClient:
         return {}
 
     app.add_middleware(Guard)
-    return TestClient(app)
+    return TestClient(app, f"http://testserver{request.param}/")
 
 
 @pytest.mark.parametrize("ending", ["", "/", "%0A", "/%0A", "%0A/", "%20", "?x=1"])
@@ -42,10 +43,10 @@ def test_a_stranger_is_told_nothing_however_the_page_is_spelt(
     """Another spelling of a hidden path that routes take for the same: a line break at the end ends it for both."""
     from sampan_web import HEADERS
 
-    answer = client.get(f"{app}/{page}{ending}")
+    answer = client.get(f"{app}/{page}{ending}".lstrip("/"))
     assert answer.status_code == 404
     assert HEADERS.items() <= dict(answer.headers).items()
 
 
 def test_other_pages_are_served(client: TestClient) -> None:
-    assert client.get("/api/v2/dags").status_code == 200
+    assert client.get("api/v2/dags").status_code == 200

@@ -34,10 +34,11 @@ def test_a_task_that_is_run_again_asks_once_and_one_without_a_reason_asks_nothin
     with pytest.raises(PermanentFailure, match="reason"):
         decide(batch, accepted=False, reason=" \n")
     assert requests.requests() == []
-    decide(batch, accepted=False)
-    decide(batch, accepted=False)
+    for _ in range(2):
+        # A reason is kept for ever.
+        decide(batch, accepted=False, reason="agreed with A123456(3)")
     assert [ended.state for ended in requests.run()] == ["done"]
-    assert partner.sampan.rows("select rejected_by, rejected_because from ops.batch") == [("mei", "agreed by phone")]
+    assert partner.sampan.rows("select rejected_by, rejected_because from ops.batch") == [("mei", "agreed with [HKID]")]
 
 
 def test_a_decision_on_what_was_decided_elsewhere_meanwhile_changes_nothing(partner):
