@@ -39,11 +39,9 @@ REFUSED = re.compile(
 # A connection of this process that nothing uses, by connection string: the next block takes it. Opening one costs the server
 # and the client ten milliseconds, a hundred small statements' worth. Of another process it is never used.
 _idle: dict[tuple[int, str], Connection] = {}
-# What `discard all` does, except for prepared statements: psycopg keeps a list of them.
-AS_NEW = """
-    close all; reset session authorization; reset all; unlisten *; select pg_advisory_unlock_all(); discard temp;
-    discard sequences
-"""
+# What `discard all` does, except for prepared statements, of which psycopg keeps a list, and for advisory locks, which no
+# role of the platform may take.
+AS_NEW = "close all; reset session authorization; reset all; unlisten *; discard temp; discard sequences"
 
 
 @contextmanager
@@ -113,9 +111,11 @@ def _keep(dsn: str, connection: Connection) -> None:
 
 
 def close_idle() -> None:
-    """Close what is kept: a database that is copied or dropped may have no sessions."""
-    while _idle:
-        _idle.popitem()[1].close()
+    """Close what this process keeps: a database that is copied or dropped may have no sessions."""
+    for process, dsn in list(_idle):
+        # To close one that a parent opened would end the parent's session.
+        if process == os.getpid():
+            _idle.pop((process, dsn)).close()
 
 
 def is_transient(error: psycopg.Error) -> bool:
