@@ -39,8 +39,8 @@ REFUSED = re.compile(
 # A connection of this process that nothing uses, by connection string: the next block takes it. Opening one costs the server
 # and the client ten milliseconds, a hundred small statements' worth. Of another process it is never used.
 _idle: dict[tuple[int, str], Connection] = {}
-# What `discard all` does, except for prepared statements, of which psycopg keeps a list, and for advisory locks, which no
-# role of the platform may take.
+# What `discard all` does, except for prepared statements, since psycopg keeps a list of them, and for advisory locks, since
+# no role of the platform may take one.
 AS_NEW = "close all; reset session authorization; reset all; unlisten *; discard temp; discard sequences"
 
 

@@ -1,4 +1,4 @@
-"""Connections that a process keeps: used again as if they were new, by nobody else, and never when they are broken."""
+"""Connections that a process keeps: used again as if they were new, by no other process, and never when they are broken."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_transaction_ends_with_its_block_and_the_next_block_commits_again(samp
         assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
 
 
-def test_a_block_that_failed_gives_its_session_to_nobody(sampan):
+def test_a_block_that_failed_gives_its_session_to_no_other(sampan):
     before = pid()
     with pytest.raises(psycopg.errors.DivisionByZero), connect(autocommit=False) as connection:
         connection.execute("select 1 / 0")
