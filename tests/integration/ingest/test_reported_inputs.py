@@ -72,7 +72,7 @@ def test_decimals_count_only_where_they_are_not_zero(partner):
     lines = lines_of(CUSTOMS, [row | {"value_hkd": "2215.0000"} for row in given])
     batch = ingested(partner, CUSTOMS, body_of(CUSTOMS, lines))
     assert (batch["rows_published"], batch["rows_quarantined"]) == (MANY, 0)
-    broken, _ = spoilt(partner, ORDERS, {"payment_cny": "2215.001"})
+    broken, _ = spoilt(partner, ORDERS, {"payment_cny": "922150.001"})
     assert broken == ["payment_cny.scale"]
 
 
