@@ -125,7 +125,8 @@ def test_raw_rows_are_in_the_file_once_when_their_copy_was_killed(sampan, builde
 
 
 MART = Mart(
-    "model.sampan.mart_x", "mart_x", "What it's of.", [("n", "bigint", False, "A number."), ("name", "text", True, "")],
+    "model.sampan.mart_x", "build", "mart_x", "What it's of.",
+    [("n", "bigint", False, "A number."), ("name", "text", True, "")],
     ["n"], [], [["name"]], is_read_under_consent=False,
 )  # fmt: skip
 

@@ -35,6 +35,8 @@ TYPES = {
     postgres.TEXTS: "JSON", postgres.DOUBLE: "DOUBLE", postgres.DATE: "DATE",
     postgres.TIMESTAMPTZ: "TIMESTAMP WITH TIME ZONE",
 }  # fmt: skip
+# What PostgreSQL calls otherwise.
+IN_POSTGRES = {"DOUBLE": "double precision", "HUGEINT": "numeric"}
 # A number is decimal, with as many digits as DuckDB has. Where a contract says no scale, as of exchange rates with the noise
 # of binary fractions, it says the largest value: this many digits are more than a binary fraction has. A product of two such
 # numbers still fits.
@@ -268,24 +270,25 @@ class DuckDB(Postgres):
 
     def _write_mart(self, duck: duckdb.DuckDBPyConnection, connection: Connection, mart: Mart) -> None:
         """A mart's table with its rows, primary key, indexes, comments and policies, as dbt would have made it there."""
-        table = sql.Identifier(postgres.BUILD, mart.name)
-        connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(postgres.BUILD)))
+        table = sql.Identifier(mart.schema, mart.name)
+        connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(mart.schema)))
         connection.execute(sql.SQL("drop table if exists {} cascade").format(table))
+        told = mart.columns or [(name, kind, True, "") for name, kind in _described(duck, f"{mart.schema}.{mart.name}")]
         columns = sql.SQL(", ").join(
-            sql.SQL("{} {} {}").format(sql.Identifier(name), sql.SQL(kind), sql.SQL("" if is_null else "not null"))
-            for name, kind, is_null, _ in mart.columns
+            sql.SQL("{} {} {}").format(
+                sql.Identifier(name), sql.SQL(IN_POSTGRES.get(kind, kind)), sql.SQL("" if is_null else "not null")
+            )
+            for name, kind, is_null, _ in told
         )
         connection.execute(sql.SQL("create table {} ({})").format(table, columns))
-        names = ", ".join(f'"{name}"' for name, *_ in mart.columns)
-        self._give(duck, connection, table, f"select {names} from {postgres.BUILD}.{mart.name}")
+        names = ", ".join(f'"{name}"' for name, *_ in told)
+        self._give(duck, connection, table, f"select {names} from {mart.schema}.{mart.name}")
         if mart.primary_key:
             connection.execute(sql.SQL("alter table {} add primary key ({})").format(table, _list(mart.primary_key)))
         for index in mart.indexes:
             connection.execute(sql.SQL("create index on {} ({})").format(table, _list(index)))
         comments = [(sql.SQL("table {}").format(table), mart.description)]
-        comments += [
-            (sql.SQL("column {}.{}").format(table, sql.Identifier(name)), text) for name, _, _, text in mart.columns
-        ]
+        comments += [(sql.SQL("column {}.{}").format(table, sql.Identifier(name)), text) for name, _, _, text in told]
         for what, text in comments:
             connection.execute(sql.SQL("comment on {} is {}").format(what, text))
         if mart.is_read_under_consent:
@@ -299,7 +302,7 @@ def _refer(_: Any, connection: Connection, mart: Mart) -> None:
     for column, table, key in mart.foreign_keys:
         connection.execute(
             sql.SQL("alter table {} add foreign key ({}) references {} ({})").format(
-                sql.Identifier(postgres.BUILD, mart.name), sql.Identifier(column),
+                sql.Identifier(mart.schema, mart.name), sql.Identifier(column),
                 sql.Identifier(postgres.BUILD, table), sql.Identifier(key),
             )
         )  # fmt: skip

@@ -26,12 +26,14 @@ BUILD = "build"
 
 @dataclass(frozen=True)
 class Mart:
-    """A mart that dbt made: what its table in the warehouse has besides rows.
+    """A mart that dbt made, or a table that the gate reads beside marts: what its table in the warehouse has besides rows.
 
-    `columns` has name, type, whether it may be empty, and description; `foreign_keys` column, table and its column.
+    `columns` (none where no contract says them) has name, type, whether it may be empty, and description; `foreign_keys`
+    column, table and its column.
     """
 
     node: str
+    schema: str
     name: str
     description: str
     columns: Sequence[tuple[str, str, bool, str]]

@@ -103,10 +103,12 @@ class DbtRunner:
         return feeds
 
     def marts(self, result: StepResult) -> list[Mart]:
-        """The marts that a step made, in the order in which it did."""
+        """The marts that a step made, in the order in which it did, and what the gate reads beside them."""
         nodes = self.project()["nodes"]
-        made = [nodes[node.node] for node in result.nodes if node.resource_type == "model" and node.is_done]
-        return [_mart(node, nodes) for node in made if node["schema"] == BUILD]
+        made = [nodes[node.node] for node in result.nodes if node.resource_type in ("model", "seed") and node.is_done]
+        return [
+            _mart(node, nodes) for node in made if node["schema"] == BUILD or node["config"]["meta"].get("read_by_gate")
+        ]
 
     def _selection(self, step: str, nodes: Collection[str], options: Sequence[str]) -> list[str]:
         """What dbt selects: the nodes by name, or the whole step without nodes or when the project lacks one by now."""
@@ -164,6 +166,7 @@ def _mart(node: Mapping[str, Any], nodes: Mapping[str, Any]) -> Mart:
     is_read_under_consent = meta.get("read_under_consent", False)
     return Mart(
         node=node["unique_id"],
+        schema=node["schema"],
         name=node["alias"],
         description=node["description"],
         columns=[
@@ -174,6 +177,7 @@ def _mart(node: Mapping[str, Any], nodes: Mapping[str, Any]) -> Mart:
                 column["description"],
             )
             for column in node["columns"].values()
+            if column["data_type"]
         ],
         primary_key=meta.get("primary_key", ()),
         foreign_keys=references if "add_foreign_keys" in hooks and not is_read_under_consent else (),
