@@ -490,7 +490,7 @@ def test_no_personal_column_of_any_feed_comes_to_anything_that_a_build_and_a_rel
     assert found_in(everything(settings().dsn("admin")), needles) == set()
     written = [path for path in (*partner.sampan.state.rglob("*"), *(tmp_path / "docs").rglob("*")) if path.is_file()]
     kinds = {path.suffix for path in written}
-    assert {".json", ".sql", ".log", ".html"} <= kinds, kinds
+    assert {".sql", ".log", ".html"} <= kinds, kinds
     for path in written:
         assert found_in(path.read_bytes(), needles) == set(), path
     output = capfd.readouterr()
