@@ -46,6 +46,7 @@ def test_a_step_runs_through_the_command_of_dbt_as_it_does_in_process(sampan, mo
     assert sampan.one("select count(*) from staging.stg_customs__declarations", role="builder") == 1
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_is_named_by_the_command_of_dbt_without_its_rows(sampan, monkeypatch):
     publish(FEED, "2026-07-06", [{"declaration_no": "DDDDDDDD01"}])
     with psycopg.connect(settings().dsn("loader"), autocommit=True) as connection:
