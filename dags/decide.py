@@ -36,6 +36,8 @@ with DAG(
     description="Held deliveries, findings and proposed links: accept or reject",
     doc_md=__doc__,
     schedule=None,
+    # As many as may be asked in two days: each waits for its person.
+    max_active_runs=120,
     tags={"requests"},
     default_args=DEFAULTS | {"owner": "Sampan"},
     params={

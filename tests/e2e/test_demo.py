@@ -27,9 +27,11 @@ from infra.local import airflow
 from infra.local.config import PORTS, WEED_PORTS, free_port, load
 from infra.local.demo import REFRESH, Demo, Outcome
 from infra.local.stack import Stack
+from tests.browser import WIDTHS, browsing, chromium, tab
 from tests.conftest import memory
 from tests.integration.infra.test_stack import MAY_KNOW, secrets_known
 
+PICTURES = Path(__file__).resolve().parents[2] / ".sampan" / "pictures" / "airflow"
 SERVED = {feed for feed, contract in all_contracts().items() if contract.source.kind == "api"}
 # Read under a consent, by the role of the bank that has it.
 BANKS_ONLY = {"mart_credit_features"}
@@ -227,6 +229,31 @@ def assert_a_decision_in_airflow_is_carried_out(stack: Stack) -> None:
         assert connection.execute(query, [chosen.removeprefix("proposal-")]).fetchone() == ("rejected",)
 
 
+def assert_airflow_shows_what_is_broken_and_undecided(stack: Stack) -> None:
+    """Pages of Airflow that the platform fills, in a real browser where there is one: no error, and nothing from outside."""
+    if chromium() is None:
+        return
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    base = airflow.address(stack.config)
+    pages = {"home": "/", "broken": "/plugin/broken", "undecided": "/required_actions", "decide": "/dags/decide"}
+    with browsing() as browser:
+        for width in WIDTHS:
+            page, seen = tab(browser, width, base)
+            page.goto(f"{base}/auth/login")
+            page.fill('input[name="username"]', airflow.USER)
+            page.fill('input[type="password"]', stack.config["SAMPAN_AIRFLOW_PASSWORD"])
+            page.keyboard.press("Enter")
+            page.wait_for_url(f"{base}/")
+            for name, path in pages.items():
+                page.goto(base + path, wait_until="networkidle")
+                page.screenshot(path=PICTURES / f"{name}-{width}.png")
+                if name == "broken":
+                    assert (
+                        page.frame_locator("iframe").get_by_role("heading", level=1).inner_text().startswith("Sampan")
+                    )
+            assert (seen.errors, seen.outside) == ([], [])
+
+
 def assert_airflow_tells_strangers_nothing(stack: Stack) -> None:
     """Kind of fault: a web server describes itself to who has not logged in, and lets other pages frame its own."""
 
@@ -291,6 +318,7 @@ def test_demo_releases_what_the_partners_delivered(stack: Stack) -> None:
     }
     assert_an_idle_refresh_is_skipped(stack)
     assert_a_decision_in_airflow_is_carried_out(stack)
+    assert_airflow_shows_what_is_broken_and_undecided(stack)
 
 
 @pytest.mark.slow

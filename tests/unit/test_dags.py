@@ -165,6 +165,12 @@ def test_watch_sends_alerts_and_writes_the_page_every_ten_minutes_and_after_each
     assert "x-sampan://marts/release" in timetable
 
 
+def test_many_decisions_are_asked_at_once_and_none_waits_for_another(dags: dict[str, Any]) -> None:
+    """Kind of fault: a run that waits for a person keeps the next ones in the queue."""
+    assert edges(dags["decide"]) == {("decide", "ask")}
+    assert dags["decide"]["max_active_runs"] >= 2 * 3 * 20
+
+
 def test_requests_are_carried_out_as_soon_as_they_are_asked_and_feeds_that_they_published_have_news(
     dags: dict[str, Any],
 ) -> None:
