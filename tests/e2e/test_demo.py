@@ -251,7 +251,9 @@ def assert_airflow_shows_what_is_broken_and_undecided(stack: Stack) -> None:
                     assert (
                         page.frame_locator("iframe").get_by_role("heading", level=1).inner_text().startswith("Sampan")
                     )
-            assert (seen.errors, seen.outside) == ([], [])
+            # A page that is left drops what it still asks for.
+            errors = [error for error in seen.errors if not error.endswith("ERR_ABORTED")]
+            assert (errors, seen.outside) == ([], [])
 
 
 def assert_airflow_tells_strangers_nothing(stack: Stack) -> None:
