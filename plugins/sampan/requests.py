@@ -142,7 +142,7 @@ def undecided(limit: int = 20) -> list[Undecided]:
         Undecided(
             "proposal",
             {"review_id": number},
-            f"Is {key} of {source} the enterprise {proposed}?",
+            f"One enterprise? {key}, {proposed} ({source})",
             f"Likely to {probability}. Names and evidence: `sampan identity review show {number}`, or the desk",
         )
         for number, source, key, _, proposed, _, probability, *_ in review.list_proposals("open", limit)
