@@ -56,7 +56,7 @@ def tab(browser: Browser, width: int, own: str = "file:") -> tuple[Page, Looked]
     page.on("requestfailed", lambda request: seen.errors.append(f"{request.url}: {request.failure}"))
     page.on(
         "request",
-        lambda request: None if request.url.startswith((own, "data:")) else seen.outside.append(request.url),
+        lambda request: None if request.url.startswith((own, "data:", "blob:")) else seen.outside.append(request.url),
     )
     return page, seen
 
