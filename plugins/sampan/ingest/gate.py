@@ -31,7 +31,6 @@ from sampan.ingest.budget import over_budget
 from sampan.ingest.ledger import Batch
 from sampan.quality import expectations
 from sampan.reading.layout import LayoutGrew
-from sampan.reading.reader import open_delivery
 from sampan.reading.record import Record
 from sampan.settings import settings
 
@@ -324,14 +323,7 @@ def _collect_typed(connection: Connection, contract: Contract, batch: Batch, cou
 
 def _collect_read(connection: Connection, contract: Contract, batch: Batch, *, from_start: bool) -> None:
     """Collect the rows of broken_row as they are in the delivery."""
-    reader = open_delivery(
-        contract,
-        batch.landing_uri,
-        batch.business_date,
-        batch.file,
-        replay=batch.origin == "replay",
-        from_start=from_start,
-    )
+    reader = batch.reader(contract, from_start=from_start)
 
     def entry(record: Record, broken: list[str]) -> tuple[object, ...]:
         fields = {column.name: value for column, value in zip(reader.layout.stored, record.fields, strict=True)}

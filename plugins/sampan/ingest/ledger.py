@@ -27,6 +27,7 @@ from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect, hide_values, is_about_content, is_transient
 from sampan.errors import Code, PermanentFailure, Problem, SampanError, SettingsFailure, TransientFailure
 from sampan.object_store import ObjectRefused, verify
+from sampan.reading.reader import Reader, open_delivery
 
 log = logging.getLogger(__name__)
 COLUMNS = (
@@ -56,6 +57,13 @@ class Batch:
     rows_duplicate: int | None
     row_rules_at: datetime | None
     proven_rules_sha256: str | None
+
+    def reader(self, contract: Contract, *, from_start: bool) -> Reader:
+        """A reader of its delivery, in landing; the layout is that of the start or of the whole."""
+        is_replay = self.origin == "replay"
+        return open_delivery(
+            contract, self.landing_uri, self.business_date, self.file, replay=is_replay, from_start=from_start
+        )
 
     @property
     def intake(self) -> sql.Composed:

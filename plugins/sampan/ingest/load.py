@@ -23,7 +23,7 @@ from sampan.errors import Code, PermanentFailure, Problem
 from sampan.ingest import ledger
 from sampan.ingest.ledger import Batch
 from sampan.reading.layout import LayoutGrew
-from sampan.reading.reader import Reader, open_delivery
+from sampan.reading.reader import Reader
 from sampan.reading.record import Record
 from sampan.warehouse import pseudonym_keys
 
@@ -89,14 +89,7 @@ def load_batch(connection: Connection, contract: Contract, batch: Batch) -> Batc
 
 
 def _load(connection: Connection, contract: Contract, batch: Batch, *, from_start: bool) -> Batch:
-    reader = open_delivery(
-        contract,
-        batch.landing_uri,
-        batch.business_date,
-        batch.file,
-        replay=batch.origin == "replay",
-        from_start=from_start,
-    )
+    reader = batch.reader(contract, from_start=from_start)
     columns = reader.layout.stored
     with ledger.transaction(connection):
         _note_drift(connection, contract, batch, reader)

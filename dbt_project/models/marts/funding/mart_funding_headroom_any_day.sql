@@ -70,26 +70,14 @@ never_applied as (
         0 as project_count,
         cast(0 as numeric(20, 2)) as granted_hkd,
         cast(0 as numeric(20, 2)) as in_force_hkd,
-        cast(
-            case
-                when bud_general_application_cap_hkd is not null then least(bud_general_application_cap_hkd, headroom_hkd)
-            end as numeric(20, 2)
-        ) as bud_general_headroom_hkd,
-        cast(
-            case
-                when bud_easy_application_cap_hkd is not null then least(bud_easy_application_cap_hkd, headroom_hkd)
-            end as numeric(20, 2)
-        ) as bud_easy_headroom_hkd,
-        cast(
-            case
-                when bud_ecommerce_easy_application_cap_hkd is not null then least(bud_ecommerce_easy_application_cap_hkd, headroom_hkd)
-            end as numeric(20, 2)
-        ) as bud_ecommerce_easy_headroom_hkd,
-        cast(
-            case
-                when emf_application_cap_hkd is not null then least(emf_application_cap_hkd, headroom_hkd)
-            end as numeric(20, 2)
-        ) as emf_headroom_hkd
+        {%- for kind in ['bud_general', 'bud_easy', 'bud_ecommerce_easy', 'emf'] %}
+            cast(
+                case
+                    when {{ kind }}_application_cap_hkd is not null then least({{ kind }}_application_cap_hkd, headroom_hkd)
+                end as numeric(20, 2)
+            ) as {{ kind }}_headroom_hkd
+            {%- if not loop.last %},{% endif %}
+        {%- endfor %}
     from lived
 ),
 
