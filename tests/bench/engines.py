@@ -22,10 +22,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
 import psutil  # noqa: E402
 import psycopg  # noqa: E402
 
-from infra.local.postgres import ADMIN, SUPERUSER, EmbeddedPostgres  # noqa: E402
-from infra.local.s3 import EmbeddedS3  # noqa: E402
-from tests.bench.gated_load import environment, keep, settle  # noqa: E402
-from tests.bench.year import World, ingested  # noqa: E402
+from infra.local.postgres import EmbeddedPostgres  # noqa: E402
+from tests.bench.gated_load import keep, settle  # noqa: E402
+from tests.bench.year import World, empty_warehouse, ingested  # noqa: E402
 from tests.conftest import copy_database  # noqa: E402
 
 BEGIN, END = "<!-- engines -->", "<!-- end of engines -->"
@@ -56,16 +55,9 @@ class Measured:
 
 def measured(smes: int, months: int, work: Path) -> Measured:
     """Both engines on the same raw rows."""
-    with EmbeddedPostgres(work / "postgres") as postgres, EmbeddedS3(work / "s3") as s3:
-        postgres.bootstrap()
-        with psycopg.connect(postgres.dsn("postgres", SUPERUSER), autocommit=True) as connection:
-            connection.execute(f"grant pg_checkpoint to {ADMIN}")
-        environment(postgres, s3, work / "state")
+    with empty_warehouse(work) as postgres:
         from sampan.settings import settings
-        from sampan.warehouse import schema as warehouse
 
-        settings.cache_clear()
-        warehouse.apply_schema()
         world = World(smes, months, work)
         with world.answering():
             world.deliver(world.last)

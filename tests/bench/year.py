@@ -72,9 +72,9 @@ class Measured:
         return sum(self.steps.values())
 
 
-def measured(smes: int, months: int, work: Path) -> Measured:
-    """Everything about one size, on servers of its own."""
-    found = Measured(smes, months)
+@contextmanager
+def empty_warehouse(work: Path) -> Iterator[EmbeddedPostgres]:
+    """Servers of their own, which the settings of this process name, and an empty warehouse on them."""
     with EmbeddedPostgres(work / "postgres") as postgres, EmbeddedS3(work / "s3") as s3:
         postgres.bootstrap()
         with psycopg.connect(postgres.dsn("postgres", SUPERUSER), autocommit=True) as connection:
@@ -85,6 +85,13 @@ def measured(smes: int, months: int, work: Path) -> Measured:
 
         settings.cache_clear()
         warehouse.apply_schema()
+        yield postgres
+
+
+def measured(smes: int, months: int, work: Path) -> Measured:
+    """Everything about one size, on servers of its own."""
+    found = Measured(smes, months)
+    with empty_warehouse(work):
         world = World(smes, months, work)
         with world.answering():
             world.deliver(world.last)
