@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
 
 import psycopg  # noqa: E402
+from sampan.contracts.model import Contract  # noqa: E402
 
 from infra.local.postgres import ADMIN, SUPERUSER, EmbeddedPostgres  # noqa: E402
 from infra.local.s3 import EmbeddedS3  # noqa: E402
@@ -44,8 +45,6 @@ BARS = {
     "fixed width, 1% odd": 2.0,
     XLSX: 3.0,
 }
-# Of more rows the contract holds a workbook.
-MOST_XLSX = 100_000
 CHART = "every-format.svg"
 
 
@@ -98,7 +97,7 @@ def measured(kinds: Sequence[Kind], rows: int, runs: int, work: Path) -> dict[st
     found = {}
     for kind in kinds:
         is_sheet = kind.contract.source.format == "xlsx"
-        count = min(rows, MOST_XLSX) if is_sheet else rows
+        count = min(rows, most_rows(kind.contract))
         taken = found[kind.name] = Measured(count)
         delivery, plain = work / f"{kind.feed}.{kind.contract.source.extension}", work / "plain.csv"
         for turn, size in enumerate((count // 10, *[count] * runs)):
@@ -121,6 +120,12 @@ def measured(kinds: Sequence[Kind], rows: int, runs: int, work: Path) -> dict[st
                 flush=True,
             )
     return found
+
+
+def most_rows(contract: Contract) -> int:
+    """Of more rows a batch rule of the contract holds a delivery."""
+    counts = (rule for rule in contract.batch_rules if rule.expectation == "expect_table_row_count_to_be_between")
+    return min((int(rule.kwargs["max_value"]) for rule in counts if rule.kwargs["max_value"]), default=sys.maxsize)
 
 
 def _refuse_clashes(feed: str) -> None:
