@@ -12,14 +12,17 @@ LOADER, REPORTER = "loader", "reporter"
 PUT = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 READ = ("s3:GetObject", "s3:GetObjectVersion")
 DELETE = ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload")
+# SeaweedFS takes what is put below the folders that it keeps for itself, and lists none of it.
+UNLISTED = ("*/.uploads/*", "/*.versions/*")
 LIST = ("s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads")
 
 
 def policies(drop: str, landing: str, reports: str = "reports") -> dict[str, dict[str, Any]]:
     """IAM policy documents by name: `loader`, `reporter`, and each partner that delivers files.
 
-    A partner may put objects under its own prefix, and neither read, list nor delete. The loader reads and deletes in
-    `drop` and puts there only what APIs answer; `landing` is its own. The reporter puts pages into `reports` and reads them.
+    A partner may put objects under its own prefix where they are listed, and neither read, list nor delete. The loader
+    reads and deletes in `drop` and puts there only what APIs answer; `landing` is its own. The reporter puts pages into
+    `reports` and reads them.
     """
     contracts = all_contracts().values()
     asked = [f"{drop}/{contract.drop_prefix}*" for contract in contracts if contract.source.kind == "api"]
@@ -31,15 +34,16 @@ def policies(drop: str, landing: str, reports: str = "reports") -> dict[str, dic
     )
     reporter = _policy((["s3:ListBucket"], [reports]), (["s3:PutObject", "s3:GetObject"], [f"{reports}/*"]))
     return {LOADER: loader, REPORTER: reporter} | {
-        partner: _policy((PUT, [f"{drop}/{partner}/*"])) for partner in partners
+        partner: _policy((PUT, [f"{drop}/{partner}/*"]), denied=[f"{drop}/{partner}{place}" for place in UNLISTED])
+        for partner in partners
     }
 
 
-def _policy(*statements: tuple[Sequence[str], list[str]]) -> dict[str, Any]:
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Action": list(actions), "Resource": [f"arn:aws:s3:::{place}" for place in places]}
-            for actions, places in statements
-        ],
-    }
+def _policy(*statements: tuple[Sequence[str], list[str]], denied: Sequence[str] = ()) -> dict[str, Any]:
+    allowed = [_statement("Allow", *statement) for statement in statements]
+    refused = [_statement("Deny", ["s3:PutObject"], denied)] if denied else []
+    return {"Version": "2012-10-17", "Statement": [*allowed, *refused]}
+
+
+def _statement(effect: str, actions: Sequence[str], places: Sequence[str]) -> dict[str, Any]:
+    return {"Effect": effect, "Action": list(actions), "Resource": [f"arn:aws:s3:::{place}" for place in places]}

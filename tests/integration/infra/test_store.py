@@ -330,6 +330,28 @@ def test_a_partner_writes_its_own_prefix_and_nothing_else(partner: str, store: E
     assert s3.list_buckets()["Buckets"] == []
 
 
+# Names that a store may keep for itself, or read as another one.
+ODD = (
+    "x.versions/y", "x.versions/sub/y", ".versions/y", "a/.versions/y", ".uploads/a/0001.part", "b/.uploads/a/0001.part",
+    "sub.versions", ".uploads", "x.versions.d/y", "x.uploads/y", ".seaweedfs/x", ".snap/x", "lost+found/x", "...", "a..b",
+    " x", "x ", "a.idx", "%2Fx", "a+b?c#d&e=f", "\n", "\u202ex", "cafe\u0301", "caf\u00e9", "f.csv", "f.csv/under.csv",
+)  # fmt: skip
+
+
+def test_what_a_partner_may_put_is_listed(store: EmbeddedS3) -> None:
+    """What no one lists is not read, not searched for revocations, and not deleted when its retention is over."""
+    s3, prefix = client_of(store, "customs"), f"customs/any_feed/2026-07-06/{secrets.token_hex(4)}/"
+    taken = {
+        prefix + name
+        for name in ODD
+        if not denied(lambda name=name: s3.put_object(Bucket=DROP, Key=prefix + name, Body=b"x"))
+    }
+    listed = {item["Key"] for item in client_of(store, LOADER).list_objects_v2(Bucket=DROP, Prefix=prefix)["Contents"]}
+    assert taken - listed == set()
+    assert len(taken) == len(ODD) - 6
+    assert denied(lambda: s3.create_multipart_upload(Bucket=DROP, Key=f"{prefix}x.versions/y"))
+
+
 def test_the_loader_reads_and_deletes_in_drop_owns_landing_and_administers_nothing(store: EmbeddedS3) -> None:
     """The key that every task has is not the administrator's."""
     s3 = client_of(store, LOADER)
