@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg import sql
@@ -28,6 +28,8 @@ _GAP = r"(?:\\[BFNRT]|[^0-9A-Z]){0,3}"
 LEGIBLE = re.compile(rf"C{_GAP}S{_GAP}(?:[0-9]{_GAP}){{9}}[0-9](?![0-9])")
 # Of the names of columns that the feed of consents has, and another feed has not.
 LEAST_IN_COMMON = 2
+# What is known of a delivery that was refused before anyone read it.
+UNREAD = (Code.DELIVERY_MARKER, Code.DELIVERY_GONE, Code.DELIVERY_DENIED, Code.DELIVERY_KEY)
 # How many consents an alert names.
 NAMED = 50
 # Of at most two MiB each.
@@ -135,7 +137,10 @@ def suspend(connection: Connection, rejected: Rejected) -> str:
 
     Any status counts: a renewal may narrow a consent, and a status that was misspelt may be a revocation. Call it in the
     transaction that rejects: until a person lifts it, or what was lost is published, no bank reads under the consent.
+    Where it is gone, a copy beside it that is ignored by its name is read instead.
     """
+    if rejected.uri is None:
+        rejected = replace(rejected, uri=_ignored_copy(connection, rejected.etag))
     found, illegible, is_whole = _suspend_all(connection, rejected, get_contract(FEED))
     return _told(found, illegible, is_whole)
 
@@ -143,14 +148,23 @@ def suspend(connection: Connection, rejected: Rejected) -> str:
 def suspend_ignored(connection: Connection, rejected: Rejected) -> str:
     """Suspend every consent that can be read off an object that is not read because of its name, such as `x.jsonl.part`.
 
-    Returns what was done, for an alert; nothing when it names no consent, or when a delivery has the same content.
+    Returns what was done, for an alert; nothing when it names no consent, or when a delivery that is read has the same
+    content. Should that be gone before it is read, `suspend` reads this one.
     """
     query = "select from ops.delivery where feed = %s and etag = %s and coalesce(problem ->> 'rule', '') <> all(%s)"
-    unread = [Code.DELIVERY_MARKER, Code.DELIVERY_GONE, Code.DELIVERY_DENIED]
-    if connection.execute(query, [FEED, rejected.etag, unread]).fetchone() is not None:
+    if connection.execute(query, [FEED, rejected.etag, [*UNREAD]]).fetchone() is not None:
         return ""
     found, _, is_whole = _suspend_all(connection, rejected, get_contract(FEED))
-    return _told(found, 0, is_whole) if found else ""
+    return _told(found, 0, is_whole) if found or not is_whole else ""
+
+
+def _ignored_copy(connection: Connection, etag: str | None) -> str | None:
+    """Address of an object with the same content that was ignored by its name, if there is one."""
+    query = """
+        select max(source_uri) from ops.delivery
+        where feed = %s and etag = %s and problem ->> 'rule' = %s and deleted_at is null
+    """
+    return cast(str | None, scalar(connection, query, [FEED, etag, Code.DELIVERY_MARKER]))
 
 
 def suspend_astray(connection: Connection, contract: Contract, rejected: Rejected) -> str:
@@ -168,6 +182,7 @@ def _suspend_all(connection: Connection, rejected: Rejected, contract: Contract)
     `contract` is that of the feed in whose folder it lies.
     """
     # Here, so that the DAG processor, which reads this module, loads no S3 client.
+    from sampan.object_store import ObjectRefused
     from sampan.reading import legible
 
     is_change = contract.feed == FEED
@@ -195,6 +210,12 @@ def _suspend_all(connection: Connection, rejected: Rejected, contract: Contract)
         except SettingsFailure:
             raise
         except PermanentFailure:
+            is_whole = False
+        except ObjectRefused:
+            # Removed meanwhile, or kept under a key of the partner's own: no later try would read it, and it would keep
+            # the deliveries behind it waiting. What was landed has to be there.
+            if rejected.batch_id is not None:
+                raise
             is_whole = False
     if not is_change:
         return [], 0, is_whole

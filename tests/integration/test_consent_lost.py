@@ -217,6 +217,88 @@ def test_a_copy_beside_the_delivery_suspends_nothing(reading):
     assert read() == {LOST, OTHER}
 
 
+TWINS = {
+    "the partner removes it": lambda sampan, key: sampan.s3.delete_object(Bucket=drop_of(sampan), Key=key),
+    "the partner overwrites it": lambda sampan, key: sampan.s3.put_object(
+        Bucket=drop_of(sampan), Key=key, Body=lines(*SOUND)
+    ),
+}
+
+
+def drop_of(sampan: Sampan) -> str:
+    return sampan.environment["SAMPAN_DROP_BUCKET"]
+
+
+@pytest.mark.parametrize("feed", ["cdi_consents", others_of_the_partner()[0]])
+@pytest.mark.parametrize("befell", list(TWINS))
+def test_the_bank_stops_reading_when_only_a_copy_of_the_revocation_is_left(befell, feed, reading):
+    """The copy was passed over, since a delivery had the same content. No one ever read that delivery."""
+    prefix = get_contract(feed).drop_prefix
+    reading.s3.put_object(Bucket=drop_of(reading), Key=f"{prefix}{TODAY}/changes.jsonl.part", Body=lines(revocation()))
+    key = reading.deliver("cdi_consents", TODAY, "changes.jsonl", lines(revocation()))
+    for step in {"cdi_consents", feed}:
+        fetch.run(step)
+    TWINS[befell](reading, key)
+    reading.ingest("cdi_consents")
+    assert read() == {OTHER}
+    assert [number for number, *_ in consent.suspended()] == [ID]
+
+
+@pytest.mark.parametrize("order", ["copy first", "copy last"])
+def test_the_bank_stops_reading_when_the_key_of_the_revocation_cannot_be_stored(order, reading, monkeypatch):
+    """Under such a key it is refused unread. Its copy, under a name that is ignored, has what it said."""
+    key = reading.deliver("cdi_consents", TODAY, "changes.jsonl", lines(revocation()))
+    listed = fetch.list_objects
+
+    def unstorable(prefix: str) -> Any:
+        for item in listed(prefix):
+            yield item | {"Key": f"{key}\0"} if item["Key"] == key else item
+
+    monkeypatch.setattr(fetch, "list_objects", unstorable)
+    if order == "copy last":
+        reading.ingest("cdi_consents")
+    reading.deliver("cdi_consents", TODAY, "changes.jsonl.part", lines(revocation()))
+    reading.ingest("cdi_consents")
+    assert read() == {OTHER}
+
+
+# A key of the partner's own, without which no one reads the object.
+LOCKED = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": b"k" * 32}
+
+
+@pytest.mark.parametrize("feed", ["cdi_consents", others_of_the_partner()[0]])
+@pytest.mark.parametrize("name", ["latest/a.jsonl", f"{LONG_AGO}/a.jsonl.part"])
+@pytest.mark.parametrize("way", ["removed", "locked"])
+def test_the_next_delivery_has_its_turn_when_what_is_searched_for_consents_cannot_be_read(way, name, feed, reading):
+    """Refused by its date, it was searched for consents. That failed, for ever, and stopped its feed, revocations too."""
+    place = {"Bucket": drop_of(reading), "Key": get_contract(feed).drop_prefix + name}
+    reading.s3.put_object(**place, Body=lines(revocation()), **(LOCKED if way == "locked" else {}))
+    if way == "removed":
+        fetch.run(feed)
+        reading.s3.delete_object(**place)
+    for _ in range(2):
+        reading.ingest(feed)
+    reading.deliver("cdi_consents", TODAY, "revoked.jsonl", lines(revocation()))
+    reading.ingest("cdi_consents")
+    assert read() == {OTHER}
+    told = [
+        m for (m,) in reading.rows("select message from ops.alert where kind = 'rejected' and feed = 'cdi_consents'")
+    ]
+    is_lost = feed == "cdi_consents" and (name.startswith("latest") or way == "locked")
+    assert sum("ask the partner which consents it contained" in message for message in told) == is_lost
+
+
+def test_a_copy_of_a_refused_delivery_suspends_nothing_more(reading):
+    """The refused one was read whole, and a person has decided: its copy says nothing new."""
+    reading.deliver("cdi_consents", "latest", "changes.jsonl", lines(revocation()))
+    reading.ingest("cdi_consents")
+    consent.lift([ID], None, "asked the partner", "mei")
+    reading.deliver("cdi_consents", TODAY, "changes.jsonl.part", lines(revocation()))
+    reading.ingest("cdi_consents")
+    assert consent.suspended() == []
+    assert read() == {LOST, OTHER}
+
+
 def test_a_revocation_gets_through_under_the_name_of_an_empty_folder(reading):
     """Tools put empty objects there. One with content was passed over: not read, not told, and never deleted."""
     key = reading.deliver("cdi_consents", TODAY, "revocations_$folder$", lines(revocation()))
