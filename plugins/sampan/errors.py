@@ -144,6 +144,7 @@ class Code(StrEnum):
     REPORT_QUERY = "report.query"
     REQUEST_NOT_ALLOWED = "request.not_allowed"
     REQUEST_NOT_ASKED = "request.not_asked"
+    REQUEST_OWN = "request.own"
     REQUEST_SUBJECT = "request.subject"
     RETENTION_ENDED = "retention.ended"
     RETENTION_IN_USE = "retention.in_use"

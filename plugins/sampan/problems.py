@@ -466,6 +466,11 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "A decision names a request that does not wait for one: it was decided before, or there is no such request.",
         "`sampan requests list` shows the requests and what became of them.",
     ),
+    Code.REQUEST_OWN: (
+        "Who asked for corrections accepted them as an operator. Corrections are accepted by another person. Nothing was"
+        " changed: the request still waits.",
+        "Another operator decides. Who asked may refuse the request.",
+    ),
     Code.REQUEST_SUBJECT: (
         "A request does not say what it is about, so it was not written by a desk. Nothing was changed.",
         "Ask at the desk, or with the command.",

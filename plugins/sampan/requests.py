@@ -181,10 +181,15 @@ def ask(kind: str, subject: Mapping[str, Any], accepted: bool, reason: str, by: 
 def decide(request_id: int, accepted: bool, reason: str, by: str) -> str:
     """Accept a steward's request, which carries it out at once, or refuse it. Returns what became of it.
 
-    Raises PermanentFailure when it does not wait for a decision, or cannot be carried out; it then has failed.
+    Raises PermanentFailure when it does not wait for a decision, when who asked for it accepts it, or when it cannot be
+    carried out; it then has failed.
     """
     require_reason(reason, Code.GATE_REASON)
     with connect() as connection:
+        own = "select from ops.request where request_id = %s and requested_by = %s"
+        if accepted and connection.execute(own, [request_id, by]).fetchone() is not None:
+            message = f"{by} asked for request {request_id}: another person has to accept it"
+            raise PermanentFailure(Problem(Code.REQUEST_OWN, message))
         asked = _asked(connection, request_id)
         if not accepted:
             outcome = f"refused by {by}: {reason}"

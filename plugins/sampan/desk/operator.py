@@ -143,9 +143,10 @@ def request(visit: Visit) -> Response:
     require_requests(visit)
     found = visit.row("select * from desk.request where request_id = %s", visit.number("request"))
     may_decide = "operator" in visit.desks and found["state"] == "asked"
+    is_own = found["requested_by"] == visit.session.login
     problem = None
     if visit.request.method == "POST":
-        if not may_decide:
+        if not may_decide or (is_own and _decision(visit) == "accept"):
             raise HTTPException(400)
         if answer := _ask(visit, "request", {"request_id": found["request_id"], "feed": found["feed"]}):
             return answer
@@ -153,7 +154,7 @@ def request(visit: Visit) -> Response:
     rows: list[Row] = found["subject"].get("rows") or []
     return visit.page(
         "request.html", 400 if problem else 200, request=found, about=about(found), may_decide=may_decide,
-        problem=problem, rows=rows[:SHOWN], row_count=len(rows) or found["subject"].get("row_count"),
+        is_own=is_own, problem=problem, rows=rows[:SHOWN], row_count=len(rows) or found["subject"].get("row_count"),
     )  # fmt: skip
 
 

@@ -195,6 +195,39 @@ def test_no_request_that_a_login_forges_stops_those_of_others(desks, partner):
     assert partner.sampan.one("select count(*) from ops.request where state in ('asked', 'waiting')") == 0
 
 
+def test_no_one_accepts_corrections_of_their_own(desks, partner):
+    """A login that is a steward's and an operator's asked and accepted: no second person saw what was published."""
+    right, needed = deliver_broken(partner)
+    both, operator = desks.client(STEWARD, "sampan_operator"), desks.client("sampan_operator")
+    table = table_of(both.get(f"/en/feeds/{FEED}/rows.csv").content)
+    both.form(f"/en/feeds/{FEED}/corrections", ("a.csv", csv_of([table[0] | {needed: right[0][needed]}])))
+    both.form(f"/en/feeds/{FEED}/send", reason="mine")
+    number = partner.sampan.one("select request_id from ops.request")
+    page = f"/en/requests/{number}"
+    assert "another operator has to accept it" in both.get(page).text
+    assert 'value="accept"' not in both.get(page).text
+    assert both.form(page, decision="accept", reason="mine").status_code == 400
+    with psycopg.connect(dsn_of(desks, both), autocommit=True) as connection:
+        connection.execute("select desk.ask('accept_request', %s, 'mine')", [Jsonb({"request_id": number})])
+    assert [(ended.state, "[request.own]" in ended.outcome) for ended in requests.run()] == [("failed", True)]
+    assert len(partner.raw(FEED)) == len(right) - 1
+    operator.form(page, decision="accept", reason="checked")
+    assert [ended.state for ended in requests.run()] == ["done"]
+    assert len(partner.raw(FEED)) == len(right)
+
+
+def test_who_asked_may_refuse_it(desks, partner):
+    right, needed = deliver_broken(partner)
+    both = desks.client(STEWARD, "sampan_operator")
+    table = table_of(both.get(f"/en/feeds/{FEED}/rows.csv").content)
+    both.form(f"/en/feeds/{FEED}/corrections", ("a.csv", csv_of([table[0] | {needed: right[0][needed]}])))
+    both.form(f"/en/feeds/{FEED}/send", reason="mine")
+    number = partner.sampan.one("select request_id from ops.request")
+    both.form(f"/en/requests/{number}", decision="reject", reason="it was wrong")
+    assert [ended.state for ended in requests.run()] == ["done"]
+    assert partner.sampan.one("select state from ops.request where request_id = %s", number) == "refused"
+
+
 def test_corrections_that_no_one_decides_go_with_their_rows(desks, partner):
     """They have the values of rows: retention deleted those, and the request kept them for ever."""
     right, needed = deliver_broken(partner)
