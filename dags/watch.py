@@ -36,7 +36,9 @@ def undecided(ti: Any) -> list[dict[str, Any]]:
 
     from sampan import requests
 
-    waiting = {f"{item.key}__{ti.start_date:%F}": asdict(item) for item in requests.undecided()}
+    waiting = {
+        f"{item.key}__{ti.start_date:%F}": asdict(item) | {"text": item.markdown} for item in requests.undecided()
+    }
     return [
         {"trigger_run_id": run_id, "conf": item}
         for run_id, item in waiting.items()

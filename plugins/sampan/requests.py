@@ -26,6 +26,7 @@ from sampan.ingest import gate, publish, quarantine
 from sampan.marts import release
 from sampan.reading.record import csv_line
 from sampan.reading.shown import hidden
+from sampan.text import literal
 
 log = logging.getLogger(__name__)
 # What a request that was begun before finds when it was carried out then, and its process died before it said so.
@@ -65,6 +66,11 @@ class Undecided:
     subject: dict[str, Any]
     title: str
     text: str
+
+    @property
+    def markdown(self) -> str:
+        """Its text as Airflow shows it, which reads Markdown: names of files and headers in it are a partner's."""
+        return literal(self.text)
 
     @property
     def key(self) -> str:

@@ -11,6 +11,12 @@ from typing import Any
 # What makes a spreadsheet take a text for a formula; the wide forms do so in Chinese versions. Both are also PostgreSQL's.
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 NUMBER = r"^[+-]?[0-9][0-9,]*(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
+# Behind these a chat may see a mention, a link with a text of its own, an address or hidden text: `@all`, `[text](...)`,
+# `<!channel>`, `https://`, `||`. Not those of a mail's address.
+MARKUP = re.compile(
+    r"(?<![\w.+-])@|\](?=[(\[:])|<(?=[\w/!@#&:?])|\b[A-Za-z][A-Za-z0-9+.-]*:(?=//)|\bwww(?=\.)|\|(?=\|)|~(?=~)",
+    re.ASCII,
+)
 # Control characters, invisible and direction-changing ones, ends of lines and paragraphs, halves of characters.
 OBEYED = ("Cc", "Cf", "Zl", "Zp", "Cs")
 
@@ -49,6 +55,19 @@ class OneLineFormatter(logging.Formatter):
     def formatException(self, ei: Any) -> str:  # noqa: N802
         """Text of a record's exception."""
         return "    " + indented(super().formatException(ei))
+
+
+def literal(text: str) -> str:
+    """Text for a place that reads Markdown: each mark of it is itself."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
+
+
+def inert(text: str) -> str:
+    """Text for a chat: it calls no one and has no link but a path, and reads the same. What could begin one is split.
+
+    Chats take marks in a plain text for their own, and have no common way to escape them.
+    """
+    return MARKUP.sub(lambda match: f"{match.group()}\u200b", text)
 
 
 def did_you_mean(word: str, known: Iterable[str], those: str = "") -> str:

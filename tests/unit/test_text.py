@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import io
 import logging
+import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from sampan.text import OneLineFormatter, from_spreadsheet, indented, printable, spreadsheet_text
+from markdown_it import MarkdownIt
+from sampan.text import OneLineFormatter, from_spreadsheet, indented, literal, printable, spreadsheet_text
 
 FORMULAS = [
     '=HYPERLINK("http://x")', "=cmd|' /C calc'!A0", "+1+cmd|x", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1", "-",
@@ -57,3 +60,14 @@ def test_a_log_record_is_one_line_and_its_stack_trace_is_indented():
     assert rest
     assert all(line.startswith("    ") for line in rest)
     assert "\x1b" not in out.getvalue()
+
+
+@given(st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S", "Zs"])))
+@example("[Accept](http://evil.example) ![x](/logout) <b>*x*</b> `c` <http://x.y> # a\\")
+@example("| a | b |")
+@example("1. x")
+@example("www.x.y a@b.c ~~x~~ &lt; - x")
+def test_no_mark_of_a_literal_text_is_markdown(text):
+    shown = MarkdownIt("gfm-like", {"linkify": False}).render(f"x {literal(text)}")
+    assert not re.search("<(?!/?p>)", shown)
+    assert html.unescape(re.sub("</?p>", "", shown)).split() == f"x {text}".split()

@@ -21,6 +21,7 @@ from sampan.database import Connection, connect
 from sampan.monitoring import broken
 from sampan.monitoring.kinds import kind_of
 from sampan.settings import settings
+from sampan.text import inert
 
 log = logging.getLogger(__name__)
 OPERATORS, PARTNERS = "SAMPAN_NOTIFY_OPERATORS", "SAMPAN_NOTIFY_PARTNERS"
@@ -192,7 +193,8 @@ def text_of(alerts: Iterable[Alert]) -> tuple[str, str]:
         kind, first = kind_of(group[0].kind), group[0]
         of = first.feed or first.cause.partition(":")[2]
         lines = [f"{title}{f': {of}' if of else ''}" for title in kind.title]
-        lines += [f"  - {alert.message}" for alert in group[:QUOTED]]
+        # Of partners' texts: names of files, headers, values.
+        lines += [f"  - {inert(alert.message)}" for alert in group[:QUOTED]]
         if len(group) > QUOTED:
             lines.append(f"  - +{len(group) - QUOTED}")
         parts.append("\n".join([*lines, *kind.what_to_do]))

@@ -45,6 +45,8 @@ CSS = """
 .dashboard-markdown p {margin-bottom: 6px}
 """
 MONEY = ("hkd", "cny")
+# Superset would show what looks like HTML in a cell as HTML, with its links and pictures: names are partners' texts.
+TABLE = {"viz_type": "table", "query_mode": "raw", "allow_render_html": False}
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 Asset = dict[str, Any]
@@ -248,7 +250,7 @@ class _Maker:
         key, chart = _key(question, self.language), question.chart
         if chart is None:
             params: Asset = {
-                "viz_type": "table", "query_mode": "raw", "all_columns": _selected(question), "row_limit": 1000,
+                **TABLE, "all_columns": _selected(question), "row_limit": 1000,
                 "server_page_length": 20, "table_timestamp_format": "%Y-%m-%d", "show_cell_bars": False,
             }  # fmt: skip
             title = question.title[self.language]
@@ -336,7 +338,7 @@ class _Maker:
                 "slice_name": self.words.text("may_be_quoted"), "viz_type": "table",
                 "dataset_uuid": _uuid("dataset", f"{key}_quotable"),
                 "params": {
-                    "viz_type": "table", "query_mode": "raw", "all_columns": list(self._quotable_labels()), "row_limit": 100,
+                    **TABLE, "all_columns": list(self._quotable_labels()), "row_limit": 100,
                     "order_by_cols": ['["number", true]'], "table_timestamp_format": "%Y-%m-%d", "show_cell_bars": False,
                 }, **_identity("chart", f"{key}_quotable"),
             }  # fmt: skip
@@ -382,7 +384,7 @@ class _Maker:
     def _rows(self, mart: str, key: str, dashboard: Dashboard) -> Asset:
         model = next(model for model in mart_models() if model["name"] == mart)
         params = {
-            "viz_type": "table", "query_mode": "raw", "all_columns": [column["name"] for column in model["columns"]],
+            **TABLE, "all_columns": [column["name"] for column in model["columns"]],
             "row_limit": 1000, "server_page_length": 50, "table_timestamp_format": "%Y-%m-%d", "show_cell_bars": False,
             "include_search": True,
         }  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from sampan import requests
 from sampan.errors import PermanentFailure
@@ -27,6 +29,14 @@ def test_a_held_batch_waits_for_a_decision_until_there_is_one(partner):
     found = partner.sampan.batch(FEED)
     assert (found["state"], found["problem"]["accepted_by"]) == ("published", "mei")
     assert requests.undecided() == []
+
+
+def test_airflow_shows_a_text_as_it_is():
+    """Airflow reads Markdown there: a partner chose links and pictures of the page that decides."""
+    text = "no column in sheet '[Accept](http://evil.example) ![x](/logout) <b>*x*</b>'"
+    item = requests.Undecided("batch", {"batch_id": 1}, "Held", text)
+    assert not re.search(r"(?<!\\)[\[\]()<>!:*_`]", item.markdown)
+    assert item.markdown.replace("\\", "") == text
 
 
 def test_a_task_that_is_run_again_asks_once_and_one_without_a_reason_asks_nothing(partner):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -277,3 +278,30 @@ def test_an_alert_is_cut_and_its_severity_follows_from_its_kind(sampan):
     assert found == [
         ("critical", 4000, "carried"), ("info", 7, f"withdrawn:{FEED}"), ("warning", 14, f"checksum:{FEED}"),
     ]  # fmt: skip
+
+
+HOSTILE = (
+    "@everyone", "@all look", "(@here)", "<@U0123>", "<@&99>", "<!channel>", "<#C1>", "<http://evil.example|accept>",
+    "[accept here](http://evil.example)", "![x](http://evil.example/x.png)", "[x][y]", "see https://evil.example/login",
+    "www.evil.example", "HTTPS://EVIL.EXAMPLE", "tg://resolve?domain=x", "||hidden||", "~~gone~~", "<b>x</b>", "<a:b:1>",
+)  # fmt: skip
+# What chats take for a mention, a link with a text of its own, an address, hidden text, or a tag.
+OBEYED = re.compile(
+    r"(^|[^\w.+-])@\w|<[@!#/&:\w]|\][(\[:]|\w+://|www\.\w|\|\||~~", re.IGNORECASE | re.ASCII | re.MULTILINE
+)  # fmt: skip
+
+
+def test_a_chat_takes_nothing_in_a_message_for_its_own_marks(sink):
+    """A partner's file name called everyone in a channel, or hid an address behind another text."""
+    assert all(OBEYED.search(text) for text in HOSTILE)
+    for text in (" ".join(HOSTILE[:9]), ", ".join(HOSTILE[9:])):
+        alert("held", FEED, f"batch 1: for CED <data@customs.example>: {text}.csv: no header, see docs/problems.md#x")
+    alert("missing", None, "s3://drop/customs/x `sampan load` ops@task-force.example 2 * 3 [HKID] (a|b) ~x")
+    send.run()
+    texts = [body["message"] for _, body in sink.posts]
+    texts += [mail.get_content() for mails in by_recipient(sink).values() for mail in mails]
+    assert any("evil" in text for text in texts)
+    assert [line for text in texts for line in text.splitlines() if OBEYED.search(line)] == []
+    # It reads the same.
+    read = "\n".join(texts).replace("\u200b", "")
+    assert all(text in read for text in ("<data@customs.example>", "s3://drop/customs/x `sampan load`", "@everyone"))

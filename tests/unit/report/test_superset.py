@@ -118,6 +118,13 @@ def test_a_chart_sums_what_adds_up_and_shows_the_rest_as_it_is(assets: Assets):
     assert charts["question_02_zh"]["slice_name"].endswith("（港元）")
 
 
+def test_a_table_shows_html_in_a_cell_as_text(assets: Assets):
+    """A partner's name `<a href=...>` became a link, `<img src=/logout>` a request: Superset reads HTML unless told."""
+    tables = [asset["params"] for asset in of(assets, "charts").values() if asset["viz_type"] == "table"]
+    assert len(tables) > 10
+    assert {params.get("allow_render_html") for params in tables} == {False}
+
+
 def test_metrics_are_of_what_may_be_added_and_of_nothing_else(assets: Assets):
     counted = 0
     for model in mart_models():
