@@ -1,7 +1,7 @@
 -- Deletions at the end of a retention, with proof.
 create table if not exists ops.deletion (
     deletion_id bigint generated always as identity primary key,
-    kind text not null check (kind in ('batch', 'delivery', 'release', 'consents', 'upload')),
+    kind text not null check (kind in ('batch', 'delivery', 'release', 'consents', 'upload', 'pages')),
     feed text,
     batch_id bigint unique references ops.batch,
     release_no bigint unique references ops.release,
@@ -20,7 +20,7 @@ create table if not exists ops.deletion (
 );
 alter table ops.deletion drop constraint if exists deletion_kind_check;
 alter table ops.deletion add constraint deletion_kind_check
-check (kind in ('batch', 'delivery', 'release', 'consents', 'upload'));
+check (kind in ('batch', 'delivery', 'release', 'consents', 'upload', 'pages'));
 alter table ops.deletion add column if not exists source_uri text;
 alter table ops.deletion add column if not exists looked_at text;
 create unique index if not exists deletion_of_delivery on ops.deletion (source_uri) where verified_at is null;
@@ -66,7 +66,7 @@ where verified_at is not null
     and (source_uri <> ops.without_name(source_uri) or objects <> ops.without_names(objects));
 comment on table ops.deletion is 'One row per deletion at the end of a retention: what was deleted, when, and when it was verified to be gone.';
 comment on column ops.deletion.content_sha256 is 'SHA-256 of the delivery: it identifies what was deleted without containing it.';
-comment on column ops.deletion.source_uri is 'Address of a delivery that was refused and never became a batch, or of an upload in parts that was never completed; without the name of the file once it is verified to be gone.';
+comment on column ops.deletion.source_uri is 'Address of a delivery that was refused and never became a batch, of an upload in parts that was never completed, or of the pages of a release; without the name of the file once it is verified to be gone.';
 comment on column ops.deletion.objects is 'Every version of every object that contained the delivery: bucket, key, version and bytes; in SeaweedFS also the file ids of its content. Keys are without the name of the file once they are verified to be gone.';
 comment on column ops.deletion.looked_at is 'Where the object store was searched before verified_at.';
 comment on column ops.deletion.rows_derived is 'Number of rows of dbt''s persistent tables that came from the batch; or of consents; or of the release''s rows.';

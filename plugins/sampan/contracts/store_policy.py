@@ -21,15 +21,16 @@ def policies(drop: str, landing: str, reports: str = "reports") -> dict[str, dic
     """IAM policy documents by name: `loader`, `reporter`, and each partner that delivers files.
 
     A partner may put objects under its own prefix where they are listed, and neither read, list nor delete. The loader
-    reads and deletes in `drop` and puts there only what APIs answer; `landing` is its own. The reporter puts pages into
-    `reports` and reads them.
+    reads and deletes in `drop` and puts there only what APIs answer; `landing` is its own, and in `reports`
+    it deletes what is past its retention. The reporter puts pages into `reports` and reads them.
     """
     contracts = all_contracts().values()
     asked = [f"{drop}/{contract.drop_prefix}*" for contract in contracts if contract.source.kind == "api"]
     partners = sorted({contract.partner for contract in contracts if contract.source.kind == "s3"})
     loader = _policy(
-        (LIST, [drop, landing]),
+        (LIST, [drop, landing, reports]),
         ((*READ, *DELETE), [f"{drop}/*", f"{landing}/*"]),
+        (DELETE, [f"{reports}/*"]),
         (PUT, [*asked, f"{landing}/*"]),
     )
     reporter = _policy((["s3:ListBucket"], [reports]), (["s3:PutObject", "s3:GetObject"], [f"{reports}/*"]))

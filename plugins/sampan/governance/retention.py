@@ -46,14 +46,14 @@ LOOKED_AT_PIECES = (
 def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, int]:
     """Delete everything that is past its retention on a day (today without one).
 
-    Returns how many batches, rows, objects, releases (with marts as known on earlier dates), uploads that were never
-    completed, and consents were deleted.
+    Returns how many batches, rows, objects, releases (with marts as known on earlier dates), releases whose pages were in the
+    store, uploads that were never completed, and consents were deleted.
     Raises TransientFailure when maintenance or a build is running, or when something is still found after its deletion. At
     the end it raises an error if a release or marts as known on an earlier date are in use and, without
     `allow_mass_delete`, a PermanentFailure if a feed would lose most of its batches.
     """
     on = day or today()
-    done = dict.fromkeys(("batches", "rows", "objects", "releases", "uploads"), 0)
+    done = dict.fromkeys(("batches", "rows", "objects", "releases", "pages", "uploads"), 0)
     with connect() as connection, maintenance_lock():
         # First: what ended by the calendar must not stay because something else cannot be deleted.
         feed_hooks.clean_up_all()
@@ -67,7 +67,7 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
             done["objects"] += objects
         for _, uri in refused_deliveries:
             done["objects"] += _delete_refused(connection, uri)
-        looked_at = _forget(connection)
+        looked_at = _forget(connection, "batch", "delivery")
         for batch_id in batches:
             _verify_batch(connection, batch_id, looked_at)
         for feed, uri in refused_deliveries:
@@ -81,6 +81,7 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
                 refused.append(error)
         dropped, failed = _delete_look_backs(on)
         done["releases"] += dropped
+        done["pages"] = _clear_pages(connection, on)
         done |= feed_hooks.delete_expired(connection, on)
         done["uploads"] = _clear_uploads(connection, on)
         _forget_messages(connection)
@@ -344,13 +345,7 @@ def _versions(uri: str) -> list[dict[str, Any]]:
     """Every version of an object, including delete markers; the first one with the file ids of all content in SeaweedFS."""
     bucket, key = parse_s3_uri(uri)
     with s3_errors():
-        pages = settings().s3().get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key)
-        found = [
-            {"bucket": bucket, "key": key, "version": item["VersionId"], "bytes": item.get("Size", 0)}
-            for page in pages
-            for item in page.get("Versions", []) + page.get("DeleteMarkers", [])
-            if item["Key"] == key
-        ]
+        found = [version for version in _versions_under(bucket, key) if version["key"] == key]
         # SeaweedFS lists the versions of a key with control characters under another key.
         if not found and not key.isprintable():
             found = _version_by_name(bucket, key)
@@ -358,6 +353,17 @@ def _versions(uri: str) -> list[dict[str, Any]]:
     if found and store is not None:
         found[0]["pieces"] = store.pieces(bucket, key)
     return found
+
+
+def _versions_under(bucket: str, prefix: str) -> list[dict[str, Any]]:
+    """Every version of every object under a prefix, including delete markers."""
+    with s3_errors():
+        pages = settings().s3().get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
+        return [
+            {"bucket": bucket, "key": item["Key"], "version": item["VersionId"], "bytes": item.get("Size", 0)}
+            for page in pages
+            for item in page.get("Versions", []) + page.get("DeleteMarkers", [])
+        ]
 
 
 def _version_by_name(bucket: str, key: str) -> list[dict[str, Any]]:
@@ -375,7 +381,7 @@ def _clear_uploads(connection: Connection, on: date) -> int:
     """
     try:
         aborted = _abort_uploads(connection, on)
-        _verify_uploads(connection, on, _forget(connection))
+        _verify_uploads(connection, on, _forget(connection, "upload"))
     except object_store.ObjectRefused as error:
         message = (
             f"uploads that were never completed are kept, with what was delivered in them: {error}. Give the loader's"
@@ -452,8 +458,10 @@ def _verify_uploads(connection: Connection, on: date, looked_at: str) -> None:
     )
 
 
-def _forget(connection: Connection) -> str:
-    """Make the object store give up the content of what was deleted. Returns what was looked at.
+def _forget(connection: Connection, *kinds: str) -> str:
+    """Make the object store give up the content of what was deleted of these kinds. Returns what was looked at.
+
+    What a run has recorded and not yet deleted, of another kind, is still served: it is deleted later.
 
     Raises TransientFailure when a piece of it is still served.
     """
@@ -464,8 +472,9 @@ def _forget(connection: Connection) -> str:
         """
         select distinct piece
         from ops.deletion, jsonb_array_elements(objects) as object, jsonb_array_elements_text(object -> 'pieces') as piece
-        where verified_at is null
-        """
+        where verified_at is null and kind = any(%s)
+        """,
+        [[*kinds]],
     )
     left = store.forget([piece for (piece,) in recorded])
     if left:
@@ -589,6 +598,70 @@ def _delete_look_backs(on: date) -> tuple[int, list[SampanError]]:
                 log.warning("%s was not dropped: %s", item["schema"], error)
                 failed.append(error)
     return dropped, failed
+
+
+def _clear_pages(connection: Connection, on: date) -> int:
+    """Delete the pages of releases past their retention from the store, and verify it. Returns of how many releases.
+
+    Where the store denies the loader the rights for it, an alert says so, and everything else goes on.
+    """
+    try:
+        return _delete_pages(connection, on)
+    except object_store.ObjectRefused as error:
+        if error.code == "NoSuchBucket":
+            return 0
+        message = (
+            f"pages of releases past their retention stay in bucket {settings().report_bucket}: {error}. Give the loader's"
+            " user s3:ListBucket, s3:ListBucketVersions, s3:DeleteObject and s3:DeleteObjectVersion there, as `sampan"
+            " contracts policy` prints them"
+        )
+        raise_alert(connection, "retention", None, message)
+        log.warning("%s", message)
+        return 0
+
+
+def _delete_pages(connection: Connection, on: date) -> int:
+    bucket, s3, store = settings().report_bucket, settings().s3(), object_store.seaweedfs()
+    with s3_errors():
+        listing = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="release_", Delimiter="/")
+        found = {item["Prefix"] for page in listing for item in page.get("CommonPrefixes", ())}
+    query = "select release_no from ops.release where released_at < %s and release_no is distinct from %s"
+    old = connection.execute(query, [_kept_since(on), release.live_release(connection)]).fetchall()
+    folders = [folder for (number,) in old if (folder := f"release_{number}/") in found]
+    for folder in folders:
+        address, versions = f"s3://{bucket}/{folder}", _versions_under(bucket, folder)
+        # SeaweedFS lists a folder for a while after its last object.
+        if not versions:
+            continue
+        connection.execute(
+            """
+            insert into ops.deletion (kind, source_uri, reason, database_at)
+            values ('pages', %s, %s, clock_timestamp())
+            on conflict (source_uri) where verified_at is null do nothing
+            """,
+            [address, f"pages of a release that is older than {settings().release_days} days"],
+        )
+        if store is not None:
+            for version in versions:
+                version["pieces"] = store.pieces(bucket, version["key"])
+        _record_objects(connection, "source_uri", address, versions)
+        _delete_objects(versions)
+    looked_at = _forget(connection, "pages")
+    # Also what a run began that died.
+    begun = connection.execute(
+        "select source_uri from ops.deletion where kind = 'pages' and verified_at is null"
+    ).fetchall()
+    for (address,) in begun:
+        if _versions_under(*parse_s3_uri(address)):
+            raise TransientFailure(f"{address} was deleted but is still found; run it again")
+        connection.execute(
+            """
+            update ops.deletion set verified_at = clock_timestamp(), looked_at = %s
+            where source_uri = %s and verified_at is null
+            """,
+            [looked_at, address],
+        )
+    return len(begun)
 
 
 def _begin_releases(connection: Connection, on: date) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import ssl
 import time
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 
 import httpx
@@ -106,7 +107,7 @@ def everything_old_is_gone(sampan) -> None:
 def test_retention_deletes_every_copy_and_proves_it_when_the_last_day_is_over(two_days):
     before = counts(two_days)
     assert retention.run(LAST_DAY) == dict.fromkeys(
-        ("batches", "rows", "objects", "releases", "uploads", "consents"), 0
+        ("batches", "rows", "objects", "releases", "pages", "uploads", "consents"), 0
     )
     assert counts(two_days) == before
     done = retention.run(AFTER)
@@ -325,7 +326,9 @@ def test_retention_says_which_right_is_missing_when_the_store_denies_it(action, 
     """Kind of fault: another S3, whose policy is older than this version, ends every run of retention."""
     sampan, bucket = partner.sampan, settings().drop_bucket
     place = {"Bucket": bucket, "Key": f"customs/{FEED}/{OLD}/part.csv.gz"}
-    upload = settings().s3(get_contract(FEED).partner).create_multipart_upload(**place)["UploadId"]
+    s3 = settings().s3(get_contract(FEED).partner)
+    upload = s3.create_multipart_upload(**place)["UploadId"]
+    s3.upload_part(**place, UploadId=upload, PartNumber=1, Body=b"personal data" * 1000)
     deny = {"Effect": "Deny", "Principal": "*", "Action": action}
     deny["Resource"] = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
     sampan.s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [deny]}))
@@ -362,6 +365,70 @@ def test_old_releases_go_and_the_live_one_stays(sampan):
     assert shown() == {second}
     assert sampan.rows("select release_no, verified_at is not null from ops.deletion") == [(first, True)]
     assert sampan.one("select to_regnamespace(%s) is null", f"release_{first}")
+
+
+PAGES = ("en/index.html", "data/mart_published_exports.csv", "zh-Hant/question-01.html")
+
+
+@pytest.fixture
+def pages(sampan) -> Iterator[Callable[[], set[str]]]:
+    """Pages of three releases in the store, two of them past their retention. Returns the keys that are there."""
+    bucket, s3 = settings().report_bucket, sampan.s3
+    numbers = [release_one() for _ in range(3)]
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as connection:
+        old = "update ops.release set released_at = released_at - interval '91 days' where release_no = any(%s)"
+        connection.execute(old, [numbers[:2]])
+    for key in ("index.html", "release_x/notes", *(f"release_{n}/{page}" for n in (*numbers, 1000) for page in PAGES)):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"five cells of three enterprises each")
+    yield lambda: {item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]}
+    for item in s3.list_objects_v2(Bucket=bucket)["Contents"]:
+        s3.delete_object(Bucket=bucket, Key=item["Key"])
+
+
+def test_pages_go_with_their_release(pages, sampan):
+    """Kind of fault: a copy that no retention knows. Pages have cells of few enterprises, and stayed for ever."""
+    before, store = pages(), seaweedfs()
+    first, second, live = (number for (number,) in sampan.rows("select release_no from ops.release order by 1"))
+    pieces = store.pieces(settings().report_bucket, f"release_{first}/{PAGES[0]}")
+    assert retention.run()["pages"] == 2
+    assert before - pages() == {f"release_{number}/{page}" for number in (first, second) for page in PAGES}
+    assert f"release_{live}/{PAGES[0]}" in pages()
+    assert store.forget(pieces) == []
+    proofs = sampan.rows(
+        "select source_uri, jsonb_array_length(objects), verified_at >= database_at from ops.deletion"
+        " where kind = 'pages' order by 1"
+    )
+    assert proofs == [(f"s3://reports/release_{number}/", len(PAGES), True) for number in (first, second)]
+    assert retention.run()["pages"] == 0
+
+
+def test_pages_go_when_the_run_before_died(pages, sampan, monkeypatch):
+    dies = iter([False, False, True])
+
+    def hit(place: str) -> None:
+        if place == "retention.after_object" and next(dies, False):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(failpoints, "hit", hit)
+        with pytest.raises(KeyboardInterrupt):
+            retention.run()
+    retention.run()
+    assert len(pages()) == 2 + 2 * len(PAGES)
+    assert sampan.one("select count(*) from ops.deletion where verified_at is null") == 0
+
+
+def test_retention_says_which_right_is_missing_when_pages_cannot_be_deleted(pages, sampan):
+    bucket, before = settings().report_bucket, pages()
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:DeleteObject*", "Resource": [f"arn:aws:s3:::{bucket}/*"]}
+    sampan.s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [deny]}))
+    try:
+        assert retention.run()["pages"] == 0
+    finally:
+        sampan.s3.delete_bucket_policy(Bucket=bucket)
+    messages = [message for (message,) in sampan.rows("select message from ops.alert where kind = 'retention'")]
+    assert any("s3:DeleteObject" in message and "`sampan contracts policy`" in message for message in messages)
+    assert pages() == before
 
 
 def test_retention_fails_and_names_the_session_when_a_release_past_it_is_being_read(sampan):
