@@ -6,9 +6,10 @@ dash or a blank are that ASCII character, and what cannot be seen is gone. Text 
 (`%2528`). In it a number is found
 
 * in brackets, `A123456(3)`, in any text and with any check digit;
-* grouped in any other way, `A12 34-56/3`, when its check digit is right: of other texts of this shape one in eleven has
-  such a digit. Letters that stand apart from the digits are a word of their own, and at most FRAME letters or digits
-  touch the number. So parts of hashes, of container numbers and of UUIDs do not count.
+* grouped in any other way, `A12 34-56/3`, with tags (`A123456<br>3`) or a name of the check digit in it (`A123456, check
+  digit 3`), when its check digit is right: of other texts of this shape one in eleven has such a digit. Letters that stand
+  apart from the digits are a word of their own, and at most FRAME letters or digits touch the number. So parts of hashes, of
+  container numbers and of UUIDs do not count.
 """
 
 from __future__ import annotations
@@ -24,18 +25,24 @@ from operator import mul
 FRAME = 4
 _OPEN, _CLOSE = r"[(<\[{]", r"[)>\]}]"
 # What may stand between the parts of a number, besides the brackets.
-_MARKS = r"\x01-\t\x0b- \x7f+\-./:\\_~"
-_GAP = rf"[{_MARKS},()<>\[\]{{}}]{{0,4}}"
+_MARKS = r"\x01-\t\x0b- \x7f+\-./:\\_~;|*'!^`"
+# And what a page or a sentence has there: a tag such as <br>, and what the check digit is called.
+_TAG = "</?[A-Za-z]+ ?/?>"
+# <A> is a check digit in brackets.
+_ONLY_TAG = f"(?!<[Aa]>){_TAG}"
+_CALLED = "(?:[Cc][Hh][Ee][Cc][Kk](?: ?-?[Dd][Ii][Gg][Ii][Tt])?|[Bb]racket|校驗碼|檢驗碼|括號|括弧)"
+_GAP = rf"(?:[{_MARKS},()<>\[\]{{}}]|{_ONLY_TAG}){{0,12}}"
 _BRACKETED = rf"[A-Za-z]{{1,2}}[ -]?[0-9]{{6}}[ -]?{_OPEN} ?[0-9Aa] ?{_CLOSE}"
 _GROUPED = (
     rf"(?:(?<![A-Za-z])[A-Za-z]{{1,2}}{_GAP}|[A-Za-z]{{1,2}})"
     # An amount with its currency, HKD 1,234,567, does not count.
     r"(?![0-9],[0-9]{3},[0-9]{3}(?![0-9]))"
-    rf"[0-9](?:{_GAP}[0-9]){{5}}{_GAP}?(?:{_OPEN} ?[0-9Aa] ?{_CLOSE}|[0-9Aa](?![0-9]))"
+    rf"[0-9](?:{_GAP}[0-9]){{5}}{_GAP}?(?:{_CALLED}{_GAP}?)?(?:{_OPEN} ?[0-9Aa] ?{_CLOSE}|[0-9Aa](?![0-9]))"
 )
 # The only form that counts in a code, which it fills or in which other marks than letters and digits stand around it.
 CODE = r"(?:^|[^A-Za-z0-9])([A-Za-z]{1,2}[ -]?[0-9]{6}[ -]?[0-9Aa])(?:[^A-Za-z0-9]|$)"
 _SPELLED = re.compile(rf"({_BRACKETED})|{_GROUPED}")
+_NOT_OF_IT = re.compile(f"{_ONLY_TAG}|{_CALLED}")
 # Nearly no text has six digits, and to look for them costs a fraction of what _SPELLED does.
 _SIX_DIGITS = re.compile(rf"[0-9](?:{_GAP}[0-9]){{5}}")
 # Numbers of containers (ISO 6346) and UUIDs: a part of them often looks like one.
@@ -109,8 +116,8 @@ def decoded(text: str) -> str:
 
 
 def letters_and_digits(text: str) -> str:
-    """The letters and digits of a text in upper case, without anything between them."""
-    return re.sub(r"[^A-Z0-9]", "", plain(text).upper())
+    """The letters and digits of a text in upper case, without what stands between the parts of a number."""
+    return re.sub(r"[^A-Z0-9]", "", _NOT_OF_IT.sub("", plain(text)).upper())
 
 
 def has_right_check_digit(text: str) -> bool:
@@ -305,8 +312,8 @@ def block_pattern() -> bytes:
     check = b"(?:%s|%s)" % (check, _in_utf8(c for c in kinds["letter"] if _plain_characters()[c].strip("().") in "Aa"))
 
     def number(gap: bytes) -> bytes:
-        gap = b"(?:[%s()<>\\[\\]{}]|%s)*" % (gap, _in_utf8(kinds["gap"]))
-        return b"%s{1,2}(?:%s%s){6}%s%s" % (letter, gap, digit, gap, check)
+        gap = b"(?:[%s()<>\\[\\]{}]|%s|%s)*" % (gap, _TAG.encode(), _in_utf8(kinds["gap"]))
+        return b"%s{1,2}(?:%s%s){6}%s(?:%s%s)?%s" % (letter, gap, digit, gap, _CALLED.encode(), gap, check)
 
     marks = _MARKS.encode()
     return b'(%s)(?:[^0-9]|$)|(?:^|[,\\n])"(?:[^"\\n]|"")*?(%s)(?:[^0-9]|$)' % (number(marks), number(marks + b","))

@@ -36,6 +36,10 @@ REVIEWED = [
     "A123456&#40;3&#41;", "A123456&#x28;3&#X29;", "A123456&lpar;3&rpar;", "A123456&nbsp(3)", "&#65;123456&amp;#40;3)",
     "A123456&zwnj;(3)", "A123456=283=29", r"A123456\u00283\u0029", r"\ud83c\udd30123456(3)", r"A123456\x283\x29",
     r"A123456\0503\051", r"\u{41}123456(3)", r"\U00000041123456(3)",
+    "A123456          (3)", "A123456;3", "A123456|3", "*A123456*(3)", "`A123456`(3)", "'A123456'(3)", "A!123!456(3)",
+    "A123456<b>(3)</b>", "A<b>123456</b>(3)", "A123456<br/>3", "A123456 check digit 3", "A123456 (check digit: 3)",
+    "A123456, Check Digit (3)", "A123456 bracket 3 bracket",
+    "A123456\uff08\u6821\u9a57\u78bc\uff1a3\uff09", "A123456\u62ec\u865f3",
     "A123456\u301c3", "A\u2060123456(3)", "A123456(3", "A123456\n(3)", "A123\r\n456(3)", "A123\r456(3)",
 ]  # fmt: skip
 TEXTS = ["{}", "of {} by hand", "men's shirts, {}; 12 pcs", "港{}號", "no.{}", "\u200b{}\u200b"]
@@ -57,6 +61,27 @@ def test_a_number_is_replaced_in_any_text_when_it_is_spelt_as_the_review_did(spe
         assert hides(cleaned)
 
 
+# Not found, on purpose: who spells a number so that no program reads it may always find another way, and each wider form
+# takes one in eleven of the innocent texts that have it, too.
+NOT_FOUND = {
+    "Chinese numerals": "A\u4e00\u4e8c\u4e09\u56db\u4e94\u516d(\u4e09)",
+    "a check digit in Chinese": "A123456(\u4e09)",
+    "words": "A one two three four five six three",
+    "O for 0": "AO12345(6)",
+    "Base64": "QTEyMzQ1NigzKQ==",
+    "the check digit in other words": "A123456 and then 3",
+    "the letter behind": "123456(3) A",
+    "marks of an address": "id=A123456=3",
+    "marks of an amount": "HK$1234563",
+}
+
+
+@pytest.mark.parametrize("way", list(NOT_FOUND))
+def test_what_is_not_found_is_known(way):
+    """docs/security.md says so. Where a column expects a number, none of it is kept."""
+    assert PRIVATE.clean(column("a"), NOT_FOUND[way]) == NOT_FOUND[way]
+
+
 def look_alikes() -> dict[str, list[str]]:
     """Characters by the letter or digit that they are in plain form."""
     found: dict[str, list[str]] = {char: [char] for char in string.ascii_letters + string.digits}
@@ -68,7 +93,7 @@ def look_alikes() -> dict[str, list[str]]:
 
 ALIKE = look_alikes()
 GAPS = ["", "", "", "", " ", "  ", "\t", "-", "/", ".", "_", ",", "\u2009", "\u200b", "\u00ad", "\u2013", "\u3000", "\u202e",
-        "\x01", "\ufe0f", " - "]  # fmt: skip
+        "\x01", "\ufe0f", " - ", ";", "'", "*", " " * 12, "<br>", "</b> "]  # fmt: skip
 BRACKETS = [("", "")] * 3 + [("(", ")"), ("[", "]"), ("{", "}"), ("\u3010", "\u3011"), ("\ufe59", "\ufe5a"),
             ("\uff08", "\uff09"), (" ( ", " )"), ("\u27e8", "\u27e9"), ("<", ">"), ("/", ""), ("(", "")]  # fmt: skip
 
