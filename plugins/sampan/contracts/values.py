@@ -3,6 +3,8 @@
 import re
 
 # Of `reading.personal_data.Pseudonymiser`; `invalid_` marks what resembled an HKID number and was none.
+# In place of a value that is not kept. A delivered text like it is taken from the delivery too.
+WITHHELD = "[withheld]"
 PSEUDONYM = re.compile(r"(invalid_)?p[0-9]+_[0-9a-f]{64}")
 # What a steward sees in place of one: with the pseudonym itself, a guess at a number could be told right from wrong.
 SHOWN_PSEUDONYMS = ((r"invalid_p[0-9]+_[0-9a-f]{64}", "[invalid HKID]"), (r"p[0-9]+_[0-9a-f]{64}", "[pseudonym]"))

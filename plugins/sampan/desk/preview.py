@@ -19,11 +19,10 @@ from psycopg.types.json import Jsonb
 
 from sampan.contracts import row_rules
 from sampan.contracts.model import Column, Contract
-from sampan.contracts.values import SHOWN_PSEUDONYMS
+from sampan.contracts.values import SHOWN_PSEUDONYMS, WITHHELD
 from sampan.desk.uploads import Row, personal_data, read_delivery
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.ingest.quarantine import ID, merge
-from sampan.ingest.withheld import WITHHELD
 from sampan.text import spreadsheet_text
 
 # In place of values that stewards do not see.

@@ -23,11 +23,11 @@ from psycopg.rows import class_row
 from sampan import object_store
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import get_contract
-from sampan.contracts.values import PSEUDONYM, SHOWN_PSEUDONYMS
+from sampan.contracts.values import PSEUDONYM, SHOWN_PSEUDONYMS, WITHHELD
 from sampan.database import Connection, connect, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.ingest import gate, land, ledger, load, publish
-from sampan.ingest.withheld import HAS_WITHHELD, WITHHELD
+from sampan.ingest.withheld import HAS_WITHHELD
 from sampan.reading.reader import REPLAYED, open_delivery
 from sampan.reading.recognise import what_it_is
 from sampan.reading.record import csv_line
@@ -195,10 +195,11 @@ def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) ->
             rows = ((entry, entry.fields) for entry, _ in zip(stored, taken, strict=False) if entry.fields is not None)
         else:
             rows = _corrected(contract, corrected, set(wanted))
+        whole = _whole(contract, rows, skips=not wanted and corrected is None)
         # One batch after the other, as they are ordered.
         replays = [
             _to_replay(contract, chosen, Path(folder) / str(batch_id))
-            for batch_id, chosen in groupby(_whole(contract, rows), lambda row: row[0].batch_id)
+            for batch_id, chosen in groupby(whole, lambda row: row[0].batch_id)
         ]
         if not replays:
             raise PermanentFailure(
@@ -264,8 +265,11 @@ def _with_corrections(
         yield entry, merge(entry.fields or {}, given)
 
 
-def _whole(contract: Contract, rows: Iterable[tuple[Entry, Fields]]) -> Iterator[tuple[Entry, Fields]]:
-    """Rows in order of batch and line, values that quarantine withholds taken from the landed delivery."""
+def _whole(contract: Contract, rows: Iterable[tuple[Entry, Fields]], skips: bool) -> Iterator[tuple[Entry, Fields]]:
+    """Rows in order of batch and line, values that quarantine withholds taken from the landed delivery.
+
+    A row with a list or an object for a value has to be corrected: with `skips` it is left out, else PermanentFailure.
+    """
     for batch_id, chosen in groupby(rows, lambda row: row[0].batch_id):
         delivered: Iterator[tuple[int, Fields]] | None = None
         for entry, fields in chosen:
@@ -276,6 +280,13 @@ def _whole(contract: Contract, rows: Iterable[tuple[Entry, Fields]]) -> Iterator
                     message = f"row {entry.quarantine_id}: line {entry.line} of {entry.file} is not a record any more"
                     raise PermanentFailure(Problem(Code.QUARANTINE_INCOMPLETE, message))
                 fields = {name: values.get(name) if value == WITHHELD else value for name, value in fields.items()}
+            nested = ", ".join(name for name, value in fields.items() if value == WITHHELD)
+            if nested:
+                message = f"row {entry.quarantine_id}: a list or an object was delivered for {nested}: give its value"
+                if not skips:
+                    raise PermanentFailure(Problem(Code.QUARANTINE_COLUMNS, message))
+                log.warning("%s", message)
+                continue
             yield entry, fields
 
 

@@ -16,6 +16,7 @@ from psycopg.rows import class_row
 from sampan.contracts import row_rules
 from sampan.contracts.model import Column, Contract
 from sampan.contracts.registry import get_contract
+from sampan.contracts.values import WITHHELD
 from sampan.database import Connection, connect, scalar
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.ingest import ledger, withheld
@@ -115,7 +116,7 @@ def _reload(
                 sql.SQL(f"q.{withheld.HAS_WITHHELD}"),
                 sql.Literal(c.name),
                 sql.Identifier(c.name),
-                sql.Literal(withheld.WITHHELD),
+                sql.Literal(WITHHELD),
             )
             for c in columns
         )

@@ -11,10 +11,8 @@ from __future__ import annotations
 from psycopg import sql
 
 from sampan.contracts.model import Contract
-from sampan.contracts.values import PSEUDONYM
+from sampan.contracts.values import PSEUDONYM, WITHHELD
 
-# In place of a value. A delivered text like it is taken from the delivery too.
-WITHHELD = "[withheld]"
 HAS_WITHHELD = f"""fields @? '$.* ? (@ == "{WITHHELD}")'"""
 # Formats whose values have no name beside them.
 POSITIONAL = ("csv", "fixed", "xlsx")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from sampan.contracts.values import WITHHELD
 from sampan.errors import Code
 from sampan.reading.delivery import Delivery
 from sampan.reading.layout import Layout
@@ -44,12 +45,18 @@ class RecordCleaner:
         broken: list[str],
         text: str | None,
         wrong: Sequence[bool] = (),
+        nested: Sequence[bool] = (),
     ) -> Record:
         """A record of `values`, one for each field of the delivery.
 
         `text` is the record as it was delivered, None where that may not be shown or is not text: it is then written as
-        CSV. `wrong` says which values are not of their column's type although they have a text: lists, objects, errors.
+        CSV. `wrong` says which values are not of their column's type although they have a text, such as errors. `nested`
+        says which are lists or objects: what is in them has names of its own, which no contract knows, so that it is not
+        kept.
         """
+        if any(nested):
+            values = [WITHHELD if within else value for value, within in zip(values, nested, strict=True)]
+            wrong, text = nested, None
         if any(wrong):
             types = [
                 f"{c.name}.type" for c, bad in zip(self.columns, wrong, strict=True) if c and bad and c.type == "text"
@@ -62,7 +69,8 @@ class RecordCleaner:
             if column is None:
                 changed = changed or bool(value)
                 continue
-            if not value or (column.personal == "none" and place not in searched):
+            is_withheld = bool(nested) and nested[place]
+            if not value or is_withheld or (column.personal == "none" and place not in searched):
                 fields.append(value or None)
                 continue
             cleaned = self.private.clean(column, self.private.without_pseudonyms(value))

@@ -7,13 +7,17 @@ column than it is of, so a column that is not stored shows in one that is.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sampan.contracts.registry import get_contract
+from sampan.contracts.values import WITHHELD
+from sampan.errors import PermanentFailure
 from sampan.ingest import ledger, quarantine, reload
-from sampan.ingest.withheld import WITHHELD
 
 from tests.factory import DAY, Row, encode, feeds, hkid, rows, stored
 from tests.integration.ingest.deliveries import body_of, ingested, lines_of, name_of
@@ -21,7 +25,7 @@ from tests.integration.ingest.deliveries import body_of, ingested, lines_of, nam
 SLIPPING = feeds(
     lambda c: c.source.format in ("csv", "fixed", "xlsx") and any(x.personal == "drop" for x in c.columns), least=3
 )
-FESTIVAL, MISSIONS, ORDERS = "festival_participants", "trade_missions", "platform_orders"
+FESTIVAL, MISSIONS, ORDERS, SHIPMENTS = "festival_participants", "trade_missions", "platform_orders", "hkecic_shipments"
 PERSON, TELEPHONE = "Synthetic Person", "91234567"
 MANY = 60
 
@@ -120,6 +124,59 @@ def test_quarantine_keeps_texts_when_each_value_comes_with_its_name(partner):
     (entry,) = quarantine.entries(ORDERS)
     texts = {c.name: given[3][c.name] for c in get_contract(ORDERS).stored if "maxLength" in c.options}
     assert {name: (entry.fields or {})[name] for name in texts} == texts
+
+
+INSIDE = (
+    {"name": PERSON, "mobile": TELEPHONE},
+    [PERSON, TELEPHONE],
+    [{"of": {"of": PERSON}}],
+    {PERSON: None, TELEPHONE: 1},
+)
+JSON_LINES = feeds(lambda c: c.source.format == "jsonl", least=4)
+
+
+@pytest.mark.parametrize("feed", JSON_LINES)
+def test_quarantine_keeps_nothing_of_what_is_within_a_value(feed, partner):
+    """An object in place of a text has names of its own, which no contract knows: a buyer's telephone, say."""
+    contract, given = get_contract(feed), rows(feed, MANY)
+    others = [column for column in contract.stored if not column.primary_key]
+    records = [json.loads(line) for line in lines_of(feed, given)]
+    for place, column in enumerate(others):
+        records[place][column.source_name] = INSIDE[place % len(INSIDE)]
+    batch = ingested(partner, feed, body_of(feed, [json.dumps(record) for record in records]))
+    assert batch["rows_held"] or batch["rows_quarantined"] >= len(others)
+    assert not [part for part in (PERSON, TELEPHONE, "mobile") if part in kept(partner, feed)]
+    entries = {entry.line: entry.fields or {} for entry in quarantine.entries(feed)}
+    assert [entries[place + 1][column.name] for place, column in enumerate(others)] == [WITHHELD] * len(others)
+
+
+def test_quarantine_keeps_nothing_of_what_is_within_a_column_of_parquet(partner):
+    contract, given = get_contract(SHIPMENTS), rows(SHIPMENTS, MANY)
+    table = pq.read_table(io.BytesIO(encode(contract, given)))
+    name = next(column for column in contract.stored if column.type == "text" and not column.primary_key).source_name
+    nested = pa.array([INSIDE[0]] * MANY)
+    out = io.BytesIO()
+    pq.write_table(table.set_column(table.column_names.index(name), name, nested), out)
+    assert ingested(partner, SHIPMENTS, out.getvalue())["state"] == "held"
+    assert not [part for part in (PERSON, TELEPHONE, "mobile") if part in kept(partner, SHIPMENTS)]
+
+
+def test_a_row_with_an_object_for_a_text_is_published_once_it_is_corrected(partner, tmp_path):
+    given = rows(ORDERS, MANY)
+    records = [json.loads(line) for line in lines_of(ORDERS, given)]
+    contract = get_contract(ORDERS)
+    records[3][contract.column("title").source_name] = INSIDE[0]
+    ingested(partner, ORDERS, body_of(ORDERS, [json.dumps(record) for record in records]))
+    # As it is, it was published, with the text of the object for a title.
+    (entry,) = quarantine.entries(ORDERS)
+    with pytest.raises(PermanentFailure, match="no open row that can be replayed"):
+        quarantine.replay(ORDERS)
+    with pytest.raises(PermanentFailure, match="a list or an object was delivered for title"):
+        quarantine.replay(ORDERS, [entry.quarantine_id])
+    file = tmp_path / "corrected.csv"
+    file.write_text(f"_quarantine_id,title\n{entry.quarantine_id},{given[3]['title']}\n")
+    assert quarantine.replay(ORDERS, corrected=file)["published"] == 1
+    assert partner.raw(ORDERS) == stored(contract, given)
 
 
 def broken_status(partner, feed: str = FESTIVAL) -> list[Row]:

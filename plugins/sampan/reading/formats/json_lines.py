@@ -189,7 +189,7 @@ class JsonChunk(LineChunk):
             # The first values of a repeated key have not been searched for personal data, nor have keys that are not
             # stored, so the line is not shown.
             shown = text if item.keys() <= stored and not repeated else None
-            yield Found(place, 1, cleaner.record(number, values, broken, shown, nested))
+            yield Found(place, 1, cleaner.record(number, values, broken, shown, nested=nested))
 
 
 class LinePattern:

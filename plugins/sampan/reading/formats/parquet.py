@@ -110,8 +110,8 @@ class ParquetChunk(Chunk):
         for place, values in zip(places, zip(*map(_texts, batch.columns), strict=True), strict=True):
             stored = iter(values)
             fields = [None if gone else next(stored) for gone in hidden]
-            wrong = [kind and value is not None for kind, value in zip(is_nested, fields, strict=True)]
-            yield Found(place, 1, self.form.cleaner.record(self.first + place, fields, [], None, wrong))
+            within = [kind and value is not None for kind, value in zip(is_nested, fields, strict=True)]
+            yield Found(place, 1, self.form.cleaner.record(self.first + place, fields, [], None, nested=within))
 
 
 def _byte_lengths(values: Any) -> Any:
