@@ -150,11 +150,15 @@ def test_quarantine_keeps_nothing_of_what_is_within_a_value(feed, partner):
     assert [entries[place + 1][column.name] for place, column in enumerate(others)] == [WITHHELD] * len(others)
 
 
-def test_quarantine_keeps_nothing_of_what_is_within_a_column_of_parquet(partner):
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_quarantine_keeps_nothing_of_what_is_within_a_column_of_parquet(wrapped, partner):
+    """Below an extension type a structure passed for a text."""
     contract, given = get_contract(SHIPMENTS), rows(SHIPMENTS, MANY)
     table = pq.read_table(io.BytesIO(encode(contract, given)))
     name = next(column for column in contract.stored if column.type == "text" and not column.primary_key).source_name
     nested = pa.array([INSIDE[0]] * MANY)
+    if wrapped:
+        nested = pa.ExtensionArray.from_storage(pa.opaque(nested.type, "x", "y"), nested)
     out = io.BytesIO()
     pq.write_table(table.set_column(table.column_names.index(name), name, nested), out)
     assert ingested(partner, SHIPMENTS, out.getvalue())["state"] == "held"

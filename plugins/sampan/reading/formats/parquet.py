@@ -105,13 +105,22 @@ class ParquetChunk(Chunk):
         places = list(places)
         batch = self.batch.take(pa.array(places, pa.int64()))
         hidden = [column is None for column in self.form.layout.columns]
-        nested = iter([pa.types.is_nested(column.type) for column in batch.columns])
+        nested = iter([_is_nested(column.type) for column in batch.columns])
         is_nested = [not gone and next(nested) for gone in hidden]
         for place, values in zip(places, zip(*map(_texts, batch.columns), strict=True), strict=True):
             stored = iter(values)
             fields = [None if gone else next(stored) for gone in hidden]
             within = [kind and value is not None for kind, value in zip(is_nested, fields, strict=True)]
             yield Found(place, 1, self.form.cleaner.record(self.first + place, fields, [], None, nested=within))
+
+
+def _is_nested(kind: Any) -> bool:
+    """Whether an Arrow type has lists or structures, also below an extension type or in a dictionary."""
+    import pyarrow as pa
+
+    if isinstance(kind, pa.BaseExtensionType):
+        return _is_nested(kind.storage_type)
+    return _is_nested(kind.value_type) if pa.types.is_dictionary(kind) else bool(pa.types.is_nested(kind))
 
 
 def _byte_lengths(values: Any) -> Any:
