@@ -32,6 +32,7 @@ BUCKETS = {
     "SAMPAN_DROP_BUCKET": "drop",
     "SAMPAN_LANDING_BUCKET": "landing",
     "SAMPAN_REPORT_BUCKET": "reports",
+    "SAMPAN_LAKE_BUCKET": "lake",
 }
 FOLDERS = ("airflow", "dbt", "dbt_as_known", "log", "reports", "run", "s3", "truth")
 # What a start that died before it had settings leaves behind.

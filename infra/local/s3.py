@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import ssl
 import subprocess
 import sys
 import time
@@ -31,6 +32,8 @@ GRPC = ("master", "volume", "filer", "s3", "admin", "worker", "client")
 HTTPS = ("master", "volume", "filer", "admin", "client")
 YEARS = 10
 FORBIDDEN = 403
+# Where SeaweedFS has the buckets.
+BUCKETS = "/buckets/"
 
 
 class EmbeddedS3:
@@ -48,7 +51,7 @@ class EmbeddedS3:
         *,
         access_key: str | None = None,
         secret_key: str | None = None,
-        buckets: Sequence[str] = ("drop", "landing", "reports"),
+        buckets: Sequence[str] = ("drop", "landing", "reports", "lake"),
         sockets: Path | None = None,
     ) -> None:
         self.directory = Path(directory).resolve()
@@ -185,11 +188,35 @@ class EmbeddedS3:
     def _make_and_close(self) -> None:
         s3 = self.client()
         make_buckets(s3, *self.buckets)
+        self._write_through()
         for bucket in (*self.buckets, PROBE):
             _delete_policy(s3, bucket)
             s3.put_bucket_acl(Bucket=bucket, ACL="private")
             # It would delete what is kept.
             s3.delete_bucket_lifecycle(Bucket=bucket)
+
+    def _write_through(self) -> None:
+        """Have SeaweedFS answer a put into a bucket only when its content is on the disk. By default it does not wait.
+
+        Raises StackError when the filer does not take its configuration.
+        """
+        import httpx
+
+        context = ssl.create_default_context(cafile=str(self.certificate))
+        context.load_cert_chain(str(self.certificate))
+        address = f"https://{HOST}:{self.port + 4}/etc/seaweedfs/filer.conf"
+        try:
+            with httpx.Client(verify=context, trust_env=False) as filer:
+                found = filer.get(address)
+                rules = found.json().get("locations", []) if found.status_code == 200 else []
+                others = [rule for rule in rules if rule["locationPrefix"] != BUCKETS]
+                wanted = {"version": 1, "locations": [*others, {"locationPrefix": BUCKETS, "fsync": True}]}
+                if rules != wanted["locations"]:
+                    filer.put(address, json=wanted).raise_for_status()
+        except httpx.HTTPError as error:
+            raise StackError(
+                f"the object store does not take its configuration: {error}; run `make up` again"
+            ) from error
 
     @property
     def _shell(self) -> list[str]:
@@ -340,10 +367,12 @@ def _delete_policy(s3: Any, bucket: str) -> None:
             raise
 
 
-def make_buckets(s3: Any, drop: str = "drop", landing: str = "landing", reports: str = "reports") -> None:
+def make_buckets(
+    s3: Any, drop: str = "drop", landing: str = "landing", reports: str = "reports", lake: str = "lake"
+) -> None:
     """Make the buckets that are missing, and turn versioning on for landing."""
     present = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
-    for bucket in (drop, landing, reports):
+    for bucket in (drop, landing, reports, lake):
         if bucket not in present:
             s3.create_bucket(Bucket=bucket)
     if s3.get_bucket_versioning(Bucket=landing).get("Status") != "Enabled":

@@ -89,7 +89,8 @@ def contracts_policy(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="loader, reporter, or a partner that delivers files. Default: loader.", autocompletion=complete_policy
+            help="loader, reporter, analyst, or a partner that delivers files. Default: loader.",
+            autocompletion=complete_policy,
         ),
     ] = None,
 ) -> None:
@@ -100,7 +101,8 @@ def contracts_policy(
     from sampan.contracts import store_policy
     from sampan.settings import settings
 
-    known = store_policy.policies(settings().drop_bucket, settings().landing_bucket, settings().report_bucket)
+    now = settings()
+    known = store_policy.policies(now.drop_bucket, now.landing_bucket, now.report_bucket, now.lake_bucket)
     name = name or store_policy.LOADER
     if name not in known:
         message = f"no policy {name!r}{did_you_mean(name, known, 'there are')}"

@@ -19,6 +19,8 @@ SQL_TYPES = {
     "timestamp": "timestamptz",
     "boolean": "boolean",
 }
+# Digits of a number whose contract says no scale: a product of two such numbers still fits into 38.
+DIGITS = 22
 FORMATS = ("csv", "jsonl", "parquet", "xlsx", "fixed")
 COMPRESSIONS = ("none", "gzip", "zstd")
 CORRECTIONS = ("append", "replace_period", "versioned")
@@ -69,6 +71,16 @@ class Column:
     def type(self) -> str:
         """Type of the column in the warehouse."""
         return SQL_TYPES[self.logical_type]
+
+    @property
+    def decimals(self) -> int:
+        """How many decimals a number has where its type has to say so. Only for numbers.
+
+        Where the contract says no scale, as of exchange rates with the noise of binary fractions, it says the largest value:
+        DIGITS are more than a binary fraction has.
+        """
+        largest = int(self.options.get("maximum", 10 ** (DIGITS // 2)))
+        return DIGITS - len(str(largest)) if self.scale is None else self.scale
 
     @property
     def primary_key(self) -> bool:
@@ -256,6 +268,11 @@ class Contract:
     def stored(self) -> tuple[Column, ...]:
         """Columns that reach a table: all but personal data that is dropped."""
         return tuple(c for c in self.columns if c.personal != "drop")
+
+    @property
+    def is_open_in_lake(self) -> bool:
+        """True if who reads files, past every rule on rows, may read its rows: no pseudonym and no consent is in them."""
+        return not any(column.personal == "pseudonymise" or column.name == "consent_id" for column in self.stored)
 
     def column(self, name: str) -> Column:
         """The column of a name."""

@@ -1,5 +1,5 @@
-"""Who may do what in the object store, as IAM policies: each partner in its own drop prefix, the loader in drop and landing,
-the reporter in the pages of releases."""
+"""Who may do what in the object store, as IAM policies: each partner in its own drop prefix, the loader in drop, landing and
+the lake, the reporter in the pages of releases, the analyst in the lake."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from sampan.contracts.registry import all_contracts
 
-LOADER, REPORTER = "loader", "reporter"
+LOADER, REPORTER, ANALYST = "loader", "reporter", "analyst"
 PUT = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 READ = ("s3:GetObject", "s3:GetObjectVersion")
 DELETE = ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload")
@@ -17,24 +17,27 @@ UNLISTED = ("*/.uploads/*", "/*.versions/*")
 LIST = ("s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads")
 
 
-def policies(drop: str, landing: str, reports: str = "reports") -> dict[str, dict[str, Any]]:
-    """IAM policy documents by name: `loader`, `reporter`, and each partner that delivers files.
+def policies(drop: str, landing: str, reports: str = "reports", lake: str = "lake") -> dict[str, dict[str, Any]]:
+    """IAM policy documents by name: `loader`, `reporter`, `analyst`, and each partner that delivers files.
 
     A partner may put objects under its own prefix where they are listed, and neither read, list nor delete. The loader
-    reads and deletes in `drop` and puts there only what APIs answer; `landing` is its own, and in `reports`
-    it deletes what is past its retention. The reporter puts pages into `reports` and reads them.
+    reads and deletes in `drop` and puts there only what APIs answer; `landing` and `lake` are its own, and in `reports`
+    it deletes what is past its retention. The reporter puts pages into `reports` and reads them. The analyst reads in `lake`
+    the feeds whose rows need no rule of their own.
     """
     contracts = all_contracts().values()
     asked = [f"{drop}/{contract.drop_prefix}*" for contract in contracts if contract.source.kind == "api"]
+    opened = [f"{lake}/{contract.feed}/*" for contract in contracts if contract.is_open_in_lake]
     partners = sorted({contract.partner for contract in contracts if contract.source.kind == "s3"})
     loader = _policy(
-        (LIST, [drop, landing, reports]),
-        ((*READ, *DELETE), [f"{drop}/*", f"{landing}/*"]),
+        (LIST, [drop, landing, reports, lake]),
+        ((*READ, *DELETE), [f"{drop}/*", f"{landing}/*", f"{lake}/*"]),
         (DELETE, [f"{reports}/*"]),
-        (PUT, [*asked, f"{landing}/*"]),
+        (PUT, [*asked, f"{landing}/*", f"{lake}/*"]),
     )
     reporter = _policy((["s3:ListBucket"], [reports]), (["s3:PutObject", "s3:GetObject"], [f"{reports}/*"]))
-    return {LOADER: loader, REPORTER: reporter} | {
+    analyst = _policy((["s3:ListBucket"], [lake]), (["s3:GetObject"], opened))
+    return {LOADER: loader, REPORTER: reporter, ANALYST: analyst} | {
         partner: _policy((PUT, [f"{drop}/{partner}/*"]), denied=[f"{drop}/{partner}{place}" for place in UNLISTED])
         for partner in partners
     }

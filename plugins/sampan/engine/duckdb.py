@@ -16,7 +16,7 @@ from psycopg import sql
 from typing_extensions import override
 
 from sampan import failpoints
-from sampan.contracts.model import Column
+from sampan.contracts.model import DIGITS
 from sampan.contracts.registry import all_contracts
 from sampan.database import Connection, hide_values, is_transient, scalar
 from sampan.engine import postgres
@@ -37,10 +37,8 @@ TYPES = {
 }  # fmt: skip
 # What PostgreSQL calls otherwise.
 IN_POSTGRES = {"DOUBLE": "double precision", "HUGEINT": "numeric"}
-# A number is decimal, with as many digits as DuckDB has. Where a contract says no scale, as of exchange rates with the noise
-# of binary fractions, it says the largest value: this many digits are more than a binary fraction has. A product of two such
-# numbers still fits.
-WIDTH, DIGITS = 38, 22
+# A number is decimal, with as many digits as DuckDB has.
+WIDTH = 38
 CSV = "format csv, header false, nullstr ''"
 READ = "header = false, auto_detect = false, nullstr = '', allow_quoted_nulls = false, max_line_size = 16777216"
 
@@ -323,18 +321,12 @@ def _columns(connection: Connection, schema: str, table: str) -> list[tuple[str,
     query = sql.SQL("select * from {} limit 0").format(sql.Identifier(schema, table))
     contract = all_contracts().get(table) if schema == "raw" else None
     scales = (
-        {column.name: _scale(column) for column in contract.columns if column.type == "numeric"} if contract else {}
+        {column.name: column.decimals for column in contract.columns if column.type == "numeric"} if contract else {}
     )
     return [
         (column.name, _type(column, scales.get(column.name, DIGITS // 2)))
         for column in connection.execute(query).description or ()
     ]
-
-
-def _scale(column: Column) -> int:
-    """How many decimals a number of a contract may have."""
-    largest = int(column.options.get("maximum", 10 ** (DIGITS // 2)))
-    return DIGITS - len(str(largest)) if column.scale is None else column.scale
 
 
 def _type(column: psycopg.Column, scale: int) -> str:

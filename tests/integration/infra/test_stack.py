@@ -177,7 +177,13 @@ def test_everything_listens_on_loopback_only(stack: Stack) -> None:
 
 def test_landing_has_the_chosen_name_and_keeps_versions_and_wrong_keys_are_refused(stack: Stack) -> None:
     client = stack.s3.client()
-    assert {bucket["Name"] for bucket in client.list_buckets()["Buckets"]} == {"drop", LANDING, "reports", s3.PROBE}
+    assert {bucket["Name"] for bucket in client.list_buckets()["Buckets"]} == {
+        "drop",
+        LANDING,
+        "reports",
+        "lake",
+        s3.PROBE,
+    }
     assert client.get_bucket_versioning(Bucket=LANDING)["Status"] == "Enabled"
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         s3.client(stack.s3.endpoint, stack.config["SAMPAN_S3_ACCESS_KEY"], "wrong").list_buckets()

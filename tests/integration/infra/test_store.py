@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import psutil
 import pytest
 from botocore.exceptions import ClientError
-from sampan.contracts.store_policy import LOADER, REPORTER, policies
+from sampan.contracts.registry import all_contracts
+from sampan.contracts.store_policy import ANALYST, LOADER, REPORTER, policies
 
 from infra.local import s3 as local_s3
 from infra.local.config import HOST, WEED_PORTS, StackError, free_port
@@ -29,7 +31,7 @@ from infra.local.s3 import EmbeddedS3
 
 WEED = Path(sys.executable).parent / "weed"
 STRANGER = 65534
-DROP, LANDING = "drop", "landing"
+DROP, LANDING, LAKE = "drop", "landing", "lake"
 KEY, BODY = "customs/customs_declarations/2026-07-06/part.csv", b"a planted name, a planted number"
 
 
@@ -265,7 +267,7 @@ OPEN = json.dumps(
         "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": f"arn:aws:s3:::{DROP}/*"}],
     }
 )
-PARTNERS = [name for name in policies(DROP, LANDING) if name not in (LOADER, REPORTER)]
+PARTNERS = [name for name in policies(DROP, LANDING) if name not in (LOADER, REPORTER, ANALYST)]
 
 
 def denied(call: Callable[[], Any]) -> bool:
@@ -382,6 +384,57 @@ def test_the_loader_reads_and_deletes_in_drop_owns_landing_and_administers_nothi
     assert [what for what, call in forbidden.items() if not denied(call)] == []
 
 
+def test_the_analyst_reads_feeds_without_pseudonyms_in_the_lake_and_nothing_else(store: EmbeddedS3) -> None:
+    """Files know no rule on rows: who may read one reads all of it, pseudonyms and what banks see under consents too."""
+    keys = {feed: f"{feed}/business_date=2026-07-06/b1.parquet" for feed in all_contracts()}
+    for own in keys.values():
+        client_of(store, LOADER).put_object(Bucket=LAKE, Key=own, Body=b"rows")
+    s3 = client_of(store, ANALYST)
+    readable = {feed for feed, own in keys.items() if not denied(lambda own=own: s3.get_object(Bucket=LAKE, Key=own))}
+    hidden = {
+        "customs_declarations",
+        "business_register",
+        "cdi_consents",
+        "cdi_financing_requests",
+        "epayment_summaries",
+    }
+    assert readable.isdisjoint(hidden)
+    assert readable >= {"platform_orders", "platform_traffic", "csd_trade_statistics", "hkma_exchange_rates"}
+    assert not any(column.personal == "pseudonymise" for feed in readable for column in all_contracts()[feed].stored)
+    assert {item["Key"] for item in s3.list_objects_v2(Bucket=LAKE)["Contents"]} == set(keys.values())
+    key = keys["platform_orders"]
+    forbidden: dict[str, Callable[[], Any]] = {
+        "put": lambda: s3.put_object(Bucket=LAKE, Key=key, Body=b""),
+        "delete": lambda: s3.delete_object(Bucket=LAKE, Key=key),
+        "read landing": lambda: s3.get_object(Bucket=LANDING, Key="customs_declarations/landed"),
+        "list landing": lambda: s3.list_objects_v2(Bucket=LANDING),
+        "read drop": lambda: s3.get_object(Bucket=DROP, Key=KEY),
+        "list drop": lambda: s3.list_objects_v2(Bucket=DROP),
+        "read pages": lambda: s3.list_objects_v2(Bucket="reports"),
+        "make a bucket": lambda: s3.create_bucket(Bucket="mine"),
+        "set a policy": lambda: s3.put_bucket_policy(Bucket=LAKE, Policy=OPEN),
+    }
+    assert [what for what, call in forbidden.items() if not denied(call)] == []
+    for other in (REPORTER, *PARTNERS):
+        assert denied(lambda other=other: client_of(store, other).get_object(Bucket=LAKE, Key=key)), other
+        assert denied(lambda other=other: client_of(store, other).list_objects_v2(Bucket=LAKE)), other
+
+
+def test_the_store_answers_when_content_is_on_the_disk(store: EmbeddedS3) -> None:
+    """By default SeaweedFS loses what it has acknowledged when the machine dies. Other rules of the store's owner stay."""
+    context = ssl.create_default_context(cafile=str(store.certificate))
+    context.load_cert_chain(str(store.certificate))
+    address, own = f"https://{HOST}:{store.port + 4}/etc/seaweedfs/filer.conf", {"locationPrefix": "/own/", "ttl": "7d"}
+    with httpx.Client(verify=context) as filer:
+        rules = filer.get(address).json()["locations"]
+        assert [rule for rule in rules if rule["locationPrefix"] == "/buckets/"] == [
+            {"locationPrefix": "/buckets/", "fsync": True}
+        ]
+        filer.put(address, json={"version": 1, "locations": [own, {"locationPrefix": "/buckets/"}]}).raise_for_status()
+        store.make_buckets()
+        assert filer.get(address).json()["locations"] == [own, {"locationPrefix": "/buckets/", "fsync": True}]
+
+
 def test_keys_stay_when_the_store_is_prepared_again(store: EmbeddedS3) -> None:
     before = {path.name: path.read_text() for path in store.keys.iterdir()}
     store.prepare()
@@ -491,8 +544,8 @@ def test_a_folder_for_sockets_that_another_user_made_is_refused_by_name(tmp_path
 
 def test_the_command_prints_the_policy_that_the_store_has(store: EmbeddedS3) -> None:
     given = json.loads((store.keys / "identities.json").read_text())["policies"]
-    assert {policy["name"] for policy in given} == {LOADER, REPORTER, *PARTNERS}
-    for policy in given[:2]:
+    assert {policy["name"] for policy in given} == {LOADER, REPORTER, ANALYST, *PARTNERS}
+    for policy in given[:3]:
         command = [sys.executable, "-m", "sampan.cli", "contracts", "policy", policy["name"]]
         buckets = {"SAMPAN_DROP_BUCKET": DROP, "SAMPAN_LANDING_BUCKET": LANDING}
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | buckets)
