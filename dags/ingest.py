@@ -36,6 +36,8 @@ WHEN_RED = {
     "gate": "a delivery is held, and the others went on. The log names the rules. Accept or reject it at the desk, page"
     " *Held deliveries*, or wait for another delivery.",
     "publish": "its rows are not in `raw` yet, and nothing of them is lost. Clear the task, or run `sampan publish <feed>`.",
+    "lake": "its rows are in `raw`, and the marts get them; the lake does not have them yet. Clear the task, or run"
+    " `sampan lake sync <feed>`. What one run leaves undone the next one does.",
     "notify_owner": "a task before it was red, or a delivery was held or refused: its alert says which.",
 }
 
@@ -102,7 +104,7 @@ def build_dag(contract: Contract) -> DAG:
         for name, step in STEPS.items():
             if step.after:
                 tasks[step.after] >> tasks[name]
-        tasks["publish"] >> notify_owner_task(feed)
+        tasks["lake"] >> notify_owner_task(feed)
     return dag
 
 
@@ -126,7 +128,7 @@ def step_task(name: str, feed: str) -> Any:
         from sampan.ingest import ledger
 
         done = run_step(name, feed, params)
-        if done["held"]:
+        if done.get("held"):
             ledger.require_none_held(feed, ti.start_date)
         return done
 

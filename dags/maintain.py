@@ -1,7 +1,8 @@
-"""`maintain_retention`: delete data past its retention, verify it, then compact the partitions of closed months.
+"""`maintain_retention`: delete data past its retention, verify it, then compact the partitions of closed months. Beside that,
+bring the lake to what the ledger says.
 
-Each task calls one function of the library, the same that `sampan retention run` and `sampan partitions compact` call. A
-missed run needs no catch-up: the next one deletes everything that is due.
+Each task calls one function of the library, the same that `sampan retention run`, `sampan partitions compact` and `sampan
+lake sync` call. A missed run needs no catch-up: the next one deletes everything that is due.
 """
 
 from __future__ import annotations
@@ -26,6 +27,15 @@ def compact() -> dict[str, int]:
     return compaction.compact()
 
 
+@task(pool=POOL, multiple_outputs=False)
+def sync_lake() -> dict[str, int]:
+    """Write what the lake lacks of raw, and remove what is not in raw."""
+    from sampan.contracts.registry import feed_names
+    from sampan.ingest import lake
+
+    return lake.sync(feed_names())
+
+
 with DAG(
     "maintain_retention",
     description="Delete data past its retention",
@@ -36,3 +46,4 @@ with DAG(
     default_args=DEFAULTS | {"owner": "Sampan"},
 ) as dag:
     delete() >> compact()
+    sync_lake()

@@ -397,6 +397,6 @@ def sampan(
     for connection in installation.connections.values():
         connection.close()
     settings.cache_clear()
-    for bucket in buckets:
+    for bucket in (*buckets, "lake"):
         _empty(s3, bucket)
     drop_database(server, database)

@@ -499,6 +499,16 @@ def partner(sampan: Any, monkeypatch: pytest.MonkeyPatch) -> Partner:
     return Partner(sampan, monkeypatch)
 
 
+def in_lake(sampan: Any, feed: str) -> list[tuple[Any, ...]]:
+    """Batch, line and stored columns of every row of a feed's objects in the lake, in the order of batch and line."""
+    names = ["_batch_id", "_line", *(column.name for column in get_contract(feed).stored)]
+    found = [
+        pl.read_parquet(io.BytesIO(sampan.s3.get_object(Bucket="lake", Key=item["Key"])["Body"].read()))
+        for item in sampan.s3.list_objects_v2(Bucket="lake", Prefix=f"{feed}/").get("Contents", [])
+    ]
+    return pl.concat(found).select(names).sort("_batch_id", "_line").rows() if found else []
+
+
 def adds_up(sampan: Any) -> None:
     """Every published batch accounts for each of its records, in the ledger and in the tables."""
     wrong = []

@@ -24,6 +24,7 @@ SECTIONS = {
     "expectations": "Expectations",
     "data_docs": "Data docs",
     "calendar": "Calendar",
+    "lake": "The lake",
     "consent": "Consents",
     "identity": "Linkage of names",
     "build": "Builds",
@@ -475,6 +476,17 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "A request does not say what it is about, so it was not written by a desk. Nothing was changed.",
         "Ask at the desk, or with the command.",
     ),
+    Code.LAKE_REFUSED: (
+        "The object store does not let the loader read or write the bucket of the lake.",
+        "Make the bucket (`SAMPAN_LAKE_BUCKET`) and give the loader's user the rights that `sampan contracts policy` prints,"
+        " or set `SAMPAN_LAKE=off`. Then run `sampan lake sync`.",
+    ),
+    Code.LAKE_VALUE: (
+        "A value of a published batch does not fit the type that its column has in the lake: 38 digits, or years 1 to 9999."
+        " The batch is in raw, and not in the lake.",
+        "Say in the contract which values the column may have (`maximum`, `scale`), withdraw the batch if the value is"
+        " wrong, and ask the partner for another delivery.",
+    ),
     Code.RETENTION_ENDED: (
         "The batch was deleted at the end of its retention before it was published.",
         "Nothing. If that was wrong, check `retention` in the contract.",
@@ -492,6 +504,10 @@ MEANINGS: dict[Code, tuple[str, str]] = {
     Code.SETTINGS_ENGINE: (
         "SAMPAN_BUILD_ENGINE names no engine.",
         "set it to postgres or duckdb, or leave it out (see [installation](installation.md)).",
+    ),
+    Code.SETTINGS_LAKE: (
+        "SAMPAN_LAKE is neither on nor off.",
+        "Set it to one of them, or leave it out: it is on then.",
     ),
     Code.SETTINGS_MISSING: (
         "A setting is missing.",

@@ -22,7 +22,7 @@ from sampan.contracts.registry import get_contract
 from sampan.database import LARGEST_ID, Connection, connect, lock, scalar
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
 from sampan.identity import review
-from sampan.ingest import gate, publish, quarantine
+from sampan.ingest import gate, lake, publish, quarantine
 from sampan.marts import release
 from sampan.reading.record import csv_line
 from sampan.reading.shown import hidden
@@ -333,6 +333,7 @@ def _accept_batch(request: Request) -> tuple[str, str | None]:
     finally:
         # Also when it was accepted by a run that died before it published.
         publish.run(feed, day)
+        lake.follow(feed)
     return f"batch {number} of {feed} is published", feed
 
 

@@ -85,6 +85,19 @@ class Settings:
         return self.get("SAMPAN_REPORT_BUCKET", "reports")
 
     @property
+    def lake_bucket(self) -> str:
+        """Bucket that has raw as Parquet."""
+        return self.get("SAMPAN_LAKE_BUCKET", "lake")
+
+    @property
+    def lake_is_on(self) -> bool:
+        """Whether published batches are written to the lake. Raises SettingsFailure when it is neither on nor off."""
+        value = self.get("SAMPAN_LAKE", "on")
+        if value not in ("on", "off"):
+            raise SettingsFailure(Problem(Code.SETTINGS_LAKE, f"SAMPAN_LAKE is {value!r}, expected on or off"))
+        return value == "on"
+
+    @property
     def synthetic(self) -> bool:
         """Whether the data comes from the simulator, which pages then say."""
         return self.get("SAMPAN_SYNTHETIC", "no") == "yes"

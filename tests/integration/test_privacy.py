@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import psycopg
+import pyarrow.parquet as pq
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -23,7 +24,7 @@ from sampan.contracts.registry import all_contracts, get_contract
 from sampan.database import connect
 from sampan.errors import PermanentFailure
 from sampan.governance import retention
-from sampan.ingest import gate, land, ledger, quarantine
+from sampan.ingest import gate, lake, land, ledger, quarantine
 from sampan.marts import build, release, steps
 from sampan.quality import data_docs
 from sampan.settings import settings
@@ -136,6 +137,19 @@ def everything(dsn: str) -> str:
     return "\n".join(found)
 
 
+def in_the_lake(sampan, feed: str) -> str:
+    """Every value of every object of a feed in the lake, and what else its files say."""
+    assert lake.run(feed)["written"] > 0
+    found = []
+    for item in sampan.s3.list_objects_v2(Bucket="lake", Prefix=f"{feed}/")["Contents"]:
+        body = sampan.s3.get_object(Bucket="lake", Key=item["Key"])
+        parquet = pq.ParquetFile(io.BytesIO(body["Body"].read()))
+        found += [item["Key"], str(body["Metadata"]), str(parquet.metadata.to_dict()), str(parquet.metadata.metadata)]
+        found += [json.dumps(row, default=str, ensure_ascii=False) for row in parquet.read().to_pylist()]
+    assert len(found) > 4
+    return "\n".join(found)
+
+
 def found_in(text: str | bytes, needles: list[str]) -> set[str]:
     """Which of the planted values stand in a text; all of them begin with a letter Q before six digits."""
     import re2
@@ -158,6 +172,7 @@ def test_no_personal_data_is_kept_anywhere_when_it_stands_in_any_column(feed, pa
     assert batch["state"] == "published", batch["problem"]
     assert len(planter.needles) >= len(FORMS) * len(contract.stored)
     assert found_in(everything(settings().dsn("admin")), planter.needles) == set()
+    assert found_in(in_the_lake(partner.sampan, feed), planter.needles) == set()
     shown = "".join(str(entry) for entry in quarantine.entries(feed)) + "".join(
         quarantine.export(contract, quarantine.entries(feed))
     )
@@ -283,6 +298,7 @@ def test_a_misspelt_hkid_is_quarantined_and_kept_nowhere_when_its_column_expects
     assert all(value in shown for value in typing_errors)
     output = capfd.readouterr()
     kept = "\n".join([everything(settings().dsn("admin")), shown, caplog.text, output.out, output.err])
+    kept += in_the_lake(partner.sampan, feed)
     squeezed = re.sub("[^A-Z0-9]", "", unicodedata.normalize("NFKC", kept).upper())
     assert re.findall("Q7400[0-9]{2}", squeezed) == []
     assert [value for value in planted.values() if value in kept] == []

@@ -38,13 +38,15 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
         '\1deleted'
     )
 $$;
--- The same for the objects of a deletion. Keys in landing are hashes, which prove what was deleted.
+-- The same for the objects of a deletion. Keys in landing are hashes, which prove what was deleted; those in the lake are
+-- made of the feed, the business date and the number of the batch.
 create or replace function ops.without_names(objects jsonb) returns jsonb
 language sql immutable set search_path = pg_catalog, pg_temp as $$
     select coalesce(
         jsonb_agg(
             case
                 when item ->> 'key' ~ '/[0-9a-f]{64}[.][a-z0-9.]+$' then item
+                when item ->> 'key' ~ '^[a-z0-9_]+/business_date=\d{4}-\d\d-\d\d/b[0-9]+[.]parquet$' then item
                 else item || jsonb_build_object('key', ops.without_name(item ->> 'key'))
             end
         ),

@@ -64,6 +64,7 @@ for _name, _group, _panel in (
     ("as-known-on", marts.as_known_group, "Look"),
     ("retention", governance.retention_group, "Govern"),
     ("partitions", governance.partitions_group, "Govern"),
+    ("lake", governance.lake_group, "Govern"),
     ("transfer", governance.transfer_group, "Govern"),
     ("contracts", contracts.group, "Set up"),
     ("roles", warehouse.roles_group, "Set up"),

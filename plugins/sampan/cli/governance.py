@@ -1,4 +1,4 @@
-"""Commands of governance: retention, partitions of raw, and transfers to recipients."""
+"""Commands of governance: retention, partitions of raw, the lake, and transfers to recipients."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from sampan.cli.arguments import Limit, command_group, complete_mart, day_of
-from sampan.cli.output import lists, out, table
+from sampan.cli.arguments import Feeds, Limit, command_group, complete_mart, day_of
+from sampan.cli.output import lists, message, out, table
 
 commands = typer.Typer()
 retention_group = command_group("Delete data past its retention, and list the proof of it.")
 partitions_group = command_group("Partitions of raw: merge those of closed months.")
+lake_group = command_group("The lake, which is raw as Parquet in the object store: bring it up to date, verify it.")
 transfer_group = command_group("Transfers to recipients: agreements, and the register of what left.")
 
 
@@ -56,6 +57,42 @@ def partitions_compact() -> None:
 
     done = compaction.compact()
     out.print(f"{done['before']} partitions of closed months became {done['after']}.")
+
+
+@lake_group.command("sync")
+def lake_sync(feeds: Feeds = None) -> None:
+    """Write what the lake lacks of raw, and remove what is not in raw, or is withdrawn.
+
+    Example: sampan lake sync customs_declarations
+    """
+    from sampan.contracts.registry import feed_names
+    from sampan.ingest import lake
+
+    done = lake.sync(feeds or feed_names())
+    out.print("lake: " + ", ".join(f"{count} {what}" for what, count in done.items()))
+
+
+@lake_group.command("verify")
+@lists
+def lake_verify(feeds: Feeds = None) -> None:
+    """Read the lake and landing to the end: does it have what raw and the ledger say? Exit code 1 when something differs.
+
+    Example: sampan lake verify customs_declarations
+    """
+    from sampan.contracts.registry import feed_names
+    from sampan.governance import verify
+
+    read, found = verify.run(feeds or feed_names())
+    headings = ["feed", "batch", "where", "what"]
+    rows = [(item.feed, item.batch_id, item.place, item.what) for item in found]
+    empty = f"{read['lake']:,} objects of the lake and {read['landing']:,} of landing are as the ledger says."
+    table("Differences", headings, rows, empty)
+    if found:
+        message(
+            f"{len(found)} differences. `sampan lake sync` writes the lake again from raw; a landed delivery comes from a"
+            " backup of the store or from its partner"
+        )
+        raise typer.Exit(1)
 
 
 @transfer_group.command("agreement")

@@ -26,7 +26,7 @@ def ingest(
         bool, typer.Option("--retry-held", help="Held batches too, against the contract as it is now.")
     ] = False,
 ) -> None:
-    """Run fetch, land, load, gate and publish. A feed that fails does not stop the others.
+    """Run fetch, land, load, gate, publish and lake. A feed that fails does not stop the others.
 
     Example: sampan ingest customs_declarations platform_orders
     """
@@ -148,6 +148,7 @@ def gate_(
     count = gate.accept(feed, date_.date(), accept, getpass.getuser())
     out.print(f"gate {feed}: {count} held batches accepted")
     _run_one("publish", feed, date_)
+    _run_one("lake", feed, date_)
 
 
 @commands.command("publish", rich_help_panel=STEP)

@@ -1,9 +1,9 @@
 """Delete data past its contract's retention, and verify that it is gone.
 
-A batch is deleted from the landing bucket and the drop prefix (all versions of its objects), from raw, from quarantine and
-from dbt's persistent tables; a refused delivery is deleted from the drop prefix. Their ledger rows stay, without content, and
-`ops.deletion` records what was deleted, when, and when it was verified to be gone. The next run finishes what a crashed run
-began.
+A batch is deleted from the landing bucket, the lake and the drop prefix (all versions of its objects), from raw, from
+quarantine and from dbt's persistent tables; a refused delivery is deleted from the drop prefix. Their ledger rows stay,
+without content, and `ops.deletion` records what was deleted, when, and when it was verified to be gone. The next run
+finishes what a crashed run began.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sampan.database import Connection, connect, one, scalar
 from sampan.engine import all_engines
 from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.governance.partitions import maintenance_lock, partitions
-from sampan.ingest import ledger
+from sampan.ingest import lake, ledger
 from sampan.marts import as_known, build, release
 from sampan.object_store import parse_s3_uri, s3_errors
 from sampan.reading.shown import shown, shown_uri
@@ -173,7 +173,8 @@ def _verify_batch(connection: Connection, batch_id: int, looked_at: str) -> None
     if left:
         raise TransientFailure(f"batch {batch_id} was deleted but is still found in {', '.join(sorted(set(left)))}")
     with connection.transaction():
-        _forget_names(connection, feed, "batch_id", batch_id, uris[1:], looked_at)
+        _forget_names(connection, feed, "batch_id", batch_id, _delivered(connection, batch_id), looked_at)
+        connection.execute("delete from ops.lake_object where batch_id = %s", [batch_id])
         connection.execute(
             """
             update ops.batch set source_uri = ops.without_name(source_uri), problem = problem - 'file'
@@ -184,10 +185,15 @@ def _verify_batch(connection: Connection, batch_id: int, looked_at: str) -> None
 
 
 def _addresses(connection: Connection, batch_id: int) -> list[str]:
-    """Where the objects of a batch are: in landing, then each delivery of it in the drop prefix."""
+    """Where the objects of a batch are: in landing, in the lake if it came there, and each delivery in the drop prefix."""
     landing = scalar(connection, "select landing_uri from ops.batch where batch_id = %s", [batch_id])
+    in_lake = lake.uri_if_begun(connection, batch_id)
+    return [landing, *([in_lake] if in_lake else []), *_delivered(connection, batch_id)]
+
+
+def _delivered(connection: Connection, batch_id: int) -> list[str]:
     query = "select distinct source_uri from ops.delivery where batch_id = %s order by 1"
-    return [landing, *(uri for (uri,) in connection.execute(query, [batch_id]))]
+    return [uri for (uri,) in connection.execute(query, [batch_id])]
 
 
 def _forget_names(

@@ -26,7 +26,7 @@ from sampan.contracts.registry import get_contract
 from sampan.contracts.values import PSEUDONYM, SHOWN_PSEUDONYMS, WITHHELD
 from sampan.database import Connection, connect, one, scalar
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
-from sampan.ingest import gate, land, ledger, load, publish
+from sampan.ingest import gate, lake, land, ledger, load, publish
 from sampan.ingest.withheld import HAS_WITHHELD
 from sampan.reading.reader import REPLAYED, open_delivery
 from sampan.reading.recognise import what_it_is
@@ -216,6 +216,7 @@ def replay(feed: str, ids: Iterable[int] = (), corrected: Path | None = None) ->
     for day in sorted({one.business_date for one in replays}):
         for step in (load, gate, publish):
             step.run(feed, day)
+    lake.follow(feed)
     _refuse_held(batches)
     return _counts(batches)
 

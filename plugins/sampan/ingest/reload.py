@@ -19,7 +19,7 @@ from sampan.contracts.registry import get_contract
 from sampan.contracts.values import WITHHELD
 from sampan.database import Connection, connect, scalar
 from sampan.errors import Code, PermanentFailure, Problem
-from sampan.ingest import ledger, withheld
+from sampan.ingest import lake, ledger, withheld
 from sampan.ingest.ledger import Batch
 from sampan.reading.reader import Reader, open_delivery
 
@@ -48,6 +48,7 @@ def run(feed: str, first: date | None = None, last: date | None = None) -> dict[
                 continue
             done["batches"] += 1
             done["rows"] += rows
+    lake.follow(feed)
     if refused:
         raise refused[0]
     return done
@@ -129,6 +130,10 @@ def _reload(
                 where q.feed = {} and q.batch_id = p.batch_id and q.line = p.line and q.fields is not null
                 """
             ).format(names, sql.Literal(contract.feed))
+        )
+        # By its token the lake sees that the rows of a batch have changed.
+        connection.execute(
+            "update ops.batch set token = token + 1 where batch_id in (select batch_id from reload_place)"
         )
         connection.execute(
             "delete from ops.drift where batch_id = %s and kind = 'unknown' and detail = any(%s)",

@@ -40,6 +40,12 @@ def _publish(feed: str, business_date: date | None = None) -> dict[str, int]:
     return publish.run(feed, business_date)
 
 
+def _lake(feed: str, business_date: date | None = None) -> dict[str, int]:
+    from sampan.ingest import lake
+
+    return lake.run(feed, business_date)
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of the ingest of a feed."""
@@ -74,5 +80,6 @@ STEPS = {
         Step("load", "land", True, "Load landed batches into intake tables.", _load),
         Step("gate", "load", True, "Check loaded batches: bad rows go to quarantine, a bad batch is held.", _gate),
         Step("publish", "gate", True, "Publish gated batches: they become part of raw.", _publish),
+        Step("lake", "publish", True, "Write what was published to the lake, as Parquet.", _lake),
     )
 }

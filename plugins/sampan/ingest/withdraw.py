@@ -13,7 +13,7 @@ from sampan.alerts import raise_alert
 from sampan.contracts.registry import get_contract
 from sampan.database import Connection, connect
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
-from sampan.ingest import ledger
+from sampan.ingest import lake, ledger
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def run(feed: str, chosen: Chosen, reason: str, by: str) -> dict[str, int]:
         )
         raise_alert(connection, "withdrawn", feed, message.strip())
     feed_hooks.clean_up(feed)
+    lake.follow(feed)
     return {"batches": len(batches), "rows": sum(count for (count,) in rows)}
 
 
@@ -115,6 +116,7 @@ def undo(feed: str, chosen: Chosen, reason: str, by: str) -> dict[str, int]:
         ).fetchall()
         feed_hooks.after_publish(connection, feed)
     feed_hooks.clean_up(feed)
+    lake.follow(feed)
     return {"batches": len(batches), "rows": sum(count for (count,) in rows)}
 
 

@@ -21,7 +21,7 @@ from sampan.database import connect
 from sampan.errors import PermanentFailure, TransientFailure
 from sampan.governance import retention
 from sampan.governance.partitions import maintenance_lock
-from sampan.ingest import gate, land, ledger, load, publish
+from sampan.ingest import gate, lake, land, ledger, load, publish
 from sampan.marts import as_known
 from sampan.object_store import SeaweedFS, seaweedfs
 from sampan.settings import settings
@@ -52,6 +52,7 @@ def two_days(partner):
         partner.hands_over(FEED, day, given)
         batch = partner.ingest(FEED, day)
         assert (batch["state"], batch["rows_quarantined"]) == ("published", 1)
+        assert lake.run(FEED, day) == {"written": 1, "removed": 0}
         key = batch["landing_uri"].removeprefix(f"s3://{bucket}/")
         s3.put_object(Bucket=bucket, Key=key, Body=b"another version")
         s3.delete_object(Bucket=bucket, Key=key)
@@ -76,7 +77,7 @@ def counts(sampan) -> dict[str, list[tuple]]:
 def versions(sampan) -> set[tuple[str, str]]:
     """Bucket and key of every version of every object."""
     found = set()
-    for bucket in (settings().drop_bucket, settings().landing_bucket):
+    for bucket in (settings().drop_bucket, settings().landing_bucket, settings().lake_bucket):
         page = sampan.s3.list_object_versions(Bucket=bucket)
         found |= {(bucket, item["Key"]) for item in page.get("Versions", []) + page.get("DeleteMarkers", [])}
     return found
@@ -100,7 +101,10 @@ def everything_old_is_gone(sampan) -> None:
     )
     assert sha == sampan.one("select content_sha256 from ops.batch where batch_id = 1")
     assert (raw, quarantined, derived, in_time, deleted) == (79, 1, 79, True, True)
-    assert {item["bucket"] for item in objects} == {settings().drop_bucket, settings().landing_bucket}
+    buckets = {settings().drop_bucket, settings().landing_bucket, settings().lake_bucket}
+    assert {item["bucket"] for item in objects} == buckets
+    assert lake.key_of(FEED, OLD, 1) in {item["key"] for item in objects}
+    assert sampan.rows("select batch_id from ops.lake_object") == [(2,)]
     assert all(item["version"] and item["bytes"] >= 0 for item in objects)
 
 
@@ -112,7 +116,7 @@ def test_retention_deletes_every_copy_and_proves_it_when_the_last_day_is_over(tw
     assert counts(two_days) == before
     done = retention.run(AFTER)
     assert (done["batches"], done["rows"]) == (1, 159)
-    assert done["objects"] == 4
+    assert done["objects"] == 5
     everything_old_is_gone(two_days)
     assert retention.run(AFTER)["batches"] == 0
     everything_old_is_gone(two_days)
@@ -132,11 +136,13 @@ def test_content_of_a_deleted_batch_is_served_by_no_number_when_it_is_called_gon
     """Deleted by name, still there by number: SeaweedFS serves deleted content until it vacuums the volume."""
     store = seaweedfs()
     delivered = two_days.one("select source_uri from ops.delivery where batch_id = 1").split("/", 3)[3]
-    pieces = store.pieces(settings().drop_bucket, delivered) + store.pieces(
-        settings().landing_bucket, landed_key(two_days)
-    )
-    # The delivery, its landed copy, and the second version of that.
-    assert len(set(pieces)) == 3
+    pieces = [
+        *store.pieces(settings().drop_bucket, delivered),
+        *store.pieces(settings().landing_bucket, landed_key(two_days)),
+        *store.pieces(settings().lake_bucket, lake.key_of(FEED, OLD, 1)),
+    ]
+    # The delivery, its landed copy, the second version of that, and the rows in the lake.
+    assert len(set(pieces)) == 4
     context = ssl.create_default_context(cafile=object_store.certificate)
     context.load_cert_chain(object_store.certificate)
 
@@ -144,9 +150,9 @@ def test_content_of_a_deleted_batch_is_served_by_no_number_when_it_is_called_gon
         addresses = [f"https://127.0.0.1:{object_store.port + 6}/{piece}?readDeleted=true" for piece in pieces]
         return [httpx.get(address, verify=context).status_code for address in addresses]
 
-    assert served() == [200, 200, 200]
+    assert served() == [200] * 4
     retention.run(AFTER)
-    assert served() == [404, 404, 404]
+    assert served() == [404] * 4
     ((objects, looked_at),) = two_days.rows("select objects, looked_at from ops.deletion where verified_at is not null")
     assert {piece for item in objects for piece in item.get("pieces", [])} == set(pieces)
     assert "by its file id" in looked_at

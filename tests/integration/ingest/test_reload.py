@@ -7,6 +7,7 @@ import io
 import shutil
 from datetime import timedelta
 
+import polars as pl
 import pytest
 from sampan.contracts.registry import get_contract
 from sampan.governance import compaction
@@ -80,6 +81,16 @@ def test_reload_fills_a_column_that_the_contract_names_later_and_doubles_nothing
     assert [seal for (batch, _), seal in found.items() if batch == 4] == [int(SEALS[0])]
     assert partner.raw(FEED) == before
     adds_up(partner.sampan)
+    # The lake has the new column of every batch, and its values.
+    in_objects = [
+        pl.read_parquet(io.BytesIO(partner.sampan.s3.get_object(Bucket="lake", Key=item["Key"])["Body"].read()))
+        for item in partner.sampan.s3.list_objects_v2(Bucket="lake")["Contents"]
+    ]
+    assert {
+        row[:2]: row[2] for frame in in_objects for row in frame.select("_batch_id", "_line", "seal_no").rows()
+    } == found
+    verified = newer("lake", "verify", FEED)
+    assert verified.returncode == 0, verified.stdout
     # What the contract still does not name stays noted and unstored; nothing is left to reload.
     assert {name for (name,) in partner.sampan.rows("select column_name from ops.drift")} == {"remark"}
     run = newer("reload", FEED)
