@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup browser bi demo tick test test-fast test-slow up down status dsn psql docs site lint lint-python lint-sql lint-text types bench bench-year faults
+.PHONY: help setup browser bi demo tick test test-fast test-slow up down status dsn psql backup restore docs site lint lint-python lint-sql lint-text types bench bench-year faults
 
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml plugins/sampan/__init__.py infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
@@ -49,6 +49,12 @@ down: $(STAMP) ## stop the local stack; its data stays in .sampan/
 
 status: $(STAMP) ## health of every program of the local stack
 	@$(LOCAL) status
+
+backup: $(STAMP) ## copy the running PostgreSQL into the folder SAMPAN_BACKUPS; DAYS=35 says how far back one can go
+	@$(LOCAL) backup $(if $(DAYS),--days $(DAYS))
+
+restore: $(STAMP) ## bring PostgreSQL back to a moment, after make down; AT="2026-07-06 12:00", in Hong Kong time
+	@$(LOCAL) restore --at "$(AT)"
 
 dsn: $(STAMP) ## print the connection string of bi_reader, for BI tools; ROLE=builder of the role that reads ops too
 	@$(LOCAL) dsn $(ROLE)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
+from infra.local.backup import DAYS
 from infra.local.config import StackError
+
+MOMENTS = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M"]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The embedded local stack.")
 
@@ -30,6 +34,35 @@ def down() -> None:
 
     Stack().down()
     print("the stack is down")
+
+
+@app.command()
+def backup(
+    days: Annotated[int, typer.Option(help="Days back that a moment can be restored from.", min=1)] = DAYS,
+) -> None:
+    """Copy the running PostgreSQL into SAMPAN_BACKUPS, and delete backups and log that are past their term."""
+    from infra.local.stack import Stack
+
+    stack = Stack()
+    for expired in stack.backup(days):
+        print(f"deleted {expired.name}, past its term")
+    print("kept: " + ", ".join(f"{end:%Y-%m-%d %H:%M:%S} UTC" for end, _ in stack.backups.kept()))
+
+
+@app.command()
+def restore(
+    at: Annotated[datetime, typer.Option(help="Moment, in Hong Kong time.", formats=MOMENTS)],
+) -> None:
+    """Bring PostgreSQL back to a moment since the oldest backup; the stack has to be down."""
+    from sampan.calendar import HONG_KONG
+
+    from infra.local.stack import Stack
+
+    before = Stack().restore(at.replace(tzinfo=HONG_KONG))
+    print(
+        f"PostgreSQL is as it was at {at:%Y-%m-%d %H:%M:%S}. What it held before is in {before}: delete it in the end."
+    )
+    print("Now follow docs/runbook.md, After a restore: what was deleted and revoked since has to be so again.")
 
 
 @app.command()

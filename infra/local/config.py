@@ -41,6 +41,7 @@ EXTERNAL = ("SAMPAN_WAREHOUSE_DSN", "SAMPAN_S3_ENDPOINT")
 SECRETS = {
     "SAMPAN_PG_SUPERUSER_PASSWORD": lambda: secrets.token_hex(24),
     "SAMPAN_PG_ADMIN_PASSWORD": lambda: secrets.token_hex(24),
+    "SAMPAN_PG_REPLICA_PASSWORD": lambda: secrets.token_hex(24),
     "SAMPAN_LOADER_PASSWORD": lambda: secrets.token_hex(24),
     "SAMPAN_BUILDER_PASSWORD": lambda: secrets.token_hex(24),
     "SAMPAN_BI_PASSWORD": lambda: secrets.token_hex(16),
@@ -142,6 +143,9 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
         values[key] = _port(key, environ.get(key) or saved.get(key) or str(default))
     for key, default in BUCKETS.items():
         values[key] = environ.get(key) or saved.get(key) or default
+    # A folder, or nothing: then the server keeps no log to restore from. Remembered, like ports and buckets.
+    folder = environ.get("SAMPAN_BACKUPS", saved.get("SAMPAN_BACKUPS", ""))
+    values["SAMPAN_BACKUPS"] = str(Path(folder).resolve()) if folder else ""
     embedded = {
         "SAMPAN_WAREHOUSE_DSN": f"postgresql://sampan_admin:{values['SAMPAN_PG_ADMIN_PASSWORD']}"
         f"@{HOST}:{values['SAMPAN_PG_PORT']}/sampan",

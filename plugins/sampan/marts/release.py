@@ -10,6 +10,7 @@ Marts under row-level security move to the schema `consented_<number>`, which no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -33,6 +34,9 @@ READER = "bi_reader"
 # The views of a release, until they take the place of those in `marts`.
 VIEWS = "marts_next"
 READABLE = "relkind in ('r', 'p', 'v')"
+# Where there is a standby, views that were swapped out stay for as long as a reader's statement and a pause of its
+# transaction may take there: dropped earlier, they would end the statement, or let the standby fall behind (ADR 0051).
+VIEWS_STAY = timedelta(minutes=30)
 # Shorter than deadlock_timeout: the release gives up its lock and retries, a reader never has to.
 LOCK_TIMEOUT = "500ms"
 
@@ -332,7 +336,7 @@ def _swap(connection: Connection, release_no: int, kind: str) -> None:
     _set_apart(connection, *schemas_of(release_no))
     for schema in schemas_of(release_no):
         for mart in relations(connection, schema):
-            _view(connection, release_no, schema, mart)
+            _view(connection, release_no, activation_no, schema, mart)
     for schema in (*schemas_of(release_no), VIEWS):
         grant(connection, schema, schemas_of(release_no)[1])
     failpoints.hit("release.before_swap")
@@ -355,8 +359,8 @@ def _set_apart(connection: Connection, schema: str, consented: str) -> None:
         )
 
 
-def _view(connection: Connection, release_no: int, schema: str, mart: str) -> None:
-    """Create a view with the columns and comments of a mart of `schema`. A snapshot older than the release gets an error.
+def _view(connection: Connection, release_no: int, activation_no: int, schema: str, mart: str) -> None:
+    """Create a view with the columns and comments of a mart of `schema`. A snapshot older than this switch gets an error.
 
     Columns renamed in this version are there under their old names too. A mart under row-level security is read with
     the reader's own rights (security_invoker): policies check that role. Its rows are read to the end before any
@@ -371,7 +375,7 @@ def _view(connection: Connection, release_no: int, schema: str, mart: str) -> No
     deprecated = missing_from(mart, {name for (name,) in columns})
     barrier = sql.SQL("with readable as materialized (select * from {}) ").format(table) if of_invoker else sql.SQL("")
     connection.execute(
-        sql.SQL("create view {} {} as {}select {} from {} where ops.assert_release_visible({})").format(
+        sql.SQL("create view {} {} as {}select {} from {} where ops.assert_release_visible({}, {})").format(
             view,
             sql.SQL("with (security_invoker = true)" if of_invoker else ""),
             barrier,
@@ -383,6 +387,7 @@ def _view(connection: Connection, release_no: int, schema: str, mart: str) -> No
             ),
             sql.Identifier("readable") if of_invoker else table,
             sql.Literal(release_no),
+            sql.Literal(activation_no),
         )
     )
     comments = connection.execute(
@@ -523,25 +528,43 @@ def _exists(connection: Connection, schema: str) -> bool:
 def _drop_old(connection: Connection) -> None:
     """Drop the views that were swapped out, then all but the last 5 releases; never the live one.
 
-    What a reader still uses stays until the next time. Never CASCADE: a user's view on a release has to block the drop.
+    What a reader still uses, here or on a standby, stays until the next time. Never CASCADE: a user's view on a release has
+    to block the drop.
     """
     _drop_views(connection)
     live = live_release(connection)
     for item in _list_releases(connection)[KEEP:]:
         if item["release_no"] != live:
-            drop_release(connection, item["release_no"])
+            _drop_schemas(connection, schemas_of(item["release_no"]), item["release_no"])
 
 
-def _drop_views(connection: Connection) -> None:
-    """Drop the views that were swapped out and that no reader uses any more."""
-    query = "select nspname from pg_namespace where nspname ~ '^marts_before_[0-9]+$' order by nspname"
-    for (schema,) in connection.execute(query).fetchall():
+def _drop_views(connection: Connection, at_once: bool = False) -> None:
+    """Drop the views that were swapped out and that no reader uses any more, nor, unless `at_once`, one of a standby."""
+    stay = VIEWS_STAY if not at_once and _has_standby(connection) else timedelta()
+    query = """
+        select nspname from pg_namespace
+        left join ops.release_activation on nspname = format('marts_before_%%s', activation_no)
+        where nspname ~ '^marts_before_[0-9]+$'
+            and coalesce(activated_at <= clock_timestamp() - %s::interval, true)
+        order by nspname
+    """
+    for (schema,) in connection.execute(query, [stay]).fetchall():
         _drop_schemas(connection, [schema])
 
 
+def _has_standby(connection: Connection) -> bool:
+    """Whether another server follows this one, or will when it is back; one that reads archived files only is not seen."""
+    query = """
+        select
+            exists (select from pg_stat_replication)
+            or exists (select from pg_replication_slots where slot_type = 'physical' and not temporary)
+    """
+    return bool(scalar(connection, query))
+
+
 def drop_release(connection: Connection, release_no: int) -> None:
-    """Drop a release, unless a reader still uses it: then it stays until the next attempt."""
-    _drop_views(connection)
+    """Drop a release, unless a reader of this server still uses it: then it stays until the next attempt."""
+    _drop_views(connection, at_once=True)
     _drop_schemas(connection, schemas_of(release_no), release_no)
 
 

@@ -31,7 +31,7 @@ from infra.local.config import (
     load,
     make_folders,
 )
-from infra.local.postgres import EmbeddedPostgres, _open_way
+from infra.local.postgres import EmbeddedPostgres, open_way
 from infra.local.stack import Stack
 from infra.local.supervise import alive, leftovers
 from tests.conftest import ROOT
@@ -330,7 +330,7 @@ def test_another_user_starts_a_stack_beside_ours(stack: Stack, folder: Path) -> 
     home.mkdir()
     os.chown(home, STRANGER, STRANGER)
     for path in (home, ROOT / "infra", Path(sys.executable)):
-        _open_way(path, STRANGER)
+        open_way(path, STRANGER)
     try:
         subprocess.run([sys.executable, "-c", ""], cwd="/", user=STRANGER, group=STRANGER, extra_groups=[], check=True)
     except PermissionError:
@@ -385,10 +385,10 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_folder_that_was_shut_is_opened_and_named(tmp_path: Path, capsys) -> None:
     shut = tmp_path / "shut"
     shut.mkdir(mode=0o700)
-    _open_way(shut / "data", uid=os.geteuid() + 1)
+    open_way(shut / "data", uid=os.geteuid() + 1)
     assert stat.S_IMODE(shut.stat().st_mode) == 0o701
     assert str(shut) in capsys.readouterr().err
-    _open_way(shut / "data", uid=os.geteuid() + 1)
+    open_way(shut / "data", uid=os.geteuid() + 1)
     assert str(shut) not in capsys.readouterr().err
 
 

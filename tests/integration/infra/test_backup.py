@@ -1,0 +1,169 @@
+"""Backups of the embedded PostgreSQL: the way back to a moment between two changes, and their end after their term."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from infra.local.backup import NAME, Backups
+from infra.local.config import StackError
+from infra.local.postgres import REPLICA, SUPERUSER, EmbeddedPostgres, server_user
+
+# A value that is nowhere else, as text in a page of a table, in the log and in a copy of either.
+FIRST, SECOND = "planted-value-of-the-first", "planted-value-of-the-second"
+
+
+class Archived:
+    """A small server that archives into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        # Hostile to shells and to the server's configuration: a space, a percent sign, a quote.
+        self.backups = Backups(folder / "100% of our's")
+        self.backups.prepare()
+        self.postgres = EmbeddedPostgres(
+            folder / "postgres", replica_password="of-the-copies", durable=False, tuning=self.backups.tuning
+        )
+
+    def execute(self, *statements: str) -> list[tuple]:
+        """Rows of the last statement."""
+        with psycopg.connect(self.postgres.dsn("postgres", SUPERUSER), autocommit=True) as connection:
+            for statement in statements:
+                cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def moment(self) -> datetime:
+        """Now, by the server's clock, with nothing else in the milliseconds around it."""
+        time.sleep(0.05)
+        ((at,),) = self.execute("select clock_timestamp()")
+        time.sleep(0.05)
+        return at
+
+    def archive_all(self) -> None:
+        """Wait until all that was logged so far is in the archive."""
+        ((name,),) = self.execute("select pg_walfile_name(pg_switch_wal())")
+        deadline = time.monotonic() + 30
+        while not (self.backups.wal / name).exists():
+            assert time.monotonic() < deadline, "the log was not archived"
+            time.sleep(0.05)
+
+    def take(self) -> Path:
+        """A backup that is older than all that follows."""
+        taken = self.backups.take(self.postgres)
+        while datetime.now(UTC) < self.backups.kept()[-1][0]:
+            time.sleep(0.05)
+        return taken
+
+    def holds(self, value: str) -> bool:
+        """Whether any file of the backups has the value in it."""
+        files = [path for path in self.backups.folder.rglob("*") if path.is_file()]
+        return any(value.encode() in path.read_bytes() for path in files)
+
+
+@pytest.fixture
+def archived(tmp_path: Path) -> Iterator[Archived]:
+    server = Archived(tmp_path)
+    server.postgres.start()
+    yield server
+    server.postgres.stop()
+
+
+def test_a_server_goes_back_to_a_moment_and_what_was_deleted_is_gone_from_backups_after_their_term(archived):
+    archived.execute("create table kept (value text)", f"insert into kept values ('{FIRST}')")
+    archived.take()
+    between = archived.moment()
+    archived.execute(f"insert into kept values ('{SECOND}')")
+    archived.archive_all()
+    with pytest.raises(StackError, match="is running"):
+        archived.backups.restore(archived.postgres, between)
+    archived.postgres.stop()
+
+    with pytest.raises(StackError, match="no backup is older"):
+        archived.backups.restore(archived.postgres, between - timedelta(days=1))
+    with pytest.raises(StackError, match="recovery ended before configured recovery target was reached"):
+        archived.backups.restore(archived.postgres, between + timedelta(days=1))
+    archived.postgres.start()
+    assert archived.execute("select value from kept order by 1") == [(FIRST,), (SECOND,)]
+    archived.postgres.stop()
+
+    before = archived.backups.restore(archived.postgres, between)
+    archived.postgres.start()
+    assert archived.execute("select value from kept") == [(FIRST,)]
+    assert archived.execute("insert into kept values ('later') returning value") == [("later",)]
+    assert (before / "PG_VERSION").exists()
+
+    # The log goes on in a branch of its own, in which one can go back, too.
+    later = archived.moment()
+    archived.execute("drop table kept")
+    archived.archive_all()
+    archived.postgres.stop()
+    archived.backups.restore(archived.postgres, later)
+    archived.postgres.start()
+    assert archived.execute("select value from kept order by 1") == [("later",), (FIRST,)]
+
+    # Rows that retention deletes are in the backups of before, and in none that is made after a vacuum.
+    archived.execute("delete from kept", "vacuum kept")
+    taken = archived.take()
+    assert archived.backups.expire(days=35) == []
+    assert archived.holds(FIRST)
+    assert archived.holds(SECOND)
+    term = datetime.now(UTC) + timedelta(days=35, seconds=2)
+    half = archived.backups.wal / "archtemp.000000010000000000000001.1.1"
+    half.write_text(FIRST)
+    os.utime(half, (0, 0))
+    assert len(archived.backups.expire(days=35, now=term)) == 1
+    assert [path for _, path in archived.backups.kept()] == [taken]
+    assert not archived.holds(FIRST)
+    assert not archived.holds(SECOND)
+    # The newest stays without a successor, and still brings the server back.
+    assert archived.backups.expire(days=35, now=term + timedelta(days=1000)) == []
+
+
+def test_no_one_else_reads_a_backup_and_its_role_reads_no_table(archived):
+    """Kind of fault: the copy of everything is less protected than what it was made from."""
+    taken = archived.take()
+    folders = [archived.backups.folder, *archived.backups.folder.iterdir(), taken]
+    assert {oct(path.stat().st_mode & 0o077) for path in folders} == {"0o0"}
+    user = server_user()
+    assert {path.stat().st_uid for path in folders} == {user.pw_uid if user else os.geteuid()}
+    dsn = archived.postgres.dsn("postgres", SUPERUSER).replace(
+        f"{SUPERUSER}:{archived.postgres.password}", f"{REPLICA}:of-the-copies"
+    )
+    archived.execute("create table public.private (value text)")
+    # It logs in where anyone may; on a stack `postgres` is closed to all.
+    archived.execute("revoke all on database postgres from public")
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        psycopg.connect(dsn)
+
+
+def test_a_backup_is_refused_when_the_server_archives_nothing_or_elsewhere(archived, tmp_path):
+    elsewhere = Backups(tmp_path / "elsewhere")
+    with pytest.raises(StackError, match="SAMPAN_BACKUPS"):
+        elsewhere.take(archived.postgres)
+    assert elsewhere.kept() == []
+
+
+@pytest.mark.parametrize(
+    ("ages", "expired"),
+    [((), 0), ((400,), 0), ((70, 40, 10), 1), ((70, 36, 34), 1), ((40, 34), 0), ((71, 70, 69, 36, 35, 1), 4)],
+)
+def test_backups_expire_when_no_moment_of_the_term_is_restored_from_them(ages, expired, tmp_path):
+    backups, now = Backups(tmp_path), datetime(2026, 7, 6, 12, tzinfo=UTC)
+    backups.prepare()
+    made = []
+    for number, age in enumerate(ages, 1):
+        made.append(backups.base / (now - timedelta(days=age)).strftime(NAME))
+        made[-1].mkdir()
+        (made[-1] / "backup_label").write_text(f"START WAL LOCATION: 0/2000028 (file {number:024X})\nCHECKPOINT")
+        (backups.wal / f"{number:024X}").touch()
+    (backups.base / ".new").mkdir()
+    assert backups.expire(35, now) == made[:expired]
+    assert [path for _, path in backups.kept()] == made[expired:]
+    assert sorted(path.name for path in backups.wal.iterdir()) == [
+        f"{number:024X}" for number in range(expired + 1, len(ages) + 1)
+    ]
