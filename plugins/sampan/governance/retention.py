@@ -13,6 +13,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 UPLOAD_DAYS = 7
 # Deleting more than half of a feed's batches, and at least this many, is more likely a mistyped retention than intended.
 MASS_DELETE_BATCHES = 10
+# How long the rewrite of the table of rejected rows waits for those who use it; the gate waits behind it.
+REWRITE_WAITS = "5s"
 # How many folders of uploads an alert names.
 NAMED = 10
 LOOKED_AT_VERSIONS = "every version and delete marker that S3 lists; what the service keeps behind S3 is not known"
@@ -67,6 +70,8 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
             done["objects"] += objects
         for _, uri in refused_deliveries:
             done["objects"] += _delete_refused(connection, uri)
+        if batches:
+            _rewrite_quarantine(connection)
         looked_at = _forget(connection, "batch", "delivery")
         for batch_id in batches:
             _verify_batch(connection, batch_id, looked_at)
@@ -534,6 +539,22 @@ def _delete_rows(connection: Connection, feed: str, batch_id: int) -> int:
         )
         failpoints.hit("retention.before_commit")
     return int(raw + quarantined)
+
+
+def _rewrite_quarantine(connection: Connection) -> None:
+    """Write the table of rejected rows again, without those that were deleted.
+
+    The server keeps the bytes of a deleted row in the table's file, and so in every backup that is made of it, until
+    another row needs the space. Partitions of raw are dropped with their files. When someone reads the table for long, a
+    later run does it.
+    """
+    connection.execute(f"set lock_timeout to '{REWRITE_WAITS}'")
+    try:
+        connection.execute("vacuum (full) quarantine.record")
+    except psycopg.errors.LockNotAvailable:
+        log.warning("bytes of deleted rows stay in the file of quarantine.record until the next run: it is in use")
+    finally:
+        connection.execute("reset lock_timeout")
 
 
 def _drop_from_raw(connection: Connection, feed: str, batch_id: int) -> int:

@@ -46,7 +46,9 @@ class Archived:
 
     def archive_all(self) -> None:
         """Wait until all that was logged so far is in the archive."""
-        ((name,),) = self.execute("select pg_walfile_name(pg_switch_wal())")
+        # A file without anything in it is not switched.
+        write = "select pg_logical_emit_message(true, 'test', '')"
+        ((name,),) = self.execute(write, "select pg_walfile_name(pg_switch_wal())")
         deadline = time.monotonic() + 30
         while not (self.backups.wal / name).exists():
             assert time.monotonic() < deadline, "the log was not archived"

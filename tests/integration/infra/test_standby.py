@@ -155,6 +155,8 @@ def test_a_standby_shows_all_of_a_swap_of_schemas_or_nothing_of_it(primary, stan
         for number in range(1, 21):
             connection.execute(f"create schema release_{number}")
             connection.execute(SWAP.format(number))
+            reads = reader.reads
+            until(lambda reads=reads: reader.reads > reads + 1)
         until(lambda: far.execute(joined).fetchall() == [(20,)])
         reader.stop.set()
         reader.join(10)
