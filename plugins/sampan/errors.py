@@ -164,6 +164,7 @@ class Code(StrEnum):
     TRANSFER_OLD_RELEASE = "transfer.old_release"
     TRANSFER_REFUSED = "transfer.refused"
     TRANSFER_TARGET = "transfer.target"
+    WAREHOUSE_LATER = "warehouse.later"
     WAREHOUSE_REFUSED = "warehouse.refused"
     WAREHOUSE_SCHEMA_OWNER = "warehouse.schema_owner"
     WITHDRAW_DECIDED = "withdraw.decided"

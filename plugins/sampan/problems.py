@@ -559,6 +559,10 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "There is no such role to read with.",
         "Choose one of the roles in the message. A bank's role exists from the first consent that names the bank.",
     ),
+    Code.WAREHOUSE_LATER: (
+        "A later version of the platform made the warehouse what it is.",
+        "Install that version, or restore the warehouse to before its upgrade.",
+    ),
     Code.WAREHOUSE_REFUSED: (
         "The database rejected the login or does not exist.",
         "Check `SAMPAN_WAREHOUSE_DSN` and the role's password; `sampan init` prepares the warehouse.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import Annotated
 
 import typer
@@ -27,7 +28,7 @@ def init(
     """
     from sampan.warehouse import schema
 
-    gaps = schema.apply_schema(force)
+    gaps = schema.apply_schema(force, getpass.getuser())
     out.print("The warehouse is ready.")
     if gaps:
         out.print(

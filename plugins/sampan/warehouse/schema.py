@@ -10,8 +10,10 @@ from hashlib import sha256
 from pathlib import Path
 
 import psycopg
+from packaging.version import Version
 from psycopg import sql
 
+from sampan import __version__, failpoints
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts
 from sampan.contracts.validate import check_all
@@ -37,19 +39,20 @@ OWNERS = {
 LOCK_TIMEOUT, TRIES, PAUSE_SECONDS = "2s", 4, 3.0
 
 
-def apply_schema(force: bool = False) -> list[str]:
+def apply_schema(force: bool = False, by: str = "platform") -> list[str]:
     """Bring the warehouse to what this version of the platform needs. Safe to run again, and twice at the same time.
 
     The administrator makes roles and schemas; everything in them is made by the role that owns it, in a session of its own:
     code that somebody put there never runs as the administrator. A run that dies in between is finished by the next.
 
-    Tables and views are touched only when a statement that defines them has changed, or with `force`. Returns what readers
-    could still do because this administrator may not forbid it. Raises TransientFailure, which names the sessions in the
-    way, when a lock is not acquired after a few tries.
+    Tables and views are touched only when a statement that defines them has changed, or with `force`. `ops.schema_version`
+    keeps which version did so, when, and that it was run `by` whom. Returns what readers could still do because this
+    administrator may not forbid it. Raises TransientFailure, which names the sessions in the way, when a lock is not
+    acquired after a few tries, and PermanentFailure when a later version made the warehouse what it is.
     """
     for tries_left in reversed(range(TRIES)):
         try:
-            return _bring_up_to_date(force)
+            return _bring_up_to_date(force, by)
         except TransientFailure as error:
             if not isinstance(error.__cause__, (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)):
                 raise
@@ -60,7 +63,15 @@ def apply_schema(force: bool = False) -> list[str]:
     raise AssertionError("the last try returns or raises")
 
 
-def _bring_up_to_date(force: bool) -> list[str]:
+def _bring_up_to_date(force: bool, by: str) -> list[str]:
+    # Asked as the loader, whose table it is: what it planted there must not run as the administrator (ADR 0025). On a new
+    # server it cannot log in yet, and there is nothing to refuse; the session below asks again.
+    try:
+        with connect("loader") as loader:
+            version = _applied(loader)[1]
+    except PermanentFailure:
+        version = None
+    _refuse_later(version)
     with connect("admin") as admin, suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateSchema):
         admin.execute("create schema if not exists admin_lock")
     with connect("admin") as admin:
@@ -69,27 +80,34 @@ def _bring_up_to_date(force: bool) -> list[str]:
         with connect("admin", autocommit=False) as admin:
             _limit_waiting(admin)
             create_roles(admin)
+            failpoints.hit("init.after_roles")
             for folder in FOLDERS:
                 _apply(admin, folder, "admin")
             gaps = limit_roles(admin) + open_doors(admin)
+        failpoints.hit("init.after_admin")
         with connect("builder", autocommit=False) as builder:
             _limit_waiting(builder)
             for folder in FOLDERS:
                 _apply(builder, folder, "builder")
+        failpoints.hit("init.after_builder")
         with connect("loader", autocommit=False) as loader:
             _limit_waiting(loader)
-            digest = schema_digest()
-            is_applied = _applied_digest(loader) == digest
-            if force or not is_applied:
+            now = (schema_digest(), __version__)
+            digest, version = _applied(loader)
+            _refuse_later(version)
+            if force or digest != now[0]:
                 _refuse_unsound_contracts()
                 _apply_all(loader)
-            if not is_applied:
-                loader.execute("delete from ops.schema_version")
-                loader.execute("insert into ops.schema_version (digest) values (%s)", [digest])
+            if (digest, version) != now:
+                loader.execute(
+                    "insert into ops.schema_version (digest, version, applied_by) values (%s, %s, %s)", [*now, by]
+                )
             fill_calendars(loader)
             # Where loading is done elsewhere, `init` may run without the key.
             if "SAMPAN_PSEUDONYM_KEY" in settings().values:
                 pseudonym_keys.check(loader)
+            failpoints.hit("init.before_commit")
+        failpoints.hit("init.after_commit")
     return gaps
 
 
@@ -104,6 +122,19 @@ def _refuse_schemas_of_others(admin: Connection) -> None:
         if owner != owners[name]:
             message = f"schema {name} belongs to {owner}, not to {owners[name]}; nothing was changed"
             raise PermanentFailure(Problem(Code.WAREHOUSE_SCHEMA_OWNER, message))
+
+
+def _refuse_later(version: str | None) -> None:
+    """Raise PermanentFailure when a later version of the platform made the warehouse what it is.
+
+    The scripts bring any earlier warehouse to what they say, never a later one: functions of both would be mixed.
+    """
+    if version is not None and Version(version) > Version(__version__):
+        message = (
+            f"version {version} made this warehouse what it is, and this is {__version__}. Install {version}, or"
+            f" restore the warehouse to before it was upgraded (docs/runbook.md)"
+        )
+        raise PermanentFailure(Problem(Code.WAREHOUSE_LATER, message))
 
 
 def _limit_waiting(connection: Connection) -> None:
@@ -139,11 +170,18 @@ def _scripts(folder: str) -> Iterator[Path]:
     yield from sorted((SCRIPTS / folder).glob("*.sql"))
 
 
-def _applied_digest(loader: Connection) -> str | None:
-    if scalar(loader, "select to_regclass('ops.schema_version')") is None:
-        return None
-    row = loader.execute("select digest from ops.schema_version").fetchone()
-    return row[0] if row else None
+def _applied(connection: Connection) -> tuple[str | None, str | None]:
+    """Digest and version that are in force; None for what is not known: of a new warehouse, and of versions before 0.2.0."""
+    has_version = """
+        select count(*) from pg_attribute
+        where attrelid = to_regclass('ops.schema_version') and attname in ('digest', 'version')
+    """
+    if scalar(connection, has_version) < 2:
+        return None, None
+    row = connection.execute(
+        "select digest, version from ops.schema_version order by applied_at desc limit 1"
+    ).fetchone()
+    return row or (None, None)
 
 
 def _blockers() -> str:
@@ -173,9 +211,11 @@ def _blockers() -> str:
 
 def _apply_all(loader: Connection) -> None:
     _apply(loader, "before_feeds", "loader")
+    failpoints.hit("init.after_ops")
     for contract in all_contracts().values():
         create_feed_tables(loader, contract)
         _clean_file_names(loader, contract)
+    failpoints.hit("init.after_feeds")
     _apply(loader, "after_feeds", "loader")
     for contract in all_contracts().values():
         for grant in steward_grants(contract):

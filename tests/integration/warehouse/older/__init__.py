@@ -1,0 +1,1 @@
+"""Warehouses that earlier versions made, as dumps, with what makes them: `make.py`."""
