@@ -109,8 +109,11 @@ def main() -> None:
             ).stdout  # fmt: skip
             roles = (folder / "roles").read_text().split()
             made.communicate("\n")
+    # Who loads the dump makes what these roles own.
     head = "".join(
-        f"do $$ begin if to_regrole('{role}') is null then create role {role}; end if; end $$;\n" for role in roles
+        f"do $$ begin if to_regrole('{role}') is null then"
+        f" create role {role}; grant {role} to current_user; end if; end $$;\n"
+        for role in roles
     )
     # Lines that only psql understands.
     body = "\n".join(line for line in dump.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
