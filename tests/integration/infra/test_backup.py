@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,10 +12,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sampan.calendar import HONG_KONG
 
 from infra.local.backup import NAME, Backups
 from infra.local.config import StackError
 from infra.local.postgres import REPLICA, SUPERUSER, EmbeddedPostgres, server_user
+from tests.conftest import ROOT
+from tests.integration.infra.test_stack import free_ports
 
 # A value that is nowhere else, as text in a page of a table, in the log and in a copy of either.
 FIRST, SECOND = "planted-value-of-the-first", "planted-value-of-the-second"
@@ -169,3 +174,44 @@ def test_backups_expire_when_no_moment_of_the_term_is_restored_from_them(ages, e
     assert sorted(path.name for path in backups.wal.iterdir()) == [
         f"{number:024X}" for number in range(expired + 1, len(ages) + 1)
     ]
+
+
+@pytest.mark.slow
+def test_the_stack_takes_backups_and_goes_back_by_its_commands(tmp_path):
+    """`make backup` and `make restore`, as a person runs them."""
+    folder, stack = tmp_path / "backups", tmp_path / "state"
+    environment = os.environ | {"SAMPAN_STATE": str(stack), **free_ports()}
+
+    def run(*arguments: str, **more: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "infra.local", *arguments], cwd=ROOT, env=environment | more, capture_output=True,
+            text=True, timeout=300, check=False,
+        )  # fmt: skip
+        return f"{done.returncode} {done.stdout}{done.stderr}"
+
+    try:
+        assert run("up", "--only", "postgres").startswith("0 ")
+        assert "SAMPAN_BACKUPS=<folder> make up" in run("backup")
+        assert run("down").startswith("0 ")
+        assert run("up", "--only", "postgres", SAMPAN_BACKUPS=str(folder)).startswith("0 ")
+        # From now on it is remembered.
+        taken = run("backup")
+        assert taken.startswith("0 kept: "), taken
+        assert run("up", "--only", "postgres").startswith("0 the stack was up already")
+        add = "create table ops.marker as select {} as number"
+        assert run("psql", "loader", "--sql", add.format(1)).startswith("0 ")
+        time.sleep(2.1)
+        moment = f"{datetime.now(HONG_KONG):%Y-%m-%d %H:%M:%S}"
+        time.sleep(1.1)
+        assert run("psql", "loader", "--sql", "update ops.marker set number = 2").startswith("0 ")
+        assert "the stack is up: `make down` first" in run("restore", "--at", moment)
+        assert run("down").startswith("0 ")
+        assert "no backup is older" in run("restore", "--at", "2020-01-01 00:00")
+        restored = run("restore", "--at", moment)
+        assert restored.startswith("0 "), restored
+        assert "docs/runbook.md" in restored
+        assert run("up", "--only", "postgres").startswith("0 ")
+        assert "\n      1\n" in run("psql", "loader", "--sql", "select number from ops.marker")
+        assert len([*stack.glob("postgres.before-*")]) == 1
+    finally:
+        run("down")
