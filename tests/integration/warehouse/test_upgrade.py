@@ -129,10 +129,6 @@ def test_init_upgrades_a_warehouse_of_the_version_before_and_says_so_in_the_ledg
     check_upgraded(older, raw)
     version, by = version_in_force(older)
     assert (version, bool(by)) == (__version__, True)
-    applied = "select count(*) from ops.schema_version"
-    before = older.one(applied)
-    assert older.cli("init").returncode == 0
-    assert older.one(applied) == before
 
 
 def killed(point: str) -> int:
@@ -168,7 +164,10 @@ def test_an_upgrade_that_dies_at_any_step_changes_all_or_nothing_and_the_next_on
             assert content(dsn, *OF_LOADER) == before, point
             assert older.one("select max(release_no) from marts.mart_sme_360", role="bi") == 1
     check_upgraded(older, raw)
+    applied = "select count(*) from ops.schema_version"
+    before = older.one(applied)
     warehouse.apply_schema()
+    assert older.one(applied) == before
     check_upgraded(older, raw)
 
 
