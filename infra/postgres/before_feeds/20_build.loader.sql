@@ -317,11 +317,7 @@ end $$;
 create or replace function ops.assert_release_visible(release_no bigint) returns boolean
 language sql stable security definer set search_path = pg_catalog, pg_temp
 return ops.assert_release_visible(
-    release_no,
-    (
-        select min(activated.activation_no) from ops.release_activation as activated
-        where activated.release_no = assert_release_visible.release_no
-    )
+    $1, (select min(shown.activation_no) from ops.release_activation as shown where shown.release_no = $1)
 );
 
 grant select on all tables in schema ops to sampan_builder;
