@@ -173,7 +173,7 @@ def test_an_upgrade_that_dies_at_any_step_changes_all_or_nothing_and_the_next_on
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_refresh_after_the_upgrade_answers_what_a_warehouse_that_was_built_anew_does(older, models_only):
+def test_a_refresh_after_the_upgrade_answers_what_a_warehouse_without_a_past_does(older, models_only):
     warehouse.apply_schema()
     with psycopg.connect(settings().dsn("admin"), autocommit=True) as connection:
         build.run()
@@ -190,14 +190,18 @@ def test_a_refresh_after_the_upgrade_answers_what_a_warehouse_that_was_built_ane
         for schema in ("intermediate", "staging"):
             connection.execute(f"create schema {schema} authorization sampan_builder")
         build.run(full_refresh=True)
-        by_upgrade, anew = (
+        by_upgrade, without_a_past = (
             _tables(connection, [f"release_{first}", f"consented_{first}"]),
             _tables(connection, ["build"]),
         )
-        assert by_upgrade.keys() == anew.keys()
-        assert len(anew) > 40
-        different = [name for name in anew if _hash(connection, anew[name]) != _hash(connection, by_upgrade[name])]
-        assert [_first_difference(connection, name, anew[name], by_upgrade[name]) for name in different] == []
+        assert by_upgrade.keys() == without_a_past.keys()
+        assert len(without_a_past) > 40
+        different = [
+            name
+            for name in without_a_past
+            if _hash(connection, without_a_past[name]) != _hash(connection, by_upgrade[name])
+        ]
+        assert [_first_difference(connection, name, without_a_past[name], by_upgrade[name]) for name in different] == []
 
 
 @pytest.mark.slow
