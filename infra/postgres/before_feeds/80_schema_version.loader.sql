@@ -9,3 +9,4 @@ comment on table ops.schema_version is 'One row each time that `sampan init` cha
 comment on column ops.schema_version.digest is 'SHA-256 of the statements that define schemas, tables and grants.';
 comment on column ops.schema_version.version is 'Version of the platform that applied them.';
 comment on column ops.schema_version.applied_by is 'Who ran `sampan init`.';
+grant select on ops.schema_version to sampan_builder;

@@ -314,6 +314,7 @@ def _is_full_refresh_due(connection: Connection) -> bool:
         or _mostly_new(connection)
         or _keeps_deleted(connection)
         or _seeds_changed(connection)
+        or _is_upgraded(connection)
         or not engine().holds(connection)
     )
 
@@ -369,6 +370,24 @@ def _seeds_changed(connection: Connection) -> bool:
         select coalesce((select seeds_sha256 from newest) <> %s, false)
     """
     return bool(scalar(connection, query, [_seeds_sha256()]))
+
+
+def _is_upgraded(connection: Connection) -> bool:
+    """True when the incremental tables may be those of another version's models: none was released in full since it went."""
+    query = """
+        with versions as (
+            select applied_at, version, lag(version) over (order by applied_at) as before from ops.schema_version
+        ),
+        last_refresh as (
+            select max(opened_at) as opened_at from ops.build where full_refresh and state = 'released'
+        )
+        select exists (
+            select from versions
+            where version is distinct from before
+                and applied_at > coalesce((select opened_at from last_refresh), '-infinity')
+        )
+    """
+    return bool(scalar(connection, query))
 
 
 def _seeds_sha256() -> str:
