@@ -373,18 +373,19 @@ def _seeds_changed(connection: Connection) -> bool:
 
 
 def _is_upgraded(connection: Connection) -> bool:
-    """True when the incremental tables may be those of another version's models: none was released in full since it went."""
+    """True when incremental tables are of another version's models: released before this one came, not in full since."""
     query = """
         with versions as (
             select applied_at, version, lag(version) over (order by applied_at) as before from ops.schema_version
         ),
-        last_refresh as (
-            select max(opened_at) as opened_at from ops.build where full_refresh and state = 'released'
+        released as (
+            select opened_at, full_refresh from ops.build where state = 'released'
         )
         select exists (
             select from versions
             where version is distinct from before
-                and applied_at > coalesce((select opened_at from last_refresh), '-infinity')
+                and exists (select from released where opened_at < applied_at)
+                and not exists (select from released where full_refresh and opened_at > applied_at)
         )
     """
     return bool(scalar(connection, query))
