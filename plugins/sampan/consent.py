@@ -109,22 +109,25 @@ def delete_dead_rows() -> int:
     with connect("builder") as connection:
         marts = connection.execute(
             """
-            select c.oid::regclass::text from pg_class as c
+            select c.oid::regclass::text, min(scope.attname)
+            from pg_class as c
+            -- In releases of version 0.1.0 it was `scope`.
+            join pg_attribute as scope on scope.attrelid = c.oid and scope.attname in ('consent_scope', 'scope')
             where c.relkind = 'r' and c.relrowsecurity and pg_has_role(c.relowner, 'usage') and 2 = (
                 select count(*) from pg_attribute as a
                 where a.attrelid = c.oid and a.attname in ('consent_brn', 'provider') and not a.attisdropped
             )
+            group by c.oid
             order by c.oid
             """
         ).fetchall()
-        for (mart,) in marts:
+        for mart, scope in marts:
             # A release that is dropped meanwhile takes its rows along.
             with suppress(psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
                 deleted += connection.execute(
                     sql.SQL(
-                        "delete from {} where not ops.consent_holds"
-                        "(consent_id, bank_id, consent_scope, consent_brn, provider)"
-                    ).format(sql.SQL(mart))
+                        "delete from {} where not ops.consent_holds(consent_id, bank_id, {}, consent_brn, provider)"
+                    ).format(sql.SQL(mart), sql.Identifier(scope))
                 ).rowcount
     return deleted
 
