@@ -41,11 +41,12 @@ marked as (
     left join closures on days.day = closures.day
 ),
 
+-- From the last day back, so that the frame only grows: one that shrinks is looked through again for each of 6,000 days.
 opened as (
     select
         marked.*,
         min(case when not (is_general_holiday or is_closed) then day end) over (
-            order by day rows between current row and unbounded following
+            order by day desc rows between unbounded preceding and current row
         ) as next_open_day
     from marked
 ),
