@@ -307,13 +307,21 @@ def quick_dbt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     folder = tmp_path_factory.getbasetemp()
     folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-    read: dict[Path, Manifest] = {}
+    read: dict[tuple[Path, str], Manifest] = {}
 
     class CachedParse(main.dbtRunner):
         def invoke(self, args: list[str], **options: Any) -> main.dbtRunnerResult:
-            if args[0] != "parse":
-                return super().invoke(args, **options)
-            kept = folder / f"dbt_{_dbt_state(Path(args[args.index('--project-dir') + 1]))}.msgpack"
+            if args[0] == "parse":
+                return self._parse(args, **options)
+            if self.manifest is None:
+                # A command by hand: what is parsed differs in where it is written only.
+                at = args.index("--project-dir")
+                self.manifest = self._parse(["parse", *args[at : at + 4]]).result
+            return super().invoke(args, **options)
+
+        def _parse(self, args: list[str], **options: Any) -> main.dbtRunnerResult:
+            database, state = os.environ["SAMPAN_DBT_DATABASE"], _dbt_state(Path(args[args.index("--project-dir") + 1]))
+            kept = folder / f"dbt_{state}.msgpack"
             with kept.with_suffix(".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not kept.exists():
@@ -322,11 +330,13 @@ def quick_dbt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
                         return parsed
                     kept.write_bytes(parsed.result.to_msgpack(extended_mashumaro_encoder))
             is_own = any("dbt_as_known" in argument for argument in args)
-            manifest = None if is_own else read.get(kept)
+            manifest = None if is_own else read.get((kept, database))
             if manifest is None:
                 manifest = Manifest.from_msgpack(kept.read_bytes(), decoder=extended_mashumuro_decoder)
+                if os.environ["SAMPAN_DBT_TARGET"] == "postgres":
+                    _name_database(manifest, database)
             if not is_own:
-                read[kept] = manifest
+                read[kept, database] = manifest
             return main.dbtRunnerResult(success=True, result=manifest)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -356,9 +366,19 @@ def models_only(quick_dbt: None) -> Iterator[None]:
         yield
 
 
+def _name_database(manifest: Any, database: str) -> None:
+    """Name the relations of a project, which may have been parsed for another database, with this one."""
+    others = [node for node in (*manifest.nodes.values(), *manifest.sources.values()) if node.database != database]
+    for node in others:
+        node.relation_name = node.relation_name and node.relation_name.replace(f'"{node.database}"', f'"{database}"', 1)
+        node.database = database
+    if others:
+        manifest.build_flat_graph()
+
+
 def _dbt_state(project: Path) -> str:
-    """What a parsed project depends on: its files, and the database that its relations are named with."""
-    target = [os.environ.get(f"SAMPAN_DBT_{name}") for name in ("DATABASE", "USER", "SSLMODE", "TARGET")]
+    """What a parsed project depends on: its files, and how it connects, but for the database's name."""
+    target = [os.environ.get(f"SAMPAN_DBT_{name}") for name in ("USER", "SSLMODE", "TARGET")]
     return hashlib.sha256(repr((_files_state(project), target)).encode()).hexdigest()[:16]
 
 
@@ -374,7 +394,7 @@ def sampan(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Sampan]:
     """A fresh installation: its own database, empty buckets, its own state folder."""
-    # Always the same on a server of our own: dbt's parsed project has the database's name in it.
+    # Always the same on a server of our own, so that what was linked of dbt's project is linked once.
     database = f"sampan_test_{secrets.token_hex(4)}" if EXTERNAL_DSN else "sampan_test"
     copy_database(server, template, database)
     s3, (drop, landing) = object_store.client(), buckets

@@ -212,7 +212,7 @@ def installation(
 
 @pytest.fixture(scope="session")
 def world(
-    server: str, secrets_of_session: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    server: str, secrets_of_session: dict[str, str], quick_dbt: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Simulated]:
     """The simulated world, released. Its tests belong to the group `world`, so that it is made once."""
     if KEPT:
