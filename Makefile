@@ -6,7 +6,7 @@ RUN := .venv/bin/python -m
 SQL := $(shell find dbt_project/models dbt_project/macros infra/postgres -name "*.sql" -not -path "*/materializations/*" 2>/dev/null)
 LOCAL := $(RUN) infra.local
 TESTS ?=
-# Where it is set, as in many containers, each of hundreds of short programs compiles the library anew.
+# Where it is set, as in many containers, each of hundreds of short programs compiles the library again.
 export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(RUN) pytest -n auto --dist loadgroup --no-loadscope-reorder
 SEED := $(or $(SEED),$(shell date +%s))
