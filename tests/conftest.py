@@ -277,13 +277,6 @@ def drop_database(server: str, name: str) -> None:
         connection.execute(statement)
 
 
-@pytest.fixture(scope="session")
-def buckets(object_store: EmbeddedS3) -> tuple[str, str]:
-    """Drop and landing bucket, emptied after each test: a bucket of its own would cost each test half a second."""
-    drop, landing = object_store.buckets
-    return drop, landing
-
-
 def _empty(s3: Any, bucket: str) -> None:
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
         for item in page.get("Versions", []) + page.get("DeleteMarkers", []):
@@ -387,19 +380,35 @@ def sampan(
     server: str,
     template: str,
     object_store: EmbeddedS3,
-    buckets: tuple[str, str],
     secrets_of_session: dict[str, str],
     quick_dbt: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Sampan]:
-    """A fresh installation: its own database, empty buckets, its own state folder."""
+    """A fresh installation for one test."""
+    with installed(server, template, object_store, secrets_of_session, tmp_path, monkeypatch) as installation:
+        yield installation
+
+
+@contextmanager
+def installed(
+    server: str,
+    template: str,
+    object_store: EmbeddedS3,
+    secrets_of_session: dict[str, str],
+    folder: Path,
+    patch: pytest.MonkeyPatch,
+) -> Iterator[Sampan]:
+    """A fresh installation: its own database, empty buckets, a state folder in `folder`. A server has one at a time.
+
+    Its environment is set through `patch`, and stays set.
+    """
     # Always the same on a server of our own, so that what was linked of dbt's project is linked once.
     database = f"sampan_test_{secrets.token_hex(4)}" if EXTERNAL_DSN else "sampan_test"
     copy_database(server, template, database)
-    s3, (drop, landing) = object_store.client(), buckets
+    s3, (drop, landing) = object_store.client(), object_store.buckets
     environment = secrets_of_session | {
-        "SAMPAN_STATE": str(tmp_path / "state"),
+        "SAMPAN_STATE": str(folder / "state"),
         "SAMPAN_WAREHOUSE_DSN": make_conninfo(server, dbname=database),
         "SAMPAN_S3_ENDPOINT": object_store.endpoint,
         "AWS_ACCESS_KEY_ID": object_store.access_key,
@@ -410,13 +419,14 @@ def sampan(
         **object_store.settings,
     }
     for key, value in environment.items():
-        monkeypatch.setenv(key, value)
+        patch.setenv(key, value)
     settings.cache_clear()
-    installation = Sampan(environment, s3, tmp_path / "state")
+    installation = Sampan(environment, s3, folder / "state")
     yield installation
     for connection in installation.connections.values():
         connection.close()
     settings.cache_clear()
-    for bucket in (*buckets, "lake"):
+    # A bucket of its own would cost each test half a second.
+    for bucket in (drop, landing, "lake"):
         _empty(s3, bucket)
     drop_database(server, database)

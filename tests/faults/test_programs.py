@@ -76,12 +76,6 @@ def object_store(disks: dict[str, Path]) -> Iterator[EmbeddedS3]:
 
 
 @pytest.fixture(scope="module")
-def buckets(object_store: EmbeddedS3) -> tuple[str, str]:
-    drop, landing = object_store.buckets
-    return drop, landing
-
-
-@pytest.fixture(scope="module")
 def server(crashing: EmbeddedPostgres) -> str:
     return crashing.dsn()
 

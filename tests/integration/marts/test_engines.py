@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -53,25 +54,20 @@ ALIKE = {
 }
 
 
-@pytest.fixture
-def copied(world: Simulated, quick_dbt: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """DSN of the administrator of a copy of the world, which is installed and builds with DuckDB."""
-    of_world = world.environment["SAMPAN_WAREHOUSE_DSN"]
-    name = f"sampan_duckdb_{secrets.token_hex(4)}"
-    copy_database(of_world, str(conninfo_to_dict(of_world)["dbname"]), name)
-    dsn = make_conninfo(of_world, dbname=name)
-    environment = {"SAMPAN_WAREHOUSE_DSN": dsn, "SAMPAN_STATE": str(tmp_path), "SAMPAN_BUILD_ENGINE": "duckdb"}
-    for key, value in (world.environment | environment).items():
-        monkeypatch.setenv(key, value)
-    settings.cache_clear()
-    yield dsn
-    settings.cache_clear()
-    drop_database(of_world, name)
-
-
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_duckdb_builds_in_two_parts_the_marts_that_postgresql_built_in_one(copied: str, models_only: None) -> None:
-    with psycopg.connect(copied, autocommit=True) as connection:
+def test_duckdb_builds_in_two_parts_the_marts_that_postgresql_built_in_one(
+    world: Simulated, models_only: None, tmp_path: Path
+) -> None:
+    """Of a small world in tests/golden."""
+    with world.installed():
+        builds_the_same_with_duckdb(FIRST_PART, 100, tmp_path)
+
+
+def builds_the_same_with_duckdb(first_part: date, least: int, folder: Path) -> None:
+    """Build what is released once more with DuckDB, in a copy of the installed warehouse: what came until `first_part`, and
+    then the rest, of more than `least` batches."""
+    with _copied(folder) as copied, psycopg.connect(copied, autocommit=True) as connection:
         (released,) = connection.execute("select max(release_no) from ops.release").fetchone()
         connection.execute("delete from ops.build_batch")
         # As in a warehouse that never built itself.
@@ -83,9 +79,9 @@ def test_duckdb_builds_in_two_parts_the_marts_that_postgresql_built_in_one(copie
         )
         later = connection.execute(
             "update ops.batch set state = 'gated' where state = 'published' and business_date > %s returning batch_id",
-            [FIRST_PART],
+            [first_part],
         ).fetchall()
-        assert len(later) > 100
+        assert len(later) > least
         # All that is kept from one build to the next.
         for step in ("staging", "identity", "intermediate"):
             assert build.run(step)["nodes"] > 0
@@ -108,9 +104,26 @@ def test_duckdb_builds_in_two_parts_the_marts_that_postgresql_built_in_one(copie
             found, expected = (connection.execute(query, [at]).fetchall() for at in (by_duckdb, by_postgres))
             assert sorted(map(str, found)) == sorted(map(str, expected)), what
             assert expected, what
-    assert release.gate()["carried"] == 0
-    # What models make of a few rows, worked out by hand.
-    assert dbt.command(["test", "--select", "test_type:unit", "--quiet"])
+        assert release.gate()["carried"] == 0
+        # What models make of a few rows, worked out by hand.
+        assert dbt.command(["test", "--select", "test_type:unit", "--quiet"])
+
+
+@contextmanager
+def _copied(folder: Path) -> Iterator[str]:
+    """DSN of the administrator of a copy of the installed warehouse, which is installed instead and builds with DuckDB."""
+    before = settings().get("SAMPAN_WAREHOUSE_DSN")
+    name = f"sampan_duckdb_{secrets.token_hex(4)}"
+    copy_database(before, str(conninfo_to_dict(before)["dbname"]), name)
+    dsn = make_conninfo(before, dbname=name)
+    environment = {"SAMPAN_WAREHOUSE_DSN": dsn, "SAMPAN_STATE": str(folder), "SAMPAN_BUILD_ENGINE": "duckdb"}
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in environment.items():
+            patch.setenv(key, value)
+        settings.cache_clear()
+        yield dsn
+    settings.cache_clear()
+    drop_database(before, name)
 
 
 def _tables(connection: psycopg.Connection, schemas: list[str]) -> dict[str, sql.Identifier]:
