@@ -15,7 +15,7 @@ from infra.simulator import vocabulary as words
 from infra.simulator.draws import dates, digits, joined, number, rng, take
 from infra.simulator.partners.tid import applications
 from infra.simulator.population import make
-from infra.simulator.world import World, periods
+from infra.simulator.world import Period, World, periods
 
 GROWTH_A_YEAR = 0.06
 MONTHS = (0.97, 0.78, 1.02, 0.97, 1.0, 0.99, 1.03, 1.06, 1.08, 1.04, 1.06, 1.0)
@@ -94,7 +94,7 @@ def declarations(world: World) -> Iterator[tuple[date, pl.DataFrame]]:
     """For each business date the lines lodged since the one before, new declarations first, then amendments."""
     amended: dict[date, pl.DataFrame] = {}
     for period in world.periods:
-        since = max(world.first, period.first_day - timedelta(days=AMENDED_WITHIN))
+        since = _since(world, period)
         amended = {day: lines for day, lines in amended.items() if day >= since}
         parts = []
         for step in range((period.business_date - since).days + 1):
@@ -115,11 +115,17 @@ def lodged(world: World, day: date, only: Collection[str] = ORDER) -> pl.DataFra
     """Lines of the declarations first lodged on a day, inside the window or not; of them all columns, or `only` some."""
     kept: dict[date, pl.DataFrame] = world.kept.setdefault("lodged", {})
     if day not in kept:
-        if sum(map(len, kept.values())) > LINES_KEPT:
+        is_declared = _since(world, world.periods[0]) <= day <= world.last
+        if not is_declared or sum(map(len, kept.values())) > LINES_KEPT:
             return _lodged(world, day, only)
         # The statistics and the declarations of a small world are made of the same lines.
         kept[day] = _lodged(world, day, ORDER)
     return kept[day].select(only)
+
+
+def _since(world: World, period: Period) -> date:
+    """The first day whose declarations, or amendments of them, may come with a period."""
+    return max(world.first, period.first_day - timedelta(days=AMENDED_WITHIN))
 
 
 def _lodged(world: World, day: date, only: Collection[str]) -> pl.DataFrame:
