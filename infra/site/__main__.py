@@ -183,7 +183,7 @@ def _config(by_family: dict[str, list[str]], feeds: list[str], pages: Path) -> d
     ]
     named = {
         "Use the marts": ["questions", "connect", "cookbook", "glossary", "bi", "desks"],
-        "Run it": ["runbook", "problems", "installation", "security", "benchmarks"],
+        "Run it": ["runbook", "problems", "installation", "security", "growth", "benchmarks"],
         "Change it": ["architecture", "tutorial-add-a-feed", "tutorial-feed-to-page"],
     }
     rooms = {
