@@ -3,7 +3,7 @@
 A held delivery, a critical finding in a mart, a proposed link between a name and an enterprise: `watch` starts a run for
 each, once a day as long as it is open. Choose, and give a reason. The decision becomes a request with your name, as at the
 desk, and the DAG `requests` carries it out; `sampan requests list` says what became of it. What has been decided elsewhere
-meanwhile changes nothing.
+meanwhile leaves the list within a minute.
 """
 
 from __future__ import annotations
@@ -13,9 +13,27 @@ from typing import Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import DAG, Param, task
-from sampan_airflow import DEFAULTS
+from airflow.sdk.exceptions import TaskAwaitingInput
+from airflow.sdk.timezone import utcnow
+from sampan_airflow import DEFAULTS, DecidedElsewhere
 
 ACCEPT, REJECT, LATER = "Accept", "Reject", "Leave it open"
+
+
+class DecideOperator(HITLOperator):  # type: ignore[misc]
+    """Asks a person, and ends when somebody has decided elsewhere."""
+
+    def execute(self, context: Any) -> None:
+        """Ask, and wait in the triggerer: one that only waits for an answer would not hear of what is decided elsewhere."""
+        from sampan import requests
+
+        try:
+            super().execute(context)
+        except TaskAwaitingInput:
+            key = requests.key_of(context["params"]["kind"], context["params"]["subject"])
+            until = utcnow() + self.response_timeout
+            trigger = DecidedElsewhere(str(context["task_instance"].id), key, self.defaults, until)
+            self.defer(trigger=trigger, method_name="execute_complete")
 
 
 @task(doc_md="Writes the decision down as a request. **When red:** the log says what was missing; clear both tasks.")
@@ -26,7 +44,7 @@ def ask(answer: dict[str, Any], params: dict[str, Any], dag_run: Any) -> None:
 
     (chosen,) = answer["chosen_options"]
     if chosen == LATER:
-        raise AirflowSkipException("it was left open")
+        raise AirflowSkipException("it was left open, or decided elsewhere")
     reason, by = answer["params_input"]["reason"], answer["responded_by_user"]["name"]
     requests.ask(params["kind"], params["subject"], chosen == ACCEPT, reason, by, dag_run.run_id)
 
@@ -47,7 +65,7 @@ with DAG(
         "text": Param("", type="string"),
     },
 ) as dag:
-    decide = HITLOperator(
+    decide = DecideOperator(
         task_id="decide",
         subject="{{ params.title }}",
         body="{{ params.text }}",

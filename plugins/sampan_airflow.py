@@ -1,14 +1,15 @@
-"""What the DAG modules share: the asset of a feed, and the retries of tasks."""
+"""What the DAG modules share: the asset of a feed, the retries of tasks, and what the triggerer waits for."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import Asset, AssetAlias, AssetWatcher, ExceptionRetryPolicy, RetryAction, RetryRule
-from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 POOL = "warehouse"
 # A new installation waits for the next time of a schedule. By default Airflow would also run one of the last few hours.
@@ -85,3 +86,69 @@ def requests_asset() -> Asset:
     """The asset whose events mean that somebody asked for something at a desk."""
     watcher = AssetWatcher("asked", trigger=RequestTrigger())
     return Asset(name="request", uri="x-sampan://ops/request", watchers=[watcher])
+
+
+# Seconds for which the triggers of all that waits for a decision share one look at what is still open.
+LOOK = 15
+
+
+class DecidedElsewhere(BaseTrigger):  # type: ignore[misc]
+    """Ends a question among the Required Actions with its default, when it was decided elsewhere or its time is over.
+
+    `key` is that of `requests.Undecided`. An answer that is given in Airflow resumes the task without this trigger.
+    """
+
+    open: frozenset[str] = frozenset()
+    looked_at = float("-inf")
+    looking = asyncio.Lock()
+
+    def __init__(self, ti_id: str, key: str, default: list[str], until: datetime) -> None:
+        super().__init__()
+        self.ti_id, self.key, self.default, self.until = ti_id, key, default, until
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """How the triggerer makes it again."""
+        values = {"ti_id": self.ti_id, "key": self.key, "default": self.default, "until": self.until}
+        return f"{type(self).__module__}.{type(self).__qualname__}", values
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """The event that ends the question."""
+        begun = time.monotonic()
+        while datetime.now(UTC) < self.until and await self._is_open(begun):
+            await asyncio.sleep(LOOK)
+        yield TriggerEvent(await asyncio.to_thread(self._ended))
+
+    async def _is_open(self, begun: float) -> bool:
+        """Whether it still waits for a decision, by a look since it was asked. One that cannot be looked for does."""
+        from sampan import requests
+        from sampan.errors import TransientFailure
+
+        shared = DecidedElsewhere
+        async with shared.looking:
+            now = time.monotonic()
+            if shared.looked_at < max(begun, now - LOOK):
+                try:
+                    shared.open = await asyncio.to_thread(requests.open_keys)
+                except TransientFailure:
+                    return True
+                shared.looked_at = now
+        return self.key in shared.open
+
+    def _ended(self) -> dict[str, Any]:
+        """The answer as the operator takes it: the default, or what a person chose a moment before."""
+        from uuid import UUID
+
+        from airflow.sdk.execution_time import hitl
+
+        ti_id = UUID(self.ti_id)
+        answer = hitl.get_hitl_detail_content_detail(ti_id)
+        if not answer.response_received:
+            answer = hitl.update_hitl_detail_response(ti_id, self.default, {})
+        person = answer.responded_by_user
+        return {
+            "chosen_options": list(answer.chosen_options or ()),
+            "params_input": answer.params_input or {},
+            "responded_at": answer.responded_at,
+            "responded_by_user": {"id": person.id, "name": person.name} if person else None,
+            "timedout": person is None,
+        }

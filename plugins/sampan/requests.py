@@ -75,7 +75,7 @@ class Undecided:
     @property
     def key(self) -> str:
         """The same for the same thing, and of no characters that a name may not have."""
-        return "-".join([self.kind, *(str(value) for name, value in self.subject.items() if name != "feed")])
+        return key_of(self.kind, self.subject)
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,24 @@ def undecided(limit: int = 20) -> list[Undecided]:
         for number, source, key, _, proposed, _, probability, *_ in review.list_proposals("open", limit)
     ]
     return [*batches, *findings[:limit], *proposals]
+
+
+def key_of(kind: str, subject: Mapping[str, Any]) -> str:
+    """The key of something to decide; of what is no such thing, a key that nothing undecided has."""
+    return "-".join([kind, *(str(value) for name, value in subject.items() if name != "feed")])
+
+
+def open_keys() -> frozenset[str]:
+    """The keys of all that waits for an operator, however much that is."""
+    query = """
+        select 'batch-' || batch_id from ops.open_problem where batch_id is not null
+        union all
+        select 'proposal-' || review_id from ops.identity_review where state = 'open'
+    """
+    with connect() as connection:
+        found = [key for (key,) in connection.execute(query).fetchall()]
+    findings = (item for item in release.findings() if item["decision"] is None)
+    return frozenset([*found, *(key_of("finding", {"mart": it["mart"], "rule": it["rule"]}) for it in findings)])
 
 
 def ask(kind: str, subject: Mapping[str, Any], accepted: bool, reason: str, by: str, run_id: str) -> None:

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -24,9 +26,9 @@ from sampan.contracts.registry import all_contracts
 from sampan.report.questions import all_questions
 
 from infra.local import airflow
-from infra.local.config import PORTS, WEED_PORTS, free_port, load
+from infra.local.config import HOME, PORTS, WEED_PORTS, free_port, load
 from infra.local.demo import REFRESH, Demo, Outcome
-from infra.local.stack import Stack
+from infra.local.stack import INIT, Stack
 from tests.browser import WIDTHS, browsing, chromium, tab
 from tests.conftest import memory
 from tests.integration.infra.test_stack import MAY_KNOW, secrets_known
@@ -227,6 +229,17 @@ def assert_a_decision_in_airflow_is_carried_out(stack: Stack) -> None:
         assert asked[:4] == ("done", "reject_proposal", airflow.USER, "another shop of that name"), asked
         query = "select state from ops.identity_review where review_id = %s"
         assert connection.execute(query, [chosen.removeprefix("proposal-")]).fetchone() == ("rejected",)
+    # What is decided elsewhere leaves the list, without anybody's answer.
+    other = max(proposals & set(waiting))
+    assert other != chosen
+    number = other.removeprefix("proposal-")
+    command = ["-m", "sampan.cli", "identity", "review", "reject", number, "--reason", "seen in the register"]
+    subprocess.run([sys.executable, *command], cwd=HOME, env=stack.environment(INIT), check=True, capture_output=True)
+    asked_again = f"dags/decide/dagRuns/{waiting[other]}"
+    while (state := api.get(asked_again)["state"]) == "running" and time.monotonic() < deadline:
+        time.sleep(1)
+    answer = api.get(f"{asked_again}/taskInstances/decide/-1/hitlDetails")
+    assert (state, answer["chosen_options"], answer["responded_by_user"]) == ("success", ["Leave it open"], None)
 
 
 def assert_airflow_shows_what_is_broken_and_undecided(stack: Stack) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
 
 import pytest
+import sampan_airflow
+from airflow.sdk.execution_time import hitl
 from sampan import requests
-from sampan.errors import PermanentFailure
+from sampan.errors import PermanentFailure, TransientFailure
 
 from tests.integration.desk.test_operator import FEED, deliver_held
 
@@ -59,6 +67,64 @@ def test_a_decision_on_what_was_decided_elsewhere_meanwhile_changes_nothing(part
     assert (first.state, second.state) == ("done", "failed")
     assert "not held" in second.outcome
     assert partner.sampan.batch(FEED)["state"] == "published"
+
+
+class Asked:
+    """What Airflow keeps of a question: the answer, once there is one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, key: str, minutes: int = 5) -> None:
+        self.answer: dict[str, Any] = {"response_received": False, "responded_by_user": None}
+        monkeypatch.setattr(hitl, "get_hitl_detail_content_detail", lambda _: SimpleNamespace(**self.answer))
+        monkeypatch.setattr(hitl, "update_hitl_detail_response", self.update)
+        monkeypatch.setattr(sampan_airflow, "LOOK", 0.05)
+        until = datetime.now(UTC) + timedelta(minutes=minutes)
+        self.trigger = sampan_airflow.DecidedElsewhere(str(uuid4()), key, ["Leave it open"], until)
+
+    def update(self, _: Any, chosen: list[str], params: dict[str, Any]) -> SimpleNamespace:
+        self.answer |= {"response_received": True, "chosen_options": chosen, "params_input": params, "responded_at": 1}
+        return SimpleNamespace(**self.answer)
+
+    async def ends(self, seconds: float) -> dict[str, Any] | None:
+        """The event, or None while the question is open."""
+        with contextlib.suppress(TimeoutError):
+            event = await asyncio.wait_for(anext(self.trigger.run()), seconds)
+            payload: dict[str, Any] = event.payload
+            return payload
+        return None
+
+
+def test_a_question_leaves_the_list_when_it_is_decided_elsewhere(partner, monkeypatch):
+    asked = Asked(monkeypatch, f"batch-{deliver_held(partner)}")
+    assert asyncio.run(asked.ends(0.5)) is None
+    decide(int(asked.trigger.key.removeprefix("batch-")), accepted=False)
+    assert asyncio.run(asked.ends(0.5)) is None, "it is asked for, and not carried out yet"
+    assert requests.open_keys() == {item.key for item in requests.undecided()} == {asked.trigger.key}
+    assert [ended.state for ended in requests.run()] == ["done"]
+    ended = asyncio.run(asked.ends(10))
+    assert ended is not None
+    assert (ended["chosen_options"], ended["responded_by_user"]) == (["Leave it open"], None)
+    assert asked.answer["response_received"]
+
+
+def test_a_question_stays_when_the_warehouse_is_away_and_ends_with_its_day(partner, monkeypatch):
+    """Kind of fault: what cannot be looked up counts as gone."""
+
+    def away() -> frozenset[str]:
+        raise TransientFailure("away")
+
+    monkeypatch.setattr(requests, "open_keys", away)
+    assert asyncio.run(Asked(monkeypatch, "batch-1").ends(0.5)) is None
+    assert asyncio.run(Asked(monkeypatch, "batch-1", minutes=-1).ends(10)) is not None
+
+
+def test_an_answer_that_a_person_gave_a_moment_before_is_kept(partner, monkeypatch):
+    asked = Asked(monkeypatch, "batch-0")
+    asked.update(None, ["Accept"], {"reason": "agreed"})
+    asked.answer["responded_by_user"] = SimpleNamespace(id="1", name="mei")
+    ended = asyncio.run(asked.ends(10))
+    assert ended is not None
+    assert (ended["chosen_options"], ended["params_input"]) == (["Accept"], {"reason": "agreed"})
+    assert ended["responded_by_user"] == {"id": "1", "name": "mei"}
 
 
 def test_a_login_of_the_database_cannot_ask_as_airflow(desks, partner):
