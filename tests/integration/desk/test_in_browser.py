@@ -71,6 +71,13 @@ class Person:
             inspect(self.page, self.seen, self.picture(picture))
         self.note(self.page.url)
 
+    def carried_out(self, outcome: str) -> None:
+        """What was asked for is carried out while its page is open, and the page says what became of it."""
+        self.looked(f"request-{self.page.url.rsplit('/', 1)[-1]}-waiting")
+        assert [ended.state for ended in requests.run()] == ["done"]
+        self.clicks("link", "Look again")
+        assert self.page.get_by_text(outcome).is_visible()
+
     def picture(self, name: str) -> Path:
         return PICTURES / f"{self.name}-{name}.png"
 
@@ -88,7 +95,7 @@ class Person:
 @EACH
 def test_an_operator_decides_in_the_browser(width, looks, desks, partner, browser):
     batch = deliver_held(partner)
-    plant(batch)
+    plant()
     person = Person(desks, browser, "operator", "sampan_operator", width=width, looks=looks)
     person.sees("", "home")
     person.sees("findings", "findings")
@@ -104,17 +111,43 @@ def test_an_operator_decides_in_the_browser(width, looks, desks, partner, browse
     page.keyboard.press("Tab")
     with page.expect_navigation():
         page.keyboard.press("Enter")
-    person.looked("request-waiting")
-    assert [ended.state for ended in requests.run()] == ["done"]
-    person.clicks("link", "Look again")
-    assert page.get_by_text(f"batch {batch} of customs_declarations is published").is_visible()
+    person.carried_out(f"batch {batch} of customs_declarations is published")
     person.sees("requests", "requests")
     person.clicks("button", "Sign out")
     assert page.url.endswith("/sign-in")
     person.done()
 
 
-def plant(batch: int) -> None:
+@EACH
+def test_an_operator_decides_on_a_finding_and_on_a_proposed_link_in_the_browser(width, looks, desks, sampan, browser):
+    plant()
+    person = Person(desks, browser, "decisions", "sampan_operator", width=width, looks=looks)
+    person.clicks("link", "Findings in marts")
+    person.page.get_by_text("Decide").click()
+    person.page.get_by_label("Reason").fill("the bureau corrects the month in its next delivery")
+    person.clicks("button", "Accept")
+    person.carried_out("finding expect_totals_to_match of mart_exports_monthly is accepted")
+    person.sees("findings", "finding-decided")
+    person.clicks("link", "Start")
+    person.clicks("link", "Proposed links")
+    person.clicks("link", "金满堂食品旗舰店")
+    page = person.sees("proposals/1", "proposal")
+    assert page.get_by_text("Kam Moon Tong Foods Limited").is_visible()
+    page.get_by_label("Reason").fill("the licence on the shop's page names the firm")
+    person.clicks("button", "Accept")
+    person.carried_out("proposal 1 is accepted")
+    person.sees("proposals", "proposals-none")
+    assert page.get_by_text("No link waits for a decision.").is_visible()
+    assert sampan.rows("select verdict, reason, decided_by from ops.finding_decision") == [
+        ("accepted", "the bureau corrects the month in its next delivery", person.login)
+    ]
+    assert sampan.rows("select source_key, number, verdict, decided_by from ops.identity_decision") == [
+        ("jd:104233", "90000001", "same", person.login)
+    ]
+    person.done()
+
+
+def plant() -> None:
     """A finding and a proposal, as a build leaves them."""
     with psycopg.connect(settings().dsn("loader"), autocommit=True) as loader:
         loader.execute("insert into ops.build (state, as_of_date, built_at) values ('built', current_date, now())")
@@ -128,6 +161,9 @@ def plant(batch: int) -> None:
         loader.execute(
             "insert into ops.identity_review (source, source_key, number, reason, position, probability, evidence)"
             " values ('shop', 'jd:104233', '90000001', 'one likely match', 1, 0.873, 'same rare words: 金滿堂 食品')"
+        )
+        loader.execute(
+            "insert into ops.identity_entity (source, source_key) values ('shop', 'jd:104233'), ('number', '90000001')"
         )
         loader.execute(
             "insert into ops.identity_name values ('shop', 'jd:104233', '金满堂食品旗舰店'),"
