@@ -1,5 +1,5 @@
 """Airflow plugin: security headers on every answer of the web server, nothing about it for who has not logged in, the status
-page in its menu, and links to the desks."""
+page and that of the gates in its menu, and links to the desks."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ HEADERS = {
 }
 DESCRIPTIONS = re.compile(r"(/auth|/execution)?/(openapi\.json|docs|redoc|changelog)(/.*)?")
 VERSION = "/api/v2/version"
-# Airflow shows the status page in a frame of its own page.
+# Airflow shows these pages in a frame of its own page.
 STATUS = "/sampan/status"
+GATES = f"{STATUS}/gates.html"
 FRAMED = HEADERS | {
     "content-security-policy": HEADERS["content-security-policy"].replace("ancestors 'none'", "ancestors 'self'"),
     "x-frame-options": "SAMEORIGIN",
@@ -53,7 +54,7 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                wanted = FRAMED if path == STATUS and not is_hidden else HEADERS
+                wanted = FRAMED if path in (STATUS, GATES) and not is_hidden else HEADERS
                 headers = [(name.encode(), value.encode()) for name, value in wanted.items()]
                 message = {**message, "headers": [*message.get("headers", ()), *headers]}
             await send(message)
@@ -84,11 +85,13 @@ async def _is_logged_in(scope: Message) -> bool:
 
 
 async def status_page(scope: Message, receive: Receive, send: Send) -> None:
-    """The page that the DAG `watch` wrote last: what is late, held or failed, rejected rows, releases."""
+    """The pages that the DAG `watch` wrote last: what is late, held or failed, rejected rows, releases; and every check."""
     from sampan.monitoring.page import default_path
     from starlette.responses import FileResponse, PlainTextResponse
 
     written = default_path()
+    if scope["path"].rstrip("/").endswith(GATES):
+        written = written.with_name(GATES.rpartition("/")[2])
     missing = "There is no status page yet: the DAG `watch` writes it every ten minutes."
     answer = FileResponse(written, media_type="text/html") if written.is_file() else PlainTextResponse(missing, 404)
     await answer(scope, receive, send)
@@ -107,6 +110,13 @@ class WebPlugin(AirflowPlugin):  # type: ignore[misc]
             "name": "What is broken",
             "href": f"{STATUS}/",
             "url_route": "broken",
+            "destination": "nav",
+            "category": "browse",
+        },
+        {
+            "name": "Checks at the gates",
+            "href": GATES,
+            "url_route": "gates",
             "destination": "nav",
             "category": "browse",
         },

@@ -18,5 +18,4 @@ import sampan.ingest.quarantine
 import sampan.ingest.reload
 import sampan.marts.as_known
 import sampan.monitoring.page
-import sampan.quality.data_docs
 import sampan.warehouse.logins  # noqa: F401

@@ -68,7 +68,6 @@ class Code(StrEnum):
     CONTRACT_UNKNOWN_PROPERTY = "contract.unknown_property"
     CONTRACT_UNREADABLE = "contract.unreadable"
     CONTRACT_YAML = "contract.yaml"
-    DATA_DOCS_FOLDER = "data_docs.folder"
     DELIVERY_CORRUPT = "delivery.corrupt"
     DELIVERY_DENIED = "delivery.denied"
     DELIVERY_EMPTY = "delivery.empty"

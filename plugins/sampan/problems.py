@@ -22,7 +22,6 @@ SECTIONS = {
     "withdraw": "Withdrawals",
     "replay": "Replays",
     "expectations": "Expectations",
-    "data_docs": "Data docs",
     "calendar": "Calendar",
     "lake": "The lake",
     "consent": "Consents",
@@ -233,10 +232,6 @@ MEANINGS: dict[Code, tuple[str, str]] = {
     Code.CONTRACT_UNKNOWN_PROPERTY: ("A custom property is not known.", f"{CORRECT} Check its spelling."),
     Code.CONTRACT_UNREADABLE: ("The contract file cannot be read.", "Check the path and its permissions."),
     Code.CONTRACT_YAML: ("The file is not YAML, or a key is in it twice.", CORRECT),
-    Code.DATA_DOCS_FOLDER: (
-        "The folder exists and was not written by `sampan data-docs`, or cannot be written.",
-        "Name a new or an empty folder.",
-    ),
     Code.DELIVERY_CORRUPT: ("The file is not of the format or compression that the contract names.", REDELIVER),
     Code.DELIVERY_DENIED: (
         "The object is listed in the drop prefix, but the object store does not give it; the message has its answer.",

@@ -35,7 +35,9 @@ def client(request: pytest.FixtureRequest) -> TestClient:
 
 
 @pytest.mark.parametrize("ending", ["", "/", "%0A", "/%0A", "%0A/", "%20", "?x=1"])
-@pytest.mark.parametrize("page", ["openapi.json", "docs", "redoc", "api/v2/version", "sampan/status"])
+@pytest.mark.parametrize(
+    "page", ["openapi.json", "docs", "redoc", "api/v2/version", "sampan/status", "sampan/status/gates.html"]
+)
 @pytest.mark.parametrize("app", ["", "/auth", "/execution"])
 def test_a_stranger_is_told_nothing_however_the_page_is_spelt(
     app: str, page: str, ending: str, client: TestClient

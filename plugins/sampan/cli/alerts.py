@@ -102,7 +102,9 @@ def alerts_send(
 def status_page(
     file: Annotated[Path | None, typer.Argument(help="Default: SAMPAN_STATUS_PAGE, or in the state folder.")] = None,
 ) -> None:
-    """Write what is broken now, and since when, as one static page in English and Chinese. Airflow does it every ten minutes.
+    """Write what is broken now, and since when, as a static page in English and Chinese, and beside it a page of all checks.
+
+    Airflow does it every ten minutes.
 
     Example: sampan status-page status.html
     """

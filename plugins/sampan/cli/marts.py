@@ -1,4 +1,4 @@
-"""Commands of the marts: build, release, marts as known on an earlier date, and the results of their checks."""
+"""Commands of the marts: build, release, marts as known on an earlier date."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from sampan.cli import report
 from sampan.cli.arguments import Mart, command_group, complete_step
-from sampan.cli.output import fields, lists, no_progress, out, table
+from sampan.cli.output import fields, lists, message, no_progress, out, table
 from sampan.errors import PermanentFailure
 
 commands = typer.Typer()
@@ -94,19 +94,15 @@ def dbt_(context: typer.Context) -> None:
         raise typer.Exit(1)
 
 
-@commands.command("data-docs", rich_help_panel="Look")
-def data_docs_(
-    folder: Annotated[
-        Path, typer.Argument(help="Where to write the pages: a new or empty folder, or an earlier site.")
-    ],
-) -> None:
-    """Write the results of all gates as static pages, without any row's values.
+@commands.command("data-docs", hidden=True)
+def data_docs_(folder: Annotated[Path, typer.Argument(help="Where to write the pages.")]) -> None:
+    """Write the status page and that of the gates to a folder: `sampan status-page FOLDER/index.html` does it now."""
+    from sampan.monitoring import page
 
-    Example: sampan data-docs site
-    """
-    from sampan.quality import data_docs
-
-    out.print(f"wrote {data_docs.write(folder)}")
+    message(
+        "'data-docs FOLDER' is now 'status-page FOLDER/index.html'; the old spelling will not work in the next version"
+    )
+    out.print(f"wrote {page.write(folder / 'index.html')}")
 
 
 @marts_group.command("deprecations")

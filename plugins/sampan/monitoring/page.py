@@ -1,4 +1,6 @@
-"""The status page: what is broken now and since when, as one static HTML file in English and traditional Chinese."""
+"""The status page: what is broken now and since when, as one static HTML file in English and traditional Chinese. Beside it
+lies a page of every check at the gates.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,12 @@ import os
 from datetime import datetime
 from pathlib import Path
 
-from jinja2 import Environment
-
 from sampan.calendar import HONG_KONG
 from sampan.contracts.registry import all_contracts
 from sampan.database import connect, scalar
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.marts.release import list_releases
-from sampan.monitoring import broken, status
+from sampan.monitoring import broken, gates, status
 from sampan.settings import settings
 from sampan.text import printable
 
@@ -30,16 +30,19 @@ def default_path() -> Path:
 
 
 def write(path: Path | None = None) -> Path:
-    """Write the page; who reads it meanwhile sees the page of before. Raises PermanentFailure when it cannot be written."""
+    """Write the page, and beside it that of the gates; who reads one meanwhile sees that of before.
+
+    Raises PermanentFailure when it cannot be written.
+    """
     path = (path or default_path()).resolve()
-    text = render()
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
-    except OSError as error:
-        raise PermanentFailure(Problem(Code.STATUS_PAGE, error.strerror or str(error), str(path))) from error
+    for file, text in ((path.with_name(gates.NAME), gates.render(path.name)), (path, render())):
+        fresh = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_text(text, encoding="utf-8")
+            fresh.replace(file)
+        except OSError as error:
+            raise PermanentFailure(Problem(Code.STATUS_PAGE, error.strerror or str(error), str(path))) from error
     return path
 
 
@@ -70,8 +73,9 @@ def render() -> str:
         }
         for fault in faults
     ]
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return gates.filled(
+        TEMPLATE,
+        gates=gates.NAME,
         faults=rows,
         judged_at=f"{judged_at.astimezone(HONG_KONG):%F %R}",
         written_at=f"{datetime.now(HONG_KONG):%F %R}",

@@ -459,7 +459,7 @@ def test_load_resets_held_batches_when_asked(option, sampan, run):
     assert run("gate", FEED)[0] == 1
 
 
-def test_data_docs_draws_a_page_of_the_rows_that_break_a_warning(partner, run, tmp_path):
+def test_the_page_of_the_gates_counts_the_rows_that_break_a_warning(partner, run, tmp_path):
     feed = "comtrade_mirror_imports"
     given = rows(feed, 20)
     bad = [row | {"cif_usd": "1", "value_usd": "2"} for row in given[:3]] + given[3:]
@@ -467,8 +467,11 @@ def test_data_docs_draws_a_page_of_the_rows_that_break_a_warning(partner, run, t
     assert partner.ingest(feed)["rows_published"] == 20
     code, _, err = run("data-docs", str(tmp_path / "docs"))
     assert (code, "Traceback" in err) == (0, False)
-    (page,) = [path.read_text() for path in (tmp_path / "docs").rglob("*.html") if "/rows/" in str(path)]
-    assert "value_is_cif (warning)" in page
+    assert "is now 'status-page FOLDER/index.html'" in err
+    page = (tmp_path / "docs" / "gates.html").read_text()
+    assert f"{feed}: value_is_cif" in page
+    assert "no row breaks it" in page
+    assert "(3)" in page
     assert "cif_usd is null or cif_usd = value_usd" in page
 
 

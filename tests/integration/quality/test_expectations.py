@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from datetime import date
-from pathlib import Path
 
 import psycopg
 import pytest
 from sampan.contracts.model import Rule
 from sampan.errors import PermanentFailure, TransientFailure
-from sampan.quality import data_docs, expectations
+from sampan.monitoring import gates
+from sampan.quality import expectations
 from sampan.settings import settings
 
 SECRET = "A123456(3)"
@@ -77,17 +77,15 @@ def test_bounds_of_the_number_of_rows_have_the_same_verdict_when_it_is_known(tab
         assert known == asked
 
 
-def test_no_value_of_a_row_is_returned_stored_shown_or_logged(sampan, table, tmp_path: Path, caplog, capfd):
+def test_no_value_of_a_row_is_returned_stored_shown_or_logged(sampan, table, caplog, capfd):
     with caplog.at_level(logging.DEBUG):
         found = _validate(table)
         a_build(1)
         with psycopg.connect(settings().dsn("loader")) as connection:
             expectations.store(connection, "suite", found, build_no=1)
-        index = data_docs.write(tmp_path / "docs")
-    pages = [path.read_text() for path in index.parent.rglob("*.html")]
-    assert len(pages) >= 2
-    assert any("Has b." in page for page in pages)
-    texts = [repr(found), repr(sampan.rows("select * from ops.gate_result")), caplog.text, *capfd.readouterr(), *pages]
+        page = gates.render("index.html")
+    assert "Has b." in page
+    texts = [repr(found), repr(sampan.rows("select * from ops.gate_result")), caplog.text, *capfd.readouterr(), page]
     assert not [text[:80] for text in texts if SECRET in text or "A123456" in text]
 
 
@@ -101,43 +99,6 @@ def test_results_of_a_check_done_again_take_the_place_of_the_first(sampan, table
         ("known", "error", False),
         ("rows", "critical", False),
     ]
-
-
-def test_data_docs_keep_the_newest_checks_of_each_suite(sampan, table, tmp_path: Path):
-    found = _validate(table)
-    for number in range(1, 8):
-        a_build(number)
-        with psycopg.connect(settings().dsn("loader")) as connection:
-            expectations.store(connection, "suite", found, build_no=number)
-    for _ in range(2):
-        index = data_docs.write(tmp_path / "docs", keep=3)
-    assert len(list((tmp_path / "docs" / "validations").rglob("*.html"))) == 3
-    assert [path.name for path in tmp_path.iterdir()] == ["docs"]
-    assert "build-7" in index.read_text()
-
-
-def test_data_docs_leave_a_folder_alone_when_something_else_is_in_it(sampan, tmp_path: Path):
-    kept = tmp_path / "thesis" / "chapter.txt"
-    beside = tmp_path / "thesis.old"
-    kept.parent.mkdir()
-    beside.mkdir()
-    kept.write_text("years of work")
-    for place in (kept.parent, kept, kept / "below"):
-        with pytest.raises(PermanentFailure, match=r"data_docs\.folder"):
-            data_docs.write(place)
-    kept.unlink()
-    data_docs.write(kept.parent)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["thesis", "thesis.old"]
-
-
-def test_data_docs_leave_the_pages_as_they_are_when_the_database_is_away(sampan, tmp_path: Path, monkeypatch):
-    data_docs.write(tmp_path / "docs")
-    monkeypatch.setenv("SAMPAN_WAREHOUSE_DSN", "postgresql://unknown_role@127.0.0.1:9/nothing")
-    settings.cache_clear()
-    with pytest.raises(TransientFailure, match="make status"):
-        data_docs.write(tmp_path / "docs")
-    assert [path.name for path in tmp_path.iterdir()] == ["docs"]
-    assert (tmp_path / "docs" / "index.html").exists()
 
 
 @pytest.mark.parametrize(
