@@ -182,7 +182,7 @@ def _config(by_family: dict[str, list[str]], feeds: list[str], pages: Path) -> d
         {_title(family): [f"docs/dictionary/{name}.md" for name in names]} for family, names in by_family.items()
     ]
     named = {
-        "Use the marts": ["questions", "connect", "cookbook", "glossary", "bi", "desks"],
+        "Use the marts": ["questions", "entities", "connect", "cookbook", "glossary", "bi", "desks"],
         "Run it": ["runbook", "problems", "installation", "security", "growth", "benchmarks"],
         "Change it": ["architecture", "tutorial-add-a-feed", "tutorial-feed-to-page"],
     }

@@ -1,4 +1,4 @@
-"""Files that follow from the question files and dashboards.yml: docs/questions.md and dbt's exposures."""
+"""Files that follow from the question files, dashboards.yml and the models: docs/questions.md, dbt's exposures, pictures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from sampan.contracts import derive
 from sampan.errors import Code, Problem
+from sampan.report import pictures
 from sampan.report.dashboards import all_dashboards
 from sampan.report.questions import all_questions
 from sampan.settings import settings
@@ -55,27 +56,43 @@ def exposures() -> str:
 
 
 def derived() -> dict[Path, str]:
-    """What follows from the question files and dashboards.yml: docs/questions.md and dbt's exposures."""
+    """What follows from the question files, dashboards.yml and the models: docs/questions.md, dbt's exposures, pictures."""
+    docs = _docs()
     return {
-        settings().home / "docs" / "questions.md": page(),
+        docs / "questions.md": page(),
         derive.PROJECT / "models" / "exposures.yml": exposures(),
+        **{docs / name: picture for name, picture in pictures.pictures().items()},
     }
+
+
+def _docs() -> Path:
+    return settings().home / "docs"
 
 
 def write() -> list[Path]:
     """Write the derived files that are out of date. Returns what was written."""
     stale = _stale()
+    left = _left_over()
+    for path in left:
+        path.unlink()
     for path, text in stale.items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return [*stale]
+    return [*stale, *left]
 
 
 def check() -> list[Problem]:
     """The derived files that are out of date."""
-    message = f"differs from what the question files and dashboards.yml say: {DERIVE}"
-    return [Problem(Code.DERIVE_STALE, message, str(path)) for path in _stale()]
+    message = f"differs from what the question files, dashboards.yml and the models say: {DERIVE}"
+    return [Problem(Code.DERIVE_STALE, message, str(path)) for path in [*_stale(), *_left_over()]]
 
 
 def _stale() -> dict[Path, str]:
     found = derived().items()
     return {path: text for path, text in found if not path.exists() or path.read_text(encoding="utf-8") != text}
+
+
+def _left_over() -> list[Path]:
+    """Pictures of families that are gone."""
+    known = derived()
+    return [path for path in sorted((_docs() / "entities").glob("*.svg")) if path not in known]
