@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup browser bi demo tick test test-fast test-slow up down status dsn psql backup restore docs site lint lint-python lint-sql lint-text types bench bench-year faults
+.PHONY: help setup browser bi demo logins tick test test-fast test-slow up down status dsn psql backup restore docs site lint lint-python lint-sql lint-text types bench bench-year faults
 
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml plugins/sampan/__init__.py infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
@@ -26,6 +26,9 @@ browser: ## install Chromium and Chinese fonts from the system's packages, for t
 
 demo: $(STAMP) ## start the stack, deliver 29 synthetic months, refresh, and show what came out
 	@$(LOCAL) demo
+
+logins: $(STAMP) ## print where each person of the demo looks, with login and password
+	@$(LOCAL) logins
 
 tick: $(STAMP) ## let the next business day of the demo begin and wait for its release; DAYS=20 for twenty of them
 	@$(LOCAL) tick --days $(or $(DAYS),1)

@@ -114,6 +114,22 @@ def demo() -> None:
 
 
 @app.command()
+def logins() -> None:
+    """Print where each person of the demo looks, with login and password."""
+    from rich.console import Console
+
+    from infra.local import people
+    from infra.local.demo import doors
+    from infra.local.stack import Stack
+
+    stack = Stack()
+    if not people.known(stack.config.state):
+        raise StackError("the demo's people have no logins yet: run `make demo` first")
+    # Nothing is cut or folded, so that it can be copied.
+    Console(width=200).print(doors(stack, passwords=True))
+
+
+@app.command()
 def tick(days: Annotated[int, typer.Option(help="Business days, one after the other.", min=1)] = 1) -> None:
     """Let the next business day of the demo begin, and wait for its release."""
     from rich.console import Console

@@ -26,7 +26,7 @@ from sampan.calendar import HONG_KONG
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts
 
-from infra.local import airflow
+from infra.local import airflow, people
 from infra.local.config import HOME, StackError
 from infra.local.stack import DELIVER, OPEN_DATA, Stack
 from infra.simulator import faults
@@ -105,6 +105,9 @@ class Demo:
         finally:
             api.call("PATCH", f"dags/{REFRESH}", {"is_paused": False})
         self._run_dags(api, [REFRESH], "refresh of the marts")
+        with self._installed():
+            others = {name: entry["login_password"] for name, entry in self.stack.superset.people().items()}
+            people.add(self.stack.config, others)
         after = self.outcome()
         self._show(after)
         if after == before:
@@ -350,23 +353,15 @@ class Demo:
             marts.add_section()
             for place, (mart, rows) in enumerate(members):
                 marts.add_row("" if place else family, mart, f"{rows:,}")
-        where = Table.grid(padding=(0, 2))
-        where.add_row("Airflow", f"{airflow.address(self.stack.config)}  user {airflow.USER}")
-        where.add_row("its password", str(self.stack.config.env_file))
-        where.add_row("BI tools", "make dsn")
-        where.add_row("broken now", ".venv/bin/sampan status")
-        where.add_row("stop", "make down")
         for part in (feeds, marts, self._answer(EXAMPLE, "Where small exporters sell most"),
-                     self._answer(BROKEN, "What is broken"), where):  # fmt: skip
+                     self._answer(BROKEN, "What is broken")):  # fmt: skip
             self.console.print()
             self.console.print(part)
         self.console.print(f'\nthe example again:\nmake psql SQL="{EXAMPLE}"', soft_wrap=True, highlight=False)
         pages = self.stack.config.state / "reports" / f"release_{outcome.release}" / "en" / "index.html"
-        self.console.print(f"\nthe answers as pages:\nfile://{pages}", soft_wrap=True, highlight=False)
-        login = ".venv/bin/sampan roles add-login chan --role sampan_operator"
-        self.console.print(
-            f"\nthe desks (a login: {login}):\n{self.stack.config.desk_url}", soft_wrap=True, highlight=False
-        )
+        self.console.print(f"\nthe answers as pages:\nfile://{pages}\n", soft_wrap=True, highlight=False)
+        self.console.print(doors(self.stack))
+        self.console.print("passwords: make logins    dashboards: make bi    stop: make down", highlight=False)
 
     def _answer(self, query: LiteralString, title: str) -> Table:
         """The answer to a query, as the readers' role gets it."""
@@ -379,6 +374,23 @@ class Demo:
 
     def _say(self, line: str) -> None:
         self.console.print(f"[dim]{line}[/]", highlight=False)
+
+
+def doors(stack: Stack, *, passwords: bool = False) -> Table:
+    """Where each person of the demo looks, with which login; `passwords` shows those too."""
+    table = Table("who", "where", "login", title="Where to look")
+    if passwords:
+        table.add_column("password")
+    config = stack.config
+    rows = [
+        (person.comes_for, config.desk_url if person.has_desk else "make dsn, make bi", person.login, person.password)
+        for person in people.known(config.state).values()
+    ]
+    engineer = "engineer on call: what is red, required actions"
+    rows.insert(0, (engineer, airflow.address(config), airflow.USER, config["SAMPAN_AIRFLOW_PASSWORD"]))
+    for row in rows:
+        table.add_row(*row[: len(table.columns)])
+    return table
 
 
 class _Partners:

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from infra.local import airflow, s3
+from infra.local import airflow, people, s3
 from infra.local.backup import Backups
 from infra.local.config import (
     BUCKETS,
@@ -307,7 +307,8 @@ class Stack:
         if set(names) & set(airflow.commands(self.config)):
             airflow.migrate(self.config, self.environment(), report)
         if SUPERSET in names:
-            self.superset.add_demo(self.config["SAMPAN_WAREHOUSE_DSN"], self.environment(INIT))
+            known = people.known(self.config.state)
+            self.superset.add_demo(self.config["SAMPAN_WAREHOUSE_DSN"], self.environment(INIT), known)
             self.superset.load(self.environment(SUPERSET), report)
         for name in names:
             if self.supervisor.states()[name]["statename"] not in RUNNING:

@@ -19,9 +19,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
+from infra.local import people
 from infra.local.config import HOME, HOST, StackError, write_private
+from infra.local.people import Person
 
 VENV = HOME / ".venv-bi"
 SOURCES = HOME / "infra" / "bi"
@@ -39,7 +39,6 @@ GUNICORN = (
     "--max-requests",
     "1000",
 )
-DEMO_BANKS = 2
 
 
 @dataclass(frozen=True)
@@ -87,40 +86,46 @@ class Superset:
             found = json.loads(self.people_file.read_text(encoding="utf-8"))["people"]
         return found
 
-    def add(self, person: str, reads: str, environment: Mapping[str, str], *, replace: bool = False) -> str:
+    def add(
+        self, person: str, reads: str, environment: Mapping[str, str], *, replace: bool = False, password: str = ""
+    ) -> str:
         """Give a person a login on the warehouse that reads as `reads`, and the role in Superset that fits it.
 
         Returns the person's password. `environment` is that of the platform's command, as administrator. With `replace` a
-        login of that name that is not known here, because the folder was lost, is dropped first.
+        login of that name that is not known here, because the folder was lost, is dropped first. `password` is that of a
+        login that is there: it opens Superset, too.
 
         Raises:
             StackError: there is no role to read with, or the name is taken or not allowed.
         """
-        people, role = self.people(), READS.fullmatch(reads)
+        listed, role = self.people(), READS.fullmatch(reads)
         if role is None:
             raise StackError(f"no role {reads!r} to read with: bi_reader, policy_reader, public_reader or bank_<id>")
-        known = people.get(person)
+        known = listed.get(person)
         if known is None or known["reads"] != reads:
-            password = secrets.token_urlsafe(24)
-            if known is not None or replace:
-                with suppress(StackError) if replace else nullcontext():
-                    _sampan(environment, "roles", "drop-login", person)
-            _sampan({**environment, "SAMPAN_LOGIN_PASSWORD": password}, "roles", "add-login", person, "--role", reads)
-            people[person] = {
-                "role": str(role.lastgroup), "reads": reads, "password": secrets.token_urlsafe(12), "login": person,
-                "login_password": password,
+            of_login = password or secrets.token_urlsafe(24)
+            if not password:
+                if known is not None or replace:
+                    with suppress(StackError) if replace else nullcontext():
+                        _sampan(environment, "roles", "drop-login", person)
+                given = {**environment, "SAMPAN_LOGIN_PASSWORD": of_login}
+                _sampan(given, "roles", "add-login", person, "--role", reads)
+            listed[person] = {
+                "role": str(role.lastgroup), "reads": reads, "password": password or secrets.token_urlsafe(12),
+                "login": person, "login_password": of_login,
             }  # fmt: skip
-        write_private(self.people_file, json.dumps({"warehouse": dict(self.warehouse), "people": people}, indent=1))
-        return people[person]["password"]
+        write_private(self.people_file, json.dumps({"warehouse": dict(self.warehouse), "people": listed}, indent=1))
+        return listed[person]["password"]
 
-    def add_demo(self, admin: str, environment: Mapping[str, str]) -> None:
-        """The demo's people: one who reads aggregates, an analyst, and one of each of the first banks that there are."""
-        with psycopg.connect(admin) as connection:
-            query = "select rolname from pg_roles where rolname ~ '^bank_b[0-9]{3}$' order by 1 limit %s"
-            banks = [name for (name,) in connection.execute(query, [DEMO_BANKS])]
-        for reads in ("policy_reader", "bi_reader", *banks):
-            name = {"policy_reader": "demo_policy", "bi_reader": "demo_analyst"}.get(reads, f"demo_{reads}")
-            self.add(name, reads, environment, replace=True)
+    def add_demo(self, admin: str, environment: Mapping[str, str], known: Mapping[str, Person]) -> None:
+        """The demo's people: one who reads aggregates, an analyst, and one of each of the first banks that there are.
+
+        `known` are those who have a login already.
+        """
+        for name, reads in people.wanted(admin).items():
+            if READS.fullmatch(reads):
+                password = known[name].password if name in known else ""
+                self.add(name, reads, environment, replace=True, password=password)
 
     def load(self, environment: Mapping[str, str], report: Callable[[str], None] = print) -> None:
         """Bring Superset to what the platform's files describe, unless it was loaded with the same before.

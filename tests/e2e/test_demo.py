@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -19,13 +20,14 @@ from decimal import Decimal
 from email.message import Message
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 from rich.console import Console
 from sampan.contracts.registry import all_contracts
 from sampan.report.questions import all_questions
 
-from infra.local import airflow
+from infra.local import airflow, people
 from infra.local.config import HOME, PORTS, WEED_PORTS, free_port, load
 from infra.local.demo import REFRESH, Demo, Outcome
 from infra.local.stack import INIT, Stack
@@ -155,6 +157,27 @@ def assert_answers_are_pages(stack: Stack, outcome: Outcome, printed: str) -> No
     assert "No answer" not in text
     kept = stack.s3.client().list_objects_v2(Bucket="reports", Prefix=f"release_{outcome.release}/en/")
     assert f"release_{outcome.release}/en/index.html" in [item["Key"] for item in kept["Contents"]]
+
+
+def assert_everybody_has_a_door(stack: Stack, printed: str) -> None:
+    """The demo ends with where each person looks; the logins open the desks, and passwords are not printed."""
+    found = people.known(stack.config.state)
+    assert set(found) == set(people.wanted(stack.config["SAMPAN_WAREHOUSE_DSN"]))
+    assert stat.S_IMODE((stack.config.state / people.FILE).stat().st_mode) == 0o600
+    assert "make logins" in printed
+    work = {"sampan": "Held deliveries", "steward": "Your feeds", "bank": "Consents", "policy": "Answers"}
+    seen = set()
+    for person in found.values():
+        assert person.login in printed
+        assert person.password not in printed
+        with httpx.Client(base_url=stack.config.desk_url, follow_redirects=True, timeout=30) as desk:
+            home = desk.post("/en/sign-in", data={"login": person.login, "password": person.password})
+            kind = person.reads.partition("_")[0]
+            assert (home.status_code == 200) == person.has_desk
+            if person.has_desk:
+                assert work[kind] in home.text
+                seen.add(kind)
+    assert seen == set(work)
 
 
 def run_states(api: airflow.Api) -> dict[str, str]:
@@ -311,6 +334,7 @@ def test_demo_releases_what_the_partners_delivered(stack: Stack) -> None:
     assert_all_came_in_time(stack)
     assert_every_question_is_answered(stack)
     assert_answers_are_pages(stack, first, text)
+    assert_everybody_has_a_door(stack, text)
     assert first.release == 1
     assert "What came out: release 1" in text
     assert all(feed in text for feed, *_ in first.feeds)

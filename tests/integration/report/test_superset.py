@@ -126,7 +126,7 @@ def bi(world: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         patch.setenv("SAMPAN_SYNTHETIC", "yes")
         settings.cache_clear()
         environment = {**os.environ, **world.environment}
-        server.add_demo(admin, environment)
+        server.add_demo(admin, environment, {})
         server.load(environment)
         # Once more, as after a change of a file: nothing is doubled.
         (folder / "loaded").unlink()
