@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup browser bi demo logins tick test test-fast test-slow up down status dsn psql backup restore docs site lint lint-python lint-sql lint-text types bench bench-year faults
+.PHONY: help setup browser bi demo logins tick test test-fast test-slow up down status dsn psql backup restore docs site pictures lint lint-python lint-sql lint-text types bench bench-year faults
 
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml plugins/sampan/__init__.py infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
@@ -98,6 +98,13 @@ $(SITE_STAMP): $(STAMP)
 
 site: $(SITE_STAMP) ## build the documents as a site with search, with a page per mart and feed
 	@$(RUN) infra.site
+
+LOOKED_AT := tests/integration/desk/test_in_browser.py tests/integration/monitoring/test_in_browser.py \
+	tests/integration/report/test_in_browser.py tests/integration/report/test_superset.py \
+	tests/e2e/test_demo.py::test_demo_releases_what_the_partners_delivered
+pictures: $(STAMP) ## take the documents' pictures anew with the browser tests, into docs/pictures: half an hour
+	@$(PYTEST) $(or $(TESTS),$(LOOKED_AT))
+	@$(RUN) tests.pictures
 
 types: $(STAMP) ## check the types of the library and the DAGs, strictly
 	@.venv/bin/mypy

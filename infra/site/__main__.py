@@ -58,7 +58,10 @@ def write_pages(folder: Path) -> None:
     pages = folder / "pages"
     dictionary = pages / "docs" / "dictionary"
     dictionary.mkdir(parents=True)
-    for page in [*HOME.glob("*.md"), *HOME.glob("docs/**/*.md"), *HOME.glob("docs/**/*.svg")]:
+    for page in [
+        *HOME.glob("*.md"),
+        *(page for kind in ("md", "svg", "webp") for page in HOME.glob(f"docs/**/*.{kind}")),
+    ]:
         target = pages / page.relative_to(HOME)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(page, target)

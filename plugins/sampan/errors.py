@@ -107,6 +107,7 @@ class Code(StrEnum):
     IDENTITY_VERDICT = "identity.verdict"
     LAKE_REFUSED = "lake.refused"
     LAKE_VALUE = "lake.value"
+    LINEAGE_REFUSED = "lineage.refused"
     LOGIN_NAME = "login.name"
     LOGIN_ROLE = "login.role"
     PRIMARY_KEY_CONTRADICTING_ROWS = "primary_key.contradicting_rows"

@@ -29,6 +29,7 @@ SECTIONS = {
     "build": "Builds",
     "release": "Releases",
     "report": "Pages",
+    "lineage": "Lineage",
     "request": "Requests of the desks",
     "as_known": "Marts as known on an earlier date",
     "disclosure": "Suppression",
@@ -443,6 +444,11 @@ MEANINGS: dict[Code, tuple[str, str]] = {
     Code.REPLAY_DECIDED: (
         "Rows of the replay were discarded or published by someone else before it was published.",
         "`sampan quarantine list` shows what is still open; replay that.",
+    ),
+    Code.LINEAGE_REFUSED: (
+        "The receiver of OpenLineage events refuses them.",
+        "Look at its answer's code: 401 and 403 ask for another key (`OPENLINEAGE_API_KEY`), 404 for another address"
+        " (`OPENLINEAGE_URL`, `OPENLINEAGE_ENDPOINT`). Then run `sampan lineage send` again.",
     ),
     Code.REPORT_COLUMN: (
         "No mart has a column of this name, or nothing is known of what the mart is made from.",

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from sampan.settings import HOME
 
+from tests.pictures import MOST, PICTURES
+
 PAGES = sorted([*HOME.glob("*.md"), *HOME.glob("docs/**/*.md")])
 LINK = re.compile(r"\]\((?!https?://|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
+SHOWN = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 NAMED = re.compile(r"`((?:\.ci|\.github|dags|dbt_project|docs|expectations|infra|plugins|tests)/[\w./-]+)`")
 
 
@@ -29,6 +32,16 @@ def test_page_links_and_names_only_what_is_in_the_repository(page):
     if page.name not in {"CHANGELOG.md", "tutorial-add-a-feed.md"}:
         missing = [path for path in NAMED.findall(text) if not (HOME / path).exists()]
         assert not missing
+
+
+def test_pictures_are_shown_with_words_listed_and_small():
+    shown = [picture for page in PAGES for picture in SHOWN.findall(page.read_text())]
+    assert len(shown) > 20
+    assert [file for words, file in shown if len(words) < 10] == [], "who does not see it reads the words"
+    kept = {path.stem: path.stat().st_size for path in (HOME / "docs" / "pictures").iterdir()}
+    assert set(kept) == set(PICTURES)
+    assert sum(kept.values()) < MOST
+    assert {Path(file).stem for _, file in shown} >= set(kept)
 
 
 def test_pages_are_found():

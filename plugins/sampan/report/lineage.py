@@ -23,7 +23,7 @@ from sampan import progress
 from sampan.contracts.registry import all_contracts
 from sampan.database import connect
 from sampan.engine import engine
-from sampan.errors import Code, PermanentFailure, Problem
+from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
 from sampan.marts import release
 from sampan.marts.dbt import BUILD
 from sampan.report.questions import all_questions
@@ -34,6 +34,10 @@ MARTS, PRODUCER = "marts", "https://github.com/OpenLineage/OpenLineage/tree/main
 # Where the columns of tables are read: what models read and write. A release's tables are those that its build had.
 SCHEMAS = ("raw", "ops", "quarantine")
 WRITTEN = (BUILD, "staging", "intermediate")
+# Seconds that a transport which sends in the background may take to end.
+PATIENCE = 60.0
+# Answers of a receiver that is busy, among those that refuse.
+TRY_AGAIN = (408, 425, 429)
 Columns = dict[str, Any]
 # A column of a table.
 Place = tuple[str, str]
@@ -183,7 +187,8 @@ def events(release_no: int) -> list[RunEvent]:
 def send(release_no: int) -> tuple[int, Path | None]:
     """Send the events of a release to where OpenLineage's own settings say, or else into a file of the state folder.
 
-    Returns how many, and the file.
+    Returns how many, and the file. An event that is sent again is the same run of the same job. Raises TransientFailure when
+    they could not be sent, and PermanentFailure when the receiver refuses them.
     """
     made, file = events(release_no), None
     if _is_configured():
@@ -193,9 +198,24 @@ def send(release_no: int) -> tuple[int, Path | None]:
         file.parent.mkdir(exist_ok=True)
         file.unlink(missing_ok=True)
         client = OpenLineageClient(transport=FileTransport(FileConfig(str(file), append=True)))
-    for event in made:
-        client.emit(event)
+    try:
+        for event in progress.each(made, lambda event: str(event.job.name)):
+            client.emit(event)
+        # A transport that sends in the background has to come to its end.
+        client.close(PATIENCE)
+    except OSError as error:
+        raise _failure(error) from error
     return len(made), file
+
+
+def _failure(error: OSError) -> PermanentFailure | TransientFailure:
+    """A failure to send: refused for good, or to be tried again."""
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    if 400 <= status < 500 and status not in TRY_AGAIN:
+        message = f"the receiver of OpenLineage events answered {status}; nothing after that was sent"
+        return PermanentFailure(Problem(Code.LINEAGE_REFUSED, message))
+    what = f"answered {status}" if status else f"could not be reached ({type(error).__name__})"
+    return TransientFailure(f"the receiver of OpenLineage events {what}; run `sampan lineage send` again")
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
