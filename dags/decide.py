@@ -51,6 +51,7 @@ def ask(answer: dict[str, Any], params: dict[str, Any], dag_run: Any) -> None:
 
 with DAG(
     "decide",
+    dag_display_name="Decide: held deliveries, findings, proposed links",
     description="Held deliveries, findings and proposed links: accept or reject",
     doc_md=__doc__,
     schedule=None,

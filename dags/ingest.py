@@ -89,6 +89,7 @@ def build_dag(contract: Contract) -> DAG:
     )
     with DAG(
         f"ingest__{feed}",
+        dag_display_name=f"Ingest {feed}: {contract.title}",
         description=contract.title,
         doc_md=documentation_of(contract),
         schedule=schedule_of(contract),
@@ -168,16 +169,17 @@ def land_task(name: str, feed: str) -> Any:
 
 
 def publish_task(name: str, feed: str) -> Any:
-    """The publish task. It is skipped when its run published nothing, so that no asset event is sent."""
+    """The publish task. Its asset event says how much it published; it is skipped, without one, when that is nothing."""
 
     @task(**options_of(name), outlets=[asset_of(feed)], trigger_rule=AFTER_HELD)
-    def publish(params: dict[str, Any], dag_run: Any) -> dict[str, int]:
+    def publish(params: dict[str, Any], dag_run: Any, outlet_events: Any) -> dict[str, int]:
         from airflow.sdk.exceptions import AirflowSkipException
         from sampan.ingest.publish import is_published_since
 
         done = run_step(name, feed, params)
         if not done["batches"] and not is_published_since(feed, dag_run.start_date):
             raise AirflowSkipException("there was no batch to publish")
+        outlet_events[asset_of(feed)].extra = {count: done[count] for count in ("batches", "rows")}
         return done
 
     return publish()

@@ -38,6 +38,7 @@ def sync_lake() -> dict[str, int]:
 
 with DAG(
     "maintain_retention",
+    dag_display_name="Delete what is past its retention",
     description="Delete data past its retention",
     doc_md=__doc__,
     schedule=CronTriggerTimetable("30 2 * * *", timezone="Asia/Hong_Kong", run_immediately=FROM_NOW_ON),

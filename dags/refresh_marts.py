@@ -19,7 +19,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from sampan.contracts.registry import feed_names
 from sampan.marts import build
 from sampan.marts.steps import Step, all_steps
-from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, RELEASE, asset_of
+from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, RELEASE, RELEASED, asset_of, mart_asset
 
 log = logging.getLogger(__name__)
 # One family that is done is enough to go on; where all were skipped, what follows is skipped too.
@@ -59,12 +59,16 @@ def gate() -> dict[str, int]:
     return release.gate()
 
 
-@task(pool=POOL, multiple_outputs=False, outlets=[RELEASE])
-def release() -> dict[str, int]:
-    """Show the checked marts to the readers, all at once."""
+@task(pool=POOL, multiple_outputs=False, outlets=[RELEASE, RELEASED])
+def release(outlet_events: Any) -> dict[str, int]:
+    """Show the checked marts to the readers, all at once. Events say how many rows each mart has that is new."""
     from sampan.marts import release as step
 
-    return step.run()
+    done = step.run()
+    outlet_events[RELEASE].extra = done
+    for mart, rows in step.new_marts(done["release_no"]).items():
+        outlet_events[RELEASED].add(mart_asset(mart), extra={"release_no": done["release_no"], "rows": rows})
+    return done
 
 
 @task(pool=POOL, multiple_outputs=False)
@@ -79,6 +83,7 @@ def report() -> str:
 
 with DAG(
     "refresh_marts",
+    dag_display_name="Refresh the marts: build, check, release",
     description="Build, check and release the marts",
     doc_md=__doc__,
     # Batches that are published during a run are taken in by the next one.

@@ -30,6 +30,7 @@ def carry_out(outlet_events: Any) -> dict[str, str]:
 
 with DAG(
     "requests",
+    dag_display_name="Carry out requests of the desks",
     description="Carry out what people asked for at the desks",
     doc_md=__doc__,
     schedule=AssetOrTimeSchedule(

@@ -48,6 +48,7 @@ def undecided(ti: Any) -> list[dict[str, Any]]:
 
 with DAG(
     "watch",
+    dag_display_name="Watch: alerts, status page, open decisions",
     description="Send alerts, write the status page, ask for decisions",
     doc_md=__doc__,
     schedule=AssetOrTimeSchedule(

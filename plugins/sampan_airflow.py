@@ -44,6 +44,13 @@ def asset_of(feed: str) -> Asset:
     return Asset(name=feed, uri=f"x-sampan://raw/{feed}")
 
 
+def mart_asset(mart: str) -> Asset:
+    """The asset whose events mean that `marts.<mart>` has other rows."""
+    return Asset(name=mart, uri=f"x-sampan://marts/{mart}")
+
+
+# The marts that a release brought: an event of the asset of each.
+RELEASED = AssetAlias("released_marts")
 # Batches that a request published: an event of the asset of each of their feeds.
 PUBLISHED_BY_REQUEST = AssetAlias("published_by_request")
 # Seconds until the trigger asks again, and after it lost the warehouse.

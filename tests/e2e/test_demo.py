@@ -201,6 +201,18 @@ def run_states(api: airflow.Api) -> dict[str, str]:
         time.sleep(1)
 
 
+def assert_assets_say_how_much_came(stack: Stack, outcome: Outcome) -> None:
+    """Events of feeds and of marts have counts, which are those of the ledger and of the release."""
+    api = airflow.Api(stack.config)
+    events = api.get("assets/events?limit=500&order_by=timestamp")["asset_events"]
+    found: dict[str, int] = Counter()
+    for event in events:
+        found[event["name"]] += (event["extra"] or {}).get("rows", 0)
+    published = {feed: rows for feed, _, rows, *_ in outcome.feeds if rows}
+    assert {feed: found[feed] for feed in published} == published
+    assert {mart: found[mart] for mart, _ in outcome.marts} == dict(outcome.marts)
+
+
 def assert_an_idle_refresh_is_skipped(stack: Stack) -> None:
     """With nothing to build, a run ends with its first task, and no build is opened."""
 
@@ -355,6 +367,7 @@ def test_demo_releases_what_the_partners_delivered(stack: Stack) -> None:
     assert states == {f"ingest__{feed}": "failed" if feed in held else "success" for feed, *_ in first.feeds} | {
         REFRESH: "success"
     }
+    assert_assets_say_how_much_came(stack, first)
     assert_an_idle_refresh_is_skipped(stack)
     assert_a_decision_in_airflow_is_carried_out(stack)
     assert_airflow_shows_what_is_broken_and_undecided(stack)

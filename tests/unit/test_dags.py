@@ -159,10 +159,17 @@ def test_a_step_that_held_a_delivery_or_failed_stops_no_other_delivery(dags: dic
 def test_watch_sends_alerts_and_writes_the_page_every_ten_minutes_and_after_each_release(dags: dict[str, Any]) -> None:
     assert edges(dags["watch"]) == {("undecided", "ask")}
     assert set(dags["watch"]["tasks"]) == {"send_alerts", "status_page", "undecided", "ask"}
-    assert dags["refresh_marts"]["tasks"]["release"]["outlets"] == ["x-sampan://marts/release"]
+    assert dags["refresh_marts"]["tasks"]["release"]["outlets"] == ["released_marts", "x-sampan://marts/release"]
     timetable = str(dags["watch"]["serialised"]["dag"]["timetable"])
     assert "*/10 * * * *" in timetable
     assert "x-sampan://marts/release" in timetable
+
+
+def test_every_dag_has_a_name_for_people_that_says_which_feed_it_is_of(dags: dict[str, Any]) -> None:
+    names = {dag_id: dag["serialised"]["dag"].get("dag_display_name") for dag_id, dag in dags.items()}
+    assert None not in names.values()
+    assert len(set(names.values())) == len(names)
+    assert all(feed in names[f"ingest__{feed}"] for feed in FEEDS)
 
 
 def test_many_decisions_are_asked_at_once_and_none_waits_for_another(dags: dict[str, Any]) -> None:

@@ -13,6 +13,8 @@ from sampan.calendar import HONG_KONG
 from sampan.cli.arguments import Limit, command_group, starting_with
 from sampan.cli.output import lists, no_progress, out, table
 
+# Characters that nobody guesses.
+SHORTEST_TOKEN = 16
 group = command_group("What somebody has to know: list, acknowledge, silence, send.")
 commands = typer.Typer()
 
@@ -119,6 +121,12 @@ def metrics(
         Path | None,
         typer.Option(help="Write them to this file instead, as node_exporter's textfile collector reads it."),
     ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Serve them at /metrics until stopped, to who brings SAMPAN_METRICS_TOKEN."
+        ),
+    ] = None,
 ) -> None:
     """Print metrics in Prometheus' text format: what is broken, rows, batches, quarantine, age of the release.
 
@@ -126,6 +134,9 @@ def metrics(
     """
     from sampan.monitoring import metrics as found
 
+    if listen is not None:
+        _serve(listen)
+        return
     text = found.text()
     if file is None:
         with no_progress():
@@ -134,3 +145,27 @@ def metrics(
     fresh = file.with_name(f".{file.name}.new")
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(file)
+
+
+def _serve(listen: str) -> None:
+    """Serve the metrics. Raises PermanentFailure without a token, or when it cannot listen there."""
+    import uvicorn
+
+    from sampan.errors import Code, PermanentFailure, Problem
+    from sampan.monitoring import metrics as found
+    from sampan.settings import settings
+
+    token = settings().values.get("SAMPAN_METRICS_TOKEN", "")
+    if len(token) < SHORTEST_TOKEN:
+        message = (
+            f"set SAMPAN_METRICS_TOKEN to {SHORTEST_TOKEN} characters or more: who asks for the metrics has to bring it"
+        )
+        raise PermanentFailure(Problem(Code.SETTINGS_MISSING, message))
+    host, _, port = listen.rpartition(":")
+    if not (port.isdigit() and int(port) < 65536):
+        raise typer.BadParameter(f"{listen!r} is not HOST:PORT, as 127.0.0.1:9187", param_hint="--listen")
+    server = uvicorn.Config(
+        found.endpoint(token), host or "127.0.0.1", int(port), log_level="warning", access_log=False
+    )
+    with no_progress():
+        uvicorn.Server(server).run()

@@ -217,6 +217,20 @@ def run() -> dict[str, int]:
         return {"release_no": waiting.build_no, "marts": len(rows), "rows": sum(rows.values())}
 
 
+def new_marts(release_no: int) -> dict[str, int]:
+    """The marts of a release with their rows, without those that it carries from an earlier one; none for release 0."""
+    query = """
+        select mart.key, mart.value::bigint
+        from ops.release as made cross join jsonb_each_text(made.rows) as mart
+        where
+            made.release_no = %(number)s
+            and mart.key not in (select carried.mart from ops.carried as carried where carried.build_no = %(number)s)
+        order by mart.key
+    """
+    with connect("builder") as connection:
+        return dict(connection.execute(query, {"number": release_no}).fetchall())
+
+
 def refresh(*, force: bool = False, full_refresh: bool = False) -> dict[str, int]:
     """Build, check and release in one go, as a run of `refresh_marts` does. Returns what `run` does.
 

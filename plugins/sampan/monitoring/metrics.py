@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from sampan.contracts.registry import feed_names
 from sampan.database import connect
+from sampan.errors import SampanError
 from sampan.monitoring import broken
+
+# Seconds for which an answer is given again: however often somebody asks, the warehouse is asked no more often.
+FRESH = 5.0
 
 
 def text() -> str:
@@ -67,3 +80,27 @@ def text() -> str:
         for state, count in connection.execute("select state, count(*) from ops.alert_message group by state"):
             messages.labels(state).set(count)
     return generate_latest(registry).decode()
+
+
+def endpoint(token: str, read: Callable[[], str] = text) -> Starlette:
+    """A web application with the metrics at /metrics, for who brings the token as `Authorization: Bearer`."""
+    lock, kept, until = threading.Lock(), "", float("-inf")
+
+    def current() -> str:
+        nonlocal kept, until
+        with lock:
+            if time.monotonic() > until:
+                kept, until = read(), time.monotonic() + FRESH
+            return kept
+
+    def answer(request: Request) -> Response:
+        given = request.headers.get("authorization", "")
+        if not secrets.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            return PlainTextResponse("no\n", 401, headers={"www-authenticate": "Bearer"})
+        try:
+            return Response(current(), headers={"content-type": CONTENT_TYPE_LATEST, "cache-control": "no-store"})
+        except SampanError:
+            # What went wrong is for the log of who runs it: it may name the warehouse.
+            return PlainTextResponse("the warehouse does not answer\n", 503)
+
+    return Starlette(routes=[Route("/metrics", answer)])

@@ -8,9 +8,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sampan.calendar import HONG_KONG
 from sampan.contracts.registry import get_contract
-from sampan.errors import PermanentFailure
+from sampan.errors import PermanentFailure, TransientFailure
 from sampan.ingest import freshness
 from sampan.monitoring import broken, metrics, page
+from starlette.testclient import TestClient
 
 from tests.factory import DAY, encode, rows
 
@@ -114,3 +115,45 @@ def test_metrics_are_what_the_ledger_says(partner):
     assert value("faults", subject="business_register", state="held") == 0
     assert value("quarantine_open_rows", feed=FEED) == 1
     assert value("batches_waiting_for_build") == 1
+
+
+def test_the_endpoint_answers_who_brings_the_token_and_nobody_else(sampan):
+    token = "a-token-of-the-monitoring"
+    client = TestClient(metrics.endpoint(token))
+    for header in (
+        {},
+        {"authorization": "Bearer "},
+        {"authorization": f"Basic {token}"},
+        {"authorization": "Bearer é".encode()},
+    ):
+        answer = client.get("/metrics", headers=header)
+        assert (answer.status_code, answer.text) == (401, "no\n")
+    answer = client.get("/metrics", headers={"authorization": f"Bearer {token}"})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert "sampan_faults" in {family.name for family in text_string_to_metric_families(answer.text)}
+    assert client.get("/").status_code == 404
+
+
+def test_the_endpoint_asks_the_warehouse_once_for_many_and_says_nothing_of_it_when_it_is_away(monkeypatch):
+    asked = []
+
+    def read() -> str:
+        asked.append(1)
+        if len(asked) > 1:
+            raise TransientFailure("cannot reach 10.1.2.3 as sampan_builder")
+        return "x 1\n"
+
+    client = TestClient(metrics.endpoint("t" * 16, read), headers={"authorization": f"Bearer {'t' * 16}"})
+    assert [client.get("/metrics").text for _ in range(5)] == ["x 1\n"] * 5
+    assert len(asked) == 1
+    monkeypatch.setattr(metrics, "FRESH", 0)
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: float("inf"))
+    answer = client.get("/metrics")
+    assert (answer.status_code, "10.1.2.3" in answer.text) == (503, False)
+
+
+@pytest.mark.parametrize(("token", "code"), [("", 1), ("short", 1)])
+def test_metrics_are_served_to_nobody_without_a_token(sampan, token, code):
+    done = sampan.cli("metrics", "--listen", "127.0.0.1:0", SAMPAN_METRICS_TOKEN=token)
+    assert (done.returncode, "SAMPAN_METRICS_TOKEN" in done.stderr) == (code, True)
