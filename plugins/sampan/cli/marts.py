@@ -96,7 +96,10 @@ def dbt_(context: typer.Context) -> None:
 
 @commands.command("data-docs", hidden=True)
 def data_docs_(folder: Annotated[Path, typer.Argument(help="Where to write the pages.")]) -> None:
-    """Write the status page and that of the gates to a folder: `sampan status-page FOLDER/index.html` does it now."""
+    """Write the status page and that of the gates to a folder: `sampan status-page FOLDER/index.html` does it now.
+
+    Example: sampan data-docs site
+    """
     from sampan.monitoring import page
 
     message(

@@ -93,6 +93,7 @@ def _stale() -> dict[Path, str]:
 
 
 def _left_over() -> list[Path]:
-    """Pictures of families that are gone."""
+    """Pictures of families that are gone, in the folders of those that there are."""
     known = derived()
-    return [path for path in sorted((_docs() / "entities").glob("*.svg")) if path not in known]
+    folders = {path.parent for path in known if path.suffix == ".svg" and path.parent != _docs()}
+    return [path for folder in sorted(folders) for path in sorted(folder.glob("*.svg")) if path not in known]
