@@ -65,8 +65,8 @@ PICTURES = {
     "desk-steward-zh": Picture("desks/steward-1280-rows-zh-Hant.png", 800),
     "status": Picture("status/status-1280.png", 900),
     "gates": Picture("status/gates-1280.png", 900),
-    "airflow-undecided": Picture("airflow/undecided-1280.png", 900),
-    "airflow-broken": Picture("airflow/broken-1280.png", 900),
+    "airflow-undecided": Picture("airflow/undecided-en-1280.png", 900),
+    "airflow-broken": Picture("airflow/broken-en-1280.png", 900),
 }
 
 

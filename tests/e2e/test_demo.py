@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -18,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from email.message import Message
+from itertools import product
 from pathlib import Path
 
 import httpx
@@ -35,6 +37,7 @@ from tests.browser import WIDTHS, browsing, chromium, tab
 from tests.conftest import memory
 from tests.integration.infra.test_stack import MAY_KNOW, secrets_known
 
+CHINESE = re.compile("[\u4e00-\u9fff]")
 PICTURES = Path(__file__).resolve().parents[2] / ".sampan" / "pictures" / "airflow"
 SERVED = {feed for feed, contract in all_contracts().items() if contract.source.kind == "api"}
 # Read under a consent, by the role of the bank that has it.
@@ -278,15 +281,21 @@ def assert_a_decision_in_airflow_is_carried_out(stack: Stack) -> None:
 
 
 def assert_airflow_shows_what_is_broken_and_undecided(stack: Stack) -> None:
-    """Pages of Airflow that the platform fills, in a real browser where there is one: no error, and nothing from outside."""
+    """Pages of Airflow that the platform fills, in a real browser where there is one, at both widths and in both languages: no
+    error, and nothing from outside.
+    """
     if chromium() is None:
         return
     PICTURES.mkdir(parents=True, exist_ok=True)
     base = airflow.address(stack.config)
-    pages = {"home": "/", "broken": "/plugin/broken", "undecided": "/required_actions", "decide": "/dags/decide"}
+    pages = {
+        "home": "/", "broken": "/plugin/broken", "gates": "/plugin/gates", "undecided": "/required_actions",
+        "decide": "/dags/decide", "assets": "/assets", "ingest": "/dags/ingest__customs_declarations",
+    }  # fmt: skip
     with browsing() as browser:
-        for width in WIDTHS:
+        for width, language in product(WIDTHS, ("en", "zh-TW")):
             page, seen = tab(browser, width, base)
+            page.add_init_script(f"localStorage.setItem('i18nextLng', '{language}')")
             page.goto(f"{base}/auth/login")
             page.fill('input[name="username"]', airflow.USER)
             page.fill('input[type="password"]', stack.config["SAMPAN_AIRFLOW_PASSWORD"])
@@ -294,14 +303,15 @@ def assert_airflow_shows_what_is_broken_and_undecided(stack: Stack) -> None:
             page.wait_for_url(f"{base}/")
             for name, path in pages.items():
                 page.goto(base + path, wait_until="networkidle")
-                page.screenshot(path=PICTURES / f"{name}-{width}.png")
-                if name == "broken":
-                    assert (
-                        page.frame_locator("iframe").get_by_role("heading", level=1).inner_text().startswith("Sampan")
-                    )
+                page.screenshot(path=PICTURES / f"{name}-{language}-{width}.png")
+                if name in ("broken", "gates"):
+                    heading = page.frame_locator("iframe").get_by_role("heading", level=1)
+                    assert heading.inner_text().startswith("Sampan")
+                if name == "home":
+                    assert bool(CHINESE.search(page.inner_text("body"))) == (language == "zh-TW")
             # A page that is left drops what it still asks for.
             errors = [error for error in seen.errors if not error.endswith("ERR_ABORTED")]
-            assert (errors, seen.outside) == ([], [])
+            assert (errors, seen.outside) == ([], []), f"{language} at {width}"
 
 
 def assert_airflow_tells_strangers_nothing(stack: Stack) -> None:
