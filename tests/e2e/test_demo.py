@@ -281,8 +281,9 @@ def assert_a_decision_in_airflow_is_carried_out(stack: Stack) -> None:
 
 
 def assert_airflow_shows_what_is_broken_and_undecided(stack: Stack) -> None:
-    """Pages of Airflow that the platform fills, in a real browser where there is one, at both widths and in both languages: no
-    error, and nothing from outside.
+    """Pages of Airflow that the platform fills, in a real browser where there is one, at both widths and in both languages.
+
+    No error, and nothing from outside.
     """
     if chromium() is None:
         return
