@@ -102,7 +102,7 @@ site: $(SITE_STAMP) ## build the documents as a site with search, with a page pe
 LOOKED_AT := tests/integration/desk/test_in_browser.py tests/integration/monitoring/test_in_browser.py \
 	tests/integration/report/test_in_browser.py tests/integration/report/test_superset.py \
 	tests/e2e/test_demo.py::test_demo_releases_what_the_partners_delivered
-pictures: $(STAMP) ## take the documents' pictures anew with the browser tests, into docs/pictures: half an hour
+pictures: $(STAMP) ## take the documents' pictures again with the browser tests, into docs/pictures: half an hour
 	@$(PYTEST) $(or $(TESTS),$(LOOKED_AT))
 	@$(RUN) tests.pictures
 

@@ -14,9 +14,9 @@ from tests.browser import browsing
 from tests.conftest import ROOT
 
 TAKEN, KEPT = ROOT / ".sampan" / "pictures", ROOT / "docs" / "pictures"
-# All that the documents show, in bytes: whoever clones the repository takes them along.
+# All that the documents show, in bytes: who clones the repository takes them along.
 MOST = 700_000
-# Drawn below each picture, since nobody reads a page around it where it is passed on.
+# Drawn below each picture, since it may be passed on without the page around it.
 LABEL = "Synthetic data: no enterprise, person or figure is real.  模擬數據：企業、人物及數字均屬虛構。"
 DRAW = """
 async ([source, height, scale, label]) => {

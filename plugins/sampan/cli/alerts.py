@@ -13,7 +13,7 @@ from sampan.calendar import HONG_KONG
 from sampan.cli.arguments import Limit, command_group, starting_with
 from sampan.cli.output import lists, no_progress, out, table
 
-# Characters that nobody guesses.
+# Characters that no one guesses.
 SHORTEST_TOKEN = 16
 group = command_group("What somebody has to know: list, acknowledge, silence, send.")
 commands = typer.Typer()

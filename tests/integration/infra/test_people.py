@@ -63,7 +63,7 @@ def test_a_login_that_is_gone_or_whose_password_is_lost_is_made_again(config):
 
 
 def test_a_login_that_somebody_else_made_is_taken_over(config):
-    """Kind of fault: the demo makes a person's login anew, and Superset, which knows the one before, is shut out."""
+    """Kind of fault: the demo makes a person's login again, and Superset, which knows the one before, is shut out."""
     *_, analyst = people.wanted("")
     password = logins.add(analyst, "bi_reader")
     assert password is not None
