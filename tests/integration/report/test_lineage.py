@@ -187,7 +187,7 @@ def test_every_name_of_a_whole_release_is_written_by_one_job_and_every_page_lead
     landed = {
         f"s3://{settings().landing_bucket} {contract.partner}/{feed}" for feed, contract in all_contracts().items()
     }
-    # The ledger and the rows of seeds are no job's output.
+    # What no job of the build writes: the ledger and the rows of seeds.
     unmade = {
         item for item in read - set(made) - landed if not item.startswith(("ops.", "quarantine.", "build.", "seeds."))
     }
