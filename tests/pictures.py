@@ -39,7 +39,7 @@ async ([source, height, scale, label]) => {
   pen.fillText(label, 10, canvas.height - 8, canvas.width - 20);
   pen.strokeStyle = "#d5dee5";
   pen.strokeRect(0.5, 0.5, canvas.width - 1, canvas.height - 1);
-  return canvas.toDataURL("image/webp", 0.82).split(",")[1];
+  return canvas.toDataURL("image/webp", 0.75).split(",")[1];
 }
 """
 

@@ -36,7 +36,8 @@ class Desks:
 
     def person(self, *roles: str) -> tuple[str, str]:
         """A new login with these roles, and its password."""
-        login, password = f"person_{secrets.token_hex(4)}", secrets.token_hex(8)
+        # Named for the work, since pictures show it.
+        login, password = "_".join(("my", *roles[:1], secrets.token_hex(3))), secrets.token_hex(8)
         with psycopg.connect(settings().dsn("admin"), autocommit=True) as admin:
             name = sql.Identifier(login)
             admin.execute(sql.SQL("create role {} login password {}").format(name, sql.Literal(password)))

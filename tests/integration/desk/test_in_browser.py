@@ -9,8 +9,10 @@ from pathlib import Path
 import psycopg
 import pytest
 from playwright.sync_api import Browser, Page
+from psycopg import sql
 from psycopg.types.json import Jsonb
 from sampan import requests
+from sampan.contracts.derive import mart_models
 from sampan.contracts.registry import get_contract
 from sampan.settings import settings
 
@@ -207,6 +209,7 @@ def test_a_steward_corrects_rows_in_the_browser(width, looks, desks, partner, br
 def test_a_bank_and_a_policy_team_read_in_the_browser(width, looks, desks, sampan, browser):
     deliver(sampan, changes())
     make_release()
+    describe("mart_credit_features")
     folder = sampan.state / "reports" / "release_1" / "en"
     folder.mkdir(parents=True)
     (folder / "index.html").write_text("<!doctype html><html lang='en'><title>x</title><h1>The answers</h1></html>")
@@ -216,6 +219,7 @@ def test_a_bank_and_a_policy_team_read_in_the_browser(width, looks, desks, sampa
     number = f"CS{NUMBERS['live']:010}"
     person.clicks("link", number)
     assert page.get_by_text("export_value_12m_hkd").first.is_visible()
+    assert page.get_by_text("Exports and re-exports declared in the 12 months").first.is_visible()
     person.sees(f"consents/{number}", "consent")
     person.sees(f"consents/CS{NUMBERS['revoked']:010}", "revoked")
     person.sees("features", "features")
@@ -223,3 +227,15 @@ def test_a_bank_and_a_policy_team_read_in_the_browser(width, looks, desks, sampa
     person.clicks("link", "Release 1")
     assert page.get_by_role("heading", name="The answers").is_visible()
     person.done()
+
+
+def describe(mart: str) -> None:
+    """The columns of a mart have their meanings, as a build gives them."""
+    (model,) = [model for model in mart_models() if model["name"] == mart]
+    meanings = {column["name"]: column["description"] for column in model["columns"]}
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as builder:
+        query = "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0"
+        for (column,) in builder.execute(query, [f"marts.{mart}"]).fetchall():
+            comment = sql.SQL("comment on column {} is {}")
+            place = sql.Identifier("marts", mart, column)
+            builder.execute(comment.format(place, sql.Literal(meanings.get(column, ""))))
