@@ -383,7 +383,7 @@ def doors(stack: Stack, *, passwords: bool = False) -> Table:
         table.add_column("password")
     config = stack.config
     rows = [
-        (person.comes_for, config.desk_url if person.has_desk else "make dsn, make bi", person.login, person.password)
+        (person.comes_for, "make dsn, make bi" if person.writes_sql else config.desk_url, person.login, person.password)
         for person in people.known(config.state).values()
     ]
     engineer = "engineer on call: what is red, required actions"

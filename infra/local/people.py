@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
@@ -21,7 +21,7 @@ class Person:
 
     login: str
     reads: str
-    password: str
+    password: str = field(repr=False)
 
     @property
     def comes_for(self) -> str:
@@ -36,9 +36,9 @@ class Person:
         }[kind]
 
     @property
-    def has_desk(self) -> bool:
-        """Whether there is a desk for the person."""
-        return self.reads != "bi_reader"
+    def writes_sql(self) -> bool:
+        """Whether the person comes for more than the desks."""
+        return self.reads == "bi_reader"
 
 
 def known(state: Path) -> dict[str, Person]:

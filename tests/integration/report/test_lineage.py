@@ -6,6 +6,7 @@ The path of one column is written out by hand; the whole release is looked at sl
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -191,6 +192,9 @@ def test_every_name_of_a_whole_release_is_written_by_one_job_and_every_page_lead
     seeds = {f"intermediate.{path.stem}" for path in (HOME / "dbt_project" / "seeds").rglob("*.csv")}
     unmade = {item for item in read - set(made) - landed - seeds if not item.startswith(("ops.", "quarantine."))}
     assert unmade == set()
+    models = (path.read_text() for path in (HOME / "dbt_project" / "models").rglob("*.sql"))
+    estimated = {f"ops.{table}" for text in models for table in re.findall(r"of_open_build\('(\w+)'\)", text)}
+    assert estimated
     inputs = {name(event["outputs"][0]): {name(item) for item in event["inputs"]} for event in events}
     for question in all_questions():
         seen, waiting = set[str](), [f"sampan:report {question.name}"]
@@ -198,4 +202,5 @@ def test_every_name_of_a_whole_release_is_written_by_one_job_and_every_page_lead
             new = inputs.get(waiting.pop(), set()) - seen
             seen |= new
             waiting += new
-        assert seen & landed, f"{question.name} leads to no file"
+        # What Python estimates is known from the table on that it wrote (ADR 0047).
+        assert seen & (landed | estimated), f"{question.name} leads to no file"
