@@ -126,17 +126,19 @@ class DecidedElsewhere(BaseTrigger):  # type: ignore[misc]
         yield TriggerEvent(await asyncio.to_thread(self._ended))
 
     async def _is_open(self, begun: float) -> bool:
-        """Whether it still waits for a decision, by a look since it was asked. One that cannot be looked for does."""
-        from sampan import requests
-        from sampan.errors import TransientFailure
-
+        """Whether it still waits for a decision, by a look since it was asked. One that cannot be looked for does: a trigger
+        that fails would take the question off the list, although no one has decided.
+        """
         shared = DecidedElsewhere
         async with shared.looking:
             now = time.monotonic()
             if shared.looked_at < max(begun, now - LOOK):
                 try:
+                    from sampan import requests
+
                     shared.open = await asyncio.to_thread(requests.open_keys)
-                except TransientFailure:
+                except Exception as error:  # noqa: BLE001 - no one has decided, for any error
+                    self.log.warning("cannot look for what is decided: %s", type(error).__name__)
                     return True
                 shared.looked_at = now
         return self.key in shared.open

@@ -256,6 +256,8 @@ def assert_a_decision_in_airflow_is_carried_out(stack: Stack) -> None:
             waiting = {run_id.partition("__")[0]: run_id for run_id in run_ids}
         assert batches <= set(waiting)
         chosen = min(proposals & set(waiting))
+        # Airflow takes an answer within a second of the question for one to a task that still runs.
+        time.sleep(5)
         answer = {"chosen_options": ["Reject"], "params_input": {"reason": "another shop of that name"}}
         run = f"dags/decide/dagRuns/{waiting[chosen]}"
         api.call("PATCH", f"{run}/taskInstances/decide/-1/hitlDetails", answer)

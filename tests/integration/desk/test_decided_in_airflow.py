@@ -106,11 +106,12 @@ def test_a_question_leaves_the_list_when_it_is_decided_elsewhere(partner, monkey
     assert asked.answer["response_received"]
 
 
-def test_a_question_stays_when_the_warehouse_is_away_and_ends_with_its_day(partner, monkeypatch):
-    """Kind of fault: what cannot be looked up counts as gone."""
+@pytest.mark.parametrize("error", [TransientFailure("away"), AttributeError("a module of before an upgrade")])
+def test_a_question_stays_when_it_cannot_be_looked_for_and_ends_with_its_day(partner, monkeypatch, error):
+    """Kind of fault: what cannot be looked up counts as gone, or a failure takes the question off the list."""
 
     def away() -> frozenset[str]:
-        raise TransientFailure("away")
+        raise error
 
     monkeypatch.setattr(requests, "open_keys", away)
     assert asyncio.run(Asked(monkeypatch, "batch-1").ends(0.5)) is None
