@@ -258,7 +258,7 @@ def copy_database(server: str, template: str, name: str) -> None:
         connection.execute(rights.format(sql.Identifier(name)))
         connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(name)))
         connection.execute(
-            sql.SQL("grant connect on database {} to bi_reader, policy_reader, public_reader").format(
+            sql.SQL("grant connect on database {} to bi_reader, policy_reader, public_reader, sampan_bank").format(
                 sql.Identifier(name)
             )
         )

@@ -250,12 +250,12 @@ comment on function desk.ask is
 'Ask the platform to do something: an operator to decide on a batch, a finding, a proposal or a request; a steward to correct rows.';
 
 revoke all on all functions in schema desk from public;
--- Those who have a desk; a bank that comes later gets it with its role (ops.ensure_bank_role).
+-- Those who have a desk; every bank's role is a member of sampan_bank (ops.ensure_bank_role).
 do $$
 declare
     item name;
 begin
-    for item in select rolname from pg_roles where rolname ~ '^(sampan_operator|steward_[a-z0-9_]+|bank_b[0-9]{3})$' loop
+    for item in select rolname from pg_roles where rolname ~ '^(sampan_operator|sampan_bank|steward_[a-z0-9_]+)$' loop
         execute format('grant usage on schema desk to %I', item);
         execute format('grant select on all tables in schema desk to %I', item);
         execute format('grant execute on all functions in schema desk to %I', item);

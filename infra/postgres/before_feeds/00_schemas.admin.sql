@@ -33,10 +33,16 @@ begin
     exception when duplicate_object or unique_violation then
         null;
     end;
-    execute format('grant connect on database %I to %I', current_database(), role_name);
-    execute format('grant usage on schema desk to %I', role_name);
-    execute format('grant select on all tables in schema desk to %I', role_name);
-    execute format('grant execute on all functions in schema desk to %I', role_name);
+    execute format('grant sampan_bank to %I', role_name);
 end $$;
 revoke all on function ops.ensure_bank_role(text) from public;
 grant execute on function ops.ensure_bank_role(text) to sampan_loader;
+-- Banks of earlier versions had these rights each for itself.
+do $$
+declare
+    item name;
+begin
+    for item in select rolname from pg_catalog.pg_roles where rolname ~ '^bank_b[0-9]{3}$' loop
+        execute format('grant sampan_bank to %I', item);
+    end loop;
+end $$;

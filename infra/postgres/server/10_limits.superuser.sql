@@ -52,3 +52,20 @@ begin
     execute format('grant usage on language plpgsql to %I with grant option', owner);
     execute format('grant pg_use_reserved_connections to %I with admin option', owner);
 end $$;
+
+-- GRANT and REVOKE of a role that may give nothing change nothing, and yet keep the row of what they name until their transaction ends:
+-- a release could not rename the schema `marts`, nor `init` replace what the desks read, as long as a reader's session lived.
+-- Event triggers do not know a GRANT on a database: publish changes no row of it.
+create or replace function public.refuse_grants_of_readers() returns event_trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    if not has_database_privilege(current_user, current_database(), 'create') then
+        raise exception 'this login may not give or take rights' using errcode = 'insufficient_privilege';
+    end if;
+end $$;
+do $$ begin
+    if not exists (select from pg_catalog.pg_event_trigger where evtname = 'refuse_grants_of_readers') then
+        create event trigger refuse_grants_of_readers on ddl_command_start when tag in ('GRANT', 'REVOKE')
+        execute function public.refuse_grants_of_readers();
+    end if;
+end $$;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import psycopg
 from psycopg import sql
@@ -16,6 +17,9 @@ from sampan.settings import ROLES, SEARCH_PATH, settings
 POLICY_READER, PUBLIC_READER = "policy_reader", "public_reader"
 # People who decide what is held, found or asked for: it reads views of the schema `desk` and asks, nothing else.
 OPERATOR = "sampan_operator"
+# What every bank's role may do: connect and use the desk. A new bank becomes a member, so that publish needs no row of the
+# database, which any login may keep from it.
+BANKS = "sampan_bank"
 # Roles that people read with, besides the reader of BI tools.
 READER_ROLES = f"^(steward_[a-z0-9_]+|bank_b[0-9]{{3}}|{POLICY_READER}|{PUBLIC_READER}|{OPERATOR})$"
 # Sessions at the same time: of the login that BI tools share, and of a person's.
@@ -44,6 +48,29 @@ def ensure_role(admin: Connection, name: str, password: str | None) -> None:
     admin.execute(sql.SQL("grant {} to current_user").format(role))
 
 
+def end_writers(admin: Connection) -> int:
+    """End the sessions of readers whose open transaction wrote. Returns how many.
+
+    All that a reader can write is its own login's settings, and a GRANT that changes nothing: until its transaction ends,
+    no one else changes the row of the login, or of the database or schema that it named.
+    """
+    logins = [*reader_logins(admin), ROLES["bi"]]
+    found = admin.execute(
+        """
+        select distinct usename, pid from pg_locks join pg_stat_activity using (pid)
+        where locktype = 'transactionid' and mode = 'ExclusiveLock' and granted and usename = any(%s)
+        """,
+        [logins],
+    ).fetchall()
+    ended = 0
+    for login, pid in found:
+        # Its rights are needed to end a session of it, and kept for this transaction only. A superuser's login stays.
+        with suppress(psycopg.errors.InsufficientPrivilege), admin.transaction(force_rollback=True):
+            admin.execute(sql.SQL("grant {} to current_user").format(sql.Identifier(login)))
+            ended += scalar(admin, "select pg_terminate_backend(%s, 5000)", [pid])
+    return ended
+
+
 def create_roles(admin: Connection) -> None:
     """Create the roles of the platform, of readers, and a steward for every partner, and set who may connect."""
     for key, name in ROLES.items():
@@ -52,6 +79,7 @@ def create_roles(admin: Connection) -> None:
         POLICY_READER,
         PUBLIC_READER,
         OPERATOR,
+        BANKS,
         *sorted({_steward(contract) for contract in all_contracts().values()}),
     ]
     for reader in readers:
@@ -145,7 +173,7 @@ def open_doors(admin: Connection) -> list[str]:
         order by 1
         """
     ).fetchall()
-    files, logged, reserved, code = one(
+    files, logged, reserved, code, refused = one(
         admin,
         """
         select
@@ -154,7 +182,8 @@ def open_doors(admin: Connection) -> list[str]:
                 and (current_setting('log_min_duration_statement') <> '-1' or current_setting('log_statement') = 'all'),
             current_setting('reserved_connections')::int > 0
                 and pg_has_role('sampan_loader', 'pg_use_reserved_connections', 'usage'),
-            has_language_privilege('public', 'plpgsql', 'usage')
+            has_language_privilege('public', 'plpgsql', 'usage'),
+            exists (select from pg_event_trigger where evtname = 'refuse_grants_of_readers' and evtenabled <> 'D')
         """,
     )
     found = {
@@ -165,6 +194,7 @@ def open_doors(admin: Connection) -> list[str]:
         "a reader's temporary files have no limit": not files,
         "statements of readers, of any size and with what they look for, are in the server's log": logged,
         "any login may run code (DO), whose loops keep rows past a transaction": code,
+        "any login may hold up a release, by GRANT on what it reads in a transaction that it leaves open": not refused,
         "no connections are reserved for the loader and the builder (reserved_connections)": not reserved,
     }
     return [text for text, is_open in found.items() if is_open]

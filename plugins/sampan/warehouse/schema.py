@@ -24,7 +24,7 @@ from sampan.settings import HOME, settings
 from sampan.warehouse import pseudonym_keys
 from sampan.warehouse.calendars import fill_calendars
 from sampan.warehouse.feed_tables import create_feed_tables, feed_statements, rule_statements
-from sampan.warehouse.roles import create_roles, limit_roles, open_doors, steward_grants
+from sampan.warehouse.roles import create_roles, end_writers, limit_roles, open_doors, steward_grants
 
 SCRIPTS = HOME / "infra" / "postgres"
 # What only a superuser may do.
@@ -46,9 +46,10 @@ def apply_schema(force: bool = False, by: str = "platform") -> list[str]:
     code that somebody put there never runs as the administrator. A run that dies in between is finished by the next.
 
     Tables and views are touched only when a statement that defines them has changed, or with `force`. `ops.schema_version`
-    keeps which version did so, when, and that it was run `by` whom. Returns what readers could still do because this
-    administrator may not forbid it. Raises TransientFailure, which names the sessions in the way, when a lock is not
-    acquired after a few tries, and PermanentFailure when a later version made the warehouse what it is.
+    keeps which version did so, when, and that it was run `by` whom. Sessions of readers that keep a row of the catalogue
+    from it are ended. Returns what readers could still do because this administrator may not forbid it. Raises
+    TransientFailure, which names the sessions in the way, when a lock is not acquired after a few tries, and
+    PermanentFailure when a later version made the warehouse what it is.
     """
     for tries_left in reversed(range(TRIES)):
         try:
@@ -58,6 +59,8 @@ def apply_schema(force: bool = False, by: str = "platform") -> list[str]:
                 raise
             if not tries_left:
                 raise TransientFailure(f"could not lock the warehouse's tables: {_blockers()}") from error
+        with connect("admin") as admin:
+            end_writers(admin)
         # Readers that queue behind a lock request of `init` run during the pause.
         time.sleep(PAUSE_SECONDS)
     raise AssertionError("the last try returns or raises")
@@ -197,7 +200,7 @@ def _blockers() -> str:
             where l.granted
                 and l.database = (select oid from pg_database where datname = current_database())
                 and l.pid <> pg_backend_pid()
-                and n.nspname in ('ops', 'raw', 'quarantine', 'admin_lock')
+                and n.nspname in ('ops', 'raw', 'quarantine', 'desk', 'admin_lock')
                 and c.relkind <> 'i'
             group by 1, 2, 3
             order by 1

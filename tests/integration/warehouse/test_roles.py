@@ -154,6 +154,66 @@ def test_no_reader_stops_a_step_on_a_server_that_leaves_advisory_locks_to_all(ro
         warehouse.apply_schema()
 
 
+# A GRANT of who may give nothing changes nothing, and keeps the row of what it names until its transaction ends.
+KEPT = (
+    "grant usage on schema marts to public",
+    "revoke usage on schema desk from public",
+    "grant execute on function desk.ask(text, jsonb, text) to public",
+    "grant connect on database {database} to public",
+    "alter default privileges grant select on tables to public",
+    "alter role current_user set work_mem to '4MB'",
+)
+
+
+def keep_rows(role: str) -> psycopg.Connection:
+    """A session of a reader that keeps every row of the catalogue that it can in an open transaction."""
+    session = psycopg.connect(role_dsn(role), autocommit=True)
+    session.execute("begin")
+    for statement in (*KEPT, *(["alter role bi_reader password null"] if role == "bi_reader" else [])):
+        with suppress(psycopg.ProgrammingError), session.transaction():
+            session.execute(statement.format(database=session.info.dbname))
+    return session
+
+
+@pytest.fixture
+def bank_of_a_feed() -> Iterator[str]:
+    """A bank that no consent has named yet."""
+    yield "B997"
+    with psycopg.connect(settings().dsn("admin"), autocommit=True) as admin:
+        admin.execute("drop role if exists bank_b997")
+
+
+@pytest.mark.parametrize("role", READERS)
+def test_no_reader_stops_a_release_a_new_bank_or_init_when_it_keeps_rows_of_the_catalogue(
+    role, sampan, quick_init, bank_of_a_feed
+):
+    """Fault: a reader's `grant usage on schema marts to public` kept each release from renaming the schema, and one on the
+    database kept the consents of a new bank, and the revocations that came with them, from being published."""
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as builder:
+        builder.execute("grant usage on schema marts to bi_reader, policy_reader, public_reader")
+        with keep_rows(role) as session:
+            assert session.execute("select pg_current_xact_id_if_assigned() is not null").fetchall() == [(True,)]
+            builder.execute("set lock_timeout to '2s'")
+            builder.execute("alter schema marts rename to marts_old; alter schema marts_old rename to marts")
+            with psycopg.connect(settings().dsn("loader"), autocommit=True) as loader:
+                loader.execute("set lock_timeout to '2s'")
+                loader.execute("select ops.ensure_bank_role(%s)", [bank_of_a_feed])
+            bank = "select has_database_privilege(r, current_database(), 'connect'), has_schema_privilege(r, 'desk', 'usage')"
+            assert sampan.rows(f"{bank} from (values ('bank_b997')) as bank (r)") == [(True, True)]
+            warehouse.apply_schema()
+            session.close()
+
+
+@pytest.mark.parametrize("role", ["bi_reader", BANK])
+def test_init_ends_readers_that_keep_rows_of_the_catalogue_from_it(role, foreign, quick_init):
+    """The same where no superuser has forbidden them GRANT."""
+    with keep_rows(role) as session:
+        warehouse.apply_schema(force=True)
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("select 1")
+        session.close()
+
+
 # Values for the arguments of any function, by type: a table of raw that the caller may not read, and its partition.
 ARGUMENTS = {
     "bigint": "1", "boolean": "true", "integer": "1", "name": "'raw'", "regnamespace": "'raw'", "regproc": "'now'",
@@ -275,6 +335,9 @@ REFUSED = (
     "select seq_tup_read from pg_stat_xact_user_tables",
     "select heap_blks_hit from pg_statio_user_tables",
     "select pg_stat_get_tuples_inserted('pg_class'::regclass)",
+    "grant usage on schema pg_catalog to public",
+    "revoke usage on schema pg_catalog from public",
+    "grant execute on function pg_catalog.now() to {login}",
     "alter role {login} set temp_file_limit to -1",
     "set temp_file_limit to -1",
     "alter role {login} connection limit -1",
@@ -402,7 +465,7 @@ def test_init_says_what_stays_open_when_the_administrator_may_not_close_it(forei
     assert "The warehouse is ready." in said
     for gap in (
         "pg_advisory_lock", "lo_create", "postgres, template1", "temporary files have no limit", "reserved",
-        "in the server's log",
+        "in the server's log", "hold up a release",
     ):  # fmt: skip
         assert gap in said
     assert str(warehouse.SERVER) in said
