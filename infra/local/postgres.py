@@ -261,7 +261,13 @@ class EmbeddedPostgres:
                 if not _exists(connection, "pg_database where datname", database):
                     # Not from template1, where some functions are closed that Airflow calls.
                     connection.execute(sql.SQL("create database {} owner {} template template0").format(name, role))
-                connection.execute(sql.SQL("revoke all on database {} from public").format(name))
+                # Not again: a login may keep the database's row in an open transaction, and this would wait for it.
+                if _exists(
+                    connection,
+                    "pg_database where has_database_privilege('public', oid, 'connect') and datname",
+                    database,
+                ):
+                    connection.execute(sql.SQL("revoke all on database {} from public").format(name))
             if self.replica_password:
                 verb = "alter" if _exists(connection, "pg_roles where rolname", REPLICA) else "create"
                 connection.execute(

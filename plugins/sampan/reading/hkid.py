@@ -26,11 +26,11 @@ FRAME = 4
 _OPEN, _CLOSE = r"[(<\[{]", r"[)>\]}]"
 # What may stand between the parts of a number, besides the brackets.
 _MARKS = r"\x01-\t\x0b- \x7f+\-./:\\_~;|*'!^`"
-# And what a page or a sentence has there: a tag such as <br>, and what the check digit is called.
-_TAG = "</?[A-Za-z]+ ?/?>"
+# And what a page or a sentence has there: a tag such as <br> or <td align="right">, and what the check digit is called.
+_TAG = r"</?[A-Za-z][^<>\n]{0,100}>"
 # <A> is a check digit in brackets.
 _ONLY_TAG = f"(?!<[Aa]>){_TAG}"
-_CALLED = "(?:[Cc][Hh][Ee][Cc][Kk](?: ?-?[Dd][Ii][Gg][Ii][Tt])?|[Bb]racket|校驗碼|檢驗碼|括號|括弧)"
+_CALLED = "(?:[Cc][Hh][Ee][Cc][Kk](?: ?-?[Dd][Ii][Gg][Ii][Tt])?|[Bb]racket|校驗碼|檢驗碼|校验码|检验码|括號|括号|括弧)"
 _GAP = rf"(?:[{_MARKS},()<>\[\]{{}}]|{_ONLY_TAG}){{0,12}}"
 _BRACKETED = rf"[A-Za-z]{{1,2}}[ -]?[0-9]{{6}}[ -]?{_OPEN} ?[0-9Aa] ?{_CLOSE}"
 _GROUPED = (
@@ -312,7 +312,9 @@ def block_pattern() -> bytes:
     check = b"(?:%s|%s)" % (check, _in_utf8(c for c in kinds["letter"] if _plain_characters()[c].strip("().") in "Aa"))
 
     def number(gap: bytes) -> bytes:
-        gap = b"(?:[%s()<>\\[\\]{}]|%s|%s)*" % (gap, _TAG.encode(), _in_utf8(kinds["gap"]))
+        # Of any length: to count costs the automaton a state for each.
+        tag = _TAG.replace("{0,100}", "*").encode()
+        gap = b"(?:[%s()<>\\[\\]{}]|%s|%s)*" % (gap, tag, _in_utf8(kinds["gap"]))
         return b"%s{1,2}(?:%s%s){6}%s(?:%s%s)?%s" % (letter, gap, digit, gap, _CALLED.encode(), gap, check)
 
     marks = _MARKS.encode()
