@@ -35,8 +35,10 @@ BUCKETS = {
     "SAMPAN_LAKE_BUCKET": "lake",
 }
 FOLDERS = ("airflow", "dbt", "dbt_as_known", "log", "reports", "run", "s3", "truth")
-# What a start that died before it had settings leaves behind.
-OWN = {*FOLDERS, "superset", "lock", "postgres", "env.new", "lost+found"}
+# What a start that died before it had settings leaves behind, and what commands and tests write before the first start.
+LEFT = {"superset", "lock", "postgres", "env.new", "lost+found"}
+WRITTEN = {"dbt_by_hand", "duckdb", "lineage", "pictures", "site", "status"}
+OWN = {*FOLDERS, *LEFT, *WRITTEN}
 EXTERNAL = ("SAMPAN_WAREHOUSE_DSN", "SAMPAN_S3_ENDPOINT")
 SECRETS = {
     "SAMPAN_PG_SUPERUSER_PASSWORD": lambda: secrets.token_hex(24),
