@@ -81,6 +81,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: next((n for n, start in enumerate(LONGEST) if item.nodeid.startswith(start)), 99))
 
 
+def pytest_collection_finish() -> None:
+    """Look for no garbage among what collecting has made: it stays."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Workers of `-n auto`: three more than cores, since tests wait for programs half of their time.
 

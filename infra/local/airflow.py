@@ -29,7 +29,7 @@ PRELOADED = (
     "airflow.sdk.execution_time.task_runner",
     "airflow.dag_processing.dagbag",
     "airflow.providers.standard.decorators.python",
-    "boto3",
+    "infra.local.preload",
     "psycopg",
     "great_expectations",
     "dbt.cli.main",

@@ -307,12 +307,15 @@ def assert_airflow_shows_what_is_broken_and_undecided(stack: Stack) -> None:
             page.wait_for_url(f"{base}/")
             for name, path in pages.items():
                 page.goto(base + path, wait_until="networkidle")
+                if language == "zh-TW" and name == "home":
+                    # The words of the language come after the page.
+                    page.get_by_text(CHINESE).first.wait_for()
                 page.screenshot(path=PICTURES / f"{name}-{language}-{width}.png")
                 if name in ("broken", "gates"):
                     heading = page.frame_locator("iframe").get_by_role("heading", level=1)
                     assert heading.inner_text().startswith("Sampan")
-                if name == "home":
-                    assert bool(CHINESE.search(page.inner_text("body"))) == (language == "zh-TW")
+                if language == "en" and name == "home":
+                    assert not CHINESE.search(page.inner_text("body"))
             # A page that is left drops what it still asks for.
             errors = [error for error in seen.errors if not error.endswith("ERR_ABORTED")]
             assert (errors, seen.outside) == ([], []), f"{language} at {width}"
