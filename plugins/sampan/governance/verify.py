@@ -79,7 +79,7 @@ def _lake(connection: Connection, contract: Contract) -> Iterator[Difference | N
         is_there = found.pop(key, None) is not None
         if not entry.counts:
             what = "is withdrawn or deleted, and its object is not removed yet" if is_there else None
-        elif (entry.noted_token, entry.layout) != (entry.token, layout) or entry.content_sha256 is None:
+        elif not entry.is_written(layout):
             what = "is not written yet" if settings().lake_is_on else None
         elif not is_there:
             what = f"{key} is missing"

@@ -51,9 +51,13 @@ class Entry:
     content_sha256: str | None
     etag: str | None
 
+    def is_written(self, layout: str) -> bool:
+        """Whether an object was completed with the rows and columns that the batch has now."""
+        return (self.token, layout) == (self.noted_token, self.layout) and self.etag is not None
+
     def is_current(self, layout: str, found: str | None) -> bool:
-        """Whether the object has the rows and columns that the batch has now; `found` is the ETag that the store lists."""
-        return (self.token, layout) == (self.noted_token, self.layout) and self.etag is not None and self.etag == found
+        """Whether that object is the one in the store; `found` is the ETag that the store lists."""
+        return self.is_written(layout) and self.etag == found
 
 
 def run(feed: str, business_date: date | None = None) -> dict[str, int]:

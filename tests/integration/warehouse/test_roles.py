@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from datetime import date
 from pathlib import Path
@@ -103,12 +103,17 @@ LOCKS = (
 
 def hold_every_lock(role: str) -> psycopg.Connection:
     """A session of a reader that took every lock that it could and keeps it."""
+    return keep_open(role, LOCKS)
+
+
+def keep_open(role: str, statements: Iterable[str]) -> psycopg.Connection:
+    """A session of a reader whose open transaction ran what it may of the statements, `{database}` being the one it is in."""
     session = psycopg.connect(role_dsn(role), autocommit=True)
     session.execute("begin")
-    for statement in LOCKS:
+    for statement in statements:
         # Not allowed, or no such table.
         with suppress(psycopg.ProgrammingError), session.transaction():
-            session.execute(statement)
+            session.execute(statement.format(database=session.info.dbname))
     return session
 
 
@@ -167,12 +172,7 @@ KEPT = (
 
 def keep_rows(role: str) -> psycopg.Connection:
     """A session of a reader that keeps every row of the catalogue that it can in an open transaction."""
-    session = psycopg.connect(role_dsn(role), autocommit=True)
-    session.execute("begin")
-    for statement in (*KEPT, *(["alter role bi_reader password null"] if role == "bi_reader" else [])):
-        with suppress(psycopg.ProgrammingError), session.transaction():
-            session.execute(statement.format(database=session.info.dbname))
-    return session
+    return keep_open(role, (*KEPT, *(["alter role bi_reader password null"] if role == "bi_reader" else [])))
 
 
 @pytest.fixture
