@@ -19,3 +19,6 @@ import sampan.ingest.reload
 import sampan.marts.as_known
 import sampan.monitoring.page
 import sampan.warehouse.logins  # noqa: F401
+
+# What reads the words of a command imports it with the first one.
+import typer._adapters  # noqa: F401
