@@ -33,7 +33,7 @@ EXTERNAL_DSN = os.environ.get("SAMPAN_WAREHOUSE_DSN")
 QUICK = {"autovacuum": "off", "scram_iterations": "1"}
 
 # A twentieth of the tests' time would go into looking for garbage among objects that stay, as dbt's and GX's do.
-gc.set_threshold(50_000, 10, 10)
+gc.set_threshold(200_000, 20, 20)
 # Room for a test server with the 29-month world, and some to spare.
 MEMORY_BYTES = 6 << 30
 
@@ -87,12 +87,17 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Look for none at the end, where pytest would five times and Python once: seconds for each worker."""
+    gc.freeze()
+
+
 def pytest_xdist_auto_num_workers() -> int:
-    """Workers of `-n auto`: three more than cores, since tests wait for programs half of their time.
+    """Workers of `-n auto`: two more than cores, since tests wait for programs, and each costs 20 seconds to begin.
 
     Each has servers of its own, so an external server, which all would share, gets one.
     """
-    return 1 if EXTERNAL_DSN else min(os.cpu_count() or 1, 4) + 3
+    return 1 if EXTERNAL_DSN else min(os.cpu_count() or 1, 4) + 2
 
 
 @dataclass
