@@ -167,6 +167,7 @@ class Code(StrEnum):
     WAREHOUSE_LATER = "warehouse.later"
     WAREHOUSE_REFUSED = "warehouse.refused"
     WAREHOUSE_SCHEMA_OWNER = "warehouse.schema_owner"
+    WAREHOUSE_SERVER = "warehouse.server"
     WITHDRAW_DECIDED = "withdraw.decided"
     WITHDRAW_NOTHING = "withdraw.nothing"
     WITHDRAW_REASON = "withdraw.reason"

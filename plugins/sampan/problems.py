@@ -572,6 +572,10 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "A schema of the platform belongs to another role, which could drop or replace what is in it.",
         "See who made it and what is in it; rename it or drop it, then run `sampan init`.",
     ),
+    Code.WAREHOUSE_SERVER: (
+        "The server is older than PostgreSQL 16, or the database has another encoding than UTF8.",
+        "Upgrade the server, or make the database anew: `create database sampan encoding 'UTF8' template template0`.",
+    ),
     Code.WITHDRAW_DECIDED: (
         "The withdrawal of a replay cannot be undone: its rows were replayed again, discarded or withdrawn meanwhile.",
         "Look at them (`sampan quarantine show <feed> --state all`); undo the withdrawal of their own batch first.",

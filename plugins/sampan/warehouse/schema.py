@@ -35,6 +35,8 @@ OWNERS = {
     "sampan_loader": ("ops", "intake", "raw", "quarantine", "desk", "loader_lock"),
     "sampan_builder": ("staging", "intermediate", "marts", "builder_lock"),
 }
+# The first with `grant ... with inherit false, set true`.
+OLDEST_SERVER = 16
 # How long `init` waits for each table, how often it tries, and how long it pauses in between.
 LOCK_TIMEOUT, TRIES, PAUSE_SECONDS = "2s", 4, 3.0
 
@@ -49,7 +51,7 @@ def apply_schema(force: bool = False, by: str = "platform") -> list[str]:
     keeps which version did so, when, and that it was run `by` whom. Sessions of readers that keep a row of the catalogue
     from it are ended. Returns what readers could still do because this administrator may not forbid it. Raises
     TransientFailure, which names the sessions in the way, when a lock is not acquired after a few tries, and
-    PermanentFailure when a later version made the warehouse what it is.
+    PermanentFailure when a later version made the warehouse what it is, or the server or the database does not fit.
     """
     for tries_left in reversed(range(TRIES)):
         try:
@@ -75,6 +77,8 @@ def _bring_up_to_date(force: bool, by: str) -> list[str]:
     except PermanentFailure:
         version = None
     _refuse_later(version)
+    with connect("admin") as admin:
+        _refuse_server(admin)
     with connect("admin") as admin, suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateSchema):
         admin.execute("create schema if not exists admin_lock")
     with connect("admin") as admin:
@@ -112,6 +116,17 @@ def _bring_up_to_date(force: bool, by: str) -> list[str]:
             failpoints.hit("init.before_commit")
         failpoints.hit("init.after_commit")
     return gaps
+
+
+def _refuse_server(admin: Connection) -> None:
+    """Raise PermanentFailure when the platform cannot work on this server, or with this database's encoding."""
+    version, encoding = admin.info.server_version // 10_000, admin.info.parameter_status("server_encoding")
+    if version < OLDEST_SERVER:
+        message = f"this server is PostgreSQL {version}; Sampan needs {OLDEST_SERVER} or later; nothing was changed"
+        raise PermanentFailure(Problem(Code.WAREHOUSE_SERVER, message))
+    if encoding != "UTF8":
+        message = f"database {admin.info.dbname} has the encoding {encoding}; Sampan needs UTF8; nothing was changed"
+        raise PermanentFailure(Problem(Code.WAREHOUSE_SERVER, message))
 
 
 def _refuse_schemas_of_others(admin: Connection) -> None:

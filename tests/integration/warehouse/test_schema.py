@@ -11,14 +11,15 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from sampan import calendar
 from sampan.contracts.registry import all_contracts
-from sampan.errors import TransientFailure
+from sampan.errors import PermanentFailure, TransientFailure
 from sampan.ingest import gate, land, load, publish, quarantine
 from sampan.settings import settings
 from sampan.warehouse import schema as warehouse
 
-from tests.conftest import ROOT, Sampan
+from tests.conftest import ROOT, Sampan, drop_database
 from tests.factory import DAY, rows
 
 VIEW = "ops.consent_now"
@@ -50,6 +51,27 @@ def test_init_refuses_contracts_with_errors_and_changes_nothing(sampan, tmp_path
     assert "REPEAT" in done.stderr
     assert "[contract.invalid]" in done.stderr
     assert sampan.rows("select digest, applied_at from ops.schema_version") == before
+
+
+def test_init_names_what_does_not_fit_when_the_server_is_too_old_or_the_database_has_another_encoding(
+    sampan, server, monkeypatch
+):
+    """Kind of fault: a stack trace from the first statement that the other server does not know."""
+    monkeypatch.setattr(warehouse, "OLDEST_SERVER", 99)
+    with pytest.raises(
+        PermanentFailure, match=r"this server is PostgreSQL \d+; Sampan needs 99 or later; .*warehouse\.server"
+    ):
+        warehouse.apply_schema()
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("create database in_ascii encoding 'SQL_ASCII' locale 'C' template template0")
+    try:
+        refused = sampan.cli("init", SAMPAN_WAREHOUSE_DSN=make_conninfo(server, dbname="in_ascii"))
+        assert (refused.returncode, "in_ascii has the encoding SQL_ASCII; Sampan needs UTF8" in refused.stderr) == (
+            1,
+            True,
+        )
+    finally:
+        drop_database(server, "in_ascii")
 
 
 def test_apply_schema_waits_for_no_reader_when_nothing_changed(sampan, impatient):
