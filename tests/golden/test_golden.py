@@ -18,12 +18,11 @@ from typing import Any
 
 import psycopg
 import pytest
-import yaml
 from sampan.calendar import HONG_KONG
 from sampan.contracts.registry import get_contract
 from sampan.ingest import fetch, freshness
 from sampan.marts import build, release
-from sampan.settings import settings
+from sampan.settings import read_yaml, settings
 
 from infra.local.s3 import EmbeddedS3
 from tests.conftest import Sampan, installed, without_data_tests
@@ -59,7 +58,7 @@ def families() -> dict[Dates, list[Case]]:
     """All cases by their dates."""
     found: dict[Dates, list[Case]] = {}
     for path in sorted(FOLDER.glob("*.yaml")):
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = read_yaml(path)
         for case in document["cases"]:
             assert case.keys() | {"finding"} == KEYS, f"{path.name}, {case.get('name')}: keys {case.keys() ^ KEYS}"
             found.setdefault(Dates(document["first"], document["as_of"]), []).append(

@@ -19,7 +19,7 @@ from sampan.contracts.model import Column, Contract
 from sampan.contracts.registry import all_contracts
 from sampan.errors import PAGE, Code, Problem
 from sampan.problems import problems_page
-from sampan.settings import HOME
+from sampan.settings import HOME, read_yaml
 
 PROJECT = HOME / "dbt_project"
 STAGING = PROJECT / "models" / "staging"
@@ -27,8 +27,6 @@ HEADER = "Generated from the contracts by `sampan contracts derive`; edit those,
 MODEL_HEADER = "Generated from the contract by `sampan contracts derive`; a model without this line is kept as it is."
 # PyYAML breaks a line after the word that crosses the width: no line is longer than 120.
 WIDTH = 100
-# Several times as fast as the one in Python; it is missing where libyaml was.
-LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DOC = re.compile(r"\{\{ doc\('(\w+)'\) \}\}")
 # Days without news after which dbt's own freshness warns, by calendar: it knows no holidays, as `sampan status` does.
 DAYS_WITHOUT_NEWS = {"business": 6, "daily": 3, "weekly": 10, "monthly": 40}
@@ -145,7 +143,7 @@ def mart_models() -> list[dict[str, Any]]:
     """The models that readers see, as described in the dbt project, each with its folder (family)."""
     found, blocks = [], _doc_blocks()
     for path in sorted(PROJECT.glob("models/**/*.yml")):
-        for model in yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER).get("models") or ():  # noqa: S506
+        for model in read_yaml(path).get("models") or ():
             if model["name"].startswith(("mart_", "dim_", "fct_")):
                 for column in model["columns"]:
                     column["description"] = DOC.sub(lambda name: blocks[name[1]], column["description"])

@@ -8,12 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sampan.contracts.model import Contract
 from sampan.problems import MEANINGS
 from sampan.report.words import LANGUAGES, TAGS
 from sampan.report.words import labels as labels_of_answers
+from sampan.settings import read_yaml
 
 FOLDERS = {"en": "en", "zh-Hant": "zh"}
 
@@ -21,7 +20,7 @@ FOLDERS = {"en": "en", "zh-Hant": "zh"}
 @cache
 def labels() -> dict[str, Any]:
     """`texts` of pages, `rules` in words, `values` by list and value: each with `en` and `zh`."""
-    found: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("labels.yml").read_text(encoding="utf-8"))
+    found: dict[str, Any] = read_yaml(Path(__file__).with_name("labels.yml"))
     return found
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-import yaml
 from psycopg import sql
 from typing_extensions import override
 
@@ -22,7 +21,7 @@ from sampan.database import Connection, hide_values, is_transient, scalar
 from sampan.engine import postgres
 from sampan.engine.postgres import Mart, Postgres, built_by
 from sampan.errors import TransientFailure
-from sampan.settings import HOME, settings
+from sampan.settings import HOME, read_yaml, settings
 
 if TYPE_CHECKING:
     import duckdb
@@ -94,7 +93,7 @@ class DuckDB(Postgres):
     @override
     def refresh(self, connection: Connection) -> None:
         with self._changed() as duck:
-            for source in yaml.safe_load(SOURCES.read_text("utf-8"))["sources"]:
+            for source in read_yaml(SOURCES)["sources"]:
                 duck.execute(f"create schema if not exists {source['name']}")
                 for table in source["tables"]:
                     self._replace(duck, connection, source["name"], table["name"])

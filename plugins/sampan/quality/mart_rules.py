@@ -7,11 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sampan.contracts.model import SEVERITIES, Rule
 from sampan.errors import Code, PermanentFailure, Problem
-from sampan.settings import HOME
+from sampan.settings import HOME, read_yaml
 
 FOLDER = HOME / "expectations" / "marts"
 
@@ -21,7 +19,7 @@ def load(folder: Path = FOLDER) -> dict[str, tuple[Rule, ...]]:
     """Rules by mart. Raises PermanentFailure when a file is not complete or is not named after its mart."""
     rules = {}
     for path in sorted(folder.glob("*.yaml")):
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = read_yaml(path)
         if document.get("mart") != path.stem:
             message = f"mart is {document.get('mart')!r}, but the file is named {path.stem!r}"
             raise PermanentFailure(Problem(Code.EXPECTATIONS_MART, message, str(path), 1))

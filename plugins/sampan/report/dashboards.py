@@ -8,11 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sampan.contracts.derive import mart_models
 from sampan.marts import disclosure
 from sampan.report.questions import Question, Text, all_questions
+from sampan.settings import read_yaml
 from sampan.warehouse.roles import POLICY_READER
 
 FILE = Path(__file__).with_name("dashboards.yml")
@@ -63,7 +62,7 @@ def all_dashboards() -> tuple[Dashboard, ...]:
 
     Raises ValueError when a question is on no dashboard of a subject, or on two.
     """
-    written: dict[str, Mapping[str, Any]] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    written: dict[str, Mapping[str, Any]] = read_yaml(FILE)
     known = {question.number: question for question in all_questions()}
     shown = sorted(number for key, entry in written.items() if key != OVERVIEW for number in entry.get("questions", ()))
     if shown != sorted(known):

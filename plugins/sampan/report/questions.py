@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from sampan.settings import read_yaml
 
 FOLDER = Path(__file__).with_name("questions")
 RELATION = re.compile(r"\bmarts\.(\w+)")
@@ -72,7 +72,7 @@ def all_questions() -> tuple[Question, ...]:
 
 def _read(path: Path) -> Question:
     number, _, slug = path.stem.partition("_")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_yaml(path)
     unknown = content.keys() - {field.name for field in fields(Question)}
     if unknown:
         raise ValueError(f"{path}: unknown keys {', '.join(sorted(unknown))}")

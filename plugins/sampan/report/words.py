@@ -10,10 +10,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, StrictUndefined
 
 from sampan.report.questions import Question
+from sampan.settings import read_yaml
 
 LABELS = Path(__file__).with_name("labels.yml")
 LANGUAGES = {"en": "English", "zh": "繁體中文"}
@@ -42,7 +42,7 @@ Row = Mapping[str, Any]
 @cache
 def labels() -> dict[str, Any]:
     """What labels.yml says: `columns` (en, zh, unit, codes), `values` by column and value, `texts` of the pages."""
-    found: dict[str, Any] = yaml.safe_load(LABELS.read_text(encoding="utf-8"))
+    found: dict[str, Any] = read_yaml(LABELS)
     return found
 
 

@@ -11,8 +11,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-import sampan_airflow
-from airflow.sdk.execution_time import hitl
 from sampan import requests
 from sampan.errors import PermanentFailure, TransientFailure
 
@@ -73,6 +71,10 @@ class Asked:
     """What Airflow keeps of a question: the answer, once there is one."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, key: str, minutes: int = 5) -> None:
+        # Here, since every worker reads this file: Airflow takes two seconds.
+        import sampan_airflow
+        from airflow.sdk.execution_time import hitl
+
         self.answer: dict[str, Any] = {"response_received": False, "responded_by_user": None}
         monkeypatch.setattr(hitl, "get_hitl_detail_content_detail", lambda _: SimpleNamespace(**self.answer))
         monkeypatch.setattr(hitl, "update_hitl_detail_response", self.update)

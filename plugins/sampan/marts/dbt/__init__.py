@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
@@ -22,7 +21,7 @@ from sampan.engine import engine
 from sampan.engine.postgres import BUILD, Mart
 from sampan.marts.dbt import command_line, in_process
 from sampan.marts.dbt.results import DONE, NodeResult, StepResult
-from sampan.settings import HOME, settings
+from sampan.settings import HOME, read_yaml, settings
 
 __all__ = ["BUILD", "DONE", "MARTS", "PROJECT", "SEEDS", "SUMMARY", "DbtRunner", "NodeResult", "StepResult"]
 
@@ -36,7 +35,7 @@ SUMMARY = "summary"
 @cache
 def step_names() -> tuple[str, ...]:
     """The steps in order: the folders that dbt_project.yml configures, with each family of marts as a step."""
-    project = yaml.safe_load((PROJECT / "dbt_project.yml").read_text(encoding="utf-8"))
+    project = read_yaml(PROJECT / "dbt_project.yml")
     folders = [name for name in project["models"]["sampan"] if not name.startswith("+")]
     families = sorted(path.name for path in (PROJECT / "models" / MARTS).iterdir() if path.is_dir())
     of_families = tuple(f"{MARTS}__{family}" for family in families)
