@@ -13,7 +13,7 @@ from random import Random
 import pytest
 from hypothesis import core
 from sampan.contracts.registry import get_contract
-from sampan.ingest import fetch, gate, land, load, publish
+from sampan.ingest import fetch, gate, lake, land, load, publish
 from sampan.marts import release
 
 from tests.factory import Partner, Row, encode, rows
@@ -26,7 +26,7 @@ from tests.integration.published import publish as put
 __all__ = ["_shared_state", "dbt_folder"]
 FEED = "customs_declarations"
 CONTRACT = get_contract(FEED)
-STEPS = (fetch, land, load, gate, publish)
+STEPS = (fetch, land, load, gate, publish, lake)
 FIRST_DAY = date(2022, 1, 3)
 # Records of a delivery: with 3,000 a run takes long enough for an instant to fall into each step.
 RECORDS = 3_000

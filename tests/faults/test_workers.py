@@ -12,7 +12,6 @@ from random import Random
 import pytest
 from sampan import failpoints
 from sampan.contracts.registry import get_contract
-from sampan.ingest import fetch, gate, land, load, publish
 from sampan.marts import build, release
 
 from tests.faults.invariants import holds_at_any_moment, holds_at_the_end, is_exactly
@@ -112,7 +111,7 @@ def test_steps_that_are_cleared_and_run_again_change_nothing(partner):
     ingest()
     before = partner.sampan.rows("select * from ops.batch order by batch_id")
     for _ in range(20):
-        step = chance.choice((fetch, land, load, gate, publish))
+        step = chance.choice(STEPS)
         assert sum(step.run(FEED, chance.choice([None, *DAYS])).values()) == 0
     assert partner.sampan.rows("select * from ops.batch order by batch_id") == before
     is_exactly(partner.sampan, CONTRACT, sound, DAYS)
