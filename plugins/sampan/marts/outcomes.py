@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import reduce
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -194,10 +195,12 @@ def estimates(
     for measure in MEASURES:
         for window in WINDOWS:
             sales, by_window = inputs.get(measure, (None, {}))
+            of_groups: list[dict[str, Any]] = []
             for group, row, by_month in _of_measure(sales, by_window, window):
                 key = {"measure": measure, "programme": group, "window_months": window}
                 found.append(key | row)
-                months.extend(key | month for month in by_month)
+                of_groups.extend(key | month for month in by_month)
+            months.extend(_shown_together(of_groups))
     _adjust(found)
     return found, months
 
@@ -475,6 +478,38 @@ def _months(window: int, sums: Sums, measured: Ratio, *, only_before: bool) -> I
                 "band_high": float(high[column]),
                 "funded_count": int(sums.funded[column]),
             }
+
+
+def _shown_together(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of the rows of event months that give away no group of few: one of many less its parts may be one of few."""
+    counts: dict[int, dict[str, int]] = {}
+    for row in rows:
+        counts.setdefault(row["event_month"], {})[row["programme"]] = row["funded_count"]
+    shown = {month: groups_shown(of_month) for month, of_month in counts.items()}
+    return [row for row in rows if row["programme"] in shown[row["event_month"]]]
+
+
+def groups_shown(counts: Mapping[str, int]) -> frozenset[str]:
+    """Of groups with so many funded, those to show: what each has less its parts shown is of none or of enough.
+
+    Of all ways the one with the largest group, then with the next: a part goes rather than the whole.
+    """
+    ways = (frozenset(way) for size in range(len(counts) + 1) for way in combinations(counts, size))
+    return max(
+        (way for way in ways if all(rest == 0 or rest >= MIN_ENTERPRISES for rest in _rests(way, counts))),
+        key=lambda way: sorted((counts[group] for group in way), reverse=True),
+    )
+
+
+def _rests(shown: frozenset[str], counts: Mapping[str, int]) -> Iterator[int]:
+    """For each group: how many funded are in no group shown that is a part of it."""
+    for group in shown:
+        parts = [part for part in shown if _is_part(part, group)]
+        yield counts[group] - sum(counts[part] for part in parts if not any(_is_part(part, larger) for larger in parts))
+
+
+def _is_part(group: str, of: str) -> bool:
+    return {*GROUPS[group]} < {*GROUPS[of]}
 
 
 def _adjust(rows: list[dict[str, Any]]) -> None:

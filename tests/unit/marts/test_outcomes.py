@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from datetime import date
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -229,6 +230,41 @@ def test_programmes_are_estimated_apart_and_together():
     assert (found["all", 12]["first_start_month"], found["all", 12]["last_start_month"]) == tuple(
         date(2022 + month // 12, month % 12 + 1, 1) for month in (of_funded.start.min(), of_funded.start.max())
     )
+
+
+# Funded of bud_general, bud_easy, bud_ecommerce_easy and emf.
+SIZES = [
+    (0, 50, 0, 10),
+    (5, 30, 20, 5),
+    (20, 20, 20, 0),
+    (0, 0, 0, 60),
+    (3, 3, 50, 4),
+    (10, 10, 30, 10),
+    (19, 0, 0, 41),
+]
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_no_group_of_few_follows_from_the_groups_that_are_shown_by_month(sizes):
+    """Kind of fault: a sum less its shown parts is a part that is too small to be shown; `emf` was `all` less `bud`."""
+    given, of_funded = panel(SMALL, 8)
+    of_funded = replace(of_funded, programme=np.repeat(np.array(outcomes.PROGRAMMES), sizes))
+    _, months = outcomes.estimates({"exports": (given, {WINDOW: of_funded, 6: of_funded})})
+    assert months
+    known: dict[tuple[int, int], list[tuple[str, int]]] = {}
+    for month in months:
+        at = known.setdefault((month["window_months"], month["event_month"]), [])
+        at.append((month["programme"], month["funded_count"]))
+    unions = [np.array(flags) for flags in product((0, 1), repeat=len(sizes)) if any(flags)]
+    for at, shown in known.items():
+        assert "all" in dict(shown), at
+        groups = np.array([[name in outcomes.GROUPS[group] for name in outcomes.PROGRAMMES] for group, _ in shown], int)
+        counts = np.array([count for _, count in shown])
+        for union in unions:
+            how = np.linalg.lstsq(groups.T, union, rcond=None)[0]
+            if np.allclose(how @ groups, union):
+                found = round(how @ counts)
+                assert not 0 < found < outcomes.MIN_ENTERPRISES, (at, shown, union, found)
 
 
 def test_p_values_are_adjusted_for_all_rows_that_are_looked_at():

@@ -17,8 +17,9 @@ final as (
         cast((months.effect - 1) * 100 as numeric(12, 2)) as effect_pct,
         cast((months.band_low - 1) * 100 as numeric(12, 2)) as band_low_pct,
         cast((months.band_high - 1) * 100 as numeric(12, 2)) as band_high_pct,
-        months.funded_count,
-        outcomes.unfunded_count,
+        -- The count of one month, window or release less that of another is of few enterprises.
+        months.funded_count - mod(months.funded_count, 10) as funded_count,
+        outcomes.unfunded_count - mod(outcomes.unfunded_count, 10) as unfunded_count,
         outcomes.is_quotable,
         outcomes.last_complete_date,
         outcomes.release_no
