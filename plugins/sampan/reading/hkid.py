@@ -6,10 +6,10 @@ dash or a blank are that ASCII character, and what cannot be seen is gone. Text 
 (`%2528`). In it a number is found
 
 * in brackets, `A123456(3)`, in any text and with any check digit;
-* grouped in any other way, `A12 34-56/3`, with tags (`A123456<br>3`) or a name of the check digit in it (`A123456, check
-  digit 3`), when its check digit is right: of other texts of this shape one in eleven has such a digit. Letters that stand
-  apart from the digits are a word of their own, and at most FRAME letters or digits touch the number. So parts of hashes, of
-  container numbers and of UUIDs do not count.
+* grouped in any other way, `A12 34-56/3`, with tags (`A123456<br>3`), a name of the check digit in it (`A123456, check
+  digit 3`) or the check digit in quotes (`A123456"3"`), when it is right: of other texts of this shape one in eleven has such
+  a digit. Letters that stand apart from the digits are a word of their own, and at most FRAME letters or digits touch the
+  number. So parts of hashes, of container numbers and of UUIDs do not count.
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ _ONLY_TAG = f"(?!<[Aa]>){_TAG}"
 _CALLED = "(?:[Cc][Hh][Ee][Cc][Kk](?: ?-?[Dd][Ii][Gg][Ii][Tt])?|[Bb]racket|校驗碼|檢驗碼|校验码|检验码|括號|括号|括弧)"
 _GAP = rf"(?:[{_MARKS},()<>\[\]{{}}]|{_ONLY_TAG}){{0,12}}"
 _BRACKETED = rf"[A-Za-z]{{1,2}}[ -]?[0-9]{{6}}[ -]?{_OPEN} ?[0-9Aa] ?{_CLOSE}"
+# In a line of CSV a quote is doubled, in one of JSON a backslash is before it.
+_IN_QUOTES = r'"{1,2}[0-9Aa][\\"]'
 _GROUPED = (
     rf"(?:(?<![A-Za-z])[A-Za-z]{{1,2}}{_GAP}|[A-Za-z]{{1,2}})"
     # An amount with its currency, HKD 1,234,567, does not count.
     r"(?![0-9],[0-9]{3},[0-9]{3}(?![0-9]))"
-    rf"[0-9](?:{_GAP}[0-9]){{5}}{_GAP}?(?:{_CALLED}{_GAP}?)?(?:{_OPEN} ?[0-9Aa] ?{_CLOSE}|[0-9Aa](?![0-9]))"
+    rf"[0-9](?:{_GAP}[0-9]){{5}}{_GAP}?(?:{_CALLED}{_GAP}?)?"
+    rf'(?:(?:"{{1,2}}{_GAP})?{_OPEN} ?[0-9Aa] ?{_CLOSE}|{_IN_QUOTES}|[0-9Aa](?![0-9]))'
 )
 # The only form that counts in a code, which it fills or in which other marks than letters and digits stand around it.
 CODE = r"(?:^|[^A-Za-z0-9])([A-Za-z]{1,2}[ -]?[0-9]{6}[ -]?[0-9Aa])(?:[^A-Za-z0-9]|$)"
@@ -93,11 +96,11 @@ _LOOK_ALIKES = str.maketrans(
     "АВСЕНІЈКМОРЅТХУҮԚԜѴавсеһіјкмнорѕтхуԛԝѵԁ"
     "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧϹϳαικνορτυχγϲ"
     "ᎪᏴᏟᎠᎬᏀᎻᎫᏦᏞᎷᏢᏚᎢᏙᏔᏃıɡɑ"
-    "\u00b7\u2022\u2027\u2044\u2215\u2212\u2800\u2400",
+    "\u00b7\u2022\u2027\u3002\u2044\u2215\u2212\u2800\u2400",
     "ABCEHIJKMOPSTXYYQWVabcehijkmhopstxyqwvd"
     "ABEZHIKMNOPTYXCjaiknoptuxyc"
     "ABCDEGHJKLMPSTVWZiga"
-    "...//-  ",
+    "....//-  ",
 )  # fmt: skip
 _INVISIBLE_LETTERS = "\u115f\u1160\u3164\uffa0"
 _LATIN = re.compile(r".*(?:LATIN|REGIONAL).* (SMALL )?LETTER (?:SMALL CAPITAL )?([A-Z])(?: WITH .*)?")
@@ -315,7 +318,16 @@ def block_pattern() -> bytes:
         # Of any length: to count costs the automaton a state for each.
         tag = _TAG.replace("{0,100}", "*").encode()
         gap = b"(?:[%s()<>\\[\\]{}]|%s|%s)*" % (gap, tag, _in_utf8(kinds["gap"]))
-        return b"%s{1,2}(?:%s%s){6}%s(?:%s%s)?%s" % (letter, gap, digit, gap, _CALLED.encode(), gap, check)
+        return b'%s{1,2}(?:%s%s){6}%s(?:%s%s)?(?:""%s)?%s' % (
+            letter,
+            gap,
+            digit,
+            gap,
+            _CALLED.encode(),
+            gap,
+            gap,
+            check,
+        )
 
     marks = _MARKS.encode()
     return b'(%s)(?:[^0-9]|$)|(?:^|[,\\n])"(?:[^"\\n]|"")*?(%s)(?:[^0-9]|$)' % (number(marks), number(marks + b","))

@@ -41,6 +41,7 @@ REVIEWED = [
     '<td>A123456</td><td align="right">3</td>', "A123456<span id=i9>(3)</span>", "A123456<br class='x'>3",
     "A123456\u6821\u9a8c\u7801\uff1a3", "A123456\u62ec\u53f73", "A123456, Check Digit (3)", "A123456 bracket 3 bracket",
     "A123456\uff08\u6821\u9a57\u78bc\uff1a3\uff09", "A123456\u62ec\u865f3",
+    'A123456"3"', 'A123456 "3"', '"A123456"(3)', '"A123456" [3]', "A123456\u201c3\u201d", "A123456\u30023", "A123456\uff613",
     "A123456\u301c3", "A\u2060123456(3)", "A123456(3", "A123456\n(3)", "A123\r\n456(3)", "A123\r456(3)",
 ]  # fmt: skip
 TEXTS = ["{}", "of {} by hand", "men's shirts, {}; 12 pcs", "港{}號", "no.{}", "\u200b{}\u200b"]
@@ -74,6 +75,8 @@ NOT_FOUND = {
     "the letter behind": "123456(3) A",
     "marks of an address": "id=A123456=3",
     "marks of an amount": "HK$1234563",
+    "the value of a part": "A123456=3",
+    "the next parameter of an address": "?item=A123456&3",
 }
 
 
@@ -96,7 +99,8 @@ ALIKE = look_alikes()
 GAPS = ["", "", "", "", " ", "  ", "\t", "-", "/", ".", "_", ",", "\u2009", "\u200b", "\u00ad", "\u2013", "\u3000", "\u202e",
         "\x01", "\ufe0f", " - ", ";", "'", "*", " " * 12, "<br>", "</b> ", '<i a="1, 2">']  # fmt: skip
 BRACKETS = [("", "")] * 3 + [("(", ")"), ("[", "]"), ("{", "}"), ("\u3010", "\u3011"), ("\ufe59", "\ufe5a"),
-            ("\uff08", "\uff09"), (" ( ", " )"), ("\u27e8", "\u27e9"), ("<", ">"), ("/", ""), ("(", "")]  # fmt: skip
+            ("\uff08", "\uff09"), (" ( ", " )"), ("\u27e8", "\u27e9"), ("<", ">"), ("/", ""), ("(", ""),
+            ('"', '"'), ('" (', ")")]  # fmt: skip
 
 
 NOTATIONS: list[Callable[[str], str]] = [
