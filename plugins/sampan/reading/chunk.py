@@ -71,8 +71,10 @@ class Lines:
 
     def take(self, count: int) -> None:
         """Let the next lines belong to the last block."""
+        end = 0
         for _ in range(count):
-            self._next = self._next.partition(b"\n")[2]
+            end = self._next.index(b"\n", end) + 1
+        self._next = self._next[end:]
         self.number += count
 
     def _whole_lines(self) -> Iterator[bytes]:

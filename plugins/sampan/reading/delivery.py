@@ -59,6 +59,9 @@ class Delivery:
         def pieces(size: int) -> Iterator[bytes]:
             nonlocal taken, head
             while piece := self._from_store(lambda: raw.read(size)):
+                # Here, because many bytes may expand to none.
+                if time.thread_time() - started > self.source.bounds.max_seconds:
+                    raise self.too_slow()
                 head = head or piece
                 taken += len(piece)
                 yield piece
@@ -67,8 +70,6 @@ class Delivery:
             for block in DECOMPRESS[compression](pieces):
                 given += len(block)
                 self.refuse_bomb(given, taken)
-                if time.thread_time() - started > self.source.bounds.max_seconds:
-                    raise self.too_slow()
                 for start in range(0, len(block), limits.LARGEST_BLOCK_BYTES):
                     yield block[start : start + limits.LARGEST_BLOCK_BYTES]
         except EOFError:

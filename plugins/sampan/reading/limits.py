@@ -20,6 +20,11 @@ EXPANSION_FREE_BYTES = 1 << 26
 # Columns that are not in the contract: more of them means that the file is another one.
 MAX_UNKNOWN_COLUMNS = 100
 
+# Columns without a header behind the last one that has one, as spreadsheets leave them: what Excel itself can hold.
+MAX_UNNAMED_COLUMNS = 1 << 14
+# Bytes of the keys of a line, as they are written, for which all lines of JSON are read by one pattern.
+MAX_PATTERN_BYTES = 1 << 13
+
 # Seconds for which the values of such columns are counted: it must cost a large delivery little.
 UNKNOWN_COLUMN_SECONDS = 60.0
 

@@ -141,9 +141,13 @@ class Reader:
         yield from self._blocks()
 
     def _blocks(self) -> Iterator[Block]:
-        maker = BlockMaker(self._format.layout, self.delivery.private)
+        maker, started = BlockMaker(self._format.layout, self.delivery.private), time.thread_time()
         written = ((chunk, chunk.as_csv(maker.nothing)) for chunk in self._format.chunks())
-        yield from starmap(maker.make, one_ahead(written) if self._format.is_written_ahead else written)
+        for block in starmap(maker.make, one_ahead(written) if self._format.is_written_ahead else written):
+            # Where another thread reads the lines, it does not see how long they are taken apart here.
+            if time.thread_time() - started > self.delivery.source.bounds.max_seconds:
+                raise self.delivery.too_slow()
+            yield block
 
     def _within_bounds(self, items: Callable[[], Iterable[T]]) -> Iterator[T]:
         """Items of the format, from a child process where a library reads a whole file.

@@ -25,8 +25,9 @@ QUOTED_FIELD = re.compile(rb'"((?:[^"\n]|"")*)"')
 FIELD = re.compile(rb"[^,\n]*")
 HKID_DIGITS = 6
 NEWLINE = 10
-# Patterns that a process keeps: some for each feed. Those of JSON Lines depend on what is delivered.
-PATTERNS = 256
+# Patterns that a process keeps: some for each feed. Those of CSV and JSON Lines depend on what is delivered, and each may take
+# megabytes, with all that its matches remember.
+PATTERNS = 16
 # Bytes that belong to no part of a digit, in any notation or script.
 NEVER_DIGITS = bytes(set(range(128)) - set(b"0123456789" + hkid.ENCODING_MARKS.encode()))
 
@@ -87,6 +88,8 @@ def compiled(pattern: bytes, captures: bool = False) -> Any:
     options.never_capture = not captures
     # Of all the characters that resemble a letter or a digit the automaton is larger than by default.
     options.max_mem = 64 << 20
+    # RE2 would write a line of the log for each part of a pattern that is too large.
+    options.log_errors = False
     return re2.compile(pattern, options)
 
 

@@ -283,6 +283,48 @@ def test_lines_are_refused_when_reading_them_takes_too_long():
     assert time.thread_time() - started < 20
 
 
+SLOW = {
+    # What fits no pattern is taken apart in another thread than the one that reads.
+    "broken lines": ("jsonl", "none", lambda: b'{"a":"x"}\n' + (b'{"a":"' + rb"\u0041\u0031" * 20_000 + b'"\n') * 12),
+    # Nothing comes of it until the end of the file.
+    "empty frames": ("csv", "zstd", lambda: zstd(b"a,b\n", 1) + zstandard.compress(b"") * 200_000),
+}
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_lines_are_refused_when_what_takes_long_is_not_what_they_hold(kind):
+    """Kind of fault: time that is counted in one place only; a delivery took 40 times its bound."""
+    written, compression, make = SLOW[kind]
+    one = reader(contract(written, compression, seconds=0.1), make())
+    started = time.process_time()
+    with pytest.raises(PermanentFailure) as failure:
+        for _ in one.blocks():
+            pass
+    assert failure.value.problem.rule == "delivery.too_slow"
+    assert time.process_time() - started < 2
+
+
+def test_a_process_keeps_few_patterns_of_keys_that_only_one_delivery_has():
+    """Kind of fault: what is kept for the next delivery. Each took 13 MiB, and was one of 256 that were kept."""
+
+    def backlog() -> str:
+        for number in range(24):
+            keys = {"a": "x"} | {f"{number} {key} {'y' * (140 if number % 2 else 70)}": "1" for key in range(99)}
+            assert outcome(contract("jsonl"), (json.dumps(keys) + "\n").encode() * 20) == "read"
+        return outcome(contract("jsonl"), b'{"a":"x","' + b"k" * 1_000_000 + b'":1}\n')
+
+    rule, grown = measured(backlog)
+    assert rule == "read"
+    assert grown < 120
+
+
+def test_a_header_line_of_commas_is_refused_and_fills_no_log(capfd):
+    """Fault: RE2 wrote 54,000 lines about a pattern of a million columns without a name."""
+    assert outcome(contract("csv"), b"a,b" + b"," * 1_000_000 + b"\n") == "delivery.too_large"
+    assert outcome(contract("csv"), b"a,b" + b"," * limits.MAX_UNNAMED_COLUMNS + b"\nx,y\n") == "read"
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("written", ["xlsx", "parquet"])
 def test_a_file_is_refused_when_reading_it_takes_too_long(written, monkeypatch):
     monkeypatch.setattr(limits, "MAX_RECORD_BYTES", 1 << 20)

@@ -41,6 +41,12 @@ class Csv(Format):
         named = len(headers)
         while named and not headers[named - 1]:
             named -= 1
+        if len(headers) - named > limits.MAX_UNNAMED_COLUMNS:
+            message = (
+                f"the header line ends with {len(headers) - named:,} empty headers; the limit is"
+                f" {limits.MAX_UNNAMED_COLUMNS:,}"
+            )
+            raise self.delivery.problem(Code.DELIVERY_TOO_LARGE, message, 1)
         layout = match_headers(self.delivery, headers[:named], first_line=2, header_line=1)
         layout.unnamed = len(headers) - named
         return layout

@@ -218,6 +218,7 @@ class LinePattern:
             not isinstance(item, dict)
             or not 0 < len(item) <= most
             or any("\\" in json.dumps(key, ensure_ascii=False) for key in item)
+            or sum(len(key.encode()) for key in item) > limits.MAX_PATTERN_BYTES
         ):
             return None
         patterns = [LinePattern([*item], comma, colon) for comma, colon in ((b", ", b": "), (b",", b":"))]
