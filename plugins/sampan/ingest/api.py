@@ -8,7 +8,8 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -232,7 +233,10 @@ def _page(
     """Records of one response, and the total that it gives. Past the last record, "none" is an empty page."""
     url = _url(request, day)
     try:
-        answer = _parse_json(_get(client, request, parameters, day))
+        answer = _parse_json(_get(client, request, parameters, day), _once)
+    except _KeyTwiceError as error:
+        message = f"the response has the key {shown(str(error))!r} twice in one object: which value counts is not known"
+        raise PermanentFailure(Problem(Code.API_SHAPE, message, url)) from None
     except RefusedError as refusal:
         if refusal.action == "empty" and not is_first:
             return [], None
@@ -292,12 +296,28 @@ def _get(client: Client, request: Request, parameters: dict[str, str], day: date
     raise TransientFailure(f"{url}: {trouble}: {message}{asks}", retry_after=wait)
 
 
-def _parse_json(response: httpx.Response) -> Any:
-    """The JSON of a response, which may begin with a byte order mark. None when it is not JSON."""
+def _parse_json(response: httpx.Response, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
+    """The JSON of a response, which may begin with a byte order mark. None when it is not JSON.
+
+    `pairs` makes an object of its keys and values.
+    """
+    content = response.content.removeprefix(b"\xef\xbb\xbf")
     try:
-        return json.loads(response.content.removeprefix(b"\xef\xbb\xbf"), parse_float=_exact_number)
+        return json.loads(content, parse_float=_exact_number, object_pairs_hook=pairs)
     except ValueError:
         return None
+
+
+class _KeyTwiceError(Exception):
+    """An object has a key twice; the text is the key."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ; Python would keep the last value, and say nothing."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _KeyTwiceError(next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1))
+    return found
 
 
 def _exact_number(written: str) -> float | str:

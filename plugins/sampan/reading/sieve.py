@@ -25,8 +25,8 @@ QUOTED_FIELD = re.compile(rb'"((?:[^"\n]|"")*)"')
 FIELD = re.compile(rb"[^,\n]*")
 HKID_DIGITS = 6
 NEWLINE = 10
-# Patterns that a process keeps: some for each feed. Those of CSV and JSON Lines depend on what is delivered, and each may take
-# megabytes, with all that its matches remember.
+# Patterns that a process keeps: some for each feed. Those of CSV and JSON Lines depend on what is delivered, and each takes
+# up to some megabytes with what its matches remember.
 PATTERNS = 16
 # Bytes that belong to no part of a digit, in any notation or script.
 NEVER_DIGITS = bytes(set(range(128)) - set(b"0123456789" + hkid.ENCODING_MARKS.encode()))

@@ -160,6 +160,15 @@ def test_an_answer_of_any_form_is_a_failure_that_was_foreseen(body, status, serv
     assert "\0" not in str(failure.value)
 
 
+def test_an_answer_is_refused_when_a_key_is_in_an_object_twice(servers, monkeypatch):
+    """Kind of fault: of two values one is taken, and nothing said. In a file such a row is quarantined."""
+    records = b'[{"freq": "M", "figure": "1", "figure": "2", "A123456(3)": 0}]'
+    body = b'{"header": {"status": {"name": "Success"}}, "dataSet": ' + records + b"}"
+    with pytest.raises(PermanentFailure, match="key 'figure' twice") as failure:
+        polled(RECORDS, servers(send(200, body)), monkeypatch)
+    assert failure.value.problem.rule == "api.shape"
+
+
 # --- time -------------------------------------------------------------------------------------------------------------
 
 

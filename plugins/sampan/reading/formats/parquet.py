@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from sampan.errors import Code
 from sampan.reading import limits
 from sampan.reading.chunk import Chunk, Found
 from sampan.reading.formats.base import Format
@@ -111,7 +112,12 @@ class ParquetChunk(Chunk):
             stored = iter(values)
             fields = [None if gone else next(stored) for gone in hidden]
             within = [kind and value is not None for kind, value in zip(is_nested, fields, strict=True)]
-            yield Found(place, 1, self.form.cleaner.record(self.first + place, fields, [], None, nested=within))
+            broken: list[str] = [Code.RECORD_ENCODING] if any(isinstance(value, NotText) for value in values) else []
+            yield Found(place, 1, self.form.cleaner.record(self.first + place, fields, broken, None, nested=within))
+
+
+class NotText(str):
+    """Bytes that are not UTF-8, with those that are not as escapes."""
 
 
 def _is_nested(kind: Any) -> bool:
@@ -148,5 +154,12 @@ def _texts(values: Any) -> list[str | None]:
     try:
         texts: list[str | None] = values.cast(pa.string()).to_pylist()
     except (pa.ArrowException, UnicodeDecodeError):
-        texts = [cell_text(value) for value in values.to_pylist()]
+        texts = [_bytes_text(value) if isinstance(value, bytes) else cell_text(value) for value in values.to_pylist()]
     return texts
+
+
+def _bytes_text(value: bytes) -> str | None:
+    try:
+        return value.decode() or None
+    except UnicodeDecodeError:
+        return NotText(value.decode(errors="backslashreplace"))

@@ -11,7 +11,7 @@ from sampan.contracts.model import Source
 from sampan.errors import PermanentFailure
 from sampan.reading import limits
 
-from tests.unit.reading.deliveries import both_refuse, column, contract_for, reader
+from tests.unit.reading.deliveries import both_refuse, column, contract_for, in_blocks, one_by_one, reader
 
 PARQUET = contract_for(Source("s3", "x", "parquet"), [column("a", required=True), column("b", "date")])
 
@@ -44,6 +44,14 @@ def test_a_parquet_file_is_read_or_refused_when_it_holds_what_python_cannot_hold
             problems.append(failure.problem)
     assert all(problem.rule.startswith("delivery.") for problem in problems)
     assert "secret" not in str(problems)
+
+
+def test_bytes_are_text_where_they_are_utf8_and_cost_one_row_where_they_are_not():
+    """Kind of fault: an odd row costs others. One value of other bytes made `b'...'` of each in its batch, in silence."""
+    body = parquet(pa.array([b"sound", b"odd \xff", "茶".encode()], pa.binary()))
+    expected = [(1, "sound", []), (2, r"odd \xff", ["record.encoding"]), (3, "茶", [])]
+    for found in (one_by_one(PARQUET, body), in_blocks(PARQUET, body)):
+        assert [(line, fields[0], broken) for line, fields, broken in found] == expected
 
 
 @pytest.mark.parametrize(
