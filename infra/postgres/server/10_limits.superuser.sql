@@ -53,8 +53,8 @@ begin
     execute format('grant pg_use_reserved_connections to %I with admin option', owner);
 end $$;
 
--- GRANT and REVOKE of a role that may give nothing change nothing, and yet keep the row of what they name until their transaction ends:
--- a release could not rename the schema `marts`, nor `init` replace what the desks read, as long as a reader's session lived.
+-- GRANT and REVOKE of a role that may give nothing, and DROP OWNED, which revokes, change nothing, and yet keep the row of what
+-- they name until their transaction ends: a release could not rename the schema `marts`, nor `init` replace what the desks read, as long as a reader's session lived.
 -- Event triggers do not know a GRANT on a database: publish changes no row of it.
 create or replace function public.refuse_grants_of_readers() returns event_trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -64,8 +64,12 @@ begin
     end if;
 end $$;
 do $$ begin
-    if not exists (select from pg_catalog.pg_event_trigger where evtname = 'refuse_grants_of_readers') then
-        create event trigger refuse_grants_of_readers on ddl_command_start when tag in ('GRANT', 'REVOKE')
+    -- Earlier versions did not refuse all of these.
+    if not exists (
+        select from pg_catalog.pg_event_trigger where evtname = 'refuse_grants_of_readers' and 'DROP OWNED' = any(evttags)
+    ) then
+        drop event trigger if exists refuse_grants_of_readers;
+        create event trigger refuse_grants_of_readers on ddl_command_start when tag in ('GRANT', 'REVOKE', 'DROP OWNED')
         execute function public.refuse_grants_of_readers();
     end if;
 end $$;

@@ -172,7 +172,10 @@ KEPT = (
 
 def keep_rows(role: str) -> psycopg.Connection:
     """A session of a reader that keeps every row of the catalogue that it can in an open transaction."""
-    return keep_open(role, (*KEPT, *(["alter role bi_reader password null"] if role == "bi_reader" else [])))
+    own = ["alter role bi_reader password null"] if role == "bi_reader" else []
+    # It takes away rights as REVOKE does, on all that its role may use.
+    own += [f"drop owned by {role}", "drop owned by sampan_bank", f"reassign owned by {role} to {role}"]
+    return keep_open(role, (*KEPT, *own))
 
 
 @pytest.fixture
