@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from sampan.reading import limits
 from sampan.reading.delivery import Delivery
 from sampan.reading.record import Record
 from sampan.reading.sieve import line_ends
@@ -51,7 +52,7 @@ class Lines:
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Number of the first line and the lines of each block, the last one with a line feed too."""
         while block := self._next or next(self._pieces, b""):
-            self._next = b""
+            block, self._next = _cut(block)
             first, self.number = self.number, self.number + block.count(b"\n")
             yield first, block
 
@@ -97,6 +98,14 @@ class Lines:
             self.skip -= 1
             self.number += 1
         return block
+
+
+def _cut(lines: bytes) -> tuple[bytes, bytes]:
+    """The first lines, as many as a block may have, and the others."""
+    if lines.count(b"\n") <= limits.BLOCK_LINES:
+        return lines, b""
+    end = int(line_ends(lines)[limits.BLOCK_LINES - 1])
+    return lines[:end], lines[end:]
 
 
 class LineChunk(Chunk):

@@ -5,6 +5,8 @@
 # Size of a block: large enough that the cost per block does not count, small enough for the processor's cache.
 BLOCK_BYTES = 1 << 18
 LARGEST_BLOCK_BYTES = BLOCK_BYTES * 4
+# Lines of a block, and of one record: each that is taken apart is some hundred bytes of objects, however short it is.
+BLOCK_LINES = 1 << 16
 GZIP_INPUT_BYTES = BLOCK_BYTES // 8
 # zstd may expand its input some thousand times, and nothing bounds what one call returns: so the input is small.
 ZSTD_INPUT_BYTES = 4096

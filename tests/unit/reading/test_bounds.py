@@ -26,7 +26,7 @@ from sampan.errors import PermanentFailure
 from sampan.reading import limits
 from sampan.reading.formats.parquet import Parquet
 
-from tests.unit.reading.deliveries import column, contract_for, reader
+from tests.unit.reading.deliveries import column, contract_for, in_blocks, one_by_one, reader
 
 MIB = 1 << 20
 # Memory in which lines of any content are read: a block of zstd may expand to half of it before it can be counted.
@@ -253,6 +253,40 @@ def test_lines_are_read_in_flat_memory_when_they_expand(kind):
     rule, grown = measured(lambda: outcome(contract(written, compression), body))
     assert rule == "read" if kind in ("odd JSON", "wide lines", "quotes") else rule.startswith("delivery."), rule
     assert grown < LINES_MIB
+
+
+SHORT = {
+    "csv": (b"a,b\n", b"x\n"),
+    "jsonl": (b'{"a": 1}\n', b"1\n"),
+    "fixed": (b"", b"x\n"),
+}
+
+
+@pytest.mark.parametrize("written", SHORT)
+def test_few_records_are_in_memory_at_once_however_short_they_are(written, monkeypatch):
+    """Kind of fault: a bound in bytes of what costs by the piece. A megabyte of broken lines took 468 MiB."""
+    monkeypatch.setattr(limits, "BLOCK_LINES", 100)
+    head, line = SHORT[written]
+    blocks = list(reader(contract(written), head + line * 1050).blocks())
+    odd = [record.line for block in blocks for record in block.odd]
+    start = head.count(b"\n") + 1
+    assert odd == [*range(start, start + 1050)]
+    assert max(len(block.odd) for block in blocks) == 100
+    assert max(block.data.count(b"\n") for block in blocks) == 100
+
+
+def test_a_record_has_few_lines_however_short_they_are(monkeypatch):
+    """Of a quote that is not closed, half a million lines were kept."""
+    monkeypatch.setattr(limits, "BLOCK_LINES", 100)
+    short = contract("csv")
+    # The first record lies over the end of a block.
+    within = b"x,y\n" * 60 + b'"' + b"x\n" * 90 + b'",z\n' + b"x,y\n" * 60
+    found = one_by_one(short, b"a,b\n" + within)
+    assert in_blocks(short, b"a,b\n" + within) == found
+    assert [len(broken) for _, _, broken in found] == [0] * 121
+    found = one_by_one(short, b'a,b\n"' + b"x\n" * 150 + b'",z\n')
+    assert {*found[0][2]} == {"record.unclosed_quote"}
+    assert len(found) == 151
 
 
 @pytest.mark.parametrize("drift", ["ignore", "add_nullable", "fail"])

@@ -157,7 +157,8 @@ def _split(
     while quotes % 2:
         line, flaws = next(behind, ("", None))
         size += len(line)
-        if flaws is None or size > limits.MAX_RECORD_BYTES or _fields(line, delimiter, width):
+        is_too_long = size > limits.MAX_RECORD_BYTES or len(taken) > limits.BLOCK_LINES
+        if flaws is None or is_too_long or _fields(line, delimiter, width):
             return None, [], Code.RECORD_UNCLOSED_QUOTE
         taken.append((line, flaws))
         quotes += line.count('"')
