@@ -152,16 +152,16 @@ class Sieve:
 
     def _suspects(self, lines: bytes, columns: Sequence[Column]) -> Iterator[int]:
         """Lines that may hold a person's number, or a pseudonym that is not the platform's own."""
-        place = 0
+        place, before = 0, _Before(lines)
         while match := self.suspect.search(lines, place):
             _, plain, in_quotes, pseudonym = (match.start(group) for group in range(4))
             if pseudonym >= 0 and self.private.keeps_pseudonyms:
                 place = match.end(3)
                 continue
             found = max(plain, in_quotes, pseudonym)
-            start = lines.rfind(b"\n", 0, found) + 1
-            if plain >= 0 and lines.find(b'"', start, found) < 0:
-                at = min(lines.count(b",", start, found), len(columns) - 1)
+            before.move(found)
+            if plain >= 0 and not before.has_quote:
+                at = min(before.commas, len(columns) - 1)
                 if not _may_be_hkid(columns[at], match.group(1)) or (
                     columns is self.columns and at in self.codes and self._is_code(lines, found)
                 ):
@@ -171,7 +171,7 @@ class Sieve:
             if in_quotes >= 0 and (end := self._end_of_harmless_field(lines, match.start())):
                 place = end
                 continue
-            yield start
+            yield before.start
             place = lines.index(b"\n", found)
 
     def _is_code(self, lines: bytes, place: int) -> bool:
@@ -214,6 +214,26 @@ class Sieve:
                     continue
             yield start
             place = end
+
+
+class _Before:
+    """What is before a place in its line: where that starts, how many commas, and whether there is a quote.
+
+    The place moves on only, so that a line is looked through once, however many places there are in it.
+    """
+
+    def __init__(self, lines: bytes) -> None:
+        self.lines, self.place = lines, 0
+        self.start, self.commas, self.has_quote = 0, 0, False
+
+    def move(self, place: int) -> None:
+        """Move on to a place."""
+        if (feed := self.lines.rfind(b"\n", self.place, place)) >= 0:
+            self.place = self.start = feed + 1
+            self.commas, self.has_quote = 0, False
+        self.commas += self.lines.count(b",", self.place, place)
+        self.has_quote = self.has_quote or self.lines.find(b'"', self.place, place) >= 0
+        self.place = place
 
 
 def line_ends(lines: bytes) -> Any:

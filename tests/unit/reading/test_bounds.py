@@ -317,6 +317,13 @@ def test_lines_are_refused_when_reading_them_takes_too_long():
     assert time.thread_time() - started < 20
 
 
+def test_a_long_line_is_searched_in_time_that_grows_with_it_when_much_in_it_looks_like_a_number():
+    """Kind of fault: each find looked back to the start of its line. A line of a megabyte took 14 seconds."""
+    started = time.process_time()
+    assert len(in_blocks(contract("csv"), b"a,b\nx," + b"A 1 2 3 4 5 6 " * 32_000 + b"\n")) == 1
+    assert time.process_time() - started < 1
+
+
 SLOW = {
     # What fits no pattern is taken apart in another thread than the one that reads.
     "broken lines": ("jsonl", "none", lambda: b'{"a":"x"}\n' + (b'{"a":"' + rb"\u0041\u0031" * 20_000 + b'"\n') * 12),
