@@ -22,10 +22,7 @@ BREAK = r"\s+(?:(?:#|--)\s+)?"
 
 def findings() -> Iterator[tuple[str, int, str, str]]:
     """File, line, the words found there and what to write instead."""
-    words = {
-        re.compile(rf"\b(?:{word.replace(' ', BREAK)})\b", re.IGNORECASE): better
-        for word, better in RULES["words"].items()
-    }
+    words = {_pattern(word): better for word, better in RULES["words"].items()}
     listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True).stdout.split("\0")
     for file in listed:
         wanted = any(fnmatch(file, pattern) for pattern in RULES["files"])
@@ -34,6 +31,12 @@ def findings() -> Iterator[tuple[str, int, str, str]]:
             for pattern, better in words.items():
                 for match in pattern.finditer(text):
                     yield file, text.count("\n", 0, match.start()) + 1, re.sub(BREAK, " ", match[0]), better
+
+
+def _pattern(word: str) -> re.Pattern[str]:
+    # Chinese has no spaces: a word begins and ends anywhere.
+    edge = r"\b" if word.isascii() else ""
+    return re.compile(f"{edge}(?:{word.replace(' ', BREAK)}){edge}", re.IGNORECASE)
 
 
 if __name__ == "__main__":

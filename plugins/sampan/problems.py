@@ -376,7 +376,7 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "Correct the rows again, or accept the replay's batch.",
     ),
     Code.QUARANTINE_ID: (
-        "An id in the corrected file is not a number, is there twice, or is not an open row of the feed.",
+        "An id in the corrected file is not a number, is a duplicate, or is not an open row of the feed.",
         "Start from `sampan quarantine show <feed> --csv` and keep the ids.",
     ),
     Code.QUARANTINE_INCOMPLETE: (

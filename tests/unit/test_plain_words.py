@@ -17,9 +17,10 @@ from sampan.settings import HOME
         ("model.sql", "-- Built\n-- anew\nselect 1\n", "model.sql:2: 'anew': write "),
         ("code.py", "if key is None and not there:\n    pass\n", None),
         ("page.md", "There is no key, where there is none.\n", None),
+        ("page.md", "這批數據已暫緩處理。\n", "page.md:1: '暫緩': write 暫扣"),
         ("page.txt", "Nobody\n", None),
     ],
-    ids=["prose", "comment over two lines", "sql", "python", "plain english", "another kind of file"],
+    ids=["prose", "comment over two lines", "sql", "python", "plain english", "inside chinese", "another kind of file"],
 )
 def test_plain_words_names_line_and_replacement_of_a_word_that_went(tmp_path, file, text, found):
     (tmp_path / file).write_text(text)

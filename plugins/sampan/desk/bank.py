@@ -71,8 +71,8 @@ def _columns(visit: Visit) -> list[Row]:
         """,
         MART,
     )
-    # A description may end with words for those who build the mart.
-    return [row | {"meaning": re.sub(r"\s+", " ", row["meaning"] or "")} for row in found]
+    described = {row["name"]: re.sub(r"\s+", " ", row["meaning"] or "") for row in found}
+    return [{"name": name, "meaning": visit.words.feature(name, meaning)} for name, meaning in described.items()]
 
 
 def _is_feature(name: str, row: Row) -> bool:

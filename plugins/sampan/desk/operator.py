@@ -40,7 +40,7 @@ def held(visit: Visit) -> Response:
         """,
         SHOWN,
     )
-    return visit.page("held.html", deliveries=found, title=title_of)
+    return visit.page("held.html", deliveries=found)
 
 
 def _decision(visit: Visit) -> str:
@@ -80,8 +80,7 @@ def batch(visit: Visit) -> Response:
         str(found["batch_id"]),
     )
     return visit.page(
-        "batch.html", 400 if problem else 200, batch=found, rules=rules, contract=contract, asked=asked, problem=problem,
-        title=title_of,
+        "batch.html", 400 if problem else 200, batch=found, rules=rules, contract=contract, asked=asked, problem=problem
     )  # fmt: skip
 
 
@@ -172,9 +171,3 @@ def about(request: Row) -> tuple[str, Any]:
     keys = {"batch": "batch_id", "proposal": "review_id", "request": "request_id"}
     kind = request["action"].partition("_")[2]
     return (kind, subject.get(keys[kind])) if kind in keys else ("rows", request["feed"])
-
-
-def title_of(feed: str) -> str:
-    """Title of a feed by its contract."""
-    contract = all_contracts().get(feed)
-    return contract.title if contract else feed

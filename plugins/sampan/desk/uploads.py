@@ -47,7 +47,7 @@ def read(contract: Contract, file: str, body: bytes) -> list[Row]:
         elif not (key.isascii() and key.isdigit() and len(key) <= 18):
             problems.append(f"line {record.line}: {ID} is not a number")
         elif key in ids:
-            problems.append(f"line {record.line}: {ID} {key} is there twice")
+            problems.append(f"line {record.line}: duplicate {ID} {key}")
         ids.add(key)
         rows.append({column: value for column, value in row.items() if column != RULES})
         if len(rows) > MOST_ROWS:

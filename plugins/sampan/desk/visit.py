@@ -143,8 +143,9 @@ def _shown(value: object) -> object:
 def shared_values(config: DeskConfig, words: DeskWords, here: str) -> dict[str, Any]:
     """What every page shows. `here` is its path without the language."""
     return {
-        "t": words.text, "v": words.value, "s": words.shown, "words": words, "here": here, "folder": words.folder,
-        "synthetic": config.synthetic, "session": None, "desks": frozenset(), "most_reason": MOST_REASON,
+        "t": words.text, "v": words.value, "s": words.shown, "title": words.title, "words": words, "here": here,
+        "folder": words.folder, "synthetic": config.synthetic, "session": None, "desks": frozenset(),
+        "most_reason": MOST_REASON,
     }  # fmt: skip
 
 

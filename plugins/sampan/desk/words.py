@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sampan.contracts.model import Contract
+from sampan.contracts.registry import all_contracts
 from sampan.problems import MEANINGS
 from sampan.report.words import LANGUAGES, TAGS
 from sampan.report.words import labels as labels_of_answers
@@ -19,7 +20,7 @@ FOLDERS = {"en": "en", "zh-Hant": "zh"}
 
 @cache
 def labels() -> dict[str, Any]:
-    """`texts` of pages, `rules` in words, `values` by list and value: each with `en` and `zh`."""
+    """`texts` of pages, `rules` in words, `values` by list and value: each with `en` and `zh`; `features` in Chinese."""
     found: dict[str, Any] = read_yaml(Path(__file__).with_name("labels.yml"))
     return found
 
@@ -42,6 +43,18 @@ class DeskWords:
         """The name of a value of a list; the value itself when it has none."""
         found = labels()["values"].get(of, {}).get(value)
         return str(found[self.language]) if found else str(value)
+
+    def title(self, feed: str) -> str:
+        """Title of a feed in this language: the contract's, in Chinese that of the answer pages where they have one."""
+        named = labels_of_answers()["values"]["feed"].get(feed)
+        if named and self.language != "en":
+            return str(named[self.language])
+        contract = all_contracts().get(feed)
+        return contract.title if contract else feed
+
+    def feature(self, name: str, described: str) -> str:
+        """What a credit feature means: as the mart describes it, in Chinese as labels.yml says."""
+        return described if self.language == "en" else str(labels()["features"].get(name, described))
 
     def shown(self, value: object) -> str:
         """A value of the database for a page."""

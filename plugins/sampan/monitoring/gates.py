@@ -31,20 +31,23 @@ FEEDS = "feeds."
 SHARES = "expect_column_proportion_of"
 # What an expectation asks for, in English and Chinese. {range} is the bound, {values} a list.
 BOUNDS = {
-    "expect_table_row_count_to_be_between": ("{range} rows", "{range}列"),
-    "expect_table_row_count_to_equal": ("{value} rows exactly", "剛好 {value} 列"),
+    "expect_table_row_count_to_be_between": ("number of rows: {range}", "列數：{range}"),
+    "expect_table_row_count_to_equal": ("number of rows: exactly {value}", "列數：剛好 {value}"),
     "expect_column_values_to_be_between": ("each {column} is {range}", "每個 {column} 為{range}"),
     "expect_column_values_to_not_be_null": ("each row has a {column}", "每列均有 {column}"),
-    "expect_column_values_to_be_unique": ("no {column} is there twice", "{column} 不重複"),
+    "expect_column_values_to_be_unique": ("no duplicate {column}", "{column} 不重複"),
     "expect_compound_columns_to_be_unique": (
-        "no combination of {column_list} is there twice",
+        "no duplicate combination of {column_list}",
         "{column_list} 的組合不重複",
     ),
     "expect_column_values_to_match_regex": ("each {column} has the form {regex}", "每個 {column} 的格式為 {regex}"),
     "expect_column_values_to_be_in_set": ("each {column} is one of {values}", "每個 {column} 屬於 {values}"),
     "expect_column_distinct_values_to_be_in_set": ("each {column} is one of {values}", "每個 {column} 屬於 {values}"),
     "expect_column_distinct_values_to_contain_set": ("{column} has at least {values}", "{column} 最少包括 {values}"),
-    "expect_column_unique_value_count_to_be_between": ("{range} different {column}", "不同的 {column} 有{range}個"),
+    "expect_column_unique_value_count_to_be_between": (
+        "number of different {column}: {range}",
+        "不同 {column} 的數目：{range}",
+    ),
     "expect_column_proportion_of_non_null_values_to_be_between": (
         "{range} of rows have a {column}",
         "{range}的列有 {column}",
@@ -126,7 +129,9 @@ def bound(expectation: str, kwargs: Mapping[str, Any]) -> tuple[str, str]:
         else (f"at most {most}", f"至多 {most} ")
     )
     mostly = kwargs.get("mostly", 1)
-    excepted = ("", "") if mostly == 1 else (f", in {mostly:.1%} of rows", f"（{mostly:.1%} 的列）")
+    excepted = (
+        ("", "") if mostly == 1 else (f", in at least {100 * mostly:g}% of rows", f"（最少 {100 * mostly:g}% 的列）")
+    )
     lists = {name: kwargs.get(name) or () for name in ("value_set", "column_list")}
     found = []
     for text, span, tail, comma in zip(texts, ranges, excepted, (", ", "、"), strict=True):
@@ -134,7 +139,7 @@ def bound(expectation: str, kwargs: Mapping[str, Any]) -> tuple[str, str]:
         columns = comma.join(map(str, lists["column_list"]))
         given = {"column": "", "value": "", "regex": "", **kwargs}
         given |= {"range": span, "values": values, "column_list": columns}
-        found.append(text.format(**given) + tail)
+        found.append(text.format(**given).rstrip() + tail)
     return found[0], found[1]
 
 
@@ -216,8 +221,8 @@ def render(status: str) -> str:
         broken=sorted((check for check in found if not check.success), key=lambda check: RANK.index(check.severity)),
         count=len(found),
         sections=[
-            {"en": "Marts, in the newest build", "zh": "數據集，最近一次建立", "groups": groups(True)},
-            {"en": "Feeds, in their newest batch", "zh": "數據來源，最近一批", "groups": groups(False)},
+            {"en": "Marts, in the newest build", "zh": "資料集市，最近一次建構", "groups": groups(True)},
+            {"en": "Feeds, in their newest batch", "zh": "資料來源，最近一批", "groups": groups(False)},
         ],
         at=_at,
         clean=lambda text: printable(text, ""),

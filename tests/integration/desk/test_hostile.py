@@ -478,7 +478,7 @@ def test_an_upload_cannot_exhaust_the_desk_nor_bring_personal_data(desks, partne
         (b"PK\x03\x04 no archive", "delivery.other_format"),
         (b"\xff\xfe\x00", "["),
         (b"", "Choose a file"),
-        (csv_of([sound, sound]), "is there twice"),
+        (csv_of([sound, sound]), "duplicate _quarantine_id"),
         (csv_of([sound | {"_quarantine_id": "999999"}]), "quarantine.id"),
         (csv_of([sound | {"_quarantine_id": "1; drop"}]), "is not a number"),
         (csv_of([{"_quarantine_id": "1", "evil": "x"}]), "evil"),

@@ -162,7 +162,7 @@ def plant() -> None:
         )
         loader.execute(
             "insert into ops.identity_review (source, source_key, number, reason, position, probability, evidence)"
-            " values ('shop', 'jd:104233', '90000001', 'one likely match', 1, 0.873, 'same rare words: 金滿堂 食品')"
+            " values ('shop', 'jd:104233', '90000001', 'likely', 1, 0.873, 'same brand and trade')"
         )
         loader.execute(
             "insert into ops.identity_entity (source, source_key) values ('shop', 'jd:104233'), ('number', '90000001')"

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
+from sampan.contracts.derive import mart_models
 from sampan.contracts.registry import all_contracts
 from sampan.contracts.row_rules import checks, type_checks
+from sampan.desk.bank import MART
 from sampan.desk.words import FOLDERS, DeskWords, labels
+from sampan.identity import resolve
+from sampan.identity.linkage import model
 
 from tests.factory import DAY
 
@@ -21,6 +25,32 @@ def test_every_word_is_there_in_both_languages_with_the_same_values():
         assert all(isinstance(text, str) for text in word.values()), key
         values = [sorted(re.findall(r"\{(\w+)\}", word[language])) for language in ("en", "zh")]
         assert values[0] == values[1], key
+
+
+CHINESE = re.compile("[\u4e00-\u9fff]")
+
+
+def test_what_pages_in_chinese_take_from_the_platform_is_in_chinese():
+    """Titles of feeds, meanings of credit features, evidence and reasons of proposed links."""
+    words, english = DeskWords("zh-Hant"), DeskWords("en")
+    (mart,) = [found for found in mart_models() if found["name"] == MART]
+    described = {column["name"]: column["description"] for column in mart["columns"]}
+    assert labels()["features"].keys() == described.keys()
+    (comparison,) = [of for of in model()["settings"]["comparisons"] if of["output_column_name"] == "name"]
+    evidence = [
+        level["label_for_charts"] for level in comparison["comparison_levels"] if not level.get("is_null_level")
+    ]
+    said = [words.value("evidence", of) for of in evidence]
+    said += [
+        words.value("proposal_reasons", of) for of in (resolve.LIKELY, resolve.OTHER_NUMBER, resolve.SEVERAL_NUMBERS)
+    ]
+    said += [words.feature(*column) for column in described.items()]
+    said += [words.title(feed) for feed in all_contracts()]
+    assert len(said) > 60
+    assert [text for text in said if not CHINESE.search(text)] == []
+    for feed, contract in all_contracts().items():
+        assert english.title(feed) == contract.title
+    assert {english.feature(*column) for column in described.items()} == set(described.values())
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

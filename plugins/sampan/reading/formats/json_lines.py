@@ -124,7 +124,7 @@ class JsonChunk(LineChunk):
             except (msgspec.DecodeError, RecursionError):
                 out.append(nothing)
                 continue
-            # More than the keys that were found: one is there twice, or a text holds what looks like a key.
+            # More than the keys that were found: one is a duplicate, or a text holds what looks like a key.
             keys = line.count(b'":') if is_tight or not any(blank in line for blank in BLANKS_BEFORE_COLON) else 0
             if keys != len(found) - found.count(None):
                 out.append(nothing)
