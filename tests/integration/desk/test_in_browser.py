@@ -84,6 +84,9 @@ class Person:
         return PICTURES / f"{self.name}-{name}.png"
 
     def note(self, where: str) -> None:
+        # No table is wider than its place: what is out of sight is not read.
+        cut = self.page.eval_on_selector_all(".scroll", "all => all.map(one => one.scrollWidth - one.clientWidth)")
+        self.seen.overflow = max(self.seen.overflow, *cut, 0)
         if self.seen.errors or self.seen.outside or self.seen.faults or self.seen.overflow > 0:
             self.wrong[where] = json.dumps(vars(self.seen))
             self.seen.errors.clear(), self.seen.outside.clear(), self.seen.faults.clear()
