@@ -42,6 +42,9 @@ REFRESH = "refresh_marts"
 PATIENCE = 900
 # Seconds between looks at Airflow, which cost it time that tasks could have.
 POLL = 2
+# How often an API is asked, and seconds in between: a busy machine takes longer than the stack's watch waits, which then
+# starts the simulated APIs again.
+ASK_TIMES, ASK_PAUSE = 5, 30
 # The code of a failure that says that a delivery is held.
 HELD = "[batch.held]"
 DONE = ("success", "failed", "skipped", "upstream_failed", "removed")
@@ -202,13 +205,13 @@ class Demo:
 
     def _ask(self, times: Iterable[tuple[str, datetime]]) -> None:
         """Ask APIs as of days, with the clock at the time when each was due, as the schedule would have asked."""
-        from sampan.ingest import fetch, freshness
+        from sampan.ingest import freshness
 
         with self._installed():
             for feed, at in sorted(times, key=lambda asked: asked[1]):
                 self._say(f"{feed} is asked as of {at:%F}")
                 freshness.set_clock(at)
-                fetch.run(feed, at.date())
+                ask(feed, at.date())
 
     @contextmanager
     def _installed(self) -> Iterator[None]:
@@ -374,6 +377,25 @@ class Demo:
 
     def _say(self, line: str) -> None:
         self.console.print(f"[dim]{line}[/]", highlight=False)
+
+
+def ask(feed: str, day: date, pause: float = ASK_PAUSE) -> None:
+    """Ask an API as of a day, again after `pause` seconds when a retry may help, as a task of Airflow would.
+
+    Raises StackError when it does not answer, or answers what it should not.
+    """
+    from sampan.errors import SampanError, TransientFailure
+    from sampan.ingest import fetch
+    from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
+
+    again = retry(
+        retry=retry_if_exception_type(TransientFailure), stop=stop_after_attempt(ASK_TIMES), wait=wait_fixed(pause),
+        reraise=True,
+    )  # fmt: skip
+    try:
+        again(fetch.run)(feed, day)
+    except SampanError as error:
+        raise StackError(f"{feed} could not be asked as of {day}: {error}; run the same command again") from error
 
 
 def doors(stack: Stack, *, passwords: bool = False) -> Table:
