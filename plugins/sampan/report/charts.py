@@ -158,7 +158,7 @@ def _bars(chart: Mapping[str, Any], values: list[dict[str, Any]], title: str, wi
     x = {"field": "value", "type": "quantitative", "axis": _axis(title, width, tickCount=5)}
     if any(value["value"] < 0 for value in values):
         # Room for the figure of the longest bar between its end and the names.
-        x["scale"] = {"padding": 36}
+        x["scale"] = {"padding": 56}
     order = list(dict.fromkeys(value["series"] for value in values))
     coded: dict[str, Any] = {"y": y, "x": x, "color": _colour(values, width)}
     bar = {"mark": "bar", "encoding": coded}
