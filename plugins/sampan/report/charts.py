@@ -74,11 +74,11 @@ def _is_wanted(row: Row, where: Mapping[str, Any]) -> bool:
 
 
 def svg(chart: Mapping[str, Any], rows: Sequence[Row], words: Words, width: int = WIDE) -> str | None:
-    """The chart as SVG; None when no row has a value to draw."""
+    """The chart as SVG; None when no row has a value to draw, or no bar a length."""
     import vl_convert
 
     points = marks(chart, rows, words)
-    if not points:
+    if not points or (chart["kind"] == "bar" and not any(point["value"] for point in points)):
         return None
     drawn: str = vl_convert.vegalite_to_svg(json.dumps(_spec(chart, points, words, width)), vl_version="6.4")
     return drawn

@@ -224,3 +224,6 @@ def test_a_chart_keeps_the_greatest_and_leaves_out_what_is_hidden():
     found = charts.marks({"kind": "bar", "category": "a", "value": "b", "top": 2}, rows, Words("en", {}))
     assert [mark["category"] for mark in found] == ["z", "w"]
     assert charts.svg({"kind": "bar", "category": "a", "value": "b"}, rows[1:2], Words("en", {})) is None
+    zeros = [row | {"b": 0} for row in rows]
+    assert charts.svg({"kind": "bar", "category": "a", "value": "b"}, zeros, Words("en", {})) is None
+    assert charts.svg({"kind": "line", "category": "a", "value": "b"}, zeros, Words("en", {})) is not None
