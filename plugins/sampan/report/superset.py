@@ -325,7 +325,8 @@ class _Maker:
         slug = f"{dashboard.key}-{other}".replace("_", "-")
         notes = [f"[{LANGUAGES[other]}](/superset/dashboard/{slug}/)", joined(dashboard.about[self.language])]
         if settings().synthetic:
-            notes.insert(0, f"**{self.words.text('synthetic_label')}.** {self.words.text('synthetic')}")
+            label = self.words.text("synthetic_label") + self.words.text("colon")
+            notes.insert(0, f"**{label}** {self.words.text('synthetic')}")
         grid.text(" · ".join(notes[:-1]) + "\n\n" + notes[-1], 12)
         for place, number in enumerate(dashboard.numbers):
             name = f"charts/{key}_number_{place}.yaml"
