@@ -34,8 +34,9 @@ WEEKDAYS = (0.96, 0.95, 0.97, 0.98, 1.02, 1.08, 1.06)
 ASKS_AGAIN = 0.25
 # Nothing happens to an order line so many days after it was placed.
 CHANGES_WITHIN = 25
-# Bounds of what consumers pay for an item, in yuan.
+# Bounds of what consumers pay for an item, in yuan; how fees vary around a price, and the share of a fee that is paid.
 LOWEST_PRICE, HIGHEST_PRICE = 25.0, 1800.0
+FEES, PAID_OF_FEE = (0.85, 1.15), (0.8, 1.0)
 ORDER = (
     "platform",
     "tid",
@@ -83,6 +84,17 @@ def expected_orders(world: World, day: date) -> np.ndarray:
     chance = 1 - np.exp(-_sessions_a_day(world, day))
     factor = np.where(live_sessions(world, day) > 0, LIVE_UPLIFT, 1) / (1 + chance * (LIVE_UPLIFT - 1))
     return demand(world, day) * factor * (opens(world) <= number(day))
+
+
+def orders_placed(world: World, day: date, generator: np.random.Generator | None = None) -> np.ndarray:
+    """Orders placed at each shop on a day: what the generator of the day's orders draws first."""
+    return (generator or world.rng("orders", day)).poisson(expected_orders(world, day))
+
+
+def prices(world: World) -> np.ndarray:
+    """What each shop asks for an item, in yuan."""
+    asked = np.clip(np.array([entry[3] for entry in words.GOODS], dtype=float) * 1.1, LOWEST_PRICE, HIGHEST_PRICE)
+    return asked[shops(world)["good"].to_numpy()]
 
 
 def live_sessions(world: World, day: date) -> np.ndarray:
@@ -142,7 +154,7 @@ def _orders(world: World, day: date) -> pl.DataFrame:
     """Order lines placed on a day, with the seconds since 1970 (in UTC+8) at which each thing happens to them."""
     generator = world.rng("orders", day)
     known = shops(world)
-    placed = generator.poisson(expected_orders(world, day))
+    placed = orders_placed(world, day, generator)
     shop = np.repeat(np.arange(len(known)), placed)
     count = len(shop)
     lines = 1 + (generator.random(count) < 0.12)
@@ -164,10 +176,10 @@ def _orders(world: World, day: date) -> pl.DataFrame:
     )
     refused = refunded & (generator.random(total) < 0.12)
     good = known["good"].to_numpy()[shop]
-    price = np.clip(np.array([entry[3] for entry in words.GOODS], dtype=float) * 1.1, LOWEST_PRICE, HIGHEST_PRICE)[good]
+    price = prices(world)[shop]
     items = 1 + np.minimum(generator.poisson(0.35, total), 8)
-    fee = np.round(price * generator.uniform(0.85, 1.15, total) * items * 100).astype(np.int64)
-    payment = np.round(fee * generator.uniform(0.8, 1.0, total)).astype(np.int64)
+    fee = np.round(price * generator.uniform(*FEES, total) * items * 100).astype(np.int64)
+    payment = np.round(fee * generator.uniform(*PAID_OF_FEE, total)).astype(np.int64)
     part = np.where(generator.random(total) < 0.8, payment, payment // 2)
     # Planted: part of those who got part of their money back ask once more, for the rest.
     rest = payment - part

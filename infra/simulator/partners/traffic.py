@@ -10,12 +10,22 @@ import polars as pl
 
 from infra.simulator.draws import number, only
 from infra.simulator.partners.openings import opens
-from infra.simulator.partners.platforms import expected_orders, live_sessions
+from infra.simulator.partners.platforms import (
+    FEES,
+    PAID_OF_FEE,
+    expected_orders,
+    live_sessions,
+    orders_placed,
+    prices,
+)
 from infra.simulator.shops import shops
 from infra.simulator.world import World
 
 # Planted: orders per visit lie between these by shop.
 CONVERSION = (0.012, 0.05)
+# The share of a day's orders, each at the least that it may cost, that is paid in the live streams of the day: some are never
+# paid, and live sales are part of all.
+PAID_LIVE = (0.2, 0.6)
 
 
 def conversion(world: World) -> np.ndarray:
@@ -37,7 +47,8 @@ def _counted(world: World, day: date) -> pl.DataFrame:
     visitors = np.minimum(visits, 1 + generator.binomial(visits, 0.55))
     sessions = live_sessions(world, day)
     viewers = np.where(sessions > 0, generator.poisson(40 + visits * 0.6), 0)
-    paid = np.where(sessions > 0, np.round(viewers * generator.uniform(0.2, 4.0, count), 2), 0.0)
+    least = orders_placed(world, day) * prices(world) * FEES[0] * PAID_OF_FEE[0]
+    paid = np.where(sessions > 0, np.round(least * generator.uniform(*PAID_LIVE, count), 2), 0.0)
     # Two of the platforms do not tell new visitors from others.
     tells = ~known["platform"].is_in(["pinduoduo", "xiaohongshu"]).to_numpy()
     return pl.DataFrame(

@@ -20,7 +20,7 @@ from stdnum.cn import uscc
 
 from infra.simulator import deliver, faults, shapes
 from infra.simulator.draws import number, rng
-from infra.simulator.partners import customs, hkma, marks, openings, platforms
+from infra.simulator.partners import customs, hkma, marks, openings, platforms, traffic
 from infra.simulator.population import hkids, make
 from infra.simulator.serve import FAULTS, PATH, Behaviour, Server
 from infra.simulator.world import World, monthly, periods
@@ -225,6 +225,24 @@ def test_live_streams_move_orders_between_days_and_no_shop_sells_before_it_opens
     assert later.sum() > 10
     closed = np.array([number(day) for day in days])[:, None] < opened
     assert expected[closed].sum() == 0 < expected[~closed].min()
+
+
+def test_what_is_paid_in_live_streams_is_part_of_what_is_paid():
+    world = World(SEED, make(SEED, 1000), monthly(date(2025, 7, 1), date(2025, 8, 31)))
+    orders = pl.concat([frame for _, frame in platforms.platform_orders(world)])
+    paid = (
+        orders.filter(pl.col("pay_time").is_not_null())
+        .unique("oid")
+        .group_by("platform", "store_id", stat_date=pl.col("created").str.slice(0, 10).str.to_date())
+        .agg(paid=pl.col("payment").cast(pl.Float64).sum())
+    )
+    counted = pl.concat([frame for _, frame in traffic.platform_traffic(world) if frame is not None])
+    live = counted.filter(pl.col("live_payment_cny") > 0)
+    both = live.join(paid, on=["platform", "store_id", "stat_date"], how="left")
+    assert len(both) > 100
+    # One order in eight is never paid: where it is the only one of its day, nothing is paid.
+    assert (both["live_payment_cny"] > both["paid"].fill_null(0)).mean() < 0.1
+    assert both["live_payment_cny"].sum() < 0.6 * both["paid"].sum()
 
 
 def test_festival_orders_stay_with_those_who_took_part_and_fade():
