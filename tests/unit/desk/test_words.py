@@ -31,7 +31,7 @@ CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
 def test_what_pages_in_chinese_take_from_the_platform_is_in_chinese():
-    """Titles of feeds, meanings of credit features, evidence and reasons of proposed links."""
+    """Titles of feeds, meanings of credit features, purposes of consents, evidence and reasons of proposed links."""
     words, english = DeskWords("zh-Hant"), DeskWords("en")
     (mart,) = [found for found in mart_models() if found["name"] == MART]
     described = {column["name"]: column["description"] for column in mart["columns"]}
@@ -46,6 +46,8 @@ def test_what_pages_in_chinese_take_from_the_platform_is_in_chinese():
     ]
     said += [words.feature(*column) for column in described.items()]
     said += [words.title(feed) for feed in all_contracts()]
+    (purpose,) = [column for column in all_contracts()["cdi_consents"].columns if column.name == "purpose"]
+    said += [words.value("purposes", of) for of in purpose.enum]
     assert len(said) > 60
     assert [text for text in said if not CHINESE.search(text)] == []
     for feed, contract in all_contracts().items():
