@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup browser bi demo logins tick test test-fast test-slow up down status dsn psql backup restore docs site pictures lint lint-python lint-sql lint-text types bench bench-year faults
+.PHONY: help setup browser bi celery demo logins tick test test-fast test-slow up down status dsn psql backup restore docs site pictures lint lint-python lint-sql lint-text types bench bench-year faults
 
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml plugins/sampan/__init__.py infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
@@ -46,6 +46,13 @@ $(BI_STAMP):
 bi: $(STAMP) $(BI_STAMP) ## start Superset with the dashboards; PERSON=wong READS=bank_b014 for someone more
 	@$(LOCAL) bi $(if $(PERSON),--person $(PERSON) --reads $(READS))
 
+CELERY_STAMP := .venv/.celery-$(shell sha256sum infra/celery/requirements.lock | cut -c 1-16)
+$(CELERY_STAMP): $(STAMP)
+	@infra/local/setup.sh $@ infra/celery/requirements.lock
+
+celery: $(CELERY_STAMP) ## start the local stack with Celery workers for Airflow's tasks; SAMPAN_AIRFLOW_EXECUTOR=LocalExecutor make up goes back
+	@SAMPAN_AIRFLOW_EXECUTOR=CeleryExecutor $(LOCAL) up
+
 up: $(STAMP) ## start the local stack, or heal it
 	@$(LOCAL) up
 
@@ -83,6 +90,7 @@ lint-sql: .venv/.sql-passed
 
 lint-text: $(STAMP)
 	@.venv/bin/yamllint --strict .
+	@.venv/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec infra/compose/compose.yaml
 	@.venv/bin/codespell
 	@.venv/bin/python .ci/plain_words.py
 
@@ -117,7 +125,7 @@ bench: $(STAMP) ## measure the gated load against plain COPY and dlt, into docs/
 bench-year: $(STAMP) ## measure a year of Hong Kong's SMEs, landing to release, into docs/benchmarks.md; SMES=36000 for a tenth of it
 	@$(RUN) tests.bench.year $(if $(SMES),--smes $(SMES)) --write docs/benchmarks.md
 
-test-slow: $(STAMP) ## run the tests that take long, hours in all: whole worlds, many examples, demos; SEED=123 repeats a run
+test-slow: $(STAMP) $(CELERY_STAMP) ## run the tests that take long, hours in all: whole worlds, many examples, demos; SEED=123 repeats a run
 	@echo "repeat this run with: make test-slow SEED=$(SEED)"
 	@$(PYTEST) -m "slow or property" $(DRAWN) --ignore tests/faults $(TESTS)
 

@@ -1,4 +1,4 @@
-"""Airflow as the local stack runs it: its four processes, their settings, its metadata database and its health."""
+"""Airflow as the local stack runs it: its processes, their settings, its metadata database and its health."""
 
 from __future__ import annotations
 
@@ -15,17 +15,27 @@ from typing import Any
 
 import psycopg
 
+from infra.local import workers
 from infra.local.config import HOME, HOST, Config, StackError
 
 PARALLELISM = 4
 POOLS = {"warehouse": (3, "Tasks that keep the warehouse busy: load, gate, publish, build, release.")}
 USER = "admin"
-# All processes need the metadata database and the key of what is encrypted there. Sessions are the api-server's, tokens of
-# tasks are made by the scheduler and checked by the api-server.
-SIGNING_KEYS = frozenset({"AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"})
-USES = {"api-server": SIGNING_KEYS, "scheduler": frozenset({"AIRFLOW__API_AUTH__JWT_SECRET"})}
+# Processes but for workers need the metadata database and the key of what is encrypted there. Sessions are the api-server's,
+# tokens of tasks are made by the scheduler and checked by the api-server. The scheduler gives tasks to the broker, workers
+# take them.
+METADATA = frozenset({"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW__CORE__FERNET_KEY"})
+SIGNING = "AIRFLOW__API_AUTH__JWT_SECRET"
+CELERY = frozenset({"AIRFLOW__CELERY__BROKER_URL", "AIRFLOW__CELERY__RESULT_BACKEND"})
+USES = {
+    "api-server": METADATA | {"AIRFLOW__API__SECRET_KEY", SIGNING},
+    "scheduler": METADATA | {SIGNING} | CELERY,
+    "dag-processor": METADATA,
+    "triggerer": METADATA,
+    **dict.fromkeys(workers.WORKERS, CELERY),
+}
+SECRET = frozenset().union(*USES.values())
 PRELOADED = (
-    "airflow.executors.local_executor",
     "airflow.sdk.execution_time.task_runner",
     "airflow.dag_processing.dagbag",
     "airflow.providers.standard.decorators.python",
@@ -38,13 +48,14 @@ PRELOADED = (
 
 
 def commands(config: Config) -> dict[str, tuple[str, ...]]:
-    """Command line of each process. No process serves logs over the network: all four share the log folder."""
+    """Command line of each process. No process serves logs over the network: all share the log folder."""
     airflow = (sys.executable, "-m", "airflow")
     return {
         "api-server": (*airflow, "api-server", "--host", HOST, "--port", config["SAMPAN_AIRFLOW_PORT"]),
         "scheduler": (*airflow, "scheduler", "--skip-serve-logs"),
         "dag-processor": (*airflow, "dag-processor"),
         "triggerer": (*airflow, "triggerer", "--skip-serve-logs"),
+        **(workers.commands() if workers.are_wanted(config) else {}),
     }
 
 
@@ -65,7 +76,7 @@ def environment(config: Config, program: str | None = None) -> dict[str, str]:
         "core": {
             "dags_folder": HOME / "dags",
             "plugins_folder": HOME / "plugins",
-            "executor": "LocalExecutor",
+            "executor": config["SAMPAN_AIRFLOW_EXECUTOR"],
             "parallelism": PARALLELISM,
             "max_active_tasks_per_dag": PARALLELISM,
             "max_active_runs_per_dag": 1,
@@ -112,7 +123,7 @@ def environment(config: Config, program: str | None = None) -> dict[str, str]:
             "catchup_by_default": False,
             # Workers fork from a server that has imported what tasks import: seconds saved in every task.
             "mp_start_method": "forkserver",
-            "mp_forkserver_preload": ",".join(PRELOADED),
+            "mp_forkserver_preload": ",".join(("airflow.executors.local_executor", *PRELOADED)),
         },
         "triggerer": {"default_capacity": 50, "job_heartbeat_sec": 2, "triggerer_health_check_threshold": 15},
         # Executors leave a resumed task in peace only when its supervisor has gone: see the deferral race of 3.3.2.
@@ -122,12 +133,16 @@ def environment(config: Config, program: str | None = None) -> dict[str, str]:
         # Airflow's own metrics go to a collector when OpenTelemetry's own variable names one.
         "metrics": {"otel_on": "OTEL_EXPORTER_OTLP_ENDPOINT" in os.environ},
     }
+    if workers.are_wanted(config):
+        settings |= workers.settings(config, PARALLELISM // len(workers.WORKERS), PRELOADED)
+    if program in workers.WORKERS:
+        settings["core"]["hostname_callable"] = f"{workers.__name__}.{workers.hostname.__name__}"
     variables = {
         f"AIRFLOW__{section.upper()}__{key.upper()}": str(value)
         for section, items in settings.items()
         for key, value in items.items()
     }
-    unneeded = SIGNING_KEYS - USES.get(program, frozenset()) if program else frozenset()
+    unneeded = SECRET - USES.get(program, frozenset()) if program else frozenset()
     return {key: value for key, value in variables.items() if key not in unneeded} | {
         "AIRFLOW_HOME": str(home),
         # For the entry in Airflow's menu.

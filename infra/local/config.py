@@ -27,6 +27,7 @@ PORTS = {
     "SAMPAN_OPEN_DATA_PORT": 18090,
     "SAMPAN_SUPERSET_PORT": 18088,
     "SAMPAN_DESK_PORT": 18095,
+    "SAMPAN_BROKER_PORT": 18379,
 }
 BUCKETS = {
     "SAMPAN_DROP_BUCKET": "drop",
@@ -34,7 +35,8 @@ BUCKETS = {
     "SAMPAN_REPORT_BUCKET": "reports",
     "SAMPAN_LAKE_BUCKET": "lake",
 }
-FOLDERS = ("airflow", "dbt", "dbt_as_known", "log", "reports", "run", "s3", "truth")
+EXECUTORS = ("LocalExecutor", "CeleryExecutor")
+FOLDERS = ("airflow", "broker", "dbt", "dbt_as_known", "log", "reports", "run", "s3", "truth")
 # What a start that died before it had settings leaves behind, and what commands and tests write before the first start.
 LEFT = {"superset", "lock", "postgres", "env.new", "lost+found"}
 WRITTEN = {"dbt_by_hand", "duckdb", "lineage", "pictures", "site", "status"}
@@ -55,6 +57,8 @@ SECRETS = {
     "SAMPAN_AIRFLOW_FERNET_KEY": lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
     "SAMPAN_AIRFLOW_JWT_SECRET": lambda: secrets.token_hex(32),
     "SAMPAN_AIRFLOW_SECRET_KEY": lambda: secrets.token_hex(32),
+    "SAMPAN_BROKER_PASSWORD": lambda: secrets.token_hex(24),
+    "SAMPAN_CELERY_DB_PASSWORD": lambda: secrets.token_hex(24),
     "SAMPAN_SUPERSET_DB_PASSWORD": lambda: secrets.token_hex(24),
     "SAMPAN_SUPERSET_PASSWORD": lambda: secrets.token_hex(12),
     "SAMPAN_SUPERSET_SECRET_KEY": lambda: secrets.token_hex(32),
@@ -145,6 +149,8 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
         values[key] = _port(key, environ.get(key) or saved.get(key) or str(default))
     for key, default in BUCKETS.items():
         values[key] = environ.get(key) or saved.get(key) or default
+    executor = environ.get("SAMPAN_AIRFLOW_EXECUTOR") or saved.get("SAMPAN_AIRFLOW_EXECUTOR")
+    values["SAMPAN_AIRFLOW_EXECUTOR"] = _executor(executor or EXECUTORS[0])
     # A folder, or nothing: then the server keeps no log to restore from. Remembered, like ports and buckets.
     folder = environ.get("SAMPAN_BACKUPS", saved.get("SAMPAN_BACKUPS", ""))
     values["SAMPAN_BACKUPS"] = str(Path(folder).resolve()) if folder else ""
@@ -312,6 +318,13 @@ def check_ports(config: Config, wanted: Iterable[str]) -> None:
             taken.append(f"port {ports} on {HOST} is taken: choose another with {key}=<port>{span}, now {first}")
     if taken:
         raise StackError("\n".join(taken))
+
+
+def _executor(name: str) -> str:
+    if name not in EXECUTORS:
+        text = f"SAMPAN_AIRFLOW_EXECUTOR={name}: the local stack has {' and '.join(EXECUTORS)}"
+        raise StackError(f"{text}; for Kubernetes see docs/growth.md, Airflow beyond one machine")
+    return name
 
 
 def _port(key: str, text: str) -> str:

@@ -1,10 +1,12 @@
 #!/bin/sh
-# Makes .venv: what requirements.lock names, hash by hash and compiled, then the library and the `sampan` command.
+# Makes .venv: what requirements.lock names, or another lock on top of it, hash by hash and compiled, then the library and
+# the `sampan` command.
 # The index is the one that uv or pip is configured with on this machine.
 set -eu
 
 cd "$(dirname "$0")/../.."
 stamp=$1
+lock=${2:-requirements.lock}
 
 usable() {
     "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null
@@ -48,11 +50,12 @@ if [ -z "${SSL_CERT_FILE:-}" ]; then hand_over cert SSL_CERT_FILE; fi
 if [ -z "${UV_INSECURE_HOST:-}" ]; then hand_over trusted-host UV_INSECURE_HOST; fi
 if [ -z "${ALL_PROXY:-}${HTTPS_PROXY:-}" ]; then hand_over proxy ALL_PROXY; fi
 
-echo "installing the locked packages into .venv"
-$uv pip install --quiet --python .venv/bin/python --require-hashes --compile-bytecode -r requirements.lock
+echo "installing the packages of $lock into .venv"
+# A lock names all that is wanted.
+$uv pip install --quiet --python .venv/bin/python --no-deps --require-hashes --compile-bytecode -r "$lock"
 
 # The library runs from the work tree. What builds it is among the locked packages.
 $uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 
-rm -f .venv/.installed-*
+rm -f "${stamp%-*}"-*
 touch "$stamp"

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from infra.local import airflow, people, s3
+from infra.local import airflow, people, s3, workers
 from infra.local.backup import Backups
 from infra.local.config import (
     BUCKETS,
@@ -47,7 +47,7 @@ SUPERSET = "superset"
 DESK = "desk"
 INIT, DELIVER = "init", "deliver"
 # Programs that know nothing of Airflow.
-OWN = (WATCH, OPEN_DATA, DESK, INIT, DELIVER)
+OWN = (WATCH, OPEN_DATA, DESK, INIT, DELIVER, workers.BROKER)
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
     "SCARF_ANALYTICS": "false",
@@ -129,6 +129,10 @@ class Stack:
             # It reads its identities when it starts, and they follow from the contracts.
             rights = {"SAMPAN_IDENTITIES": self.s3.fingerprint}
             programs.insert(1, replace(served, environment={**served.environment, **rights}))
+        if workers.are_wanted(self.config):
+            workers.require_installed()
+            command = workers.broker_command(self.config)
+            programs.append(self._program(workers.BROKER, command, 20, ports=("SAMPAN_BROKER_PORT",)))
         for name, command in airflow.commands(self.config).items():
             ports = ("SAMPAN_AIRFLOW_PORT",) if name == "api-server" else ()
             programs.append(self._program(name, command, 30, ports=ports))
@@ -169,9 +173,11 @@ class Stack:
             if not self.config.external_s3:
                 self.s3.prepare()
             airflow.prepare(self.config)
+            if workers.are_wanted(self.config):
+                workers.prepare_broker(self.config)
             started: list[str] = []
             for wave in (
-                {"postgres", "s3"},
+                {"postgres", "s3", workers.BROKER},
                 {OPEN_DATA, DESK},
                 set(airflow.commands(self.config)),
                 {SUPERSET},
@@ -258,6 +264,10 @@ class Stack:
             return self.superset.answers()
         if name == DESK:
             return _answers(f"{self.config.desk_url}/health")
+        if name == workers.BROKER:
+            return workers.broker_answers(self.config)
+        if name in workers.WORKERS:
+            return workers.worker_answers(self.config, name)
         return airflow.health(self.config).get(name, False)
 
     def dsn(self, role: str) -> str:
@@ -319,6 +329,8 @@ class Stack:
             self._await(name)
         if "postgres" in names:
             databases = {"airflow": ("airflow", self.config["SAMPAN_AIRFLOW_DB_PASSWORD"])}
+            if workers.are_wanted(self.config):
+                databases[workers.RESULTS] = (workers.RESULTS, self.config["SAMPAN_CELERY_DB_PASSWORD"])
             if self.has_superset:
                 databases[SUPERSET] = (SUPERSET, self.config["SAMPAN_SUPERSET_DB_PASSWORD"])
             self.postgres.bootstrap(databases)

@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from email.message import Message
 from itertools import product
@@ -51,16 +52,23 @@ NOTHING_YET = {"mart_transfers"}
 BELOW_THE_FLOOR = {9: {10, 11}, 12: {5, 9, 11, 12}, 27: {5}, 32: {7, 8, 9}, 33: {12}}
 
 
-@pytest.fixture
-def stack() -> Iterator[Stack]:
+@contextmanager
+def stack_of_its_own(**variables: str) -> Iterator[Stack]:
+    """A stack on free ports, stopped in the end."""
     ports = {key: str(free_port(WEED_PORTS if key == "SAMPAN_S3_PORT" else 1)) for key in PORTS}
     # Its servers write durably, and no one waits for a disk in memory.
     with tempfile.TemporaryDirectory(prefix="sampan-demo-", dir=memory(), ignore_cleanup_errors=True) as folder:
-        stack = Stack(load({"SAMPAN_STATE": str(Path(folder) / "state"), **ports}))
+        stack = Stack(load({"SAMPAN_STATE": str(Path(folder) / "state"), **ports, **variables}))
         try:
             yield stack
         finally:
             stack.down()
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    with stack_of_its_own() as stack:
+        yield stack
 
 
 def run(stack: Stack) -> tuple[Outcome, str]:

@@ -27,14 +27,13 @@ from infra.simulator.orders import Order, saved
 from infra.simulator.serve import Behaviour, Server
 from tests.conftest import drop_database
 from tests.integration.world import installation
+from tests.marts import differences, shown
 
 # In this world a consent is revoked on one of the days, and others before.
 BEGUN = Order(seed=26, smes=120, volume=0.3, start=date(2026, 8, 3), days=4, history_from=date(2026, 5, 1))
 # To the end of a month of business days, over each cycle of faults: a truncated delivery, a late one, a held one with its
 # correction, a missing one.
 TICKS = 18
-# When the platform did something, not what it holds.
-DONE_AT = ("release_no", "last_loaded_at", "published_at", "judged_at")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400), pytest.mark.xdist_group("ticks")]
 
@@ -61,21 +60,6 @@ def released() -> int:
     build.run()
     release.gate()
     return release.run()["release_no"]
-
-
-def marts() -> dict[str, Counter[str]]:
-    """Every row of every mart of the live release, but for when things were done."""
-    query = "select relname from pg_class where relnamespace = 'marts'::regnamespace and relkind = 'v'"
-    readable = f"{query} and has_table_privilege('bi_reader', oid, 'select') order by 1"
-    with psycopg.connect(settings().dsn("bi")) as connection:
-        names = [name for (name,) in connection.execute(readable)]
-        return {
-            name: Counter(
-                json.dumps({key: value for key, value in row.items() if key not in DONE_AT}, sort_keys=True)
-                for (row,) in connection.execute(f"select to_jsonb(m) from marts.{name} m")
-            )
-            for name in names
-        }
 
 
 @contextmanager
@@ -125,11 +109,10 @@ def test_a_warehouse_that_lives_by_days_ends_as_one_that_takes_all_in_at_once(
                 if step == TICKS // 2:
                     # Readers go back a release; the next one goes on from all that was published.
                     release.rollback(numbers[-2])
-                    shown = marts()
-                    assert shown
+                    assert shown(settings().dsn("bi"))
                 numbers.append(released())
             planted = [json.loads(line) for line in (truth / "planted.jsonl").read_text().splitlines()]
-            lived, kept = marts(), ledger()
+            lived, kept = shown(settings().dsn("bi")), ledger()
             with psycopg.connect(settings().dsn("loader")) as connection:
                 revoked = connection.execute(
                     "select count(*) from raw.cdi_consents where status = 'revoked'"
@@ -154,14 +137,9 @@ def test_a_warehouse_that_lives_by_days_ends_as_one_that_takes_all_in_at_once(
             monkeypatch.setattr(fetch, "_download", lambda *_: None)
             take_in(noon(date(2026, 6, 1)), known.until)
             released()
-            at_once, once = marts(), ledger()
+            at_once, once = shown(settings().dsn("bi")), ledger()
     partners = {f"{entry['feed']} " for entry in planted if "sha256" in entry}
     ours = {key: value for key, value in once.items() if any(key.startswith(feed) for feed in partners)}
     assert {key: kept[key] for key in ours} == ours
     assert lived.keys() == at_once.keys()
-    different = {
-        mart: (list((lived[mart] - at_once[mart]).elements())[:2], list((at_once[mart] - lived[mart]).elements())[:2])
-        for mart in lived
-        if lived[mart] != at_once[mart]
-    }
-    assert different == {}
+    assert differences(lived, at_once) == {}

@@ -54,6 +54,14 @@ MAY_KNOW = {
     "scheduler": METADATA | {"SAMPAN_AIRFLOW_JWT_SECRET"},
     "api-server": METADATA | {"SAMPAN_AIRFLOW_JWT_SECRET", "SAMPAN_AIRFLOW_SECRET_KEY"},
 }
+# With Celery workers, whose broker reads a file.
+CELERY = {"SAMPAN_BROKER_PASSWORD", "SAMPAN_CELERY_DB_PASSWORD"}
+MAY_KNOW_WITH_CELERY = MAY_KNOW | {
+    "broker": set(),
+    "scheduler": MAY_KNOW["scheduler"] | CELERY,
+    "worker-1": CELERY,
+    "worker-2": CELERY,
+}
 # What a person may have in the shell.
 OF_A_PERSON = {
     "GITHUB_TOKEN": "planted-token",
