@@ -57,5 +57,6 @@ $uv pip install --quiet --python .venv/bin/python --no-deps --require-hashes --c
 # The library runs from the work tree. What builds it is among the locked packages.
 $uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 
-rm -f "${stamp%-*}"-*
+name=$(basename "$stamp")
+rm -f .venv/"${name%%-*}"-*
 touch "$stamp"

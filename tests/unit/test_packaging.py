@@ -109,3 +109,26 @@ def test_setup_installs_with_the_index_the_certificates_and_the_proxy_of_pip(tmp
         ["sh", checkout / "infra" / "local" / "setup.sh", tmp_path / "stamp"], env=environment, check=True, timeout=120
     )
     assert (tmp_path / "asked").read_text().splitlines() == list(of_pip.values())
+
+
+def test_setup_of_a_lock_on_top_of_the_first_removes_stamps_of_its_own_kind_only(tmp_path):
+    """Kind of fault: a script removes what it did not make, when a name is not as it expects."""
+    checkout = tmp_path / "check-out"
+    (checkout / "infra" / "local").mkdir(parents=True)
+    shutil.copy(HOME / "infra" / "local" / "setup.sh", checkout / "infra" / "local")
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    (checkout / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / "uv").write_text('#!/bin/sh\necho "$@" >>"$ASKED"\n')
+    (tmp_path / "uv").chmod(0o755)
+    before = [".venv/.installed-1", ".venv/.celery-1", "stamp-1"]
+    for name in before:
+        (checkout / name).touch()
+    command = ["sh", "infra/local/setup.sh", ".venv/.celery-2", "infra/celery/requirements.lock"]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "ASKED": str(tmp_path / "asked"), "PYTHON": sys.executable}
+    subprocess.run(command, cwd=checkout, env=environment, check=True, timeout=120)
+    assert {name for name in [*before, ".venv/.celery-2"] if (checkout / name).exists()} == {
+        ".venv/.installed-1", "stamp-1", ".venv/.celery-2"
+    }  # fmt: skip
+    locked, library = (tmp_path / "asked").read_text().splitlines()
+    assert locked.endswith("--no-deps --require-hashes --compile-bytecode -r infra/celery/requirements.lock")
+    assert library.endswith("--editable .")
