@@ -134,7 +134,8 @@ def environment(config: Config, program: str | None = None) -> dict[str, str]:
         "metrics": {"otel_on": "OTEL_EXPORTER_OTLP_ENDPOINT" in os.environ},
     }
     if workers.are_wanted(config):
-        settings |= workers.settings(config, PARALLELISM // len(workers.WORKERS), PRELOADED)
+        for section, items in workers.settings(config, PARALLELISM // len(workers.WORKERS), PRELOADED).items():
+            settings[section] = settings.get(section, {}) | items
     if program in workers.WORKERS:
         settings["core"]["hostname_callable"] = f"{workers.__name__}.{workers.hostname.__name__}"
     variables = {

@@ -56,6 +56,8 @@ def settings(config: Config, concurrency: int, preloaded: Sequence[str]) -> dict
             "extra_celery_config": json.dumps({"imports": preloaded}),
         },
         "celery_broker_transport_options": {"visibility_timeout": VISIBILITY},
+        # There are no more tasks in the queue than workers take: what waits longer was lost with one of them.
+        "scheduler": {"task_queued_timeout": 180, "task_queued_timeout_check_interval": 30},
     }
 
 

@@ -31,6 +31,8 @@ from tests.marts import differences, shown
 ORDER = Order(seed=26, smes=120, volume=0.3, start=date(2026, 8, 3), days=4, history_from=date(2026, 5, 1))
 # In this order: the first while deliveries come in, the second while families of marts are built.
 KILLED = {"worker-2": "load", "worker-1": "marts__%"}
+# They wait for a person, or say what became of the others: a run that loses them is red.
+NOT_RETRIED = {"decide", "notify_owner"}
 COUNTS = ("batches", "rows_published", "rows_quarantined", "rows_duplicate")
 
 pytestmark = [
@@ -67,7 +69,7 @@ def kill_in_the_middle_of_a_task(stack: Stack, worker: str, task: str) -> set[tu
             signal_all(stack, worker, signal.SIGKILL if is_in_its_middle else signal.SIGCONT)
             if is_in_its_middle:
                 return cut_off
-        time.sleep(0.1)
+        time.sleep(0.5)
 
 
 def signal_all(stack: Stack, worker: str, number: signal.Signals) -> None:
@@ -111,7 +113,8 @@ def test_two_workers_release_what_local_executor_releases_although_each_is_kille
     assert not killer.is_alive(), "not every worker was killed"
 
     query = "select dag_id, run_id, task_id, state, try_number > 1 from task_instance"
-    assert {row[:3] for row in rows(stack, query) if row[3:] == ("success", True)} >= cut_off
+    tried_again = {row[:3] for row in rows(stack, query) if row[3:] == ("success", True)}
+    assert {task for task in cut_off if task[2] not in NOT_RETRIED} <= tried_again
     query = "select hostname, start_date, end_date from task_instance where run_id = %s and task_id like %s"
     families = rows(stack, query, demo.run_id, "marts__%")
     assert {worker for worker, *_ in families} == set(workers.WORKERS)
