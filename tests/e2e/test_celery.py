@@ -80,7 +80,7 @@ def signal_all(stack: Stack, worker: str, number: signal.Signals) -> None:
 
 
 def rebuilt_by_local_executor(stack: Stack) -> Stack:
-    """The same stack with LocalExecutor, after a release that it has built anew from all of raw."""
+    """The same stack with LocalExecutor, after a release that it has rebuilt from all of raw."""
     local = Stack(load({"SAMPAN_STATE": str(stack.config.state), "SAMPAN_AIRFLOW_EXECUTOR": "LocalExecutor"}))
     local.up(report=lambda _: None)
     command = [sys.executable, "-m", "sampan.cli", "build", "staging", "--full-refresh"]
