@@ -79,6 +79,8 @@ def prepare_broker(config: Config) -> None:
         # What waits in the queue survives the process.
         "appendonly": "yes",
         "save": '""',
+        # A title would overwrite the environment block, by which leftovers are recognised.
+        "set-proc-title": "no",
     }
     write_private(folder / "valkey.conf", "".join(f"{key} {value}\n" for key, value in lines.items()))
 

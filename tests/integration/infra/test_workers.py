@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from infra.local import workers
 from infra.local.config import HOST, Config, free_port, load, make_folders
+from infra.local.supervise import MARKER, leftovers
 
 pytestmark = pytest.mark.skipif(not workers.are_installed(), reason="Celery is not installed: `make celery` brings it")
 
@@ -25,7 +27,10 @@ class Broker:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            workers.broker_command(self.config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            workers.broker_command(self.config),
+            env=os.environ | {MARKER: self.config.marker(workers.BROKER)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 30
         while not workers.broker_answers(self.config):
@@ -62,6 +67,11 @@ def test_broker_tells_nothing_without_its_password_which_no_other_user_reads(bro
     assert settings.stat().st_mode & 0o077 == 0
     command = Path(f"/proc/{broker.process.pid}/cmdline").read_bytes()
     assert broker.config["SAMPAN_BROKER_PASSWORD"].encode() not in command
+
+
+def test_broker_is_found_when_the_supervisor_that_started_it_is_gone(broker: Broker) -> None:
+    """Kind of fault: a program that writes its title over its environment is left running, and holds its port."""
+    assert leftovers(broker.config, workers.BROKER) == [broker.process.pid]
 
 
 def test_what_waits_in_the_queue_is_there_after_the_broker_was_killed(broker: Broker) -> None:
