@@ -574,7 +574,7 @@ MEANINGS: dict[Code, tuple[str, str]] = {
     ),
     Code.WAREHOUSE_SERVER: (
         "The server is older than PostgreSQL 16, or the database has another encoding than UTF8.",
-        "Upgrade the server, or make the database anew: `create database sampan encoding 'UTF8' template template0`.",
+        "Upgrade the server, or create another database: `create database sampan encoding 'UTF8' template template0`.",
     ),
     Code.WITHDRAW_DECIDED: (
         "The withdrawal of a replay cannot be undone: its rows were replayed again, discarded or withdrawn meanwhile.",
