@@ -129,6 +129,6 @@ test-slow: $(STAMP) $(CELERY_STAMP) ## run the tests that take long, hours in al
 	@echo "repeat this run with: make test-slow SEED=$(SEED)"
 	@$(PYTEST) -m "slow or property" $(DRAWN) --ignore tests/faults $(TESTS)
 
-faults: $(STAMP) ## kill and break everything on purpose, for hours; SEED=123 repeats a run
+faults: $(STAMP) ## kill and break everything on purpose, for an hour; SEED=123 repeats a run
 	@echo "repeat this run with: make faults SEED=$(SEED)"
 	@$(PYTEST) -m slow $(DRAWN) $(or $(TESTS),tests/faults)
