@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup browser bi demo logins tick test test-fast test-slow up down status dsn psql backup restore docs site pictures lint lint-python lint-sql lint-text types bench bench-year faults
+.PHONY: help setup browser bi demo logins tick test test-fast test-slow spark test-spark up down status dsn psql backup restore docs site pictures lint lint-python lint-sql lint-text types bench bench-year faults
 
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml plugins/sampan/__init__.py infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
@@ -45,6 +45,16 @@ $(BI_STAMP):
 
 bi: $(STAMP) $(BI_STAMP) ## start Superset with the dashboards; PERSON=wong READS=bank_b014 for someone more
 	@$(LOCAL) bi $(if $(PERSON),--person $(PERSON) --reads $(READS))
+
+SPARK_STAMP := .venv-spark/.installed-$(shell cat infra/spark/requirements.lock infra/spark/setup.sh | sha256sum | cut -c 1-16)
+$(SPARK_STAMP):
+	@infra/spark/setup.sh $@
+
+spark: $(STAMP) $(SPARK_STAMP) ## install Spark into .venv-spark, for SAMPAN_BUILD_ENGINE=spark
+	@echo "Spark is installed"
+
+test-spark: $(STAMP) $(SPARK_STAMP) ## build the tests' world on Spark, too, and compare the marts
+	@$(RUN) pytest -n 0 -m spark --timeout 7200 $(TESTS)
 
 up: $(STAMP) ## start the local stack, or heal it
 	@$(LOCAL) up
