@@ -33,7 +33,7 @@ EXTERNAL_DSN = os.environ.get("SAMPAN_WAREHOUSE_DSN")
 QUICK = {"autovacuum": "off", "scram_iterations": "1"}
 
 # A twentieth of the tests' time would go into looking for garbage among objects that stay, as dbt's and GX's do.
-gc.set_threshold(200_000, 20, 20)
+gc.set_threshold(50_000, 10, 10)
 # Room for a test server with the 29-month world, and some to spare.
 MEMORY_BYTES = 6 << 30
 
