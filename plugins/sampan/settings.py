@@ -10,8 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sampan.errors import Code, Problem, SettingsFailure
 
 PACKAGE = Path(__file__).resolve().parent
@@ -185,6 +183,8 @@ def _s3_client(endpoint: str | None, key: str | None, secret: str | None, region
 
 def read_yaml(path: Path) -> Any:
     """A file of YAML. By the parser in C: reading what a command needs takes the one in Python half a second."""
+    import yaml
+
     return yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
 
 

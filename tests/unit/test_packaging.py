@@ -74,7 +74,7 @@ def test_a_wheel_brings_what_the_desks_are_made_of(installed):
         "from sampan.desk import visit, words;"
         "print('base.html' in visit.environment().list_templates(), len(visit.style()) > 5000, len(words.labels()))"
     )
-    assert _python(installed, "-c", code).strip() == "True True 3"
+    assert _python(installed, "-c", code).strip() == "True True 4"
 
 
 UV = """#!/bin/sh
