@@ -60,8 +60,7 @@ class Delivery:
             nonlocal taken, head
             while piece := self._from_store(lambda: raw.read(size)):
                 # Here, because many bytes may expand to none.
-                if time.thread_time() - started > self.source.bounds.max_seconds:
-                    raise self.too_slow()
+                self.refuse_slow(started)
                 head = head or piece
                 taken += len(piece)
                 yield piece
@@ -95,6 +94,11 @@ class Delivery:
             allowed = f"{limits.MAX_EXPANSION} times its size and the contract's maxBytes, {most:,}"
             message = f"expands from {taken:,} bytes to at least {given:,} {unit}; the limits are {allowed}"
             raise self.problem(Code.DELIVERY_TOO_LARGE, message)
+
+    def refuse_slow(self, started: float) -> None:
+        """Raise PermanentFailure when this thread has worked for too long since its time (`thread_time`) was `started`."""
+        if time.thread_time() - started > self.source.bounds.max_seconds:
+            raise self.too_slow()
 
     def too_slow(self) -> PermanentFailure:
         """The failure to raise when reading takes too long."""

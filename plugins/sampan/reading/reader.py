@@ -145,8 +145,7 @@ class Reader:
         written = ((chunk, chunk.as_csv(maker.nothing)) for chunk in self._format.chunks())
         for block in starmap(maker.make, one_ahead(written) if self._format.is_written_ahead else written):
             # Where another thread reads the lines, it does not see how long they are taken apart here.
-            if time.thread_time() - started > self.delivery.source.bounds.max_seconds:
-                raise self.delivery.too_slow()
+            self.delivery.refuse_slow(started)
             yield block
 
     def _within_bounds(self, items: Callable[[], Iterable[T]]) -> Iterator[T]:
