@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import secrets
@@ -110,15 +111,29 @@ def server_user() -> pwd.struct_passwd | None:
     """The user that the server runs as; None when it is the one who asks. PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
-    for name in (SYSTEM_USER, "nobody"):
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            if name == SYSTEM_USER and shutil.which("useradd"):
-                command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
-                if subprocess.run(command, capture_output=True, check=False).returncode == 0:
-                    return pwd.getpwnam(name)
-    raise StackError("PostgreSQL does not run as root, and there is no user `sampan` or `nobody` to run it as")
+    user = _user(SYSTEM_USER) or _added(SYSTEM_USER) or _user("nobody")
+    if user is None:
+        raise StackError("PostgreSQL does not run as root, and there is no user `sampan` or `nobody` to run it as")
+    return user
+
+
+def _user(name: str) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        return None
+
+
+def _added(name: str) -> pwd.struct_passwd | None:
+    """The user `name`, made now; None where that cannot be. Of processes that start servers at once, one makes it."""
+    if shutil.which("useradd") is None:
+        return None
+    with Path("/etc/passwd").open() as users:
+        fcntl.flock(users, fcntl.LOCK_EX)
+        if _user(name) is None:
+            command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
+            subprocess.run(command, capture_output=True, check=False)
+        return _user(name)
 
 
 class EmbeddedPostgres:
