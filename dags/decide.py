@@ -74,6 +74,5 @@ with DAG(
         defaults=LATER,
         params={"reason": Param("", type="string", title="Reason", description="Kept with the decision.")},
         response_timeout=timedelta(days=1),
-        retries=0,
     )
     ask(decide.output)

@@ -191,7 +191,7 @@ def notify_owner_task(feed: str) -> Any:
     The state of the last task is the state of the run, so it also fails when an earlier task did.
     """
 
-    @task(task_id="notify_owner", retries=0, trigger_rule="all_done", doc_md=page_of("notify_owner"))
+    @task(task_id="notify_owner", trigger_rule="all_done", doc_md=page_of("notify_owner"))
     def notify_owner(dag_run: Any, ti: Any) -> None:
         from airflow.sdk.exceptions import AirflowFailException
         from sampan.ingest import ledger

@@ -206,7 +206,7 @@ def test_tasks_retry_by_the_kind_of_failure_and_heavy_ones_share_the_pool(dags: 
     for dag_id, dag in dags.items():
         for name, task in dag["tasks"].items():
             assert task["has_retry_policy"], f"{dag_id}.{name}"
-            assert task["retries"] == (0 if name in ("notify_owner", "decide") else 5), f"{dag_id}.{name}"
+            assert task["retries"] == 5, f"{dag_id}.{name}"
             light = name in ("fetch", "land", "notify_owner", "await_ingest") or dag_id in ("watch", "decide")
             assert task["pool"] == ("default_pool" if light else "warehouse"), f"{dag_id}.{name}"
     assert set(airflow.POOLS) == {"warehouse"}

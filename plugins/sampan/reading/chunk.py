@@ -52,8 +52,8 @@ class Lines:
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Number of the first line and the lines of each block, the last one with a line feed too."""
         while block := self._next or next(self._pieces, b""):
-            block, self._next = _cut(block)
-            first, self.number = self.number, self.number + block.count(b"\n")
+            block, length, self._next = _cut(block)
+            first, self.number = self.number, self.number + length
             yield first, block
 
     def following(self) -> Iterator[bytes]:
@@ -100,12 +100,13 @@ class Lines:
         return block
 
 
-def _cut(lines: bytes) -> tuple[bytes, bytes]:
-    """The first lines, as many as a block may have, and the others."""
-    if lines.count(b"\n") <= limits.BLOCK_LINES:
-        return lines, b""
+def _cut(lines: bytes) -> tuple[bytes, int, bytes]:
+    """The first lines, as many as a block may have, how many these are, and the others."""
+    length = lines.count(b"\n")
+    if length <= limits.BLOCK_LINES:
+        return lines, length, b""
     end = int(line_ends(lines)[limits.BLOCK_LINES - 1])
-    return lines[:end], lines[end:]
+    return lines[:end], limits.BLOCK_LINES, lines[end:]
 
 
 class LineChunk(Chunk):
