@@ -288,13 +288,23 @@ def drop_database(server: str, name: str) -> None:
         connection.execute(statement)
 
 
-def _empty(s3: Any, bucket: str) -> None:
-    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
-        for item in page.get("Versions", []) + page.get("DeleteMarkers", []):
-            s3.delete_object(Bucket=bucket, Key=item["Key"], VersionId=item["VersionId"])
-    # Keys with control characters, whose versions SeaweedFS lists under other keys.
-    for item in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
-        s3.delete_object(Bucket=bucket, Key=item["Key"])
+def _empty(s3: Any, bucket: str, is_versioned: bool) -> None:
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket) if is_versioned else ():
+        _delete(s3, bucket, page.get("Versions", []) + page.get("DeleteMarkers", []))
+    # Of a bucket with versions: keys with control characters, whose versions SeaweedFS lists under other keys.
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        _delete(s3, bucket, page.get("Contents", []))
+
+
+def _delete(s3: Any, bucket: str, page: list[dict[str, Any]]) -> None:
+    objects = [{name: item[name] for name in ("Key", "VersionId") if name in item} for item in page]
+    together = [item for item in objects if item["Key"].isprintable()]
+    if together:
+        s3.delete_objects(Bucket=bucket, Delete={"Objects": together, "Quiet": True})
+    # Their names are no XML.
+    for item in objects:
+        if item not in together:
+            s3.delete_object(Bucket=bucket, **item)
 
 
 @pytest.fixture(scope="session")
@@ -439,5 +449,5 @@ def installed(
     settings.cache_clear()
     # A bucket of its own would cost each test half a second.
     for bucket in (drop, landing, "lake"):
-        _empty(s3, bucket)
+        _empty(s3, bucket, is_versioned=bucket == landing)
     drop_database(server, database)
