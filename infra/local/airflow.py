@@ -39,11 +39,12 @@ PRELOADED = (
     "airflow.sdk.execution_time.task_runner",
     "airflow.dag_processing.dagbag",
     "airflow.providers.standard.decorators.python",
-    "infra.local.preload",
     "psycopg",
     "great_expectations",
     "dbt.cli.main",
     "dbt.adapters.postgres",
+    # The last one.
+    "infra.local.preload",
 )
 
 
