@@ -6,7 +6,7 @@ import asyncio
 import io
 import re
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import timedelta
 from itertools import product
@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
-from sampan import requests
+from sampan import failpoints, requests
 from sampan.contracts.registry import get_contract
 from sampan.desk import config, uploads
 from sampan.desk.sessions import (
@@ -31,7 +31,7 @@ from sampan.desk.sessions import (
     Sessions,
     Turns,
 )
-from sampan.errors import SettingsFailure
+from sampan.errors import PermanentFailure, SettingsFailure
 from sampan.governance import retention
 from sampan.settings import settings
 from starlette.exceptions import HTTPException
@@ -214,6 +214,53 @@ def test_no_one_accepts_corrections_of_their_own(desks, partner):
     operator.form(page, decision="accept", reason="checked")
     assert [ended.state for ended in requests.run()] == ["done"]
     assert len(partner.raw(FEED)) == len(right)
+
+
+@pytest.mark.parametrize("place", ["publish.before_attach", "publish.before_commit"])
+def test_no_request_is_refused_while_another_person_has_it_published(place, desks, partner, monkeypatch):
+    """Kind of fault: two decisions at the same time. The command refused what a desk was publishing: both had their way."""
+    right, number = ask_for_corrections(desks, partner)
+    refused: list[Future[str]] = []
+    with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
+
+        def hit(name: str) -> None:
+            if name == place and not refused:
+                refused.append(pool.submit(requests.decide, number, False, "not now", "somebody"))
+                wait(refused, 1)
+
+        patch.setattr(failpoints, "hit", hit)
+        requests.decide(number, True, "checked", "another")
+    assert isinstance(refused[0].exception(), PermanentFailure)
+    assert partner.sampan.one("select state from ops.request where request_id = %s", number) == "done"
+    assert len(partner.raw(FEED)) == len(right)
+
+
+def test_a_request_is_not_refused_when_a_run_that_died_had_accepted_it(desks, partner, monkeypatch):
+    """Its rows were published, and it said that they were refused."""
+    right, number = ask_for_corrections(desks, partner)
+
+    def die(name: str) -> None:
+        if name == "publish.after_commit":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(failpoints, "hit", die)
+        requests.decide(number, True, "checked", "another")
+    assert len(partner.raw(FEED)) == len(right)
+    with pytest.raises(PermanentFailure, match="was accepted before"):
+        requests.decide(number, False, "not now", "somebody")
+    requests.decide(number, True, "checked", "another")
+    assert partner.sampan.one("select state from ops.request where request_id = %s", number) == "done"
+
+
+def ask_for_corrections(desks, partner) -> tuple[list[dict[str, str]], int]:
+    """All rows as they are right, and the number of a steward's request to correct the one that is not."""
+    right, needed = deliver_broken(partner)
+    steward = desks.client(STEWARD)
+    table = table_of(steward.get(f"/en/feeds/{FEED}/rows.csv").content)
+    steward.form(f"/en/feeds/{FEED}/corrections", ("a.csv", csv_of([table[0] | {needed: right[0][needed]}])))
+    steward.form(f"/en/feeds/{FEED}/send", reason="mine")
+    return right, partner.sampan.one("select request_id from ops.request")
 
 
 def test_who_asked_may_refuse_it(desks, partner):
