@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
 from sampan import failpoints, requests
 from sampan.contracts.registry import get_contract
-from sampan.desk import config, uploads
+from sampan.desk import app, config, uploads
 from sampan.desk.sessions import (
     IDLE_SECONDS,
     LONGEST_SECONDS,
@@ -108,6 +108,27 @@ def test_no_one_sees_or_asks_for_what_is_not_theirs(desks, partner):
 
 def dsn_of(desks, client: Client) -> str:
     return make_conninfo(settings().dsn("admin"), user=client.login, password=desks.people[client.login], options="")
+
+
+IDS = {"batch": "1", "proposal": "1", "request": "1", "feed": FEED, "ending": "csv", "consent": "CS0000000001"}
+ROLE_OF_DESK = {"operator": "sampan_operator", "steward": STEWARD, "bank": "bank_b014", "policy": "policy_reader"}
+
+
+@pytest.mark.parametrize("desk", ROLE_OF_DESK)
+def test_a_page_of_another_desk_is_not_there_whoever_asks(desk, desks, sampan):
+    """Each route by the list of them, also with a form that has the session's own token; and without a session none."""
+    sampan.rows("select ops.ensure_bank_role('B014')")
+    client, stranger = desks.client(ROLE_OF_DESK[desk]), httpx.Client(base_url=desks.url, follow_redirects=False)
+    token, tried = client.token(), 0
+    for path, methods, of, _ in app.PAGES:
+        place = f"/en/{path.format(**IDS)}"
+        for method in methods:
+            assert stranger.request(method, place).headers["location"] == "/en/sign-in", place
+            if of not in (None, desk):
+                form = {"csrf": token, "decision": "accept", "reason": "x"} if method == "POST" else None
+                assert client.request(method, place, data=form).status_code == 404, (method, place)
+                tried += 1
+    assert tried >= len(app.PAGES) // 2
 
 
 def test_a_bank_reads_no_consent_of_another_bank(desks, sampan):

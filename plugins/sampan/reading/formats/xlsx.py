@@ -147,8 +147,8 @@ class SheetChunk(Chunk):
             values = [_text(cell) for cell in self.rows[place]]
             number, unknown = self.first + place, self.unknown.get(place, {})
             if OUT_OF_RANGE in values:
-                wrong_numbers = (column for column, cell in enumerate(self.rows[place]) if _is_out_of_range(cell))
-                unknown = dict.fromkeys(wrong_numbers, OUT_OF_RANGE) | unknown
+                floats = (column for column, cell in enumerate(self.rows[place]) if type(cell) is float)
+                unknown = {at: OUT_OF_RANGE for at in floats if values[at] == OUT_OF_RANGE} | unknown
             if not any(values) and not unknown:
                 yield Found(place, 1, None)
                 continue
@@ -164,11 +164,9 @@ class SheetChunk(Chunk):
 
 
 def _text(cell: Any) -> str | None:
-    return OUT_OF_RANGE if _is_out_of_range(cell) else cell_text(cell)
-
-
-def _is_out_of_range(cell: Any) -> bool:
-    return type(cell) is float and not -LARGEST < cell < LARGEST
+    if type(cell) is float and not -LARGEST < cell < LARGEST:
+        return OUT_OF_RANGE
+    return cell_text(cell)
 
 
 def _headers(row: list[Any]) -> list[str]:
