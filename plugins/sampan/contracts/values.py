@@ -34,7 +34,7 @@ SHAPES = {
 
 @cache
 def linear(pattern: str) -> Any:
-    """A contract's pattern as RE2 has it, over bytes in UTF-8: in Python's own engine, `^([A-Z]+-?)+$` takes years for a value.
+    """A contract's pattern as RE2 has it, over bytes in UTF-8: Python's own takes years for a value with `^([A-Z]+-?)+$`.
 
     Raises re2.error for what RE2 does not take, as a reference back to a group.
     """

@@ -88,8 +88,8 @@ Place = tuple[str, int, int]
 # Blocks of Unicode without ideographs, in which look-alikes are; each range is looked through once in a process.
 _BLOCKS = (
     range(0x80, 0x3040), range(0x3164, 0x3165), range(0xA4D0, 0xAC00), range(0xFD3E, 0xFD40), range(0xFE00, 0x12000),
-    range(0x16A00, 0x16C00), range(0x1D400, 0x1D800), range(0x1DF00, 0x1EA00), range(0x1F100, 0x1F200), range(0x1FB00, 0x1FC00),
-    range(0xE0000, 0xE0200),
+    range(0x16A00, 0x16C00), range(0x1D400, 0x1D800), range(0x1DF00, 0x1EA00), range(0x1F100, 0x1F200),
+    range(0x1FB00, 0x1FC00), range(0xE0000, 0xE0200),
 )  # fmt: skip
 _LOOK_ALIKES = str.maketrans(
     # Cyrillic, Greek, Cherokee, Latin
@@ -279,7 +279,11 @@ def _plain(char: str) -> str:
     # Format, control and combining characters.
     if kind in ("Cf", "Cc", "Mn", "Mc", "Me") or char in _INVISIBLE_LETTERS:
         return ""
-    if flat := _TURNED.get(char) or {"Z": " "}.get(kind[0]) or {"Pd": "-", "Ps": "(", "Pi": "(", "Pe": ")", "Pf": ")"}.get(kind):
+    if (
+        flat := _TURNED.get(char)
+        or {"Z": " "}.get(kind[0])
+        or {"Pd": "-", "Ps": "(", "Pi": "(", "Pe": ")", "Pf": ")"}.get(kind)
+    ):
         return flat
     if (digit := unicodedata.digit(char, None)) is not None:
         return str(digit)

@@ -112,7 +112,7 @@ class Pseudonymiser:
 
 def _accepts(column: Column, value: str) -> bool:
     pattern = column.options.get("pattern")
-    return bool(pattern) and accepts(pattern, value)
+    return bool(pattern) and accepts(str(pattern), value)
 
 
 def _may_be_mistyped_hkid(text: str) -> bool:

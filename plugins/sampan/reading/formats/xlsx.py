@@ -124,9 +124,7 @@ class SheetChunk(Chunk):
         columns: list[list[str | None]] = []
         for column in self.stored:
             texts: list[str | None] = (
-                [cell if type(cell) is str else _text(cell) for cell in cells[column]]
-                if column < len(cells)
-                else []
+                [cell if type(cell) is str else _text(cell) for cell in cells[column]] if column < len(cells) else []
             )
             columns.append(texts + [None] * (self.length - len(texts)))
             if OUT_OF_RANGE in texts:
