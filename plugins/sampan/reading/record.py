@@ -106,7 +106,7 @@ def csv_line(values: Sequence[str]) -> str:
 
 def cell_text(value: Any) -> str | None:
     """A typed value of a workbook or Parquet file as the text that PostgreSQL reads back to the same value."""
-    # Most values that are no text.
+    # The most of what is not text.
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < 1e15 else str(value)
     if value is None or value == "":
