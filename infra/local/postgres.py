@@ -41,6 +41,8 @@ TUNING = {
     "work_mem": "64MB",
     "hash_mem_multiplier": "4",
     "max_connections": "120",
+    # Room in the table of locks: a reader's nested savepoints keep one each. With 64 a few logins filled it in a minute.
+    "max_locks_per_transaction": "1024",
     # For Airflow, the loader and the builder: readers can have the others, and no more.
     "reserved_connections": "60",
     # Nothing here listens, and messages that no one fetches would fill 8 GB of disk.

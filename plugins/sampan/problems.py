@@ -189,7 +189,8 @@ MEANINGS: dict[Code, tuple[str, str]] = {
     ),
     Code.CONTRACT_OPTION: ("A type option has no meaning for the column's type, or a bound is not a date.", CORRECT),
     Code.CONTRACT_PATTERN: (
-        "A pattern is not a regular expression, or counts higher than PostgreSQL can (255).",
+        "A pattern is not a regular expression, counts higher than PostgreSQL can (255), or may take any time for a value, as"
+        " with a reference back to a group (`\\1`) or a look ahead (`(?=...)`).",
         f"{CORRECT} Use `maxLength` for long texts.",
     ),
     Code.CONTRACT_PERSONAL_DATA: (

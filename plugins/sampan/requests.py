@@ -34,6 +34,8 @@ WAS_DONE = (Code.GATE_ACCEPT, Code.QUARANTINE_ID, Code.REQUEST_NOT_ASKED)
 DONE_BEFORE = "carried out by an earlier run"
 # `requested_as` of what was decided in Airflow: its users are not logins. `desk.ask` never writes it.
 AIRFLOW = "airflow"
+# How long a decision waits for another one.
+PATIENCE = "2min"
 BEGIN = """
     with chosen as (select *, started_at is not null as is_begun from ops.request where {})
     update ops.request set started_at = clock_timestamp() from chosen
@@ -206,8 +208,16 @@ def decide(request_id: int, accepted: bool, reason: str, by: str) -> str:
     """Accept a steward's request, which carries it out at once, or refuse it. Returns what became of it.
 
     Raises PermanentFailure when it does not wait for a decision, when who asked for it accepts it, or when it cannot be
-    carried out; it then has failed.
+    carried out; it then has failed. Raises TransientFailure when another decision takes too long.
     """
+    require_reason(reason, Code.GATE_REASON)
+    # One decision after the other: one that refuses what another is about to publish would say that nothing was published.
+    with lock("loader", "requests", "another decision on a request is being carried out; try again", wait=PATIENCE):
+        return _decided(request_id, accepted, reason, by)
+
+
+def _decided(request_id: int, accepted: bool, reason: str, by: str) -> str:
+    """As `decide`, for who holds the lock."""
     require_reason(reason, Code.GATE_REASON)
     with connect() as connection:
         own = "select from ops.request where request_id = %s and requested_by = %s"
@@ -216,6 +226,7 @@ def decide(request_id: int, accepted: bool, reason: str, by: str) -> str:
             raise PermanentFailure(Problem(Code.REQUEST_OWN, message))
         asked = _asked(connection, request_id)
         if not accepted:
+            _refuse_if_accepted(connection, asked)
             outcome = f"refused by {by}: {reason}"
             _end(connection, asked, "refused", outcome)
             return outcome
@@ -250,6 +261,30 @@ def _asked(connection: Connection, request_id: int) -> Request:
 def _begun(connection: Connection, which: LiteralString, value: object) -> Request | None:
     with connection.cursor(row_factory=class_row(Request)) as cursor:
         return cursor.execute(BEGIN.format(which), [value]).fetchone()
+
+
+def _refuse_if_accepted(connection: Connection, request: Request) -> None:
+    """Raise PermanentFailure when a run that died accepted the request, and its rows are published or will be."""
+    if not request.is_begun:
+        return
+    rows = request.subject.get("rows")
+    ids = [str(row.get(quarantine.ID)) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    found = connection.execute(
+        """
+        select batch.batch_id from ops.replay_line as line
+        join ops.batch using (batch_id)
+        where line.feed = %s and line.quarantine_id::text = any(%s) and batch.state not in ('held', 'withdrawn')
+        order by batch.batch_id desc
+        limit 1
+        """,
+        [request.feed, ids],
+    ).fetchone()
+    if found is not None:
+        message = (
+            f"request {request.request_id} was accepted before, and its rows are in batch {found[0]}: accept it again to"
+            f" end it, and `sampan withdraw {request.feed} --batch {found[0]}` takes the rows back"
+        )
+        raise PermanentFailure(Problem(Code.QUARANTINE_UNDER_WAY, message))
 
 
 def _was_done(request: Request, failure: PermanentFailure) -> bool:
@@ -382,7 +417,7 @@ def _decide_proposal(verdict: str, decision: Callable[[int, str, str], None]) ->
 def _decide_request(accepted: bool) -> Callable[[Request], tuple[str, str | None]]:
     def carry_out(request: Request) -> tuple[str, str | None]:
         number = _subject(request, "request_id", int)
-        outcome = decide(number, accepted, request.reason, request.requested_by)
+        outcome = _decided(number, accepted, request.reason, request.requested_by)
         with connect() as connection:
             feed = scalar(connection, "select feed from ops.request where request_id = %s", [number])
         return f"request {number}: {outcome}", feed if accepted else None

@@ -70,6 +70,11 @@ class Settings:
         return make_conninfo(**parts)
 
     @property
+    def reports(self) -> Path:
+        """Folder of the pages of releases, one folder each; the desk shows them."""
+        return self.state / "reports"
+
+    @property
     def drop_bucket(self) -> str:
         """Bucket that partners deliver into."""
         return self.get("SAMPAN_DROP_BUCKET", "drop")

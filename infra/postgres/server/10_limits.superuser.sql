@@ -55,7 +55,8 @@ end $$;
 
 -- GRANT and REVOKE of a role that may give nothing, and DROP OWNED, which revokes, change nothing, and yet keep the row of what
 -- they name until their transaction ends: a release could not rename the schema `marts`, nor `init` replace what the desks read, as long as a reader's session lived.
--- Event triggers do not know a GRANT on a database: publish changes no row of it.
+-- ALTER DEFAULT PRIVILEGES keeps the schema that it names, and is a row of each session's own: with one in each of nested
+-- savepoints a login filled the server's table of locks within seconds. Event triggers do not know a GRANT on a database: publish changes no row of it.
 create or replace function public.refuse_grants_of_readers() returns event_trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
@@ -66,10 +67,10 @@ end $$;
 do $$ begin
     -- Earlier versions did not refuse all of these.
     if not exists (
-        select from pg_catalog.pg_event_trigger where evtname = 'refuse_grants_of_readers' and 'DROP OWNED' = any(evttags)
+        select from pg_catalog.pg_event_trigger where evtname = 'refuse_grants_of_readers' and 'ALTER DEFAULT PRIVILEGES' = any(evttags)
     ) then
         drop event trigger if exists refuse_grants_of_readers;
-        create event trigger refuse_grants_of_readers on ddl_command_start when tag in ('GRANT', 'REVOKE', 'DROP OWNED')
+        create event trigger refuse_grants_of_readers on ddl_command_start when tag in ('GRANT', 'REVOKE', 'DROP OWNED', 'ALTER DEFAULT PRIVILEGES')
         execute function public.refuse_grants_of_readers();
     end if;
 end $$;

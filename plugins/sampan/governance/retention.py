@@ -9,6 +9,7 @@ finishes what a crashed run began.
 from __future__ import annotations
 
 import logging
+import shutil
 from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -38,6 +39,7 @@ UPLOAD_DAYS = 7
 MASS_DELETE_BATCHES = 10
 # How long the rewrite of the table of rejected rows waits for those who use it; the gate waits behind it.
 REWRITE_WAITS = "5s"
+PAGES_REASON = "pages of a release that is older than {} days"
 # How many folders of uploads an alert names.
 NAMED = 10
 LOOKED_AT_VERSIONS = "every version and delete marker that S3 lists; what the service keeps behind S3 is not known"
@@ -49,8 +51,8 @@ LOOKED_AT_PIECES = (
 def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, int]:
     """Delete everything that is past its retention on a day (today without one).
 
-    Returns how many batches, rows, objects, releases (with marts as known on earlier dates), releases whose pages were in the
-    store, uploads that were never completed, and consents were deleted.
+    Returns how many batches, rows, objects, releases (with marts as known on earlier dates), releases whose pages were
+    kept, uploads that were never completed, and consents were deleted.
     Raises TransientFailure when maintenance or a build is running, or when something is still found after its deletion. At
     the end it raises an error if a release or marts as known on an earlier date are in use and, without
     `allow_mass_delete`, a PermanentFailure if a feed would lose most of its batches.
@@ -86,7 +88,7 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
                 refused.append(error)
         dropped, failed = _delete_look_backs(on)
         done["releases"] += dropped
-        done["pages"] = _clear_pages(connection, on)
+        done["pages"] = len(_clear_local_pages(connection, on) | _clear_pages(connection, on))
         done |= feed_hooks.delete_expired(connection, on)
         done["uploads"] = _clear_uploads(connection, on)
         _forget_messages(connection)
@@ -627,8 +629,31 @@ def _delete_look_backs(on: date) -> tuple[int, list[SampanError]]:
     return dropped, failed
 
 
-def _clear_pages(connection: Connection, on: date) -> int:
-    """Delete the pages of releases past their retention from the store, and verify it. Returns of how many releases.
+def _old_releases(connection: Connection, on: date) -> set[int]:
+    """Numbers of the releases past their retention, whether they are there or not. The live one stays, however old."""
+    query = "select release_no from ops.release where released_at < %s and release_no is distinct from %s"
+    old = connection.execute(query, [_kept_since(on), release.live_release(connection)]).fetchall()
+    return {number for (number,) in old}
+
+
+def _clear_local_pages(connection: Connection, on: date) -> set[int]:
+    """Delete the pages of releases past their retention from the state folder, where the desk shows them. Returns which."""
+    folder = settings().reports
+    found = {number for number in _old_releases(connection, on) if (folder / f"release_{number}").is_dir()}
+    for number in sorted(found):
+        shutil.rmtree(folder / f"release_{number}")
+        connection.execute(
+            """
+            insert into ops.deletion (kind, source_uri, reason, database_at, verified_at, looked_at)
+            values ('pages', %s, %s, clock_timestamp(), clock_timestamp(), 'the state folder')
+            """,
+            [f"state:reports/release_{number}/", PAGES_REASON.format(settings().release_days)],
+        )
+    return found
+
+
+def _clear_pages(connection: Connection, on: date) -> set[int]:
+    """Delete the pages of releases past their retention from the store, and verify it. Returns which releases.
 
     Where the store denies the loader the rights for it, an alert says so, and everything else goes on.
     """
@@ -636,7 +661,7 @@ def _clear_pages(connection: Connection, on: date) -> int:
         return _delete_pages(connection, on)
     except object_store.ObjectRefused as error:
         if error.code == "NoSuchBucket":
-            return 0
+            return set()
         message = (
             f"pages of releases past their retention stay in bucket {settings().report_bucket}: {error}. Give the loader's"
             " user s3:ListBucket, s3:ListBucketVersions, s3:DeleteObject and s3:DeleteObjectVersion there, as `sampan"
@@ -644,17 +669,16 @@ def _clear_pages(connection: Connection, on: date) -> int:
         )
         raise_alert(connection, "retention", None, message)
         log.warning("%s", message)
-        return 0
+        return set()
 
 
-def _delete_pages(connection: Connection, on: date) -> int:
+def _delete_pages(connection: Connection, on: date) -> set[int]:
     bucket, s3, store = settings().report_bucket, settings().s3(), object_store.seaweedfs()
     with s3_errors():
         listing = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="release_", Delimiter="/")
         found = {item["Prefix"] for page in listing for item in page.get("CommonPrefixes", ())}
-    query = "select release_no from ops.release where released_at < %s and release_no is distinct from %s"
-    old = connection.execute(query, [_kept_since(on), release.live_release(connection)]).fetchall()
-    folders = [folder for (number,) in old if (folder := f"release_{number}/") in found]
+    old = _old_releases(connection, on)
+    folders = [folder for number in sorted(old) if (folder := f"release_{number}/") in found]
     for folder in folders:
         address, versions = f"s3://{bucket}/{folder}", _versions_under(bucket, folder)
         # SeaweedFS lists a folder for a while after its last object.
@@ -666,7 +690,7 @@ def _delete_pages(connection: Connection, on: date) -> int:
             values ('pages', %s, %s, clock_timestamp())
             on conflict (source_uri) where verified_at is null do nothing
             """,
-            [address, f"pages of a release that is older than {settings().release_days} days"],
+            [address, PAGES_REASON.format(settings().release_days)],
         )
         if store is not None:
             for version in versions:
@@ -688,7 +712,7 @@ def _delete_pages(connection: Connection, on: date) -> int:
             """,
             [looked_at, address],
         )
-    return len(begun)
+    return {int(address.removesuffix("/").rpartition("_")[2]) for (address,) in begun}
 
 
 def _begin_releases(connection: Connection, on: date) -> None:

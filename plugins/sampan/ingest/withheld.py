@@ -21,7 +21,9 @@ FIGURES = "^[-0-9 .,:/+()%]*$"
 # Digits of a number that may be a telephone's.
 TELEPHONE = r"^\D*(\d\D*){8,}$"
 # What is shown for a cell of a workbook whose value is not known.
-UNKNOWN = r"^(#N/A|#[A-Z0-9/]{3,20}[!?]|\[merged with another cell\]|\[formula without a value\])$"
+UNKNOWN = (
+    r"^(#N/A|#[A-Z0-9/]{3,20}[!?]|\[merged with another cell\]|\[formula without a value\]|\[number out of range\])$"
+)
 ANY_PSEUDONYM = f"({PSEUDONYM.pattern.replace('(', '(?:', 1)})"
 
 

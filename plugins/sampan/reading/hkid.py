@@ -25,7 +25,7 @@ from operator import mul
 FRAME = 4
 _OPEN, _CLOSE = r"[(<\[{]", r"[)>\]}]"
 # What may stand between the parts of a number, besides the brackets.
-_MARKS = r"\x01-\t\x0b- \x7f+\-./:\\_~;|*'!^`"
+_MARKS = r"\x01-\t\x0b- \x7f+\-./:\\_~;|*'!^`#?"
 # And what a page or a sentence has there: a tag such as <br> or <td align="right">, and what the check digit is called.
 _TAG = r"</?[A-Za-z][^<>\n]{0,100}>"
 # <A> is a check digit in brackets.
@@ -87,21 +87,23 @@ Place = tuple[str, int, int]
 
 # Blocks of Unicode without ideographs, in which look-alikes are; each range is looked through once in a process.
 _BLOCKS = (
-    range(0x80, 0x3040), range(0x3164, 0x3165), range(0xA4D0, 0xAC00), range(0xFE00, 0x12000), range(0x16A00, 0x16C00),
-    range(0x1D400, 0x1D800), range(0x1DF00, 0x1EA00), range(0x1F100, 0x1F200), range(0x1FB00, 0x1FC00),
-    range(0xE0000, 0xE0200),
+    range(0x80, 0x3040), range(0x3164, 0x3165), range(0xA4D0, 0xAC00), range(0xFD3E, 0xFD40), range(0xFE00, 0x12000),
+    range(0x16A00, 0x16C00), range(0x1D400, 0x1D800), range(0x1DF00, 0x1EA00), range(0x1F100, 0x1F200),
+    range(0x1FB00, 0x1FC00), range(0xE0000, 0xE0200),
 )  # fmt: skip
 _LOOK_ALIKES = str.maketrans(
     # Cyrillic, Greek, Cherokee, Latin
     "АВСЕНІЈКМОРЅТХУҮԚԜѴавсеһіјкмнорѕтхуԛԝѵԁ"
     "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧϹϳαικνορτυχγϲ"
     "ᎪᏴᏟᎠᎬᏀᎻᎫᏦᏞᎷᏢᏚᎢᏙᏔᏃıɡɑ"
-    "\u00b7\u2022\u2027\u3002\u2044\u2215\u2212\u2800\u2400",
+    "\u00b7\u2022\u2027\u3002\u2044\u2215\u2212\u2800\u2400\u3001\u203b\u2190\u2192",
     "ABCEHIJKMOPSTXYYQWVabcehijkmhopstxyqwvd"
     "ABEZHIKMNOPTYXCjaiknoptuxyc"
     "ABCDEGHJKLMPSTVWZiga"
-    "....//-  ",
+    "....//-  ,*--",
 )  # fmt: skip
+# Written from right to left, so that Unicode calls the one that begins the closing one.
+_TURNED = {"\ufd3e": "(", "\ufd3f": ")"}
 _INVISIBLE_LETTERS = "\u115f\u1160\u3164\uffa0"
 _LATIN = re.compile(r".*(?:LATIN|REGIONAL).* (SMALL )?LETTER (?:SMALL CAPITAL )?([A-Z])(?: WITH .*)?")
 
@@ -277,7 +279,11 @@ def _plain(char: str) -> str:
     # Format, control and combining characters.
     if kind in ("Cf", "Cc", "Mn", "Mc", "Me") or char in _INVISIBLE_LETTERS:
         return ""
-    if flat := {"Z": " "}.get(kind[0]) or {"Pd": "-", "Ps": "(", "Pi": "(", "Pe": ")", "Pf": ")"}.get(kind):
+    if (
+        flat := _TURNED.get(char)
+        or {"Z": " "}.get(kind[0])
+        or {"Pd": "-", "Ps": "(", "Pi": "(", "Pe": ")", "Pf": ")"}.get(kind)
+    ):
         return flat
     if (digit := unicodedata.digit(char, None)) is not None:
         return str(digit)

@@ -18,7 +18,7 @@ import unicodedata
 from dataclasses import dataclass, field
 
 from sampan.contracts.model import Column
-from sampan.contracts.values import PSEUDONYM
+from sampan.contracts.values import PSEUDONYM, accepts
 from sampan.reading import hkid
 from sampan.settings import settings
 
@@ -112,7 +112,7 @@ class Pseudonymiser:
 
 def _accepts(column: Column, value: str) -> bool:
     pattern = column.options.get("pattern")
-    return bool(pattern and re.search(pattern, value))
+    return bool(pattern) and accepts(str(pattern), value)
 
 
 def _may_be_mistyped_hkid(text: str) -> bool:

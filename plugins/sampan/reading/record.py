@@ -106,12 +106,13 @@ def csv_line(values: Sequence[str]) -> str:
 
 def cell_text(value: Any) -> str | None:
     """A typed value of a workbook or Parquet file as the text that PostgreSQL reads back to the same value."""
+    # The most of what is not text.
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else str(value)
     if value is None or value == "":
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
     if isinstance(value, datetime | date):
         return value.isoformat()
     return str(value)

@@ -35,7 +35,7 @@ UPLOADS = 8
 
 def folder() -> Path:
     """The folder of the reports, with one folder per release."""
-    return settings().state / "reports"
+    return settings().reports
 
 
 @dataclass(frozen=True)

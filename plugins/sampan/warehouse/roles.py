@@ -184,7 +184,7 @@ def open_doors(admin: Connection) -> list[str]:
                 and pg_has_role('sampan_loader', 'pg_use_reserved_connections', 'usage'),
             has_language_privilege('public', 'plpgsql', 'usage'),
             exists (select from pg_event_trigger where evtname = 'refuse_grants_of_readers' and evtenabled <> 'D'
-                and 'DROP OWNED' = any(evttags))
+                and 'ALTER DEFAULT PRIVILEGES' = any(evttags))
         """,
     )
     found = {
@@ -195,7 +195,8 @@ def open_doors(admin: Connection) -> list[str]:
         "a reader's temporary files have no limit": not files,
         "statements of readers, of any size and with what they look for, are in the server's log": logged,
         "any login may run code (DO), whose loops keep rows past a transaction": code,
-        "any login may hold up a release, by GRANT or DROP OWNED in a transaction that it leaves open": not refused,
+        "any login may hold up a release, by GRANT or DROP OWNED in a transaction that it leaves open, and fill the"
+        " server's table of locks by ALTER DEFAULT PRIVILEGES": not refused,
         "no connections are reserved for the loader and the builder (reserved_connections)": not reserved,
     }
     return [text for text, is_open in found.items() if is_open]

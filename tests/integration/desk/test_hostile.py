@@ -6,7 +6,7 @@ import asyncio
 import io
 import re
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import timedelta
 from itertools import product
@@ -16,9 +16,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
-from sampan import requests
+from sampan import failpoints, requests
 from sampan.contracts.registry import get_contract
-from sampan.desk import config, uploads
+from sampan.desk import app, config, uploads
 from sampan.desk.sessions import (
     IDLE_SECONDS,
     LONGEST_SECONDS,
@@ -31,7 +31,7 @@ from sampan.desk.sessions import (
     Sessions,
     Turns,
 )
-from sampan.errors import SettingsFailure
+from sampan.errors import PermanentFailure, SettingsFailure
 from sampan.governance import retention
 from sampan.settings import settings
 from starlette.exceptions import HTTPException
@@ -108,6 +108,27 @@ def test_no_one_sees_or_asks_for_what_is_not_theirs(desks, partner):
 
 def dsn_of(desks, client: Client) -> str:
     return make_conninfo(settings().dsn("admin"), user=client.login, password=desks.people[client.login], options="")
+
+
+IDS = {"batch": "1", "proposal": "1", "request": "1", "feed": FEED, "ending": "csv", "consent": "CS0000000001"}
+ROLE_OF_DESK = {"operator": "sampan_operator", "steward": STEWARD, "bank": "bank_b014", "policy": "policy_reader"}
+
+
+@pytest.mark.parametrize("desk", ROLE_OF_DESK)
+def test_a_page_of_another_desk_is_not_there_whoever_asks(desk, desks, sampan):
+    """Each route by the list of them, also with a form that has the session's own token; and without a session none."""
+    sampan.rows("select ops.ensure_bank_role('B014')")
+    client, stranger = desks.client(ROLE_OF_DESK[desk]), httpx.Client(base_url=desks.url, follow_redirects=False)
+    token, tried = client.token(), 0
+    for path, methods, of, _ in app.PAGES:
+        place = f"/en/{path.format(**IDS)}"
+        for method in methods:
+            assert stranger.request(method, place).headers["location"] == "/en/sign-in", place
+            if of not in (None, desk):
+                form = {"csrf": token, "decision": "accept", "reason": "x"} if method == "POST" else None
+                assert client.request(method, place, data=form).status_code == 404, (method, place)
+                tried += 1
+    assert tried >= len(app.PAGES) // 2
 
 
 def test_a_bank_reads_no_consent_of_another_bank(desks, sampan):
@@ -214,6 +235,54 @@ def test_no_one_accepts_corrections_of_their_own(desks, partner):
     operator.form(page, decision="accept", reason="checked")
     assert [ended.state for ended in requests.run()] == ["done"]
     assert len(partner.raw(FEED)) == len(right)
+
+
+@pytest.mark.parametrize("place", ["publish.before_attach", "publish.before_commit"])
+def test_no_request_is_refused_while_another_person_has_it_published(place, desks, partner, monkeypatch):
+    """Kind of fault: two decisions at the same time. The command refused what a desk was publishing: both had their way."""
+    right, number = ask_for_corrections(desks, partner)
+    refused: list[Future[str]] = []
+    with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
+
+        def hit(name: str) -> None:
+            if name == place and not refused:
+                refused.append(pool.submit(requests.decide, number, False, "not now", "somebody"))
+                wait(refused, 1)
+
+        patch.setattr(failpoints, "hit", hit)
+        requests.decide(number, True, "checked", "another")
+    assert isinstance(refused[0].exception(), PermanentFailure)
+    assert partner.sampan.one("select state from ops.request where request_id = %s", number) == "done"
+    assert len(partner.raw(FEED)) == len(right)
+
+
+def test_a_request_is_not_refused_when_a_run_that_died_had_accepted_it(desks, partner, monkeypatch):
+    """Its rows were published, and it said that they were refused."""
+    right, number = ask_for_corrections(desks, partner)
+
+    def die(name: str) -> None:
+        if name == "publish.after_commit":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(failpoints, "hit", die)
+        with pytest.raises(KeyboardInterrupt):
+            requests.decide(number, True, "checked", "another")
+    assert len(partner.raw(FEED)) == len(right)
+    with pytest.raises(PermanentFailure, match="was accepted before"):
+        requests.decide(number, False, "not now", "somebody")
+    requests.decide(number, True, "checked", "another")
+    assert partner.sampan.one("select state from ops.request where request_id = %s", number) == "done"
+
+
+def ask_for_corrections(desks, partner) -> tuple[list[dict[str, str]], int]:
+    """All rows as they are right, and the number of a steward's request to correct the one that is not."""
+    right, needed = deliver_broken(partner)
+    steward = desks.client(STEWARD)
+    table = table_of(steward.get(f"/en/feeds/{FEED}/rows.csv").content)
+    steward.form(f"/en/feeds/{FEED}/corrections", ("a.csv", csv_of([table[0] | {needed: right[0][needed]}])))
+    steward.form(f"/en/feeds/{FEED}/send", reason="mine")
+    return right, partner.sampan.one("select request_id from ops.request")
 
 
 def test_who_asked_may_refuse_it(desks, partner):

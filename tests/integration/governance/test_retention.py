@@ -408,6 +408,23 @@ def test_pages_go_with_their_release(pages, sampan):
     assert retention.run()["pages"] == 0
 
 
+def test_pages_go_with_their_release_where_the_desk_shows_them_too(pages, sampan):
+    """Kind of fault: a copy that no retention knows. The newest five stayed in the state folder, however old they were."""
+    first, second, live = (number for (number,) in sampan.rows("select release_no from ops.release order by 1"))
+    folders = {number: (settings().state / "reports") / f"release_{number}" for number in (first, second, live)}
+    for folder in folders.values():
+        (folder / "en").mkdir(parents=True)
+        (folder / PAGES[0]).write_text("five cells of three enterprises each")
+    # One whose copy in the store is gone already.
+    for page in PAGES:
+        sampan.s3.delete_object(Bucket=settings().report_bucket, Key=f"release_{first}/{page}")
+    assert retention.run()["pages"] == 2
+    assert [number for number, folder in folders.items() if folder.exists()] == [live]
+    proofs = sampan.rows("select source_uri from ops.deletion where looked_at = 'the state folder' order by 1")
+    assert proofs == [(f"state:reports/release_{number}/",) for number in (first, second)]
+    assert retention.run()["pages"] == 0
+
+
 def test_pages_go_when_the_run_before_died(pages, sampan, monkeypatch):
     dies = iter([False, False, True])
 

@@ -166,6 +166,7 @@ KEPT = (
     "grant execute on function desk.ask(text, jsonb, text) to public",
     "grant connect on database {database} to public",
     "alter default privileges grant select on tables to public",
+    "alter default privileges in schema marts grant select on tables to public",
     "alter role current_user set work_mem to '4MB'",
 )
 
@@ -205,6 +206,34 @@ def test_no_reader_stops_a_release_a_new_bank_or_init_when_it_keeps_rows_of_the_
             assert sampan.rows(f"{bank} from (values ('bank_b997')) as bank (r)") == [(True, True)]
             warehouse.apply_schema()
             session.close()
+
+
+SET_FOR_LATER = "alter default privileges in schema release_7 grant select on tables to public"
+
+
+@pytest.mark.parametrize("role", READERS)
+def test_no_reader_fills_the_table_of_locks_with_rows_of_its_own(role, sampan):
+    """Fault: each savepoint with a write keeps a lock, and ALTER DEFAULT PRIVILEGES gave each session rows that no other one
+    waited for: 28 sessions of one login had filled the table after 8 seconds."""
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as builder:
+        builder.execute("create schema release_7")
+        builder.execute("alter default privileges in schema release_7 grant select on tables to bi_reader")
+    with keep_open(role, ()) as session, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        session.execute(SET_FOR_LATER)
+    # Room for those that are left: a login's settings, one session of it at a time, ever slower.
+    assert local.TUNING["max_locks_per_transaction"] == "1024"
+
+
+def test_a_release_goes_when_a_reader_has_set_rights_of_objects_to_come_in_it(foreign, quick_init):
+    """Fault: on a server where no superuser forbids it, that kept the schema for good, after the reader's session, too."""
+    with psycopg.connect(settings().dsn("builder"), autocommit=True) as builder:
+        builder.execute("create schema release_7; create table release_7.mart (a int); create schema consented_7")
+        with psycopg.connect(settings().dsn("bi"), autocommit=True) as reader:
+            reader.execute(SET_FOR_LATER)
+        kept = "select defaclrole::regrole::text from pg_default_acl where defaclnamespace = 'release_7'::regnamespace"
+        assert builder.execute(kept).fetchall() == [("bi_reader",)]
+        release.drop_release(builder, 7)
+        assert builder.execute("select to_regnamespace('release_7')").fetchall() == [(None,)]
 
 
 @pytest.mark.parametrize("role", ["bi_reader", BANK])
@@ -507,8 +536,6 @@ def test_a_person_gets_a_login_reads_with_it_and_loses_it(sampan):
     with psycopg.connect(dsn, autocommit=True) as session:
         assert session.execute(SETTINGS, [LIMITED]).fetchall() == LIMITS
         assert session.execute("select pg_has_role(%s, 'usage')", [BANK]).fetchall() == [(True,)]
-        # What a person has set for its objects to come would keep the role.
-        session.execute("alter default privileges grant select on tables to public")
         listed = sampan.cli("roles", "list").stdout
         assert re.search(rf"{person}\t.*{BANK}.*\t{PERSON_SESSIONS}\t1\n", listed)
         dropped = sampan.cli("roles", "drop-login", person)

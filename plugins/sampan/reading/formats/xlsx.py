@@ -36,6 +36,8 @@ PLAIN_ROWS = rb'(?:<row r="[0-9]{1,7}"(?: (?:%s)="[0-9A-Za-z:.]*")*(?:/>|>(?:%s)
 PLAIN_PLACE = re.compile(rb'<(?:c|row) r="([A-Z]*)([0-9]+)"')
 # Share of the headers that another sheet must have to be taken for more of the same data.
 SAME_HEADERS = 0.5
+# Shown for a number that is not read as what it says: 1e999999 as infinite, one of 17 digits with other ones.
+OUT_OF_RANGE, LARGEST = "[number out of range]", 2.0**53
 # Row and column of a cell, from 0.
 Place = tuple[int, int]
 
@@ -119,17 +121,18 @@ class SheetChunk(Chunk):
         form, width = self.form, len(self.form.layout.columns)
         cells = [*zip(*self.rows, strict=True)]
         apart = {*self.unknown, *(row for column in cells[width:] for row, cell in enumerate(column) if cell != "")}
-        arrays = []
+        columns: list[list[str | None]] = []
         for column in self.stored:
-            texts = (
-                [cell if type(cell) is str else cell_text(cell) for cell in cells[column]]
-                if column < len(cells)
-                else []
+            texts: list[str | None] = (
+                [cell if type(cell) is str else _text(cell) for cell in cells[column]] if column < len(cells) else []
             )
-            texts += [None] * (self.length - len(texts))
+            columns.append(texts + [None] * (self.length - len(texts)))
+            if OUT_OF_RANGE in texts:
+                apart.update(row for row, text in enumerate(texts) if text == OUT_OF_RANGE)
+        for texts in columns:
             for row in apart:
                 texts[row] = None
-            arrays.append(pa.array(texts, pa.string()))
+        arrays = [pa.array(texts, pa.string()) for texts in columns]
         found = written(arrays, form.searched)
         if np.diff(line_ends(found.lines), prepend=0).max(initial=0) > limits.MAX_RECORD_BYTES:
             raise form.delivery.record_too_long("a row")
@@ -139,8 +142,11 @@ class SheetChunk(Chunk):
         """These rows; one without a value does not count."""
         width, cleaner = len(self.form.layout.columns), self.form.cleaner
         for place in places:
-            values = [cell_text(cell) for cell in self.rows[place]]
+            values = [_text(cell) for cell in self.rows[place]]
             number, unknown = self.first + place, self.unknown.get(place, {})
+            if OUT_OF_RANGE in values:
+                floats = (column for column, cell in enumerate(self.rows[place]) if type(cell) is float)
+                unknown = {at: OUT_OF_RANGE for at in floats if values[at] == OUT_OF_RANGE} | unknown
             if not any(values) and not unknown:
                 yield Found(place, 1, None)
                 continue
@@ -153,6 +159,12 @@ class SheetChunk(Chunk):
             fields = [unknown.get(column, value) for column, value in enumerate((values + [None] * width)[:width])]
             wrong = [column in unknown for column in range(width)]
             yield Found(place, 1, cleaner.record(number, fields, [], None, wrong))
+
+
+def _text(cell: Any) -> str | None:
+    if type(cell) is float and not -LARGEST < cell < LARGEST:
+        return OUT_OF_RANGE
+    return cell_text(cell)
 
 
 def _headers(row: list[Any]) -> list[str]:

@@ -154,3 +154,20 @@ def test_a_workbook_is_refused_when_its_xml_is_not_sound(text):
     row = b'<row r="2"><c r="A2" t="str"><v>x' + text + b"</v></c></row>"
     body = workbook({SHEET: lambda data: re.sub(rb'<row r="2".*?</row>', lambda _: row, data)})
     assert both_refuse(XLSX, body) == "delivery.corrupt"
+
+
+@pytest.mark.parametrize("number", [b"1e999999", b"-1E400", b"NaN", b"123456789012345678", b"-9007199254740993"])
+def test_a_number_that_is_read_as_another_one_is_no_value(number):
+    """Kind of fault: what cannot be known becomes a value. 1e999999 was `inf`, and of 18 digits the last ones were others."""
+    cell = b'<row r="2"><c r="A2"><v>%s</v></c>' % number + B2 + b"</row>"
+    body = workbook({SHEET: lambda data: re.sub(rb'<row r="2".*?</row>', cell, data)})
+    found = [(2, ["[number out of range]", "2026-07-06"], ["a.type"])]
+    assert [(r.line, r.fields, r.broken) for r in reader(XLSX, body).records()] == found
+    assert in_blocks(XLSX, body) == found
+
+
+def test_a_number_is_read_as_it_is_when_it_is_large():
+    cell = b'<row r="2"><c r="A2"><v>999999999999999</v></c>' + B2 + b"</row>"
+    body = workbook({SHEET: lambda data: re.sub(rb'<row r="2".*?</row>', cell, data)})
+    assert [r.fields for r in reader(XLSX, body).records()] == [["999999999999999", "2026-07-06"]]
+    assert in_blocks(XLSX, body) == [(2, ["999999999999999", "2026-07-06"], [])]
