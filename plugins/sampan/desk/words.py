@@ -56,6 +56,22 @@ class DeskWords:
         """What a credit feature means: as the mart describes it, in Chinese as labels.yml says."""
         return described if self.language == "en" else str(labels()["features"].get(name, described))
 
+    def described(self, text: str) -> str:
+        """What a contract says in English, in this language where labels.yml has it."""
+        return text if self.language == "en" else str(labels()["descriptions"].get(text, text))
+
+    def problem(self, rule: str, feed: str | None = None) -> str | None:
+        """What a problem means by its code; None where its own message is all there is to say."""
+        found = None if self.language == "en" else labels()["problems"].get(rule)
+        contract = all_contracts().get(feed or "")
+        return found and str(found).format(budget=f"{contract.budget:.1%}" if contract else "–")
+
+    def outcome(self, action: str, state: str) -> str | None:
+        """What became of a request; None where its own words are all there is to say."""
+        of = {"done": action}.get(state, state)
+        found = None if self.language == "en" else labels()["outcomes"].get(of)
+        return found and str(found)
+
     def shown(self, value: object) -> str:
         """A value of the database for a page."""
         if value is None:
@@ -79,7 +95,7 @@ class DeskWords:
             return str(known[rule][self.language])
         described = next((item.description for item in contract.row_rules if item.name == rule), None)
         if described is not None:
-            return described
+            return self.described(described)
         if rule in MEANINGS:
             return MEANINGS[rule][0]  # type: ignore[index]
         name, _, check = rule.partition(".")
