@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 import python_calamine
@@ -88,8 +89,14 @@ def test_a_steward_corrects_a_row_and_it_is_published_when_an_operator_accepts(f
     assert "waits for a decision" in sent.text
     assert requests.run() == []
     number = partner.sampan.one("select request_id from ops.request where state = 'asked'")
-    seen = operator.get(f"/en/requests/{number}").text
-    assert whole[needed] in seen
+    # Who decides sees what it was, why it was rejected, and what the gate would say, as the steward did.
+    for person in (operator, steward):
+        seen = person.get(f"/en/requests/{number}").text
+        assert f"{contract.column(needed).source_name} is missing" in seen
+        assert "1 of 1 corrected rows keep all rules" in seen
+        row = re.search(rf">{needed}</td><td[^>]*>([^<]*)</td><td[^>]*>([^<]*)</td>", seen)
+        assert row is not None
+        assert row.groups() == ("–", str(escape(whole[needed])))
     operator.form(f"/en/requests/{number}", decision="accept", reason="checked")
     (ended,) = requests.run()
     assert (ended.state, ended.feed) == ("done", FEED), ended.outcome
