@@ -41,7 +41,7 @@ class DeskWords:
 
     def value(self, of: str, value: object) -> str:
         """The name of a value of a list; the value itself when it has none."""
-        found = labels()["values"].get(of, {}).get(value)
+        found = (labels()["values"].get(of) or labels_of_answers()["values"].get(of, {})).get(value)
         return str(found[self.language]) if found else str(value)
 
     def title(self, feed: str) -> str:

@@ -48,7 +48,7 @@ def test_what_pages_in_chinese_take_from_the_platform_is_in_chinese():
     said += [words.feature(*column) for column in described.items()]
     said += [words.title(feed) for feed in all_contracts()]
     (purpose,) = [column for column in all_contracts()["cdi_consents"].columns if column.name == "purpose"]
-    said += [words.value("purposes", of) for of in purpose.enum]
+    said += [words.value("consent_purpose", of) for of in purpose.enum]
     assert len(said) > 60
     assert [text for text in said if not CHINESE.search(text)] == []
     for feed, contract in all_contracts().items():
