@@ -11,7 +11,7 @@ from typing import Any
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts
 from sampan.problems import MEANINGS
-from sampan.report.words import LANGUAGES, TAGS
+from sampan.report.words import LANGUAGES, TAGS, Words
 from sampan.report.words import labels as labels_of_answers
 from sampan.settings import read_yaml
 
@@ -51,6 +51,10 @@ class DeskWords:
             return str(named[self.language])
         contract = all_contracts().get(feed)
         return contract.title if contract else feed
+
+    def label(self, column: str) -> str:
+        """The heading of a column of a mart, without its unit; its name when it has none."""
+        return Words(self.language, {}).label(column)
 
     def feature(self, name: str, described: str) -> str:
         """What a credit feature means: as the mart describes it, in Chinese as labels.yml says."""

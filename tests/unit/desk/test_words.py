@@ -46,6 +46,7 @@ def test_what_pages_in_chinese_take_from_the_platform_is_in_chinese():
         words.value("proposal_reasons", of) for of in (resolve.LIKELY, resolve.OTHER_NUMBER, resolve.SEVERAL_NUMBERS)
     ]
     said += [words.feature(*column) for column in described.items()]
+    said += [words.label(column) for column in described]
     said += [words.title(feed) for feed in all_contracts()]
     (purpose,) = [column for column in all_contracts()["cdi_consents"].columns if column.name == "purpose"]
     said += [words.value("consent_purpose", of) for of in purpose.enum]
