@@ -215,7 +215,7 @@ with shown as materialized (
 select * from shown;
 comment on view desk.request is 'Requests of the login, and of others about feeds that it sees; all for an operator.';
 
--- What a request's corrected rows are now, as their steward sees them. Its rows are a client's texts: what is no id finds nothing.
+-- What a request's corrected rows are now, as their steward sees them. Its rows are a client's texts: what cannot be an id finds nothing.
 create or replace function desk.corrected(of_request bigint)
 returns table (
     quarantine_id bigint, business_date date, file text, line bigint, broken_rules text [], fields jsonb

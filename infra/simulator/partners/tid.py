@@ -43,7 +43,7 @@ def applications(world: World) -> pl.DataFrame:
 def _within_cap(received: pl.DataFrame) -> pl.DataFrame:
     """Applications as they are decided under the cap on what is in force: less is approved, or nothing.
 
-    Each is held against those received before it, wherever both are in force: what came later does not change it.
+    Each is compared with those received before it, wherever both are in force: what came later does not change it.
     """
     frame = received.with_row_index("row")
     of_fund = (pl.col("outcome") == "approved") & (pl.col("programme") != "emf")

@@ -83,9 +83,7 @@ def preview(
             unseen = [name for name, value in after.items() if value in HIDDEN]
             rules = [rule for rule in broken[key] if not _rests_on(contract, rule, set(unseen))]
             found.append(
-                Previewed(
-                    key, day, entry["file"], entry["line"], entry["broken_rules"], given, changes, rules, unseen
-                )  # fmt: skip
+                Previewed(key, day, entry["file"], entry["line"], entry["broken_rules"], given, changes, rules, unseen)
             )
     return found
 
@@ -121,7 +119,7 @@ def try_delivery(connection: psycopg.Connection[Any], contract: Contract, day: d
 
 
 def _id(row: Row) -> int:
-    """The id of a row; 0, which no row has, where it is none."""
+    """The id of a row; 0, which no row has, for what cannot be an id."""
     text = row.get(ID) or ""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else 0
 

@@ -231,7 +231,9 @@ class _Maker:
         codes = labels()["columns"].get(column, {}).get("codes", column)
         if isinstance(codes, str):
             return self._of_list(column, codes, joins)
-        cases = [f"when {_text(value)} then {self._of_list(column, name, joins)}" for value, name in codes["by"].items()]
+        cases = [
+            f"when {_text(value)} then {self._of_list(column, name, joins)}" for value, name in codes["by"].items()
+        ]
         return f"case answer.{codes['column']} {' '.join(cases)} else {self._of_list(column, column, joins)} end"
 
     def _of_list(self, column: str, codes: str, joins: dict[str, str]) -> str:
@@ -278,7 +280,11 @@ class _Maker:
         title, unit = joined(chart["title"][self.language]), unit_of(several(chart["value"])[0])
         if unit not in MONEY:
             return title
-        return f"{title} ({SIGNS[unit]['en']})" if self.language == "en" else f"{title}（{TEN_THOUSAND}{SIGNS[unit]['zh']}）"
+        return (
+            f"{title} ({SIGNS[unit]['en']})"
+            if self.language == "en"
+            else f"{title}（{TEN_THOUSAND}{SIGNS[unit]['zh']}）"
+        )
 
     def _drawn(self, chart: Mapping[str, Any]) -> Asset:
         values, categories = several(chart["value"]), several(chart["category"])
@@ -303,8 +309,8 @@ class _Maker:
         if chart["kind"] == "interval":
             return shared | {
                 "viz_type": "echarts_timeseries_scatter", "markerSize": 12, "xAxisLabelRotation": 45, "truncateYAxis": True,
-                "y_axis_bounds": [None, None], "y_axis_title": shared["metrics"][-1]["label"], "y_axis_title_position": "Left",
-                "y_axis_title_margin": 75,
+                "y_axis_bounds": [None, None], "y_axis_title_position": "Left", "y_axis_title_margin": 75,
+                "y_axis_title": self._metric(values[0], adds_up=False)["label"],
             }  # fmt: skip
         # What has an order of time keeps it, other categories stand by size.
         by_name = unit_of(categories[0]) in ("year", "date") or categories[0] == "event_id"

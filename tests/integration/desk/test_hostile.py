@@ -188,7 +188,7 @@ def test_no_request_that_a_login_forges_stops_those_of_others(desks, partner):
     for role, action, subject in FORGED:
         number = ask(role, action, subject)
         if role == STEWARD:
-            # Who decides on it sees a page, whatever is written there.
+            # Who decides on it sees a page, regardless of what is written there.
             assert people["sampan_operator"].get(f"/en/requests/{number}").status_code == 200
             ask("sampan_operator", "accept_request", {"request_id": number})
         requests.run()
