@@ -24,6 +24,8 @@ from sampan.text import printable, spreadsheet_text
 
 DELIVERIES, ROWS, PREVIEWED = 60, 25, 100
 MOST_DOWNLOADED = uploads.MOST_ROWS
+# Rules to choose from that stand above the rows; the others are folded.
+FIRST_RULES = 6
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
@@ -92,7 +94,7 @@ def rows(visit: Visit) -> Response:
     following = found[ROWS - 1]["quarantine_id"] if len(found) > ROWS else None
     return visit.page(
         "rows.html", contract=contract, rows=found[:ROWS], counts=counts, rule=rule, following=following,
-        most=MOST_DOWNLOADED, details=_details,
+        most=MOST_DOWNLOADED, details=_details, first_rules=FIRST_RULES,
     )  # fmt: skip
 
 
