@@ -112,8 +112,13 @@ class DeskWords:
             "type": self.value("types", column.logical_type),
             "values": self.text("comma").join(column.enum),
             "pattern": options.get("pattern", ""),
-            "least": options.get("minimum", options.get("exclusiveMinimum", options.get("minLength", ""))),
-            "most": options.get("maximum", options.get("maxLength", "")),
+            "least": _bound(options.get("minimum", options.get("exclusiveMinimum", options.get("minLength", "")))),
+            "most": _bound(options.get("maximum", options.get("maxLength", ""))),
             "scale": column.scale,
         }
         return str(known[check][self.language]).format(**values)
+
+
+def _bound(value: object) -> str:
+    """A bound of a column; a long number in groups of three digits, which a year is not."""
+    return f"{value:,}" if isinstance(value, int | float) and abs(value) >= 10_000 else str(value)

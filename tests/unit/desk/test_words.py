@@ -91,3 +91,9 @@ def test_every_rule_of_every_contract_is_said_in_words(folder):
             assert "{" not in text.replace(str(contract), "") or "pattern" in check.name, text
             said += 1
     assert said > 500
+
+
+def test_a_long_bound_is_written_in_groups_of_digits():
+    declarations = all_contracts()["customs_declarations"]
+    assert DeskWords("en").rule(declarations, "value_hkd.maximum") == "value_hkd is above 100,000,000,000"
+    assert DeskWords("zh-Hant").rule(declarations, "value_hkd.maximum") == "value_hkd高於100,000,000,000"
