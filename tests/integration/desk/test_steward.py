@@ -184,9 +184,7 @@ def test_rules_that_few_rows_broke_are_folded(desks, partner):
     feed = "customs_declarations"
     needed = [c.name for c in get_contract(feed).stored if c.required and not c.primary_key and not c.enum][:9]
     given = rows(feed, 300)
-    partner.hands_over(
-        feed, DAY, [row | ({needed[n]: None} if n < len(needed) else {}) for n, row in enumerate(given)]
-    )
+    partner.hands_over(feed, DAY, [row | ({needed[n]: None} if n < len(needed) else {}) for n, row in enumerate(given)])
     assert partner.ingest(feed)["state"] == "published"
     steward = desks.client("steward_customs")
     page = steward.get(f"/en/feeds/{feed}/rows").text
