@@ -218,7 +218,7 @@ comment on view desk.request is 'Requests of the login, and of others about feed
 -- What a request's corrected rows are now, as their steward sees them. Its rows are a client's texts: what cannot be an id finds nothing.
 create or replace function desk.corrected(of_request bigint)
 returns table (
-    quarantine_id bigint, business_date date, file text, line bigint, broken_rules text [], fields jsonb
+    quarantine_id bigint, business_date date, file text, line bigint, broken_rules text[], fields jsonb
 )
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 declare
