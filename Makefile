@@ -3,7 +3,7 @@
 
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml plugins/sampan/__init__.py infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
-SQL := $(shell find dbt_project/models dbt_project/macros infra/postgres -name "*.sql" -not -path "*/materializations/*" 2>/dev/null)
+SQL_FILES := $(shell find dbt_project/models dbt_project/macros infra/postgres -name "*.sql" -not -path "*/materializations/*" 2>/dev/null)
 LOCAL := $(RUN) infra.local
 TESTS ?=
 # Where it is set, as in many containers, each of hundreds of short programs compiles the library again.
@@ -84,8 +84,8 @@ lint-python: $(STAMP)
 
 # Only what changed since it last passed, unless the rules changed: a file takes a third of a second.
 lint-sql: .venv/.sql-passed
-.venv/.sql-passed: $(STAMP) dbt_project/.sqlfluff infra/postgres/.sqlfluff requirements.lock $(SQL)
-	@.venv/bin/python .ci/lint_sql.py lint $(if $(filter-out %.sql,$?),$(SQL),$?)
+.venv/.sql-passed: $(STAMP) dbt_project/.sqlfluff infra/postgres/.sqlfluff requirements.lock $(SQL_FILES)
+	@.venv/bin/python .ci/lint_sql.py lint $(if $(filter-out %.sql,$?),$(SQL_FILES),$?)
 	@touch $@
 
 lint-text: $(STAMP)

@@ -25,6 +25,7 @@ if command -v uv >/dev/null 2>&1; then
     uv=uv
     usable .venv/bin/python || uv venv --quiet --clear --python "$python" .venv
 else
+    echo "making .venv with uv, which installs the rest"
     if ! usable .venv/bin/python || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
         "$python" -m venv --clear .venv || {
             echo "error: $python cannot make a virtual environment; install its venv package (python3-venv) or uv" >&2

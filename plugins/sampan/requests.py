@@ -360,9 +360,14 @@ def _subject(request: Request, name: str, kind: type) -> Any:
     return value
 
 
-def _rows(request: Request) -> list[dict[str, str | None]]:
-    """The rows of a subject: each with the same columns, of texts. A column that one lacks would be emptied there."""
-    rows = _subject(request, "rows", list)
+def rows_of(subject: Mapping[str, Any]) -> list[dict[str, str | None]]:
+    """The corrected rows of a subject: each with the same columns, of texts. A column that one lacks would be emptied there.
+
+    Raises PermanentFailure when they are something else: a login may write them past the pages, in any form.
+    """
+    rows = subject.get("rows")
+    if not isinstance(rows, list):
+        raise PermanentFailure(Problem(Code.REQUEST_SUBJECT, "the request does not say which rows"))
     of_texts = all(isinstance(row, dict) and all(isinstance(v, str | None) for v in row.values()) for row in rows)
     if not (rows and of_texts and all(row.keys() == rows[0].keys() for row in rows)):
         raise PermanentFailure(Problem(Code.REQUEST_SUBJECT, "rows are not objects of texts with the same columns"))
@@ -440,7 +445,7 @@ ACTIONS: Mapping[str, Callable[[Request], tuple[str, str | None]]] = {
 def _correct_rows(request: Request) -> str:
     """Replay the rows as the steward corrected them: `rows` has the columns of the export by name, one object per row."""
     contract = get_contract(str(request.feed))
-    rows = _rows(request)
+    rows = rows_of(request.subject)
     names = list(rows[0])
     with tempfile.TemporaryDirectory(prefix="sampan-request-") as folder:
         file = Path(folder) / "corrected.csv"

@@ -1,5 +1,5 @@
--- One row per month, code of eight digits, country of origin and batch: every version of a record of the
--- bulk file, the current one marked. The file's other levels of code repeat the same trade.
+-- One row per month, code of eight digits or total, country of origin and batch: every version of a record of the
+-- bulk file, the current one marked. The file's levels between repeat the same trade.
 {{
     config(
         materialized='versioned',
@@ -20,4 +20,4 @@ select
     batch_id,
     received_at
 from {{ ref('stg_csd__bulk_hscoit') }}
-where record_type = '1'
+where record_type in ('0', '1')

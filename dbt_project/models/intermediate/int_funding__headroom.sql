@@ -44,6 +44,16 @@ paid as (
     group by application_no
 ),
 
+-- What is in force of applications received before there was a cap on it may be more than the cap.
+caps as (
+    select
+        funding_scheme,
+        min(valid_from) as capped_from
+    from rule_periods
+    where in_force_cap_hkd is not null
+    group by funding_scheme
+),
+
 -- The last status that an application took on a day is its status at the end of that day.
 days as (
     select
@@ -52,6 +62,7 @@ days as (
         programmes.funding_scheme,
         statuses.status,
         statuses.amount_approved_hkd,
+        statuses.received_on,
         {{ hong_kong_date('statuses.status_at') }} as changed_on,
         row_number() over (
             partition by statuses.application_no, {{ hong_kong_date('statuses.status_at') }}
@@ -75,12 +86,17 @@ standings as (
         end as granted_hkd,
         case when days.status in ('approved', 'in_progress') then days.amount_approved_hkd else 0 end as in_force_hkd,
         case
+            when days.status in ('approved', 'in_progress') and days.received_on >= caps.capped_from then days.amount_approved_hkd
+            else 0
+        end as in_force_capped_hkd,
+        case
             when days.status in ('approved', 'in_progress', 'completed', 'terminated') then 1
             when days.status = 'withdrawn' and paid.amount_hkd > 0 then 1
             else 0
         end as project_count
     from days
     inner join open_build on days.changed_on <= open_build.as_of_date
+    left join caps on days.funding_scheme = caps.funding_scheme
     left join paid on days.application_no = paid.application_no
     where days.recency = 1
 ),
@@ -92,6 +108,9 @@ steps as (
         changed_on,
         granted_hkd - coalesce(lag(granted_hkd) over (partition by application_no order by changed_on), 0) as granted_hkd,
         in_force_hkd - coalesce(lag(in_force_hkd) over (partition by application_no order by changed_on), 0) as in_force_hkd,
+        in_force_capped_hkd - coalesce(
+            lag(in_force_capped_hkd) over (partition by application_no order by changed_on), 0
+        ) as in_force_capped_hkd,
         project_count - coalesce(lag(project_count) over (partition by application_no order by changed_on), 0) as project_count
     from standings
 ),
@@ -177,6 +196,7 @@ all_steps as (
         changed_on,
         granted_hkd,
         in_force_hkd,
+        in_force_capped_hkd,
         project_count,
         cast(null as date) as easy_received_on
     from steps
@@ -187,6 +207,7 @@ all_steps as (
         changed_on,
         0 as granted_hkd,
         0 as in_force_hkd,
+        0 as in_force_capped_hkd,
         0 as project_count,
         easy_received_on
     from easy_steps
@@ -197,6 +218,7 @@ all_steps as (
         rule_starts.changed_on,
         0 as granted_hkd,
         0 as in_force_hkd,
+        0 as in_force_capped_hkd,
         0 as project_count,
         cast(null as date) as easy_received_on
     from applicants
@@ -208,6 +230,7 @@ all_steps as (
         life.lived_from as changed_on,
         0 as granted_hkd,
         0 as in_force_hkd,
+        0 as in_force_capped_hkd,
         0 as project_count,
         cast(null as date) as easy_received_on
     from applicants
@@ -220,6 +243,7 @@ all_steps as (
         greatest(current_starts.changed_on, life.lived_from) as changed_on,
         0 as granted_hkd,
         0 as in_force_hkd,
+        0 as in_force_capped_hkd,
         0 as project_count,
         cast(null as date) as easy_received_on
     from life
@@ -236,6 +260,7 @@ changes as (
         all_steps.changed_on,
         sum(all_steps.granted_hkd) as granted_hkd,
         sum(all_steps.in_force_hkd) as in_force_hkd,
+        sum(all_steps.in_force_capped_hkd) as in_force_capped_hkd,
         sum(all_steps.project_count) as project_count,
         max(all_steps.easy_received_on) as easy_received_on
     from all_steps
@@ -252,6 +277,7 @@ running as (
         ) as valid_to,
         sum(granted_hkd) over (partition by sme_id, funding_scheme order by changed_on) as granted_hkd,
         sum(in_force_hkd) over (partition by sme_id, funding_scheme order by changed_on) as in_force_hkd,
+        sum(in_force_capped_hkd) over (partition by sme_id, funding_scheme order by changed_on) as in_force_capped_hkd,
         sum(project_count) over (partition by sme_id, funding_scheme order by changed_on) as project_count,
         max(easy_received_on) over (partition by sme_id, funding_scheme order by changed_on) as easy_received_on
     from changes

@@ -215,6 +215,43 @@ with shown as materialized (
 select * from shown;
 comment on view desk.request is 'Requests of the login, and of others about feeds that it sees; all for an operator.';
 
+-- What a request's corrected rows are now, as their steward sees them. Its rows are a client's texts: what cannot be an id finds nothing.
+create or replace function desk.corrected(of_request bigint)
+returns table (
+    quarantine_id bigint, business_date date, file text, line bigint, broken_rules text[], fields jsonb
+)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    of_feed text;
+    ids bigint [];
+begin
+    select
+        request.feed,
+        array(
+            select case when item.row ->> '_quarantine_id' ~ '^[0-9]{1,18}$' then (item.row ->> '_quarantine_id')::bigint end
+            from jsonb_array_elements(
+                case jsonb_typeof(request.subject -> 'rows') when 'array' then request.subject -> 'rows' else '[]' end
+            ) as item (row)
+        )
+    into of_feed, ids
+    from ops.request
+    where
+        request.request_id = of_request and request.action = 'correct_rows' and request.state = 'asked'
+        and request.feed in (select visible.feed from desk.feed as visible);
+    if of_feed is null then
+        return;
+    end if;
+    return query execute format(
+        $query$
+        select quarantine_id, business_date, file, line, broken_rules, fields from quarantine.%I
+        where quarantine_id = any($1) and state = 'open'
+        $query$,
+        of_feed || '__rows'
+    ) using ids;
+end $$;
+comment on function desk.corrected is
+'Open rejected rows that a request would correct, as the steward of their partner sees them. For those who see the feed.';
+
 -- The only way to ask. It says who asks by the session's login, so that no text of a client decides it.
 create or replace function desk.ask(action text, subject jsonb, reason text) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

@@ -15,6 +15,9 @@ from infra.simulator.shops import shops
 from infra.simulator.world import World, month_after
 
 TIGHTER_RULES = number(date(2025, 3, 14))
+# Of applications received since then: what is in force of an enterprise is at most so much with them.
+IN_FORCE_CAP = 800_000
+LEAST_GRANTED = 1_000
 EASY_FROM, ECOMMERCE_FROM, EMF_UNTIL = number(date(2023, 6, 1)), number(date(2024, 7, 15)), number(date(2026, 6, 30))
 # Applications that an applicant makes a month at the opening, and how many more of them a month each year brings.
 A_MONTH, GROWTH_A_YEAR = 0.027, 0.008
@@ -30,7 +33,50 @@ SALES_PLATFORMS = ("taobao", "tmall", "jd", "pinduoduo", "douyin", "xiaohongshu"
 def applications(world: World) -> pl.DataFrame:
     """One row per application received until the last month, with every date of its life (null where it never comes to
     that): months of receipt one after the other, in each as many as its month brings."""
-    return world.by_month("applications", OPENING, lambda month: _applications(world, month))
+    if "applications_within_cap" not in world.kept:
+        received = world.by_month("applications", OPENING, lambda month: _applications(world, month))
+        world.kept["applications_within_cap"] = _within_cap(received)
+    found: pl.DataFrame = world.kept["applications_within_cap"]
+    return found
+
+
+def _within_cap(received: pl.DataFrame) -> pl.DataFrame:
+    """Applications as they are decided under the cap on what is in force: less is approved, or nothing.
+
+    Each is compared with those received before it, wherever both are in force: what came later does not change it.
+    """
+    frame = received.with_row_index("row")
+    of_fund = (pl.col("outcome") == "approved") & (pl.col("programme") != "emf")
+    several = frame.filter(of_fund).filter(pl.len().over("brn") > 1, pl.col("tighter_rules").any().over("brn"))
+    approved, rejected = {}, set()
+    for (_,), own in several.sort("received_on", "row").group_by("brn", maintain_order=True):
+        before: list[tuple[date, date, float]] = []
+        columns = ("row", "tighter_rules", "decided_on", "closed_on", "amount_approved_hkd")
+        for row, is_capped, first, last, amount in own.select(columns).iter_rows():
+            beside = [other for other in before if other[0] <= last and first <= other[1]]
+            # What is in force is most on the day on which one of them begins.
+            starts = [first, *(begin for begin, _, _ in beside if begin > first)]
+            most = max(sum(value for begin, end, value in beside if begin <= day <= end) for day in starts)
+            granted = min(amount, IN_FORCE_CAP - most) if is_capped else amount
+            if granted < LEAST_GRANTED:
+                rejected.add(row)
+                continue
+            before.append((first, last, granted))
+            if granted < amount:
+                approved[row] = round(granted, 2)
+    changed = pl.DataFrame(
+        {"row": list(approved), "less_hkd": list(approved.values())}, schema={"row": pl.UInt32, "less_hkd": pl.Float64}
+    )
+    is_rejected = pl.col("row").is_in(list(rejected))
+    frame = frame.join(changed, on="row", how="left", maintain_order="left").with_columns(
+        pl.coalesce("less_hkd", "amount_approved_hkd").alias("amount_approved_hkd")
+    )
+    nothing = ("amount_approved_hkd", "project_start_on", "project_end_on", "closed_on")
+    return frame.with_columns(
+        pl.when(is_rejected).then(pl.lit("rejected")).otherwise(pl.col("outcome")).alias("outcome"),
+        (pl.col("terminated") & ~is_rejected).alias("terminated"),
+        *(pl.when(~is_rejected).then(pl.col(name)).alias(name) for name in nothing),
+    ).drop("row", "less_hkd")
 
 
 def _applications(world: World, month: date) -> pl.DataFrame:

@@ -8,7 +8,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from sampan.contracts.registry import all_contracts
+from sampan.desk.preview import Previewed, preview
+from sampan.desk.sessions import TURNS
 from sampan.desk.visit import Row, Visit
+from sampan.errors import PermanentFailure
+from sampan.requests import rows_of
 
 SHOWN = 200
 
@@ -150,10 +154,22 @@ def request(visit: Visit) -> Response:
         if answer := _ask(visit, "request", {"request_id": found["request_id"], "feed": found["feed"]}):
             return answer
         problem = "needs_reason"
-    rows: list[Row] = found["subject"].get("rows") or []
+    contract = all_contracts().get(found["feed"])
+    rows: list[Previewed] = []
+    not_possible = None
+    is_correction = found["action"] == "correct_rows" and found["state"] == "asked"
+    if is_correction and contract is not None:
+        try:
+            with TURNS.of(visit.session.login):
+                given = rows_of(found["subject"])
+                rows = preview(visit.connection, contract, given, found["request_id"])
+        except PermanentFailure as failure:
+            not_possible = failure.problem
     return visit.page(
         "request.html", 400 if problem else 200, request=found, about=about(found), may_decide=may_decide,
-        is_own=is_own, problem=problem, rows=rows[:SHOWN], row_count=len(rows) or found["subject"].get("row_count"),
+        is_own=is_own, problem=problem, contract=contract, rows=rows[:SHOWN], all=len(rows),
+        sound=sum(not row.broken for row in rows), not_possible=not_possible,
+        row_count=len(rows) or found["subject"].get("row_count"),
     )  # fmt: skip
 
 

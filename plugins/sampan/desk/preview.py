@@ -33,23 +33,31 @@ HIDDEN = (WITHHELD, "[HKID]", *(token for _, token in SHOWN_PSEUDONYMS))
 class Previewed:
     """One corrected row: what changes (column, before, after), and which rules it would break then.
 
-    `unseen` are columns whose values are not seen here: rules about them are not checked.
+    `was_broken` are the rules that it was rejected for. `unseen` are columns whose values are not seen here: rules about them
+    are not checked.
     """
 
     quarantine_id: int
+    business_date: date
+    file: str | None
+    line: int
+    was_broken: list[str]
     given: Row
     changes: list[tuple[str, str | None, str | None]]
     broken: list[str]
     unseen: list[str]
 
 
-def preview(connection: psycopg.Connection[Any], contract: Contract, rows: Sequence[Row]) -> list[Previewed]:
+def preview(
+    connection: psycopg.Connection[Any], contract: Contract, rows: Sequence[Row], of_request: int | None = None
+) -> list[Previewed]:
     """The rows of an uploaded file that change something, with what the gate would say of each, in order of their ids.
 
+    `of_request` is the request that has the rows, for an operator who decides on it and may read no other rejected rows.
     Raises PermanentFailure for ids that are not open rows of the feed, and for personal data that a file brings.
     """
-    by_id = {int(row[ID] or 0): row for row in rows}
-    stored = {entry["quarantine_id"]: entry for entry in _entries(connection, contract, by_id)}
+    by_id = {_id(row): row for row in rows}
+    stored = {entry["quarantine_id"]: entry for entry in _entries(connection, contract, by_id, of_request)}
     missing = sorted(by_id.keys() - stored.keys())
     if missing:
         named = ", ".join(map(str, missing[:20])) + (", ..." if len(missing) > 20 else "")
@@ -65,15 +73,18 @@ def preview(connection: psycopg.Connection[Any], contract: Contract, rows: Seque
             raise PermanentFailure(Problem(Code.QUARANTINE_COLUMNS, message))
         changes = [(name, before.get(name), after.get(name)) for name in after if before.get(name) != after.get(name)]
         if changes:
-            changed.append((key, stored[key]["business_date"], by_id[key], after, changes))
+            changed.append((stored[key], by_id[key], after, changes))
     found: list[Previewed] = []
-    for day, of_day in groupby(changed, key=lambda item: item[1]):
+    for day, of_day in groupby(changed, key=lambda item: item[0]["business_date"]):
         items = list(of_day)
-        broken = _broken(connection, contract, day, [(key, after) for key, _, _, after, _ in items])
-        for key, _, given, after, changes in items:
+        broken = _broken(connection, contract, day, [(entry["quarantine_id"], after) for entry, _, after, _ in items])
+        for entry, given, after, changes in items:
+            key = entry["quarantine_id"]
             unseen = [name for name, value in after.items() if value in HIDDEN]
             rules = [rule for rule in broken[key] if not _rests_on(contract, rule, set(unseen))]
-            found.append(Previewed(key, given, changes, rules, unseen))
+            found.append(
+                Previewed(key, day, entry["file"], entry["line"], entry["broken_rules"], given, changes, rules, unseen)
+            )
     return found
 
 
@@ -107,11 +118,19 @@ def try_delivery(connection: psycopg.Connection[Any], contract: Contract, day: d
     return Tried(len(records), is_whole, broken)
 
 
-def _entries(connection: psycopg.Connection[Any], contract: Contract, ids: Iterable[int]) -> list[dict[str, Any]]:
+def _id(row: Row) -> int:
+    """The id of a row; 0, which no row has, for what cannot be an id."""
+    text = row.get(ID) or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else 0
+
+
+def _entries(
+    connection: psycopg.Connection[Any], contract: Contract, ids: Iterable[int], of_request: int | None
+) -> list[dict[str, Any]]:
+    if of_request is not None:
+        return connection.execute("select * from desk.corrected(%s)", [of_request]).fetchall()
     view = sql.Identifier("quarantine", f"{contract.feed}__rows")
-    query = sql.SQL(
-        "select quarantine_id, business_date, fields from {} where state = 'open' and quarantine_id = any(%s)"
-    ).format(view)
+    query = sql.SQL("select * from {} where state = 'open' and quarantine_id = any(%s)").format(view)
     return connection.execute(query, [list(ids)]).fetchall()
 
 

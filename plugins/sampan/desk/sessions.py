@@ -145,3 +145,7 @@ class Turns:
         finally:
             with self._lock:
                 self._logins.discard(login)
+
+
+# Of uploads, and of corrections that are looked at.
+TURNS = Turns()

@@ -15,16 +15,17 @@ from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts
 from sampan.desk import uploads
 from sampan.desk.preview import Previewed, preview, try_delivery
-from sampan.desk.sessions import Turns
+from sampan.desk.sessions import TURNS
 from sampan.desk.visit import Row, Visit, as_id
-from sampan.errors import PermanentFailure
+from sampan.errors import PermanentFailure, Problem
 from sampan.ingest.quarantine import ID, RULES
 from sampan.reading.record import csv_line
 from sampan.text import printable, spreadsheet_text
 
 DELIVERIES, ROWS, PREVIEWED = 60, 25, 100
 MOST_DOWNLOADED = uploads.MOST_ROWS
-TURNS = Turns()
+# Rules to choose from that stand above the rows; the others are folded.
+FIRST_RULES = 6
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
@@ -93,7 +94,7 @@ def rows(visit: Visit) -> Response:
     following = found[ROWS - 1]["quarantine_id"] if len(found) > ROWS else None
     return visit.page(
         "rows.html", contract=contract, rows=found[:ROWS], counts=counts, rule=rule, following=following,
-        most=MOST_DOWNLOADED, details=_details,
+        most=MOST_DOWNLOADED, details=_details, first_rules=FIRST_RULES,
     )  # fmt: skip
 
 
@@ -119,14 +120,14 @@ def corrections(visit: Visit) -> Response:
     if visit.request.method == "GET":
         return visit.page("corrections.html", contract=contract, problem=None, most=uploads.MOST_BYTES)
     name, body = visit.form.get("file") or ("", b"")
-    problem = None
+    problem: Problem | str | None = None
     found: list[Previewed] = []
     if isinstance(body, bytes) and body:
         try:
             with TURNS.of(visit.session.login):
                 found = preview(visit.connection, contract, uploads.read(contract, str(name), body))
         except PermanentFailure as failure:
-            problem = str(failure.problem)
+            problem = failure.problem
     else:
         problem = visit.words.text("needs_file")
     if problem is None and not found:
@@ -154,7 +155,7 @@ def attempt(visit: Visit) -> Response:
     except ValueError:
         return visit.page("attempt.html", 400, **values | {"problem": visit.words.text("needs_day")})
     except PermanentFailure as failure:
-        return visit.page("attempt.html", 400, **values | {"problem": str(failure.problem)})
+        return visit.page("attempt.html", 400, **values | {"problem": failure.problem})
     held = len(tried.broken) > contract.budget * tried.rows
     return visit.page("attempt.html", **values | {"tried": tried, "held": held, "shown": tried.broken[:PREVIEWED]})
 
@@ -171,7 +172,7 @@ def send(visit: Visit) -> Response:
         try:
             return _previewed(visit, contract, preview(visit.connection, contract, draft), "needs_reason")
         except PermanentFailure as failure:
-            problem = str(failure.problem)
+            problem = failure.problem
             return visit.page("corrections.html", 400, contract=contract, problem=problem, most=uploads.MOST_BYTES)
     number = visit.ask("correct_rows", {"feed": contract.feed, "rows": draft}, reason)
     del visit.session.drafts[contract.feed]

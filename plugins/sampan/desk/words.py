@@ -11,7 +11,7 @@ from typing import Any
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts
 from sampan.problems import MEANINGS
-from sampan.report.words import LANGUAGES, TAGS
+from sampan.report.words import LANGUAGES, TAGS, Words
 from sampan.report.words import labels as labels_of_answers
 from sampan.settings import read_yaml
 
@@ -41,7 +41,7 @@ class DeskWords:
 
     def value(self, of: str, value: object) -> str:
         """The name of a value of a list; the value itself when it has none."""
-        found = labels()["values"].get(of, {}).get(value)
+        found = (labels()["values"].get(of) or labels_of_answers()["values"].get(of, {})).get(value)
         return str(found[self.language]) if found else str(value)
 
     def title(self, feed: str) -> str:
@@ -52,9 +52,29 @@ class DeskWords:
         contract = all_contracts().get(feed)
         return contract.title if contract else feed
 
+    def label(self, column: str) -> str:
+        """The heading of a column of a mart, without its unit; its name when it has none."""
+        return Words(self.language, {}).label(column)
+
     def feature(self, name: str, described: str) -> str:
         """What a credit feature means: as the mart describes it, in Chinese as labels.yml says."""
         return described if self.language == "en" else str(labels()["features"].get(name, described))
+
+    def described(self, text: str) -> str:
+        """What a contract says in English, in this language where labels.yml has it."""
+        return text if self.language == "en" else str(labels()["descriptions"].get(text, text))
+
+    def problem(self, rule: str, feed: str | None = None) -> str | None:
+        """What a problem means by its code; None where its own message is all there is to say."""
+        found = None if self.language == "en" else labels()["problems"].get(rule)
+        contract = all_contracts().get(feed or "")
+        return found and str(found).format(budget=f"{contract.budget:.1%}" if contract else "–")
+
+    def outcome(self, action: str, state: str) -> str | None:
+        """What became of a request; None where its own words are all there is to say."""
+        of = {"done": action}.get(state, state)
+        found = None if self.language == "en" else labels()["outcomes"].get(of)
+        return found and str(found)
 
     def shown(self, value: object) -> str:
         """A value of the database for a page."""
@@ -79,7 +99,7 @@ class DeskWords:
             return str(known[rule][self.language])
         described = next((item.description for item in contract.row_rules if item.name == rule), None)
         if described is not None:
-            return described
+            return self.described(described)
         if rule in MEANINGS:
             return MEANINGS[rule][0]  # type: ignore[index]
         name, _, check = rule.partition(".")
@@ -92,8 +112,13 @@ class DeskWords:
             "type": self.value("types", column.logical_type),
             "values": self.text("comma").join(column.enum),
             "pattern": options.get("pattern", ""),
-            "least": options.get("minimum", options.get("exclusiveMinimum", options.get("minLength", ""))),
-            "most": options.get("maximum", options.get("maxLength", "")),
+            "least": _bound(options.get("minimum", options.get("exclusiveMinimum", options.get("minLength", "")))),
+            "most": _bound(options.get("maximum", options.get("maxLength", ""))),
             "scale": column.scale,
         }
         return str(known[check][self.language]).format(**values)
+
+
+def _bound(value: object) -> str:
+    """A bound of a column; a long number in groups of three digits, which a year is not."""
+    return f"{value:,}" if isinstance(value, int | float) and abs(value) >= 10_000 else str(value)

@@ -23,11 +23,12 @@ FIRMS = {"en": "{}: from rows of enterprises", "zh": "{}：按企業資料"}
 
 @dataclass(frozen=True)
 class Number:
-    """A sum that stands large at the top: of a column of a question's rows."""
+    """A sum that stands large at the top: of a column of a question's rows. In Chinese, money is in `chinese_unit`."""
 
     question: int
     column: str
     title: Text
+    chinese_unit: str = "萬"
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,13 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     made.filters["prose"] = prose
+    made.filters["with_unit"] = with_unit
     return made
+
+
+def with_unit(heading: str) -> Markup:
+    """A heading whose unit, in brackets at its end, stays on one line: Chinese would break within it."""
+    return Markup(re.sub(r"([（(][^（()）]+[)）])$", r'<span class="unit">\1</span>', str(escape(heading))))  # noqa: S704
 
 
 def prose(text: str) -> Markup:

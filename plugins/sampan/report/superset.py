@@ -22,7 +22,7 @@ from sampan.report import answers
 from sampan.report.charts import BETWEEN, several, stacks
 from sampan.report.dashboards import BANK, Dashboard, Number, all_dashboards, readers
 from sampan.report.questions import Question, all_questions
-from sampan.report.words import LANGUAGES, SAID, SIGNS, Words, joined, labels, unit_of
+from sampan.report.words import LANGUAGES, SAID, SIGNS, STEPS, Words, joined, labels, unit_of
 from sampan.settings import settings
 
 NAMESPACE = UUID("6f1d7a52-94f3-5c1e-9d0b-6f1f0c2b7c44")
@@ -43,8 +43,14 @@ CSS = """
 .dashboard-markdown .resizable-container, .dashboard-markdown .dashboard-component-chart-holder
 {height: auto !important; min-height: 0; overflow: visible}
 .dashboard-markdown p {margin-bottom: 6px}
+@media (max-width: 640px) {
+.grid-row {flex-direction: column}
+.grid-row > .resizable-container, .grid-row > div > .resizable-container {width: 100% !important; max-width: 100% !important}
+}
 """
 MONEY = ("hkd", "cny")
+# Superset shortens by K, M and B. Chinese counts in ten thousands (萬), large sums in hundred millions (億).
+TEN_THOUSAND, CHINESE_UNITS = "萬", {unit: int(size) for size, unit in STEPS["zh"]}
 # Superset would show what looks like HTML in a cell as HTML, with its links and pictures: names are partners' texts.
 TABLE = {"viz_type": "table", "query_mode": "raw", "allow_render_html": False}
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -82,6 +88,8 @@ def assets() -> dict[str, Asset]:
             found[f"charts/{_key(question, language)}.yaml"] = maker.chart(question)
         for dashboard in all_dashboards():
             found |= maker.dashboard(dashboard)
+            for mart in dashboard.marts if language != "en" else ():
+                found[f"datasets/{mart}_{language}.yaml"] = maker.rows_of(mart)
     return found
 
 
@@ -222,11 +230,13 @@ class _Maker:
             return source
         codes = labels()["columns"].get(column, {}).get("codes", column)
         if isinstance(codes, str):
-            return self._named(column, codes, joins)
-        cases = [f"when {_text(value)} then {self._named(column, name, joins)}" for value, name in codes["by"].items()]
-        return f"case answer.{codes['column']} {' '.join(cases)} else {self._named(column, column, joins)} end"
+            return self._of_list(column, codes, joins)
+        cases = [
+            f"when {_text(value)} then {self._of_list(column, name, joins)}" for value, name in codes["by"].items()
+        ]
+        return f"case answer.{codes['column']} {' '.join(cases)} else {self._of_list(column, column, joins)} end"
 
-    def _named(self, column: str, codes: str, joins: dict[str, str]) -> str:
+    def _of_list(self, column: str, codes: str, joins: dict[str, str]) -> str:
         source, written = f"answer.{column}", labels()["values"]
         known = {**_events(), **written.get("event_id", {})} if codes == "event_id" else written.get(codes, {})
         known = {**known, **written.get(column, {})}
@@ -238,10 +248,13 @@ class _Maker:
             fallback = (
                 f"coalesce({source} || ' ' || {name}, {source})" if codes in SAID else f"coalesce({name}, {source})"
             )
+        return self._named(source, known, fallback)
+
+    def _named(self, source: str, known: Mapping[str, Mapping[str, str]], fallback: str | None = None) -> str:
         if not known:
-            return fallback
+            return fallback or source
         cases = " ".join(f"when {_text(code)} then {_text(text[self.language])}" for code, text in known.items())
-        return f"case {source} {cases} else {fallback} end"
+        return f"case {source} {cases} else {fallback or source} end"
 
     # --- charts -------------------------------------------------------------------------------------------------------
 
@@ -267,7 +280,11 @@ class _Maker:
         title, unit = joined(chart["title"][self.language]), unit_of(several(chart["value"])[0])
         if unit not in MONEY:
             return title
-        return f"{title} ({SIGNS[unit]['en']})" if self.language == "en" else f"{title}（{SIGNS[unit]['zh']}）"
+        return (
+            f"{title} ({SIGNS[unit]['en']})"
+            if self.language == "en"
+            else f"{title}（{TEN_THOUSAND}{SIGNS[unit]['zh']}）"
+        )
 
     def _drawn(self, chart: Mapping[str, Any]) -> Asset:
         values, categories = several(chart["value"]), several(chart["category"])
@@ -280,7 +297,7 @@ class _Maker:
             "metrics": [self._metric(column, stacks(chart)) for column in measured],
             "groupby": [chart["series"]] if "series" in chart else [], "adhoc_filters": filters, "row_limit": 5000,
             "show_legend": parted, "legendOrientation": "top", "legendType": "scroll", "rich_tooltip": True,
-            "y_axis_format": FORMATS.get(unit_of(values[0]), "SMART_NUMBER"), "color_scheme": "supersetColors",
+            "y_axis_format": self._format(unit_of(values[0])), "color_scheme": "supersetColors",
             "truncate_metric": True, "show_empty_columns": False,
         }  # fmt: skip
         if chart["kind"] == "line":
@@ -292,8 +309,8 @@ class _Maker:
         if chart["kind"] == "interval":
             return shared | {
                 "viz_type": "echarts_timeseries_scatter", "markerSize": 12, "xAxisLabelRotation": 45, "truncateYAxis": True,
-                "y_axis_bounds": [None, None], "y_axis_title": self.words.heading(values[0]), "y_axis_title_position": "Left",
-                "y_axis_title_margin": 75,
+                "y_axis_bounds": [None, None], "y_axis_title_position": "Left", "y_axis_title_margin": 75,
+                "y_axis_title": self._metric(values[0], adds_up=False)["label"],
             }  # fmt: skip
         # What has an order of time keeps it, other categories stand by size.
         by_name = unit_of(categories[0]) in ("year", "date") or categories[0] == "event_id"
@@ -307,11 +324,24 @@ class _Maker:
             "stack": "Stack" if stacks(chart) else None, "show_value": not parted,
         }  # fmt: skip
 
-    def _metric(self, column: str, adds_up: bool) -> Asset:
+    def _format(self, unit: str) -> str:
+        """How numbers of a unit are written."""
+        return ",.2~f" if self._is_chinese_money(unit) else FORMATS.get(unit, "SMART_NUMBER")
+
+    def _is_chinese_money(self, unit: str) -> bool:
+        return self.language == "zh" and unit in MONEY
+
+    def _metric(self, column: str, adds_up: bool, chinese_unit: str = TEN_THOUSAND) -> Asset:
         """What is drawn of a column. Where rows do not add up, each point is one row: its own value is the greatest."""
-        return {
-            "expressionType": "SIMPLE", "column": {"column_name": column}, "aggregate": "SUM" if adds_up else "MAX",
-            "label": self.words.heading(column), "hasCustomLabel": True, "optionName": f"metric_{column}",
+        aggregate, label, unit = "SUM" if adds_up else "MAX", self.words.heading(column), unit_of(column)
+        shared: Asset = {
+            "column": {"column_name": column}, "hasCustomLabel": True, "optionName": f"metric_{column}"
+        }  # fmt: skip
+        if not self._is_chinese_money(unit):
+            return shared | {"expressionType": "SIMPLE", "aggregate": aggregate, "label": label}
+        return shared | {
+            "expressionType": "SQL", "sqlExpression": f"{aggregate}({column}) / {CHINESE_UNITS[chinese_unit]}.0",
+            "label": f"{self.words.label(column)}（{chinese_unit}{SIGNS[unit]['zh']}）",
         }  # fmt: skip
 
     # --- dashboards ---------------------------------------------------------------------------------------------------
@@ -373,17 +403,41 @@ class _Maker:
         filters = [_filter("is_drawn", "IS TRUE")] if question.chart and "where" in question.chart else []
         unit = unit_of(number.column)
         params = {
-            "viz_type": "big_number_total", "metric": self._metric(number.column, adds_up=True), "adhoc_filters": filters,
-            "y_axis_format": ",d" if unit == "count" else "SMART_NUMBER", "header_font_size": 0.6,
-            "currency_format": {"symbol": unit.upper(), "symbolPosition": "prefix"} if unit in MONEY else {},
+            "viz_type": "big_number_total", "metric": self._metric(number.column, True, number.chinese_unit),
+            "adhoc_filters": filters,
+            "y_axis_format": ",d" if unit == "count" else self._format(unit), "header_font_size": 0.6,
+            "currency_format": {"symbol": unit.upper(), "symbolPosition": "prefix"}
+            if unit in MONEY and not self._is_chinese_money(unit)
+            else {},
         }  # fmt: skip
+        title = number.title[self.language]
+        if self._is_chinese_money(unit):
+            title = f"{title}（{number.chinese_unit}{SIGNS[unit]['zh']}）"
         return {
-            "slice_name": number.title[self.language], "viz_type": params["viz_type"], "params": params,
+            "slice_name": title, "viz_type": params["viz_type"], "params": params,
             "dataset_uuid": _uuid("dataset", _key(question, self.language)), **_identity("chart", key),
+        }  # fmt: skip
+
+    def rows_of(self, mart: str) -> Asset:
+        """The dataset of a mart whose rows are shown, with headings and values in this language."""
+        model = next(model for model in mart_models() if model["name"] == mart)
+        columns = [
+            _column(column["name"], column["data_type"].upper(), None, self.words.heading(column["name"]))
+            for column in model["columns"]
+        ]
+        shown = []
+        for name in (column["name"] for column in model["columns"]):
+            text = self._named(f"mart.{name}", labels()["values"].get(name, {}))
+            shown.append(f"{text} as {name}")
+        return {
+            "table_name": f"{mart} · {LANGUAGES[self.language]}", "schema": "marts",
+            "sql": f"select {', '.join(shown)}\nfrom marts.{mart} as mart", "description": None, "columns": columns,
+            "metrics": [], "main_dttm_col": None, **_dataset(f"{mart}_{self.language}", (mart,)),
         }  # fmt: skip
 
     def _rows(self, mart: str, key: str, dashboard: Dashboard) -> Asset:
         model = next(model for model in mart_models() if model["name"] == mart)
+        dataset = mart if self.language == "en" else f"{mart}_{self.language}"
         params = {
             **TABLE, "all_columns": [column["name"] for column in model["columns"]],
             "row_limit": 1000, "server_page_length": 50, "table_timestamp_format": "%Y-%m-%d", "show_cell_bars": False,
@@ -391,7 +445,7 @@ class _Maker:
         }  # fmt: skip
         return {
             "slice_name": dashboard.title[self.language], "viz_type": "table", "params": params,
-            "dataset_uuid": _uuid("dataset", mart), **_identity("chart", key),
+            "dataset_uuid": _uuid("dataset", dataset), **_identity("chart", key),
         }  # fmt: skip
 
     def _quotable_labels(self) -> dict[str, tuple[str, str]]:

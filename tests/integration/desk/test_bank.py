@@ -35,7 +35,7 @@ def test_a_consent_opens_its_features_until_it_is_revoked(desks, sampan):
     deliver(sampan, changes())
     make_release()
     bank, number = desks.client("bank_b001"), f"CS{NUMBERS['live']:010}"
-    before = bank.get(f"/en/consents/{number}").text
+    before, in_chinese = (bank.get(f"/{folder}/consents/{number}").text for folder in ("en", "zh-Hant"))
     assert f">{1000 + NUMBERS['live']:,}" in before or str(1000 + NUMBERS["live"]) in before
     assert before.count("export_value_12m_hkd") == 2
     assert consent.revoke(number, "the owner rang", "steward")
@@ -45,3 +45,7 @@ def test_a_consent_opens_its_features_until_it_is_revoked(desks, sampan):
     # The reason is between the owner and the platform.
     assert "the owner rang" not in after
     assert "export_value_12m_hkd" in bank.get("/en/features").text
+    for page, name in (
+        (before, "Exports of 12 months"), (in_chinese, "12個月出口額"), (bank.get("/zh-Hant/features").text, "12個月出口額")
+    ):  # fmt: skip
+        assert name in page

@@ -209,11 +209,39 @@ def test_no_request_that_a_login_forges_stops_those_of_others(desks, partner):
     for role, action, subject in FORGED:
         number = ask(role, action, subject)
         if role == STEWARD:
+            # Who decides on it sees a page, regardless of what is written there.
+            assert people["sampan_operator"].get(f"/en/requests/{number}").status_code == 200
             ask("sampan_operator", "accept_request", {"request_id": number})
         requests.run()
         state, outcome = partner.sampan.rows("select state, outcome from ops.request where request_id = %s", number)[0]
         assert (state, "[" in outcome) == ("failed", True), (action, subject, outcome)
     assert partner.sampan.one("select count(*) from ops.request where state in ('asked', 'waiting')") == 0
+
+
+def test_what_a_correction_would_replace_is_shown_to_those_who_see_the_feed_and_until_it_is_decided(desks, partner):
+    """Rejected rows were the steward's alone: an operator sees those of a request that waits, and no others."""
+    right, needed = deliver_broken(partner)
+    steward, operator = desks.client(STEWARD), desks.client("sampan_operator")
+    table = table_of(steward.get(f"/en/feeds/{FEED}/rows.csv").content)
+    steward.form(f"/en/feeds/{FEED}/corrections", ("a.csv", csv_of([table[0] | {needed: right[0][needed]}])))
+    steward.form(f"/en/feeds/{FEED}/send", reason="x")
+    number = partner.sampan.one("select request_id from ops.request")
+    other = desks.client("steward_customs")
+
+    def seen(person: Client) -> list[tuple[int]]:
+        with psycopg.connect(dsn_of(desks, person), autocommit=True) as connection:
+            return connection.execute("select quarantine_id from desk.corrected(%s)", [number]).fetchall()
+
+    own = [(int(table[0]["_quarantine_id"]),)]
+    assert [seen(person) for person in (steward, operator, other)] == [own, own, []]
+    with (
+        psycopg.connect(dsn_of(desks, operator), autocommit=True) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute(f"select from quarantine.{FEED}__rows")
+    operator.form(f"/en/requests/{number}", decision="reject", reason="x")
+    assert [ended.state for ended in requests.run()] == ["done"]
+    assert [seen(person) for person in (steward, operator)] == [[], []]
 
 
 def test_no_one_accepts_corrections_of_their_own(desks, partner):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 import python_calamine
@@ -88,8 +89,15 @@ def test_a_steward_corrects_a_row_and_it_is_published_when_an_operator_accepts(f
     assert "waits for a decision" in sent.text
     assert requests.run() == []
     number = partner.sampan.one("select request_id from ops.request where state = 'asked'")
-    seen = operator.get(f"/en/requests/{number}").text
-    assert whole[needed] in seen
+    # Who decides sees what it was, why it was rejected, and what the gate would say, as the steward did.
+    for person in (operator, steward):
+        seen = person.get(f"/en/requests/{number}").text
+        assert f"{contract.column(needed).source_name} is missing" in seen
+        assert "1 of 1 corrected rows keep all rules" in seen
+        assert f"rows of {contract.title}" in seen
+        row = re.search(rf">{needed}</td><td[^>]*>([^<]*)</td><td[^>]*>([^<]*)</td>", seen)
+        assert row is not None
+        assert row.groups() == ("–", str(escape(whole[needed])))
     operator.form(f"/en/requests/{number}", decision="accept", reason="checked")
     (ended,) = requests.run()
     assert (ended.state, ended.feed) == ("done", FEED), ended.outcome
@@ -155,3 +163,35 @@ def test_a_file_is_judged_before_it_is_delivered_as_the_gate_judges_it(feed, des
     assert len(partner.quarantined(feed)) == 2
     assert steward.form(path, ("x", body), day="soon").status_code == 400
     assert steward.form(path, ("x", b"no delivery"), day=str(DAY)).status_code == 400
+
+
+def test_a_held_delivery_is_said_to_be_replaced_once_a_later_one_counts(desks, partner):
+    """It stayed "held" for its steward, who had delivered it again."""
+    contract = get_contract(FEED)
+    needed = next(c.name for c in contract.stored if c.required and not c.primary_key)
+    given, steward = rows(FEED, 60), desks.client(STEWARD)
+    partner.hands_over(FEED, DAY, [row | {needed: None} for row in given])
+    assert partner.ingest(FEED)["state"] == "held"
+    assert "replaced by a later delivery" not in steward.get(f"/en/feeds/{FEED}").text
+    partner.hands_over(FEED, DAY, given)
+    assert partner.ingest(FEED)["state"] == "published"
+    assert steward.get(f"/en/feeds/{FEED}").text.count("replaced by a later delivery") == 1
+    assert "已由較後的交付取代" in steward.get(f"/zh-Hant/feeds/{FEED}").text
+
+
+def test_rules_that_few_rows_broke_are_folded(desks, partner):
+    """Some fifty rules stood above the rows: on a telephone, the first row was pages below."""
+    feed = "customs_declarations"
+    needed = [c.name for c in get_contract(feed).stored if c.required and not c.primary_key and not c.enum][:9]
+    given = rows(feed, 300)
+    partner.hands_over(feed, DAY, [row | ({needed[n]: None} if n < len(needed) else {}) for n, row in enumerate(given)])
+    assert partner.ingest(feed)["state"] == "published"
+    steward = desks.client("steward_customs")
+    page = steward.get(f"/en/feeds/{feed}/rows").text
+    above, _, below = page.partition("<details>")
+    assert above.count("?rule=") == 6
+    others = re.findall(r'\?rule=([^"]+)"', below)
+    assert f"{len(others)} other rules" in below
+    assert len(others) >= 3
+    chosen = steward.get(f"/en/feeds/{feed}/rows?rule={others[-1]}").text
+    assert "<details open>" in chosen

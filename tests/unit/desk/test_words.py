@@ -10,6 +10,7 @@ from sampan.contracts.registry import all_contracts
 from sampan.contracts.row_rules import checks, type_checks
 from sampan.desk.bank import MART
 from sampan.desk.words import FOLDERS, DeskWords, labels
+from sampan.errors import Code
 from sampan.identity import resolve
 from sampan.identity.linkage import model
 
@@ -45,14 +46,38 @@ def test_what_pages_in_chinese_take_from_the_platform_is_in_chinese():
         words.value("proposal_reasons", of) for of in (resolve.LIKELY, resolve.OTHER_NUMBER, resolve.SEVERAL_NUMBERS)
     ]
     said += [words.feature(*column) for column in described.items()]
+    said += [words.label(column) for column in described]
     said += [words.title(feed) for feed in all_contracts()]
     (purpose,) = [column for column in all_contracts()["cdi_consents"].columns if column.name == "purpose"]
-    said += [words.value("purposes", of) for of in purpose.enum]
+    said += [words.value("consent_purpose", of) for of in purpose.enum]
     assert len(said) > 60
     assert [text for text in said if not CHINESE.search(text)] == []
     for feed, contract in all_contracts().items():
         assert english.title(feed) == contract.title
     assert {english.feature(*column) for column in described.items()} == set(described.values())
+
+
+def test_what_the_gate_says_is_in_chinese_where_its_rule_is_known():
+    """Codes of what befalls deliveries, rules that contracts describe, and what became of requests; English stays English."""
+    words, english = DeskWords("zh-Hant"), DeskWords("en")
+    codes = [code for code in Code if code.split(".")[0] in ("batch", "delivery") and code is not Code.BATCH_HELD]
+    assert len(codes) > 25
+    said = {code: words.problem(code, "customs_declarations") for code in codes}
+    titled = [contract for feed, contract in all_contracts().items() if words.title(feed) != contract.title]
+    described = {rule.description for contract in titled for rule in contract.row_rules}
+    assert len(described) > 60
+    # What no contract says any more is said in no language.
+    assert labels()["descriptions"].keys() == described
+    said |= {text: words.described(text) for text in described}
+    said |= {action: words.outcome(action, "done") for action in labels()["values"]["actions"]}
+    said |= {state: words.outcome("accept_batch", state) for state in ("refused", "failed")}
+    assert [key for key, text in said.items() if text is None or not CHINESE.search(text)] == []
+    assert labels()["problems"].keys() <= set(Code)
+    assert "5.0%" in str(said[Code.BATCH_REJECTION_BUDGET])
+    assert {english.problem(code) for code in codes} == {None}
+    assert {english.described(text) for text in described} == described
+    assert words.problem("made.up") is None
+    assert words.described("A rule of a new feed.") == "A rule of a new feed."
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -66,3 +91,9 @@ def test_every_rule_of_every_contract_is_said_in_words(folder):
             assert "{" not in text.replace(str(contract), "") or "pattern" in check.name, text
             said += 1
     assert said > 500
+
+
+def test_a_long_bound_is_written_in_groups_of_digits():
+    declarations = all_contracts()["customs_declarations"]
+    assert DeskWords("en").rule(declarations, "value_hkd.maximum") == "value_hkd is above 100,000,000,000"
+    assert DeskWords("zh-Hant").rule(declarations, "value_hkd.maximum") == "value_hkd高於100,000,000,000"

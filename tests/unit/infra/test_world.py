@@ -198,3 +198,18 @@ def test_enterprises_of_one_owner_apply_each_for_itself(world):
     applied = set(tid.applications(world)["brn"])
     assert any(set(brns) <= applied for brns in groups["brn"])
     assert is_business_day(world.last)
+
+
+def test_what_is_in_force_is_within_the_cap_when_an_application_was_received_under_it():
+    """Of applications received since 14 March 2025: at most HK$800,000 in force with what was approved before."""
+    order = replace(ORDER, smes=1500, history_from=date(2024, 3, 1))
+    known = tid.applications(order.world(make(order.seed, order.smes)))
+    of_fund = known.filter((pl.col("outcome") == "approved") & (pl.col("programme") != "emf"))
+    later = of_fund.filter(pl.col("received_on") >= date(2025, 3, 14))
+    assert len(later) > 50
+    beside = later.join(of_fund, on="brn", suffix="_beside").filter(
+        pl.col("decided_on_beside") <= pl.col("decided_on"), pl.col("closed_on_beside") > pl.col("decided_on")
+    )
+    in_force = beside.group_by("application_no").agg(pl.col("amount_approved_hkd_beside").sum().round(2), pl.len())
+    assert in_force["len"].max() > 1
+    assert in_force["amount_approved_hkd_beside"].max() <= 800_000

@@ -227,3 +227,11 @@ def test_a_chart_keeps_the_greatest_and_leaves_out_what_is_hidden():
     zeros = [row | {"b": 0} for row in rows]
     assert charts.svg({"kind": "bar", "category": "a", "value": "b"}, zeros, Words("en", {})) is None
     assert charts.svg({"kind": "line", "category": "a", "value": "b"}, zeros, Words("en", {})) is not None
+
+
+def test_the_unit_of_a_heading_stays_on_one_line():
+    """A heading in Chinese broke within its unit: （港 at the end of a line, 元） on the next."""
+    assert pages.with_unit("年初至今出口（港元）") == '年初至今出口<span class="unit">（港元）</span>'
+    assert pages.with_unit("Exports (HK$)") == 'Exports <span class="unit">(HK$)</span>'
+    assert pages.with_unit("市場") == "市場"
+    assert pages.with_unit("<b>(x)") == '&lt;b&gt;<span class="unit">(x)</span>'

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+from sampan.contracts.derive import mart_models
 from sampan.marts import disclosure
 from sampan.report import derived, questions
 from sampan.report.charts import several
+from sampan.report.dashboards import all_dashboards
 from sampan.report.questions import Question, all_questions
 from sampan.report.words import LANGUAGES, labels
 
@@ -72,6 +74,9 @@ def test_no_page_shows_an_enterprise(question: Question):
 def test_numbers_are_those_of_the_files_and_no_label_is_left_over():
     assert [question.number for question in QUESTIONS] == list(range(1, 37))
     used = {column for question in QUESTIONS for column in (*columns_of(question.shown), *columns_of(question.query))}
+    # Dashboards show the rows of some marts.
+    rows = {mart for dashboard in all_dashboards() for mart in dashboard.marts}
+    used |= {column["name"] for model in mart_models() if model["name"] in rows for column in model["columns"]}
     assert labels()["columns"].keys() - used == set()
 
 

@@ -16,7 +16,7 @@ from sampan.report import dashboards, superset
 from sampan.report.charts import several
 from sampan.report.dashboards import ANALYST, BANK, POLICY, all_dashboards, readers
 from sampan.report.questions import all_questions
-from sampan.report.words import LANGUAGES
+from sampan.report.words import LANGUAGES, unit_of
 from sampan.warehouse.roles import POLICY_READER
 
 from tests.unit.report.made_up import columns_of
@@ -115,7 +115,40 @@ def test_a_chart_sums_what_adds_up_and_shows_the_rest_as_it_is(assets: Assets):
             if question.chart:
                 drawn = [metric["column"]["column_name"] for metric in chart["params"]["metrics"]]
                 assert set(several(question.chart["value"])) <= set(drawn)
-    assert charts["question_02_zh"]["slice_name"].endswith("（港元）")
+
+
+def test_money_is_counted_as_each_language_counts(assets: Assets):
+    """Superset shortens by K, M and B: Chinese has 萬 and 億, so there the figures are in those, and the title says so."""
+    charts = of(assets, "charts")
+    assert charts["question_02_en"]["slice_name"].endswith("(HK$)")
+    assert charts["question_02_zh"]["slice_name"].endswith("（萬港元）")
+    counted = 0
+    for name, chart in charts.items():
+        metrics = chart["params"].get("metrics") or [chart["params"].get("metric")]
+        for metric in filter(None, metrics):
+            if unit_of(metric["column"]["column_name"]) not in superset.MONEY:
+                continue
+            is_chinese = name.endswith("_zh") or "_zh_" in name
+            counted += is_chinese
+            divided = re.search(r" / (\d+)\.0$", metric.get("sqlExpression", ""))
+            assert (divided is not None) == is_chinese, name
+            assert (chart["params"]["y_axis_format"] == "SMART_NUMBER") != is_chinese, name
+            if divided:
+                unit = {"10000": "萬", "100000000": "億"}[divided[1]]
+                assert unit in metric["label"], name
+                assert unit in chart["slice_name"], name
+    assert counted > 10
+
+
+def test_the_rows_that_a_bank_sees_in_chinese_have_no_heading_in_english(assets: Assets):
+    datasets, chart = of(assets, "datasets"), of(assets, "charts")["bank_zh_mart_credit_features"]
+    dataset = datasets["mart_credit_features_zh"]
+    assert chart["dataset_uuid"] == dataset["uuid"]
+    headings = {column["column_name"]: column["verbose_name"] for column in dataset["columns"]}
+    assert list(headings) == chart["params"]["all_columns"] == list(columns_of(dataset["sql"]))
+    assert [name for name, heading in headings.items() if not re.search("[\u4e00-\u9fff]", heading)] == []
+    assert "'貿易報關'" in dataset["sql"]
+    assert datasets["mart_credit_features"]["extra"] == dataset["extra"]
 
 
 def test_a_table_shows_html_in_a_cell_as_text(assets: Assets):

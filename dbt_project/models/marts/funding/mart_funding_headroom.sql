@@ -34,6 +34,7 @@ final as (
         cast(headroom.project_count as integer) as project_count,
         cast(headroom.granted_hkd as numeric(20, 2)) as granted_hkd,
         cast(headroom.in_force_hkd as numeric(20, 2)) as in_force_hkd,
+        cast(headroom.in_force_capped_hkd as numeric(20, 2)) as in_force_capped_hkd,
         cast(headroom.headroom_hkd as numeric(20, 2)) as headroom_hkd,
         cast(headroom.bud_general_headroom_hkd as numeric(20, 2)) as bud_general_headroom_hkd,
         cast(headroom.bud_easy_headroom_hkd as numeric(20, 2)) as bud_easy_headroom_hkd,

@@ -70,6 +70,7 @@ never_applied as (
         0 as project_count,
         cast(0 as numeric(20, 2)) as granted_hkd,
         cast(0 as numeric(20, 2)) as in_force_hkd,
+        cast(0 as numeric(20, 2)) as in_force_capped_hkd,
         {%- for kind in ['bud_general', 'bud_easy', 'bud_ecommerce_easy', 'emf'] %}
             cast(
                 case
@@ -84,8 +85,8 @@ never_applied as (
 final as (
     {%- set columns = [
         'sme_id', 'funding_scheme', 'valid_from', 'valid_to', 'is_current', 'has_applied', 'is_open', 'applicant_status',
-        'government_share_pct', 'cumulative_ceiling_hkd', 'in_force_cap_hkd', 'project_count', 'granted_hkd', 'in_force_hkd', 'headroom_hkd',
-        'bud_general_headroom_hkd', 'bud_easy_headroom_hkd', 'bud_ecommerce_easy_headroom_hkd', 'emf_headroom_hkd',
+        'government_share_pct', 'cumulative_ceiling_hkd', 'in_force_cap_hkd', 'project_count', 'granted_hkd', 'in_force_hkd',
+        'in_force_capped_hkd', 'headroom_hkd', 'bud_general_headroom_hkd', 'bud_easy_headroom_hkd', 'bud_ecommerce_easy_headroom_hkd', 'emf_headroom_hkd',
         'history_from', 'as_of_date', 'last_complete_date', 'coverage_note', 'release_no'
     ] %}
     select

@@ -79,7 +79,7 @@ published as (
         case when is_gold then 'gold' else 'merchandise' end as goods,
         'HKD' as published_unit,
         value_hkd as published_hkd,
-        0.5 * cell_count as rounding_hkd,
+        0.5 * figure_count as rounding_hkd,
         false as is_marked_provisional
     from bulk
     union all

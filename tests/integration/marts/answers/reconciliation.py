@@ -94,10 +94,13 @@ def _bulk(world: Simulated, feed: str, flows: dict[str, list[str]]) -> pl.DataFr
     parts = []
     for flow, columns in flows.items():
         value = pl.sum_horizontal(_number(f"{column}_value_hkd") for column in columns).alias("hkd")
-        cells = frame.select(_month("business_date"), goods, value)
+        sums = frame.select(_month("business_date"), goods, value).group_by("month", "goods").agg(pl.col("hkd").sum())
+        # Merchandise is the file's total without that of gold: two rounded figures, or one where there is no gold.
+        gold = sums.filter((pl.col("goods") == "gold") & (pl.col("hkd") != 0)).select("month", of_gold=0.5)
+        of_all = pl.when(pl.col("goods") == "merchandise").then(0.5).otherwise(0)
         parts.append(
-            cells.group_by("month", "goods")
-            .agg(pl.col("hkd").sum(), ((pl.col("hkd") != 0).sum() * 0.5).alias("rounding"))
+            sums.join(gold, on="month", how="left")
+            .select("month", "goods", "hkd", (pl.col("of_gold").fill_null(0) + of_all).alias("rounding"))
             .with_columns(pl.lit(flow).alias("flow"), pl.lit(feed.removeprefix("csd_")).alias("source"))
         )
     return pl.concat(parts)

@@ -19,14 +19,6 @@ PARCELS, LIMIT_HKD = "9610", 4000
 SMES = ("micro", "small", "medium")
 # Enterprises of unknown size count: more than 98 in 100 are SMEs.
 COUNTED = (*SMES, "unknown")
-REGIMES = {
-    "0110": "General trade",
-    "1210": "Bonded e-commerce in pilot cities",
-    "1239": "Bonded e-commerce A outside pilot cities",
-    "9610": "E-commerce direct mail",
-    "9710": "B2B direct export",
-    "9810": "Export to an overseas warehouse",
-}
 COUNTRIES = {"111": "US", "612": "TW", "617": "KR", "621": "JP", "631": "CN", "633": "VN", "693": "IN", "697": "SG"}
 
 
@@ -278,8 +270,7 @@ def question_16(world: Simulated) -> Rows:
         )
     )
     both = placed.join(paid, on=["year", "customs_regime"]).sort("year", "customs_regime")
-    name = pl.col("customs_regime").replace_strict(REGIMES).alias("name")
-    return both.select("year", "customs_regime", name, "months", "placed", "paid", "net", "orders").rows()
+    return both.select("year", "customs_regime", "months", "placed", "paid", "net", "orders").rows()
 
 
 def question_21(world: Simulated) -> Rows:

@@ -1,0 +1,21 @@
+"""The verbs of the Makefile, as far as they can be asked for without doing them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_a_query_with_a_cast_is_a_query_to_make():
+    """SQL was also the name of the list of files for the linter: make read `::` of a query as a rule of its own."""
+    asked = ["make", "-n", "psql", "SQL=select now()::date"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    done = subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert 'infra.local psql  --sql "$SQL"' in done.stdout
