@@ -301,7 +301,7 @@ def _delete(s3: Any, bucket: str, page: list[dict[str, Any]]) -> None:
     together = [item for item in objects if item["Key"].isprintable()]
     if together:
         s3.delete_objects(Bucket=bucket, Delete={"Objects": together, "Quiet": True})
-    # Their names are no XML.
+    # XML cannot have their names.
     for item in objects:
         if item not in together:
             s3.delete_object(Bucket=bucket, **item)
