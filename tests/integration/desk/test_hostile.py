@@ -573,7 +573,7 @@ def test_an_upload_cannot_exhaust_the_desk_nor_bring_personal_data(desks, partne
         (wide.getvalue(), "delivery.too_large"),
         (many, "quarantine"),
         (b"PK\x03\x04 no archive", "delivery.other_format"),
-        (b"\xff\xfe\x00", "["),
+        (b"\xff\xfe\x00", "delivery.other_format"),
         (b"", "Choose a file"),
         (csv_of([sound, sound]), "duplicate _quarantine_id"),
         (csv_of([sound | {"_quarantine_id": "999999"}]), "quarantine.id"),

@@ -19,7 +19,8 @@ FRESH = f"""
 set -e
 cp -a /etc "$1/etc"
 mount --bind "$1/etc" /etc
-if getent passwd {SYSTEM_USER} >/dev/null; then userdel {SYSTEM_USER}; fi
+# userdel refuses one who runs a server elsewhere.
+sed -i '/^{SYSTEM_USER}:/d' /etc/passwd /etc/shadow /etc/group /etc/gshadow
 for process in $(seq {PROCESSES}); do
     "$2" -c "
 import pathlib
@@ -38,7 +39,7 @@ getent passwd {SYSTEM_USER} >"$1/made"
 
 def may_make_users() -> bool:
     """Whether a test can try on a copy of the machine's users."""
-    tools = ("useradd", "userdel", "unshare")
+    tools = ("useradd", "unshare")
     if os.geteuid() != 0 or not all(map(shutil.which, tools)):
         return False
     return subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
