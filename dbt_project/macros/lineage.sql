@@ -21,10 +21,10 @@
         {%- endfor -%}
     {%- endif -%}
     {%- for mart, feed, is_figure in found | sort %}
-    select cast('{{ mart }}' as text) as mart, cast('{{ feed }}' as text) as feed, {{ is_figure | lower }} as is_figure
+    select cast('{{ mart }}' as {{ dbt.type_string() }}) as mart, cast('{{ feed }}' as {{ dbt.type_string() }}) as feed, {{ is_figure | lower }} as is_figure
     {{ 'union all' if not loop.last }}
     {%- else %}
-    select cast(null as text) as mart, cast(null as text) as feed, true as is_figure
+    select cast(null as {{ dbt.type_string() }}) as mart, cast(null as {{ dbt.type_string() }}) as feed, true as is_figure
     {%- endfor %}
 {%- endmacro %}
 
