@@ -111,11 +111,16 @@ def _run(work: Callable[[], Iterable[object]], sending: Connection, memory_bytes
         sending.send_bytes(last)
 
 
-def _limit(memory_bytes: int, parent: int) -> None:
-    # A reader that works on after its parent was killed would keep the parent's session with the server open.
+def end_with(parent: int) -> None:
+    """Let this process be killed when its parent, given by its number, ends; now, when it has."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _limit(memory_bytes: int, parent: int) -> None:
+    # A reader that works on after its parent was killed would keep the parent's session with the server open.
+    end_with(parent)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes)
     # A core dump would hold the delivery.

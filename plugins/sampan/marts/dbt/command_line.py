@@ -9,11 +9,13 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.marts.dbt.results import NodeResult, StepResult, without_rows
+from sampan.reading.child import end_with
 
 # Files in the target folder: all that the command says.
 ANSWERS = ("--write-json",)
@@ -21,11 +23,12 @@ LONGEST_ERROR = 2000
 
 
 class CommandLine:
-    """Runs `executable`. It parses the project for every command, in the name of the schema of a look-back."""
+    """Runs `executable`. It parses the project in the name of the schema of a look-back, for every command that it runs."""
 
     def __init__(self, executable: str, schema: str) -> None:
         self._executable = executable
         self._schema = schema
+        self._project: dict[str, Any] = {}
 
     def run(self, command: Sequence[str], options: Sequence[str]) -> StepResult:
         """Run a command of dbt (`build` and what it selects) with its options."""
@@ -37,17 +40,20 @@ class CommandLine:
 
     def project(self, options: Sequence[str]) -> Mapping[str, Any]:
         """The parsed project, in the form of manifest.json. Raises PermanentFailure when dbt cannot read it."""
-        done = self._call(["parse", *options, *ANSWERS])
-        if done.returncode:
-            raise PermanentFailure(Problem(Code.BUILD_FAILED, _said(done)))
-        found: dict[str, Any] = json.loads((_target(options) / "manifest.json").read_text("utf-8"))
-        return found
+        if not self._project:
+            done = self._call(["parse", *options, *ANSWERS])
+            if done.returncode:
+                raise PermanentFailure(Problem(Code.BUILD_FAILED, _said(done)))
+            self._project = json.loads((_target(options) / "manifest.json").read_text("utf-8"))
+        return self._project
 
     def _call(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"SAMPAN_DBT_SCHEMA": self._schema}
         return subprocess.run(
-            [self._executable, *arguments], env=environment, capture_output=True, text=True, check=False
-        )
+            [self._executable, *arguments], env=environment, capture_output=True, text=True, check=False,
+            # One that works on after its builder was killed would write beside the next one.
+            preexec_fn=partial(end_with, os.getpid()),
+        )  # fmt: skip
 
 
 def command(executable: str, arguments: Sequence[str]) -> bool:
