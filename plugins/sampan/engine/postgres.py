@@ -53,6 +53,11 @@ class Postgres:
     name = "postgres"
     is_shared = True
 
+    @property
+    def dbt(self) -> str:
+        """The command of dbt in an environment of its own; empty when it runs in this process. Raises SettingsFailure."""
+        return ""
+
     def environment(self) -> dict[str, str]:
         """Variables for dbt's profile."""
         return {}

@@ -54,7 +54,7 @@ class DbtRunner:
         self._as_known = as_known
         self._folder = settings().state / ("dbt" if as_known is None else "dbt_as_known")
         self._parsed = settings().state / "dbt" / f"{engine(as_known).name}.msgpack"
-        executable = _executable()
+        executable = _executable(as_known)
         self._dbt = command_line.CommandLine(executable, schema) if executable else in_process.InProcess(BUILD, schema)
 
     def run(
@@ -189,9 +189,9 @@ def _written(file: Path) -> float:
     return file.stat().st_mtime if file.exists() else 0.0
 
 
-def _executable() -> str:
+def _executable(as_known: int | None = None) -> str:
     """The command of dbt to run; empty when dbt runs in this process."""
-    return settings().get("SAMPAN_DBT", "")
+    return settings().get("SAMPAN_DBT", "") or engine(as_known).dbt
 
 
 @contextmanager
