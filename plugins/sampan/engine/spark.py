@@ -92,6 +92,8 @@ class Spark(DuckDB):
             "spark.sql.legacy.ctePrecedencePolicy": "CORRECTED",
             # Of a product of more than 38 digits, keep the decimals.
             "spark.sql.decimalOperations.allowPrecisionLoss": "false",
+            # What is known of a column, and of all that it is equal to: planning a mart of many steps took minutes.
+            "spark.sql.constraintPropagation.enabled": "false",
             # A table whose writer was killed has left its folder.
             "spark.sql.legacy.allowNonEmptyLocationInCTAS": "true",
         }
