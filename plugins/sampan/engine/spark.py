@@ -66,7 +66,11 @@ class Spark(DuckDB):
         folder = self._folder / "conf"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _replace(folder / "spark-defaults.conf", self._properties())
-        return {"SPARK_CONF_DIR": str(folder), "JAVA_HOME": str(INSTALLED / "java")}
+        return {
+            "SPARK_CONF_DIR": str(folder),
+            "SPARK_HOME": str(INSTALLED / "spark"),
+            "JAVA_HOME": str(INSTALLED / "java"),
+        }
 
     def _properties(self) -> str:
         """Configuration of Spark; what the file SAMPAN_SPARK_CONF says comes last, and counts."""
@@ -266,11 +270,11 @@ class Spark(DuckDB):
         return ";\n".join([*statements, ""])
 
     def _run(self, script: str) -> None:
-        """Run SQL in Spark's own shell. Raises PermanentFailure when it fails."""
+        """Run SQL that declares tables in Spark's own shell, on no cluster. Raises PermanentFailure when it fails."""
         file = self._folder / "script.sql"
         file.write_text(script, encoding="utf-8")
         done = subprocess.run(
-            [INSTALLED / "bin" / "spark-sql", "-f", file],
+            [INSTALLED / "spark" / "bin" / "spark-sql", "--master", "local[1]", "-f", file],
             env=os.environ | self.environment(), capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
