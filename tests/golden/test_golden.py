@@ -79,8 +79,10 @@ ALL_DATES = [
 ]
 # DuckDB builds what came until then, and in a second build the rest.
 FIRST_PART = date(2026, 4, 1)
-# A few rows need no compiled code, and few tasks.
+# A few rows need no compiled code, few tasks, and a metastore that no power cut has to spare.
 QUICK_SPARK = """
+spark.driver.defaultJavaOptions -XX:TieredStopAtLevel=1 -Dderby.system.durability=test
+spark.executor.defaultJavaOptions -XX:TieredStopAtLevel=1
 spark.sql.shuffle.partitions 2
 spark.sql.codegen.wholeStage false
 spark.sql.codegen.factoryMode NO_CODEGEN

@@ -96,13 +96,18 @@ class Spark(DuckDB):
             "spark.sql.legacy.ctePrecedencePolicy": "CORRECTED",
             # Of a product of more than 38 digits, keep the decimals.
             "spark.sql.decimalOperations.allowPrecisionLoss": "false",
-            # What is known of a column, and of all that it is equal to: planning a mart of many steps took minutes.
+            # What is known of columns is carried along each use of each CTE: a mart of many steps takes long to plan.
             "spark.sql.constraintPropagation.enabled": "false",
             # A table whose writer was killed has left its folder.
             "spark.sql.legacy.allowNonEmptyLocationInCTAS": "true",
         }
         if master.startswith("local"):
-            values |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+            values |= {
+                "spark.driver.host": "127.0.0.1",
+                "spark.driver.bindAddress": "127.0.0.1",
+                # The default is 200, for clusters; what turns out small is joined (spark.sql.adaptive.enabled).
+                "spark.sql.shuffle.partitions": "8",
+            }
         more = settings().get("SAMPAN_SPARK_CONF", "")
         lines = [f"{name} {value}" for name, value in values.items()]
         return "\n".join([*lines, Path(more).read_text("utf-8") if more else "", ""])
