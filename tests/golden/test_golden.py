@@ -157,7 +157,7 @@ def test_spark_builds_on_two_workers_one_of_them_killed_the_marts_that_postgresq
     released: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build, "FULL_REFRESH_SHARE", 2)
-    conf, models_only = tmp_path / "properties", tmp_path / "dbt"
+    conf, models_only = tmp_path / "properties", tmp_path / "dbt_of_models"
     conf.write_text(QUICK_SPARK)
     # As without_data_tests.
     models_only.write_text(f"""#!/bin/sh
