@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ import psycopg
 import pytest
 from sampan.calendar import HONG_KONG
 from sampan.contracts.registry import get_contract
-from sampan.engine.spark import INSTALLED
+from sampan.engine.spark import INSTALLED, Spark
 from sampan.ingest import fetch, freshness
 from sampan.marts import build, release
 from sampan.settings import read_yaml, settings
@@ -157,20 +157,24 @@ def test_spark_builds_on_two_workers_one_of_them_killed_the_marts_that_postgresq
     released: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build, "FULL_REFRESH_SHARE", 2)
-    conf, models_only = tmp_path / "properties", tmp_path / "dbt_of_models"
+    monkeypatch.setattr(Spark, "run_dbt", models_only(Spark.run_dbt))
+    conf = tmp_path / "properties"
     conf.write_text(QUICK_SPARK)
-    # As without_data_tests.
-    models_only.write_text(f"""#!/bin/sh
-[ "$1" = build ] && exec {INSTALLED}/bin/dbt "$@" --exclude-resource-type test
-exec {INSTALLED}/bin/dbt "$@"
-""")
-    models_only.chmod(0o700)
     with executor_killed(tmp_path) as killed:
         builds_the_same(
-            "spark", FIRST_PART, 20, tmp_path,
-            SAMPAN_SPARK_MASTER="local-cluster[2,1,1024]", SAMPAN_SPARK_CONF=str(conf), SAMPAN_DBT=str(models_only),
-        )  # fmt: skip
+            "spark", FIRST_PART, 20, tmp_path, SAMPAN_SPARK_MASTER="local-cluster[2,1,1024]", SAMPAN_SPARK_CONF=str(conf)
+        )
     assert len(killed) == 1
+
+
+def models_only(run_dbt: Callable[..., tuple[bool, str]]) -> Callable[..., tuple[bool, str]]:
+    """As `without_data_tests`, for the dbt of Spark."""
+
+    def run(engine: Spark, command: Sequence[str], *more: Any) -> tuple[bool, str]:
+        extra = ["--exclude-resource-type", "test"] if command[0] == "build" else []
+        return run_dbt(engine, [*command, *extra], *more)
+
+    return run
 
 
 @contextmanager

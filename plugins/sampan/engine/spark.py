@@ -1,19 +1,23 @@
 """Spark as the engine: folders of Parquet in the state folder with raw rows, what is derived from them, and the marts.
 
-dbt runs in an environment of its own (`make spark`), with Spark in its process. Here, DuckDB reads and writes the Parquet:
-rows cross by COPY as with that engine, and no JVM is needed but to declare tables that are new. See ADR 0054.
+dbt runs in an environment of its own (`make spark`), with Spark in its process, which stays for all steps of a build. Here,
+DuckDB reads and writes the Parquet: rows cross by COPY as with that engine. See ADR 0054.
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from psycopg import sql
 from typing_extensions import override
@@ -24,19 +28,23 @@ from sampan.database import Connection, scalar
 from sampan.engine import postgres
 from sampan.engine.duckdb import SOURCES, DuckDB, columns_of
 from sampan.engine.postgres import built_by
-from sampan.errors import Code, PermanentFailure, Problem, SettingsFailure
+from sampan.errors import Code, PermanentFailure, Problem, SettingsFailure, TransientFailure
+from sampan.processes import end_with
 from sampan.settings import HOME, read_yaml, settings
 
 if TYPE_CHECKING:
     import duckdb
 
 INSTALLED = HOME / ".venv-spark"
+SESSION = HOME / "infra" / "spark" / "session.py"
 # What Spark calls otherwise than DuckDB.
 TYPES = {"VARCHAR": "STRING", "JSON": "STRING", "TIMESTAMP WITH TIME ZONE": "TIMESTAMP"}
 # The file that says a feed's columns, without rows: a feed may have no batch that counts.
 NONE = "none"
 LONGEST_ERROR = 2000
 ALL = sql.SQL("")
+# In seconds. The session of a builder that ends or was killed takes a moment to end, too.
+LONGEST_WAIT = 60
 
 
 class Spark(DuckDB):
@@ -72,6 +80,27 @@ class Spark(DuckDB):
             "JAVA_HOME": str(INSTALLED / "java"),
         }
 
+    @override
+    def run_dbt(
+        self, command: Sequence[str], options: Sequence[str], environment: Mapping[str, str]
+    ) -> tuple[bool, str]:
+        return self._ask(environment, command=list(command), options=list(options))
+
+    @override
+    def close(self) -> None:
+        if session := _sessions.pop(self._folder, None):
+            session.close()
+
+    def _ask(self, environment: Mapping[str, str], **what: Any) -> tuple[bool, str]:
+        """Ask the session, which is started for the first question: see infra/spark/session.py."""
+        if self._folder not in _sessions:
+            _sessions[self._folder] = Session(self._folder, self.environment())
+        is_done, said = _sessions[self._folder].ask({"environment": dict(environment), **what})
+        if said:
+            # Without a Spark that still answers, no step would be done.
+            self.close()
+        return is_done, said
+
     def _properties(self) -> str:
         """Configuration of Spark; what the file SAMPAN_SPARK_CONF says comes last, and counts."""
         master = settings().get("SAMPAN_SPARK_MASTER", "local[*]")
@@ -98,6 +127,8 @@ class Spark(DuckDB):
             "spark.sql.decimalOperations.allowPrecisionLoss": "false",
             # What is known of columns is carried along each use of each CTE: a mart of many steps takes long to plan.
             "spark.sql.constraintPropagation.enabled": "false",
+            # Files are written again between two steps of a session.
+            "spark.sql.filesourceTableRelationCacheSize": "0",
             # A table whose writer was killed has left its folder.
             "spark.sql.legacy.allowNonEmptyLocationInCTAS": "true",
         }
@@ -253,12 +284,13 @@ class Spark(DuckDB):
 
     def _declare(self, tables: list[tuple[str, str]]) -> None:
         """Let Spark know tables that are brought, when they are not those that it knows."""
-        script, known = self._declaration(tables), self._folder / "declared.sql"
-        if not (self._metastore.exists() and known.exists() and known.read_text("utf-8") == script):
-            self._run(script)
-            _replace(known, script)
+        statements, known = self._declaration(tables), self._folder / "declared.json"
+        declared = json.loads(known.read_text("utf-8")) if self._metastore.exists() and known.exists() else []
+        if declared != statements:
+            self._run(statements)
+            _replace(known, json.dumps(statements))
 
-    def _declaration(self, tables: list[tuple[str, str]]) -> str:
+    def _declaration(self, tables: list[tuple[str, str]]) -> list[str]:
         statements = []
         with self._open() as duck:
             for schema, table in tables:
@@ -272,18 +304,67 @@ class Spark(DuckDB):
                     f"drop table if exists {schema}.{table}",
                     f"create table {schema}.{table} ({columns}) using parquet location '{folder}'",
                 ]
-        return ";\n".join([*statements, ""])
+        return statements
 
-    def _run(self, script: str) -> None:
-        """Run SQL that declares tables in Spark's own shell, on no cluster. Raises PermanentFailure when it fails."""
-        file = self._folder / "script.sql"
-        file.write_text(script, encoding="utf-8")
-        done = subprocess.run(
-            [INSTALLED / "spark" / "bin" / "spark-sql", "--master", "local[1]", "-f", file],
-            env=os.environ | self.environment(), capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            raise PermanentFailure(Problem(Code.BUILD_FAILED, f"Spark failed: {done.stderr.strip()[-LONGEST_ERROR:]}"))
+    def _run(self, statements: list[str]) -> None:
+        """Run SQL that declares tables. Raises PermanentFailure when it fails."""
+        is_done, said = self._ask({}, statements=statements)
+        if not is_done:
+            raise PermanentFailure(Problem(Code.BUILD_FAILED, f"Spark failed: {said[-LONGEST_ERROR:]}"))
+
+
+class Session:
+    """A process of .venv-spark that has dbt and Spark, and ends with this one. Raises TransientFailure while the one of
+    another builder of the folder runs."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._log = folder / "session.log"
+        with (folder / "lock").open("w") as lock, self._log.open("w", encoding="utf-8") as log:
+            _take(lock)
+            self._process = subprocess.Popen(
+                [INSTALLED / "bin" / "python", SESSION],
+                env=os.environ | environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+                # Whoever starts it may be killed: it has the lock.
+                pass_fds=[lock.fileno()], preexec_fn=partial(end_with, os.getpid()),
+            )  # fmt: skip
+
+    def ask(self, what: Mapping[str, Any]) -> tuple[bool, str]:
+        """Let it run something; whether it succeeded, and why not."""
+        assert self._process.stdin and self._process.stdout
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(what) + "\n")
+            self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            return False, f"Spark's process ended: {self._log.read_text('utf-8', 'replace').strip()}"
+        answer = json.loads(line)
+        return answer["is_done"], answer["said"]
+
+    def close(self) -> None:
+        """End it."""
+        try:
+            self._process.communicate(timeout=LONGEST_WAIT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+
+
+# By the folder of the engine.
+_sessions: dict[Path, Session] = {}
+
+
+def _take(lock: IO[str]) -> None:
+    """Lock a file. Raises TransientFailure while another process holds it for long."""
+    until = time.monotonic() + LONGEST_WAIT
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > until:
+                raise TransientFailure(f"another builder has a session of Spark: it holds {lock.name}") from error
+            time.sleep(0.5)
+        else:
+            return
 
 
 def _of_platform() -> list[tuple[str, str]]:
