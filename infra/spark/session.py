@@ -52,7 +52,7 @@ class Session:
 def main() -> None:
     """Answer until the input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    # What dbt, Spark and Java print is no answer.
+    # What dbt, Spark and Java print goes to the log: it would be taken for an answer.
     os.dup2(2, 1)
     session = Session()
     for line in sys.stdin:

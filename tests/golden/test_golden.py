@@ -79,6 +79,8 @@ ALL_DATES = [
 ]
 # DuckDB builds what came until then, and in a second build the rest.
 FIRST_PART = date(2026, 4, 1)
+# With a processor and a GiB each.
+TWO_WORKERS = "local-cluster[2,1,1024]"
 # A few rows need no compiled code, few tasks, and a metastore that no power cut has to spare.
 QUICK_SPARK = """
 spark.driver.defaultJavaOptions -XX:TieredStopAtLevel=1 -Dderby.system.durability=test
@@ -161,9 +163,7 @@ def test_spark_builds_on_two_workers_one_of_them_killed_the_marts_that_postgresq
     conf = tmp_path / "properties"
     conf.write_text(QUICK_SPARK)
     with executor_killed(tmp_path) as killed:
-        builds_the_same(
-            "spark", FIRST_PART, 20, tmp_path, SAMPAN_SPARK_MASTER="local-cluster[2,1,1024]", SAMPAN_SPARK_CONF=str(conf)
-        )
+        builds_the_same("spark", FIRST_PART, 20, tmp_path, SAMPAN_SPARK_MASTER=TWO_WORKERS, SAMPAN_SPARK_CONF=str(conf))
     assert len(killed) == 1
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from psycopg import sql
 from typing_extensions import override
@@ -324,17 +324,17 @@ class Session:
             self._process = subprocess.Popen(
                 [INSTALLED / "bin" / "python", SESSION],
                 env=os.environ | environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-                # Whoever starts it may be killed: it has the lock.
+                # It has the lock, too: who started it may be killed.
                 pass_fds=[lock.fileno()], preexec_fn=partial(end_with, os.getpid()),
             )  # fmt: skip
+        self._asks, self._answers = cast("IO[str]", self._process.stdin), cast("IO[str]", self._process.stdout)
 
     def ask(self, what: Mapping[str, Any]) -> tuple[bool, str]:
         """Let it run something; whether it succeeded, and why not."""
-        assert self._process.stdin and self._process.stdout
         with suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(what) + "\n")
-            self._process.stdin.flush()
-        line = self._process.stdout.readline()
+            self._asks.write(json.dumps(what) + "\n")
+            self._asks.flush()
+        line = self._answers.readline()
         if not line:
             return False, f"Spark's process ended: {self._log.read_text('utf-8', 'replace').strip()}"
         answer = json.loads(line)

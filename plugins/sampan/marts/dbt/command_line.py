@@ -20,14 +20,12 @@ from sampan.processes import end_with
 # Files in the target folder: all that the command says.
 ANSWERS = ("--write-json",)
 LONGEST_ERROR = 2000
-
-
 # Runs a command with its options in an environment: whether it succeeded, and what it said.
 Call = Callable[[Sequence[str], Sequence[str], Mapping[str, str]], tuple[bool, str]]
 
 
 class CommandLine:
-    """Runs commands by `call`. It parses the project in the name of the schema of a look-back, for every command that it runs."""
+    """Runs commands by `call`. Each parses the project in the name of `schema`: a look-back has its own."""
 
     def __init__(self, call: Call, schema: str) -> None:
         self._call = call
