@@ -48,6 +48,17 @@ class Session:
         done = dbtRunner(manifest=self._manifest).invoke([*command, *options])
         return {"is_done": done.success, "said": str(done.exception or "")}
 
+    def close(self) -> None:
+        """End Spark and wait until its Java has: it holds the metastore."""
+        from pyspark import SparkContext
+        from pyspark.sql import SparkSession
+
+        if gateway := SparkContext._gateway:
+            SparkSession.builder.getOrCreate().stop()
+            gateway.shutdown()
+            gateway.proc.stdin.close()
+            gateway.proc.wait()
+
 
 def main() -> None:
     """Answer until the input ends."""
@@ -58,6 +69,7 @@ def main() -> None:
     for line in sys.stdin:
         answers.write(json.dumps(session.answer(json.loads(line))) + "\n")
         answers.flush()
+    session.close()
 
 
 if __name__ == "__main__":

@@ -81,11 +81,14 @@ ALL_DATES = [
 FIRST_PART = date(2026, 4, 1)
 # With a processor and a GiB each.
 TWO_WORKERS = "local-cluster[2,1,1024]"
-# A few rows need no compiled code, few tasks, and a metastore that no power cut has to spare.
+# A few rows need no compiled code, few tasks, plans that stay as they are and are not printed, and a metastore that no power cut
+# has to spare.
 QUICK_SPARK = """
 spark.driver.defaultJavaOptions -XX:TieredStopAtLevel=1 -Dderby.system.durability=test
 spark.executor.defaultJavaOptions -XX:TieredStopAtLevel=1
 spark.sql.shuffle.partitions 2
+spark.sql.adaptive.enabled false
+spark.sql.maxPlanStringLength 1000
 spark.sql.codegen.wholeStage false
 spark.sql.codegen.factoryMode NO_CODEGEN
 spark.sql.sources.parallelPartitionDiscovery.threshold 1000
