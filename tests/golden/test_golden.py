@@ -81,8 +81,8 @@ ALL_DATES = [
 FIRST_PART = date(2026, 4, 1)
 # With a processor and a GiB each.
 TWO_WORKERS = "local-cluster[2,1,1024]"
-# A few rows need no compiled code, few tasks, plans that stay as they are and are not printed, and a metastore that a power cut
-# may break.
+# A few rows need no compiled code, few tasks, plans that stay as they are and are not printed, and a metastore that may not
+# survive a power cut.
 QUICK_SPARK = """
 spark.driver.defaultJavaOptions -XX:TieredStopAtLevel=1 -Dderby.system.durability=test
 spark.executor.defaultJavaOptions -XX:TieredStopAtLevel=1
