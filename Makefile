@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup browser bi celery demo logins tick test test-fast test-slow up down status dsn psql backup restore docs site pictures lint lint-python lint-sql lint-text types bench bench-year faults
+.PHONY: help setup browser bi celery demo logins tick test test-fast test-slow spark test-spark up down status dsn psql backup restore docs site pictures lint lint-python lint-sql lint-text types bench bench-year faults
 
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml plugins/sampan/__init__.py infra/local/setup.sh | sha256sum | cut -c 1-16)
 RUN := .venv/bin/python -m
@@ -52,6 +52,16 @@ $(CELERY_STAMP): $(STAMP)
 
 celery: $(CELERY_STAMP) ## start the local stack with Celery workers for Airflow's tasks; SAMPAN_AIRFLOW_EXECUTOR=LocalExecutor make up goes back
 	@SAMPAN_AIRFLOW_EXECUTOR=CeleryExecutor $(LOCAL) up
+
+SPARK_STAMP := .venv-spark/.installed-$(shell cat infra/spark/requirements.lock infra/spark/setup.sh | sha256sum | cut -c 1-16)
+$(SPARK_STAMP):
+	@infra/spark/setup.sh $@
+
+spark: $(STAMP) $(SPARK_STAMP) ## install Spark into .venv-spark, for SAMPAN_BUILD_ENGINE=spark
+	@echo "Spark is installed"
+
+test-spark: $(STAMP) $(SPARK_STAMP) ## build the tests' world on Spark, too, and compare the marts
+	@$(RUN) pytest -n 0 -m spark --timeout 7200 $(TESTS)
 
 up: $(STAMP) ## start the local stack, or heal it
 	@$(LOCAL) up

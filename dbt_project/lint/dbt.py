@@ -39,3 +39,8 @@ def listagg(measure: str, delimiter_text: str, order_by_clause: str) -> str:
 def type_float() -> str:
     """The type of numbers with binary fractions."""
     return "double precision"
+
+
+def type_string() -> str:
+    """The type of texts."""
+    return "text"

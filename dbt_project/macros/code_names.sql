@@ -9,9 +9,9 @@ open_build as (
 )
 
 select
-    cast(names.code as text) as {{ column }},
-    cast(names.name_en as text) as name_en,
-    cast(names.name_zh as text) as name_zh,
+    cast(names.code as {{ dbt.type_string() }}) as {{ column }},
+    cast(names.name_en as {{ dbt.type_string() }}) as name_en,
+    cast(names.name_zh as {{ dbt.type_string() }}) as name_zh,
     open_build.release_no
 from names
 cross join open_build

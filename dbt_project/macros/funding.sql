@@ -38,6 +38,6 @@
 {% macro headroom_note() -%}
     cast(
         'each enterprise alone: connected enterprises share one ceiling and no feed says which are; grants before history_from '
-        'are missing; completed projects count as approved' as text
+        'are missing; completed projects count as approved' as {{ dbt.type_string() }}
     )
 {%- endmacro %}

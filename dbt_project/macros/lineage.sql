@@ -20,12 +20,16 @@
             {%- endfor -%}
         {%- endfor -%}
     {%- endif -%}
-    {%- for mart, feed, is_figure in found | sort %}
-    select cast('{{ mart }}' as text) as mart, cast('{{ feed }}' as text) as feed, {{ is_figure | lower }} as is_figure
-    {{ 'union all' if not loop.last }}
-    {%- else %}
-    select cast(null as text) as mart, cast(null as text) as feed, true as is_figure
-    {%- endfor %}
+    {%- set type = dbt.type_string() %}
+    select cast(mart as {{ type }}) as mart, cast(feed as {{ type }}) as feed, is_figure
+    from (
+        values
+        {%- for mart, feed, is_figure in found | sort %}
+        ('{{ mart }}', '{{ feed }}', {{ is_figure | lower }}){{ ',' if not loop.last }}
+        {%- else %}
+        (cast(null as {{ type }}), cast(null as {{ type }}), true)
+        {%- endfor %}
+    ) as listed (mart, feed, is_figure)
 {%- endmacro %}
 
 {#- The feeds that a node of the graph is made from. -#}

@@ -5,7 +5,7 @@
     relation, source, key, names, number=none, basis='registration_number', registry_number=none, merchant=none,
     operator_uscc=none, on_register=false, stated_on='business_date'
 ) -%}
-    {%- set unknown = 'cast(null as text)' -%}
+    {%- set unknown = 'cast(null as ' ~ dbt.type_string() ~ ')' -%}
     {%- for name in names %}
     select
         '{{ source }}' as source,

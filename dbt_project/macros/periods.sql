@@ -69,7 +69,8 @@
     {%- if feed == 'customs_declarations' -%}
         coalesce(
             (
-                select calendar.declaration_due_on
+                -- Of the one day: an engine that cannot know that there is one asks for an aggregate.
+                select max(calendar.declaration_due_on)
                 from {{ ref('int_calendar__days') }} as calendar
                 where calendar.day = {{ dbt.last_day(month, 'month') }}
             ),
@@ -130,7 +131,7 @@
 {% macro first_whole_order_day() -%}
     select
         cast(
-            {{ dbt.dateadd('day', 'case when extract(isodow from history.first_date) = 1 then -2 else 0 end', 'history.first_date') }}
+            {{ dbt.dateadd('day', 'case when ' ~ iso_weekday('history.first_date') ~ ' = 1 then -2 else 0 end', 'history.first_date') }}
             as date
         ) as first_day
     from {{ ref('int_feeds__completeness') }} as history

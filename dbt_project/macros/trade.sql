@@ -95,7 +95,7 @@ final as (
             'by_sme.month > ' ~ first_month('customs_declarations')
         ) }} as is_quotable,
         open_build.last_complete_date,
-        cast('declared trade' as text) as coverage_note,
+        cast('declared trade' as {{ dbt.type_string() }}) as coverage_note,
         open_build.release_no
     from by_sme
     cross join open_build

@@ -39,7 +39,7 @@ EXECUTORS = ("LocalExecutor", "CeleryExecutor")
 FOLDERS = ("airflow", "broker", "dbt", "dbt_as_known", "log", "reports", "run", "s3", "truth")
 # What a start that died before it had settings leaves behind, and what commands and tests write before the first start.
 LEFT = {"superset", "lock", "postgres", "env.new", "lost+found"}
-WRITTEN = {"dbt_by_hand", "duckdb", "lineage", "pictures", "site", "status"}
+WRITTEN = {"dbt_by_hand", "duckdb", "lineage", "pictures", "site", "spark", "status"}
 OWN = {*FOLDERS, *LEFT, *WRITTEN}
 EXTERNAL = ("SAMPAN_WAREHOUSE_DSN", "SAMPAN_S3_ENDPOINT")
 SECRETS = {

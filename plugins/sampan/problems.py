@@ -504,8 +504,8 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "Check `retention` in the contract. If it is right, run `sampan retention run --allow-mass-delete`.",
     ),
     Code.SETTINGS_ENGINE: (
-        "SAMPAN_BUILD_ENGINE names no engine.",
-        "set it to postgres or duckdb, or leave it out (see [installation](installation.md)).",
+        "SAMPAN_BUILD_ENGINE names no engine, or Spark, which is not installed.",
+        "set it to postgres, duckdb or, after `make spark`, spark; or leave it out (see [installation](installation.md)).",
     ),
     Code.SETTINGS_LAKE: (
         "SAMPAN_LAKE is neither on nor off.",

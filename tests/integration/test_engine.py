@@ -12,7 +12,8 @@ import duckdb
 import psycopg
 import pytest
 from sampan.engine import engine
-from sampan.engine.postgres import Mart
+from sampan.engine.postgres import Mart, Postgres
+from sampan.engine.spark import Spark
 from sampan.errors import PermanentFailure, SettingsFailure, TransientFailure
 from sampan.marts import build
 from sampan.marts.steps import all_steps
@@ -32,10 +33,22 @@ HOSTILE = """
 """
 
 
-@pytest.fixture(params=["postgres", "duckdb"])
+@pytest.fixture(params=["postgres", "duckdb", "spark"])
 def chosen(request: pytest.FixtureRequest, sampan, monkeypatch):
     """Each engine in turn, on a fresh installation."""
-    monkeypatch.setenv("SAMPAN_BUILD_ENGINE", request.param)
+    return _choose(request.param, monkeypatch)
+
+
+@pytest.fixture(params=["duckdb", "spark"])
+def beside(request: pytest.FixtureRequest, sampan, monkeypatch):
+    """Each engine in turn that keeps tables beside the server, on a fresh installation."""
+    return _choose(request.param, monkeypatch)
+
+
+def _choose(name: str, monkeypatch: pytest.MonkeyPatch) -> Postgres:
+    """An engine; without Spark itself, which `make test-spark` asks."""
+    monkeypatch.setattr(Spark, "_run", lambda *_: None)
+    monkeypatch.setenv("SAMPAN_BUILD_ENGINE", name)
     settings.cache_clear()
     return engine()
 
@@ -81,33 +94,29 @@ def test_raw_rows_come_back_from_either_engine_as_they_were_published(sampan, ch
     assert [name for (name,) in builder.execute("select shop_name from back order by merchant_no")] == NAMES
 
 
-def test_the_file_has_the_raw_rows_of_the_batches_of_builds_and_no_others(sampan, builder, monkeypatch):
-    monkeypatch.setenv("SAMPAN_BUILD_ENGINE", "duckdb")
-    settings.cache_clear()
+def test_an_engine_has_the_raw_rows_of_the_batches_of_builds_and_no_others(sampan, beside, builder):
     first, second, third = (publish(FEED, f"2026-07-0{n}", [{"merchant_no": f"M000{n}"}]) for n in (6, 7, 8))
 
     def held() -> list[int]:
         query = f"select distinct _batch_id as batch from raw.{FEED} order by 1"
-        return engine().read(builder, query).column("batch").to_pylist()
+        return beside.read(builder, query).column("batch").to_pylist()
 
     _build_of(builder, first, second)
-    engine().begin(builder)
+    beside.begin(builder)
     assert held() == [first, second]
     # As after a withdrawal.
     builder.execute("update ops.build_batch set is_withdrawn = true where batch_id = %s", [first])
     _build_of(builder, third)
-    engine().begin(builder)
+    beside.begin(builder)
     assert held() == [second, third]
     # As by retention.
-    assert engine().batches(builder, second) == [f"raw.{FEED}"]
-    engine().delete(builder, second)
-    assert engine().batches(builder, second) == []
+    assert beside.batches(builder, second) == [f"raw.{FEED}"]
+    beside.delete(builder, second)
+    assert beside.batches(builder, second) == []
     assert held() == [third]
 
 
-def test_raw_rows_are_in_the_file_once_when_their_copy_was_killed(sampan, builder, monkeypatch):
-    monkeypatch.setenv("SAMPAN_BUILD_ENGINE", "duckdb")
-    settings.cache_clear()
+def test_an_engine_has_raw_rows_once_when_their_copy_was_killed(sampan, beside, builder):
     _build_of(builder, publish(FEED, "2026-07-06", [{"merchant_no": "M0001"}, {"merchant_no": "M0002"}]))
     script = """if True:
         from sampan.database import connect
@@ -118,8 +127,8 @@ def test_raw_rows_are_in_the_file_once_when_their_copy_was_killed(sampan, builde
     environment = os.environ | {"SAMPAN_FAILPOINT": "engine.before_commit"}
     killed = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
-    engine().begin(builder)
-    assert engine().read(builder, f"select merchant_no from raw.{FEED} order by 1").to_pydict() == {
+    beside.begin(builder)
+    assert beside.read(builder, f"select merchant_no from raw.{FEED} order by 1").to_pydict() == {
         "merchant_no": ["M0001", "M0002"]
     }
 
@@ -240,10 +249,10 @@ def test_families_are_built_one_after_the_other_where_the_engine_has_one_file(sa
 
 
 def test_an_unknown_engine_is_refused_with_those_that_there_are(monkeypatch):
-    monkeypatch.setenv("SAMPAN_BUILD_ENGINE", "spark")
+    monkeypatch.setenv("SAMPAN_BUILD_ENGINE", "sqlite")
     settings.cache_clear()
     with pytest.raises(
-        SettingsFailure, match=r"unknown engine 'spark' in SAMPAN_BUILD_ENGINE; engines: postgres, duckdb"
+        SettingsFailure, match=r"unknown engine 'sqlite' in SAMPAN_BUILD_ENGINE; engines: postgres, duckdb, spark"
     ):
         engine()
     settings.cache_clear()

@@ -43,8 +43,8 @@ missing as (
     left join siblings
         on
             quarantined.declaration_no = siblings.declaration_no
-            and quarantined.version = cast(siblings.version as text)
-            and quarantined.line_no = cast(siblings.line_no as text)
+            and quarantined.version = cast(siblings.version as {{ dbt.type_string() }})
+            and quarantined.line_no = cast(siblings.line_no as {{ dbt.type_string() }})
     where siblings.declaration_no is null
 ),
 
@@ -62,7 +62,7 @@ final as (
     inner join siblings
         on
             missing.declaration_no = siblings.declaration_no
-            and missing.version = cast(siblings.version as text)
+            and missing.version = cast(siblings.version as {{ dbt.type_string() }})
             and siblings.position = 1
     group by
         siblings.declaration_no,

@@ -1,5 +1,5 @@
 -- One row per published batch that the open build or one before it took in.
-with recursive batches as (
+with batches as (
     select * from {{ source('ops', 'batch') }}
 ),
 
@@ -27,19 +27,8 @@ deliveries as (
     where origin = 'delivery'
 ),
 
--- A replay brings back rows of the delivery at the start of its chain, and stands or falls with it.
 chains as (
-    select
-        batch_id,
-        batch_id as delivery_id
-    from batches
-    where origin = 'delivery'
-    union all
-    select
-        batches.batch_id,
-        chains.delivery_id
-    from batches
-    inner join chains on batches.replays = chains.batch_id
+    select * from {{ source('ops', 'batch_delivery') }}
 ),
 
 final as (

@@ -317,17 +317,17 @@ measured as (
 
 final as (
     select
-        cast(measured.indicator as text) as indicator,
-        cast(indicators.period as text) as period,
+        cast(measured.indicator as {{ dbt.type_string() }}) as indicator,
+        cast(indicators.period as {{ dbt.type_string() }}) as period,
         cast(coalesce(measured.period_start, open_build.as_of_date) as date) as period_start,
         cast(measured.value as numeric(20, 4)) as value,
-        cast(indicators.unit as text) as unit,
-        cast(indicators.mart as text) as mart,
+        cast(indicators.unit as {{ dbt.type_string() }}) as unit,
+        cast(indicators.mart as {{ dbt.type_string() }}) as mart,
         measured.is_provisional,
         -- Months that are there in part have no row.
         {{ is_quotable('measured.is_provisional', 'measured.value is not null') }} as is_quotable,
         measured.last_complete_date,
-        cast(indicators.coverage_note as text) as coverage_note,
+        cast(indicators.coverage_note as {{ dbt.type_string() }}) as coverage_note,
         open_build.release_no
     from measured
     cross join open_build

@@ -222,6 +222,28 @@ inner join ops.batch using (batch_id)
 where taken.recency = 1 and not taken.is_withdrawn;
 comment on view ops.batches_built is 'Every batch that the persistent tables contain once the current build is done.';
 
+-- A replay brings back rows of the delivery at the start of its chain, and stands or falls with it.
+create or replace view ops.batch_delivery as
+with recursive chains as (
+    select
+        batch_id,
+        batch_id as delivery_id
+    from ops.batch
+    where origin = 'delivery'
+    union all
+    select
+        batch.batch_id,
+        chains.delivery_id
+    from ops.batch
+    inner join chains on batch.replays = chains.batch_id
+)
+
+select
+    batch_id,
+    delivery_id
+from chains;
+comment on view ops.batch_delivery is 'The delivery at the start of the chain of replays that a batch ends, itself for a delivery.';
+
 create or replace view ops.batches_waiting as
 with taken as (
     select

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from sampan.engine.duckdb import DuckDB
 from sampan.engine.postgres import Postgres
+from sampan.engine.spark import Spark
 from sampan.errors import Code, Problem, SettingsFailure
 from sampan.settings import settings
 
-ENGINES: dict[str, type[Postgres]] = {engine.name: engine for engine in (Postgres, DuckDB)}
+ENGINES: dict[str, type[Postgres]] = {engine.name: engine for engine in (Postgres, DuckDB, Spark)}
 
 
 def engine(as_known: int | None = None) -> Postgres:

@@ -78,7 +78,7 @@ class DuckDB(Postgres):
             duck.execute(f"drop schema if exists {postgres.BUILD} cascade")
             duck.execute(f"create schema {postgres.BUILD}; create schema if not exists raw")
             for feed, wanted in built.items():
-                columns, has = _columns(connection, "raw", feed), set()
+                columns, has = columns_of(connection, "raw", feed), set()
                 if _has(duck, "raw", feed) and columns == _described(duck, f"raw.{feed}"):
                     has = {row[0] for row in duck.execute(f"select distinct _batch_id from raw.{feed}").fetchall()}
                 else:
@@ -88,7 +88,7 @@ class DuckDB(Postgres):
                     duck.execute(f"delete from raw.{feed} where _batch_id in ({', '.join(map(str, surplus))})")
                 if missing := wanted - has:
                     of_batches = sql.SQL("where _batch_id = any({})").format(sorted(missing))
-                    self._bring(duck, connection, "raw", feed, columns, of_batches, f"insert into raw.{feed}")
+                    self._bring(duck, connection, "raw", feed, columns, of_batches, f"insert into raw.{feed} {{}}")
 
     @override
     def refresh(self, connection: Connection) -> None:
@@ -198,9 +198,12 @@ class DuckDB(Postgres):
         except duckdb.IOException as error:
             raise TransientFailure(f"another builder has {self._file} open: {error}") from error
         with opened as duck:
-            for name, value in self._settings.items():
-                duck.execute(f"set {name} = '{value}'")
+            self._set(duck)
             yield duck
+
+    def _set(self, duck: duckdb.DuckDBPyConnection) -> None:
+        for name, value in self._settings.items():
+            duck.execute(f"set {name} = '{value}'")
 
     @contextmanager
     def _changed(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -222,9 +225,9 @@ class DuckDB(Postgres):
             file.unlink(missing_ok=True)
 
     def _replace(self, duck: duckdb.DuckDBPyConnection, connection: Connection, schema: str, table: str) -> None:
-        columns = _columns(connection, schema, table)
+        columns = columns_of(connection, schema, table)
         self._bring(
-            duck, connection, schema, table, columns, sql.SQL(""), f"create or replace table {schema}.{table} as"
+            duck, connection, schema, table, columns, sql.SQL(""), f"create or replace table {schema}.{table} as {{}}"
         )
 
     def _bring(
@@ -237,7 +240,7 @@ class DuckDB(Postgres):
         where: sql.Composable,
         into: str,
     ) -> None:
-        """Copy rows of a table of the warehouse into the file."""
+        """Copy rows of a table of the warehouse by a statement that has {} for them."""
         names = sql.SQL(", ").join(
             # A list of texts has a form of its own in either engine.
             sql.SQL("to_jsonb({})").format(sql.Identifier(name)) if kind == "JSON" else sql.Identifier(name)
@@ -250,7 +253,7 @@ class DuckDB(Postgres):
             with connection.cursor().copy(query) as rows, file.open("wb") as target:
                 target.writelines(rows)
             typed = ", ".join(f"'{name}': '{kind}'" for name, kind in columns)
-            duck.execute(f"{into} select * from read_csv('{file}', columns = {{{typed}}}, {READ})")
+            duck.execute(into.format(f"select * from read_csv('{file}', columns = {{{typed}}}, {READ})"))
 
     def _give(self, duck: duckdb.DuckDBPyConnection, connection: Connection, target: sql.Composable, query: str) -> int:
         """Copy rows of a query on the file into a table of the warehouse. Returns how many."""
@@ -315,7 +318,7 @@ def _list(names: Iterable[str]) -> sql.Composable:
     return sql.SQL(", ").join(map(sql.Identifier, names))
 
 
-def _columns(connection: Connection, schema: str, table: str) -> list[tuple[str, str]]:
+def columns_of(connection: Connection, schema: str, table: str) -> list[tuple[str, str]]:
     """Names of a table's columns, each with its type in DuckDB."""
     query = sql.SQL("select * from {} limit 0").format(sql.Identifier(schema, table))
     contract = all_contracts().get(table) if schema == "raw" else None

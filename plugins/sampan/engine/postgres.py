@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,9 +53,23 @@ class Postgres:
     name = "postgres"
     is_shared = True
 
+    @property
+    def dbt(self) -> str:
+        """The command of dbt in an environment of its own; empty when it runs in this process. Raises SettingsFailure."""
+        return ""
+
     def environment(self) -> dict[str, str]:
         """Variables for dbt's profile."""
         return {}
+
+    def run_dbt(
+        self, command: Sequence[str], options: Sequence[str], environment: Mapping[str, str]
+    ) -> tuple[bool, str]:
+        """Run a command of the dbt in an environment of its own; whether it succeeded, and what it said."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End what runs from one step of a build to the next."""
 
     def begin(self, connection: Connection) -> None:
         """Bring the raw rows of the build to where its models are computed."""

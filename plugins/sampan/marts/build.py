@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -66,6 +66,12 @@ def run(step: str | None = None, *, force: bool = False, full_refresh: bool = Fa
     if step is not None and step not in names():
         message = f"unknown step {step!r}{did_you_mean(step, names(), 'steps')}"
         raise PermanentFailure(Problem(Code.BUILD_UNKNOWN_STEP, message))
+    with closing(engine()):
+        return _run_steps(step, force, full_refresh)
+
+
+def _run_steps(step: str | None, force: bool, full_refresh: bool) -> dict[str, int]:
+    """As `run`, with an engine that is closed after it."""
     runner = DbtRunner()
     total = {"build_no": 0, "batches": 0, "nodes": 0}
     failures: list[PermanentFailure] = []

@@ -6,7 +6,6 @@ Airflow. It is not a sandbox: it has the rights of its parent.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import io
 import os
@@ -20,11 +19,10 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sampan.processes import end_with
 from sampan.reading import limits
 
 T = TypeVar("T")
-# Of Linux: the signal that a process gets when its parent ends.
-PR_SET_PDEATHSIG = 1
 # Signals of a library that went wrong. Others come from a lack of memory: the kernel kills, allocators abort.
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP)
 # First byte of a message of the child: items, the error that ended its work, the end of its work.
@@ -113,9 +111,7 @@ def _run(work: Callable[[], Iterable[object]], sending: Connection, memory_bytes
 
 def _limit(memory_bytes: int, parent: int) -> None:
     # A reader that works on after its parent was killed would keep the parent's session with the server open.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+    end_with(parent)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes)
     # A core dump would hold the delivery.

@@ -384,7 +384,7 @@ def test_a_folder_in_use_for_something_else_is_refused_and_left_as_it_is(tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["somebody's"]
 
 
-@pytest.mark.parametrize("name", ["pictures", "site", "dbt_by_hand", "status", "duckdb", "lineage"])
+@pytest.mark.parametrize("name", ["pictures", "site", "dbt_by_hand", "status", "duckdb", "spark", "lineage"])
 def test_a_folder_in_which_the_project_wrote_before_the_first_start_is_taken(name: str, tmp_path: Path) -> None:
     """Kind of fault: `make demo` after `make test` took the pictures of its browser tests for somebody's."""
     (tmp_path / name).mkdir()

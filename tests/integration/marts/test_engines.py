@@ -1,4 +1,4 @@
-"""The marts of one world, built by PostgreSQL and by DuckDB, are the same. All values are synthetic."""
+"""The marts of one world, built by PostgreSQL and by another engine, are the same. All values are synthetic."""
 
 from __future__ import annotations
 
@@ -61,13 +61,19 @@ def test_duckdb_builds_in_two_parts_the_marts_that_postgresql_built_in_one(
 ) -> None:
     """Of a small world in tests/golden."""
     with world.installed():
-        builds_the_same_with_duckdb(FIRST_PART, 100, tmp_path, has_unit_tests=True)
+        builds_the_same("duckdb", FIRST_PART, 100, tmp_path, has_unit_tests=True)
 
 
-def builds_the_same_with_duckdb(first_part: date, least: int, folder: Path, *, has_unit_tests: bool = False) -> None:
-    """Build what is released once more with DuckDB, in a copy of the installed warehouse: what came until `first_part`, and
-    then the rest, of more than `least` batches. With `has_unit_tests` let it also make what dbt's unit tests expect."""
-    with _copied(folder) as copied, psycopg.connect(copied, autocommit=True) as connection:
+def builds_the_same(
+    name: str, first_part: date, least: int, folder: Path, *, has_unit_tests: bool = False, **more: str
+) -> None:
+    """Build what is released once more with an engine, in a copy of the installed warehouse: what came until `first_part`,
+    and then the rest, of more than `least` batches. With `has_unit_tests` let it also make what dbt's unit tests expect.
+    `more` are settings."""
+    with (
+        _copied(folder, SAMPAN_BUILD_ENGINE=name, **more) as copied,
+        psycopg.connect(copied, autocommit=True) as connection,
+    ):
         (released,) = connection.execute("select max(release_no) from ops.release").fetchone()
         connection.execute("delete from ops.build_batch")
         # As in a warehouse that never built itself.
@@ -88,20 +94,20 @@ def builds_the_same_with_duckdb(first_part: date, least: int, folder: Path, *, h
         of_newest = (
             "select engine, full_refresh, state from ops.build where build_no = (select max(build_no) from ops.build)"
         )
-        assert connection.execute(of_newest).fetchone() == ("duckdb", True, "open")
+        assert connection.execute(of_newest).fetchone() == (name, True, "open")
         connection.execute("update ops.build set state = 'released' where state = 'open'")
         connection.execute(
             "update ops.batch set state = 'published' where batch_id = any(%s)", [[no for (no,) in later]]
         )
         build.run()
-        assert connection.execute(of_newest).fetchone() == ("duckdb", False, "built")
-        by_postgres, by_duckdb = [f"release_{released}", f"consented_{released}"], ["build"]
-        places, wanted = _tables(connection, by_duckdb), _tables(connection, by_postgres)
+        assert connection.execute(of_newest).fetchone() == (name, False, "built")
+        by_postgres, by_engine = [f"release_{released}", f"consented_{released}"], ["build"]
+        places, wanted = _tables(connection, by_engine), _tables(connection, by_postgres)
         assert places.keys() == wanted.keys()
         different = [name for name in wanted if _hash(connection, wanted[name]) != _hash(connection, places[name])]
         assert [_first_difference(connection, name, wanted[name], places[name]) for name in different] == []
         for what, query in ALIKE.items():
-            found, expected = (connection.execute(query, [at]).fetchall() for at in (by_duckdb, by_postgres))
+            found, expected = (connection.execute(query, [at]).fetchall() for at in (by_engine, by_postgres))
             assert sorted(map(str, found)) == sorted(map(str, expected)), what
             assert expected, what
         assert release.gate()["carried"] == 0
@@ -110,13 +116,13 @@ def builds_the_same_with_duckdb(first_part: date, least: int, folder: Path, *, h
 
 
 @contextmanager
-def _copied(folder: Path) -> Iterator[str]:
-    """DSN of the administrator of a copy of the installed warehouse, which is installed instead and builds with DuckDB."""
+def _copied(folder: Path, **more: str) -> Iterator[str]:
+    """DSN of the administrator of a copy of the installed warehouse, which is installed instead with more settings."""
     before = settings().get("SAMPAN_WAREHOUSE_DSN")
-    name = f"sampan_duckdb_{secrets.token_hex(4)}"
+    name = f"sampan_engine_{secrets.token_hex(4)}"
     copy_database(before, str(conninfo_to_dict(before)["dbname"]), name)
     dsn = make_conninfo(before, dbname=name)
-    environment = {"SAMPAN_WAREHOUSE_DSN": dsn, "SAMPAN_STATE": str(folder), "SAMPAN_BUILD_ENGINE": "duckdb"}
+    environment = {"SAMPAN_WAREHOUSE_DSN": dsn, "SAMPAN_STATE": str(folder)} | more
     with pytest.MonkeyPatch.context() as patch:
         for key, value in environment.items():
             patch.setenv(key, value)
@@ -162,6 +168,8 @@ def _first_difference(connection: psycopg.Connection, name: str, wanted: sql.Ide
         for pair in ((rows, others), (others, rows))
     )
     if not left or not right:
-        return f"{name}: {len(left)} rows only by PostgreSQL, {len(right)} only by DuckDB, first {(left or right)[:1]}"
+        return (
+            f"{name}: {len(left)} rows only by PostgreSQL, {len(right)} only by the other, first {(left or right)[:1]}"
+        )
     apart = {column: pair for column, *pair in zip(columns, left[0], right[0], strict=True) if pair[0] != pair[1]}
     return f"{name}: {len(left)} rows differ, first {left[0][:4]} in {apart}"

@@ -16,9 +16,10 @@ from sampan.marts.deprecations import deprecations
 from sampan.quality import mart_rules
 
 MODELS = sorted((derive.PROJECT / "models").glob("**/*.sql"))
-# PostgreSQL alone understands these; they belong into macros, behind adapter.dispatch.
+# Not every engine understands these; they belong into macros, behind adapter.dispatch.
 UNPORTABLE = (
     r"::|\bdistinct on\b|\bilike\b|filter \(where|\bto_char\b|\bgenerate_series\b|\binterval '|\bnow\(\)|at time zone"
+    r"|\bas text\b|\bwith recursive\b"
 )
 
 

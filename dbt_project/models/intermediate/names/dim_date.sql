@@ -47,13 +47,13 @@ final as (
         days.weekday_no < 6 and not days.is_general_holiday and not days.is_closed as is_business_day,
         days.is_general_holiday,
         days.is_closed,
-        cast(days.holiday_name as text) as holiday_name_en,
-        case when days.holiday_name is not null then cast(chinese_names.holiday_name_zh as text) end as holiday_name_zh,
+        cast(days.holiday_name as {{ dbt.type_string() }}) as holiday_name_en,
+        case when days.holiday_name is not null then cast(chinese_names.holiday_name_zh as {{ dbt.type_string() }}) end as holiday_name_zh,
         days.next_open_day,
         days.declaration_due_on,
-        cast(festivals.event_id as text) as event_id,
-        cast(sales.shopping_day as text) as shopping_day,
-        cast(sales.certainty as text) as shopping_day_certainty,
+        cast(festivals.event_id as {{ dbt.type_string() }}) as event_id,
+        cast(sales.shopping_day as {{ dbt.type_string() }}) as shopping_day,
+        cast(sales.certainty as {{ dbt.type_string() }}) as shopping_day_certainty,
         open_build.release_no
     from days
     cross join open_build

@@ -47,10 +47,10 @@ listed as (
 
 final as (
     select
-        cast(listed.market_csd_code as text) as market_csd_code,
-        cast(listed.market_iso2_code as text) as market_iso2_code,
-        cast(listed.name_en as text) as name_en,
-        cast(listed.name_zh as text) as name_zh,
+        cast(listed.market_csd_code as {{ dbt.type_string() }}) as market_csd_code,
+        cast(listed.market_iso2_code as {{ dbt.type_string() }}) as market_iso2_code,
+        cast(listed.name_en as {{ dbt.type_string() }}) as name_en,
+        cast(listed.name_zh as {{ dbt.type_string() }}) as name_zh,
         listed.is_listed,
         open_build.release_no
     from listed

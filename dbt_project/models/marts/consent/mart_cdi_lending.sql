@@ -70,7 +70,7 @@ final as (
         cast(counted.approved_requested_hkd as numeric(20, 2)) as approved_requested_hkd,
         cast(counted.amount_approved_hkd as numeric(20, 2)) as amount_approved_hkd,
         open_build.last_complete_date,
-        cast('requests that banks report through CDI; size on the register now' as text) as coverage_note,
+        cast('requests that banks report through CDI; size on the register now' as {{ dbt.type_string() }}) as coverage_note,
         open_build.release_no
     from counted
     cross join open_build

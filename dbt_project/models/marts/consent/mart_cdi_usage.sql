@@ -138,7 +138,7 @@ final as (
         is_fully_covered,
         {{ is_quotable('is_provisional', 'is_fully_covered') }} as is_quotable,
         last_complete_date,
-        cast('consents and requests that banks report through CDI' as text) as coverage_note,
+        cast('consents and requests that banks report through CDI' as {{ dbt.type_string() }}) as coverage_note,
         release_no
     from joined
 )

@@ -55,7 +55,7 @@ final as (
         count(distinct checked.bank_id) as bank_count,
         open_build.as_of_date,
         open_build.last_complete_date,
-        cast('rows of mart_credit_features' as text) as coverage_note,
+        cast('rows of mart_credit_features' as {{ dbt.type_string() }}) as coverage_note,
         open_build.release_no
     from scopes
     cross join open_build

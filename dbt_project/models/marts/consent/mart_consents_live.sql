@@ -21,7 +21,7 @@ final as (
         cast({{ dbt.datediff('open_build.as_of_date', 'consents.valid_to', 'day') }} as integer) as days_left,
         open_build.as_of_date,
         open_build.last_complete_date,
-        cast('consents that banks report through CDI' as text) as coverage_note,
+        cast('consents that banks report through CDI' as {{ dbt.type_string() }}) as coverage_note,
         open_build.release_no
     from consents
     cross join open_build

@@ -259,7 +259,7 @@ final as (
             as credit_check_match_count_24m,
         open_build.as_of_date,
         open_build.last_complete_date,
-        cast('what the feeds show of the enterprise' as text) as coverage_note,
+        cast('what the feeds show of the enterprise' as {{ dbt.type_string() }}) as coverage_note,
         open_build.release_no
     from granted
     cross join open_build

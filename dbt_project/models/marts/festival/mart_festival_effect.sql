@@ -41,7 +41,7 @@ final as (
         not windows.is_complete as is_provisional,
         windows.is_complete as is_quotable,
         open_build.last_complete_date,
-        cast('shops that share their data; who takes part may differ in ways that no feed shows' as text) as coverage_note,
+        cast('shops that share their data; who takes part may differ in ways that no feed shows' as {{ dbt.type_string() }}) as coverage_note,
         open_build.release_no
     from windows
     cross join audiences

@@ -98,7 +98,7 @@ final as (
         sales.is_provisional,
         {{ is_quotable('sales.is_provisional', 'sales.is_fully_covered') }} as is_quotable,
         open_build.last_complete_date,
-        cast('shops that share their data' as text) as coverage_note,
+        cast('shops that share their data' as {{ dbt.type_string() }}) as coverage_note,
         open_build.release_no
     from judged as sales
     cross join open_build

@@ -87,7 +87,7 @@ final as (
         judged.is_fully_covered,
         {{ is_quotable('judged.is_provisional', 'judged.is_fully_covered') }} as is_quotable,
         judged.last_complete_date,
-        cast('shops that share their data; when a shop streams is its own choice' as text) as coverage_note,
+        cast('shops that share their data; when a shop streams is its own choice' as {{ dbt.type_string() }}) as coverage_note,
         judged.release_no
     from judged
     left join effects on judged.period = effects.event and judged.audience = effects.audience

@@ -36,7 +36,7 @@ final as (
                 when periods.regional_ceiling_hkd is not null
                     then 'the Mainland and the other markets had a ceiling each; ceilings are over both'
                 else 'applications received in the period'
-            end as text
+            end as {{ dbt.type_string() }}
         ) as coverage_note,
         open_build.release_no
     from periods

@@ -62,14 +62,14 @@ final as (
             as paid_per_additional_low_hkd,
         cast(case when parts.part_more_low > 0 then parts.paid_hkd / (parts.sold_hkd * parts.part_more_low) end as numeric(20, 4))
             as paid_per_additional_high_hkd,
-        cast('growth of unfunded SMEs of the same industry and size class; 95% interval, jackknife by enterprise' as text) as method,
+        cast('growth of unfunded SMEs of the same industry and size class; 95% interval, jackknife by enterprise' as {{ dbt.type_string() }}) as method,
         cast(
             case
                 when parts.status = 'too_few' then 'too few enterprises with all months on both sides'
                 when parts.status = 'trends_differ' then 'trends differed before the funding already'
                 when parts.placebo is null then 'trends before could not be tested: too few enterprises with twice the months before'
                 else 'who applies may differ in ways that no feed shows'
-            end as text
+            end as {{ dbt.type_string() }}
         )
         || case
             when parts.existed_before_count = 0 then ''

@@ -100,7 +100,7 @@ final as (
         {{ happened_within('not sold_on_platform_before', 'first_sale_after <= followed_until', 'is_followed') }}
             as entered_within_180_days,
         last_complete_date,
-        cast('shops that share their data and are linked' as text) as coverage_note,
+        cast('shops that share their data and are linked' as {{ dbt.type_string() }}) as coverage_note,
         release_no
     from judged
 )

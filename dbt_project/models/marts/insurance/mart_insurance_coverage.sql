@@ -163,7 +163,7 @@ final as (
         is_fully_covered,
         {{ is_quotable('is_provisional', 'is_fully_covered') }} as is_quotable,
         last_complete_date,
-        cast('policyholders' as text) as coverage_note,
+        cast('policyholders' as {{ dbt.type_string() }}) as coverage_note,
         release_no
     from judged
 )

@@ -148,7 +148,7 @@ final as (
         {{ is_quotable('is_provisional', 'is_fully_covered') }} as is_quotable,
         as_of_date,
         last_complete_date,
-        cast('shipments within a year of cover' as text) as coverage_note,
+        cast('shipments within a year of cover' as {{ dbt.type_string() }}) as coverage_note,
         release_no
     from judged
 )

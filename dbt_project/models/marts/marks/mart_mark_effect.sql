@@ -42,7 +42,7 @@ final as (
         cast(effects.ratio_low as numeric(20, 4)) as effect_low_ratio,
         cast(effects.ratio_high as numeric(20, 4)) as effect_high_ratio,
         open_build.last_complete_date,
-        cast('shops that share their data and are linked; months that may still change are left out' as text) as coverage_note,
+        cast('shops that share their data and are linked; months that may still change are left out' as {{ dbt.type_string() }}) as coverage_note,
         open_build.release_no
     from wanted
     cross join open_build

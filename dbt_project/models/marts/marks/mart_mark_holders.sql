@@ -106,7 +106,7 @@ final as (
         last_12_months.last_day as period_end,
         open_build.as_of_date,
         open_build.last_complete_date,
-        cast('enterprises known by number or linked by name' as text) as coverage_note,
+        cast('enterprises known by number or linked by name' as {{ dbt.type_string() }}) as coverage_note,
         open_build.release_no
     from smes
     cross join open_build

@@ -41,7 +41,7 @@ final as (
         not windows.is_complete as is_provisional,
         windows.is_complete as is_quotable,
         open_build.last_complete_date,
-        cast('sales before returns; compared with shops that share their data' as text) as coverage_note,
+        cast('sales before returns; compared with shops that share their data' as {{ dbt.type_string() }}) as coverage_note,
         open_build.release_no
     from windows
     cross join audiences

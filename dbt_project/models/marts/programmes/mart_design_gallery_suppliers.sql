@@ -119,7 +119,7 @@ final as (
             as opened_shop_within_180_days,
         {{ happened_within('is_first_supply_certain', 'joined_festival', 'is_followed') }} as joined_festival_within_180_days,
         last_complete_date,
-        cast('shops that share their data and are linked; who supplied when the history begins has no certain first day' as text)
+        cast('shops that share their data and are linked; who supplied when the history begins has no certain first day' as {{ dbt.type_string() }})
             as coverage_note,
         release_no
     from judged

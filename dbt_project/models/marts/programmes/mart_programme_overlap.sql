@@ -120,7 +120,7 @@ final as (
         last_12_months.last_day as period_end,
         open_build.as_of_date,
         open_build.last_complete_date,
-        cast('merchants without a known number are not counted' as text) as coverage_note,
+        cast('merchants without a known number are not counted' as {{ dbt.type_string() }}) as coverage_note,
         open_build.release_no
     from counted
     cross join open_build

@@ -23,7 +23,7 @@ final as (
             )
         }} as is_quotable,
         open_build.last_complete_date,
-        cast('declared trade of SMEs, unknown sizes included; small cells left out' as text) as coverage_note,
+        cast('declared trade of SMEs, unknown sizes included; small cells left out' as {{ dbt.type_string() }}) as coverage_note,
         open_build.release_no
     from cells
     cross join open_build

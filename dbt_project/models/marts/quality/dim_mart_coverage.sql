@@ -42,7 +42,7 @@ final as (
     select
         by_feed.mart,
         by_feed.feed,
-        cast(by_feed.title as text) as feed_title,
+        cast(by_feed.title as {{ dbt.type_string() }}) as feed_title,
         by_feed.first_date,
         by_feed.last_date,
         by_feed.last_complete_date,

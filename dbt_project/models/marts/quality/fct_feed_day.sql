@@ -17,7 +17,7 @@ final as (
         owed.last_date,
         owed.due_at,
         owed.deadline_at,
-        cast(owed.state as text) as state,
+        cast(owed.state as {{ dbt.type_string() }}) as state,
         owed.state in ('held', 'late_here', 'late_at_partner') as is_broken,
         cast(owed.delivery_count as integer) as delivery_count,
         cast(owed.held_delivery_count as integer) as held_delivery_count,

@@ -100,8 +100,8 @@ open_build as (
 final as (
     select
         feeds.feed,
-        cast(feeds.partner as text) as partner,
-        cast(feeds.title as text) as feed_title,
+        cast(feeds.partner as {{ dbt.type_string() }}) as partner,
+        cast(feeds.title as {{ dbt.type_string() }}) as feed_title,
         cast(
             case
                 when coalesce(owed.held_count, 0) + coalesce(waiting.waiting_count, 0) > 0 then 'held'
@@ -109,7 +109,7 @@ final as (
                 when owed.late_at_partner_count > 0 then 'late_at_partner'
                 when by_feed.feed is null then 'no_data'
                 else 'healthy'
-            end as text
+            end as {{ dbt.type_string() }}
         ) as state,
         coalesce(owed.held_count + owed.late_here_count + owed.late_at_partner_count, 0)
         + coalesce(waiting.waiting_count, 0) > 0 as is_broken,
@@ -135,7 +135,7 @@ final as (
         cast(
             case when amounts.unit is not null then coalesce(quarantined.open_value, 0) end as numeric(20, 2)
         ) as quarantine_open_value,
-        cast(amounts.unit as text) as quarantine_open_unit,
+        cast(amounts.unit as {{ dbt.type_string() }}) as quarantine_open_unit,
         cast(
             case when feeds.feed = 'customs_declarations' then coalesce(documents.document_count, 0) end as bigint
         ) as incomplete_document_count,

@@ -88,7 +88,7 @@ final as (
         case when judged.is_listed then judged.days_since_change > judged.max_days end as is_stale,
         cast(judged.resource_count as integer) as resource_count,
         open_build.last_complete_date,
-        cast('data sets of DATA.GOV.HK' as text) as coverage_note,
+        cast('data sets of DATA.GOV.HK' as {{ dbt.type_string() }}) as coverage_note,
         open_build.release_no
     from judged
     cross join open_build

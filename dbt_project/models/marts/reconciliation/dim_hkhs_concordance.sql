@@ -281,15 +281,15 @@ all_rows as (
 
 final as (
     select
-        cast(all_rows.mapping_direction as text) as mapping_direction,
+        cast(all_rows.mapping_direction as {{ dbt.type_string() }}) as mapping_direction,
         all_rows.from_edition,
         all_rows.to_edition,
-        cast(all_rows.from_code as text) as from_code,
-        cast(all_rows.to_code as text) as to_code,
-        cast(all_rows.relation as text) as relation,
-        cast(all_rows.link_basis as text) as link_basis,
+        cast(all_rows.from_code as {{ dbt.type_string() }}) as from_code,
+        cast(all_rows.to_code as {{ dbt.type_string() }}) as to_code,
+        cast(all_rows.relation as {{ dbt.type_string() }}) as relation,
+        cast(all_rows.link_basis as {{ dbt.type_string() }}) as link_basis,
         cast(all_rows.weight as numeric(18, 12)) as weight,
-        cast(all_rows.weight_basis as text) as weight_basis,
+        cast(all_rows.weight_basis as {{ dbt.type_string() }}) as weight_basis,
         open_build.release_no
     from all_rows
     cross join open_build

@@ -27,19 +27,19 @@ other_editions as (
 final as (
     select
         used.edition_year,
-        cast(used.hkhs_code as text) as hkhs_code,
+        cast(used.hkhs_code as {{ dbt.type_string() }}) as hkhs_code,
         cast(
             case
                 when editions.hkhs_code is not null then 'in_edition'
                 when known_years.edition_year is null then 'edition_not_there'
                 when other_editions.hkhs_code is not null then 'in_other_edition'
                 else 'unknown'
-            end as text
+            end as {{ dbt.type_string() }}
         ) as code_status,
         other_editions.edition_year as newest_edition,
-        cast(editions.description_en as text) as description_en,
-        cast(editions.description_zh as text) as description_zh,
-        cast(editions.unit_en as text) as unit,
+        cast(editions.description_en as {{ dbt.type_string() }}) as description_en,
+        cast(editions.description_zh as {{ dbt.type_string() }}) as description_zh,
+        cast(editions.unit_en as {{ dbt.type_string() }}) as unit,
         used.first_declared_on,
         used.last_declared_on,
         open_build.last_complete_date,

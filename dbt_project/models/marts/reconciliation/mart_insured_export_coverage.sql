@@ -105,9 +105,9 @@ dated as (
 final as (
     select
         dated.month as shipment_month,
-        cast(coalesce(dated.market_csd_code, 'none') as text) as market_csd_code,
-        cast(coalesce(dated.market_iso2_code, 'none') as text) as market_iso2_code,
-        cast(dated.product_code as text) as product_code,
+        cast(coalesce(dated.market_csd_code, 'none') as {{ dbt.type_string() }}) as market_csd_code,
+        cast(coalesce(dated.market_iso2_code, 'none') as {{ dbt.type_string() }}) as market_iso2_code,
+        cast(dated.product_code as {{ dbt.type_string() }}) as product_code,
         cast(dated.insured_value_hkd as numeric(20, 2)) as insured_value_hkd,
         cast(dated.ecommerce_insured_value_hkd as numeric(20, 2)) as ecommerce_insured_value_hkd,
         cast(dated.export_value_hkd as numeric(20, 2)) as export_value_hkd,
@@ -129,14 +129,14 @@ final as (
                 when coalesce(coverage.first_date > dated.month, true) then 'before_first_deliveries'
                 when dated.is_due then 'shipments_still_due'
                 else 'comparable'
-            end as text
+            end as {{ dbt.type_string() }}
         ) as comparability,
         dated.is_due as is_provisional,
         {{ is_quotable('dated.is_due', 'coverage.first_date <= dated.month') }} as is_quotable,
         open_build.last_complete_date,
         cast(
             'insured: gross invoice value as declared to HKECIC; exports: FOB value of merchandise as declared to customs'
-            as text
+            as {{ dbt.type_string() }}
         ) as coverage_note,
         open_build.release_no
     from dated

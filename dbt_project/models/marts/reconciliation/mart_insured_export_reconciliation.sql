@@ -129,11 +129,11 @@ banded as (
 final as (
     select
         banded.financial_year,
-        cast(banded.product_code as text) as product_code,
-        cast(banded.product as text) as product,
+        cast(banded.product_code as {{ dbt.type_string() }}) as product_code,
+        cast(banded.product as {{ dbt.type_string() }}) as product,
         cast(banded.declared_hkd as numeric(20, 2)) as declared_hkd,
         cast(banded.published_hkd as numeric(20, 2)) as published_hkd,
-        cast(banded.unit_published as text) as published_unit,
+        cast(banded.unit_published as {{ dbt.type_string() }}) as published_unit,
         cast(banded.rounding_hkd as numeric(20, 2)) as rounding_hkd,
         cast(banded.gap_hkd as numeric(20, 2)) as gap_hkd,
         cast(banded.gap_pct as numeric(20, 4)) as gap_pct,
@@ -142,13 +142,13 @@ final as (
             case
                 when banded.comparability <> 'comparable' then 'not_compared'
                 else coalesce(bands.band, 'out_of_band')
-            end as text
+            end as {{ dbt.type_string() }}
         ) as band,
-        cast(banded.comparability as text) as comparability,
+        cast(banded.comparability as {{ dbt.type_string() }}) as comparability,
         banded.is_marked_provisional or banded.comparability = 'shipments_still_due' as is_provisional,
         {{ is_quotable('banded.is_marked_provisional', "banded.comparability = 'comparable'") }} as is_quotable,
         open_build.last_complete_date,
-        cast('products by chapter of the goods, a convention of this platform' as text) as coverage_note,
+        cast('products by chapter of the goods, a convention of this platform' as {{ dbt.type_string() }}) as coverage_note,
         open_build.release_no
     from banded
     cross join open_build

@@ -89,7 +89,7 @@ cells as (
 final as (
     select
         cells.month as movement_month,
-        cast(cells.hs_chapter as text) as hs_chapter,
+        cast(cells.hs_chapter as {{ dbt.type_string() }}) as hs_chapter,
         cast(cells.published_export_hkd as numeric(20, 2)) as published_export_hkd,
         cast(cells.published_re_export_hkd as numeric(20, 2)) as published_re_export_hkd,
         cast(cells.mirror_import_usd as numeric(20, 2)) as mirror_import_usd,
@@ -118,7 +118,7 @@ final as (
                 when cells.mirror_import_usd is null then 'not yet reported by the Mainland'
                 when cells.mirror_import_hkd is null then 'no exchange rate of the month'
                 else 'exports f.o.b. by destination, imports c.i.f. by origin or consignment as the Mainland chooses'
-            end as text
+            end as {{ dbt.type_string() }}
         ) as coverage_note,
         open_build.release_no
     from cells

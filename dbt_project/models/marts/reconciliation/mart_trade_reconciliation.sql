@@ -223,7 +223,7 @@ final as (
         cast(banded.declared_hkd as numeric(20, 2)) as declared_hkd,
         cast(banded.declared_exempt_hkd as numeric(20, 2)) as declared_exempt_hkd,
         cast(banded.published_hkd as numeric(20, 2)) as published_hkd,
-        cast(banded.published_unit as text) as published_unit,
+        cast(banded.published_unit as {{ dbt.type_string() }}) as published_unit,
         cast(banded.rounding_hkd as numeric(20, 2)) as rounding_hkd,
         cast(banded.gap_hkd as numeric(20, 2)) as gap_hkd,
         cast(banded.gap_pct as numeric(20, 4)) as gap_pct,
@@ -232,14 +232,14 @@ final as (
             case
                 when banded.comparability <> 'comparable' then 'not_compared'
                 else coalesce(bands.band, 'out_of_band')
-            end as text
+            end as {{ dbt.type_string() }}
         ) as band,
-        cast(banded.comparability as text) as comparability,
+        cast(banded.comparability as {{ dbt.type_string() }}) as comparability,
         banded.is_marked_provisional or banded.is_due as is_provisional,
         {{ is_quotable('banded.is_marked_provisional', "banded.comparability = 'comparable'") }} as is_quotable,
         open_build.last_complete_date,
         cast(
-            'declared as lodged and amended: no parcels under HK$4,000, transhipment or samples' as text
+            'declared as lodged and amended: no parcels under HK$4,000, transhipment or samples' as {{ dbt.type_string() }}
         ) as coverage_note,
         open_build.release_no
     from banded

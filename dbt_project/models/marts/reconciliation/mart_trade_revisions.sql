@@ -113,9 +113,9 @@ ordered as (
 
 final as (
     select
-        cast(ordered.series as text) as series,
+        cast(ordered.series as {{ dbt.type_string() }}) as series,
         ordered.month as movement_month,
-        cast(ordered.flow as text) as flow,
+        cast(ordered.flow as {{ dbt.type_string() }}) as flow,
         ordered.known_on,
         cast(ordered.revision_no as integer) as revision_no,
         cast(ordered.value_hkd as numeric(20, 2)) as value_hkd,
@@ -136,7 +136,7 @@ final as (
             case
                 when ordered.series = 'declared' then 'declared trade as of the business date, without gold'
                 else 'C&SD web table 410-50001 in HK$ million, without gold'
-            end as text
+            end as {{ dbt.type_string() }}
         ) as coverage_note,
         open_build.release_no
     from ordered

@@ -145,7 +145,7 @@ final as (
         last_12_months.last_day as period_end,
         open_build.as_of_date,
         open_build.last_complete_date,
-        cast('what the feeds show' as text) as coverage_note,
+        cast('what the feeds show' as {{ dbt.type_string() }}) as coverage_note,
         open_build.release_no
     from smes
     cross join open_build

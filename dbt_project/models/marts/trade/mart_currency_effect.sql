@@ -154,7 +154,7 @@ final as (
             'compared.year_before_paid_hkd is not null'
         ) }} as is_quotable,
         open_build.last_complete_date,
-        cast('shops that share their data' as text) as coverage_note,
+        cast('shops that share their data' as {{ dbt.type_string() }}) as coverage_note,
         open_build.release_no
     from compared
     cross join open_build

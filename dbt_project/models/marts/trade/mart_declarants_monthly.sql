@@ -40,7 +40,7 @@ final as (
         {{ any_true('by_sme.is_fully_covered') }} as is_fully_covered,
         {{ is_quotable(any_true('by_sme.is_provisional'), any_true('by_sme.is_fully_covered')) }} as is_quotable,
         max(by_sme.last_complete_date) as last_complete_date,
-        cast('declared trade' as text) as coverage_note,
+        cast('declared trade' as {{ dbt.type_string() }}) as coverage_note,
         max(by_sme.release_no) as release_no
     from by_sme
     left join smes on by_sme.sme_id = smes.sme_id

@@ -55,7 +55,7 @@ final as (
         is_fully_covered,
         {{ is_quotable('is_provisional', 'is_fully_covered') }} as is_quotable,
         last_complete_date,
-        cast('declared trade' as text) as coverage_note,
+        cast('declared trade' as {{ dbt.type_string() }}) as coverage_note,
         release_no
     from sums
 )

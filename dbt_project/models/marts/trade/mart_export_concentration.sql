@@ -149,7 +149,7 @@ final as (
         totals.is_fully_covered,
         {{ is_quotable('totals.is_provisional', 'totals.is_fully_covered') }} as is_quotable,
         totals.last_complete_date,
-        cast('declared trade' as text) as coverage_note,
+        cast('declared trade' as {{ dbt.type_string() }}) as coverage_note,
         totals.release_no
     from dated as totals
     inner join by_market

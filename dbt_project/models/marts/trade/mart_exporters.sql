@@ -84,7 +84,7 @@ final as (
         end as survived_24_months,
         spans.is_provisional,
         spans.last_complete_date,
-        cast('declared trade since the history begins' as text) as coverage_note,
+        cast('declared trade since the history begins' as {{ dbt.type_string() }}) as coverage_note,
         spans.release_no
     from spans
     inner join smes on spans.sme_id = smes.sme_id

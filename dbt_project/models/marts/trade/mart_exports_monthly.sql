@@ -99,7 +99,7 @@ final as (
         {{ is_quotable('months.is_provisional', 'months.is_fully_covered') }} as is_quotable,
         coalesce({{ first_month('customs_declarations') }} < months.year_start, false) as is_ytd_fully_covered,
         months.last_complete_date,
-        cast('declared trade' as text) as coverage_note,
+        cast('declared trade' as {{ dbt.type_string() }}) as coverage_note,
         months.release_no
     from cells
     inner join months on cells.year_start = months.year_start and cells.first_month <= months.movement_month

@@ -30,7 +30,7 @@ summed as (
         or count(parcels.hkd_per_cny) < count(*) as is_provisional,
         coalesce({{ month_of('parcels.day') }} > {{ first_month('platform_orders') }}, false) as is_fully_covered,
         max(open_build.last_complete_date) as last_complete_date,
-        cast('upper bound: postal packets only are exempt; shops that share their data' as text) as coverage_note,
+        cast('upper bound: postal packets only are exempt; shops that share their data' as {{ dbt.type_string() }}) as coverage_note,
         max(open_build.release_no) as release_no
     from parcels
     cross join open_build

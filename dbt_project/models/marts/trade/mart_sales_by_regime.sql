@@ -65,7 +65,7 @@ summed as (
         or count(priced.hkd_per_cny) < count(*) as is_provisional,
         coalesce(priced.month > {{ first_month('platform_orders') }}, false) as is_fully_covered,
         max(open_build.last_complete_date) as last_complete_date,
-        cast('shops that share their data' as text) as coverage_note,
+        cast('shops that share their data' as {{ dbt.type_string() }}) as coverage_note,
         max(open_build.release_no) as release_no
     from priced
     cross join open_build

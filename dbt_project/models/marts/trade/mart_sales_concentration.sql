@@ -123,7 +123,7 @@ final as (
         judged.is_fully_covered,
         {{ is_quotable('judged.is_provisional', 'judged.is_fully_covered') }} as is_quotable,
         judged.last_complete_date,
-        cast('shops that share their data and are linked' as text) as coverage_note,
+        cast('shops that share their data and are linked' as {{ dbt.type_string() }}) as coverage_note,
         judged.release_no
     from judged
     inner join smes on judged.sme_id = smes.sme_id

@@ -54,8 +54,7 @@ class DbtRunner:
         self._as_known = as_known
         self._folder = settings().state / ("dbt" if as_known is None else "dbt_as_known")
         self._parsed = settings().state / "dbt" / f"{engine(as_known).name}.msgpack"
-        executable = _executable()
-        self._dbt = command_line.CommandLine(executable, schema) if executable else in_process.InProcess(BUILD, schema)
+        self._dbt = _dbt(schema, as_known)
 
     def run(
         self, step: str, build_no: int, claim: str = "", *, full_refresh: bool = False, nodes: Collection[str] = ()
@@ -144,7 +143,8 @@ def command(arguments: Sequence[str]) -> bool:
     """
     folder = settings().state / "dbt_by_hand"
     places = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(folder)]
-    whole, executable = [*arguments, *places, "--log-path", str(folder), "--no-version-check"], _executable()
+    whole = [*arguments, *places, "--log-path", str(folder), "--no-version-check"]
+    executable = engine().dbt or settings().get("SAMPAN_DBT", "")
     with environment():
         return command_line.command(executable, whole) if executable else in_process.command(whole)
 
@@ -189,9 +189,13 @@ def _written(file: Path) -> float:
     return file.stat().st_mtime if file.exists() else 0.0
 
 
-def _executable() -> str:
-    """The command of dbt to run; empty when dbt runs in this process."""
-    return settings().get("SAMPAN_DBT", "")
+def _dbt(schema: str, as_known: int | None) -> command_line.CommandLine | in_process.InProcess:
+    of = engine(as_known)
+    if of.dbt:
+        return command_line.CommandLine(of.run_dbt, schema)
+    if executable := settings().get("SAMPAN_DBT", ""):
+        return command_line.CommandLine(command_line.in_a_process(executable), schema)
+    return in_process.InProcess(BUILD, schema)
 
 
 @contextmanager

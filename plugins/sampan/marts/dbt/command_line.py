@@ -8,46 +8,63 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sampan.errors import Code, PermanentFailure, Problem
 from sampan.marts.dbt.results import NodeResult, StepResult, without_rows
+from sampan.processes import end_with
 
 # Files in the target folder: all that the command says.
 ANSWERS = ("--write-json",)
 LONGEST_ERROR = 2000
+# Runs a command with its options in an environment: whether it succeeded, and what it said.
+Call = Callable[[Sequence[str], Sequence[str], Mapping[str, str]], tuple[bool, str]]
 
 
 class CommandLine:
-    """Runs `executable`. It parses the project for every command, in the name of the schema of a look-back."""
+    """Runs commands by `call`. Each parses the project in the name of `schema`: a look-back has its own."""
 
-    def __init__(self, executable: str, schema: str) -> None:
-        self._executable = executable
+    def __init__(self, call: Call, schema: str) -> None:
+        self._call = call
         self._schema = schema
+        self._project: dict[str, Any] = {}
 
     def run(self, command: Sequence[str], options: Sequence[str]) -> StepResult:
         """Run a command of dbt (`build` and what it selects) with its options."""
         results = _target(options) / "run_results.json"
         results.unlink(missing_ok=True)
-        done = self._call([*command, *options, *ANSWERS])
+        is_done, said = self._run(command, options)
         nodes = json.loads(results.read_text("utf-8"))["results"] if results.exists() else []
-        return StepResult(tuple(map(_node_result, nodes)), _said(done) if done.returncode and not nodes else "")
+        return StepResult(tuple(map(_node_result, nodes)), "" if is_done or nodes else _why(said))
 
     def project(self, options: Sequence[str]) -> Mapping[str, Any]:
         """The parsed project, in the form of manifest.json. Raises PermanentFailure when dbt cannot read it."""
-        done = self._call(["parse", *options, *ANSWERS])
-        if done.returncode:
-            raise PermanentFailure(Problem(Code.BUILD_FAILED, _said(done)))
-        found: dict[str, Any] = json.loads((_target(options) / "manifest.json").read_text("utf-8"))
-        return found
+        if not self._project:
+            is_done, said = self._run(["parse"], options)
+            if not is_done:
+                raise PermanentFailure(Problem(Code.BUILD_FAILED, _why(said)))
+            self._project = json.loads((_target(options) / "manifest.json").read_text("utf-8"))
+        return self._project
 
-    def _call(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"SAMPAN_DBT_SCHEMA": self._schema}
-        return subprocess.run(
-            [self._executable, *arguments], env=environment, capture_output=True, text=True, check=False
-        )
+    def _run(self, command: Sequence[str], options: Sequence[str]) -> tuple[bool, str]:
+        return self._call(command, [*options, *ANSWERS], os.environ | {"SAMPAN_DBT_SCHEMA": self._schema})
+
+
+def in_a_process(executable: str) -> Call:
+    """Runs each command by an executable."""
+
+    def call(command: Sequence[str], options: Sequence[str], environment: Mapping[str, str]) -> tuple[bool, str]:
+        done = subprocess.run(
+            [executable, *command, *options], env=environment, capture_output=True, text=True, check=False,
+            # One that works on after its builder was killed would write beside the next one.
+            preexec_fn=partial(end_with, os.getpid()),
+        )  # fmt: skip
+        return not done.returncode, done.stdout.strip() or done.stderr.strip()
+
+    return call
 
 
 def command(executable: str, arguments: Sequence[str]) -> bool:
@@ -55,9 +72,9 @@ def command(executable: str, arguments: Sequence[str]) -> bool:
     return subprocess.run([executable, *arguments], check=False).returncode == 0
 
 
-def _said(done: subprocess.CompletedProcess[str]) -> str:
+def _why(said: str) -> str:
     """Why dbt failed, in its own words."""
-    return (without_rows(done.stdout.strip() or done.stderr.strip()) or "dbt failed")[-LONGEST_ERROR:]
+    return (without_rows(said) or "dbt failed")[-LONGEST_ERROR:]
 
 
 def _target(options: Sequence[str]) -> Path:
