@@ -210,7 +210,6 @@ def decide(request_id: int, accepted: bool, reason: str, by: str) -> str:
     Raises PermanentFailure when it does not wait for a decision, when who asked for it accepts it, or when it cannot be
     carried out; it then has failed. Raises TransientFailure when another decision takes too long.
     """
-    require_reason(reason, Code.GATE_REASON)
     # One decision after the other: one that refuses what another is about to publish would say that nothing was published.
     with lock("loader", "requests", "another decision on a request is being carried out; try again", wait=PATIENCE):
         return _decided(request_id, accepted, reason, by)

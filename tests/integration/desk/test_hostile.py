@@ -39,7 +39,7 @@ from starlette.exceptions import HTTPException
 from tests.factory import DAY
 from tests.integration.desk.conftest import Client
 from tests.integration.desk.test_operator import deliver_held
-from tests.integration.desk.test_steward import FEED, STEWARD, csv_of, deliver_broken, table_of, xlsx_of
+from tests.integration.desk.test_steward import FEED, STEWARD, ask_to_correct, csv_of, deliver_broken, table_of, xlsx_of
 from tests.integration.test_consent import NUMBERS, changes, deliver, make_release
 
 OTHER = f"steward_{get_contract('customs_declarations').partner}"
@@ -115,7 +115,7 @@ ROLE_OF_DESK = {"operator": "sampan_operator", "steward": STEWARD, "bank": "bank
 
 
 @pytest.mark.parametrize("desk", ROLE_OF_DESK)
-def test_a_page_of_another_desk_is_not_there_whoever_asks(desk, desks, sampan):
+def test_no_desk_finds_a_page_of_another_desk(desk, desks, sampan):
     """Each route by the list of them, also with a form that has the session's own token; and without a session none."""
     sampan.rows("select ops.ensure_bank_role('B014')")
     client, stranger = desks.client(ROLE_OF_DESK[desk]), httpx.Client(base_url=desks.url, follow_redirects=False)
@@ -220,19 +220,15 @@ def test_no_request_that_a_login_forges_stops_those_of_others(desks, partner):
 
 def test_what_a_correction_would_replace_is_shown_to_those_who_see_the_feed_and_until_it_is_decided(desks, partner):
     """Rejected rows were the steward's alone: an operator sees those of a request that waits, and no others."""
-    right, needed = deliver_broken(partner)
     steward, operator = desks.client(STEWARD), desks.client("sampan_operator")
-    table = table_of(steward.get(f"/en/feeds/{FEED}/rows.csv").content)
-    steward.form(f"/en/feeds/{FEED}/corrections", ("a.csv", csv_of([table[0] | {needed: right[0][needed]}])))
-    steward.form(f"/en/feeds/{FEED}/send", reason="x")
-    number = partner.sampan.one("select request_id from ops.request")
+    _, broken, number = ask_to_correct(partner, steward)
     other = desks.client("steward_customs")
 
     def seen(person: Client) -> list[tuple[int]]:
         with psycopg.connect(dsn_of(desks, person), autocommit=True) as connection:
             return connection.execute("select quarantine_id from desk.corrected(%s)", [number]).fetchall()
 
-    own = [(int(table[0]["_quarantine_id"]),)]
+    own = [(int(broken["_quarantine_id"]),)]
     assert [seen(person) for person in (steward, operator, other)] == [own, own, []]
     with (
         psycopg.connect(dsn_of(desks, operator), autocommit=True) as connection,

@@ -36,6 +36,15 @@ def table_of(body: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(body.decode("utf-8-sig"))))
 
 
+def ask_to_correct(partner, steward) -> tuple[list[dict], dict[str, str], int]:
+    """Deliver a broken row and ask to correct it. Returns the right rows, that row as it was, and the request's number."""
+    right, needed = deliver_broken(partner)
+    broken = table_of(steward.get(f"/en/feeds/{FEED}/rows.csv").content)[0]
+    steward.form(f"/en/feeds/{FEED}/corrections", ("a.csv", csv_of([broken | {needed: right[0][needed]}])))
+    steward.form(f"/en/feeds/{FEED}/send", reason="x")
+    return right, broken, partner.sampan.one("select request_id from ops.request")
+
+
 def csv_of(table: list[dict[str, str]]) -> bytes:
     out = io.StringIO()
     writer = csv.DictWriter(out, table[0])
@@ -112,12 +121,8 @@ def test_a_steward_corrects_a_row_and_it_is_published_when_an_operator_accepts(f
 
 
 def test_a_refused_request_changes_nothing(desks, partner):
-    right, needed = deliver_broken(partner)
     steward, operator = desks.client(STEWARD), desks.client("sampan_operator")
-    table = table_of(steward.get(f"/en/feeds/{FEED}/rows.csv").content)
-    steward.form(f"/en/feeds/{FEED}/corrections", ("a.csv", csv_of([table[0] | {needed: right[0][needed]}])))
-    steward.form(f"/en/feeds/{FEED}/send", reason="x")
-    number = partner.sampan.one("select request_id from ops.request")
+    right, _, number = ask_to_correct(partner, steward)
     operator.form(f"/en/requests/{number}", decision="reject", reason="deliver it again")
     assert [ended.state for ended in requests.run()] == ["done"]
     assert partner.sampan.rows("select state from ops.request order by request_id") == [("refused",), ("done",)]

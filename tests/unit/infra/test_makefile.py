@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_a_query_with_a_cast_is_a_query_to_make():
     """SQL was also the name of the list of files for the linter: make read `::` of a query as a rule of its own."""
     asked = ["make", "-n", "psql", "SQL=select now()::date"]
