@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "plugins"))
 
-from sampan.processes import adopt_orphans, end_with  # noqa: E402
+from sampan.processes import adopt_orphans, end_with
 
 # Last words of a builder.
 LEAVE, END = b'"leave"\n', b'"end"\n'

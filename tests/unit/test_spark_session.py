@@ -95,7 +95,7 @@ def ended(within: float = 5) -> bool:
 def builder(tmp_path: Path, *lines: str) -> subprocess.Popen[bytes]:
     """Another process that builds: it says when it has done what it was given."""
     script = [
-        "import sys, threading; from pathlib import Path; from sampan.engine import spark; from sampan.engine.spark import Spark",
+        "from pathlib import Path; from sampan.engine import spark; from sampan.engine.spark import Spark",
         f"spark.INSTALLED = Path({str(tmp_path)!r})",
         *lines,
     ]

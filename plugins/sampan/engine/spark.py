@@ -43,10 +43,8 @@ TYPES = {"VARCHAR": "STRING", "JSON": "STRING", "TIMESTAMP WITH TIME ZONE": "TIM
 NONE = "none"
 LONGEST_ERROR = 2000
 ALL = sql.SQL("")
-# In seconds. The session of a builder that ends or was killed takes a moment to end, too.
-LONGEST_WAIT = 60
-# Seconds for which a session waits for the next step of a build.
-IDLE = 120
+# Seconds for which a session waits for the next step of a build, and a step for a session that it cannot join.
+IDLE, LONGEST_WAIT = 120, 180
 # In the folder of the engine: of the session, and of Spark for what does not fit into memory.
 LOCK, LOG, DOOR, LOCAL = "lock", "session.log", "session.socket", "local"
 
