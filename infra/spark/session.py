@@ -157,7 +157,7 @@ class Keeper:
 
 
 def main(builder_no: str, folder: str, idle: str, of: str) -> None:
-    """Become the keeper or its worker. Standard output is the log's: what dbt and Java print is no answer."""
+    """Become the keeper or its worker. Standard output is the log's: dbt and Java print into it, too."""
     if os.fork():
         # The builder waits for none of them.
         os._exit(0)

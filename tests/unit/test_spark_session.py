@@ -16,7 +16,7 @@ from sampan.engine import spark
 from sampan.errors import TransientFailure
 from sampan.settings import HOME, settings
 
-# Is done with all that it is asked for. Its first command starts what stands for Java and hears no signal that it can
+# Is done with all that it is asked for. Its first command starts what is Java here and hears no signal that it can
 # ignore; of the command `die` it dies, and `work` takes long.
 DBT = """
 import os, subprocess, sys, time
