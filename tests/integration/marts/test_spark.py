@@ -214,11 +214,11 @@ def ends_with_its_builder(state: Path, step: str, number: signal.Signals) -> Non
     assert left == {}
 
 
-def of_session(state: Path) -> dict[int, list[str]]:
-    """The processes of a session and of its executors, by number: what names the engine's folder, but for the cluster's own."""
-    commands = {process.pid: process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])}
+def of_session(state: Path) -> dict[int, str]:
+    """The processes of a session and its executors, by number: what names the engine's folder, but for the cluster's own."""
+    commands = {process.pid: " ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])}
     return {
         number: command
         for number, command in commands.items()
-        if str(state / "spark") in " ".join(command) and "org.apache.spark.deploy" not in " ".join(command)
+        if str(state / "spark") in command and ".deploy.master." not in command and ".deploy.worker." not in command
     }
