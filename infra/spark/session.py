@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -30,11 +31,13 @@ LONGEST_END = 30
 
 
 class Worker:
-    """Parses the project once for each builder. `of` says what Spark was started with."""
+    """Parses the project once for each builder. `folder` is the engine's, `of` says what Spark was started with."""
 
-    def __init__(self, of: str) -> None:
+    def __init__(self, folder: Path, of: str) -> None:
+        self._folder = folder
         self._of = of
         self._manifest: Any = None
+        self._spark: Any = None
 
     def work(self, connection: socket.socket) -> None:
         """Answer until nothing more is asked."""
@@ -55,13 +58,22 @@ class Worker:
         except Exception as error:  # noqa: BLE001
             return {"is_done": False, "said": f"{type(error).__name__}: {error}"}
 
-    def _sql(self, statements: list[str]) -> dict[str, Any]:
+    def _start(self) -> None:
+        """Start Spark, once. dbt has the same session."""
         from pyspark.sql import SparkSession
 
-        # The one that dbt has.
-        spark = SparkSession.builder.enableHiveSupport().getOrCreate()
+        if self._spark is None:
+            spark = SparkSession.builder.enableHiveSupport().getOrCreate()
+            # A table whose writer was killed has left its folder, into which Spark writes no other.
+            for table in (self._folder / "warehouse").glob("*.db/*"):
+                if not spark.catalog.tableExists(f"{table.parent.name.removesuffix('.db')}.{table.name}"):
+                    shutil.rmtree(table)
+            self._spark = spark
+
+    def _sql(self, statements: list[str]) -> dict[str, Any]:
+        self._start()
         for statement in statements:
-            spark.sql(statement)
+            self._spark.sql(statement)
         return {"is_done": True, "said": ""}
 
     def _dbt(self, command: list[str], options: list[str]) -> dict[str, Any]:
@@ -74,16 +86,16 @@ class Worker:
             self._manifest = parsed.result
         if command == ["parse"]:
             return {"is_done": True, "said": ""}
+        self._start()
         done = dbtRunner(manifest=self._manifest).invoke([*command, *options])
         return {"is_done": done.success, "said": str(done.exception or "")}
 
     def _close(self) -> None:
         """End Spark and wait until its Java has: it holds the metastore."""
         from pyspark import SparkContext
-        from pyspark.sql import SparkSession
 
         if gateway := SparkContext._gateway:
-            SparkSession.builder.getOrCreate().stop()
+            self._spark.stop()
             gateway.shutdown()
             gateway.proc.stdin.close()
             gateway.proc.wait()
@@ -170,7 +182,7 @@ def main(builder_no: str, folder: str, idle: str, of: str) -> None:
         end_with(keeper)
         builder.close()
         here.close()
-        Worker(of).work(there)
+        Worker(Path(folder), of).work(there)
         return
     # Whichever of the two is first.
     os.setpgid(worker, worker)

@@ -42,7 +42,11 @@ SPARK = """
 class SparkContext:
     _gateway = None
 """
-SQL = "SparkSession = None"
+SQL = """
+from unittest.mock import MagicMock
+
+SparkSession = MagicMock()
+"""
 
 
 @pytest.fixture

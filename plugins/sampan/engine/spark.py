@@ -155,8 +155,6 @@ class Spark(DuckDB):
             "spark.sql.constraintPropagation.enabled": "false",
             # Files are written again between two steps of a session.
             "spark.sql.filesourceTableRelationCacheSize": "0",
-            # A table whose writer was killed has left its folder.
-            "spark.sql.legacy.allowNonEmptyLocationInCTAS": "true",
         }
         if master.startswith("local"):
             values |= {
