@@ -7,7 +7,7 @@
 {#- SQL in which one number divided by another is double precision. Of decimals, the quotient of a sum of money has three decimals,
     or as many as fit beside the digits of the sum, and what is rounded twice may come out otherwise. -#}
 {% macro divided_as_double(sql) -%}
-    {%- for part in modules.re.split("('[^']*'|--[^\n]*)", sql) -%}
+    {%- for part in modules.re.split("('(?:[^'\\\\]|\\\\.)*'|--[^\n]*)", sql) -%}
         {#- Every other part is a text or a comment. -#}
         {{- part if loop.index0 is odd else modules.re.sub("\\s/\\s", " * 1D / ", part) -}}
     {%- endfor -%}
