@@ -1,5 +1,5 @@
 -- One row per cell of a published table and declarant, without sums: what it contributes. The last 24 months, without those that
--- the history holds only in part. Tables are of SMEs; of exports the others are here too, large enterprises and persons, because
+-- the history holds only in part or that may still grow. Tables are of SMEs; of exports the others are here too, large enterprises and persons, because
 -- C&SD publishes the value of all: less the SMEs it is theirs.
 {{ config(materialized='table') }}
 
@@ -16,8 +16,25 @@ monthly as (
 ),
 
 open_build as (
-    select {{ month_of(dbt.dateadd('month', -23, 'as_of_date')) }} as first_month
+    select
+        {{ month_of(dbt.dateadd('month', -23, 'as_of_date')) }} as first_month,
+        {{ last_complete_date(['customs_declarations']) }} as last_complete_date
     from {{ ref('stg_ops__open_build') }}
+),
+
+months as (
+    select distinct month from monthly
+),
+
+settled as (
+    select months.month
+    from months
+    cross join open_build
+    where
+        months.month >= open_build.first_month
+        and months.month > {{ first_month('customs_declarations') }}
+        -- It is published once. What it is a day later, less what it is today, is what few enterprises declared in the day.
+        and not {{ month_may_grow('customs_declarations', 'months.month', 'open_build.last_complete_date') }}
 ),
 
 trade as (
@@ -32,10 +49,9 @@ trade as (
         coalesce(smes.industry_section, 'unknown') as industry_section,
         smes.sme_class
     from monthly
-    inner join open_build on monthly.month >= open_build.first_month
+    inner join settled on monthly.month = settled.month
     inner join links on monthly.trader_id = links.source_key
     left join smes on links.sme_id = smes.sme_id
-    where monthly.month > {{ first_month('customs_declarations') }}
 ),
 
 final as (

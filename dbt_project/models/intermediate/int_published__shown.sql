@@ -1,5 +1,6 @@
 -- One row per cell and sum of a published table, its value left empty where it would tell of one enterprise or give such a
--- cell away: the only way from the cells to what is published. What is left out is known just before the marts are made.
+-- cell away: the only way from the cells to what is published. What is left out is known just before the marts are made. A
+-- month that a release has shown stays as it was shown: the difference would be what one enterprise declared since.
 {{ config(materialized='view') }}
 
 with cells as (
@@ -8,6 +9,23 @@ with cells as (
 
 left_out as (
     select * from {{ ref('stg_ops__suppressed_cells') }}
+),
+
+shown_before as (
+    select * from {{ ref('stg_ops__published_cells') }}
+),
+
+tables_shown as (
+    select distinct
+        table_name,
+        series,
+        period
+    from shown_before
+),
+
+open_build as (
+    select {{ month_of(dbt.dateadd('month', -23, 'as_of_date')) }} as first_month
+    from {{ ref('stg_ops__open_build') }}
 ),
 
 final as (
@@ -27,6 +45,23 @@ final as (
             and cells.period = left_out.period
             and cells.row_key = left_out.row_key
             and cells.column_key = left_out.column_key
+    left join tables_shown
+        on
+            cells.table_name = tables_shown.table_name
+            and cells.series = tables_shown.series
+            and cells.period = tables_shown.period
+    where tables_shown.table_name is null
+    union all
+    select
+        shown_before.table_name,
+        shown_before.series,
+        shown_before.period,
+        shown_before.row_key,
+        shown_before.column_key,
+        shown_before.value,
+        shown_before.is_suppressed
+    from shown_before
+    inner join open_build on shown_before.period >= open_build.first_month
 )
 
 select * from final

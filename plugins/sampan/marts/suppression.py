@@ -25,6 +25,7 @@ from typing import Any
 from sampan.database import Connection
 from sampan.engine import engine
 from sampan.errors import Code, PermanentFailure, Problem
+from sampan.marts import published
 
 TOTAL = "*"
 # A sum is worth more to readers than a cell: it is suppressed only when no cell can be suppressed instead.
@@ -411,7 +412,7 @@ def run(connection: Connection, schema: str = "intermediate", build_no: int = 0)
     """Decide which cells of each published table are suppressed, and store them. Returns how many.
 
     `schema` holds the contributions and the rules; marts as known on a date have their own `build_no`, the current
-    build has 0.
+    build has 0. Of a month that a release has shown nothing is decided again.
     """
 
     def rows(columns: str, table: str) -> Iterator[tuple[Any, ...]]:
@@ -421,11 +422,13 @@ def run(connection: Connection, schema: str = "intermediate", build_no: int = 0)
     of_rules = "table_name, min_contributors, max_share, min_uncertainty, protected_share, protected_least"
     contributions = "table_name, series, period, row_key, column_key, is_published, sme_id, value"
     rules = {row[0]: SuppressionRule(row[1], *map(float, row[2:])) for row in rows(of_rules, "disclosure_rules")}
+    shown = set() if build_no else published.shown(connection)
     tables: dict[tuple[Any, ...], _Contributed] = defaultdict(_Contributed)
     for table, series, period, row, column, is_published, enterprise, value in rows(
         contributions, "int_published__contributions"
     ):
-        tables[table, series, period].add((row, column), enterprise, value, is_published)
+        if (table, series, period) not in shown:
+            tables[table, series, period].add((row, column), enterprise, value, is_published)
     found = [
         (build_no, *table, *key, reason)
         for table, contributed in tables.items()
@@ -440,4 +443,6 @@ def run(connection: Connection, schema: str = "intermediate", build_no: int = 0)
         ) as copy:
             for line in found:
                 copy.write_row(line)
+        if not build_no:
+            published.keep(connection, schema, tables)
     return len(found)
