@@ -1,5 +1,6 @@
 -- One row per cell of a published table and declarant, without sums: what it contributes. The last 24 months, without those that
--- the history holds only in part or that may still grow. Tables are of SMEs; of exports the others are here too, large enterprises and persons, because
+-- the history holds only in part, that may still grow, or that a release has shown: those stay as they were. Tables are of SMEs; of
+-- exports the others are here too, large enterprises and persons, because
 -- C&SD publishes the value of all: less the SMEs it is theirs.
 {{ config(materialized='table') }}
 
@@ -54,7 +55,7 @@ trade as (
     left join smes on links.sme_id = smes.sme_id
 ),
 
-final as (
+contributed as (
     select distinct
         'traders' as table_name,
         'all' as series,
@@ -81,6 +82,25 @@ final as (
     group by flow, month, hs_chapter, market_csd_code, is_published, sme_id
     -- An enterprise that declared nothing of value hides no other.
     having sum(value_hkd) > 0
+),
+
+tables_shown as (
+    select distinct
+        table_name,
+        series,
+        period
+    from {{ ref('stg_ops__published_cells') }}
+),
+
+final as (
+    select contributed.*
+    from contributed
+    left join tables_shown
+        on
+            contributed.table_name = tables_shown.table_name
+            and contributed.series = tables_shown.series
+            and contributed.period = tables_shown.period
+    where tables_shown.table_name is null
 )
 
 select * from final

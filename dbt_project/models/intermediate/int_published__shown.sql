@@ -15,14 +15,6 @@ shown_before as (
     select * from {{ ref('stg_ops__published_cells') }}
 ),
 
-tables_shown as (
-    select distinct
-        table_name,
-        series,
-        period
-    from shown_before
-),
-
 open_build as (
     select {{ month_of(dbt.dateadd('month', -23, 'as_of_date')) }} as first_month
     from {{ ref('stg_ops__open_build') }}
@@ -45,12 +37,6 @@ final as (
             and cells.period = left_out.period
             and cells.row_key = left_out.row_key
             and cells.column_key = left_out.column_key
-    left join tables_shown
-        on
-            cells.table_name = tables_shown.table_name
-            and cells.series = tables_shown.series
-            and cells.period = tables_shown.period
-    where tables_shown.table_name is null
     union all
     select
         shown_before.table_name,

@@ -784,9 +784,11 @@ def _users(connection: Connection, release_no: int) -> str:
 def proofs(limit: int = 50) -> list[tuple[Any, ...]]:
     """The newest deletions: kind, what was deleted, reason, SHA-256, number of objects, number of rows, verified at."""
     with connect() as connection:
-        return connection.execute(
+        found = connection.execute(
             """
             select
+                feed,
+                source_uri,
                 kind,
                 coalesce(feed || ' batch ' || batch_id, 'release ' || release_no, source_uri, feed),
                 reason,
@@ -800,3 +802,9 @@ def proofs(limit: int = 50) -> list[tuple[Any, ...]]:
             """,
             [limit],
         ).fetchall()
+    # Until its absence is verified, an address is as the partner wrote it.
+    return [(kind, _shown_address(feed, uri) if of == uri else of, *rest) for feed, uri, kind, of, *rest in found]
+
+
+def _shown_address(feed: str | None, uri: str) -> str:
+    return shown_uri(get_contract(feed), uri) if feed is not None and feed in all_contracts() else shown(uri)

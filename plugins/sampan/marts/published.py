@@ -5,36 +5,21 @@ The same cell in two releases, one less the other, is what was declared in betwe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import date
 
 from sampan.database import Connection, connect, scalar
 from sampan.engine import engine
 from sampan.errors import Code, PermanentFailure, Problem, require_reason
 
-# Table, series and month.
-Table = tuple[str, str, date]
-COLUMNS = "build_no, table_name, series, period, row_key, column_key, value"
+COLUMNS = "table_name, series, period, row_key, column_key, value"
 
 
-def shown(connection: Connection) -> set[Table]:
-    """The tables that releases have shown, by series and month."""
-    return set(connection.execute("select distinct table_name, series, period from ops.published_known").fetchall())
-
-
-def keep(connection: Connection, schema: str, tables: Iterable[Table]) -> None:
+def keep(connection: Connection, schema: str) -> None:
     """Keep the cells of tables that the open build is the first to publish, those left out without their value."""
-    build_no = scalar(connection, "select build_no from ops.open_build")
+    build_no = int(scalar(connection, "select build_no from ops.open_build"))
     connection.execute("delete from ops.published_cell where build_no = %s", [build_no])
-    wanted = [
-        f"table_name = '{table}' and series = '{series}' and period = date '{period}'"
-        for table, series, period in sorted(tables)
-    ]
-    if not wanted:
-        return
-    columns = COLUMNS.replace("build_no", str(build_no), 1)
-    query = f"select {columns} from {schema}.int_published__cells where {' or '.join(wanted)}"
-    engine().insert(connection, f"ops.published_cell ({COLUMNS})", query)
+    query = f"select {build_no} as build_no, {COLUMNS} from {schema}.int_published__cells"
+    engine().insert(connection, f"ops.published_cell (build_no, {COLUMNS})", query)
     connection.execute(
         """
         update ops.published_cell as cell set value = null, is_suppressed = true

@@ -412,7 +412,7 @@ def run(connection: Connection, schema: str = "intermediate", build_no: int = 0)
     """Decide which cells of each published table are suppressed, and store them. Returns how many.
 
     `schema` holds the contributions and the rules; marts as known on a date have their own `build_no`, the current
-    build has 0. Of a month that a release has shown nothing is decided again.
+    build has 0.
     """
 
     def rows(columns: str, table: str) -> Iterator[tuple[Any, ...]]:
@@ -422,13 +422,11 @@ def run(connection: Connection, schema: str = "intermediate", build_no: int = 0)
     of_rules = "table_name, min_contributors, max_share, min_uncertainty, protected_share, protected_least"
     contributions = "table_name, series, period, row_key, column_key, is_published, sme_id, value"
     rules = {row[0]: SuppressionRule(row[1], *map(float, row[2:])) for row in rows(of_rules, "disclosure_rules")}
-    shown = set() if build_no else published.shown(connection)
     tables: dict[tuple[Any, ...], _Contributed] = defaultdict(_Contributed)
     for table, series, period, row, column, is_published, enterprise, value in rows(
         contributions, "int_published__contributions"
     ):
-        if (table, series, period) not in shown:
-            tables[table, series, period].add((row, column), enterprise, value, is_published)
+        tables[table, series, period].add((row, column), enterprise, value, is_published)
     found = [
         (build_no, *table, *key, reason)
         for table, contributed in tables.items()
@@ -444,5 +442,5 @@ def run(connection: Connection, schema: str = "intermediate", build_no: int = 0)
             for line in found:
                 copy.write_row(line)
         if not build_no:
-            published.keep(connection, schema, tables)
+            published.keep(connection, schema)
     return len(found)
