@@ -1,8 +1,7 @@
-"""Personal data where a file has room for it besides its rows: properties, comments, hidden sheets, metadata, names of members."""
+"""Personal data where a file has room besides its rows: properties, comments, hidden sheets, metadata, names of members."""
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import struct
@@ -30,7 +29,7 @@ Make = Callable[[str, list[Row], Planter], bytes]
 
 
 def workbook(feed: str, given: list[Row], planter: Planter) -> bytes:
-    """A workbook with personal data in all that is no cell of its sheet."""
+    """A workbook with personal data in all of it that is not a cell of its sheet."""
     import xlsxwriter
 
     class Book(xlsxwriter.Workbook):
@@ -43,7 +42,11 @@ def workbook(feed: str, given: list[Row], planter: Planter) -> bytes:
             sheet = self.worksheets()[0]
             sheet.write_comment(2, 0, planter.secret("comment"), {"author": planter.secret("author")})
             sheet.set_header(f"&C{planter.secret('header')}")
-            rule = {"validate": "list", "source": [planter.hkid("brackets"), "b"], "input_message": planter.secret("prompt")}
+            rule = {
+                "validate": "list",
+                "source": [planter.hkid("brackets"), "b"],
+                "input_message": planter.secret("prompt"),
+            }
             sheet.data_validation("B2:B9", rule)
             sheet.insert_textbox(3, 3, planter.secret("text box"))
             hidden = self.add_worksheet(f"of {planter.hkid('bare')}")
@@ -71,7 +74,9 @@ def parquet(feed: str, given: list[Row], planter: Planter) -> bytes:
         [{f"of {planter.hkid('brackets')}": planter.secret("within")} for _ in range(1)] * table.num_rows,
     )
     table = table.append_column("more", nested)
-    fields = [field.with_metadata({"note": planter.secret("note"), planter.hkid("brackets"): "x"}) for field in table.schema]
+    fields = [
+        field.with_metadata({"note": planter.secret("note"), planter.hkid("brackets"): "x"}) for field in table.schema
+    ]
     schema = pa.schema(fields, metadata={"owner": planter.secret("owner"), planter.hkid("bare"): "x"})
     out = io.BytesIO()
     pq.write_table(table.cast(schema), out)
@@ -91,8 +96,13 @@ def skippable(feed: str, given: list[Row], planter: Planter) -> bytes:
     import zstandard
 
     note = planter.secret("frame").encode()
-    lines = zstandard.ZstdDecompressor().decompressobj().decompress(encode(get_contract(feed), given)).decode().splitlines()
-    added = {planter.hkid("brackets"): planter.secret("value"), "buyer": {planter.hkid("bare"): [planter.secret("deep")]}}
+    lines = (
+        zstandard.ZstdDecompressor().decompressobj().decompress(encode(get_contract(feed), given)).decode().splitlines()
+    )
+    added = {
+        planter.hkid("brackets"): planter.secret("value"),
+        "buyer": {planter.hkid("bare"): [planter.secret("deep")]},
+    }
     lines = [json.dumps(json.loads(line) | added) for line in lines]
     body = zstandard.ZstdCompressor().compress("".join(f"{line}\n" for line in lines).encode())
     return struct.pack("<II", 0x184D2A50, len(note)) + note + body

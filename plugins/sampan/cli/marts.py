@@ -223,7 +223,7 @@ def release_revise(month: Annotated[str, typer.Argument(metavar="YYYY-MM")], rea
     from sampan.marts import published
 
     try:
-        first = datetime.strptime(month, "%Y-%m").date()
+        first = date.fromisoformat(f"{month}-01")
     except ValueError:
         raise typer.BadParameter(f"{month!r} is not a month such as 2026-06", param_hint="MONTH") from None
     cells = published.revise(first, reason, getpass.getuser())

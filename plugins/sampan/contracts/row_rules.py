@@ -141,7 +141,7 @@ def _column_checks(column: Column) -> list[Check]:
         for option, rule, broken in (
             ("minimum", "minimum", "{} < cast({} as {})"),
             ("exclusiveMinimum", "minimum", "{} <= cast({} as {})"),
-            # To PostgreSQL NaN is above every number: to a person it is none.
+            # To PostgreSQL NaN is above every number: to a person it is not a number at all.
             ("maximum", "maximum", "{0} > cast({1} as {2}) and {0} <> 'NaN'" if is_numeric else "{} > cast({} as {})"),
         ):
             if option in options:

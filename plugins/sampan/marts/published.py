@@ -36,14 +36,16 @@ def keep(connection: Connection, schema: str) -> None:
 def revise(month: date, reason: str, by: str) -> int:
     """Let the next build publish a month again, with what was declared or withdrawn since. Returns how many cells it had.
 
-    Whoever has both releases can subtract them: for a figure that is wrong. Raises PermanentFailure when no release has
+    Who has both releases can subtract them: for a figure that is wrong. Raises PermanentFailure when no release has
     shown the month.
     """
     require_reason(reason, Code.RELEASE_REASON)
     with connect("builder") as connection:
         cells = scalar(connection, "select count(*) from ops.published_known where period = %s", [month])
         if not cells:
-            problem = Problem(Code.RELEASE_REVISION, f"no published table of a release has shown the month {month:%Y-%m}")
+            problem = Problem(
+                Code.RELEASE_REVISION, f"no published table of a release has shown the month {month:%Y-%m}"
+            )
             raise PermanentFailure(problem)
         connection.execute(
             """

@@ -69,7 +69,7 @@ def expected(column: Column, item: str | None) -> set[str]:
     if column.type in ("numeric", "bigint"):
         number = Decimal(item)
         low, above = options.get("minimum"), options.get("exclusiveMinimum")
-        # NaN is no number: neither below a bound nor, as in PostgreSQL, above it.
+        # NaN is not a number: neither below a bound nor, as in PostgreSQL, above it.
         small = not number.is_nan() and (
             (low is not None and number < Decimal(str(low))) or (above is not None and number <= Decimal(str(above)))
         )

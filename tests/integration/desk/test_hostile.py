@@ -477,7 +477,10 @@ def test_who_fails_without_end_keeps_no_one_out_who_was_in_before():
     failed = FailedSignIns()
     assert failed.may_try("chan", "1")
     failed.forget("chan", "1")
-    assert [failed.may_try(f"made_up_{number}", "1") for number in range(MOST_FAILED_OF_ADDRESS + 1)][-2:] == [True, False]
+    assert [failed.may_try(f"made_up_{number}", "1") for number in range(MOST_FAILED_OF_ADDRESS + 1)][-2:] == [
+        True,
+        False,
+    ]
     assert not failed.may_try("wong", "1")
     assert not failed.may_try("", "1")
     # Its own tries are no more than any login's.

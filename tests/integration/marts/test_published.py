@@ -106,7 +106,9 @@ def test_no_two_releases_tell_what_one_enterprise_declared_in_between(sampan: Sa
     deliver(days(date(2026, 8, 4), date(2026, 8, 14)), {})
     full()
     last = shown()
-    of_july = {key: value for key, value in last.items() if key[0] == date(2026, 7, 1) and key[-2:] == (CHAPTER, MARKET)}
+    of_july = {
+        key: value for key, value in last.items() if key[0] == date(2026, 7, 1) and key[-2:] == (CHAPTER, MARKET)
+    }
     assert list(of_july.values()) == [sum(OF_JUNE) + LATE]
     assert differences([*released, last]) == {}
 
@@ -128,7 +130,7 @@ def test_a_month_is_published_again_when_a_person_says_why(sampan: Sampan, relea
 
 
 def test_a_month_that_a_release_has_not_shown_is_not_fixed(sampan: Sampan, models_only: None):
-    """A release that has the marts of the one before has shown nothing of a build that fixed what nobody saw."""
+    """A release that has the marts of the one before has shown nothing of a build that fixed what was not seen."""
     june = {date(2026, 6, 12): [declared(at, "2026-06-12", value) for at, value in enumerate(OF_JUNE)]}
     deliver(days(FIRST, date(2026, 7, 31)), june)
     number = full()
