@@ -107,12 +107,17 @@ class FailedSignIns:
         with self._lock:
             for key in [key for key in self._times if not self._count(key)]:
                 del self._times[key]
-            is_full = self._count(("", address)) >= MOST_FAILED_OF_ADDRESS and (login, address) not in self._known
-            if is_full or self._count((login, address)) >= MOST_FAILED:
+            is_kept_out = self._is_full(address) and (login, address) not in self._known
+            if is_kept_out or self._count((login, address)) >= MOST_FAILED:
                 return False
             for key in {(login, address), ("", address)}:
                 self._times[key].append(self._clock())
             return True
+
+    def is_full(self, address: str) -> bool:
+        """Whether so many tries of an address failed that only a login that got in from there before may try."""
+        with self._lock:
+            return self._is_full(address)
 
     def take_back(self, login: str, address: str) -> None:
         """Count the last try no more: it got in, or could not be judged."""
@@ -130,6 +135,9 @@ class FailedSignIns:
             self._known[login, address] = None
             if len(self._known) > MOST_KNOWN:
                 del self._known[next(iter(self._known))]
+
+    def _is_full(self, address: str) -> bool:
+        return self._count(("", address)) >= MOST_FAILED_OF_ADDRESS
 
     def _count(self, key: tuple[str, str]) -> int:
         times = self._times.get(key, deque())

@@ -494,6 +494,19 @@ def test_who_fails_without_end_keeps_no_one_out_who_was_in_before():
     assert len(failed._known) == MOST_KNOWN
 
 
+def test_a_person_gets_in_while_another_one_of_the_address_fails_and_no_answer_tells_who(desks):
+    login, password = desks.person("sampan_operator")
+    assert Client(desks.url).sign_in(login, password).status_code == 200
+    made_up = [
+        Client(desks.url).sign_in(f"made_up_{number}", "x").status_code for number in range(MOST_FAILED_OF_ADDRESS)
+    ]
+    assert set(made_up) == {401}
+    # The login that was in before, with a wrong password, is answered as one that no one has.
+    answers = [Client(desks.url).sign_in(name, "wrong") for name in (login, "made_up")]
+    assert [(answer.status_code, answer.text) for answer in answers] == [(429, answers[1].text)] * 2
+    assert Client(desks.url).sign_in(login, password).status_code == 200
+
+
 def test_a_login_signs_out_no_one_else():
     """Who signs in without end would take the place of all others."""
     sessions = Sessions()
