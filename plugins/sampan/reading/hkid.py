@@ -30,9 +30,9 @@ _MARKS = r"\x01-\t\x0b- \x7f+\-./:\\_~;|*'!^`#?"
 _TAG = r"</?[A-Za-z][^<>\n]{0,100}>"
 # <A> is a check digit in brackets.
 _ONLY_TAG = f"(?!<[Aa]>){_TAG}"
-_CALLED = (
-    "(?:[Cc][Hh][Ee][Cc][Kk](?: ?-?[Dd][Ii][Gg][Ii][Tt])?|[Bb]racket|校驗碼|檢驗碼|校验码|检验码|括號|括号|括弧|第)"
-)
+_CALLED = "(?:[Cc][Hh][Ee][Cc][Kk](?: ?-?[Dd][Ii][Gg][Ii][Tt])?|[Bb]racket|校驗碼|檢驗碼|校验码|检验码|括號|括号|括弧)"
+# 第3號, number 3; 第3批, the third lot, is of something else.
+_ORDINAL = "第(?= ?[0-9Aa] ?[號号])"
 _GAP = rf"(?:[{_MARKS},()<>\[\]{{}}]|{_ONLY_TAG}){{0,12}}"
 _BRACKETED = rf"[A-Za-z]{{1,2}}[ -]?[0-9]{{6}}[ -]?{_OPEN} ?[0-9Aa] ?{_CLOSE}"
 # In a line of CSV a quote is doubled, in one of JSON a backslash is before it.
@@ -41,7 +41,7 @@ _GROUPED = (
     rf"(?:(?<![A-Za-z])[A-Za-z]{{1,2}}{_GAP}|[A-Za-z]{{1,2}})"
     # An amount with its currency, HKD 1,234,567, does not count.
     r"(?![0-9],[0-9]{3},[0-9]{3}(?![0-9]))"
-    rf"[0-9](?:{_GAP}[0-9]){{5}}{_GAP}?(?:{_CALLED}{_GAP}?)?"
+    rf"[0-9](?:{_GAP}[0-9]){{5}}{_GAP}?(?:(?:{_CALLED}|{_ORDINAL}){_GAP}?)?"
     rf'(?:(?:"{{1,2}}{_GAP})?{_OPEN} ?[0-9Aa] ?{_CLOSE}|{_IN_QUOTES}|[0-9Aa](?![0-9]))'
 )
 # The only form that counts in a code, which it fills or in which other marks than letters and digits stand around it.
@@ -331,7 +331,7 @@ def block_pattern() -> bytes:
             gap,
             digit,
             gap,
-            _CALLED.encode(),
+            f"(?:{_CALLED}|第)".encode(),
             gap,
             gap,
             check,

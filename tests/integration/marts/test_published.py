@@ -118,7 +118,9 @@ def test_a_month_is_published_again_when_a_person_says_why(sampan: Sampan, relea
         published.revise(date(2026, 7, 1), "a declaration was missing", "a person")
     with pytest.raises(PermanentFailure, match="give a reason"):
         published.revise(date(2026, 6, 1), " ", "a person")
-    assert published.revise(date(2026, 6, 1), "a declaration was missing", "a person") > 0
+    assert sampan.cli("release", "revise", "2026-13", "--reason", "x").returncode == 2
+    done = sampan.cli("release", "revise", "2026-06", "--reason", "a declaration was missing")
+    assert (done.returncode, "cells will be published again" in done.stdout) == (0, True), done.stderr
     deliver([date(2026, 8, 4)], {})
     full()
     assert LATE in {value for values in differences([released[0], shown()]).values() for value in values}
