@@ -325,7 +325,10 @@ def test_the_list_of_deletions_shows_no_number_of_a_person_while_one_is_not_done
 def test_an_upload_that_was_never_completed_is_aborted_by_its_age_told_and_gone(within, partner):
     """Kind of fault: content that no list of objects shows. Parts of an upload stay until somebody aborts it."""
     sampan, store = partner.sampan, seaweedfs()
-    place = {"Bucket": settings().drop_bucket, "Key": f"customs/{FEED}/{OLD}/{within}of Chan Tai Man, A123456(3).csv.gz"}
+    place = {
+        "Bucket": settings().drop_bucket,
+        "Key": f"customs/{FEED}/{OLD}/{within}of Chan Tai Man, A123456(3).csv.gz",
+    }
     s3 = settings().s3(get_contract(FEED).partner)
     upload = s3.create_multipart_upload(**place)["UploadId"]
     s3.upload_part(**place, UploadId=upload, PartNumber=1, Body=b"personal data" * 1000)
