@@ -75,29 +75,28 @@ def differences(releases: list[Shown]) -> dict[tuple[Any, ...], list[Decimal]]:
 
 @pytest.fixture
 def released(sampan: Sampan, models_only: None) -> list[Shown]:
-    """A release as of 31 July, one a day later with one declaration of July more, and one with one of June, late."""
+    """A release as of 31 July, and one with a declaration of July more and one of June, late."""
     # With cells that are left out: one enterprise alone in a chapter.
     june = {date(2026, 6, 12): [declared(at, "2026-06-12", value) for at, value in enumerate(OF_JUNE)]}
     june[date(2026, 6, 12)].append(declared(30, "2026-06-12", Decimal(55), "62"))
     july = {date(2026, 7, 30): [declared(at, "2026-07-30", value) for at, value in enumerate(OF_JUNE)]}
-    found = []
     deliver(days(FIRST, date(2026, 7, 30)), june | july)
     full()
-    found.append(shown())
-    deliver([date(2026, 7, 31)], {date(2026, 7, 31): [declared(20, "2026-07-31", LATE)]})
+    first = shown()
+    later = {
+        date(2026, 7, 31): [declared(20, "2026-07-31", LATE)],
+        date(2026, 8, 3): [declared(21, "2026-06-30", LATE)],
+    }
+    deliver(days(date(2026, 7, 31), date(2026, 8, 3)), later)
     full()
-    found.append(shown())
-    deliver(days(date(2026, 8, 1), date(2026, 8, 3)), {date(2026, 8, 3): [declared(21, "2026-06-30", LATE)]})
-    full()
-    found.append(shown())
-    return found
+    return [first, shown()]
 
 
 def test_no_two_releases_tell_what_one_enterprise_declared_in_between(sampan: Sampan, released: list[Shown]):
     """Fault: each release keeps the rules, and the same cell in two of them differs by the value of one enterprise."""
     of_june = [{key for key in cells if key[0] == date(2026, 6, 1)} for cells in released]
     assert of_june[0]
-    assert of_june[0] == of_june[1] == of_june[2]
+    assert of_june[0] == of_june[1]
     assert differences(released) == {}
     left_out = "select count(*) from marts.mart_published_exports where is_suppressed"
     assert sampan.one(left_out, role="bi") > 0
@@ -113,6 +112,7 @@ def test_no_two_releases_tell_what_one_enterprise_declared_in_between(sampan: Sa
     assert differences([*released, last]) == {}
 
 
+@pytest.mark.slow
 def test_a_month_is_published_again_when_a_person_says_why(sampan: Sampan, released: list[Shown]):
     with pytest.raises(PermanentFailure, match="no published table of a release has shown the month 2026-07"):
         published.revise(date(2026, 7, 1), "a declaration was missing", "a person")
