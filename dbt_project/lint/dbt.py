@@ -44,3 +44,13 @@ def type_float() -> str:
 def type_string() -> str:
     """The type of texts."""
     return "text"
+
+
+def string_literal(value: str) -> str:
+    """A text in quotes."""
+    return f"'{value}'"
+
+
+def escape_single_quotes(expression: str) -> str:
+    """What stands between the quotes of a text."""
+    return expression.replace("'", "''")

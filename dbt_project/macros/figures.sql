@@ -22,7 +22,7 @@ parsed as (
         case
             when figure_text = '-' then 0
             {% for unit, dollars in units.items() -%}
-            when coalesce(figure_text, '..') <> '..' and unit_published = '{{ unit }}'
+            when coalesce(figure_text, '..') <> '..' and unit_published = {{ dbt.string_literal(dbt.escape_single_quotes(unit)) }}
                 then {{ dollars }} * cast(replace(figure_text, ',', '') as numeric(28, 6))
             {% endfor -%}
         end as value_hkd

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -228,15 +228,19 @@ def scram_verifier(connection: Connection, role: str, password: str) -> str:
     return connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
 
 
-def drop_relations(connection: Connection, schema: str) -> None:
-    """Drop the tables and views of a schema. Never CASCADE: an object that others depend on is not dropped."""
+def drop_relations(connection: Connection, schema: str, names: Sequence[str] | None = None) -> None:
+    """Drop the tables and views of a schema, or those with some names. Never CASCADE: an object that others depend on is not
+    dropped. Foreign keys to them are."""
     keys = connection.execute(
         """
-        select relname, conname from pg_constraint
-        inner join pg_class on conrelid = pg_class.oid
-        where connamespace = to_regnamespace(%s) and contype = 'f'
+        select r.relname, conname from pg_constraint as c
+        inner join pg_class as r on r.oid = conrelid
+        inner join pg_class as f on f.oid = confrelid
+        where
+            connamespace = to_regnamespace(%(schema)s) and contype = 'f'
+            and (%(names)s::text[] is null or r.relname = any(%(names)s) or f.relname = any(%(names)s))
         """,
-        [schema],
+        {"schema": schema, "names": None if names is None else list(names)},
     ).fetchall()
     for table, key in keys:
         statement = sql.SQL("alter table {} drop constraint {}")
@@ -245,10 +249,12 @@ def drop_relations(connection: Connection, schema: str) -> None:
     relations = connection.execute(
         """
         select relname, relkind = 'v' from pg_class
-        where relnamespace = to_regnamespace(%s) and relkind in ('r', 'p', 'v')
+        where
+            relnamespace = to_regnamespace(%(schema)s) and relkind in ('r', 'p', 'v')
+            and (%(names)s::text[] is null or relname = any(%(names)s))
         order by oid desc
         """,
-        [schema],
+        {"schema": schema, "names": None if names is None else list(names)},
     ).fetchall()
     for name, is_view in relations:
         statement = sql.SQL("drop view {}" if is_view else "drop table {}")

@@ -7,12 +7,7 @@ and released once.
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from datetime import time as time_of_day
@@ -25,7 +20,6 @@ import psycopg
 import pytest
 from sampan.calendar import HONG_KONG
 from sampan.contracts.registry import get_contract
-from sampan.engine.spark import INSTALLED, Spark
 from sampan.ingest import fetch, freshness
 from sampan.marts import build, release
 from sampan.settings import read_yaml, settings
@@ -79,20 +73,6 @@ ALL_DATES = [
 ]
 # DuckDB builds what came until then, and in a second build the rest.
 FIRST_PART = date(2026, 4, 1)
-# With a processor and a GiB each.
-TWO_WORKERS = "local-cluster[2,1,1024]"
-# A few rows need no compiled code, few tasks, plans that stay as they are and are not printed, and a metastore that may not
-# survive a power cut.
-QUICK_SPARK = """
-spark.driver.defaultJavaOptions -XX:TieredStopAtLevel=1 -Dderby.system.durability=test
-spark.executor.defaultJavaOptions -XX:TieredStopAtLevel=1
-spark.sql.shuffle.partitions 2
-spark.sql.adaptive.enabled false
-spark.sql.maxPlanStringLength 1000
-spark.sql.codegen.wholeStage false
-spark.sql.codegen.factoryMode NO_CODEGEN
-spark.sql.sources.parallelPartitionDiscovery.threshold 1000
-"""
 
 
 @pytest.fixture(scope="module", params=ALL_DATES)
@@ -151,66 +131,6 @@ def test_duckdb_builds_in_two_parts_the_marts_that_postgresql_built_in_one(
     # So little is always mostly new: merge anyway.
     monkeypatch.setattr(build, "FULL_REFRESH_SHARE", 2)
     builds_the_same("duckdb", FIRST_PART, 20, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.spark
-@pytest.mark.timeout(7200)
-@pytest.mark.skipif(not INSTALLED.exists(), reason="Spark is not installed: `make spark` makes .venv-spark")
-@pytest.mark.parametrize("released", ALL_DATES[:1], indirect=True)
-def test_spark_builds_on_two_workers_one_of_them_killed_the_marts_that_postgresql_built_in_one(
-    released: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(build, "FULL_REFRESH_SHARE", 2)
-    monkeypatch.setattr(Spark, "run_dbt", models_only(Spark.run_dbt))
-    conf = tmp_path / "properties"
-    conf.write_text(QUICK_SPARK)
-    with executor_killed(tmp_path) as killed:
-        builds_the_same("spark", FIRST_PART, 20, tmp_path, SAMPAN_SPARK_MASTER=TWO_WORKERS, SAMPAN_SPARK_CONF=str(conf))
-    assert len(killed) == 1
-
-
-def models_only(run_dbt: Callable[..., tuple[bool, str]]) -> Callable[..., tuple[bool, str]]:
-    """As `without_data_tests`, for the dbt of Spark."""
-
-    def run(engine: Spark, command: Sequence[str], *more: Any) -> tuple[bool, str]:
-        extra = ["--exclude-resource-type", "test"] if command[0] == "build" else []
-        return run_dbt(engine, [*command, *extra], *more)
-
-    return run
-
-
-@contextmanager
-def executor_killed(state: Path) -> Iterator[list[int]]:
-    """Kill one of two executors of Spark while it builds the intermediate models: the list has its number then."""
-    killed: list[int] = []
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.5) and not killed:
-            executors = executors_of(state)
-            if len(executors) == 2 and (state / "dbt" / "intermediate" / "compiled").exists():
-                os.kill(executors[0], signal.SIGKILL)
-                killed.append(executors[0])
-
-    with ThreadPoolExecutor() as pool:
-        watching = pool.submit(watch)
-        try:
-            yield killed
-        finally:
-            over.set()
-        watching.result()
-
-
-def executors_of(state: Path) -> list[int]:
-    """The processes that run Spark's tasks for the builds of a state folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            command = process.read_bytes()
-            if b"CoarseGrainedExecutorBackend" in command and f"{state}/".encode() in command:
-                found.append(int(process.parent.name))
-    return found
 
 
 def deliveries(cases: list[Case], dates: Dates) -> Iterator[tuple[date, str, list[Row]]]:

@@ -4,8 +4,18 @@
 {#- No reader of PostgreSQL sees the folders. -#}
 {% macro spark__read_under_consent() %}{% endmacro %}
 
+{#- SQL in which one number divided by another is double precision. Of decimals, the quotient of a sum of money has three decimals,
+    or as many as fit beside the digits of the sum, and what is rounded twice may come out otherwise. -#}
+{% macro divided_as_double(sql) -%}
+    {%- for part in modules.re.split("('(?:[^'\\\\]|\\\\.)*'|--[^\n]*)", sql) -%}
+        {#- Every other part is a text or a comment. -#}
+        {{- part if loop.index0 is odd else modules.re.sub("\\s/\\s", " * 1D / ", part) -}}
+    {%- endfor -%}
+{%- endmacro %}
+
 {#- A model's table. PostgreSQL has the comments. -#}
 {% macro spark__create_table_as(temporary, relation, compiled_code, language='sql') -%}
+    {%- set compiled_code = divided_as_double(compiled_code) -%}
     {%- if config.get('contract').enforced -%}
         {{ get_assert_columns_equivalent(compiled_code) }}
         {%- set compiled_code = get_select_subquery(compiled_code) -%}
@@ -16,7 +26,7 @@
 
 {% macro spark__create_view_as(relation, sql) -%}
     create or replace view {{ relation }} as
-    {{ sql }}
+    {{ divided_as_double(sql) }}
 {%- endmacro %}
 
 {% macro spark__persist_docs(relation, model, for_relation, for_columns) %}{% endmacro %}

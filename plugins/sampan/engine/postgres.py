@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,13 @@ class Postgres:
     ) -> tuple[bool, str]:
         """Run a command of the dbt in an environment of its own; whether it succeeded, and what it said."""
         raise NotImplementedError
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep builders away from what the dbt of an environment of its own needs for itself."""
+        return nullcontext()
+
+    def leave(self) -> None:
+        """Leave what runs from one step of a build to the next to the process of the next one."""
 
     def close(self) -> None:
         """End what runs from one step of a build to the next."""

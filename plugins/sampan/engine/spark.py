@@ -7,17 +7,18 @@ DuckDB reads and writes the Parquet: rows cross by COPY as with that engine. See
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 from psycopg import sql
 from typing_extensions import override
@@ -29,7 +30,6 @@ from sampan.engine import postgres
 from sampan.engine.duckdb import SOURCES, DuckDB, columns_of
 from sampan.engine.postgres import built_by
 from sampan.errors import Code, PermanentFailure, Problem, SettingsFailure, TransientFailure
-from sampan.processes import end_with
 from sampan.settings import HOME, read_yaml, settings
 
 if TYPE_CHECKING:
@@ -43,8 +43,10 @@ TYPES = {"VARCHAR": "STRING", "JSON": "STRING", "TIMESTAMP WITH TIME ZONE": "TIM
 NONE = "none"
 LONGEST_ERROR = 2000
 ALL = sql.SQL("")
-# In seconds. The session of a builder that ends or was killed takes a moment to end, too.
-LONGEST_WAIT = 60
+# Seconds for which a session waits for the next step of a build, and a step for a session that it cannot join.
+IDLE, LONGEST_WAIT = 120, 180
+# In the folder of the engine: of the session, and of Spark for what does not fit into memory.
+LOCK, LOG, DOOR, LOCAL = "lock", "session.log", "session.socket", "local"
 
 
 class Spark(DuckDB):
@@ -71,8 +73,9 @@ class Spark(DuckDB):
 
     @override
     def environment(self) -> dict[str, str]:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = self._folder / "conf"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         _replace(folder / "spark-defaults.conf", self._properties())
         return {
             "SPARK_CONF_DIR": str(folder),
@@ -85,6 +88,29 @@ class Spark(DuckDB):
         self, command: Sequence[str], options: Sequence[str], environment: Mapping[str, str]
     ) -> tuple[bool, str]:
         return self._ask(environment, command=list(command), options=list(options))
+
+    @override
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        self.environment()
+        with ExitStack() as held:
+
+            def is_alone() -> bool:
+                # One that waits for the next step would wait for long.
+                with suppress(OSError), _connected(self._folder) as connection:
+                    connection.sendall(_line("end"))
+                with suppress(BlockingIOError):
+                    held.enter_context(_locked(self._folder))
+                    return True
+                return False
+
+            _wait_until(is_alone, self._folder)
+            yield
+
+    @override
+    def leave(self) -> None:
+        if session := _sessions.pop(self._folder, None):
+            session.leave()
 
     @override
     def close(self) -> None:
@@ -129,13 +155,12 @@ class Spark(DuckDB):
             "spark.sql.constraintPropagation.enabled": "false",
             # Files are written again between two steps of a session.
             "spark.sql.filesourceTableRelationCacheSize": "0",
-            # A table whose writer was killed has left its folder.
-            "spark.sql.legacy.allowNonEmptyLocationInCTAS": "true",
         }
         if master.startswith("local"):
             values |= {
                 "spark.driver.host": "127.0.0.1",
                 "spark.driver.bindAddress": "127.0.0.1",
+                "spark.local.dir": self._folder / LOCAL,
                 # The default is 200, for clusters; what turns out small is joined (spark.sql.adaptive.enabled).
                 "spark.sql.shuffle.partitions": "8",
             }
@@ -314,57 +339,115 @@ class Spark(DuckDB):
 
 
 class Session:
-    """A process of .venv-spark that has dbt and Spark, and ends with this one. Raises TransientFailure while the one of
-    another builder of the folder runs."""
+    """Connection to a process of .venv-spark that has dbt and Spark (infra/spark/session.py): to one that an earlier step of
+    the build left, or to a new one. Raises TransientFailure while another builder has it."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        self._log = folder / "session.log"
-        with (folder / "lock").open("w") as lock, self._log.open("w", encoding="utf-8") as log:
-            _take(lock)
-            self._process = subprocess.Popen(
-                [INSTALLED / "bin" / "python", SESSION],
-                env=os.environ | environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-                # It has the lock, too: who started it may be killed.
-                pass_fds=[lock.fileno()], preexec_fn=partial(end_with, os.getpid()),
-            )  # fmt: skip
-        self._asks, self._answers = cast("IO[str]", self._process.stdin), cast("IO[str]", self._process.stdout)
+        self._folder = folder
+        # What Spark is started with, and is then not changed.
+        of = hashlib.sha256((folder / "conf" / "spark-defaults.conf").read_bytes() + SESSION.read_bytes()).hexdigest()
+        _wait_until(lambda: self._join(of) or self._start(of, environment), folder)
+
+    def _join(self, of: str) -> bool:
+        """Whether one was left that fits. One that does not is ended."""
+        try:
+            self._connection = _connected(self._folder)
+        except OSError:
+            return False
+        self._answers = self._connection.makefile("r", encoding="utf-8")
+        is_done, _ = self.ask({"joins": of})
+        if not is_done:
+            self.close()
+        return is_done
+
+    def _start(self, of: str, environment: Mapping[str, str]) -> bool:
+        """Whether no other builder has one, so that this one has started it."""
+        try:
+            with _locked(self._folder) as lock, (self._folder / LOG).open("w", encoding="utf-8") as log:
+                self._connection, theirs = socket.socketpair()
+                with theirs:
+                    inherited = [theirs.fileno(), lock.fileno()]
+                    subprocess.run(
+                        [INSTALLED / "bin" / "python", SESSION, str(theirs.fileno()), self._folder, str(IDLE), of],
+                        # Signals to the builder's group are for the builder. It has the lock, too: who started it may be
+                        # killed.
+                        env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True,
+                        pass_fds=inherited, start_new_session=True,
+                    )  # fmt: skip
+        except BlockingIOError:
+            return False
+        self._answers = self._connection.makefile("r", encoding="utf-8")
+        return True
 
     def ask(self, what: Mapping[str, Any]) -> tuple[bool, str]:
         """Let it run something; whether it succeeded, and why not."""
-        with suppress(BrokenPipeError):
-            self._asks.write(json.dumps(what) + "\n")
-            self._asks.flush()
-        line = self._answers.readline()
+        line = ""
+        with suppress(ConnectionError):
+            self._connection.sendall(_line(what))
+            line = self._answers.readline()
         if not line:
-            return False, f"Spark's process ended: {self._log.read_text('utf-8', 'replace').strip()}"
+            return False, f"Spark's process ended: {(self._folder / LOG).read_text('utf-8', 'replace').strip()}"
         answer = json.loads(line)
         return answer["is_done"], answer["said"]
 
+    def leave(self) -> None:
+        """Leave it to the next step."""
+        self._say("leave")
+
     def close(self) -> None:
-        """End it."""
-        try:
-            self._process.communicate(timeout=LONGEST_WAIT)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.communicate()
+        """End it, in the middle of what it runs, too."""
+        self._say("end")
+
+    def _say(self, last: str) -> None:
+        with self._connection, self._answers, suppress(OSError):
+            self._connection.sendall(_line(last))
+            # It hangs up when it has left or ended.
+            self._connection.settimeout(LONGEST_WAIT)
+            while self._connection.recv(1 << 16):
+                pass
 
 
 # By the folder of the engine.
 _sessions: dict[Path, Session] = {}
 
 
-def _take(lock: IO[str]) -> None:
-    """Lock a file. Raises TransientFailure while another process holds it for long."""
+def _wait_until(is_ready: Callable[[], bool], folder: Path) -> None:
+    """Raises TransientFailure when another builder has the session of a folder for long."""
     until = time.monotonic() + LONGEST_WAIT
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() > until:
-                raise TransientFailure(f"another builder has a session of Spark: it holds {lock.name}") from error
-            time.sleep(0.5)
-        else:
-            return
+    while not is_ready():
+        if time.monotonic() > until:
+            raise TransientFailure(f"another builder has a session of Spark: it holds {folder / LOCK}")
+        time.sleep(0.2)
+
+
+def _connected(folder: Path) -> socket.socket:
+    """A connection to a session that was left. Raises OSError when there is none."""
+    connection = socket.socket(socket.AF_UNIX)
+    # The path of a socket has 107 bytes at most.
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        connection.connect(f"/proc/self/fd/{place}/{DOOR}")
+    except OSError:
+        connection.close()
+        raise
+    finally:
+        os.close(place)
+    return connection
+
+
+def _line(said: Any) -> bytes:
+    return json.dumps(said).encode() + b"\n"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[IO[str]]:
+    """The lock of a folder's metastore, and what a killed session left taken away. Raises BlockingIOError when another
+    process has it."""
+    with (folder / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (folder / DOOR).unlink(missing_ok=True)
+        shutil.rmtree(folder / LOCAL, ignore_errors=True)
+        yield lock
 
 
 def _of_platform() -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -66,8 +66,22 @@ def run(step: str | None = None, *, force: bool = False, full_refresh: bool = Fa
     if step is not None and step not in names():
         message = f"unknown step {step!r}{did_you_mean(step, names(), 'steps')}"
         raise PermanentFailure(Problem(Code.BUILD_UNKNOWN_STEP, message))
-    with closing(engine()):
+    with _left_to_the_next(step):
         return _run_steps(step, force, full_refresh)
+
+
+@contextmanager
+def _left_to_the_next(step: str | None) -> Iterator[None]:
+    """Leave what the engine has running to the next step of the build; end it after the last one, or an error."""
+    try:
+        yield
+    except BaseException:
+        engine().close()
+        raise
+    if step in (None, names()[-1]):
+        engine().close()
+    else:
+        engine().leave()
 
 
 def _run_steps(step: str | None, force: bool, full_refresh: bool) -> dict[str, int]:

@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from sampan.alerts import raise_alert
-from sampan.database import Connection, one, scalar
+from sampan.database import Connection, drop_relations, one, scalar
 from sampan.errors import Problem
 from sampan.marts import dbt
 from sampan.settings import settings
@@ -45,8 +45,8 @@ def carry(connection: Connection, build_no: int, step: str, problem: Problem) ->
         return False
     past: list[str] = []
     with connection.transaction():
+        drop_relations(connection, "build", marts_of(step))
         for mart in marts_of(step):
-            connection.execute(sql.SQL("drop table if exists {}").format(sql.Identifier("build", mart)))
             origin, is_kept = _origin(connection, live[0], mart)
             if is_kept:
                 _copy(connection, live[0], mart)
@@ -113,14 +113,17 @@ def mark(connection: Connection, build_no: int) -> None:
 
 
 def _copy(connection: Connection, release_no: int, mart: str) -> None:
-    """Copy a mart of a release into the build, with keys, comments and policies; not quotable. Without one, nothing."""
+    """Copy a mart of a release into the build, with keys, comments and policies; not quotable. Without one, nothing.
+
+    A view becomes a table: it would read marts that are not carried with it.
+    """
     found = connection.execute(
         """
         select nspname, relrowsecurity, array_agg(attname::text order by attnum)
         from pg_class as c
         join pg_namespace as n on n.oid = c.relnamespace
         join pg_attribute as a on a.attrelid = c.oid and attnum > 0 and not attisdropped
-        where nspname = any(%s) and relname = %s and relkind = 'r'
+        where nspname = any(%s) and relname = %s and relkind in ('r', 'v')
         group by nspname, relrowsecurity
         """,
         [[f"release_{release_no}", f"consented_{release_no}"], mart],

@@ -145,6 +145,27 @@ def test_families_that_fail_wait_and_the_others_are_released(sampan, models_only
     assert release.findings() == []
 
 
+@pytest.mark.slow
+def test_a_family_with_a_view_waits_when_its_gate_says_no(sampan, models_only, monkeypatch):
+    """Kind of fault: the tables that a view reads could not be dropped, so that nothing was released."""
+    trades(6)
+    first = full()
+    trades(7)
+    rules, mart = mart_rules.load(), "mart_funding_headroom"
+    unmet = Rule(
+        name=RULE, description="More than there are.", severity="critical",
+        expectation="expect_table_row_count_to_equal", kwargs={"value": 10**9},
+    )  # fmt: skip
+    monkeypatch.setattr(mart_rules, "load", lambda: rules | {mart: (*rules[mart], unmet)})
+    view = "select {} from marts.mart_funding_headroom_any_day"
+    before = sampan.one(view.format("count(*)"), role="bi")
+    assert before
+    second = release.refresh()["release_no"]
+    assert second > first
+    assert sampan.one(view.format("count(*)"), role="bi") == before
+    assert sampan.rows(view.format("distinct release_no"), role="bi") == [(first,)]
+
+
 def test_what_all_others_rest_on_stops_the_build_and_the_message_says_which_batch_brought_what(sampan, models_only):
     publish("customs_declarations", "2026-07-06", [{"declaration_no": "DDDDDDDD01"}])
     publish("hkecic_policies", "2026-07-06", [{"policy_no": "SBP0000001"}])

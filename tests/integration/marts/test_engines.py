@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -65,14 +65,22 @@ def test_duckdb_builds_in_two_parts_the_marts_that_postgresql_built_in_one(
 
 
 def builds_the_same(
-    name: str, first_part: date, least: int, folder: Path, *, has_unit_tests: bool = False, **more: str
+    name: str,
+    first_part: date,
+    least: int,
+    folder: Path,
+    *,
+    has_unit_tests: bool = False,
+    before: Callable[[bool], None] = lambda is_full: None,
+    **more: str,
 ) -> None:
     """Build what is released once more with an engine, in a copy of the installed warehouse: what came until `first_part`,
     and then the rest, of more than `least` batches. With `has_unit_tests` let it also make what dbt's unit tests expect.
-    `more` are settings."""
+    `before` is called before the intermediate models of the first part, which is full, and before the second build. `more`
+    are settings."""
     with (
-        _copied(folder, SAMPAN_BUILD_ENGINE=name, **more) as copied,
-        psycopg.connect(copied, autocommit=True) as connection,
+        copied(folder, SAMPAN_BUILD_ENGINE=name, **more) as copy,
+        psycopg.connect(copy, autocommit=True) as connection,
     ):
         (released,) = connection.execute("select max(release_no) from ops.release").fetchone()
         connection.execute("delete from ops.build_batch")
@@ -90,6 +98,8 @@ def builds_the_same(
         assert len(later) > least
         # All that is kept from one build to the next.
         for step in ("staging", "identity", "intermediate"):
+            if step == "intermediate":
+                before(True)
             assert build.run(step)["nodes"] > 0
         of_newest = (
             "select engine, full_refresh, state from ops.build where build_no = (select max(build_no) from ops.build)"
@@ -99,6 +109,7 @@ def builds_the_same(
         connection.execute(
             "update ops.batch set state = 'published' where batch_id = any(%s)", [[no for (no,) in later]]
         )
+        before(False)
         build.run()
         assert connection.execute(of_newest).fetchone() == (name, False, "built")
         by_postgres, by_engine = [f"release_{released}", f"consented_{released}"], ["build"]
@@ -116,7 +127,7 @@ def builds_the_same(
 
 
 @contextmanager
-def _copied(folder: Path, **more: str) -> Iterator[str]:
+def copied(folder: Path, **more: str) -> Iterator[str]:
     """DSN of the administrator of a copy of the installed warehouse, which is installed instead with more settings."""
     before = settings().get("SAMPAN_WAREHOUSE_DSN")
     name = f"sampan_engine_{secrets.token_hex(4)}"

@@ -1,7 +1,7 @@
 -- One row per source, period, measure, flow, code, origin and partner of each batch; values in Hong Kong dollars.
 with deliveries as ({{ deliveries('csd_trade_statistics') }}),
 
-{{ published_figures({'HK$ million': 1000000, "HK$''000": 1000}) }}
+{{ published_figures({'HK$ million': 1000000, "HK$'000": 1000}) }}
 
 select
     figures.source,

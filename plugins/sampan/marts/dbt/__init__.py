@@ -145,7 +145,7 @@ def command(arguments: Sequence[str]) -> bool:
     places = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(folder)]
     whole = [*arguments, *places, "--log-path", str(folder), "--no-version-check"]
     executable = engine().dbt or settings().get("SAMPAN_DBT", "")
-    with environment():
+    with environment(), engine().alone():
         return command_line.command(executable, whole) if executable else in_process.command(whole)
 
 

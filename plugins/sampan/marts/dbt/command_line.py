@@ -69,7 +69,8 @@ def in_a_process(executable: str) -> Call:
 
 def command(executable: str, arguments: Sequence[str]) -> bool:
     """Run any command of dbt; whether it succeeded."""
-    return subprocess.run([executable, *arguments], check=False).returncode == 0
+    end_with_this = partial(end_with, os.getpid())
+    return subprocess.run([executable, *arguments], check=False, preexec_fn=end_with_this).returncode == 0
 
 
 def _why(said: str) -> str:
