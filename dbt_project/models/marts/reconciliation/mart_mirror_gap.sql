@@ -35,7 +35,7 @@ published as (
 monthly_rates as (
     select
         {{ month_of('end_of_day') }} as month,
-        cast(avg(hkd_per_usd) as numeric(28, 12)) as hkd_per_usd
+        cast(avg(cast(hkd_per_usd as numeric(22, 8))) as numeric(28, 12)) as hkd_per_usd
     from rates
     group by {{ month_of('end_of_day') }}
 ),
