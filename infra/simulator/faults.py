@@ -161,7 +161,7 @@ def _column_kinds(column: Column, typed: bool) -> list[tuple[str, str]]:
     if column.type != "text" and not typed:
         found.append(("wrong_type", "type"))
     if column.type == "numeric" and not typed:
-        found.append(("not_a_number", "maximum" if "maximum" in options else "finite"))
+        found.append(("not_a_number", "finite"))
         if column.scale is not None:
             found.append(("too_precise", "scale"))
     if column.enum:

@@ -138,6 +138,7 @@ class Code(StrEnum):
     RELEASE_GRANTS = "release.grants"
     RELEASE_NOT_BUILT = "release.not_built"
     RELEASE_REASON = "release.reason"
+    RELEASE_REVISION = "release.revision"
     RELEASE_ROW_SECURITY = "release.row_security"
     RELEASE_UNKNOWN = "release.unknown"
     RELOAD_REFUSED = "reload.refused"

@@ -429,6 +429,10 @@ MEANINGS: dict[Code, tuple[str, str]] = {
     ),
     Code.RELEASE_NOT_BUILT: ("The open build is not complete.", "Run `sampan build`, then `sampan release run`."),
     Code.RELEASE_REASON: ("A decision on a finding needs a reason.", REASON),
+    Code.RELEASE_REVISION: (
+        "No published table that a release has shown has this month, so there is nothing to publish again.",
+        "See which months there are: `select distinct movement_month from marts.mart_published_exports`.",
+    ),
     Code.RELEASE_ROW_SECURITY: (
         "Row-level security is not forced on a mart that holds data under consents.",
         "Check the model's `read_under_consent` hook; the release was not shown.",

@@ -34,4 +34,4 @@ def test_every_row_rule_of_a_column_is_explained():
         for check in (*checks(contract, contract.stored, date(2026, 8, 3)), *type_checks(contract.stored))
         if "." in check.name
     }
-    assert kinds == COLUMN_RULES.keys() - {"min_length", "finite"}
+    assert kinds == COLUMN_RULES.keys() - {"min_length"}

@@ -1,5 +1,6 @@
 -- One row per cell of a published table and declarant, without sums: what it contributes. The last 24 months, without those that
--- the history holds only in part. Tables are of SMEs; of exports the others are here too, large enterprises and persons, because
+-- the history holds only in part, that may still grow, or that a release has shown: those stay as they were. Tables are of SMEs; of
+-- exports the others are here too, large enterprises and persons, because
 -- C&SD publishes the value of all: less the SMEs it is theirs.
 {{ config(materialized='table') }}
 
@@ -16,8 +17,25 @@ monthly as (
 ),
 
 open_build as (
-    select {{ month_of(dbt.dateadd('month', -23, 'as_of_date')) }} as first_month
+    select
+        {{ month_of(dbt.dateadd('month', -23, 'as_of_date')) }} as first_month,
+        {{ last_complete_date(['customs_declarations']) }} as last_complete_date
     from {{ ref('stg_ops__open_build') }}
+),
+
+months as (
+    select distinct month from monthly
+),
+
+settled as (
+    select months.month
+    from months
+    cross join open_build
+    where
+        months.month >= open_build.first_month
+        and months.month > {{ first_month('customs_declarations') }}
+        -- It is published once. What it is a day later, less what it is today, is what few enterprises declared in the day.
+        and not {{ month_may_grow('customs_declarations', 'months.month', 'open_build.last_complete_date') }}
 ),
 
 trade as (
@@ -32,13 +50,12 @@ trade as (
         coalesce(smes.industry_section, 'unknown') as industry_section,
         smes.sme_class
     from monthly
-    inner join open_build on monthly.month >= open_build.first_month
+    inner join settled on monthly.month = settled.month
     inner join links on monthly.trader_id = links.source_key
     left join smes on links.sme_id = smes.sme_id
-    where monthly.month > {{ first_month('customs_declarations') }}
 ),
 
-final as (
+contributed as (
     select distinct
         'traders' as table_name,
         'all' as series,
@@ -65,6 +82,25 @@ final as (
     group by flow, month, hs_chapter, market_csd_code, is_published, sme_id
     -- An enterprise that declared nothing of value hides no other.
     having sum(value_hkd) > 0
+),
+
+tables_shown as (
+    select distinct
+        table_name,
+        series,
+        period
+    from {{ ref('stg_ops__published_cells') }}
+),
+
+final as (
+    select contributed.*
+    from contributed
+    left join tables_shown
+        on
+            contributed.table_name = tables_shown.table_name
+            and contributed.series = tables_shown.series
+            and contributed.period = tables_shown.period
+    where tables_shown.table_name is null
 )
 
 select * from final

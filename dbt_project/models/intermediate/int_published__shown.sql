@@ -1,5 +1,6 @@
 -- One row per cell and sum of a published table, its value left empty where it would tell of one enterprise or give such a
--- cell away: the only way from the cells to what is published. What is left out is known just before the marts are made.
+-- cell away: the only way from the cells to what is published. What is left out is known just before the marts are made. A
+-- month that a release has shown stays as it was shown: the difference would be what one enterprise declared since.
 {{ config(materialized='view') }}
 
 with cells as (
@@ -8,6 +9,15 @@ with cells as (
 
 left_out as (
     select * from {{ ref('stg_ops__suppressed_cells') }}
+),
+
+shown_before as (
+    select * from {{ ref('stg_ops__published_cells') }}
+),
+
+open_build as (
+    select {{ month_of(dbt.dateadd('month', -23, 'as_of_date')) }} as first_month
+    from {{ ref('stg_ops__open_build') }}
 ),
 
 final as (
@@ -27,6 +37,17 @@ final as (
             and cells.period = left_out.period
             and cells.row_key = left_out.row_key
             and cells.column_key = left_out.column_key
+    union all
+    select
+        shown_before.table_name,
+        shown_before.series,
+        shown_before.period,
+        shown_before.row_key,
+        shown_before.column_key,
+        shown_before.value,
+        shown_before.is_suppressed
+    from shown_before
+    inner join open_build on shown_before.period >= open_build.first_month
 )
 
 select * from final

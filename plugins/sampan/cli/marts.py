@@ -212,6 +212,24 @@ def release_reject(mart: Mart, rule: Rule, reason: Reason) -> None:
     out.print(f"rejected {rule} of {mart}: releases have its family's marts of the release before")
 
 
+@release_group.command("revise")
+def release_revise(month: Annotated[str, typer.Argument(metavar="YYYY-MM")], reason: Reason) -> None:
+    """Let the next build publish a month of the published tables again, with what was declared or withdrawn since.
+
+    Who keeps both releases can subtract them: for a month that was published wrong.
+
+    Example: sampan release revise 2026-06 --reason "half of the declarations were delivered twice"
+    """
+    from sampan.marts import published
+
+    try:
+        first = date.fromisoformat(f"{month}-01")
+    except ValueError:
+        raise typer.BadParameter(f"{month!r} is not a month such as 2026-06", param_hint="MONTH") from None
+    cells = published.revise(first, reason, getpass.getuser())
+    out.print(f"{month}: {cells:,} cells will be published again; `sampan refresh --force` does it at once")
+
+
 @release_group.command("rollback")
 def release_rollback(
     release_no: Annotated[int | None, typer.Argument(help="A kept release. Default: the one before.")] = None,

@@ -135,18 +135,20 @@ def _column_checks(column: Column) -> list[Check]:
         # octet_length is cheap, and a text never has more characters than bytes.
         limit = sql.Literal(options["maxLength"])
         add_sql("max_length", sql.SQL("octet_length({0}) > {1} and char_length({0}) > {1}").format(name, limit))
+    is_numeric = column.type == "numeric"
     if column.type in ("numeric", "bigint", "date", "timestamptz"):
         kind = sql.SQL(column.type)
         for option, rule, broken in (
             ("minimum", "minimum", "{} < cast({} as {})"),
             ("exclusiveMinimum", "minimum", "{} <= cast({} as {})"),
-            ("maximum", "maximum", "{} > cast({} as {})"),
+            # To PostgreSQL NaN is above every number: to a person it is not a number at all.
+            ("maximum", "maximum", "{0} > cast({1} as {2}) and {0} <> 'NaN'" if is_numeric else "{} > cast({} as {})"),
         ):
             if option in options:
                 add(rule, broken, sql.Literal(str(options[option])), kind)
-    if column.type == "numeric":
-        if "maximum" not in options or not {"minimum", "exclusiveMinimum"} & options.keys():
-            add("finite", "{} in ('NaN', 'Infinity', '-Infinity')")
+    if is_numeric:
+        is_bounded = "maximum" in options and {"minimum", "exclusiveMinimum"} & options.keys()
+        add("finite", "{} = 'NaN'" if is_bounded else "{} in ('NaN', 'Infinity', '-Infinity')")
         if column.scale is not None:
             add("scale", "min_scale({}) > {}", sql.Literal(column.scale))
     return found

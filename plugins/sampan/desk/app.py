@@ -170,6 +170,7 @@ class Desk:
         address = request.client.host if request.client else ""
         known = LOGIN.fullmatch(login) is not None and 0 < len(password) <= 1000 and "\0" not in password
         counted = login if known else ""
+        was_full = self.failed.is_full(address)
         if not self.failed.may_try(counted, address):
             return self._sign_in_page(words, "must_wait", 429)
         try:
@@ -182,6 +183,9 @@ class Desk:
                 log.warning("the warehouse does not answer: %s", type(error).__name__)
                 self.failed.take_back(counted, address)
                 return self._sign_in_page(words, "no_warehouse", 503)
+        if not roles and was_full:
+            # As without a try: no answer says which logins got in from this address before.
+            return self._sign_in_page(words, "must_wait", 429)
         if not roles:
             # The same for a wrong password and for a login without a desk: neither says whether the login exists.
             return self._sign_in_page(words, "wrong_sign_in", 401)

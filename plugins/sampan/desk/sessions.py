@@ -18,6 +18,8 @@ from starlette.exceptions import HTTPException
 IDLE_SECONDS, LONGEST_SECONDS = 30 * 60, 8 * 3600
 # Failed sign-ins in WINDOW_SECONDS after which a login, or an address, has to wait.
 MOST_FAILED, MOST_FAILED_OF_ADDRESS, WINDOW_SECONDS = 5, 30, 15 * 60
+# Logins that got in from an address before: what others fail there keeps them out no more. The oldest are forgotten.
+MOST_KNOWN = 1000
 # One login signs out no one else: past its own number it signs out itself.
 MOST_SESSIONS, MOST_SESSIONS_OF_LOGIN = 1000, 20
 # Uploads that are read at the same time. Each may take the memory that `uploads.BOUNDS` says.
@@ -94,17 +96,28 @@ class FailedSignIns:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lock = clock, threading.Lock()
         self._times: dict[tuple[str, str], deque[float]] = defaultdict(deque)
+        # In the order in which they got in last.
+        self._known: dict[tuple[str, str], None] = {}
 
     def may_try(self, login: str, address: str) -> bool:
-        """Whether this login from this address may try now. It counts at once: of many at a time, no more get a try."""
+        """Whether this login from this address may try now. It counts at once: of many at a time, no more get a try.
+
+        A login that got in from there before has its own tries, however many others of the address have failed.
+        """
         with self._lock:
             for key in [key for key in self._times if not self._count(key)]:
                 del self._times[key]
-            if self._count((login, address)) >= MOST_FAILED or self._count(("", address)) >= MOST_FAILED_OF_ADDRESS:
+            is_kept_out = self._is_full(address) and (login, address) not in self._known
+            if is_kept_out or self._count((login, address)) >= MOST_FAILED:
                 return False
             for key in {(login, address), ("", address)}:
                 self._times[key].append(self._clock())
             return True
+
+    def is_full(self, address: str) -> bool:
+        """Whether so many tries of an address failed that only a login that got in from there before may try."""
+        with self._lock:
+            return self._is_full(address)
 
     def take_back(self, login: str, address: str) -> None:
         """Count the last try no more: it got in, or could not be judged."""
@@ -118,6 +131,13 @@ class FailedSignIns:
         self.take_back(login, address)
         with self._lock:
             self._times.pop((login, address), None)
+            self._known.pop((login, address), None)
+            self._known[login, address] = None
+            if len(self._known) > MOST_KNOWN:
+                del self._known[next(iter(self._known))]
+
+    def _is_full(self, address: str) -> bool:
+        return self._count(("", address)) >= MOST_FAILED_OF_ADDRESS
 
     def _count(self, key: tuple[str, str]) -> int:
         times = self._times.get(key, deque())

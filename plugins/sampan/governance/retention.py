@@ -9,6 +9,7 @@ finishes what a crashed run began.
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -443,7 +444,7 @@ def _abort_uploads(connection: Connection, on: date) -> int:
             settings().s3().abort_multipart_upload(Bucket=item["bucket"], Key=item["key"], UploadId=item["upload"])
     if stale:
         # Alerts are kept, and the name of a file may be that of a person.
-        folders = sorted({shown(f"{item['bucket']}/{item['key'].rpartition('/')[0]}/", True) for item in stale})
+        folders = sorted({f"{item['bucket']}/{_own_folder(item['key'])}" for item in stale})
         message = (
             f"{len(stale)} uploads were begun more than {UPLOAD_DAYS} days before {on}, never completed, and are aborted: in"
             f" {', '.join(folders[:NAMED])}{', ...' if len(folders) > NAMED else ''}. Ask the partner whether a delivery is"
@@ -452,6 +453,12 @@ def _abort_uploads(connection: Connection, on: date) -> int:
         raise_alert(connection, "retention", None, message)
         log.warning("%s", message)
     return len(stale)
+
+
+def _own_folder(key: str) -> str:
+    """The folder of a feed and a date that a key is in; nothing of a folder that a partner named."""
+    found = re.match(r"(?:[a-z0-9_]+/){1,2}[0-9]{4}-[0-9]{2}-[0-9]{2}/", key)
+    return found.group() if found else ""
 
 
 def _verify_uploads(connection: Connection, on: date, looked_at: str) -> None:
@@ -784,9 +791,11 @@ def _users(connection: Connection, release_no: int) -> str:
 def proofs(limit: int = 50) -> list[tuple[Any, ...]]:
     """The newest deletions: kind, what was deleted, reason, SHA-256, number of objects, number of rows, verified at."""
     with connect() as connection:
-        return connection.execute(
+        found = connection.execute(
             """
             select
+                feed,
+                source_uri,
                 kind,
                 coalesce(feed || ' batch ' || batch_id, 'release ' || release_no, source_uri, feed),
                 reason,
@@ -800,3 +809,9 @@ def proofs(limit: int = 50) -> list[tuple[Any, ...]]:
             """,
             [limit],
         ).fetchall()
+    # Until its absence is verified, an address is as the partner wrote it.
+    return [(kind, _shown_address(feed, uri) if of == uri else of, *rest) for feed, uri, kind, of, *rest in found]
+
+
+def _shown_address(feed: str | None, uri: str) -> str:
+    return shown_uri(get_contract(feed), uri) if feed is not None and feed in all_contracts() else shown(uri)

@@ -25,6 +25,7 @@ from typing import Any
 from sampan.database import Connection
 from sampan.engine import engine
 from sampan.errors import Code, PermanentFailure, Problem
+from sampan.marts import published
 
 TOTAL = "*"
 # A sum is worth more to readers than a cell: it is suppressed only when no cell can be suppressed instead.
@@ -440,4 +441,6 @@ def run(connection: Connection, schema: str = "intermediate", build_no: int = 0)
         ) as copy:
             for line in found:
                 copy.write_row(line)
+        if not build_no:
+            published.keep(connection, schema)
     return len(found)

@@ -7,9 +7,9 @@ dash or a blank are that ASCII character, and what cannot be seen is gone. Text 
 
 * in brackets, `A123456(3)`, in any text and with any check digit;
 * grouped in any other way, `A12 34-56/3`, with tags (`A123456<br>3`), a name of the check digit in it (`A123456, check
-  digit 3`) or the check digit in quotes (`A123456"3"`), when it is right: of other texts of this shape one in eleven has such
-  a digit. Letters that stand apart from the digits are a word of their own, and at most FRAME letters or digits touch the
-  number. So parts of hashes, of container numbers and of UUIDs do not count.
+  digit 3`, `A123456(第3號)`) or the check digit in quotes (`A123456"3"`), when it is right: of other texts of this shape
+  one in eleven has such a digit. Letters that stand apart from the digits are a word of their own, and at most FRAME
+  letters or digits touch the number. So parts of hashes, of container numbers and of UUIDs do not count.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ _TAG = r"</?[A-Za-z][^<>\n]{0,100}>"
 # <A> is a check digit in brackets.
 _ONLY_TAG = f"(?!<[Aa]>){_TAG}"
 _CALLED = "(?:[Cc][Hh][Ee][Cc][Kk](?: ?-?[Dd][Ii][Gg][Ii][Tt])?|[Bb]racket|校驗碼|檢驗碼|校验码|检验码|括號|括号|括弧)"
+# 第3號, number 3; 第3批, the third lot, is of something else.
+_ORDINAL = "第(?= ?[0-9Aa] ?[號号])"
 _GAP = rf"(?:[{_MARKS},()<>\[\]{{}}]|{_ONLY_TAG}){{0,12}}"
 _BRACKETED = rf"[A-Za-z]{{1,2}}[ -]?[0-9]{{6}}[ -]?{_OPEN} ?[0-9Aa] ?{_CLOSE}"
 # In a line of CSV a quote is doubled, in one of JSON a backslash is before it.
@@ -39,7 +41,7 @@ _GROUPED = (
     rf"(?:(?<![A-Za-z])[A-Za-z]{{1,2}}{_GAP}|[A-Za-z]{{1,2}})"
     # An amount with its currency, HKD 1,234,567, does not count.
     r"(?![0-9],[0-9]{3},[0-9]{3}(?![0-9]))"
-    rf"[0-9](?:{_GAP}[0-9]){{5}}{_GAP}?(?:{_CALLED}{_GAP}?)?"
+    rf"[0-9](?:{_GAP}[0-9]){{5}}{_GAP}?(?:(?:{_CALLED}|{_ORDINAL}){_GAP}?)?"
     rf'(?:(?:"{{1,2}}{_GAP})?{_OPEN} ?[0-9Aa] ?{_CLOSE}|{_IN_QUOTES}|[0-9Aa](?![0-9]))'
 )
 # The only form that counts in a code, which it fills or in which other marks than letters and digits stand around it.
@@ -329,7 +331,7 @@ def block_pattern() -> bytes:
             gap,
             digit,
             gap,
-            _CALLED.encode(),
+            f"(?:{_CALLED}|第)".encode(),
             gap,
             gap,
             check,

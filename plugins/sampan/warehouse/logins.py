@@ -38,7 +38,7 @@ def add(login: str, role: str) -> str | None:
             raise PermanentFailure(
                 Problem(Code.LOGIN_ROLE, f"no role {role!r} to read with; roles: {', '.join(known)}")
             )
-        if admin.execute("select from pg_roles where rolname = %s", [login]).fetchone():
+        if admin.execute("select from pg_roles where rolname = %s", [login]).fetchone() is not None:
             raise PermanentFailure(Problem(Code.LOGIN_NAME, f"{login} exists"))
         name, verifier = sql.Identifier(login), sql.Literal(scram_verifier(admin, login, password))
         admin.execute(sql.SQL("create role {} login password {}").format(name, verifier))

@@ -69,16 +69,16 @@ def expected(column: Column, item: str | None) -> set[str]:
     if column.type in ("numeric", "bigint"):
         number = Decimal(item)
         low, above = options.get("minimum"), options.get("exclusiveMinimum")
-        # NaN is greater than every number, as in PostgreSQL.
+        # NaN is not a number: neither below a bound nor, as in PostgreSQL, above it.
         small = not number.is_nan() and (
             (low is not None and number < Decimal(str(low))) or (above is not None and number <= Decimal(str(above)))
         )
         if small:
             broken.add("minimum")
-        if "maximum" in options and (number.is_nan() or number > Decimal(str(options["maximum"]))):
+        if "maximum" in options and not number.is_nan() and number > Decimal(str(options["maximum"])):
             broken.add("maximum")
         bounded = "maximum" in options and (low is not None or above is not None)
-        if column.type == "numeric" and not bounded and not number.is_finite():
+        if column.type == "numeric" and (number.is_nan() or (not bounded and not number.is_finite())):
             broken.add("finite")
         if column.scale is not None and number.is_finite() and -number.as_tuple().exponent > column.scale:
             broken.add("scale")

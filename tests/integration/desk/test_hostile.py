@@ -24,6 +24,7 @@ from sampan.desk.sessions import (
     LONGEST_SECONDS,
     MOST_FAILED,
     MOST_FAILED_OF_ADDRESS,
+    MOST_KNOWN,
     MOST_SESSIONS,
     MOST_SESSIONS_OF_LOGIN,
     WINDOW_SECONDS,
@@ -469,6 +470,41 @@ def test_sessions_and_failures_end_with_time():
     assert failed.may_try("chan", "2")
     now += WINDOW_SECONDS + 1
     assert failed.may_try("chan", "1")
+
+
+def test_who_fails_without_end_keeps_no_one_out_who_was_in_before():
+    """30 wrong tries with names made up kept everybody of the address out: on one machine, or behind a proxy, all."""
+    failed = FailedSignIns()
+    assert failed.may_try("chan", "1")
+    failed.forget("chan", "1")
+    assert [failed.may_try(f"made_up_{number}", "1") for number in range(MOST_FAILED_OF_ADDRESS + 1)][-2:] == [
+        True,
+        False,
+    ]
+    assert not failed.may_try("wong", "1")
+    assert not failed.may_try("", "1")
+    # Its own tries are no more than any login's.
+    assert [failed.may_try("chan", "1") for _ in range(MOST_FAILED + 1)] == [True] * MOST_FAILED + [False]
+    # From another address it is one of many.
+    for number in range(MOST_FAILED_OF_ADDRESS):
+        assert failed.may_try(f"made_up_{number}", "2")
+    assert not failed.may_try("chan", "2")
+    for number in range(MOST_KNOWN):
+        failed.forget(f"other_{number}", "1")
+    assert len(failed._known) == MOST_KNOWN
+
+
+def test_a_person_gets_in_while_another_one_of_the_address_fails_and_no_answer_tells_who(desks):
+    login, password = desks.person("sampan_operator")
+    assert Client(desks.url).sign_in(login, password).status_code == 200
+    made_up = [
+        Client(desks.url).sign_in(f"made_up_{number}", "x").status_code for number in range(MOST_FAILED_OF_ADDRESS)
+    ]
+    assert set(made_up) == {401}
+    # The login that was in before, with a wrong password, is answered as one that no one has.
+    answers = [Client(desks.url).sign_in(name, "wrong") for name in (login, "made_up")]
+    assert [(answer.status_code, answer.text) for answer in answers] == [(429, answers[1].text)] * 2
+    assert Client(desks.url).sign_in(login, password).status_code == 200
 
 
 def test_a_login_signs_out_no_one_else():

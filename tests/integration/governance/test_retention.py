@@ -304,10 +304,31 @@ def test_what_was_refused_goes_with_a_proof_when_its_retention_is_over_and_a_run
     assert [row[:2] for row in retention.proofs()] == [("delivery", objects_at(objects))]
 
 
-def test_an_upload_that_was_never_completed_is_aborted_by_its_age_told_and_gone(partner):
+def test_the_list_of_deletions_shows_no_number_of_a_person_while_one_is_not_done(partner, monkeypatch):
+    """Kind of fault: a name of a file that is shown as it came. It is kept so until the object is seen to be gone."""
+    partner.puts(FEED, "undated", "of A123456(3).csv.gz", b"1")
+    assert land.run(FEED)["refused"] == 1
+
+    def dies(place: str) -> None:
+        if place == "retention.after_note":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(failpoints, "hit", dies)
+    with pytest.raises(KeyboardInterrupt):
+        retention.run(today() + timedelta(days=KEPT + 1))
+    assert "A123456(3)" in partner.sampan.one("select source_uri from ops.deletion where verified_at is null")
+    ((_, shown, *_),) = retention.proofs()
+    assert shown.endswith("/undated/of [HKID].csv.gz")
+
+
+@pytest.mark.parametrize("within", ["", "papers of Chan Tai Man/"], ids=["", "folder of a person"])
+def test_an_upload_that_was_never_completed_is_aborted_by_its_age_told_and_gone(within, partner):
     """Kind of fault: content that no list of objects shows. Parts of an upload stay until somebody aborts it."""
     sampan, store = partner.sampan, seaweedfs()
-    place = {"Bucket": settings().drop_bucket, "Key": f"customs/{FEED}/{OLD}/of Chan Tai Man, A123456(3).csv.gz"}
+    place = {
+        "Bucket": settings().drop_bucket,
+        "Key": f"customs/{FEED}/{OLD}/{within}of Chan Tai Man, A123456(3).csv.gz",
+    }
     s3 = settings().s3(get_contract(FEED).partner)
     upload = s3.create_multipart_upload(**place)["UploadId"]
     s3.upload_part(**place, UploadId=upload, PartNumber=1, Body=b"personal data" * 1000)

@@ -134,7 +134,7 @@ VALUES = [
     ("lodged_at", "10:00 yesterday", "lodged_at.type"),
     ("lodged_at", "infinity", "lodged_at.type"),
     ("value_hkd", '"1,234.50"', "value_hkd.type"),
-    ("value_hkd", "NaN", "value_hkd.maximum"),
+    ("value_hkd", "NaN", "value_hkd.finite"),
     ("value_hkd", "-Infinity", "value_hkd.minimum"),
     ("value_hkd", "-1", "value_hkd.minimum"),
     ("value_hkd", "1.005", "value_hkd.scale"),

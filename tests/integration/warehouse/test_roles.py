@@ -552,6 +552,8 @@ def test_a_password_may_be_given_and_is_not_printed(sampan):
     person, password = f"chan_{secrets.token_hex(3)}", secrets.token_hex(16)
     made = sampan.cli("roles", "add-login", person, "--role", "bi_reader", SAMPAN_LOGIN_PASSWORD=password)
     assert (made.returncode, password in made.stdout + made.stderr) == (0, False)
+    again = sampan.cli("roles", "add-login", person, "--role", "bi_reader", SAMPAN_LOGIN_PASSWORD="another")
+    assert (again.returncode, f"{person} exists" in again.stderr, "Traceback" in again.stderr) == (1, True, False)
     with psycopg.connect(make_conninfo(settings().dsn("admin"), user=person, password=password)):
         pass
     assert sampan.cli("roles", "drop-login", person).returncode == 0
