@@ -193,7 +193,7 @@ def fuzzed(written: str, compression: str) -> Callable[[], None]:
 
 @pytest.mark.parametrize(("written", "compression"), KINDS)
 def test_a_reader_copes_with_a_few_damaged_deliveries(written, compression):
-    few = settings(max_examples=40, derandomize=True, deadline=None, database=None)
+    few = settings(max_examples=20, derandomize=True, deadline=None, database=None)
     few(fuzzed(written, compression))()
 
 

@@ -224,6 +224,8 @@ def world(
         installation(server, s3, folder / "state", secrets_of_session, name) as environment,
     ):
         yield make_world(environment)
+        # It keeps nothing, and may take ten seconds to stop in order.
+        s3.stop(timeout=0)
     drop_database(server, name)
 
 

@@ -124,6 +124,7 @@ def _raw_holds_exactly_the_planted_rows(sampan, delivered):
     assert compared > 15_000
 
 
+@pytest.mark.slow
 def test_ingest_quarantines_a_bad_row_for_its_rule_when_every_kind_is_planted(sampan, tmp_path):
     bucket = deliver.Bucket(settings().s3, settings().drop_bucket)
     outcome = deliver.run(

@@ -98,7 +98,7 @@ def test_a_workbook_is_refused_when_it_has_no_sheet_at_all():
 def test_a_workbook_is_read_or_refused_when_any_of_its_bytes_is_another():
     body, chance = bytearray(workbook()), random.Random(5)
     refused = 0
-    for _ in range(150):
+    for _ in range(60):
         place, bit = chance.randrange(len(body)), 1 << chance.randrange(8)
         body[place] ^= bit
         try:
@@ -106,7 +106,7 @@ def test_a_workbook_is_read_or_refused_when_any_of_its_bytes_is_another():
         except PermanentFailure:
             refused += 1
         body[place] ^= bit
-    assert refused > 25
+    assert refused > 10
 
 
 B2, FORMULA = b'<c r="B2" t="str"><v>2026-07-06</v></c>', "[formula without a value]"
