@@ -12,6 +12,7 @@ from typing import Any
 
 from sampan.contracts.values import WITHHELD
 from sampan.errors import Code
+from sampan.reading import hkid
 from sampan.reading.delivery import Delivery
 from sampan.reading.layout import Layout
 from sampan.reading.sieve import suspects
@@ -84,6 +85,10 @@ class RecordCleaner:
             text = csv_line([value or "" for value in fields])
         return Record(line, fields, broken, text)
 
+    def crosses(self, text: str, values: Sequence[str]) -> bool:
+        """Whether a personal number begins in one value and ends in another, where nothing stands between them in the text."""
+        return _numbers(text) > sum(map(_numbers, values))
+
     def unsplit(self, line: int, broken: list[str], text: str, unescaped: str | None = None) -> Record:
         """A record that could not be split into the layout's fields.
 
@@ -95,6 +100,13 @@ class RecordCleaner:
         elif unescaped is not None and self.private.clean_text(unescaped, self.expects_hkid) != unescaped:
             text = unescaped
         return Record(line, [None] * self.width, broken, self.private.clean_text(text, self.expects_hkid))
+
+
+def _numbers(text: str) -> int:
+    """How many HKID numbers a text has."""
+    found: list[str] = []
+    hkid.replace(text, found.append)
+    return len(found)
 
 
 def csv_line(values: Sequence[str]) -> str:
