@@ -42,6 +42,8 @@ MIN_ENTERPRISES = 20
 MIN_EFFECTIVE = 3
 # Growth of fewer enterprises is that of one or two of them.
 MIN_ALIKE = 10
+# Of a month that is published: with a larger part of one enterprise, the effects by month are its own sales by month.
+MOST_OF_ONE = 0.75
 CONFIDENCE = 0.95
 # Bands come from so many draws of a fixed seed: the same build gives the same figures.
 DRAWS, SEED = 10_000, 1
@@ -116,6 +118,11 @@ class Sums:
             np.zeros(columns), np.zeros(columns), np.zeros(each), np.zeros(each), np.zeros((2, enterprises)),
             np.zeros(columns, np.int64), np.zeros(enterprises, bool), np.zeros(enterprises, bool),
         )  # fmt: skip
+
+    def is_of_one(self, column: int) -> bool:
+        """Whether one enterprise has nearly all of what was sold in a column, or of what was expected."""
+        sides = ((self.without_sold, self.sold), (self.without_expected, self.expected))
+        return any(bool(each[:, column].max() > MOST_OF_ONE * total[column]) for each, total in sides)
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(**{name: getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__})
@@ -464,11 +471,14 @@ def _means(sums: Sums) -> dict[str, float]:
 
 
 def _months(window: int, sums: Sums, measured: Ratio, *, only_before: bool) -> Iterator[dict[str, Any]]:
-    """Event months in which enough enterprises are known, with bands."""
+    """Event months in which enough enterprises are known and none of them has nearly all, with bands."""
     low, high = measured.bands()
     for column, month in enumerate(event_months(window), start=1):
         is_shown = (
-            sums.funded[column] >= MIN_ENTERPRISES and np.isfinite(low[column]) and not (only_before and month >= 0)
+            sums.funded[column] >= MIN_ENTERPRISES
+            and np.isfinite(low[column])
+            and not (only_before and month >= 0)
+            and not sums.is_of_one(column)
         )
         if is_shown:
             yield {

@@ -267,6 +267,20 @@ def test_no_group_of_few_follows_from_the_groups_that_are_shown_by_month(sizes):
                 assert not 0 < found < outcomes.MIN_ENTERPRISES, (at, shown, union, found)
 
 
+def test_no_month_is_shown_that_is_of_one_enterprise():
+    """Kind of fault: enough funded, and one that sold nearly all in a month: effects by month are its own sales by month."""
+    given, of_funded = panel(SMALL, 8)
+    begin = given.monthly.copy()
+    for position, applied in list(zip(of_funded.position, of_funded.applied, strict=True))[1:]:
+        # The others begin to sell with the window before.
+        begin[position, : applied - WINDOW] *= 1e-4
+    for panel_of, fewest in ((given, -24), (replace(given, monthly=begin), -12)):
+        found, months = outcomes.estimates({"exports": (panel_of, dict.fromkeys(outcomes.WINDOWS, of_funded))})
+        shown = [row["event_month"] for row in months if row["programme"] == "all" and row["window_months"] == WINDOW]
+        assert min(shown) == fewest
+        assert {row["status"] for row in found if row["programme"] == "all"} != {"too_few"}
+
+
 def test_p_values_are_adjusted_for_all_rows_that_are_looked_at():
     given, of_funded = panel(Kind(80, 800, effect=1.1), 9)
     of_funded = replace(of_funded, programme=np.where(np.arange(80) < 40, "bud_easy", "emf"))

@@ -103,6 +103,16 @@ def test_hostile_values_are_text(tmp_path):
     assert {"value": HOSTILE} in [attributes for _, attributes in seen.tags]
 
 
+def test_a_text_that_cannot_be_drawn_costs_no_page(tmp_path):
+    """Kind of fault: ESC in a text is no XML, and what draws the charts ended the process, with all pages."""
+    made = answer(QUESTION, flow="\x1b[31mred", market_iso2_code="\u202eback\x0b")
+    seen = page(tmp_path / "site", made)
+    assert r"\x1b[31mred" in seen.words
+    chart = (tmp_path / "site" / "en" / "charts" / f"{QUESTION.name}.svg").read_text("utf-8")
+    assert r"\x1b[31mred" in chart
+    assert not {*chart} & {"\u202e", "\x1b", "\x0b"}
+
+
 def test_downloads_start_no_formula_and_open_as_chinese(tmp_path):
     made = answer(
         QUESTION, flow="=HYPERLINK(1)", hs_chapter="＠SUM", market_iso2_code="深水埗", value_hkd=Decimal("-12.50")
