@@ -86,7 +86,7 @@ class RecordCleaner:
         return Record(line, fields, broken, text)
 
     def crosses(self, text: str, values: Sequence[str]) -> bool:
-        """Whether a personal number begins in one value and ends in another, where nothing stands between them in the text."""
+        """Whether a number of a person begins in one value and ends in another: in the text nothing stands between them."""
         return _numbers(text) > sum(map(_numbers, values))
 
     def unsplit(self, line: int, broken: list[str], text: str, unescaped: str | None = None) -> Record:
