@@ -9,7 +9,6 @@ import hashlib
 import os
 import secrets
 import shutil
-import ssl
 import subprocess
 import tempfile
 import time
@@ -47,7 +46,6 @@ from sampan.errors import Problem  # noqa: E402
 from sampan.settings import settings  # noqa: E402
 from sampan.warehouse import schema as warehouse_module  # noqa: E402
 
-from infra.local.config import HOST  # noqa: E402
 from infra.local.postgres import EmbeddedPostgres  # noqa: E402
 from infra.local.s3 import EmbeddedS3  # noqa: E402
 from tests import forked  # noqa: E402
@@ -313,18 +311,17 @@ def drop_database(server: str, name: str) -> None:
 
 def _empty(filer: httpx.Client, bucket: str) -> None:
     """Remove what is in a bucket, versions too. Through S3 it takes three times as long."""
-    found = filer.get(f"/buckets/{bucket}/", headers={"Accept": "application/json"}).raise_for_status().json()
-    for entry in found["Entries"] or ():
-        path = quote(entry["FullPath"])
-        filer.delete(path, params={"recursive": "true"}).raise_for_status()
+    more = True
+    while more:
+        found = filer.get(f"/buckets/{bucket}/", headers={"Accept": "application/json"}).raise_for_status().json()
+        for entry in found["Entries"] or ():
+            filer.delete(quote(entry["FullPath"]), params={"recursive": "true"}).raise_for_status()
+        more = found["ShouldDisplayLoadMore"]
 
 
 @cache
 def _filer_of(object_store: EmbeddedS3) -> httpx.Client:
-    """SeaweedFS's own interface, behind the one of S3, for who has the store's certificate."""
-    context = ssl.create_default_context(cafile=str(object_store.certificate))
-    context.load_cert_chain(str(object_store.certificate))
-    return httpx.Client(base_url=f"https://{HOST}:{object_store.port + 4}", verify=context, trust_env=False, timeout=60)
+    return object_store.filer(timeout=60)
 
 
 @pytest.fixture(scope="session")

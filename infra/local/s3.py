@@ -17,12 +17,15 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sampan.contracts.store_policy import LOADER, policies
 
 from infra.local.config import HOST, WEED_PORTS, StackError, free_port, private_folder, store_settings, write_private
 from infra.local.store_repair import remove_policies
+
+if TYPE_CHECKING:
+    import httpx
 
 PROBE = "probe"
 REGION = "us-east-1"
@@ -122,6 +125,15 @@ class EmbeddedS3:
         keys = self._known().get(ADMIN, [self.access_key, self.secret_key])
         return client(self.endpoint, *keys)
 
+    def filer(self, timeout: float = 5.0) -> httpx.Client:
+        """A client of SeaweedFS's own interface, behind the one of S3: it has the certificate of the store's owner."""
+        import httpx
+
+        context = ssl.create_default_context(cafile=str(self.certificate))
+        context.load_cert_chain(str(self.certificate))
+        address = f"https://{HOST}:{self.port + 4}"
+        return httpx.Client(base_url=address, verify=context, trust_env=False, timeout=timeout)
+
     def prepare(self) -> None:
         """Make the folders, the certificate and the configuration; keys that are there stay."""
         for folder in (self.directory, self.keys, self.sockets):
@@ -202,11 +214,9 @@ class EmbeddedS3:
         """
         import httpx
 
-        context = ssl.create_default_context(cafile=str(self.certificate))
-        context.load_cert_chain(str(self.certificate))
-        address = f"https://{HOST}:{self.port + 4}/etc/seaweedfs/filer.conf"
+        address = "/etc/seaweedfs/filer.conf"
         try:
-            with httpx.Client(verify=context, trust_env=False) as filer:
+            with self.filer() as filer:
                 found = filer.get(address)
                 rules = found.json().get("locations", []) if found.status_code == 200 else []
                 others = [rule for rule in rules if rule["locationPrefix"] != BUCKETS]

@@ -231,6 +231,7 @@ def scram_verifier(connection: Connection, role: str, password: str) -> str:
 def drop_relations(connection: Connection, schema: str, names: Sequence[str] | None = None) -> None:
     """Drop the tables and views of a schema, or those with some names. Never CASCADE: an object that others depend on is not
     dropped. Foreign keys to them are."""
+    chosen = {"schema": schema, "names": None if names is None else list(names)}
     keys = connection.execute(
         """
         select r.relname, conname from pg_constraint as c
@@ -240,7 +241,7 @@ def drop_relations(connection: Connection, schema: str, names: Sequence[str] | N
             connamespace = to_regnamespace(%(schema)s) and contype = 'f'
             and (%(names)s::text[] is null or r.relname = any(%(names)s) or f.relname = any(%(names)s))
         """,
-        {"schema": schema, "names": None if names is None else list(names)},
+        chosen,
     ).fetchall()
     for table, key in keys:
         statement = sql.SQL("alter table {} drop constraint {}")
@@ -254,7 +255,7 @@ def drop_relations(connection: Connection, schema: str, names: Sequence[str] | N
             and (%(names)s::text[] is null or relname = any(%(names)s))
         order by oid desc
         """,
-        {"schema": schema, "names": None if names is None else list(names)},
+        chosen,
     ).fetchall()
     for name, is_view in relations:
         statement = sql.SQL("drop view {}" if is_view else "drop table {}")

@@ -70,9 +70,7 @@ def parquet(feed: str, given: list[Row], planter: Planter) -> bytes:
     import pyarrow.parquet as pq
 
     table = pq.read_table(io.BytesIO(encode(get_contract(feed), given)))
-    nested = pa.array(
-        [{f"of {planter.hkid('brackets')}": planter.secret("within")} for _ in range(1)] * table.num_rows,
-    )
+    nested = pa.array([{f"of {planter.hkid('brackets')}": planter.secret("within")}] * table.num_rows)
     table = table.append_column("more", nested)
     fields = [
         field.with_metadata({"note": planter.secret("note"), planter.hkid("brackets"): "x"}) for field in table.schema

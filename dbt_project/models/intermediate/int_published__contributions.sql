@@ -17,10 +17,7 @@ monthly as (
 ),
 
 open_build as (
-    select
-        {{ month_of(dbt.dateadd('month', -23, 'as_of_date')) }} as first_month,
-        {{ last_complete_date(['customs_declarations']) }} as last_complete_date
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(['customs_declarations'], months_back={'first_month': 23}) }}
 ),
 
 months as (

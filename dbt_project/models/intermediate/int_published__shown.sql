@@ -16,8 +16,7 @@ shown_before as (
 ),
 
 open_build as (
-    select {{ month_of(dbt.dateadd('month', -23, 'as_of_date')) }} as first_month
-    from {{ ref('stg_ops__open_build') }}
+    {{ release_columns(months_back={'first_month': 23}) }}
 ),
 
 final as (

@@ -85,7 +85,7 @@ def _left_to_the_next(step: str | None) -> Iterator[None]:
 
 
 def _run_steps(step: str | None, force: bool, full_refresh: bool) -> dict[str, int]:
-    """As `run`, with an engine that is closed after it."""
+    """As `run`, with an engine that is left or ended after it."""
     runner = DbtRunner()
     total = {"build_no": 0, "batches": 0, "nodes": 0}
     failures: list[PermanentFailure] = []

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import psutil
 import pytest
 from botocore.exceptions import ClientError
@@ -422,10 +421,8 @@ def test_the_analyst_reads_feeds_without_pseudonyms_in_the_lake_and_nothing_else
 
 def test_the_store_answers_when_content_is_on_the_disk(store: EmbeddedS3) -> None:
     """By default SeaweedFS loses what it has acknowledged when the machine dies. Other rules of the store's owner stay."""
-    context = ssl.create_default_context(cafile=str(store.certificate))
-    context.load_cert_chain(str(store.certificate))
-    address, own = f"https://{HOST}:{store.port + 4}/etc/seaweedfs/filer.conf", {"locationPrefix": "/own/", "ttl": "7d"}
-    with httpx.Client(verify=context) as filer:
+    address, own = "/etc/seaweedfs/filer.conf", {"locationPrefix": "/own/", "ttl": "7d"}
+    with store.filer() as filer:
         rules = filer.get(address).json()["locations"]
         assert [rule for rule in rules if rule["locationPrefix"] == "/buckets/"] == [
             {"locationPrefix": "/buckets/", "fsync": True}

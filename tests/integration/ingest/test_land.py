@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ssl
 from datetime import date, datetime, time, timedelta
 from time import sleep
 
-import httpx
 import pytest
 from botocore.exceptions import ClientError
 from sampan.calendar import HONG_KONG, today
@@ -67,13 +65,11 @@ def test_land_addresses_by_content_when_a_name_is_hostile(name, partner, monkeyp
 @pytest.fixture
 def planted_nul(request, sampan, object_store):
     """An object of a feed with NUL in its key, which S3 refuses to put and to delete: put through the filer."""
-    context = ssl.create_default_context(cafile=object_store.certificate)
-    context.load_cert_chain(object_store.certificate)
     bucket = sampan.environment["SAMPAN_DROP_BUCKET"]
     feed, name = getattr(request, "param", (CUSTOMS, "a%00b.csv.gz"))
     key = f"{get_contract(feed).drop_prefix}{DAY}/{name}"
-    address = f"{object_store.settings['SAMPAN_SEAWEEDFS_FILER']}/buckets/{bucket}/{key}"
-    with httpx.Client(verify=context) as client:
+    address = f"/buckets/{bucket}/{key}"
+    with object_store.filer() as client:
         client.put(address, content=b"planted").raise_for_status()
         yield f"s3://{bucket}/{key}"
         client.delete(address).raise_for_status()

@@ -43,11 +43,12 @@ pytestmark = [
     pytest.mark.skipif(not INSTALLED.exists(), reason="Spark is not installed: `make spark` makes .venv-spark"),
 ]
 # On one machine; few rows need few tasks, plans that are not printed, and a metastore that may not survive a power cut.
+# One session serves a whole build: what it compiles is more than the 48 MB that the first tier of the compiler gets.
 PROPERTIES = """
 spark.driver.host 127.0.0.1
 spark.driver.bindAddress 127.0.0.1
 spark.executor.memory 1g
-spark.driver.defaultJavaOptions -XX:TieredStopAtLevel=1 -Dderby.system.durability=test
+spark.driver.defaultJavaOptions -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -Dderby.system.durability=test
 spark.executor.defaultJavaOptions -XX:TieredStopAtLevel=1
 spark.sql.shuffle.partitions 2
 spark.sql.adaptive.enabled false
