@@ -483,9 +483,9 @@ def _months(window: int, sums: Sums, measured: Ratio, *, only_before: bool) -> I
 
 
 def _shown_together(rows: list[dict[str, Any]], effects: Mapping[str, Sums], window: int) -> list[dict[str, Any]]:
-    """Those of the rows of event months that give away no group of few, and none of which one enterprise has nearly all.
+    """Those of the rows of event months that give away no group of few, nor one that is nearly all of one enterprise.
 
-    A group of many less its parts may be such a one.
+    A group of many less its parts may be such a group.
     """
     counts: dict[int, dict[str, int]] = {}
     for row in rows:

@@ -120,7 +120,7 @@ def test_pages_are_shut_to_other_users_whatever_the_program_leaves_open(tmp_path
 
 
 def test_a_text_that_cannot_be_drawn_costs_no_page(tmp_path):
-    """Kind of fault: ESC in a text is no XML, and what draws the charts ended the process, with all pages."""
+    """Kind of fault: ESC is invalid in XML, and what draws the charts ended the process, with all pages."""
     made = answer(QUESTION, flow="\x1b[31mred", market_iso2_code="\u202eback\x0b")
     seen = page(tmp_path / "site", made)
     assert r"\x1b[31mred" in seen.words
