@@ -26,7 +26,7 @@ from sampan.database import connect
 from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
 from sampan.ingest.http_client import Client
 from sampan.reading import child
-from sampan.reading.shown import shown
+from sampan.reading.shown import beginning
 from sampan.settings import settings
 
 log = logging.getLogger(__name__)
@@ -35,8 +35,10 @@ MAX_STEPS_BACK = 12
 MAX_ATTEMPTS = 4
 # Seconds that an API may make this feed wait between two attempts, and the feeds behind it.
 LONGEST_WAIT = 30.0
-# Characters of an error message that are searched and shown.
-MAX_MESSAGE = 4000
+# Characters of an error message that are searched, and those that are shown of a message, of a response without one, and of
+# a key.
+SEARCHED = 8000
+SHOWN_OF_MESSAGE, SHOWN_OF_RESPONSE, SHOWN_OF_KEY = 4000, 200, 60
 PIECE_BYTES = 1 << 20
 
 
@@ -235,7 +237,8 @@ def _page(
     try:
         answer = _parse_json(_get(client, request, parameters, day), _once)
     except _KeyTwiceError as error:
-        message = f"the response has the key {shown(str(error))!r} twice in one object: which value counts is not known"
+        key = beginning(str(error), SHOWN_OF_KEY)
+        message = f"the response has the key {key!r} twice in one object: which value counts is not known"
         raise PermanentFailure(Problem(Code.API_SHAPE, message, url)) from None
     except RefusedError as refusal:
         if refusal.action == "empty" and not is_first:
@@ -273,8 +276,8 @@ def _get(client: Client, request: Request, parameters: dict[str, str], day: date
     status = response.status_code
     if status < 300 and _succeeded(request, response):
         return response
-    said = _error_message(request, response)
-    message = shown(said)
+    said, most = _error_message(request, response)
+    message = beginning(said, most)
     for failure in request.failures:
         found = re.findall(failure["match"], said)
         if found and failure["action"] == "transient":
@@ -338,13 +341,18 @@ def _succeeded(request: Request, response: httpx.Response) -> bool:
     )
 
 
-def _error_message(request: Request, response: httpx.Response) -> str:
-    """The error message of a failed response: where the contract says it is, or else the beginning of the response."""
+def _error_message(request: Request, response: httpx.Response) -> tuple[str, int]:
+    """The error message of a failed response: where the contract says it is, or else the beginning of the response.
+
+    With how many characters of it are shown.
+    """
     answer, path = _parse_json(response), request.success.get("message")
     message = jmespath.search(path, answer) if path and answer is not None else None
     text = "; ".join(map(str, message)) if isinstance(message, list) else str(message or "")
+    if text:
+        return text[:SEARCHED].strip(), SHOWN_OF_MESSAGE
     # Not by the charset that the response claims: some that Python knows are not for text.
-    return (text[:MAX_MESSAGE] or response.content[:200].decode(errors="replace")).strip()
+    return response.content[:SEARCHED].decode(errors="replace").strip(), SHOWN_OF_RESPONSE
 
 
 def _render_dates(parameters: dict[str, str], day: date) -> dict[str, str]:

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import reduce
+from functools import cache, partial, reduce
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,8 @@ MIN_ENTERPRISES = 20
 MIN_EFFECTIVE = 3
 # Growth of fewer enterprises is that of one or two of them.
 MIN_ALIKE = 10
+# Of a month that is published: with a larger part of one enterprise, the effects by month are its own sales by month.
+MOST_OF_ONE = 0.75
 CONFIDENCE = 0.95
 # Bands come from so many draws of a fixed seed: the same build gives the same figures.
 DRAWS, SEED = 10_000, 1
@@ -195,12 +197,13 @@ def estimates(
     for measure in MEASURES:
         for window in WINDOWS:
             sales, by_window = inputs.get(measure, (None, {}))
+            effects = compare(sales, by_window[window], window, by_month=True) if sales else {}
             of_groups: list[dict[str, Any]] = []
-            for group, row, by_month in _of_measure(sales, by_window, window):
+            for group, row, by_month in _of_measure(sales, by_window, window, effects):
                 key = {"measure": measure, "programme": group, "window_months": window}
                 found.append(key | row)
                 of_groups.extend(key | month for month in by_month)
-            months.extend(_shown_together(of_groups))
+            months.extend(_shown_together(of_groups, effects, window))
     _adjust(found)
     return found, months
 
@@ -378,7 +381,7 @@ def _month_spans(applied: int, start: int, window: int) -> list[tuple[int, int]]
 
 
 def _of_measure(
-    sales: Sales | None, by_window: Mapping[int, Funded], window: int
+    sales: Sales | None, by_window: Mapping[int, Funded], window: int, effects: Mapping[str, Sums]
 ) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
     """Per group of programmes: its name, its row and the rows of its event months."""
     if sales is None:
@@ -386,7 +389,6 @@ def _of_measure(
             yield group, {"status": "too_few"} | dict.fromkeys(COUNTS, 0), []
         return
     funded = by_window[window]
-    effects = compare(sales, funded, window, by_month=True)
     placebos = compare(sales, funded, window, placebo=True)
     against_applicants = compare(sales, funded, window, applicants=True)
     for group, programmes in GROUPS.items():
@@ -480,32 +482,58 @@ def _months(window: int, sums: Sums, measured: Ratio, *, only_before: bool) -> I
             }
 
 
-def _shown_together(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of the rows of event months that give away no group of few: one of many less its parts may be one of few."""
+def _shown_together(rows: list[dict[str, Any]], effects: Mapping[str, Sums], window: int) -> list[dict[str, Any]]:
+    """Those of the rows of event months that give away no group of few, nor one that is nearly all of one enterprise.
+
+    A group of many less its parts may be such a group.
+    """
     counts: dict[int, dict[str, int]] = {}
     for row in rows:
         counts.setdefault(row["event_month"], {})[row["programme"]] = row["funded_count"]
-    shown = {month: groups_shown(of_month) for month, of_month in counts.items()}
+    columns = {month: column for column, month in enumerate(event_months(window), start=1)}
+    shown = {
+        month: groups_shown(of_month, partial(_is_of_one, effects, columns[month]))
+        for month, of_month in counts.items()
+    }
     return [row for row in rows if row["programme"] in shown[row["event_month"]]]
 
 
-def groups_shown(counts: Mapping[str, int]) -> frozenset[str]:
+def groups_shown(counts: Mapping[str, int], is_of_one: Callable[[frozenset[str]], bool]) -> frozenset[str]:
     """Of groups with so many funded, those to show: what each has less its parts shown is of none or of enough.
 
-    Of all ways the one with the largest group, then with the next: a part goes rather than the whole.
+    `is_of_one`: whether one enterprise has nearly all that those of some programmes have. Of all ways the one with the
+    largest group, then with the next: a part goes rather than the whole.
     """
+    is_hidden = cache(is_of_one)
     ways = (frozenset(way) for size in range(len(counts) + 1) for way in combinations(counts, size))
     return max(
-        (way for way in ways if all(rest == 0 or rest >= MIN_ENTERPRISES for rest in _rests(way, counts))),
+        (
+            way
+            for way in ways
+            if all(rest == 0 or (rest >= MIN_ENTERPRISES and not is_hidden(of)) for of, rest in _rests(way, counts))
+        ),
         key=lambda way: sorted((counts[group] for group in way), reverse=True),
     )
 
 
-def _rests(shown: frozenset[str], counts: Mapping[str, int]) -> Iterator[int]:
-    """For each group: how many funded are in no group shown that is a part of it."""
+def _rests(shown: frozenset[str], counts: Mapping[str, int]) -> Iterator[tuple[frozenset[str], int]]:
+    """For each group: the programmes that are in no group shown that is a part of it, and how many funded they have."""
     for group in shown:
         parts = [part for part in shown if _is_part(part, group)]
-        yield counts[group] - sum(counts[part] for part in parts if not any(_is_part(part, larger) for larger in parts))
+        largest = [part for part in parts if not any(_is_part(part, larger) for larger in parts)]
+        of = frozenset(GROUPS[group]).difference(*(GROUPS[part] for part in largest))
+        yield of, counts[group] - sum(counts[part] for part in largest)
+
+
+def _is_of_one(effects: Mapping[str, Sums], column: int, programmes: frozenset[str]) -> bool:
+    """Whether one enterprise has nearly all of what those of some programmes sold in a column, or were expected to sell."""
+    parts = [effects[programme] for programme in programmes if programme in effects]
+    each = [(part.without_sold[:, column], part.without_expected[:, column]) for part in parts]
+    total = [(part.sold[column], part.expected[column]) for part in parts]
+    return any(
+        bool(np.sum(of_each, axis=0).max() > MOST_OF_ONE * np.sum(of_all))
+        for of_each, of_all in zip(zip(*each, strict=True), zip(*total, strict=True), strict=True)
+    )
 
 
 def _is_part(group: str, of: str) -> bool:

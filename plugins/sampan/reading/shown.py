@@ -17,6 +17,8 @@ class _Hiding(Pseudonymiser):
 
 
 HIDING = _Hiding(b"", 0)
+# Characters that are searched behind those that are shown: what is left of a number that is cut off is not recognised.
+BEHIND = 400
 
 
 def hidden(text: str, expects_hkid: bool = False) -> str:
@@ -27,6 +29,13 @@ def hidden(text: str, expects_hkid: bool = False) -> str:
 def shown(text: str, expects_hkid: bool = False) -> str:
     """A partner's text without HKID numbers, as above, on one line and without control characters."""
     return printable(hidden(text, expects_hkid), keep="")
+
+
+def beginning(text: str, most: int) -> str:
+    """The first characters of a partner's text, as `shown` gives it: about `most`, and none of a number that is cut off."""
+    searched = text[: most + BEHIND]
+    cleaned = hidden(searched)
+    return printable(cleaned if searched == text else cleaned[:-BEHIND], keep="")
 
 
 def shown_uri(contract: Contract, uri: str) -> str:

@@ -63,7 +63,8 @@ def run(release_no: int | None = None, *, again: bool = False) -> Made:
         return Made(number, 0, 0, target / START)
     found = answers.read(number)
     before = changes.kept(folder() / f"release_{found.previous_no}" / changes.KEPT)
-    folder().mkdir(parents=True, exist_ok=True)
+    # Pages have cells of few enterprises, and the program that runs this may leave its files open to others.
+    folder().mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder(), prefix=".making-") as scratch:
         fresh = Path(scratch) / "new"
         fresh.mkdir()

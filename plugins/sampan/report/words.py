@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 
 from sampan.report.questions import Question
 from sampan.settings import read_yaml
+from sampan.text import printable
 
 LABELS = Path(__file__).with_name("labels.yml")
 LANGUAGES = {"en": "English", "zh": "繁體中文"}
@@ -94,7 +95,8 @@ class Words:
         if isinstance(value, date):
             return f"{value:%Y-%m}" if unit == "month" else f"{value:%Y-%m-%d}"
         if isinstance(value, str):
-            return self.name(column, value, row)
+            # The library that draws ends the whole process when a text has ESC; a page would show others from right to left.
+            return printable(self.name(column, value, row))
         return self._number(value, unit)
 
     def name(self, column: str, code: str, row: Row | None = None) -> str:
@@ -131,7 +133,7 @@ class Words:
     def sentence(self, question: Question, rows: Sequence[Row], facts: Row) -> str:
         """The answer in a sentence. Its template sees `rows`, `facts` and the functions of `_helpers`."""
         template = _sentences().from_string(question.answer[self.language])
-        return joined(template.render(rows=rows, facts=facts, **self._helpers(rows)))
+        return printable(joined(template.render(rows=rows, facts=facts, **self._helpers(rows))))
 
     def _helpers(self, rows: Sequence[Row]) -> dict[str, Callable[..., Any]]:
         """What a sentence may use.

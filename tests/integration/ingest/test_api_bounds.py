@@ -169,6 +169,28 @@ def test_an_answer_is_refused_when_a_key_is_in_an_object_twice(servers, monkeypa
     assert failure.value.problem.rule == "api.shape"
 
 
+@pytest.mark.parametrize("shown", [api.SHOWN_OF_RESPONSE, api.SHOWN_OF_MESSAGE])
+def test_no_number_of_a_person_is_left_of_a_message_that_is_cut_within_it(shown, servers, monkeypatch):
+    """Kind of fault: a text is cut before it is searched, and letter and digits of a number follow without their end."""
+    for left in range(6, 11):
+        said = "x " * (shown // 2)
+        body = f"{said[: shown - left]}A123456(3), and more".encode()
+        if shown == api.SHOWN_OF_MESSAGE:
+            body = b'{"header": {"status": {"message": "%s"}}}' % body
+        with pytest.raises(PermanentFailure, match="x x") as failure:
+            polled(RECORDS, servers(send(403, body)), monkeypatch)
+        assert "A12345" not in str(failure.value)
+
+
+def test_a_key_that_is_there_twice_is_shown_in_short(servers, monkeypatch):
+    """Kind of fault: what an API says is stored and logged at any length."""
+    key = b"k" * MIB
+    body = b'{"header": {"status": {"name": "Success"}}, "%s": 1, "%s": 2}' % (key, key)
+    with pytest.raises(PermanentFailure, match="twice") as failure:
+        polled(RECORDS, servers(send(200, body)), monkeypatch)
+    assert len(str(failure.value)) < 1000
+
+
 # --- time -------------------------------------------------------------------------------------------------------------
 
 

@@ -267,6 +267,30 @@ def test_no_group_of_few_follows_from_the_groups_that_are_shown_by_month(sizes):
                 assert not 0 < found < outcomes.MIN_ENTERPRISES, (at, shown, union, found)
 
 
+# Who begins to sell with the window before, of 30 funded each of bud_easy and emf, and the first months that are shown. What
+# `all` has less `bud` is `emf`: the two are not shown together where `emf` may not be shown.
+BEGINNERS = [
+    ([], {"all": -24, "bud": -24, "emf": -24}),
+    (range(31, 60), {"all": -24, "bud": -12, "emf": -12}),
+    (range(1, 60), {"all": -12, "bud": -12, "emf": -24}),
+]
+
+
+@pytest.mark.parametrize(("beginners", "first"), BEGINNERS, ids=["no one", "all but one of emf", "all but one"])
+def test_no_month_is_shown_that_is_of_one_enterprise(beginners, first):
+    """Kind of fault: enough funded, and one that sold nearly all in a month: effects by month are its own sales by month."""
+    given, of_funded = panel(SMALL, 8)
+    of_funded = replace(of_funded, programme=np.where(np.arange(60) < 30, "bud_easy", "emf"))
+    for place in beginners:
+        given.monthly[of_funded.position[place], : of_funded.applied[place] - WINDOW] *= 1e-4
+    _, months = outcomes.estimates({"exports": (given, dict.fromkeys(outcomes.WINDOWS, of_funded))})
+    shown: dict[str, int] = {}
+    for month in months:
+        if month["window_months"] == WINDOW:
+            shown[month["programme"]] = min(month["event_month"], shown.get(month["programme"], WINDOW))
+    assert {group: shown[group] for group in first} == first
+
+
 def test_p_values_are_adjusted_for_all_rows_that_are_looked_at():
     given, of_funded = panel(Kind(80, 800, effect=1.1), 9)
     of_funded = replace(of_funded, programme=np.where(np.arange(80) < 40, "bud_easy", "emf"))

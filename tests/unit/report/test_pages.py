@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from dataclasses import replace
 from datetime import date
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 import python_calamine
-from sampan.report import changes, charts, pages
+from sampan.report import changes, charts, make, pages
 from sampan.report.answers import Answer, Coverage, State, Taken
 from sampan.report.questions import all_questions
 from sampan.report.words import LANGUAGES, Words, unit_of
@@ -101,6 +102,31 @@ def test_hostile_values_are_text(tmp_path):
     assert HOSTILE in seen.words
     assert "<b>x</b>" in seen.words
     assert {"value": HOSTILE} in [attributes for _, attributes in seen.tags]
+
+
+def test_pages_are_shut_to_other_users_whatever_the_program_leaves_open(tmp_path, monkeypatch):
+    """Kind of fault: cells of few enterprises in files that any user reads, where Airflow is not the local stack's."""
+    monkeypatch.setattr(make, "folder", lambda: tmp_path / "state" / "reports")
+    monkeypatch.setattr(make.answers, "read", lambda number: answers(answer(QUESTION), release_no=number))
+    monkeypatch.setattr(make.open_data, "write", lambda *_: [])
+    monkeypatch.setattr(make, "_put", lambda *_: None)
+    before = os.umask(0o022)
+    try:
+        made = make.run(7)
+    finally:
+        os.umask(before)
+    assert made.files > 5
+    assert (tmp_path / "state" / "reports").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_text_that_cannot_be_drawn_costs_no_page(tmp_path):
+    """Kind of fault: ESC is invalid in XML, and what draws the charts ended the process, with all pages."""
+    made = answer(QUESTION, flow="\x1b[31mred", market_iso2_code="\u202eback\x0b")
+    seen = page(tmp_path / "site", made)
+    assert r"\x1b[31mred" in seen.words
+    chart = (tmp_path / "site" / "en" / "charts" / f"{QUESTION.name}.svg").read_text("utf-8")
+    assert r"\x1b[31mred" in chart
+    assert not {*chart} & {"\u202e", "\x1b", "\x0b"}
 
 
 def test_downloads_start_no_formula_and_open_as_chinese(tmp_path):

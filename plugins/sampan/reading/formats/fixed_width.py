@@ -93,4 +93,6 @@ class FixedWidthChunk(LineChunk):
                 yield Found(place, 1, cleaner.unsplit(number, [*broken, rule], text))
             else:
                 fields = [text[start:end].strip() for start, end in spans]
-                yield Found(place, 1, cleaner.record(number, fields, broken, text))
+                # A number of a person that slipped over several fields stands in the line in one piece.
+                nested = [True] * len(fields) if cleaner.crosses(text, fields) else ()
+                yield Found(place, 1, cleaner.record(number, fields, broken, text, nested=nested))
