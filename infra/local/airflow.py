@@ -115,7 +115,7 @@ def environment(config: Config, program: str | None = None) -> dict[str, str]:
         },
         "scheduler": {
             "scheduler_heartbeat_sec": 2,
-            "scheduler_idle_sleep_time": 0.5,
+            "scheduler_idle_sleep_time": 1,
             "task_instance_heartbeat_timeout": 60,
             "task_instance_heartbeat_timeout_detection_interval": 5,
             "orphaned_tasks_check_interval": 30,

@@ -41,7 +41,7 @@ REFRESH = "refresh_marts"
 # Seconds that a refresh of one day may take.
 PATIENCE = 900
 # Seconds between looks at Airflow, which cost it time that tasks could have.
-POLL = 2
+POLL = 4
 # How often an API is asked, and seconds in between: a busy machine takes longer than the stack's watch waits, which then
 # starts the simulated APIs again.
 ASK_TIMES, ASK_PAUSE = 5, 30
