@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from sampan_airflow import DEFAULTS
 
 from infra.local import airflow, workers
 from infra.local.config import StackError, load, save
@@ -60,6 +59,9 @@ def test_workers_run_as_many_tasks_at_once_as_local_executor_and_name_themselves
 
 
 def test_the_broker_hands_no_message_out_again_while_its_task_may_still_run(celery):
+    # Imports Airflow, which takes seconds: in the worker that runs this.
+    from sampan_airflow import DEFAULTS
+
     visibility = int(airflow.environment(celery)["AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"])
     assert visibility > DEFAULTS["execution_timeout"].total_seconds()
 
