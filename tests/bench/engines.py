@@ -45,7 +45,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Measured:
-    """One number of enterprises: months, rows of raw, those of the last day, and by engine the builds of all and of that day."""
+    """One number of enterprises: months, rows of raw and of the last day, and by engine the builds of all and of that day."""
 
     smes: int
     months: int
