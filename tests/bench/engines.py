@@ -152,7 +152,9 @@ def main() -> None:
     """Run the benchmark; print the report and, on request, keep it in a Markdown file between its marks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smes", default="2000,20000", help="numbers of enterprises, by commas")
-    parser.add_argument("--months", default="12", help="months of history: one number for all, or one for each, by commas")
+    parser.add_argument(
+        "--months", default="12", help="months of history: one number for all, or one for each, by commas"
+    )
     parser.add_argument("--write", type=Path, help="Markdown file that holds the report")
     options = parser.parse_args()
     numbers, months = ([int(number) for number in text.split(",")] for text in (options.smes, options.months))
