@@ -4,15 +4,6 @@
     {{ alias }}.valid_from <= {{ day }} and ({{ alias }}.valid_to is null or {{ alias }}.valid_to >= {{ day }})
 {%- endmacro %}
 
-{#- A predicate: on `day` another day's rate stands in for one that is not known: the last one for one still to come, the first
-    one for the days before it. Between two known rates, as on a Sunday, nothing can change any more. -#}
-{% macro awaits_rate(rates, day) -%}
-    (
-        ({{ rates }}.valid_to is null and coalesce({{ rates }}.rate_day, {{ rates }}.valid_from) < {{ day }})
-        or coalesce({{ rates }}.rate_day > {{ day }}, false)
-    )
-{%- endmacro %}
-
 {#- The first day of a date's month. -#}
 {% macro month_of(column) -%}
     cast({{ dbt.date_trunc('month', column) }} as date)

@@ -15,7 +15,7 @@ links as (
 ),
 
 rates as (
-    select * from {{ ref('int_rates__periods') }}
+    select * from {{ ref('int_rates__days') }}
 ),
 
 shopping_days as (
@@ -44,7 +44,7 @@ sales as (
             gallery.day between windows.before_first_day and windows.before_last_day
             or gallery.day between windows.after_first_day and windows.after_last_day
     inner join links on gallery.supplier_brn = links.source_key
-    left join rates on {{ in_force_on('rates', 'gallery.day') }}
+    left join rates on gallery.day = rates.day
     left join shopping_days on gallery.day between shopping_days.first_day and shopping_days.last_day
     where shopping_days.shopping_day is null or (windows.time_window = 'during' and gallery.day >= windows.after_first_day)
 ),

@@ -26,7 +26,7 @@ exemptions as (
 ),
 
 rates as (
-    select * from {{ ref('int_rates__periods') }}
+    select * from {{ ref('int_rates__days') }}
 ),
 
 changed as (
@@ -78,7 +78,7 @@ final as (
             case when parcels.payment_cny * rates.hkd_per_cny < exemptions.limit_hkd then parcels.payment_cny else 0 end
         ) as below_cny
     from parcels
-    left join rates on {{ in_force_on('rates', 'parcels.day') }}
+    left join rates on parcels.day = rates.day
     left join exemptions on {{ in_force_on('exemptions', 'parcels.day') }}
     group by
         parcels.platform,

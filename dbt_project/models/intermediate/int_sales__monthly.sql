@@ -14,7 +14,7 @@ orders as (
 ),
 
 rates as (
-    select * from {{ ref('int_rates__periods') }}
+    select * from {{ ref('int_rates__days') }}
 ),
 
 exports as (
@@ -39,7 +39,7 @@ online_sales as (
         on
             links.source = 'shop'
             and links.source_key = {{ shop_key('orders') }}
-    inner join rates on {{ in_force_on('rates', 'orders.day') }}
+    inner join rates on orders.day = rates.day
     group by links.sme_id, {{ month_of('orders.day') }}
 ),
 

@@ -148,7 +148,7 @@ online as (
     inner join links
         on links.source = 'shop' and links.source_key = {{ shop_key('daily') }}
     inner join last_12_months on daily.day between last_12_months.first_month and last_12_months.last_day
-    left join {{ ref('int_rates__periods') }} as rates on {{ in_force_on('rates', 'daily.day') }}
+    left join {{ ref('int_rates__days') }} as rates on daily.day = rates.day
     where daily.paid_line_count > 0
     group by links.sme_id
 ),

@@ -16,7 +16,7 @@ links as (
 ),
 
 rates as (
-    select * from {{ ref('int_rates__periods') }}
+    select * from {{ ref('int_rates__days') }}
 ),
 
 open_build as (
@@ -60,14 +60,14 @@ judged as (
     select
         sales.*,
         rates.hkd_per_cny,
-        rates.valid_from as rate_date,
+        case when rates.rate_day <= sales.day then rates.rate_day end as rate_date,
         coalesce(open_build.last_complete_date < {{ dbt.dateadd('day', days_to_settle('platform_orders'), 'sales.day') }}, true)
-        or rates.valid_from is null
-        or ({{ awaits_rate('rates', 'sales.day') }}) as is_provisional,
+        or rates.rate_day is null
+        or rates.awaits_rate as is_provisional,
         coalesce(sales.day >= ({{ first_whole_order_day() }}), false) as is_fully_covered
     from sales
     cross join open_build
-    left join rates on {{ in_force_on('rates', 'sales.day') }}
+    left join rates on sales.day = rates.day
 ),
 
 final as (

@@ -5,7 +5,7 @@ with days as (
 ),
 
 rates as (
-    select * from {{ ref('int_rates__periods') }}
+    select * from {{ ref('int_rates__days') }}
 ),
 
 effects as (
@@ -38,9 +38,9 @@ summed as (
         sum(days.live_viewer_count) as live_viewer_count,
         sum(days.live_payment_cny * rates.hkd_per_cny) as live_payment_hkd,
         sum(days.paid_cny * rates.hkd_per_cny) as paid_hkd,
-        {{ any_true(awaits_rate('rates', 'days.day')) }} as awaits_rate
+        {{ any_true('rates.awaits_rate') }} as awaits_rate
     from days
-    left join rates on {{ in_force_on('rates', 'days.day') }}
+    left join rates on days.day = rates.day
     group by grouping sets ((days.period, days.platform), (days.period))
 ),
 

@@ -28,7 +28,7 @@ smes as (
 ),
 
 rates as (
-    select * from {{ ref('int_rates__periods') }}
+    select * from {{ ref('int_rates__days') }}
 ),
 
 open_build as (
@@ -75,7 +75,7 @@ online as (
     inner join links
         on links.source = 'shop' and links.source_key = {{ shop_key('daily') }}
     inner join last_12_months on daily.day between last_12_months.first_month and last_12_months.last_day
-    left join rates on {{ in_force_on('rates', 'daily.day') }}
+    left join rates on daily.day = rates.day
     left join marked_shops on links.source_key = marked_shops.source_key
     group by links.sme_id
 ),

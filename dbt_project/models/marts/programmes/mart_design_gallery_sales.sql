@@ -11,7 +11,7 @@ links as (
 ),
 
 rates as (
-    select * from {{ ref('int_rates__periods') }}
+    select * from {{ ref('int_rates__days') }}
 ),
 
 open_build as (
@@ -28,11 +28,11 @@ monthly as (
         sum(daily.units_returned) as units_returned,
         sum({{ in_hkd('daily.sales_hkd', 'daily.sales_cny', 'rates.hkd_per_cny') }}) as sales_hkd,
         sum({{ in_hkd('daily.returns_hkd', 'daily.returns_cny', 'rates.hkd_per_cny') }}) as returns_hkd,
-        {{ any_true('daily.sales_hkd is null and ' ~ awaits_rate('rates', 'daily.day')) }} as awaits_rate,
+        {{ any_true('daily.sales_hkd is null and rates.awaits_rate') }} as awaits_rate,
         count({{ in_hkd('daily.sales_hkd', 'daily.sales_cny', 'rates.hkd_per_cny') }}) < count(*) as lacks_rate
     from daily
     inner join links on daily.supplier_brn = links.source_key
-    left join rates on {{ in_force_on('rates', 'daily.day') }}
+    left join rates on daily.day = rates.day
     group by daily.store, {{ month_of('daily.day') }}, daily.category, links.sme_id
 ),
 

@@ -86,7 +86,7 @@ online as (
             links.source = 'shop'
             and links.source_key = {{ shop_key('daily') }}
     inner join last_12_months on daily.day between last_12_months.first_month and last_12_months.last_day
-    left join {{ ref('int_rates__periods') }} as rates on {{ in_force_on('rates', 'daily.day') }}
+    left join {{ ref('int_rates__days') }} as rates on daily.day = rates.day
     group by links.sme_id
 ),
 
@@ -100,7 +100,7 @@ gallery as (
     from {{ ref('int_gallery__daily') }} as daily
     inner join links on links.source = 'number' and daily.supplier_brn = links.source_key
     inner join last_12_months on daily.day between last_12_months.first_month and last_12_months.last_day
-    left join {{ ref('int_rates__periods') }} as rates on {{ in_force_on('rates', 'daily.day') }}
+    left join {{ ref('int_rates__days') }} as rates on daily.day = rates.day
     group by links.sme_id
 ),
 

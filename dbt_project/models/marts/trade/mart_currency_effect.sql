@@ -7,7 +7,7 @@ with daily as (
 ),
 
 rates as (
-    select * from {{ ref('int_rates__periods') }}
+    select * from {{ ref('int_rates__days') }}
 ),
 
 open_build as (
@@ -39,9 +39,9 @@ monthly as (
         by_day.platform,
         sum(by_day.paid_cny) as paid_cny,
         case when count(rates.hkd_per_cny) = count(*) then sum(by_day.paid_cny * rates.hkd_per_cny) end as paid_hkd,
-        {{ any_true(awaits_rate('rates', 'by_day.day')) }} as awaits_rate
+        {{ any_true('rates.awaits_rate') }} as awaits_rate
     from by_day
-    left join rates on {{ in_force_on('rates', 'by_day.day') }}
+    left join rates on by_day.day = rates.day
     group by {{ month_of('by_day.day') }}, by_day.platform
 ),
 

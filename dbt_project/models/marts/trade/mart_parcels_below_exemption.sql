@@ -7,7 +7,7 @@ with parcels as (
 ),
 
 rates as (
-    select * from {{ ref('int_rates__periods') }}
+    select * from {{ ref('int_rates__days') }}
 ),
 
 open_build as (
@@ -26,7 +26,7 @@ summed as (
         cast(sum(parcels.below_cny) as numeric(20, 2)) as below_value_cny,
         cast(sum(parcels.below_cny * parcels.hkd_per_cny) as numeric(20, 2)) as below_value_hkd,
         {{ month_may_grow('platform_orders', month_of('parcels.day'), 'max(open_build.last_complete_date)') }}
-        or {{ any_true(awaits_rate('rates', 'parcels.day')) }}
+        or {{ any_true('rates.awaits_rate') }}
         or count(parcels.hkd_per_cny) < count(*) as is_provisional,
         coalesce({{ month_of('parcels.day') }} > {{ first_month('platform_orders') }}, false) as is_fully_covered,
         max(open_build.last_complete_date) as last_complete_date,
@@ -34,7 +34,7 @@ summed as (
         max(open_build.release_no) as release_no
     from parcels
     cross join open_build
-    left join rates on {{ in_force_on('rates', 'parcels.day') }}
+    left join rates on parcels.day = rates.day
     group by {{ month_of('parcels.day') }}, parcels.platform
 ),
 

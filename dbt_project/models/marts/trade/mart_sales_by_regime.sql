@@ -10,7 +10,7 @@ regimes as (
 ),
 
 rates as (
-    select * from {{ ref('int_rates__periods') }}
+    select * from {{ ref('int_rates__days') }}
 ),
 
 open_build as (
@@ -37,9 +37,9 @@ priced as (
         by_day.*,
         {{ month_of('by_day.day') }} as month,
         rates.hkd_per_cny,
-        {{ awaits_rate('rates', 'by_day.day') }} as awaits_rate
+        rates.awaits_rate
     from by_day
-    left join rates on {{ in_force_on('rates', 'by_day.day') }}
+    left join rates on by_day.day = rates.day
 ),
 
 summed as (
