@@ -281,7 +281,7 @@ def copy_database(server: str, template: str, name: str) -> None:
     """Copy a database of the platform, with the rights on it. Sessions on it that are kept for later are ended."""
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(
-            # An autovacuum worker, which is the superuser's, gives way by itself.
+            # An autovacuum worker, which is the superuser's, gives way on its own.
             "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
             " where datname = %s and backend_type = 'client backend' and pid <> pg_backend_pid()",
             [template],
