@@ -7,13 +7,10 @@ with rates as (
     select * from {{ ref('int_rates__versioned') }} where is_current and hkd_per_cny is not null
 ),
 
-open_build as (
-    select * from {{ ref('stg_ops__open_build') }}
-),
-
 days as (
     {{ days_between(
-        "cast('1994-01-01' as date)", '(select ' ~ dbt.dateadd('year', 2, 'as_of_date') ~ ' from open_build)'
+        "cast('1994-01-01' as date)",
+        '(select ' ~ dbt.dateadd('year', 2, 'as_of_date') ~ ' from ' ~ ref('stg_ops__open_build') ~ ')'
     ) }}
 ),
 
