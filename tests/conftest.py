@@ -96,11 +96,11 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Workers of `-n auto`: one more than cores, since tests wait for programs, and each costs 20 seconds to begin.
+    """Workers of `-n auto`: two more than cores, since tests wait for programs, and each costs 20 seconds to begin.
 
     Each has servers of its own, so an external server, which all would share, gets one.
     """
-    return 1 if EXTERNAL_DSN else min(os.cpu_count() or 1, 4) + 1
+    return 1 if EXTERNAL_DSN else min(os.cpu_count() or 1, 4) + 2
 
 
 @dataclass
