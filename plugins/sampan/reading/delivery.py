@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from typing import IO, TypeVar
 
 from sampan.contracts.model import Contract, Source
-from sampan.errors import Code, PermanentFailure, Problem, TransientFailure
-from sampan.reading import limits
+from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
+from sampan.reading import child, limits
 from sampan.reading.compression import DECOMPRESS
 from sampan.reading.personal_data import Pseudonymiser
 from sampan.reading.recognise import instead_of_compression
 from sampan.reading.shown import hidden
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 IDEOGRAPH = re.compile("[\u3400-\u9fff]")
 PRIVATE_USE = re.compile("[\ue000-\uf8ff]")
 
@@ -47,6 +50,32 @@ class Delivery:
     def problem(self, code: Code, message: str, line: int | None = None, column: str | None = None) -> PermanentFailure:
         """The failure to raise for what is wrong with this delivery."""
         return PermanentFailure(Problem(code, message, self.file, line, column))
+
+    @contextmanager
+    def readable(self) -> Iterator[None]:
+        """Inside it, any error of a library that reads the delivery is a PermanentFailure.
+
+        Only the type of the error is shown: its text may quote what the delivery holds.
+        """
+        try:
+            yield
+        except SampanError:
+            raise
+        except TimeoutError:
+            raise self.too_slow() from None
+        except MemoryError as error:
+            most = f"the contract's maxMemoryBytes, {self.source.bounds.max_memory_bytes:,}"
+            message = f"reading it takes more memory than {most}" + (f": {error}" if error.args else "")
+            raise self.problem(Code.DELIVERY_TOO_LARGE, message) from None
+        except child.ChildError as error:
+            raise self._unreadable(str(error)) from None
+        except Exception as error:  # noqa: BLE001
+            _log_place(self.file, error)
+            raise self._unreadable(type(error).__name__) from None
+
+    def _unreadable(self, kind: str) -> PermanentFailure:
+        written = " and ".join(kind for kind in (self.source.compression, self.source.format) if kind != "none")
+        return self.problem(Code.DELIVERY_CORRUPT, f"cannot be read as {written}: {kind}")
 
     def blocks(self) -> Iterator[bytes]:
         """Decompressed blocks of bounded size. Raises PermanentFailure for a delivery that is cut off, corrupt or a bomb."""
@@ -169,3 +198,12 @@ def _is_utf8(line: bytes) -> bool:
         return bool(IDEOGRAPH.search(line.decode()))
     except UnicodeDecodeError:
         return False
+
+
+def _log_place(file: str, error: Exception) -> None:
+    """Log where a library failed."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    if trace:
+        log.warning("%s: %s in %s, line %s", file, type(error).__name__, trace.tb_frame.f_code.co_name, trace.tb_lineno)

@@ -13,7 +13,6 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from importlib import import_module
@@ -21,7 +20,7 @@ from itertools import starmap
 from typing import IO, Any, TypeVar
 
 from sampan.contracts.model import Column, Contract, Source
-from sampan.errors import Code, PermanentFailure, SampanError, SettingsFailure
+from sampan.errors import PermanentFailure, SettingsFailure
 from sampan.object_store import open_verified
 from sampan.reading import child, limits
 from sampan.reading.block import Block, BlockMaker
@@ -85,7 +84,7 @@ class Reader:
     @property
     def layout(self) -> Layout:
         """Fields of the delivery against the contract's columns, by the contract's drift policy."""
-        with self._readable():
+        with self.delivery.readable():
             if "layout" not in vars(self._format):
                 # Nearly always the blocks are asked for next: one child makes both.
                 self._ahead = self._within_bounds(self._layout_and_blocks)
@@ -94,7 +93,7 @@ class Reader:
 
     def blocks(self) -> Iterator[Block]:
         """All records in blocks for COPY into the stored columns, one CSV line for each line (or row) of the delivery."""
-        with self._readable():
+        with self.delivery.readable():
             ahead, self._ahead = self._ahead, None
             for block in ahead or self._within_bounds(self._blocks):
                 self.aliases |= block.aliases
@@ -103,7 +102,7 @@ class Reader:
     def records(self, lines: Collection[int] | None = None) -> Iterator[Record]:
         """Records in order, sound or not: all, or those that begin at these lines."""
         self._ahead = None
-        with self._readable():
+        with self.delivery.readable():
             yield from self._within_bounds(lambda: _records(self._format, None if lines is None else sorted(lines)))
 
     def unknown_columns(self) -> list[UnknownColumn]:
@@ -128,7 +127,7 @@ class Reader:
         if not found:
             return []
         try:
-            with self._readable():
+            with self.delivery.readable():
                 return list(self._within_bounds(looked_at))
         except SettingsFailure:
             raise
@@ -167,35 +166,8 @@ class Reader:
         """Items of the format, without what a library that fails prints: it may quote the delivery."""
         with open(os.devnull, "wb") as nothing:
             os.dup2(nothing.fileno(), 2)
-        with self._readable():
+        with self.delivery.readable():
             yield from items()
-
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        """Inside it, any error of a library that reads the delivery is a PermanentFailure.
-
-        Only the type of the error is shown: its text may quote what the delivery holds.
-        """
-        try:
-            yield
-        except SampanError:
-            raise
-        except TimeoutError:
-            raise self.delivery.too_slow() from None
-        except MemoryError as error:
-            most = f"the contract's maxMemoryBytes, {self.delivery.source.bounds.max_memory_bytes:,}"
-            message = f"reading it takes more memory than {most}" + (f": {error}" if error.args else "")
-            raise self.delivery.problem(Code.DELIVERY_TOO_LARGE, message) from None
-        except child.ChildError as error:
-            raise self._unreadable(str(error)) from None
-        except Exception as error:  # noqa: BLE001
-            _log_place(self.delivery.file, error)
-            raise self._unreadable(type(error).__name__) from None
-
-    def _unreadable(self, kind: str) -> PermanentFailure:
-        source = self.delivery.source
-        written = " and ".join(kind for kind in (source.compression, source.format) if kind != "none")
-        return self.delivery.problem(Code.DELIVERY_CORRUPT, f"cannot be read as {written}: {kind}")
 
 
 def one_ahead(items: Iterator[T]) -> Iterator[T]:
@@ -219,12 +191,3 @@ def _records(form: Format, lines: list[int] | None) -> Iterator[Record]:
         yield from (record for _, _, record in chunk.records(places) if record)
         if lines is not None and end == len(lines):
             return
-
-
-def _log_place(file: str, error: Exception) -> None:
-    """Log where a library failed."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    if trace:
-        log.warning("%s: %s in %s, line %s", file, type(error).__name__, trace.tb_frame.f_code.co_name, trace.tb_lineno)
