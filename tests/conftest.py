@@ -194,15 +194,23 @@ def memory() -> str | None:
     return str(shared) if is_roomy else None
 
 
+@contextmanager
+def throwaway_s3(folder: Path, **options: Any) -> Iterator[EmbeddedS3]:
+    """An object store that keeps nothing: killed in the end, since it may take ten seconds to stop in order."""
+    with EmbeddedS3(folder, **options) as s3:
+        try:
+            yield s3
+        finally:
+            s3.stop(timeout=0)
+
+
 @pytest.fixture(scope="session")
 def object_store() -> Iterator[EmbeddedS3]:
     with (
         tempfile.TemporaryDirectory(prefix="sampan-s3-", dir=memory(), ignore_cleanup_errors=True) as folder,
-        EmbeddedS3(Path(folder), buckets=("drop-of-tests", "landing-of-tests")) as s3,
+        throwaway_s3(Path(folder), buckets=("drop-of-tests", "landing-of-tests")) as s3,
     ):
         yield s3
-        # It keeps nothing, and may take ten seconds to stop in order.
-        s3.stop(timeout=0)
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ from infra.simulator.deliver import FEEDS
 from infra.simulator.population import make
 from infra.simulator.serve import Behaviour, Server
 from infra.simulator.world import World, monthly
-from tests.conftest import drop_database, without_data_tests
+from tests.conftest import drop_database, throwaway_s3, without_data_tests
 from tests.integration.published import publish_frame, stored
 
 SEED, SMES, VOLUME = 20260706, 750, 0.5
@@ -222,12 +222,10 @@ def world(
         return
     folder, name = tmp_path_factory.mktemp("world"), f"sampan_world_{secrets.token_hex(4)}"
     with (
-        EmbeddedS3(folder / "s3") as s3,
+        throwaway_s3(folder / "s3") as s3,
         installation(server, s3, folder / "state", secrets_of_session, name) as environment,
     ):
         yield make_world(environment)
-        # It keeps nothing, and may take ten seconds to stop in order.
-        s3.stop(timeout=0)
     drop_database(server, name)
 
 
