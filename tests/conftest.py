@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
 from pathlib import Path
+from types import CodeType
 from typing import Any
 from urllib.parse import quote
 
@@ -342,14 +343,21 @@ def quick_dbt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     A parse takes ten seconds, and to link what is read of its result half a second for each step. The workers of a session
     share the result, and the steps of a worker what was read and linked, as those of one build do. A look-back changes what
-    it reads, so it reads its own.
+    it reads, so it reads its own. Builds of a worker share what was compiled of the models' templates.
     """
     from dbt.cli import main
     from dbt.contracts.graph.manifest import Manifest
     from dbt.parser.manifest import extended_mashumaro_encoder, extended_mashumuro_decoder
+    from dbt_common.clients.jinja import MacroFuzzEnvironment
 
     folder = _folder_of_all_workers(tmp_path_factory)
     read: dict[tuple[Path, str], Manifest] = {}
+    compiled: dict[str, CodeType] = {}
+
+    def compile_once(self: MacroFuzzEnvironment, source: str) -> CodeType:
+        if source not in compiled:
+            compiled[source] = super(MacroFuzzEnvironment, self).compile(source)
+        return compiled[source]
 
     class CachedParse(main.dbtRunner):
         def invoke(self, args: list[str], **options: Any) -> main.dbtRunnerResult:
@@ -382,6 +390,7 @@ def quick_dbt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(main, "dbtRunner", CachedParse)
+        patch.setattr(MacroFuzzEnvironment, "compile", compile_once)
         yield
 
 

@@ -8,7 +8,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +139,9 @@ def feeds() -> str:
     return out.getvalue()
 
 
-def mart_models() -> list[dict[str, Any]]:
-    """The models that readers see, as described in the dbt project, each with its folder (family)."""
+@cache
+def mart_models() -> tuple[dict[str, Any], ...]:
+    """The models that readers see, as described in the dbt project, each with its folder (family); not to be changed."""
     found, blocks = [], _doc_blocks()
     for path in sorted(PROJECT.glob("models/**/*.yml")):
         for model in read_yaml(path).get("models") or ():
@@ -148,7 +149,7 @@ def mart_models() -> list[dict[str, Any]]:
                 for column in model["columns"]:
                     column["description"] = DOC.sub(lambda name: blocks[name[1]], column["description"])
                 found.append(model | {"family": path.parent.name})
-    return found
+    return tuple(found)
 
 
 def _doc_blocks() -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,7 @@ def _column(column: dict[str, Any], key: list[str]) -> dict[str, Any]:
     }
 
 
-def _write_tables(data: Path, release_no: int, models: list[dict[str, Any]]) -> list[Table]:
+def _write_tables(data: Path, release_no: int, models: Sequence[dict[str, Any]]) -> list[Table]:
     schema, tables, may_be_published = release.schemas_of(release_no)[0], [], published()
     with answers.reading(POLICY_READER) as connection:
         for model in (model for model in models if model["name"] in may_be_published):

@@ -1,6 +1,6 @@
 """What dbt 1.11 does for each node beside the node's work, taken away: half of the time of a build of a small day.
 
-`install` overrides six seams of dbt, once per process. What a build reads and writes stays the same. See ADR 0013.
+`install` overrides seven seams of dbt, once per process. What a build reads and writes stays the same. See ADR 0013.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def install() -> None:
     _link_a_project_once()
     _make_contexts_of_macros_once()
     _learn_to_read_dates_once()
+    _look_for_plugins_once()
 
 
 def _keep_connections() -> None:
@@ -141,3 +142,11 @@ def _learn_to_read_dates_once() -> None:
     import parsedatetime  # type: ignore[import-untyped]
 
     parsedatetime.Constants = cache(parsedatetime.Constants)
+
+
+def _look_for_plugins_once() -> None:
+    """Look through all installed packages for plugins of dbt in the first step only."""
+    from dbt.plugins.manager import PluginManager
+
+    find = cache(PluginManager.get_prefixed_modules)
+    PluginManager.get_prefixed_modules = staticmethod(find)  # type: ignore[method-assign, assignment]
