@@ -68,6 +68,8 @@ with DAG(
 ) as dag:
     decide = DecideOperator(
         task_id="decide",
+        doc_md="Asks a person, and waits for the answer.\n\n**When red:** no one has decided. Decide at the desk; as"
+        " long as it is open, `watch` asks again the next day.",
         subject="{{ params.title }}",
         body="{{ params.text }}",
         options=[ACCEPT, REJECT, LATER],

@@ -24,10 +24,35 @@ from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, RELEASE, RELEASED, asset
 log = logging.getLogger(__name__)
 # One family that is done is enough to go on; where all were skipped, what follows is skipped too.
 WITHOUT_SOME = "all_done_min_one_success"
+# What to do when a task is red: its page in Airflow, below what the task does.
+WHEN_RED = {
+    "await_ingest": "the warehouse did not answer. Readers keep what they have. Clear the task, or run `sampan refresh`.",
+    "step": "nothing is released, and readers keep what they have. The log names the model or the test, and the batches that"
+    " are new in its feeds. Withdraw the wrong batch (`sampan withdraw`) or correct the model, then run `sampan refresh`.",
+    "family": "its marts stay those of the release before, marked as such, and the others go on. The log names the model or"
+    " the test. Correct the cause, then run `sampan refresh --force`.",
+    "gate": "a mart that others rest on broke a critical rule: nothing is released, and readers keep what they have. If the"
+    " figures are wrong, withdraw the batch or correct the model; if they are right, accept the finding at the desk, page"
+    " *Findings in marts*. Then run `sampan refresh --force`.",
+    "release": "readers keep the release before, and the build waits. Clear the task, or run `sampan release run`.",
+    "report": "readers have the release; the pages of the one before are still there. The log names the query that failed,"
+    " or the object store. Correct it, then run `sampan report --force`.",
+}
+
+
+def page_of(summary: str, kind: str) -> str:
+    """A task's page in Airflow: what it does, and what to do when it is red."""
+    return f"{summary}\n\n**When red:** {WHEN_RED[kind]}"
 
 
 # It looks every few seconds for as long as a few tasks take: too short to be rescheduled or deferred.
-@task.sensor(poke_interval=3, mode="poke")
+@task.sensor(
+    poke_interval=3,
+    mode="poke",
+    doc_md=page_of(
+        "Waits while deliveries are arriving; skips the run when there is nothing to build.", "await_ingest"
+    ),
+)
 def await_ingest(dag_run: Any) -> bool:
     """Wait while deliveries are arriving. Skips the run when there is nothing to build, or more is due soon.
 
@@ -44,14 +69,25 @@ def build_step(step: Step) -> Any:
     """A task that runs one step of the build."""
     rule = WITHOUT_SOME if step.may_wait and not step.is_family else "all_success"
 
-    @task(task_id=step.name, pool=POOL, multiple_outputs=False, trigger_rule=rule)
+    page = page_of(f"Builds {step.name} with dbt.", "family" if step.may_wait else "step")
+
+    @task(task_id=step.name, pool=POOL, multiple_outputs=False, trigger_rule=rule, doc_md=page)
     def run() -> dict[str, int]:
         return build.run(step.name)
 
     return run()
 
 
-@task(pool=POOL, multiple_outputs=False, trigger_rule=WITHOUT_SOME)
+@task(
+    pool=POOL,
+    multiple_outputs=False,
+    trigger_rule=WITHOUT_SOME,
+    doc_md=page_of(
+        "Checks the marts that were built. A family with a broken critical rule waits, and this task stays green:"
+        " `sampan release findings` and the log say which.",
+        "gate",
+    ),
+)
 def gate() -> dict[str, int]:
     """Check the marts that were built. A family with a broken critical rule waits, and what others rest on fails the task."""
     from sampan.marts import release
@@ -59,7 +95,12 @@ def gate() -> dict[str, int]:
     return release.gate()
 
 
-@task(pool=POOL, multiple_outputs=False, outlets=[RELEASE, RELEASED])
+@task(
+    pool=POOL,
+    multiple_outputs=False,
+    outlets=[RELEASE, RELEASED],
+    doc_md=page_of("Shows the checked marts to the readers, all at once.", "release"),
+)
 def release(outlet_events: Any) -> dict[str, int]:
     """Show the checked marts to the readers, all at once. Events say how many rows each mart has that is new."""
     from sampan.marts import release as step
@@ -71,7 +112,11 @@ def release(outlet_events: Any) -> dict[str, int]:
     return done
 
 
-@task(pool=POOL, multiple_outputs=False)
+@task(
+    pool=POOL,
+    multiple_outputs=False,
+    doc_md=page_of("Writes the answers of the release as pages.", "report"),
+)
 def report() -> str:
     """Write the answers of the release as pages. The release stays when this fails: run `sampan report` again."""
     from sampan.report import make

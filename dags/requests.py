@@ -17,7 +17,13 @@ from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, PUBLISHED_BY_REQUEST, as
 log = logging.getLogger(__name__)
 
 
-@task(pool=POOL, multiple_outputs=False, outlets=[PUBLISHED_BY_REQUEST])
+@task(
+    pool=POOL,
+    multiple_outputs=False,
+    outlets=[PUBLISHED_BY_REQUEST],
+    doc_md="Carries out what waits, in the names of those who asked.\n\n**When red:** the log names the request. It waits,"
+    " and the next run tries it again: `sampan requests list` has what waits.",
+)
 def carry_out(outlet_events: Any) -> dict[str, str]:
     """Carry out what waits. Returns what became of each request, by its number."""
     from sampan import requests

@@ -13,7 +13,11 @@ from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, task
 from sampan_airflow import DEFAULTS, FROM_NOW_ON, RELEASE
 
 
-@task(multiple_outputs=False)
+@task(
+    multiple_outputs=False,
+    doc_md="Raises and sends alerts.\n\n**When red:** no one hears of what is broken. Look at `sampan status` yourself, and"
+    " at the log for what did not answer; `sampan alerts list` has what was not sent.",
+)
 def send_alerts() -> dict[str, int]:
     """Raise and send alerts. A message that a channel did not take is tried again by a later run."""
     from sampan.monitoring import send
@@ -21,7 +25,10 @@ def send_alerts() -> dict[str, int]:
     return send.run()
 
 
-@task
+@task(
+    doc_md="Writes the status page and that of the gates.\n\n**When red:** the pages are as old as they say. `sampan status`"
+    " has what is true now; `sampan status-page` writes them.",
+)
 def status_page() -> str:
     """Write the status page, and return where it lies."""
     from sampan.monitoring import page
@@ -29,7 +36,11 @@ def status_page() -> str:
     return str(page.write())
 
 
-@task(multiple_outputs=False)
+@task(
+    multiple_outputs=False,
+    doc_md="Finds what waits for a person's decision and was not asked today.\n\n**When red:** Required Actions may lack what"
+    " waits. Decide at the desk; `sampan requests undecided` lists it.",
+)
 def undecided(ti: Any) -> list[dict[str, Any]]:
     """What waits for a person's decision and was not asked today: the run of `decide` to start for each."""
     from dataclasses import asdict
@@ -60,7 +71,10 @@ with DAG(
     default_args=DEFAULTS | {"owner": "Sampan"},
 ) as dag:
     send_alerts()
-    TriggerDagRunOperator.partial(task_id="ask", trigger_dag_id="decide", skip_when_already_exists=True).expand_kwargs(
-        undecided()
-    )
+    TriggerDagRunOperator.partial(
+        task_id="ask",
+        trigger_dag_id="decide",
+        skip_when_already_exists=True,
+        doc_md="Asks for each decision in Required Actions.\n\n**When red:** decide at the desk; the next run asks again.",
+    ).expand_kwargs(undecided())
     status_page()

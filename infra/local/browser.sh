@@ -13,4 +13,5 @@ fi
 as_root=
 if [ "$(id -u)" != 0 ]; then as_root=sudo; fi
 $as_root apt-get update -q
-$as_root apt-get install -y -q --no-install-recommends chromium fonts-noto-cjk
+# Where another program is installing packages, as the updates of a new machine do, it waits for that one to end.
+$as_root apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends chromium fonts-noto-cjk

@@ -34,6 +34,16 @@ WAS_DONE = (Code.GATE_ACCEPT, Code.QUARANTINE_ID, Code.REQUEST_NOT_ASKED)
 DONE_BEFORE = "carried out by an earlier run"
 # `requested_as` of what was decided in Airflow: its users are not logins. `desk.ask` never writes it.
 AIRFLOW = "airflow"
+# What each decision does, for who reads no other page than the question in Airflow.
+MEANS = {
+    "batch": "**Accept**: its sound rows are published at once, its broken rows stay in quarantine. **Reject**: nothing of it"
+    " is published, and its date waits for another delivery. Each broken rule with its rows is on its page at the desk.",
+    "finding": "**Accept**: the marts may be released although the rule is broken, until a gate finds it met again; a refresh"
+    " follows within half an hour. **Reject**: they wait. What the rule asks for and what was found: *Browse, Checks at the"
+    " gates*.",
+    "proposal": "**Accept**: the two are one enterprise, from the next refresh on. **Reject**: they are not, and this is"
+    " never proposed again.",
+}
 # How long a decision waits for another one.
 PATIENCE = "2min"
 BEGIN = """
@@ -71,8 +81,10 @@ class Undecided:
 
     @property
     def markdown(self) -> str:
-        """Its text as Airflow shows it, which reads Markdown: names of files and headers in it are a partner's."""
-        return literal(self.text)
+        """Its text as Airflow shows it, which reads Markdown, where names of files and headers are a partner's; and what to
+        accept or to reject it means.
+        """
+        return f"{literal(self.text)}\n\n{MEANS[self.kind]}"
 
     @property
     def key(self) -> str:
@@ -137,11 +149,21 @@ def undecided(limit: int = 20) -> list[Undecided]:
     with connect() as connection:
         held = connection.execute(query, [limit]).fetchall()
     batches = [
-        Undecided("batch", {"batch_id": number, "feed": feed}, f"Held: {feed} for {day}", problem["message"])
+        Undecided(
+            "batch",
+            {"batch_id": number, "feed": feed},
+            f"Held: {feed} for {day}",
+            ": ".join(filter(None, (problem.get("file"), problem["message"]))),
+        )
         for number, feed, day, problem in held
     ]
     findings = [
-        Undecided("finding", {"mart": mart, "rule": rule}, f"{mart} breaks a critical rule", f"{rule}: {description}")
+        Undecided(
+            "finding",
+            {"mart": mart, "rule": rule},
+            f"Finding: {mart} breaks a critical rule",
+            f"Not met: {description} ({rule})",
+        )
         for mart, rule, description, _, decision in map(dict.values, release.findings())
         if decision is None
     ]

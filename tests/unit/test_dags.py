@@ -126,7 +126,6 @@ def test_ingest_takes_what_it_is_from_the_contract(dags: dict[str, Any], feed: s
     assert timetable["timezone"] == calendar["timezone"]
     assert {task["owner"] for task in dag["tasks"].values()} == {wanted["team"]["name"]}
     assert wanted["schema"][0]["dataGranularityDescription"] in dag["doc_md"]
-    assert all("**When red:**" in task["doc_md"] for task in dag["tasks"].values())
     assert all(link.startswith("mailto:") and "@" in link for link in dag["owner_links"].values())
     assert set(dag["owner_links"]) == {wanted["team"]["name"]}
     assert set(dag["tags"]) > {"ingest"}
@@ -170,6 +169,15 @@ def test_every_dag_has_a_name_for_people_that_says_which_feed_it_is_of(dags: dic
     assert None not in names.values()
     assert len(set(names.values())) == len(names)
     assert all(feed in names[f"ingest__{feed}"] for feed in FEEDS)
+
+
+def test_every_task_says_what_to_do_when_it_is_red(dags: dict[str, Any]) -> None:
+    """Kind of fault: the page of a task says so for one DAG, and an engineer on call looks for it at another in vain."""
+    docs = {
+        f"{dag_id}.{name}": task["doc_md"] or "" for dag_id, dag in dags.items() for name, task in dag["tasks"].items()
+    }
+    assert len(docs) > len(FEEDS) * len(CHAIN) + len(SPINE) + len(FAMILIES)
+    assert [name for name, text in docs.items() if "**When red:**" not in text] == []
 
 
 def test_many_decisions_are_asked_at_once_and_none_waits_for_another(dags: dict[str, Any]) -> None:

@@ -199,8 +199,10 @@ def withdraw_(
     if not str(chosen):
         raise typer.BadParameter("say which: --batch, --date, --file, or --date and --file")
     done = (withdraw.undo if undo else withdraw.run)(feed, chosen, reason, getpass.getuser())
-    what = "count again" if undo else "are withdrawn"
-    out.print(f"{done['batches']} batches of {feed} with {done['rows']:,} rows {what}, from the next build on")
+    one = done["batches"] == 1
+    what = ("counts again" if one else "count again") if undo else f"{'is' if one else 'are'} withdrawn"
+    batches = "1 batch" if one else f"{done['batches']} batches"
+    out.print(f"{batches} of {feed} with {done['rows']:,} rows {what}, from the next build on")
 
 
 def _require(feed: str) -> None:

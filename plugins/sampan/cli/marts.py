@@ -197,7 +197,7 @@ def release_accept(mart: Mart, rule: Rule, reason: Reason) -> None:
     from sampan.marts import release
 
     release.decide(mart, rule, "accepted", reason, getpass.getuser())
-    out.print(f"accepted {rule} of {mart}; `sampan refresh --force` releases it at once")
+    out.print(f"accepted {rule} of {mart}; `sampan refresh` releases it at once")
 
 
 @release_group.command("reject")

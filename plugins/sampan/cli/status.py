@@ -68,7 +68,7 @@ def _show_alerts(alerts: list[tuple[Any, ...]], chosen: Callable[[str | None], b
         if chosen(feed)
     ]
     if rows or is_machine():
-        title = f"Alerts of the last {ALERT_DAYS} days that no one has acknowledged"
+        title = f"Other alerts of the last {ALERT_DAYS} days that no one has acknowledged"
         table(title, ["raised", "severity", "kind", "feed", "message"], rows, key="alerts")
 
 

@@ -127,11 +127,11 @@ def advise(waited: timedelta | None) -> tuple[Advice, str]:
     due within half an hour and the others have not waited for LONGEST_WAIT: the build after it takes in all. Wait while
     deliveries are arriving (on their way, or due and the feed not polled yet), but not longer than PATIENCE for those that
     hang. A feed that is late at the partner, or whose delivery is held, is not waited for. Skip, too, when the last build
-    failed and nothing was published since, for LONGEST_WAIT.
+    failed and nothing was published or accepted since, for LONGEST_WAIT.
     """
     with connect("builder") as connection:
         if not (_is_waited_for(connection) or current(connection)):
-            return Advice.SKIP, "no published batch is waiting for a build"
+            return Advice.SKIP, "nothing that was published or accepted is waiting for a build"
         if waited is None:
             return Advice.BUILD, "at once"
         on_the_way = connection.execute("select feed from ops.feed_on_the_way order by feed").fetchall()
@@ -142,7 +142,15 @@ def advise(waited: timedelta | None) -> tuple[Advice, str]:
         oldest, newest = one(
             connection,
             """
-            select min(published_at), max(greatest(published_at, batch.counts_from, withdrawn_at, undone_at))
+            select
+                min(published_at),
+                greatest(
+                    max(greatest(published_at, batch.counts_from, withdrawn_at, undone_at)),
+                    (
+                        select max(decided_at) from ops.finding_decision
+                        where verdict = 'accepted' and ended_at is null
+                    )
+                )
             from ops.batches_waiting
             inner join ops.batch using (batch_id)
             left join ops.withdrawal using (batch_id)
@@ -153,7 +161,7 @@ def advise(waited: timedelta | None) -> tuple[Advice, str]:
         ).fetchall()
     now = datetime.now(UTC)
     if failed_at and now - failed_at < LONGEST_WAIT and not (newest and newest > failed_at):
-        return Advice.SKIP, f"the build failed at {failed_at:%F %R %Z}, and nothing was published since"
+        return Advice.SKIP, f"the build failed at {failed_at:%F %R %Z}, and nothing was published or accepted since"
     arriving = ", ".join(feed for feed, is_due in rows if is_due)
     due_soon = ", ".join(feed for feed, is_due in rows if not is_due)
     if arriving and waited < PATIENCE:
@@ -276,8 +284,20 @@ def _begin(connection: Connection, force: bool, full_refresh: bool) -> Build | N
 
 
 def _is_waited_for(connection: Connection) -> bool:
-    """Whether a published batch waits for a build."""
-    return bool(scalar(connection, "select exists (select from ops.batches_waiting)"))
+    """Whether a published batch waits for a build, or marts whose finding was accepted after the newest build."""
+    query = """
+        select
+            exists (select from ops.batches_waiting)
+            or exists (
+                select from ops.finding_accepted
+                inner join ops.finding_decision using (mart, rule)
+                inner join ops.build using (build_no)
+                where
+                    build_no = (select max(build_no) from ops.build where state <> 'as_known')
+                    and state in ('failed', 'released')
+            )
+    """
+    return bool(scalar(connection, query))
 
 
 def _failed_at(connection: Connection) -> datetime | None:

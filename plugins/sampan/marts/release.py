@@ -103,7 +103,10 @@ def _let_wait(connection: Connection, build_no: int, critical: dict[str, list[st
     if not critical:
         return
     broken = ", ".join(f"{mart}: {rule}" for mart, found in sorted(critical.items()) for rule in found)
-    accept = "Accept one with `sampan release accept <mart> <rule> --reason <why>`, then run `sampan refresh --force`"
+    accept = (
+        "If the figures are right, accept one at the desk, among the Required Actions, or with `sampan release accept <mart>"
+        " <rule> --reason <why>`; if not, correct them, then run `sampan refresh --force`"
+    )
     problem = Problem(Code.RELEASE_GATE, f"broken critical rules: {broken}. {accept}")
     may_wait = [step.name for step in all_steps() if step.may_wait]
     wanted = {step for step in may_wait if not critical.keys().isdisjoint(carry.marts_of(step))}

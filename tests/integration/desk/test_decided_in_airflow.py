@@ -41,8 +41,19 @@ def test_airflow_shows_a_text_as_it_is():
     """Airflow reads Markdown there: a partner chose links and pictures of the page that decides."""
     text = "no column in sheet '[Accept](http://evil.example) ![x](/logout) <b>*x*</b>'"
     item = requests.Undecided("batch", {"batch_id": 1}, "Held", text)
-    assert not re.search(r"(?<!\\)[\[\]()<>!:*_`]", item.markdown)
-    assert item.markdown.replace("\\", "") == text
+    theirs, means = item.markdown.split("\n\n")
+    assert not re.search(r"(?<!\\)[\[\]()<>!:*_`]", theirs)
+    assert theirs.replace("\\", "") == text
+    assert means == requests.MEANS["batch"]
+
+
+def test_a_question_in_airflow_says_which_file_it_is_about_and_what_each_answer_does(partner):
+    """Kind of fault: who decides sees what is wrong, and neither of what nor what follows."""
+    deliver_held(partner)
+    (item,) = requests.undecided()
+    assert item.text.startswith("delivery.csv")
+    assert "rows" in item.text
+    assert all(word in means for word in ("**Accept**", "**Reject**") for means in requests.MEANS.values())
 
 
 def test_a_task_that_is_run_again_asks_once_and_one_without_a_reason_asks_nothing(partner):

@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from sampan import requests
 from sampan.contracts.derive import mart_models
 from sampan.contracts.registry import get_contract
+from sampan.desk.visit import style
 from sampan.settings import settings
 
 from tests.browser import WIDTHS, browsing, inspect, look, tab
@@ -242,3 +243,13 @@ def describe(mart: str) -> None:
             comment = sql.SQL("comment on column {} is {}")
             place = sql.Identifier("marts", mart, column)
             builder.execute(comment.format(place, sql.Literal(meanings.get(column, ""))))
+
+
+def test_a_long_heading_beside_a_short_value_has_room_of_its_own_on_a_telephone(browser):
+    """Kind of fault: a heading that wraps lies over the one below it. No measure of width or overflow sees it."""
+    page, _ = tab(browser, WIDTHS[1])
+    row = '<td>a</td><td data-label="Names of the enterprise">x</td><td data-label="Short">x</td>'
+    page.set_content(f'<style>{style()}</style><div class="scroll"><table><tbody><tr>{row}</tr></tbody></table></div>')
+    long, short = page.eval_on_selector_all("td + td", "all => all.map(cell => cell.getBoundingClientRect().height)")
+    assert long > 1.3 * short > 0
+    page.context.close()

@@ -14,7 +14,10 @@ from sampan.errors import Code
 from sampan.identity import resolve
 from sampan.identity.linkage import model
 
+from tests.conftest import ROOT
 from tests.factory import DAY
+
+TEMPLATES = ROOT / "plugins" / "sampan" / "desk" / "templates"
 
 
 def test_every_word_is_there_in_both_languages_with_the_same_values():
@@ -97,3 +100,13 @@ def test_a_long_bound_is_written_in_groups_of_digits():
     declarations = all_contracts()["customs_declarations"]
     assert DeskWords("en").rule(declarations, "value_hkd.maximum") == "value_hkd is above 100,000,000,000"
     assert DeskWords("zh-Hant").rule(declarations, "value_hkd.maximum") == "value_hkd高於100,000,000,000"
+
+
+def test_templates_put_no_latin_comma_colon_or_bracket_between_words_of_a_language():
+    """Kind of fault: what stands between two values is of one language, and stands in the pages of both."""
+    templates = [*TEMPLATES.glob("*.html")]
+    assert len(templates) > 15
+    between = re.compile(r"(?:\}\}|</a>)(?:[,:] (?=\{\{)| \(\{\{)")
+    assert {path.name: between.findall(path.read_text("utf-8")) for path in templates} == {
+        path.name: [] for path in templates
+    }

@@ -19,3 +19,19 @@ def test_a_query_with_a_cast_is_a_query_to_make():
     done = subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert 'infra.local psql  --sql "$SQL"' in done.stdout
+
+
+def test_browser_waits_for_another_who_installs_packages(tmp_path):
+    """It gave up at once where somebody else held the lock of the system's packages: on a new machine, its own updates do."""
+    for name in ("apt-get", "sudo"):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        program.chmod(0o755)
+    done = subprocess.run(
+        ["/bin/sh", str(ROOT / "infra/local/browser.sh")],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SAMPAN_CHROMIUM": "is-not-there"},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (asked,) = [line for line in done.stdout.splitlines() if "install" in line]
+    assert "DPkg::Lock::Timeout=" in asked

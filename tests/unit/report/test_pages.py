@@ -199,7 +199,7 @@ def test_coverage_says_what_is_late(tmp_path):
     covers = Coverage(date(2026, 7, 31), date(2026, 8, 14), TRADE, TRADE, None)
     seen = page(tmp_path / "site", replace(answer(QUESTION), coverage=covers))
     assert "May be quoted, data late" in seen.words
-    assert "Import and export declarations (complete to 2026-07-31)" in seen.words
+    assert "Import and export declarations · complete to 2026-07-31" in seen.words
 
 
 def test_synthetic_data_is_labelled(tmp_path, monkeypatch):
@@ -221,7 +221,7 @@ def test_what_changed_is_counted_and_has_its_reasons(tmp_path):
     rows[1]["flow"] = "import (other)"
     now = replace(first, rows=tuple(rows), taken=(Taken("customs_declarations", 3, 2, 1),))
     seen = page(tmp_path / "changed", now, before=before)
-    assert "Against release 7: 1 rows are new, 1 have other figures, 1 are gone." in seen.words
+    assert "Against release 7, rows that are new: 1, with other figures: 1, gone: 1." in seen.words
     for reason in ("New data", "Corrections of earlier dates", "Withdrawn as wrong"):
         assert f"{reason}: Import and export declarations, batches: " in seen.words
     assert "Definition:" not in seen.words
