@@ -149,4 +149,4 @@ def _look_for_plugins_once() -> None:
     from dbt.plugins.manager import PluginManager
 
     find = cache(PluginManager.get_prefixed_modules)
-    PluginManager.get_prefixed_modules = staticmethod(find)  # type: ignore[method-assign, assignment]
+    PluginManager.get_prefixed_modules = staticmethod(find)  # type: ignore[method-assign]
