@@ -50,9 +50,10 @@ CSS = """
 }
 """
 MONEY = ("hkd", "cny")
-# The place of a category in the answer. What is sorted by and no value of the chart is not drawn.
+# The place of a category in the answer. What is only sorted by is not drawn, unless its label is the name of a column: that
+# one Superset draws, as a series of its own.
 PLACE = {
-    "expressionType": "SIMPLE", "column": {"column_name": "chart_place"}, "aggregate": "MIN", "label": "chart_place",
+    "expressionType": "SIMPLE", "column": {"column_name": "chart_place"}, "aggregate": "MIN", "label": "sorted by",
     "hasCustomLabel": True, "optionName": "metric_chart_place",
 }  # fmt: skip
 # The colours of the pages, under the name that superset_config.py gives them.
@@ -316,11 +317,13 @@ class _Maker:
             }  # fmt: skip
         shared |= {"x_axis": "chart_category", "x_axis_force_categorical": True}
         if chart["kind"] == "interval":
+            # What a floor hides has no place on the axis either.
+            filters.append(_filter(values[0], "IS NOT NULL"))
             return shared | {
                 "viz_type": "echarts_timeseries_scatter", "markerSize": 12, "xAxisLabelRotation": 45, "truncateYAxis": True,
                 "y_axis_bounds": [None, None], "y_axis_title_position": "Left", "y_axis_title_margin": 75,
                 "y_axis_title": self._metric(values[0], adds_up=False)["label"],
-                # In the order of the answer's rows, as on its page: before, during, after.
+                # In the order of the answer's rows, as on its page.
                 "timeseries_limit_metric": PLACE, "x_axis_sort": PLACE["label"], "x_axis_sort_asc": True,
             }  # fmt: skip
         # What has an order of time keeps it, other categories stand by size.

@@ -173,6 +173,9 @@ def test_a_bank_sees_a_table_for_each_kind_of_data_with_the_columns_of_that_kind
     headings = {column["column_name"]: column["verbose_name"] for column in dataset["columns"]}
     chinese = {name for name, heading in headings.items() if re.search("[\u4e00-\u9fff]", heading)}
     assert chinese == (headings.keys() if language == "zh" else set())
+    model_of = HOME / "dbt_project" / "models" / "marts" / "consent" / "mart_credit_features.sql"
+    (note,) = re.findall(r"'([^']+)' .* as coverage_note", model_of.read_text(encoding="utf-8"))
+    assert superset.labels()["values"]["coverage_note"].keys() == {note}
 
 
 def test_a_table_writes_a_figure_by_its_unit(assets: Assets):
@@ -195,7 +198,7 @@ def test_a_table_writes_a_figure_by_its_unit(assets: Assets):
 
 
 def test_an_interval_stands_in_the_order_of_the_answer(assets: Assets):
-    """By name, a festival's time after it stood before the festival, and in Chinese in yet another order."""
+    """By name, it stood in another order in each language, and in none of them as on the page."""
     datasets = {asset["uuid"]: asset for asset in of(assets, "datasets").values()}
     found = [asset for asset in of(assets, "charts").values() if asset["viz_type"] == "echarts_timeseries_scatter"]
     assert len(found) >= 10
@@ -204,7 +207,11 @@ def test_an_interval_stands_in_the_order_of_the_answer(assets: Assets):
         assert params["groupby"] == []
         assert params["x_axis_sort"] == params["timeseries_limit_metric"]["label"]
         assert params["timeseries_limit_metric"]["column"]["column_name"] == "chart_place"
-        assert "chart_place" in {column["column_name"] for column in datasets[chart["dataset_uuid"]]["columns"]}
+        columns = {column["column_name"] for column in datasets[chart["dataset_uuid"]]["columns"]}
+        assert "chart_place" in columns
+        # A label that is a column's name became a series of the chart.
+        assert params["x_axis_sort"] not in columns
+        assert [one["operator"] for one in params["adhoc_filters"]][-1] == "IS NOT NULL"
 
 
 def test_below_each_chart_stands_why_it_may_be_empty(assets: Assets):
