@@ -24,6 +24,14 @@ from infra.local.config import HOME, HOST, StackError, write_private
 from infra.local.people import Person
 
 VENV = HOME / ".venv-bi"
+# Superset's texts in traditional Chinese have simplified characters, and some say something else than the English ones.
+SAID_WRONG = {
+    "There is currently no information to display.": "暫時沒有資料可顯示。",
+    "No results were returned for this query": "此查詢沒有資料",
+    "%s record": "%s 列",
+    "entries per page": "列",
+    "View as table": "以表格檢視",
+}
 SOURCES = HOME / "infra" / "bi"
 READS = re.compile("(?P<policy>policy_reader|public_reader)|(?P<analyst>bi_reader)|(?P<bank>bank_b[0-9]{3})")
 # Two processes, so that one can be renewed while the other answers.
@@ -143,6 +151,9 @@ class Superset:
         report("loading datasets, charts and dashboards into Superset: a minute")
         archive = self.folder / "bundle.zip"
         archive.write_bytes(bundle)
+        for texts in VENV.glob("lib/python3.*/site-packages/superset/translations/zh_TW/LC_MESSAGES/messages.json"):
+            pack = traditional(json.loads(texts.read_text(encoding="utf-8")))
+            (self.folder / "zh_TW.json").write_text(json.dumps(pack, ensure_ascii=False), encoding="utf-8")
         done = subprocess.run(
             [str(VENV / "bin" / "python"), str(SOURCES / "load.py"), str(archive)],
             env={**environment, **self.environment, "SAMPAN_SUPERSET_PASSWORD": self.password},
@@ -162,6 +173,19 @@ class Superset:
                 return bool(response.status == 200)
         except OSError:
             return False
+
+
+def traditional(pack: dict[str, Any]) -> dict[str, Any]:
+    """Superset's language pack with traditional characters only, and with what it says wrong said right."""
+    from opencc import OpenCC
+
+    # To characters alone: words of Hong Kong and of Taiwan are both at home in the dashboards.
+    convert = OpenCC("s2t").convert
+    texts = {
+        key: [SAID_WRONG.get(key, convert(text)) for text in said] if key and isinstance(said, list) else said
+        for key, said in pack["locale_data"]["superset"].items()
+    }
+    return {**pack, "locale_data": {"superset": texts}}
 
 
 def installed() -> bool:

@@ -196,7 +196,7 @@ def _write_charts(folder: Path, answer: Answer, words: Words) -> None:
 def _write_csv(file: Path, answer: Answer, words: Words) -> None:
     with file.open("w", encoding=BOM, newline="") as out:
         writer = csv.writer(out)
-        writer.writerow([spreadsheet_text(words.heading(column)) for column in answer.columns])
+        writer.writerow([spreadsheet_text(_heading(words, column)) for column in answer.columns])
         for row in answer.rows:
             writer.writerow([_plain(words, column, value, row) for column, value in row.items()])
 
@@ -224,7 +224,7 @@ def _write_xlsx(file: Path, answer: Answer, words: Words, said: str, answers: An
         sheet = book.add_worksheet(words.text("sheet_answer"))
         sheet.freeze_panes(1, 0)
         for place, column in enumerate(answer.columns):
-            sheet.write_string(0, place, printable(_xlsx_heading(words, column)), head)
+            sheet.write_string(0, place, printable(_heading(words, column)), head)
             sheet.set_column(place, place, 18)
             for line, row in enumerate(answer.rows, 1):
                 value = row[column]
@@ -242,8 +242,8 @@ def _write_xlsx(file: Path, answer: Answer, words: Words, said: str, answers: An
             about.write_string(line, 1, printable(text), wrap)
 
 
-def _xlsx_heading(words: Words, column: str) -> str:
-    """Shares are formatted as percent by the workbook."""
+def _heading(words: Words, column: str) -> str:
+    """The heading in a download. Shares have no % there: a CSV file has them as parts of 1, a workbook formats them."""
     return words.label(column) if unit_of(column) == "share" else words.heading(column)
 
 

@@ -45,14 +45,25 @@ CSS = """
 .dashboard-markdown p {margin-bottom: 6px}
 @media (max-width: 640px) {
 .grid-row {flex-direction: column}
+.grid-row > div {width: 100%}
 .grid-row > .resizable-container, .grid-row > div > .resizable-container {width: 100% !important; max-width: 100% !important}
 }
 """
 MONEY = ("hkd", "cny")
+# The place of a category in the answer. What is only sorted by is not drawn, unless its label is the name of a column: that
+# one Superset draws, as a series of its own.
+PLACE = {
+    "expressionType": "SIMPLE", "column": {"column_name": "chart_place"}, "aggregate": "MIN", "label": "sorted by",
+    "hasCustomLabel": True, "optionName": "metric_chart_place",
+}  # fmt: skip
+# The colours of the pages, under the name that superset_config.py gives them.
+COLOUR_SCHEME = "sampan"
 # Superset shortens by K, M and B. Chinese counts in ten thousands (萬), large sums in hundred millions (億).
 TEN_THOUSAND, CHINESE_UNITS = "萬", {unit: int(size) for size, unit in STEPS["zh"]}
 # Superset would show what looks like HTML in a cell as HTML, with its links and pictures: names are partners' texts.
 TABLE = {"viz_type": "table", "query_mode": "raw", "allow_render_html": False}
+# Kinds of data that a bank reads: the column that names the kind, and columns that only one kind fills.
+KIND, ONE_KIND = "consent_scope", re.compile(r"Scope (?P<kind>\w+)\.")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 Asset = dict[str, Any]
@@ -88,7 +99,7 @@ def assets() -> dict[str, Asset]:
             found[f"charts/{_key(question, language)}.yaml"] = maker.chart(question)
         for dashboard in all_dashboards():
             found |= maker.dashboard(dashboard)
-            for mart in dashboard.marts if language != "en" else ():
+            for mart in dashboard.marts:
                 found[f"datasets/{mart}_{language}.yaml"] = maker.rows_of(mart)
     return found
 
@@ -181,7 +192,7 @@ class _Maker:
         made = [_column(name, kind, None, self.words.heading(name)) for name, kind in kinds.items()]
         if question.chart:
             made += [_column("chart_category", "TEXT", None), _column("chart_rank", "BIGINT", None)]
-            made.append(_column("is_drawn", "BOOLEAN", None))
+            made += [_column("is_drawn", "BOOLEAN", None), _column("chart_place", "BIGINT", None)]
         key = _key(question, self.language)
         title = self.words.text("question_no", number=question.number)
         return {
@@ -209,8 +220,10 @@ class _Maker:
         size = " + ".join(f"abs(coalesce(answer.{value}, 0))" for value in several(chart["value"]))
         return (
             f"with answer as (\n{query}\n),\n"
+            "placed as (select answer.*, row_number() over () as chart_place from answer),\n"
             f"named as (\nselect {', '.join(selected)}, {category} as chart_category, {drawn} as is_drawn,\n"
-            f"case when {drawn} then {size} else 0 end as chart_size\nfrom answer\n{_lines(joins)}),\n"
+            f"answer.chart_place, case when {drawn} then {size} else 0 end as chart_size\n"
+            f"from placed as answer\n{_lines(joins)}),\n"
             "sized as (select named.*, sum(chart_size) over (partition by chart_category) as chart_total from named)\n"
             "select sized.*, dense_rank() over (order by chart_total desc, chart_category) as chart_rank from sized"
         )
@@ -262,10 +275,7 @@ class _Maker:
         """The chart of a question, or its rows where it has none."""
         key, chart = _key(question, self.language), question.chart
         if chart is None:
-            params: Asset = {
-                **TABLE, "all_columns": _selected(question), "row_limit": 1000,
-                "server_page_length": 20, "table_timestamp_format": "%Y-%m-%d", "show_cell_bars": False,
-            }  # fmt: skip
+            params = _table(_selected(question)) | {"server_page_length": 20}
             title = question.title[self.language]
         else:
             params, title = self._drawn(chart), self._title(chart)
@@ -297,7 +307,7 @@ class _Maker:
             "metrics": [self._metric(column, stacks(chart)) for column in measured],
             "groupby": [chart["series"]] if "series" in chart else [], "adhoc_filters": filters, "row_limit": 5000,
             "show_legend": parted, "legendOrientation": "top", "legendType": "scroll", "rich_tooltip": True,
-            "y_axis_format": self._format(unit_of(values[0])), "color_scheme": "supersetColors",
+            "y_axis_format": self._format(unit_of(values[0])), "color_scheme": COLOUR_SCHEME,
             "truncate_metric": True, "show_empty_columns": False,
         }  # fmt: skip
         if chart["kind"] == "line":
@@ -307,10 +317,14 @@ class _Maker:
             }  # fmt: skip
         shared |= {"x_axis": "chart_category", "x_axis_force_categorical": True}
         if chart["kind"] == "interval":
+            # What a floor hides has no place on the axis either.
+            filters.append(_filter(values[0], "IS NOT NULL"))
             return shared | {
                 "viz_type": "echarts_timeseries_scatter", "markerSize": 12, "xAxisLabelRotation": 45, "truncateYAxis": True,
                 "y_axis_bounds": [None, None], "y_axis_title_position": "Left", "y_axis_title_margin": 75,
                 "y_axis_title": self._metric(values[0], adds_up=False)["label"],
+                # In the order of the answer's rows, as on its page.
+                "timeseries_limit_metric": PLACE, "x_axis_sort": PLACE["label"], "x_axis_sort_asc": True,
             }  # fmt: skip
         # What has an order of time keeps it, other categories stand by size.
         by_name = unit_of(categories[0]) in ("year", "date") or categories[0] == "event_id"
@@ -326,6 +340,9 @@ class _Maker:
 
     def _format(self, unit: str) -> str:
         """How numbers of a unit are written."""
+        if unit == "count":
+            # Between none and one an axis has fractions: whole numbers alone would repeat 0 and 1.
+            return ",.1~f"
         return ",.2~f" if self._is_chinese_money(unit) else FORMATS.get(unit, "SMART_NUMBER")
 
     def _is_chinese_money(self, unit: str) -> bool:
@@ -368,10 +385,8 @@ class _Maker:
             found[name] = {
                 "slice_name": self.words.text("may_be_quoted"), "viz_type": "table",
                 "dataset_uuid": _uuid("dataset", f"{key}_quotable"),
-                "params": {
-                    **TABLE, "all_columns": list(self._quotable_labels()), "row_limit": 100,
-                    "order_by_cols": ['["number", true]'], "table_timestamp_format": "%Y-%m-%d", "show_cell_bars": False,
-                }, **_identity("chart", f"{key}_quotable"),
+                "params": _table(list(self._quotable_labels())) | {"order_by_cols": ['["number", true]']},
+                **_identity("chart", f"{key}_quotable"),
             }  # fmt: skip
             grid.chart(found[name], 16 + 4 * len(dashboard.questions))
         for question in dashboard.questions:
@@ -380,19 +395,23 @@ class _Maker:
             grid.chart(chart, {"interval": 60, "table": 24}.get(kind, 52))
             heading = f"**{question.number}. {joined(question.title[self.language])}**"
             know = LINK.sub(r"\1", joined(question.know[self.language]))
+            if question.chart:
+                know += f"\n\n{self.words.text('empty_chart')}{self.words.text('colon')} {self.words.text('meaning_nothing')}"
             grid.text(
                 f"{heading}\n\n{self.words.text('know')}{self.words.text('colon')} {know}",
                 6 + len(know) // (45 if self.language == "en" else 22),
             )
         for mart in dashboard.marts:
-            found[f"charts/{key}_{mart}.yaml"] = chart = self._rows(mart, f"{key}_{mart}", dashboard)
-            grid.chart(chart, 80)
+            for kind, columns in _kinds(mart).items():
+                name = f"{key}_{mart}_{kind}"
+                found[f"charts/{name}.yaml"] = chart = self._rows(mart, name, kind, columns)
+                grid.chart(chart, 44)
         title = dashboard.title[self.language]
         found[f"dashboards/{key}.yaml"] = {
             "dashboard_title": title, "slug": f"{dashboard.key}-{self.language}".replace("_", "-"), "css": CSS,
             "description": joined(dashboard.about[self.language]), "published": True, "position": grid.position(title),
             "metadata": {
-                "color_scheme": "supersetColors", "cross_filters_enabled": False, "native_filter_configuration": [],
+                "color_scheme": COLOUR_SCHEME, "cross_filters_enabled": False, "native_filter_configuration": [],
                 "show_native_filters": False, "refresh_frequency": 0,
             }, **_identity("dashboard", key),
         }  # fmt: skip
@@ -435,17 +454,15 @@ class _Maker:
             "metrics": [], "main_dttm_col": None, **_dataset(f"{mart}_{self.language}", (mart,)),
         }  # fmt: skip
 
-    def _rows(self, mart: str, key: str, dashboard: Dashboard) -> Asset:
-        model = next(model for model in mart_models() if model["name"] == mart)
-        dataset = mart if self.language == "en" else f"{mart}_{self.language}"
-        params = {
-            **TABLE, "all_columns": [column["name"] for column in model["columns"]],
-            "row_limit": 1000, "server_page_length": 50, "table_timestamp_format": "%Y-%m-%d", "show_cell_bars": False,
-            "include_search": True,
+    def _rows(self, mart: str, key: str, kind: str, columns: list[str]) -> Asset:
+        """The rows of one kind of data."""
+        title = labels()["values"][KIND][kind][self.language]
+        params = _table(columns) | {
+            "server_page_length": 50, "include_search": True, "adhoc_filters": [_filter(KIND, "==", title)]
         }  # fmt: skip
         return {
-            "slice_name": dashboard.title[self.language], "viz_type": "table", "params": params,
-            "dataset_uuid": _uuid("dataset", dataset), **_identity("chart", key),
+            "slice_name": title[0].upper() + title[1:], "viz_type": "table", "params": params,
+            "dataset_uuid": _uuid("dataset", f"{mart}_{self.language}"), **_identity("chart", key),
         }  # fmt: skip
 
     def _quotable_labels(self) -> dict[str, tuple[str, str]]:
@@ -527,6 +544,36 @@ class _Grid:
             **rows,
             **self.parts,
         }
+
+
+def _table(columns: list[str]) -> Asset:
+    """A table that writes each column by its unit: left alone, Superset shortens by K and M, and a share has no %."""
+    written: dict[str, Asset] = {}
+    for column in columns:
+        unit = unit_of(column)
+        if unit == "month":
+            written[column] = {"d3TimeFormat": "%Y-%m"}
+        elif unit != "date":
+            written[column] = {"d3NumberFormat": ",.0f" if unit in MONEY else FORMATS.get(unit, "d")}
+    return {
+        **TABLE, "all_columns": columns, "column_config": written, "row_limit": 1000, "show_cell_bars": False,
+        "table_timestamp_format": "%Y-%m-%d",
+    }  # fmt: skip
+
+
+def _kinds(mart: str) -> dict[str, list[str]]:
+    """The columns of a mart's rows by kind of data: who it is, what only this kind fills, and the rest."""
+    (model,) = (model for model in mart_models() if model["name"] == mart)
+    kind_of = {
+        column["name"]: found["kind"] if (found := ONE_KIND.match(joined(column["description"]))) else None
+        for column in model["columns"]
+    }
+    who, until = ["name_en", "name_zh", "brn"], ["consent_valid_to", "last_complete_date"]
+    rest = [name for name, kind in kind_of.items() if kind is None and name not in (*who, *until, "bank_id", KIND)]
+    return {
+        kind: [*who, *(name for name, own in kind_of.items() if own == kind), *until, *rest]
+        for kind in dict.fromkeys(filter(None, kind_of.values()))
+    }
 
 
 # --- SQL --------------------------------------------------------------------------------------------------------------

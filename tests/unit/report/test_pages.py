@@ -151,6 +151,12 @@ def test_a_share_is_percent_on_the_page_and_in_the_workbook_and_of_one_for_machi
     assert '<data value="0.1234">12.3</data>' in text
     sheet = python_calamine.CalamineWorkbook.from_path(tmp_path / "site" / "en" / "data" / f"{made.question.name}.xlsx")
     assert sheet.get_sheet_by_index(0).to_python()[1][3] == 0.1234
+    # 0.1234 below "(%)" reads as an eighth of a percent.
+    for folder in ("en", "zh-Hant"):
+        file = tmp_path / "site" / folder / "data" / f"{made.question.name}.csv"
+        heads, first, *_ = csv.reader(file.open(encoding="utf-8-sig", newline=""))
+        assert first[3] == "0.1234"
+        assert not [head for head in heads if "%" in head]
 
 
 @pytest.mark.parametrize("question", all_questions(), ids=[str(question.number) for question in all_questions()])

@@ -13,12 +13,14 @@ import sqlglot
 from sampan.contracts.derive import mart_models
 from sampan.marts import disclosure
 from sampan.report import dashboards, superset
-from sampan.report.charts import several
+from sampan.report.charts import COLOURS, several
 from sampan.report.dashboards import ANALYST, BANK, POLICY, all_dashboards, readers
 from sampan.report.questions import all_questions
 from sampan.report.words import LANGUAGES, unit_of
+from sampan.settings import HOME
 from sampan.warehouse.roles import POLICY_READER
 
+from infra.local.superset import traditional
 from tests.unit.report.made_up import columns_of
 from tests.unit.report.test_questions import SIMPLIFIED
 
@@ -140,15 +142,124 @@ def test_money_is_counted_as_each_language_counts(assets: Assets):
     assert counted > 10
 
 
-def test_the_rows_that_a_bank_sees_in_chinese_have_no_heading_in_english(assets: Assets):
-    datasets, chart = of(assets, "datasets"), of(assets, "charts")["bank_zh_mart_credit_features"]
-    dataset = datasets["mart_credit_features_zh"]
-    assert chart["dataset_uuid"] == dataset["uuid"]
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_bank_sees_a_table_for_each_kind_of_data_with_the_columns_of_that_kind_in_words(
+    language: str, assets: Assets
+):
+    """One table of all had 37 columns, two thirds of them empty in each row, and codes where English was asked for."""
+    (model,) = (model for model in mart_models() if model["name"] == "mart_credit_features")
+    dataset = of(assets, "datasets")[f"mart_credit_features_{language}"]
+    charts = {name: chart for name, chart in of(assets, "charts").items() if chart["dataset_uuid"] == dataset["uuid"]}
+    assert len(charts) == 4
+    assert list(columns_of(dataset["sql"])) == [column["name"] for column in model["columns"]]
+    assert of(assets, "datasets")["mart_credit_features"]["extra"] == dataset["extra"]
+    kinds, shown = superset.labels()["values"]["consent_scope"], set()
+    for name, chart in charts.items():
+        kind = name.removeprefix(f"bank_{language}_mart_credit_features_")
+        (only,) = chart["params"]["adhoc_filters"]
+        assert only["comparator"] == kinds[kind][language]
+        assert chart["slice_name"] == only["comparator"][0].upper() + only["comparator"][1:]
+        assert f"'{only['comparator']}'" in dataset["sql"]
+        described = {column["name"]: column["description"] for column in model["columns"]}
+        scopes = {
+            described[column].split(".")[0]
+            for column in chart["params"]["all_columns"]
+            if described[column].startswith("Scope ")
+        }
+        assert scopes == {f"Scope {kind}"}
+        shown |= {*chart["params"]["all_columns"]}
+    # What each row is of: the reader's own bank, and the kind that the title names.
+    assert described.keys() - shown == {"bank_id", "consent_scope"}
     headings = {column["column_name"]: column["verbose_name"] for column in dataset["columns"]}
-    assert list(headings) == chart["params"]["all_columns"] == list(columns_of(dataset["sql"]))
-    assert [name for name, heading in headings.items() if not re.search("[\u4e00-\u9fff]", heading)] == []
-    assert "'貿易報關'" in dataset["sql"]
-    assert datasets["mart_credit_features"]["extra"] == dataset["extra"]
+    chinese = {name for name, heading in headings.items() if re.search("[\u4e00-\u9fff]", heading)}
+    assert chinese == (headings.keys() if language == "zh" else set())
+    model_of = HOME / "dbt_project" / "models" / "marts" / "consent" / "mart_credit_features.sql"
+    (note,) = re.findall(r"'([^']+)' .* as coverage_note", model_of.read_text(encoding="utf-8"))
+    assert superset.labels()["values"]["coverage_note"].keys() == {note}
+
+
+def test_a_table_writes_a_figure_by_its_unit(assets: Assets):
+    """Left alone, Superset writes a share of 0.451 below a heading in %, and 1.23M where Chinese counts by 萬."""
+    datasets = {asset["uuid"]: asset for asset in of(assets, "datasets").values()}
+    wanted = {"hkd": ",.0f", "cny": ",.0f", "share": ".1%", "count": ",d", "ratio": ",.3f"}
+    seen = set()
+    for name, chart in of(assets, "charts").items():
+        if chart["viz_type"] != "table":
+            continue
+        kinds = {column["column_name"]: column["type"] for column in datasets[chart["dataset_uuid"]]["columns"]}
+        for column in chart["params"]["all_columns"]:
+            unit, form = unit_of(column), chart["params"]["column_config"].get(column, {})
+            if kinds[column].startswith(("NUMERIC", "BIGINT", "INTEGER")):
+                assert form["d3NumberFormat"] == wanted.get(unit, "d"), (name, column)
+                seen.add(unit)
+            elif unit == "month":
+                assert form["d3TimeFormat"] == "%Y-%m", (name, column)
+    assert seen >= {"hkd", "share", "count", "ratio"}
+
+
+def test_an_interval_stands_in_the_order_of_the_answer(assets: Assets):
+    """By name, it stood in another order in each language, and in none of them as on the page."""
+    datasets = {asset["uuid"]: asset for asset in of(assets, "datasets").values()}
+    found = [asset for asset in of(assets, "charts").values() if asset["viz_type"] == "echarts_timeseries_scatter"]
+    assert len(found) >= 10
+    for chart in found:
+        params = chart["params"]
+        assert params["groupby"] == []
+        assert params["x_axis_sort"] == params["timeseries_limit_metric"]["label"]
+        assert params["timeseries_limit_metric"]["column"]["column_name"] == "chart_place"
+        columns = {column["column_name"] for column in datasets[chart["dataset_uuid"]]["columns"]}
+        assert "chart_place" in columns
+        # A label that is a column's name became a series of the chart.
+        assert params["x_axis_sort"] not in columns
+        assert [one["operator"] for one in params["adhoc_filters"]][-1] == "IS NOT NULL"
+
+
+def test_below_each_chart_stands_why_it_may_be_empty(assets: Assets):
+    """Superset says of an empty chart that the query returned nothing; an officer asks why."""
+    why = {"en": "too few enterprises are behind the figures", "zh": "數字所涉企業太少"}
+    for question in all_questions():
+        for name, dashboard in of(assets, "dashboards").items():
+            texts = [
+                part["meta"].get("code", "")
+                for part in dashboard["position"].values()
+                if isinstance(part, dict) and "meta" in part
+            ]
+            for text in texts:
+                if question.chart and text.startswith(f"**{question.number}. "):
+                    assert why[name[-2:]] in text, (name, question.number)
+
+
+def test_superset_s_own_chinese_becomes_traditional_and_says_what_the_english_says():
+    texts = {
+        "": {"lang": "zh_TW"},
+        "Delete": ["删除"],
+        "There is currently no information to display.": ["要顯示的可視化類型"],
+        "%s row": ["%s 列", "%s 列"],
+    }
+    pack = {"domain": "superset", "locale_data": {"superset": texts}}
+    assert traditional(pack) == {
+        "domain": "superset",
+        "locale_data": {
+            "superset": {
+                "": {"lang": "zh_TW"},
+                "Delete": ["刪除"],
+                "There is currently no information to display.": ["暫時沒有資料可顯示。"],
+                "%s row": ["%s 列", "%s 列"],
+            }
+        },
+    }
+
+
+def test_charts_have_the_colours_of_the_pages(assets: Assets):
+    """An officer who lays a dashboard beside the page of the same question looks for the same colours."""
+    text = (HOME / "infra" / "bi" / "superset_config.py").read_text(encoding="utf-8")
+    assert json.dumps(COLOURS) in text
+    assert f'"id": "{superset.COLOUR_SCHEME}"' in text
+    drawn = [asset["params"] for asset in of(assets, "charts").values() if asset["viz_type"].startswith("echarts")]
+    assert len(drawn) > 60
+    assert {params["color_scheme"] for params in drawn} == {superset.COLOUR_SCHEME}
+    metadata = [asset["metadata"] for asset in of(assets, "dashboards").values()]
+    assert {found["color_scheme"] for found in metadata} == {superset.COLOUR_SCHEME}
 
 
 def test_a_table_shows_html_in_a_cell_as_text(assets: Assets):
