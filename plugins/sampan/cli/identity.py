@@ -16,7 +16,7 @@ group.add_typer(review_group, name="review")
 
 Proposal = Annotated[int, typer.Argument(help="Number of the proposal, from `identity review list`.")]
 Reason = Annotated[str, typer.Option(help="The evidence; kept with the decision.")]
-TAKES_EFFECT = "it takes effect with the next refresh, or now with `sampan refresh --force`."
+TAKES_EFFECT = "it takes effect with the next refresh, within half an hour, or now with `sampan refresh`."
 
 
 @review_group.command("list")

@@ -127,11 +127,11 @@ def advise(waited: timedelta | None) -> tuple[Advice, str]:
     due within half an hour and the others have not waited for LONGEST_WAIT: the build after it takes in all. Wait while
     deliveries are arriving (on their way, or due and the feed not polled yet), but not longer than PATIENCE for those that
     hang. A feed that is late at the partner, or whose delivery is held, is not waited for. Skip, too, when the last build
-    failed and nothing was published or accepted since, for LONGEST_WAIT.
+    failed and nothing was published or decided since, for LONGEST_WAIT.
     """
     with connect("builder") as connection:
         if not (_is_waited_for(connection) or current(connection)):
-            return Advice.SKIP, "nothing that was published or accepted is waiting for a build"
+            return Advice.SKIP, "nothing that was published or decided is waiting for a build"
         if waited is None:
             return Advice.BUILD, "at once"
         on_the_way = connection.execute("select feed from ops.feed_on_the_way order by feed").fetchall()
@@ -149,7 +149,8 @@ def advise(waited: timedelta | None) -> tuple[Advice, str]:
                     (
                         select max(decided_at) from ops.finding_decision
                         where verdict = 'accepted' and ended_at is null
-                    )
+                    ),
+                    (select max(decided_at) from ops.identity_decision)
                 )
             from ops.batches_waiting
             inner join ops.batch using (batch_id)
@@ -161,7 +162,7 @@ def advise(waited: timedelta | None) -> tuple[Advice, str]:
         ).fetchall()
     now = datetime.now(UTC)
     if failed_at and now - failed_at < LONGEST_WAIT and not (newest and newest > failed_at):
-        return Advice.SKIP, f"the build failed at {failed_at:%F %R %Z}, and nothing was published or accepted since"
+        return Advice.SKIP, f"the build failed at {failed_at:%F %R %Z}, and nothing was published or decided since"
     arriving = ", ".join(feed for feed, is_due in rows if is_due)
     due_soon = ", ".join(feed for feed, is_due in rows if not is_due)
     if arriving and waited < PATIENCE:
@@ -284,7 +285,9 @@ def _begin(connection: Connection, force: bool, full_refresh: bool) -> Build | N
 
 
 def _is_waited_for(connection: Connection) -> bool:
-    """Whether a published batch waits for a build, or marts whose finding was accepted after the newest build."""
+    """Whether a published batch waits for a build, marts whose finding was accepted after the newest build, or the decision
+    on a link after the newest linkage.
+    """
     query = """
         select
             exists (select from ops.batches_waiting)
@@ -295,6 +298,10 @@ def _is_waited_for(connection: Connection) -> bool:
                 where
                     build_no = (select max(build_no) from ops.build where state <> 'as_known')
                     and state in ('failed', 'released')
+            )
+            or exists (
+                select from ops.identity_decision
+                where decision_id > (select last_decision_id from ops.identity_run order by run_no desc limit 1)
             )
     """
     return bool(scalar(connection, query))

@@ -228,7 +228,7 @@ def test_a_build_that_failed_is_tried_again_when_more_was_published_or_after_hou
     waiting.rows("update ops.batch set published_at = clock_timestamp() - interval '2 hours' returning 1")
     waiting.rows(step, number, datetime.now(UTC) - timedelta(hours=1))
     assert advice("2026-07-07 22:00")[0] == "skip"
-    assert advice("2026-07-07 22:00")[1].endswith("nothing was published or accepted since")
+    assert advice("2026-07-07 22:00")[1].endswith("nothing was published or decided since")
     assert advice("2026-07-07 22:00", None) == ("build", "at once")
     waiting.rows(
         """update ops.build set state = 'failed', problem = '{}', ended_at = clock_timestamp() - interval '1 hour'
@@ -244,8 +244,8 @@ def test_a_build_that_failed_is_tried_again_when_more_was_published_or_after_hou
 def test_there_is_nothing_to_build_without_a_published_batch(sampan):
     sampan.deliver(FEED, MONDAY, "delivery.csv.gz", b"waits")
     fetch.run(FEED)
-    assert advice("2026-07-07 09:00") == ("skip", "nothing that was published or accepted is waiting for a build")
-    assert advice("2026-07-07 09:00", None) == ("skip", "nothing that was published or accepted is waiting for a build")
+    assert advice("2026-07-07 09:00") == ("skip", "nothing that was published or decided is waiting for a build")
+    assert advice("2026-07-07 09:00", None) == ("skip", "nothing that was published or decided is waiting for a build")
 
 
 def test_a_finding_that_a_person_accepts_is_built_again_without_another_delivery(sampan):
@@ -270,6 +270,25 @@ def test_a_finding_that_a_person_accepts_is_built_again_without_another_delivery
     assert advice("2026-07-07 22:00")[0] == "build"
     # The next build has taken it into account.
     sampan.rows("insert into ops.build (as_of_date, state) values ('2026-07-07', 'released') returning 1")
+    assert advice("2026-07-07 22:00", None)[0] == "skip"
+
+
+def test_a_link_that_a_person_decides_is_built_again_without_another_delivery(sampan):
+    """Kind of fault: what is decided at a desk takes effect for who has a terminal, and else when the next delivery comes."""
+    released = "insert into ops.build (as_of_date, state) values ('2026-07-06', 'released') returning build_no"
+    decide = (
+        "insert into ops.identity_decision (source, source_key, number, verdict, reason, decided_by)"
+        " values ('trader', 'a', '52000001', 'same', 'looked at', 'wong') returning decision_id"
+    )
+    link = (
+        "insert into ops.identity_run (build_no, model, whole, last_decision_id, counts)"
+        " values (%s, '', false, %s, '{}') returning 1"
+    )
+    sampan.rows(link, sampan.one(released), sampan.one(decide))
+    assert advice("2026-07-07 22:00", None)[0] == advice("2026-07-07 22:00")[0] == "skip"
+    newest = sampan.one(decide)
+    assert advice("2026-07-07 22:00", None)[0] == advice("2026-07-07 22:00")[0] == "build"
+    sampan.rows(link, sampan.one(released), newest)
     assert advice("2026-07-07 22:00", None)[0] == "skip"
 
 
