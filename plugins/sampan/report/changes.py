@@ -61,9 +61,12 @@ def change(answer: Answer, before: dict[str, Any] | None) -> Change | None:
     then = (before or {"questions": {}})["questions"].get(str(answer.question.number))
     if before is None or then is None or answer.problem is not None:
         return None
-    keys = key_columns(answer)
-    now_rows = _by_key(answer.columns, [[raw(value) for value in row.values()] for row in answer.rows], keys)
-    then_rows = _by_key(then["columns"], then["rows"], then["keys"])
+    keys, rows = key_columns(answer), [[raw(value) for value in row.values()] for row in answer.rows]
+    if keys == then["keys"]:
+        keys = then_keys = _telling(keys, (answer.columns, rows), (then["columns"], then["rows"]))
+    else:
+        then_keys = then["keys"]
+    now_rows, then_rows = _by_key(answer.columns, rows, keys), _by_key(then["columns"], then["rows"], then_keys)
     return Change(
         before["release_no"],
         then["sentences"],
@@ -83,6 +86,14 @@ def key_columns(answer: Answer) -> list[str]:
         return is_text or isinstance(values[0] if values else None, bool) or (unit_of(column) == "year")
 
     return [column for column in answer.columns if is_key(column)]
+
+
+def _telling(keys: list[str], *tables: tuple[Sequence[str], list[list[str]]]) -> list[str]:
+    """As many of the columns, from the left, as tell all rows of each table apart: a date that a row shows is not its name."""
+    for count in range(1, len(keys)):
+        if all(len(_by_key(columns, rows, keys[:count])) == len(rows) for columns, rows in tables):
+            return keys[:count]
+    return keys
 
 
 def _by_key(columns: Sequence[str], rows: list[list[str]], keys: list[str]) -> dict[tuple[str, ...], list[str]]:

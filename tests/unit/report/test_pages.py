@@ -236,6 +236,17 @@ def test_what_changed_is_counted_and_has_its_reasons(tmp_path):
     assert "Definition:" in page(tmp_path / "redefined", now, before=redefined).words
 
 
+def test_a_row_that_shows_another_date_is_the_same_row(tmp_path):
+    """Kind of fault: every text and date of a row counts as its name, so a feed that was loaded anew is gone, and new."""
+    made = answer(next(question for question in all_questions() if question.number == 23))
+    of_feeds = tuple(row | {"feed": f"feed_{line}"} for line, row in enumerate(made.rows))
+    written(tmp_path / "first", replace(made, rows=of_feeds))
+    loaded = tuple(row | {"state": "missing", "last_loaded_date": date(2026, 12, 1)} for row in of_feeds)
+    found = changes.change(replace(made, rows=loaded), changes.kept(tmp_path / "first" / changes.KEPT))
+    assert found is not None
+    assert (found.added, found.gone, found.changed) == (0, 0, len(of_feeds))
+
+
 def test_no_row_of_an_answer_is_taken_for_another_one():
     """Kind of fault: a column that is empty in all rows, or a number, counts as part of a row's name."""
     made = answer(QUESTION, unknown_size_share_ytd=None)
