@@ -237,7 +237,7 @@ def test_what_changed_is_counted_and_has_its_reasons(tmp_path):
 
 
 def test_a_row_that_shows_another_date_is_the_same_row(tmp_path):
-    """Kind of fault: every text and date of a row counts as its name, so a feed that was loaded anew is gone, and new."""
+    """Kind of fault: every text and date of a row counts as its name, so a feed that was loaded again is gone, and new."""
     made = answer(next(question for question in all_questions() if question.number == 23))
     of_feeds = tuple(row | {"feed": f"feed_{line}"} for line, row in enumerate(made.rows))
     written(tmp_path / "first", replace(made, rows=of_feeds))
