@@ -89,7 +89,7 @@ def key_columns(answer: Answer) -> list[str]:
 
 
 def _telling(keys: list[str], *tables: tuple[Sequence[str], list[list[str]]]) -> list[str]:
-    """As many of the columns, from the left, as tell all rows of each table apart: rows keep their name when a date changes."""
+    """As many of the columns, from the left, as tell all rows of each table apart. A date in a row may change."""
     for count in range(1, len(keys)):
         if all(len(_by_key(columns, rows, keys[:count])) == len(rows) for columns, rows in tables):
             return keys[:count]
