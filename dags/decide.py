@@ -15,7 +15,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import DAG, Param, task
 from airflow.sdk.exceptions import TaskAwaitingInput
 from airflow.sdk.timezone import utcnow
-from sampan_airflow import DEFAULTS, DecidedElsewhere
+from sampan_airflow import DEFAULTS, DecidedElsewhere, page_of
 
 ACCEPT, REJECT, LATER = "Accept", "Reject", "Leave it open"
 
@@ -36,7 +36,7 @@ class DecideOperator(HITLOperator):  # type: ignore[misc]
             self.defer(trigger=trigger, method_name="execute_complete")
 
 
-@task(doc_md="Writes the decision down as a request. **When red:** the log says what was missing; clear both tasks.")
+@task(doc_md=page_of("Writes the decision down as a request.", "the log says what was missing; clear both tasks."))
 def ask(answer: dict[str, Any], params: dict[str, Any], dag_run: Any) -> None:
     """Ask for what was decided, in the name of who decided."""
     from airflow.sdk.exceptions import AirflowSkipException
@@ -68,8 +68,10 @@ with DAG(
 ) as dag:
     decide = DecideOperator(
         task_id="decide",
-        doc_md="Asks a person, and waits for the answer.\n\n**When red:** no one has decided. Decide at the desk; as"
-        " long as it is open, `watch` asks again the next day.",
+        doc_md=page_of(
+            "Asks a person, and waits for the answer.",
+            "no one has decided. Decide at the desk; as long as it is open, `watch` asks again the next day.",
+        ),
         subject="{{ params.title }}",
         body="{{ params.text }}",
         options=[ACCEPT, REJECT, LATER],

@@ -22,7 +22,7 @@ from airflow.sdk import (
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts, get_contract
 from sampan.ingest.steps import STEPS
-from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, asset_of
+from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, asset_of, page_of
 
 # A step before may have held one delivery, or failed: the others go on. After a skipped one there is nothing to do.
 AFTER_HELD = "none_skipped"
@@ -109,15 +109,9 @@ def build_dag(contract: Contract) -> DAG:
     return dag
 
 
-def page_of(name: str) -> str:
-    """A task's page in Airflow: what it does, and what to do when it is red."""
-    summary = STEPS[name].summary if name in STEPS else "Tell the owner of what was held or refused."
-    return f"{summary}\n\n**When red:** {WHEN_RED[name]}"
-
-
 def options_of(name: str) -> dict[str, Any]:
     """Arguments of a step's task: its id, and the pool that limits how many tasks use the warehouse at once."""
-    options = {"task_id": name, "multiple_outputs": False, "doc_md": page_of(name)}
+    options = {"task_id": name, "multiple_outputs": False, "doc_md": page_of(STEPS[name].summary, WHEN_RED[name])}
     return options | {"pool": POOL} if STEPS[name].uses_warehouse else options
 
 
@@ -191,7 +185,11 @@ def notify_owner_task(feed: str) -> Any:
     The state of the last task is the state of the run, so it also fails when an earlier task did.
     """
 
-    @task(task_id="notify_owner", trigger_rule="all_done", doc_md=page_of("notify_owner"))
+    @task(
+        task_id="notify_owner",
+        trigger_rule="all_done",
+        doc_md=page_of("Tell the owner of what was held or refused.", WHEN_RED["notify_owner"]),
+    )
     def notify_owner(dag_run: Any, ti: Any) -> None:
         from airflow.sdk.exceptions import AirflowFailException
         from sampan.ingest import ledger

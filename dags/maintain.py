@@ -8,15 +8,18 @@ lake sync` call. A missed run needs no catch-up: the next one deletes everything
 from __future__ import annotations
 
 from airflow.sdk import DAG, CronTriggerTimetable, task
-from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL
+from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, page_of
 
 
 @task(
     pool=POOL,
     multiple_outputs=False,
-    doc_md="Deletes data past its retention; fails if some of it is still found afterwards.\n\n**When red:** the log says"
-    " what is still found, or which contract would delete most of its feed. Correct a mistyped retention, or run `sampan"
-    " retention run` again (`--allow-mass-delete` when it is right).",
+    doc_md=page_of(
+        "Deletes data past its retention; fails if some of it is still found afterwards.",
+        "the log says"
+        " what is still found, or which contract would delete most of its feed. Correct a mistyped retention, or run `sampan"
+        " retention run` again (`--allow-mass-delete` when it is right).",
+    ),
 )
 def delete() -> dict[str, int]:
     """Delete data past its retention; fails if some of it is still found afterwards."""
@@ -28,8 +31,10 @@ def delete() -> dict[str, int]:
 @task(
     pool=POOL,
     multiple_outputs=False,
-    doc_md="Merges the partitions of raw of every closed month into one each.\n\n**When red:** nothing is lost, and queries"
-    " are a little slower. Clear the task, or run `sampan partitions compact`.",
+    doc_md=page_of(
+        "Merges the partitions of raw of every closed month into one each.",
+        "nothing is lost, and queries are a little slower. Clear the task, or run `sampan partitions compact`.",
+    ),
 )
 def compact() -> dict[str, int]:
     """Merge the partitions of raw of every closed month into one each."""
@@ -41,8 +46,10 @@ def compact() -> dict[str, int]:
 @task(
     pool=POOL,
     multiple_outputs=False,
-    doc_md="Writes what the lake lacks of raw, and removes what is not in raw.\n\n**When red:** raw and the marts are whole;"
-    " only the lake is behind. The log names batch and reason. Run `sampan lake sync`.",
+    doc_md=page_of(
+        "Writes what the lake lacks of raw, and removes what is not in raw.",
+        "raw and the marts are whole; only the lake is behind. The log names batch and reason. Run `sampan lake sync`.",
+    ),
 )
 def sync_lake() -> dict[str, int]:
     """Write what the lake lacks of raw, and remove what is not in raw."""

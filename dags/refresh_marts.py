@@ -19,7 +19,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from sampan.contracts.registry import feed_names
 from sampan.marts import build
 from sampan.marts.steps import Step, all_steps
-from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, RELEASE, RELEASED, asset_of, mart_asset
+from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, RELEASE, RELEASED, asset_of, mart_asset, page_of
 
 log = logging.getLogger(__name__)
 # One family that is done is enough to go on; where all were skipped, what follows is skipped too.
@@ -40,17 +40,13 @@ WHEN_RED = {
 }
 
 
-def page_of(summary: str, kind: str) -> str:
-    """A task's page in Airflow: what it does, and what to do when it is red."""
-    return f"{summary}\n\n**When red:** {WHEN_RED[kind]}"
-
-
 # It looks every few seconds for as long as a few tasks take: too short to be rescheduled or deferred.
 @task.sensor(
     poke_interval=3,
     mode="poke",
     doc_md=page_of(
-        "Waits while deliveries are arriving; skips the run when there is nothing to build.", "await_ingest"
+        "Waits while deliveries are arriving; skips the run when there is nothing to build.",
+        WHEN_RED["await_ingest"],
     ),
 )
 def await_ingest(dag_run: Any) -> bool:
@@ -69,7 +65,7 @@ def build_step(step: Step) -> Any:
     """A task that runs one step of the build."""
     rule = WITHOUT_SOME if step.may_wait and not step.is_family else "all_success"
 
-    page = page_of(f"Builds {step.name} with dbt.", "family" if step.may_wait else "step")
+    page = page_of(f"Builds {step.name} with dbt.", WHEN_RED["family" if step.may_wait else "step"])
 
     @task(task_id=step.name, pool=POOL, multiple_outputs=False, trigger_rule=rule, doc_md=page)
     def run() -> dict[str, int]:
@@ -85,7 +81,7 @@ def build_step(step: Step) -> Any:
     doc_md=page_of(
         "Checks the marts that were built. A family with a broken critical rule waits, and this task stays green:"
         " `sampan release findings` and the log say which.",
-        "gate",
+        WHEN_RED["gate"],
     ),
 )
 def gate() -> dict[str, int]:
@@ -99,7 +95,7 @@ def gate() -> dict[str, int]:
     pool=POOL,
     multiple_outputs=False,
     outlets=[RELEASE, RELEASED],
-    doc_md=page_of("Shows the checked marts to the readers, all at once.", "release"),
+    doc_md=page_of("Shows the checked marts to the readers, all at once.", WHEN_RED["release"]),
 )
 def release(outlet_events: Any) -> dict[str, int]:
     """Show the checked marts to the readers, all at once. Events say how many rows each mart has that is new."""
@@ -115,7 +111,7 @@ def release(outlet_events: Any) -> dict[str, int]:
 @task(
     pool=POOL,
     multiple_outputs=False,
-    doc_md=page_of("Writes the answers of the release as pages.", "report"),
+    doc_md=page_of("Writes the answers of the release as pages.", WHEN_RED["report"]),
 )
 def report() -> str:
     """Write the answers of the release as pages. The release stays when this fails: run `sampan report` again."""

@@ -12,7 +12,7 @@ import logging
 from typing import Any
 
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, task
-from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, PUBLISHED_BY_REQUEST, asset_of, requests_asset
+from sampan_airflow import DEFAULTS, FROM_NOW_ON, POOL, PUBLISHED_BY_REQUEST, asset_of, page_of, requests_asset
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +21,10 @@ log = logging.getLogger(__name__)
     pool=POOL,
     multiple_outputs=False,
     outlets=[PUBLISHED_BY_REQUEST],
-    doc_md="Carries out what waits, in the names of those who asked.\n\n**When red:** the log names the request. It waits,"
-    " and the next run tries it again: `sampan requests list` has what waits.",
+    doc_md=page_of(
+        "Carries out what waits, in the names of those who asked.",
+        "the log names the request. It waits, and the next run tries it again: `sampan requests list` has what waits.",
+    ),
 )
 def carry_out(outlet_events: Any) -> dict[str, str]:
     """Carry out what waits. Returns what became of each request, by its number."""

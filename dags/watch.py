@@ -10,13 +10,16 @@ from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, task
-from sampan_airflow import DEFAULTS, FROM_NOW_ON, RELEASE
+from sampan_airflow import DEFAULTS, FROM_NOW_ON, RELEASE, page_of
 
 
 @task(
     multiple_outputs=False,
-    doc_md="Raises and sends alerts.\n\n**When red:** no one hears of what is broken. Look at `sampan status` yourself, and"
-    " at the log for what did not answer; `sampan alerts list` has what was not sent.",
+    doc_md=page_of(
+        "Raises and sends alerts.",
+        "no one hears of what is broken. Look at `sampan status` yourself, and"
+        " at the log for what did not answer; `sampan alerts list` has what was not sent.",
+    ),
 )
 def send_alerts() -> dict[str, int]:
     """Raise and send alerts. A message that a channel did not take is tried again by a later run."""
@@ -26,8 +29,10 @@ def send_alerts() -> dict[str, int]:
 
 
 @task(
-    doc_md="Writes the status page and that of the gates.\n\n**When red:** the pages are as old as they say. `sampan status`"
-    " has what is true now; `sampan status-page` writes them.",
+    doc_md=page_of(
+        "Writes the status page and that of the gates.",
+        "the pages are as old as they say. `sampan status` has what is true now; `sampan status-page` writes them.",
+    ),
 )
 def status_page() -> str:
     """Write the status page, and return where it lies."""
@@ -38,8 +43,10 @@ def status_page() -> str:
 
 @task(
     multiple_outputs=False,
-    doc_md="Finds what waits for a person's decision and was not asked today.\n\n**When red:** Required Actions may lack what"
-    " waits. Decide at the desk; `sampan requests undecided` lists it.",
+    doc_md=page_of(
+        "Finds what waits for a person's decision and was not asked today.",
+        "Required Actions may lack what waits. Decide at the desk; `sampan requests undecided` lists it.",
+    ),
 )
 def undecided(ti: Any) -> list[dict[str, Any]]:
     """What waits for a person's decision and was not asked today: the run of `decide` to start for each."""
@@ -75,6 +82,6 @@ with DAG(
         task_id="ask",
         trigger_dag_id="decide",
         skip_when_already_exists=True,
-        doc_md="Asks for each decision in Required Actions.\n\n**When red:** decide at the desk; the next run asks again.",
+        doc_md=page_of("Asks for each decision in Required Actions.", "decide at the desk; the next run asks again."),
     ).expand_kwargs(undecided())
     status_page()

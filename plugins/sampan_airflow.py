@@ -1,4 +1,4 @@
-"""What the DAG modules share: the asset of a feed, the retries of tasks, and what the triggerer waits for."""
+"""What the DAG modules share: the asset of a feed, the retries and the pages of tasks, and what the triggerer waits for."""
 
 from __future__ import annotations
 
@@ -55,6 +55,11 @@ RELEASED = AssetAlias("released_marts")
 PUBLISHED_BY_REQUEST = AssetAlias("published_by_request")
 # Seconds until the trigger asks again, and after it lost the warehouse.
 PAUSE, PATIENCE = 2, 10
+
+
+def page_of(summary: str, when_red: str) -> str:
+    """A task's page in Airflow: what it does, and what to do when it is red."""
+    return f"{summary}\n\n**When red:** {when_red}"
 
 
 class RequestTrigger(BaseEventTrigger):  # type: ignore[misc]

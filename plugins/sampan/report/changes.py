@@ -61,11 +61,10 @@ def change(answer: Answer, before: dict[str, Any] | None) -> Change | None:
     then = (before or {"questions": {}})["questions"].get(str(answer.question.number))
     if before is None or then is None or answer.problem is not None:
         return None
-    keys, rows = key_columns(answer), [[raw(value) for value in row.values()] for row in answer.rows]
-    if keys == then["keys"]:
+    rows = [[raw(value) for value in row.values()] for row in answer.rows]
+    keys, then_keys = key_columns(answer), then["keys"]
+    if keys == then_keys:
         keys = then_keys = _telling(keys, (answer.columns, rows), (then["columns"], then["rows"]))
-    else:
-        then_keys = then["keys"]
     now_rows, then_rows = _by_key(answer.columns, rows, keys), _by_key(then["columns"], then["rows"], then_keys)
     return Change(
         before["release_no"],

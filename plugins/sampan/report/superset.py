@@ -439,7 +439,7 @@ class _Maker:
 
     def rows_of(self, mart: str) -> Asset:
         """The dataset of a mart whose rows are shown, with headings and values in this language."""
-        model = next(model for model in mart_models() if model["name"] == mart)
+        model = _described(mart)
         columns = [
             _column(column["name"], column["data_type"].upper(), None, self.words.heading(column["name"]))
             for column in model["columns"]
@@ -561,17 +561,23 @@ def _table(columns: list[str]) -> Asset:
     }  # fmt: skip
 
 
+def _described(mart: str) -> Asset:
+    """A mart as the dbt project describes it."""
+    return next(model for model in mart_models() if model["name"] == mart)
+
+
 def _kinds(mart: str) -> dict[str, list[str]]:
-    """The columns of a mart's rows by kind of data: who it is, what only this kind fills, and the rest."""
-    (model,) = (model for model in mart_models() if model["name"] == mart)
+    """The columns of a mart's rows by kind of data: names of the enterprise, what only this kind fills, dates, all others."""
     kind_of = {
         column["name"]: found["kind"] if (found := ONE_KIND.match(joined(column["description"]))) else None
-        for column in model["columns"]
+        for column in _described(mart)["columns"]
     }
-    who, until = ["name_en", "name_zh", "brn"], ["consent_valid_to", "last_complete_date"]
-    rest = [name for name, kind in kind_of.items() if kind is None and name not in (*who, *until, "bank_id", KIND)]
+    names, dates = ["name_en", "name_zh", "brn"], ["consent_valid_to", "last_complete_date"]
+    # The same in each row: the reader's own bank, and the kind that the title names.
+    left_out = {*names, *dates, "bank_id", KIND}
+    of_every_kind = [column for column, kind in kind_of.items() if kind is None and column not in left_out]
     return {
-        kind: [*who, *(name for name, own in kind_of.items() if own == kind), *until, *rest]
+        kind: [*names, *(column for column, only in kind_of.items() if only == kind), *dates, *of_every_kind]
         for kind in dict.fromkeys(filter(None, kind_of.values()))
     }
 
