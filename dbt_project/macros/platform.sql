@@ -76,6 +76,14 @@
     extract(isodow from {{ column }})
 {%- endmacro %}
 
+{#- In the list of a select: a row for each value of a text, which semicolons separate. -#}
+{% macro each_of(list) -%}
+    {{ return(adapter.dispatch('each_of', 'sampan')(list)) }}
+{%- endmacro %}
+{% macro default__each_of(list) -%}
+    unnest(string_to_array({{ list }}, ';'))
+{%- endmacro %}
+
 {#- A value of a JSON object as text. -#}
 {% macro json_text(column, key) -%}
     {{ return(adapter.dispatch('json_text', 'sampan')(column, key)) }}

@@ -42,12 +42,8 @@ all_rows as (
 candidates as (
     select
         all_rows.*,
-        {{ 'batches.is_superseded' if replaces_period else 'false as is_superseded' }}
+        {{ is_superseded(feed.feed, 'all_rows.batch_id') if replaces_period else 'false' }} as is_superseded
     from all_rows
-    {%- if replaces_period %}
-    inner join {{ graph.nodes['model.sampan.stg_ops__batches'].relation_name }} as batches
-        on all_rows.batch_id = batches.batch_id
-    {%- endif %}
 ),
 
 -- Few documents come more than once: only these are ranked.
@@ -95,6 +91,20 @@ settled as (
 select settled.*, open_build.build_no
 from settled
 cross join {{ source('ops', 'open_build') }} as open_build
+{%- endmacro %}
+
+{#- Whether a later delivery took the place of a batch. The batches are named: of a join with what says so PostgreSQL expects one
+    row, and it then compares each row of a delivery with all of them. -#}
+{% macro is_superseded(feed, column) -%}
+    {%- set batches = run_query(
+        "select batch_id from " ~ graph.nodes['model.sampan.stg_ops__batches'].relation_name
+        ~ " where feed = '" ~ feed ~ "' and is_superseded order by batch_id"
+    ).columns[0].values() -%}
+    {%- if batches | length > 0 -%}
+        {{ column }} in ({{ batches | join(', ') }})
+    {%- else -%}
+        false
+    {%- endif -%}
 {%- endmacro %}
 
 {% macro columns_of(alias, columns) -%}

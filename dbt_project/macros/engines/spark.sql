@@ -113,6 +113,10 @@
     select explode(sequence(cast({{ first_day }} as date), cast({{ last_day }} as date))) as day
 {%- endmacro %}
 
+{% macro spark__each_of(list) -%}
+    explode(split({{ list }}, ';'))
+{%- endmacro %}
+
 {% macro spark__iso_weekday(column) -%}
     extract(dayofweek_iso from {{ column }})
 {%- endmacro %}

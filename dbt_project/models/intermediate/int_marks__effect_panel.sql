@@ -37,24 +37,38 @@ terms as (
     group by scheme, certificate_no
 ),
 
-marked as (
+dated as (
     select
-        links.source_key as shop,
-        coalesce(certificates.sme_id, links.sme_id) as cluster_key,
-        certificates.mark_scope = 'shop' as is_of_shop,
-        certificates.is_valid,
+        certificates.*,
         terms.won_on,
         coalesce(terms.ended_on, {{ dbt.dateadd('day', 1, 'terms.last_day') }}) as lost_on
     from certificates
     inner join terms on certificates.mark_scheme = terms.scheme and certificates.certificate_no = terms.certificate_no
-    inner join links
-        on
-            (certificates.mark_scope <> 'shop' and certificates.sme_id = links.sme_id)
-            or (
-                certificates.mark_scope = 'shop'
-                and links.source_key = {{ shop_key('certificates') }}
-                and coalesce(certificates.sme_id, links.sme_id) = links.sme_id
-            )
+),
+
+-- A mark of an enterprise is in all its shops.
+marked as (
+    select
+        links.source_key as shop,
+        links.sme_id as cluster_key,
+        false as is_of_shop,
+        dated.is_valid,
+        dated.won_on,
+        dated.lost_on
+    from dated
+    inner join links on dated.sme_id = links.sme_id
+    where dated.mark_scope <> 'shop'
+    union all
+    select
+        links.source_key as shop,
+        links.sme_id as cluster_key,
+        true as is_of_shop,
+        dated.is_valid,
+        dated.won_on,
+        dated.lost_on
+    from dated
+    inner join links on links.source_key = {{ shop_key('dated') }}
+    where dated.mark_scope = 'shop' and coalesce(dated.sme_id, links.sme_id) = links.sme_id
 ),
 
 scoped as (

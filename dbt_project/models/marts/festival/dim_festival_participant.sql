@@ -29,25 +29,36 @@ open_build as (
     {{ release_columns() }}
 ),
 
+-- By number, not by looking for every certificate in every list.
+listed as (
+    select
+        event_id,
+        merchant_no,
+        platform,
+        store_id,
+        {{ each_of('mark_codes') }} as certificate_no
+    from participants
+),
+
 claimed as (
     select
-        participants.event_id,
-        participants.merchant_no,
-        participants.platform,
+        listed.event_id,
+        listed.merchant_no,
+        listed.platform,
         certificates.certificate_no,
         certificates.is_valid,
         case
             when certificates.sme_id <> links.sme_id then 'another'
-            when certificates.platform = participants.platform and certificates.store_id = participants.store_id then 'own'
+            when certificates.platform = listed.platform and certificates.store_id = listed.store_id then 'own'
             when certificates.store_id is not null then 'another'
             when certificates.sme_id is null or links.sme_id is null then 'unknown'
             -- Of a shop in the street.
             when certificates.mark_scope = 'shop' then 'another'
             else 'own'
         end as holder
-    from participants
-    inner join certificates on {{ among('certificates.certificate_no', 'participants.mark_codes') }}
-    left join links on links.source_key = {{ shop_key('participants') }}
+    from listed
+    inner join certificates on listed.certificate_no = certificates.certificate_no
+    left join links on links.source_key = {{ shop_key('listed') }}
 ),
 
 judged as (
