@@ -191,6 +191,7 @@ def ingested(day: date) -> dict[str, float]:
     """Seconds of each step from fetch to publish, of every feed."""
     from sampan.calendar import HONG_KONG
     from sampan.contracts.registry import all_contracts
+    from sampan.database import connect
     from sampan.ingest import fetch, freshness, gate, land, load, publish
 
     freshness.set_clock(datetime.combine(day + timedelta(days=1), time_of_day(12), HONG_KONG))
@@ -205,6 +206,10 @@ def ingested(day: date) -> dict[str, float]:
             else:
                 step.run(feed)
             seconds[name] += time.perf_counter() - start
+    with connect("loader") as connection:
+        held = connection.execute("select feed, problem from ops.open_problem").fetchall()
+    if held:
+        raise RuntimeError(f"deliveries were held, so nothing of this run counts: {held}")
     return seconds
 
 

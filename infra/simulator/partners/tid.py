@@ -25,6 +25,8 @@ A_MONTH, GROWTH_A_YEAR = 0.027, 0.008
 NEWS, NEWS_MONTHS = 5, 6
 # Planted: so many times as many apply in the months before the rules get tighter.
 RUSH, RUSH_MONTHS = 6, (date(2025, 1, 1), date(2025, 2, 1))
+# Application numbers of a month: six digits leave so many to each.
+NUMBERS_OF_A_MONTH = 80_000
 PROGRAMMES = ("bud_general", "bud_easy", "bud_ecommerce_easy", "emf")
 ASEAN = ("TH", "MY", "SG", "ID", "VN", "PH")
 SALES_PLATFORMS = ("taobao", "tmall", "jd", "pinduoduo", "douyin", "xiaohongshu")
@@ -125,8 +127,12 @@ def _applications(world: World, month: date) -> pl.DataFrame:
     # Who has a shop that opens with a grant asks for one on its platform.
     to_open = shops(world).filter("opens_by_grant").unique("brn", keep="first", maintain_order=True)
     to_open = applicants.join(to_open, on="brn", how="left", maintain_order="left")["platform"].gather(pl.Series(owner))
-    # Numbers run on through the month and begin again with the next.
-    serial = pl.Series(received).rank("ordinal") + month.month * 10_000
+    # Numbers run on through the month, and the next one has its own.
+    if count > NUMBERS_OF_A_MONTH:
+        raise ValueError(
+            f"{count} applications in {month:%Y-%m}: more than the {NUMBERS_OF_A_MONTH} numbers of a month"
+        )
+    serial = pl.Series(received).rank("ordinal") + (month.month - 1) * NUMBERS_OF_A_MONTH
     seconds = generator.integers(9 * 3600, 18 * 3600, (4, count))
     wait, share = generator.integers(14, 45, count), np.round(generator.uniform(0.5, 0.75, count), 2)
     frame = pl.DataFrame(

@@ -20,7 +20,7 @@ from stdnum.cn import uscc
 
 from infra.simulator import deliver, faults, shapes
 from infra.simulator.draws import number, rng
-from infra.simulator.partners import customs, hkma, marks, openings, platforms, traffic
+from infra.simulator.partners import customs, hkma, marks, openings, platforms, tid, traffic
 from infra.simulator.population import hkids, make
 from infra.simulator.serve import FAULTS, PATH, Behaviour, Server
 from infra.simulator.world import World, monthly, periods
@@ -60,7 +60,7 @@ def test_simulator_delivers_every_feed_that_is_dropped():
 
 def test_deliver_writes_the_same_bytes_when_the_seed_is_the_same(tmp_path):
     def shas(name: str, seed: int) -> dict[str, str]:
-        outcome = deliver.run(tmp_path / name, seed=seed, smes=150, days=3)
+        outcome = deliver.run(tmp_path / name, seed=seed, smes=60, days=2)
         return {entry["key"]: entry["sha256"] for entry in outcome.planted if "sha256" in entry}
 
     first = shas("a", 1)
@@ -173,6 +173,15 @@ def test_faults_are_parsed_and_refused_when_they_are_unknown():
     assert faults.parse("dirty=0.01,late=0.5") == faults.Faults(dirty=0.01, late=0.5)
     with pytest.raises(ValueError, match="no fault 'wrong'"):
         faults.parse("wrong=1")
+
+
+def test_no_application_has_the_number_of_another_month(monkeypatch):
+    """Kind of fault: more in a month than its numbers, which then are those of the next one, as with 360,000 SMEs."""
+    world = World(SEED, make(SEED, 400), monthly(START, START))
+    assert tid.applications(world)["application_no"].is_unique().all()
+    monkeypatch.setattr(tid, "NUMBERS_OF_A_MONTH", 2)
+    with pytest.raises(ValueError, match="more than the 2 numbers of a month"):
+        tid.applications(World(SEED, make(SEED, 400), monthly(START, START)))
 
 
 def test_periods_cover_every_day_once():
