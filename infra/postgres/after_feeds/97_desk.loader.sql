@@ -94,6 +94,9 @@ with newest as (
         build_no,
         severity,
         success,
+        expectation,
+        kwargs,
+        observed,
         max(build_no) over (partition by suite) as newest_no
     from ops.gate_result
     where build_no is not null
@@ -121,7 +124,10 @@ shown as materialized (
         decided.verdict,
         decided.reason,
         decided.decided_by,
-        decided.decided_at
+        decided.decided_at,
+        newest.expectation,
+        newest.kwargs,
+        newest.observed
     from newest
     left join decided on newest.suite = decided.mart and newest.rule = decided.rule
     where

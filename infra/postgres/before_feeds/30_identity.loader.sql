@@ -218,6 +218,32 @@ from ops.identity_decision
 order by source asc, source_key asc, number asc, decision_id desc;
 comment on view ops.identity_verdict is 'Newest decision on each pair.';
 
+create or replace view ops.waits_for_build as
+select
+    'batch' as kind,
+    greatest(published_at, batch.counts_from, withdrawn_at, undone_at) as since
+from ops.batches_waiting
+inner join ops.batch using (batch_id)
+left join ops.withdrawal using (batch_id)
+union all
+select
+    'finding' as kind,
+    finding_decision.decided_at as since
+from ops.finding_accepted
+inner join ops.finding_decision using (mart, rule)
+inner join ops.build using (build_no)
+where
+    finding_decision.verdict = 'accepted' and finding_decision.ended_at is null
+    and build_no = (select max(newest.build_no) from ops.build as newest where newest.state <> 'as_known')
+    and build.state in ('failed', 'released')
+union all
+select
+    'link' as kind,
+    decided_at as since
+from ops.identity_decision
+where decision_id > (select last_decision_id from ops.identity_run order by run_no desc limit 1);
+comment on view ops.waits_for_build is 'What a new build would take in: batches published or withdrawn, findings of the newest build that were accepted, and decisions on links.';
+
 grant select on all tables in schema ops to sampan_builder;
 grant insert, update, delete on ops.identity_entity, ops.identity_name, ops.identity_seen, ops.identity_key,
 ops.identity_link to sampan_builder;

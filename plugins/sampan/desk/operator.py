@@ -12,6 +12,7 @@ from sampan.desk.preview import Previewed, preview
 from sampan.desk.sessions import TURNS
 from sampan.desk.visit import Row, Visit
 from sampan.errors import PermanentFailure
+from sampan.monitoring import gates
 from sampan.requests import rows_of
 
 SHOWN = 200
@@ -98,7 +99,15 @@ def findings(visit: Visit) -> Response:
         if answer := _ask(visit, "finding", subject):
             return answer
         problem = "needs_reason"
-    found = visit.rows("select * from desk.finding order by mart, rule")
+    in_chinese = visit.words.language != "en"
+    found = [
+        row
+        | {
+            "found": gates.found(row["expectation"], row["observed"]),
+            "bound": gates.bound(row["expectation"], row["kwargs"])[in_chinese],
+        }
+        for row in visit.rows("select * from desk.finding order by mart, rule")
+    ]
     return visit.page("findings.html", 400 if problem else 200, findings=found, problem=problem)
 
 

@@ -143,18 +143,9 @@ def advise(waited: timedelta | None) -> tuple[Advice, str]:
             connection,
             """
             select
-                min(published_at),
-                greatest(
-                    max(greatest(published_at, batch.counts_from, withdrawn_at, undone_at)),
-                    (
-                        select max(decided_at) from ops.finding_decision
-                        where verdict = 'accepted' and ended_at is null
-                    ),
-                    (select max(decided_at) from ops.identity_decision)
-                )
-            from ops.batches_waiting
-            inner join ops.batch using (batch_id)
-            left join ops.withdrawal using (batch_id)
+                (select min(published_at) from ops.batches_waiting inner join ops.batch using (batch_id)),
+                max(since)
+            from ops.waits_for_build
             """,
         )
         rows = connection.execute(
@@ -285,26 +276,8 @@ def _begin(connection: Connection, force: bool, full_refresh: bool) -> Build | N
 
 
 def _is_waited_for(connection: Connection) -> bool:
-    """Whether a published batch waits for a build, marts whose finding was accepted after the newest build, or the decision
-    on a link after the newest linkage.
-    """
-    query = """
-        select
-            exists (select from ops.batches_waiting)
-            or exists (
-                select from ops.finding_accepted
-                inner join ops.finding_decision using (mart, rule)
-                inner join ops.build using (build_no)
-                where
-                    build_no = (select max(build_no) from ops.build where state <> 'as_known')
-                    and state in ('failed', 'released')
-            )
-            or exists (
-                select from ops.identity_decision
-                where decision_id > (select last_decision_id from ops.identity_run order by run_no desc limit 1)
-            )
-    """
-    return bool(scalar(connection, query))
+    """Whether something that was published, withdrawn or decided waits for a build."""
+    return bool(scalar(connection, "select exists (select from ops.waits_for_build)"))
 
 
 def _failed_at(connection: Connection) -> datetime | None:

@@ -104,10 +104,15 @@ class Check:
     @property
     def found(self) -> str:
         """The observed count, sum or share; empty where none is kept."""
-        if not self.observed:
-            return ""
-        value = self.observed["value"]
-        return f"{value:.1%}" if self.expectation.startswith(SHARES) else number(value)
+        return found(self.expectation, self.observed)
+
+
+def found(expectation: str, observed: Mapping[str, Any] | None) -> str:
+    """The count, sum or share that an expectation observed; empty where none is kept."""
+    if not observed:
+        return ""
+    value = observed["value"]
+    return f"{value:.1%}" if expectation.startswith(SHARES) else number(value)
 
 
 def bound(expectation: str, kwargs: Mapping[str, Any]) -> tuple[str, str]:
@@ -133,14 +138,14 @@ def bound(expectation: str, kwargs: Mapping[str, Any]) -> tuple[str, str]:
         ("", "") if mostly == 1 else (f", in at least {100 * mostly:g}% of rows", f"（最少 {100 * mostly:g}% 的列）")
     )
     lists = {name: kwargs.get(name) or () for name in ("value_set", "column_list")}
-    found = []
+    said = []
     for text, span, tail, comma in zip(texts, ranges, excepted, (", ", "、"), strict=True):
         values = comma.join(map(str, lists["value_set"]))
         columns = comma.join(map(str, lists["column_list"]))
         given = {"column": "", "value": "", "regex": "", **kwargs}
         given |= {"range": span, "values": values, "column_list": columns}
-        found.append(text.format(**given).rstrip() + tail)
-    return found[0], found[1]
+        said.append(text.format(**given).rstrip() + tail)
+    return said[0], said[1]
 
 
 def number(value: Any) -> str:

@@ -38,11 +38,11 @@ def marks(chart: Mapping[str, Any], rows: Sequence[Row], words: Words) -> list[d
     for row in rows:
         if not _is_wanted(row, chart.get("where", {})):
             continue
-        category = BETWEEN.join(text for column in columns if (text := words.value(column, row[column], row)))
+        category = BETWEEN.join(text for column in columns if (text := words.mark(column, row[column], row)))
         for value in drawn:
             if row[value] is None:
                 continue
-            series = words.value(chart["series"], row[chart["series"]], row) if "series" in chart else ""
+            series = words.mark(chart["series"], row[chart["series"]], row) if "series" in chart else ""
             series = words.label(value) if len(drawn) > 1 else series
             factor = 100 if unit_of(value) == "share" else 1
             mark = found.setdefault((category, series), {"category": category, "series": series, "value": 0.0})

@@ -204,12 +204,13 @@ class _Maker:
     def sql(self, question: Question, columns: list[str]) -> str:
         """The query, with names instead of codes, and the category, drawn or not, and rank of each row in the chart."""
         joins: dict[str, str] = {}
-        shown = {column: self._shown(column, joins) for column in columns}
+        chart = question.chart or {}
+        marking = {chart.get("series"), *several(chart.get("category", []))}
+        shown = {column: self._shown(column, joins, column in marking) for column in columns}
         selected = [f"{text} as {column}" for column, text in shown.items()]
         query = question.shown.strip()
-        if question.chart is None:
+        if not chart:
             return f"with answer as (\n{query}\n)\nselect {', '.join(selected)}\nfrom answer\n{_lines(joins)}"
-        chart = question.chart
         categories = [shown[column] for column in several(chart["category"])]
         category = (
             f"cast({categories[0]} as text)"
@@ -228,11 +229,12 @@ class _Maker:
             "select sized.*, dense_rank() over (order by chart_total desc, chart_category) as chart_rank from sized"
         )
 
-    def _shown(self, column: str, joins: dict[str, str]) -> str:
-        """A column of the answer as people read it; numbers and dates stay as they are."""
+    def _shown(self, column: str, joins: dict[str, str], is_marking: bool) -> str:
+        """A column of the answer as people read it, also on an axis or in a legend; numbers and dates stay as they are."""
         unit, source = unit_of(column), f"answer.{column}"
         if unit == "yes_no":
-            yes, no = (_text(self.words.text(key)) for key in ("yes_", "no_"))
+            said = self.words.mark if is_marking else self.words.value
+            yes, no = (_text(said(column, value)) for value in (True, False))
             return f"case when {source} then {yes} when not {source} then {no} end"
         if unit == "year":
             return f"cast({source} as text)"

@@ -99,6 +99,11 @@ class Words:
             return printable(self.name(column, value, row))
         return self._number(value, unit)
 
+    def mark(self, column: str, value: Any, row: Row | None = None) -> str:
+        """A value as a chart's axis or legend shows it: a yes or no says what of, as no heading stands over it there."""
+        text = self.value(column, value, row)
+        return self.text("of_", what=self.label(column), value=text) if isinstance(value, bool) else text
+
     def name(self, column: str, code: str, row: Row | None = None) -> str:
         """The name of a code in a column; the code itself when it has no name."""
         known = labels()["values"].get(column, {}).get(code)

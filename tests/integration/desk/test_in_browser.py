@@ -10,7 +10,6 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser, Page
 from psycopg import sql
-from psycopg.types.json import Jsonb
 from sampan import requests
 from sampan.contracts.derive import mart_models
 from sampan.contracts.registry import get_contract
@@ -19,7 +18,7 @@ from sampan.settings import settings
 
 from tests.browser import WIDTHS, browsing, inspect, look, tab
 from tests.integration.desk.conftest import PICTURES, Desks
-from tests.integration.desk.test_operator import deliver_held
+from tests.integration.desk.test_operator import deliver_held, plant_finding
 from tests.integration.desk.test_steward import FEED, STEWARD, csv_of, deliver_broken, table_of
 from tests.integration.test_consent import NUMBERS, changes, deliver, make_release
 
@@ -155,15 +154,8 @@ def test_an_operator_decides_on_a_finding_and_on_a_proposed_link_in_the_browser(
 
 def plant() -> None:
     """A finding and a proposal, as a build leaves them."""
+    plant_finding()
     with psycopg.connect(settings().dsn("loader"), autocommit=True) as loader:
-        loader.execute("insert into ops.build (state, as_of_date, built_at) values ('built', current_date, now())")
-        loader.execute(
-            "insert into ops.gate_result (suite, rule, description, expectation, severity, success, build_no, kwargs)"
-            " values ('mart_exports_monthly', 'expect_totals_to_match',"
-            " 'The sum of a month is that of the declarations that were taken in.', 'x', 'critical', false,"
-            " (select max(build_no) from ops.build), %s)",
-            [Jsonb({})],
-        )
         loader.execute(
             "insert into ops.identity_review (source, source_key, number, reason, position, probability, evidence)"
             " values ('shop', 'jd:104233', '90000001', 'likely', 1, 0.873, 'same brand and trade')"

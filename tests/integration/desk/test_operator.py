@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import psycopg
+from psycopg.types.json import Jsonb
 from sampan import requests
 from sampan.contracts.registry import get_contract
+from sampan.settings import settings
 
 from tests.factory import DAY, rows
 
@@ -18,6 +21,33 @@ def deliver_held(partner, count: int = 60, broken: int = 30) -> int:
     batch = partner.ingest(FEED)
     assert batch["state"] == "held"
     return int(batch["batch_id"])
+
+
+def plant_finding() -> None:
+    """A broken critical rule of a mart, as the gate of a build leaves it."""
+    with psycopg.connect(settings().dsn("loader"), autocommit=True) as loader:
+        loader.execute("insert into ops.build (state, as_of_date, built_at) values ('built', current_date, now())")
+        loader.execute(
+            """
+            insert into ops.gate_result
+                (suite, rule, description, expectation, severity, success, build_no, kwargs, observed)
+            values (
+                'mart_exports_monthly', 'expect_totals_to_match',
+                'The sum of a month is that of the declarations that were taken in.',
+                'expect_column_sum_to_be_between', 'critical', false, (select max(build_no) from ops.build), %s, %s
+            )
+            """,
+            [Jsonb({"column": "value_hkd", "min_value": 5_000_000}), Jsonb({"value": 1_234_567})],
+        )
+
+
+def test_an_operator_reads_what_was_found_beside_what_the_rule_asks_for(desks, sampan):
+    plant_finding()
+    operator = desks.client("sampan_operator")
+    assert (
+        "Found: 1,234,567. The rule: the sum of value_hkd is at least 5,000,000." in operator.get("/en/findings").text
+    )
+    assert "發現：1,234,567。規則：value_hkd 總和為至少 5,000,000" in operator.get("/zh-Hant/findings").text
 
 
 def test_an_operator_accepts_a_held_batch_with_a_reason_and_it_is_published(desks, partner):

@@ -28,6 +28,7 @@ def test_dbt_by_hand_knows_how_fresh_a_source_is_and_builds_nothing(sampan):
     assert sampan.rows("select from pg_class where relname = 'stg_customs__declarations'") == []
 
 
+@pytest.mark.slow
 def test_a_step_runs_through_the_command_of_dbt_as_it_does_in_process(sampan, monkeypatch):
     publish(FEED, "2026-07-06", [{"declaration_no": "DDDDDDDD01"}])
     build.run("staging")

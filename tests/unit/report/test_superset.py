@@ -104,6 +104,13 @@ def test_whoever_may_read_one_chart_of_a_dashboard_may_read_all_of_them(assets: 
     assert shown == charts.keys()
 
 
+def test_a_yes_says_what_of_in_a_legend_and_stands_alone_in_a_table(assets: Assets):
+    datasets = of(assets, "datasets")
+    assert "'Known to be new to export: yes'" in datasets["question_04_en"]["sql"]
+    assert "'確知為新出口商：否'" in datasets["question_04_zh"]["sql"]
+    assert not [name for name, dataset in datasets.items() if "quotable: yes" in (dataset["sql"] or "")]
+
+
 def test_a_chart_sums_what_adds_up_and_shows_the_rest_as_it_is(assets: Assets):
     charts = of(assets, "charts")
     late, exports = charts["question_05_en"]["params"], charts["question_02_en"]["params"]

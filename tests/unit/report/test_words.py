@@ -72,6 +72,13 @@ def test_headings_have_units():
     assert unit_of("trends_are_parallel") == "yes_no"
 
 
+def test_a_yes_says_what_of_where_no_heading_stands_over_it():
+    """Kind of fault: the legend of a chart said yes and no, and not what of."""
+    assert EN.mark("is_new_to_export", True) == "Known to be new to export: yes"
+    assert ZH.mark("is_new_to_export", False) == "確知為新出口商：否"
+    assert ZH.mark("platform", "tmall") == "天貓"
+
+
 def test_lines_are_joined_without_a_space_beside_chinese():
     assert joined("截至\n  2026年，\n共 12\n家 in all\n of them") == "截至2026年，共12家in all of them"
 
