@@ -16,8 +16,9 @@ from sampan.engine.postgres import Mart, Postgres
 from sampan.engine.spark import Spark
 from sampan.errors import PermanentFailure, SettingsFailure, TransientFailure
 from sampan.marts import build
+from sampan.marts.dbt import PROJECT
 from sampan.marts.steps import all_steps
-from sampan.settings import settings
+from sampan.settings import read_yaml, settings
 
 from tests.integration.published import publish
 
@@ -211,6 +212,18 @@ def test_duckdb_keeps_to_its_memory_and_spills(sampan, builder, monkeypatch):
     alone.execute("set memory_limit = '60MB'; set max_temp_directory_size = '0MB'")
     with pytest.raises(duckdb.OutOfMemoryException):
         alone.execute(sort).fetchall()
+
+
+def test_dbt_goes_on_after_a_model_that_did_not_fit_into_memory(tmp_path):
+    """Kind of fault: what dbt sets before each statement is refused once DuckDB has used it. With 360,000 SMEs no build ended."""
+    profile = read_yaml(PROJECT / "profiles.yml")["sampan"]["outputs"]["duckdb"]
+    options = profile["config_options"] | {"memory_limit": "60MB", "temp_directory": str(tmp_path / "spill")}
+    with duckdb.connect(str(tmp_path / "x.duckdb"), config=options) as connection:
+        # Larger than its memory, and read once more.
+        connection.execute("create temp table written as select md5(range::text) as text from range(3000000)")
+        assert connection.execute("select count(*) from duckdb_temporary_files()").fetchone() != (0,)
+        for name, value in profile["settings"].items():
+            connection.cursor().execute(f"set {name} = '{value}'")
 
 
 def test_a_file_that_another_process_has_open_is_waited_for_by_a_retry(sampan, builder, monkeypatch, tmp_path):
