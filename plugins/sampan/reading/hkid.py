@@ -84,28 +84,32 @@ _ENCODED = re.compile(ENCODED)
 ENCODING_MARKS = "%=\\&"
 # How often a notation may be within another.
 _NESTED = 4
+# In which people here write: a line of one of them in a delivery of another one holds numbers, too.
+ENCODINGS = ("utf-8", "big5hkscs", "gb18030", "cp1252")
 # A character of a plain form, and where it begins and ends in the text.
 Place = tuple[str, int, int]
 
 # Blocks of Unicode without ideographs, in which look-alikes are; each range is looked through once in a process.
 _BLOCKS = (
-    range(0x80, 0x3040), range(0x3164, 0x3165), range(0xA4D0, 0xAC00), range(0xFD3E, 0xFD40), range(0xFE00, 0x12000),
-    range(0x16A00, 0x16C00), range(0x1D400, 0x1D800), range(0x1DF00, 0x1EA00), range(0x1F100, 0x1F200),
-    range(0x1FB00, 0x1FC00), range(0xE0000, 0xE0200),
+    range(0x80, 0x3040), range(0x3099, 0x30A1), range(0x30FB, 0x30FD), range(0x3164, 0x3165), range(0xA4D0, 0xAC00), range(0xFD3E, 0xFD40), range(0xFE00, 0x12000),
+    range(0x16A00, 0x16C00), range(0x1D400, 0x1D800), range(0x1DF00, 0x1EA00), range(0x1F000, 0x1FC00),
+    range(0xE0000, 0xE0200),
 )  # fmt: skip
 _LOOK_ALIKES = str.maketrans(
     # Cyrillic, Greek, Cherokee, Latin
     "АВСЕНІЈКМОРЅТХУҮԚԜѴавсеһіјкмнорѕтхуԛԝѵԁ"
     "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧϹϳαικνορτυχγϲ"
     "ᎪᏴᏟᎠᎬᏀᎻᎫᏦᏞᎷᏢᏚᎢᏙᏔᏃıɡɑ"
-    "\u00b7\u2022\u2027\u3002\u2044\u2215\u2212\u2800\u2400\u3001\u203b\u2190\u2192",
+    "\u00b7\u2022\u2027\u3002\u2044\u2215\u2212\u2800\u2400\u3001\u203b\u2190\u2192\u30fb\u30fc",
     "ABCEHIJKMOPSTXYYQWVabcehijkmhopstxyqwvd"
     "ABEZHIKMNOPTYXCjaiknoptuxyc"
     "ABCDEGHJKLMPSTVWZiga"
-    "....//-  ,*--",
+    "....//-  ,*--.-",
 )  # fmt: skip
 # Written from right to left, so that Unicode calls the one that begins the closing one.
 _TURNED = {"\ufd3e": "(", "\ufd3f": ")"}
+# What punctuation and symbols are to Unicode, and those that are taken for a letter because they stand in a word.
+_MARKING, _CALCULATING = ("Pc", "Pd", "Po", "Sk", "Sm", "So"), "\u00b1\u00d7\u00f7\u00ac\u2260\u2248\u2264\u2265\u066a\ufe6a\uff05"
 _INVISIBLE_LETTERS = "\u115f\u1160\u3164\uffa0"
 _LATIN = re.compile(r".*(?:LATIN|REGIONAL).* (SMALL )?LETTER (?:SMALL CAPITAL )?([A-Z])(?: WITH .*)?")
 
@@ -154,6 +158,23 @@ def replace(text: str, by: Callable[[str], str | None], frame: int = FRAME) -> s
         return _spelled(flat, frame) if _SIX_DIGITS.search(flat) else ()
 
     return _in_each_notation(text, numbers, by)
+
+
+def count(text: str) -> int:
+    """How many numbers a text has."""
+    found: list[str] = []
+    replace(text, found.append)
+    return len(found)
+
+
+def in_another_encoding(data: bytes, text: str) -> str | None:
+    """What bytes say in another encoding, if a number shows in it that their text does not have.
+
+    The brackets of a number, and its letters and digits of full width, are other characters there, or none.
+    """
+    shown = count(text)
+    readings = (data.decode(encoding, "replace") for encoding in ENCODINGS)
+    return next((reading for reading in readings if count(reading) > shown), None)
 
 
 def replace_all(pattern: re.Pattern[str], text: str, by: Callable[[str], str | None]) -> str:
@@ -293,8 +314,10 @@ def _plain(char: str) -> str:
     flat = "".join(part for part in parts if not unicodedata.combining(part)).translate(_LOOK_ALIKES)
     if flat.isascii() and len(re.findall("[A-Za-z0-9]", flat)) <= 1:
         return flat
-    named = _LATIN.fullmatch(unicodedata.name(char, ""))
-    return (named[2].lower() if named[1] else named[2]) if named else char
+    if named := _LATIN.fullmatch(unicodedata.name(char, "")):
+        return named[2].lower() if named[1] else named[2]
+    # Any other mark than those of amounts and calculations, for which parts have their prices and quantities behind them.
+    return "." if kind in _MARKING and char not in _CALCULATING and not any(map(str.isalnum, parts)) else char
 
 
 @cache

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sampan.errors import Code
-from sampan.reading import limits
+from sampan.reading import hkid, limits
 from sampan.reading.chunk import Chunk, Found
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
@@ -162,4 +162,5 @@ def _bytes_text(value: bytes) -> str | None:
     try:
         return value.decode() or None
     except UnicodeDecodeError:
-        return NotText(value.decode(errors="backslashreplace"))
+        text = value.decode(errors="backslashreplace")
+        return NotText(hkid.in_another_encoding(value, text) or text)
