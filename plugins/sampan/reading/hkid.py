@@ -91,7 +91,8 @@ Place = tuple[str, int, int]
 
 # Blocks of Unicode without ideographs, in which look-alikes are; each range is looked through once in a process.
 _BLOCKS = (
-    range(0x80, 0x3040), range(0x3099, 0x30A1), range(0x30FB, 0x30FD), range(0x3164, 0x3165), range(0xA4D0, 0xAC00), range(0xFD3E, 0xFD40), range(0xFE00, 0x12000),
+    range(0x80, 0x3040), range(0x3099, 0x30A1), range(0x30FB, 0x30FD), range(0x3164, 0x3165),
+    range(0xA4D0, 0xAC00), range(0xFD3E, 0xFD40), range(0xFE00, 0x12000),
     range(0x16A00, 0x16C00), range(0x1D400, 0x1D800), range(0x1DF00, 0x1EA00), range(0x1F000, 0x1FC00),
     range(0xE0000, 0xE0200),
 )  # fmt: skip
@@ -108,8 +109,9 @@ _LOOK_ALIKES = str.maketrans(
 )  # fmt: skip
 # Written from right to left, so that Unicode calls the one that begins the closing one.
 _TURNED = {"\ufd3e": "(", "\ufd3f": ")"}
-# What punctuation and symbols are to Unicode, and those that are taken for a letter because they stand in a word.
-_MARKING, _CALCULATING = ("Pc", "Pd", "Po", "Sk", "Sm", "So"), "\u00b1\u00d7\u00f7\u00ac\u2260\u2248\u2264\u2265\u066a\ufe6a\uff05"
+# What Unicode calls punctuation and symbols, but for currencies and those of calculations: parts have prices behind them.
+_MARKING = ("Pc", "Pd", "Po", "Sk", "Sm", "So")
+_CALCULATING = "\u00b1\u00d7\u00f7\u00ac\u2260\u2248\u2264\u2265\u066a\ufe6a\uff05"
 _INVISIBLE_LETTERS = "\u115f\u1160\u3164\uffa0"
 _LATIN = re.compile(r".*(?:LATIN|REGIONAL).* (SMALL )?LETTER (?:SMALL CAPITAL )?([A-Z])(?: WITH .*)?")
 
@@ -316,7 +318,6 @@ def _plain(char: str) -> str:
         return flat
     if named := _LATIN.fullmatch(unicodedata.name(char, "")):
         return named[2].lower() if named[1] else named[2]
-    # Any other mark than those of amounts and calculations, for which parts have their prices and quantities behind them.
     return "." if kind in _MARKING and char not in _CALCULATING and not any(map(str.isalnum, parts)) else char
 
 

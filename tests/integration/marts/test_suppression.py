@@ -55,7 +55,7 @@ def test_no_cell_left_out_can_be_reckoned_from_the_published_tables(table: str, 
     kinds: Counter[str] = Counter()
     for where, shown in published.items():
         out = {key for key, value in shown.items() if value is None}
-        # A row of which there is none tells no one from one that is left out.
+        # A row that is not there would say that no one declared.
         assert table != "traders" or len(shown) == len(industries) * 5
         small = {key for key, cell in cells[where].items() if rule.is_primary(cell)}
         assert small <= out

@@ -238,14 +238,17 @@ def test_innocent_text_is_left_alone():
     assert rate == dict.fromkeys(rate, 0)
 
 
-WRITTEN = ("A123456\uff083\uff09", "\uff21\uff11\uff12\uff13\uff14\uff15\uff16\uff08\uff13\uff09", "A123456\u2013(3)", "\u2013A123456(3)", "A123456\u300c3\u300d",
-           "\u9673\u5927\u6587A123456\uff083\uff09\u5148\u751f", "A123456\u30013", "A123456\u20193", "A123456\xb73")  # fmt: skip
+WRITTEN = (
+    "A123456\uff083\uff09", "\uff21\uff11\uff12\uff13\uff14\uff15\uff16\uff08\uff13\uff09", "A123456\u2013(3)",
+    "\u2013A123456(3)", "A123456\u300c3\u300d", "\u9673\u5927\u6587A123456\uff083\uff09\u5148\u751f", "A123456\u30013",
+    "A123456\u20193", "A123456\xb73",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("read_as", hkid.ENCODINGS[:3])
 @pytest.mark.parametrize("written_in", hkid.ENCODINGS)
 def test_a_number_is_found_when_its_line_is_in_another_encoding_than_the_contract_says(written_in, read_as):
-    """Its brackets and digits of full width are other characters there, or escapes: with them between, it is no number.
+    """Its brackets and digits of full width are other characters there, or escapes.
 
     Office programs save in Big5 or the code page of Windows: quarantine kept such lines with the number in clear.
     """

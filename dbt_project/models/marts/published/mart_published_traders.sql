@@ -1,6 +1,6 @@
 -- One row per month with an SME that declared imports or exports, industry section and size class, and per sum (`*`): how many they
--- are. Cells that would tell of one enterprise are empty, and so are others that would give them away, and those of which there
--- is none: where a class of an industry has one enterprise, a row that is there only if it declared would say so.
+-- are. Cells that would tell of one enterprise are empty, and so are others that would give them away, and those without one:
+-- where a class of an industry has one enterprise, a row that is there only if it declared would say so.
 with cells as (
     select * from {{ ref('int_published__shown') }} where table_name = 'traders'
 ),
