@@ -15,11 +15,12 @@ from typing import IO, TypeVar
 
 from sampan.contracts.model import Contract, Source
 from sampan.errors import Code, PermanentFailure, Problem, SampanError, TransientFailure
-from sampan.reading import child, hkid, limits
+from sampan.reading import child, limits
 from sampan.reading.compression import DECOMPRESS
 from sampan.reading.personal_data import Pseudonymiser
 from sampan.reading.recognise import instead_of_compression
 from sampan.reading.shown import hidden
+from sampan.reading.sieve import in_another_encoding
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -171,7 +172,7 @@ class Delivery:
         except UnicodeDecodeError:
             text, broken = line.decode(self.encoding, "backslashreplace"), [Code.RECORD_ENCODING]
         if (broken or self.encoding != "utf-8") and not line.isascii():
-            other = hkid.in_another_encoding(line, text)
+            other = in_another_encoding(line, text, is_sound=not broken)
             text, broken = (text, broken) if other is None else (other, [Code.RECORD_ENCODING])
         if "\0" in text:
             text, broken = text.replace("\0", "\u2400"), [*broken, Code.RECORD_NUL]

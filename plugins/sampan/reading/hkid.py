@@ -84,8 +84,6 @@ _ENCODED = re.compile(ENCODED)
 ENCODING_MARKS = "%=\\&"
 # How often a notation may be within another.
 _NESTED = 4
-# In which people here write: a line of one of them in a delivery of another one holds numbers, too.
-ENCODINGS = ("utf-8", "big5hkscs", "gb18030", "cp1252")
 # A character of a plain form, and where it begins and ends in the text.
 Place = tuple[str, int, int]
 
@@ -167,16 +165,6 @@ def count(text: str) -> int:
     found: list[str] = []
     replace(text, found.append)
     return len(found)
-
-
-def in_another_encoding(data: bytes, text: str) -> str | None:
-    """What bytes say in another encoding, if a number shows in it that their text does not have.
-
-    The brackets of a number, and its letters and digits of full width, are other characters there, or none.
-    """
-    shown = count(text)
-    readings = (data.decode(encoding, "replace") for encoding in ENCODINGS)
-    return next((reading for reading in readings if count(reading) > shown), None)
 
 
 def replace_all(pattern: re.Pattern[str], text: str, by: Callable[[str], str | None]) -> str:

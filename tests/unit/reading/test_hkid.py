@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sampan.contracts.values import PSEUDONYM
 from sampan.reading import hkid
 from sampan.reading.record import csv_line
+from sampan.reading.sieve import ENCODINGS
 
 from tests import factory
 from tests.unit.reading.deliveries import PRIVATE, column, csv_contract, in_blocks, one_by_one
@@ -245,8 +246,8 @@ WRITTEN = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("read_as", hkid.ENCODINGS[:3])
-@pytest.mark.parametrize("written_in", hkid.ENCODINGS)
+@pytest.mark.parametrize("read_as", ENCODINGS[:3])
+@pytest.mark.parametrize("written_in", ENCODINGS)
 def test_a_number_is_found_when_its_line_is_in_another_encoding_than_the_contract_says(written_in, read_as):
     """Its brackets and digits of full width are other characters there, or escapes.
 

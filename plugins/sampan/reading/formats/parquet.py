@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sampan.errors import Code
-from sampan.reading import hkid, limits
+from sampan.reading import limits
 from sampan.reading.chunk import Chunk, Found
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
 from sampan.reading.record import cell_text
+from sampan.reading.sieve import in_another_encoding
 from sampan.reading.written import ARROW, Written, use_no_pool, written
 
 
@@ -163,4 +164,4 @@ def _bytes_text(value: bytes) -> str | None:
         return value.decode() or None
     except UnicodeDecodeError:
         text = value.decode(errors="backslashreplace")
-        return NotText(hkid.in_another_encoding(value, text) or text)
+        return NotText(in_another_encoding(value, text) or text)
