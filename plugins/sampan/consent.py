@@ -23,9 +23,13 @@ from sampan.errors import Code, PermanentFailure, Problem, SettingsFailure, requ
 
 FEED = "cdi_consents"
 CONSENT_ID = re.compile(r"CS[0-9]{10}")
-# As people and broken files write them: gaps between the characters. One with a digit too many is another number.
+# As people and broken files write them: gaps between the characters, letters that look like digits, and the digits alone.
+# One with a digit too many is another number.
 _GAP = r"(?:\\[BFNRT]|[^0-9A-Z]){0,3}"
-LEGIBLE = re.compile(rf"C{_GAP}S{_GAP}(?:[0-9]{_GAP}){{9}}[0-9](?![0-9])")
+_DIGIT, MISREAD = "[0-9OIL]", str.maketrans("OIL", "011")
+LEGIBLE = re.compile(
+    rf"C{_GAP}[S5]{_GAP}((?:{_DIGIT}{_GAP}){{9}}{_DIGIT})(?![0-9])|(?<![0-9A-Z])([0-9]{{10}})(?![0-9A-Z])"
+)
 # Of the names of columns that the feed of consents has, and another feed has not.
 LEAST_IN_COMMON = 2
 # What is known of a delivery that was refused before anyone read it.
@@ -204,6 +208,11 @@ def _suspend_all(connection: Connection, rejected: Rejected, contract: Contract)
                 lines.add(line)
                 found |= {(consent_id, line) for consent_id in consent_ids(text)}
                 is_change = is_change or _reads_like_changes(text, contract)
+    else:
+        # A scanned letter has it in its name only.
+        name = _names(connection, rejected)
+        found |= {(consent_id, None) for consent_id in consent_ids(name)}
+        is_change = is_change or _reads_like_changes(name, contract)
     is_whole = rejected.uri is not None
     if rejected.uri is not None:
         try:
@@ -234,6 +243,12 @@ def _suspend_all(connection: Connection, rejected: Rejected, contract: Contract)
     return sorted({consent_id for consent_id, _ in found}), illegible, is_whole
 
 
+def _names(connection: Connection, rejected: Rejected) -> str:
+    """The addresses under which the partner put what did not get through."""
+    query = "select string_agg(source_uri, ' ') from ops.delivery where batch_id = %s or etag = %s"
+    return cast(str | None, scalar(connection, query, [rejected.batch_id, rejected.etag])) or ""
+
+
 def _reads_like_changes(text: str, contract: Contract) -> bool:
     """Whether a text in the folder of another feed says that something is revoked, or has columns that only consents have."""
     from sampan.reading import hkid
@@ -259,10 +274,11 @@ def _told(consents: list[str], illegible: int, is_whole: bool) -> str:
 
 
 def consent_ids(text: str) -> set[str]:
-    """Consent ids that can be read off a text, in any case, width and script, with gaps, and with codes of characters."""
+    """Consent ids that can be read off a text, in any case, width and script, with gaps, codes of characters and O for 0."""
     from sampan.reading import hkid
 
-    return {"CS" + re.sub("[^0-9]", "", match) for match in LEGIBLE.findall(hkid.decoded(text).upper())}
+    found = (match[1] or match[2] for match in LEGIBLE.finditer(hkid.decoded(text).upper()))
+    return {"CS" + re.sub("[^0-9]", "", digits.translate(MISREAD)) for digits in found}
 
 
 def lift(consents: Collection[str], batch_id: int | None, reason: str, person: str) -> int:

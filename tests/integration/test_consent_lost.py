@@ -74,6 +74,8 @@ DELIVERIES: dict[str, bytes] = {
     "a consent id in full width": spelt("".join(chr(ord(c) + 0xFEE0) for c in ID)),
     "a consent id with hyphens": spelt("cs-00000-00001"),
     "a consent id with escapes": spelt("".join(f"\\u{ord(c):04x}" for c in ID)),
+    "a consent id with O for 0": spelt("CSOOOOOOOOO1"),
+    "a consent id without its letters": spelt(ID[2:]),
     "a consent id in another key": lines({"id": ID, "status": "revoked"}, *SOUND),
     "another file's columns": lines({"id": ID, "state": "revoked"}),
     "a file in UTF-16": lines(revocation()).decode().encode("utf-16"),
@@ -148,6 +150,26 @@ def test_the_bank_stops_reading_when_the_news_lies_where_no_delivery_does(readin
     assert len(messages) == len(keys)
     assert all(any(number in message for message in messages) for number in lost)
     assert sum("it is in the folder of no feed; deliver to" in message for message in messages) == len(ASTRAY)
+
+
+NAMED = {
+    f"{ID} revocation.pdf": b"%PDF-1.7 \x00 a scanned letter",
+    f"{ID}/letter.bin": b"\x89PNG",
+    f"latest/{ID}.jsonl": b"",
+    f"revocation of {ID}.ok": b"",
+}
+
+
+@pytest.mark.parametrize("name", list(NAMED))
+def test_the_bank_stops_reading_when_only_the_name_of_what_is_lost_says_which_consent(name, reading):
+    """Kind of fault: what a person reads off at once, no one looks at."""
+    prefix = get_contract("cdi_consents").drop_prefix
+    key = f"{prefix}{name}" if name.startswith("latest/") else f"{prefix}{TODAY}/{name}"
+    reading.s3.put_object(Bucket=drop_of(reading), Key=key, Body=NAMED[name])
+    reading.delivered.append(key)
+    reading.ingest("cdi_consents")
+    assert read() == {OTHER}
+    assert [number for number, *_ in consent.suspended()] == [ID]
 
 
 def others_of_the_partner() -> list[str]:
@@ -323,13 +345,15 @@ def test_the_owner_is_told_when_a_file_was_overwritten_before_anyone_read_it(rea
 SPELT = (
     "CS\u20130000000001", "cs/0000000001", "CS(0000000001)", "\u0421\u04050000000001", "CS&#48;000000001", "CS\\t0000000001",
     "CS0000&nbsp;000001", "%43%530000000001", "CS 00,000,000,01", "CS" + "\u0660" * 9 + "\u0661", "C\u200bS0000000001",
+    "CSOOOOOOOOO1", "CS000000000l", "cso00000000I", "C50000000001", "0000000001", "CS\u25000000000001", "CS0000000001is",
 )  # fmt: skip
 
 
 def test_a_consent_id_is_read_in_any_script_with_any_marks_and_in_codes():
     read_off = {spelling: consent.consent_ids(json.dumps({"id": spelling}, ensure_ascii=False)) for spelling in SPELT}
     assert read_off == {spelling: {ID} for spelling in SPELT}
-    assert consent.consent_ids("CS00000000011 CS000000001 ACS 12") == set()
+    others = "CS00000000011 CS000000001 ACS 12 00000000011 A0000000001 2026-11-30 09:00:00 90000001"
+    assert consent.consent_ids(others) == set()
 
 
 def test_the_owner_is_told_when_no_consent_can_be_read_off_what_was_lost(reading):
@@ -358,6 +382,14 @@ def test_a_revocation_among_unknown_columns_gets_through(reading):
     assert read() == {OTHER}
     assert "live_scopes: none" in reading.cli("consent", "show", ID).stdout
     assert reading.rows("select consent_id from ops.consent_suspension") == []
+
+
+def test_the_owner_is_told_of_news_in_a_key_that_the_contract_does_not_know(reading):
+    """`revokedOn` of a consent that is granted was noted, and no one was told: it may be how the partner says it now."""
+    reading.deliver("cdi_consents", TODAY, "more.jsonl", lines(change(LOST, "renewed", TODAY, revokedOn=str(TODAY))))
+    reading.ingest("cdi_consents")
+    ((message,),) = reading.rows("select message from ops.alert where kind = 'drift'")
+    assert "revokedOn" in message
 
 
 def test_the_bank_stops_reading_when_a_step_dies_of_a_fault_of_its_own(reading, monkeypatch):
@@ -470,6 +502,8 @@ ENDING = sorted(
 def test_the_feeds_that_can_end_something_are_those_whose_contract_alerts():
     assert sorted(feed for feed, contract in all_contracts().items() if contract.alert_on_rejected) == ENDING
     assert len(ENDING) >= 6
+    # Nor is an unknown column passed over: it may be how the partner says that something ended.
+    assert {all_contracts()[feed].drift for feed in ENDING} <= {"fail", "note"}
 
 
 def unreadable(sampan: Sampan, feed: str, day: date) -> None:

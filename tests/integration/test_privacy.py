@@ -102,7 +102,7 @@ def as_text(feed: str, given: list[dict[str, str | None]], planter: Planter) -> 
     if contract.source.format == "jsonl":
         lines = [factory.json_line(headings, kinds, record) for record in records]
         lines.append(
-            lines[0][:-1] + f', "mobile": "{planter.secret("unknown key")}"}}' if contract.drift == "ignore" else ""
+            lines[0][:-1] + f', "mobile": "{planter.secret("unknown key")}"}}' if contract.drift != "fail" else ""
         )
         lines += [f'{{"cut": "{planter.hkid("bare")}', json.dumps([planter.hkid("brackets")])]
     else:

@@ -12,7 +12,7 @@ import logging
 import re
 import shutil
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import quote
 
 import psycopg
@@ -55,8 +55,8 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
     Returns how many batches, rows, objects, releases (with marts as known on earlier dates), releases whose pages were
     kept, uploads that were never completed, and consents were deleted.
     Raises TransientFailure when maintenance or a build is running, or when something is still found after its deletion. At
-    the end it raises an error if a release or marts as known on an earlier date are in use and, without
-    `allow_mass_delete`, a PermanentFailure if a feed would lose most of its batches.
+    the end it raises an error if a release, marts as known on an earlier date or the table of rejected rows are in use and,
+    without `allow_mass_delete`, a PermanentFailure if a feed would lose most of its batches.
     """
     on = day or today()
     done = dict.fromkeys(("batches", "rows", "objects", "releases", "pages", "uploads"), 0)
@@ -73,10 +73,9 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
             done["objects"] += objects
         for _, uri in refused_deliveries:
             done["objects"] += _delete_refused(connection, uri)
-        if batches:
-            _rewrite_quarantine(connection)
+        in_use = _rewrite_quarantine(connection) if batches else []
         looked_at = _forget(connection, "batch", "delivery")
-        for batch_id in batches:
+        for batch_id in [] if in_use else batches:
             _verify_batch(connection, batch_id, looked_at)
         for feed, uri in refused_deliveries:
             _verify_refused(connection, feed, uri, looked_at)
@@ -94,8 +93,8 @@ def run(day: date | None = None, allow_mass_delete: bool = False) -> dict[str, i
         done["uploads"] = _clear_uploads(connection, on)
         _forget_messages(connection)
         _end_requests(connection)
-    if refused or failed:
-        raise [*refused, *failed][0]
+    if refused or failed or in_use:
+        raise [*refused, *failed, *in_use][0]
     return done
 
 
@@ -550,20 +549,35 @@ def _delete_rows(connection: Connection, feed: str, batch_id: int) -> int:
     return int(raw + quarantined)
 
 
-def _rewrite_quarantine(connection: Connection) -> None:
-    """Write the table of rejected rows again, without those that were deleted.
+def _rewrite_quarantine(connection: Connection) -> list[SampanError]:
+    """Write the table of rejected rows again, without those that were deleted. Returns an error when they cannot leave it.
 
     The server keeps the bytes of a deleted row in the table's file, and so in every backup that is made of it, until
-    another row needs the space. Partitions of raw are dropped with their files. When someone reads the table for long, a
-    later run does it.
+    another row needs the space. Partitions of raw are dropped with their files. While someone reads the table, or has a
+    transaction that still sees the rows, the batches that were deleted are not called gone, so that the next run does it.
     """
+    told: list[str] = []
+
+    def note(said: psycopg.errors.Diagnostic) -> None:
+        told.append(said.message_detail or "")
+
+    why = "a transaction that began before they were deleted is open"
     connection.execute(f"set lock_timeout to '{REWRITE_WAITS}'")
+    connection.add_notice_handler(note)
     try:
-        connection.execute("vacuum (full) quarantine.record")
+        connection.execute("vacuum (full, verbose) quarantine.record")
     except psycopg.errors.LockNotAvailable:
-        log.warning("bytes of deleted rows stay in the file of quarantine.record until the next run: it is in use")
+        why = _users(connection, "namespace.nspname = 'quarantine' and held.granted")
+    else:
+        # "2 dead row versions cannot be removed yet."
+        if not any(re.match("[1-9]", detail) for detail in told):
+            return []
     finally:
+        connection.remove_notice_handler(note)
         connection.execute("reset lock_timeout")
+    message = f"bytes of deleted rows are still in the file of quarantine.record: {why}"
+    raise_alert(connection, "retention", None, message)
+    return [TransientFailure(message)]
 
 
 def _drop_from_raw(connection: Connection, feed: str, batch_id: int) -> int:
@@ -759,7 +773,8 @@ def _delete_release(connection: Connection, release_no: int) -> int:
         release.drop_release(builder, release_no)
         schemas = list(release.schemas_of(release_no))
         if scalar(builder, "select exists (select from pg_namespace where nspname = any(%s))", [schemas]):
-            message = f"release {release_no} is past its retention and is still there: {_users(builder, release_no)}"
+            users = _users(builder, "namespace.nspname = any(%s)", schemas)
+            message = f"release {release_no} is past its retention and is still there: {users}"
             raise PermanentFailure(Problem(Code.RETENTION_IN_USE, message))
     gone = connection.execute(
         """
@@ -771,19 +786,19 @@ def _delete_release(connection: Connection, release_no: int) -> int:
     return gone.rowcount
 
 
-def _users(connection: Connection, release_no: int) -> str:
-    """Who reads a release, by the sessions that hold locks on its tables."""
+def _users(connection: Connection, which: LiteralString, *values: list[str]) -> str:
+    """Who reads some tables, by the sessions that hold locks on them."""
     rows = connection.execute(
-        """
+        f"""
         select distinct activity.pid, activity.usename
         from pg_locks as held
         join pg_class as class on class.oid = held.relation
         join pg_namespace as namespace on namespace.oid = class.relnamespace
         join pg_stat_activity as activity using (pid)
-        where namespace.nspname = any(%s) and activity.datname = current_database()
+        where {which} and activity.datname = current_database()
         order by 1
         """,
-        [list(release.schemas_of(release_no))],
+        values or None,
     ).fetchall()
     return ", ".join(f"session {pid} of {role} reads it" for pid, role in rows) or "views of others depend on it"
 

@@ -20,6 +20,7 @@ from sampan.reading.compression import DECOMPRESS
 from sampan.reading.personal_data import Pseudonymiser
 from sampan.reading.recognise import instead_of_compression
 from sampan.reading.shown import hidden
+from sampan.reading.sieve import in_another_encoding
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -170,6 +171,9 @@ class Delivery:
                 broken = [Code.RECORD_ENCODING]
         except UnicodeDecodeError:
             text, broken = line.decode(self.encoding, "backslashreplace"), [Code.RECORD_ENCODING]
+        if (broken or self.encoding != "utf-8") and not line.isascii():
+            other = in_another_encoding(line, text, is_sound=not broken)
+            text, broken = (text, broken) if other is None else (other, [Code.RECORD_ENCODING])
         if "\0" in text:
             text, broken = text.replace("\0", "\u2400"), [*broken, Code.RECORD_NUL]
         return text.rstrip("\r"), broken

@@ -89,23 +89,27 @@ Place = tuple[str, int, int]
 
 # Blocks of Unicode without ideographs, in which look-alikes are; each range is looked through once in a process.
 _BLOCKS = (
-    range(0x80, 0x3040), range(0x3164, 0x3165), range(0xA4D0, 0xAC00), range(0xFD3E, 0xFD40), range(0xFE00, 0x12000),
-    range(0x16A00, 0x16C00), range(0x1D400, 0x1D800), range(0x1DF00, 0x1EA00), range(0x1F100, 0x1F200),
-    range(0x1FB00, 0x1FC00), range(0xE0000, 0xE0200),
+    range(0x80, 0x3040), range(0x3099, 0x30A1), range(0x30FB, 0x30FD), range(0x3164, 0x3165),
+    range(0xA4D0, 0xAC00), range(0xFD3E, 0xFD40), range(0xFE00, 0x12000),
+    range(0x16A00, 0x16C00), range(0x1D400, 0x1D800), range(0x1DF00, 0x1EA00), range(0x1F000, 0x1FC00),
+    range(0xE0000, 0xE0200),
 )  # fmt: skip
 _LOOK_ALIKES = str.maketrans(
     # Cyrillic, Greek, Cherokee, Latin
     "АВСЕНІЈКМОРЅТХУҮԚԜѴавсеһіјкмнорѕтхуԛԝѵԁ"
     "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧϹϳαικνορτυχγϲ"
     "ᎪᏴᏟᎠᎬᏀᎻᎫᏦᏞᎷᏢᏚᎢᏙᏔᏃıɡɑ"
-    "\u00b7\u2022\u2027\u3002\u2044\u2215\u2212\u2800\u2400\u3001\u203b\u2190\u2192",
+    "\u00b7\u2022\u2027\u3002\u2044\u2215\u2212\u2800\u2400\u3001\u203b\u2190\u2192\u30fb\u30fc",
     "ABCEHIJKMOPSTXYYQWVabcehijkmhopstxyqwvd"
     "ABEZHIKMNOPTYXCjaiknoptuxyc"
     "ABCDEGHJKLMPSTVWZiga"
-    "....//-  ,*--",
+    "....//-  ,*--.-",
 )  # fmt: skip
 # Written from right to left, so that Unicode calls the one that begins the closing one.
 _TURNED = {"\ufd3e": "(", "\ufd3f": ")"}
+# What Unicode calls punctuation and symbols, but for currencies and those of calculations: parts have prices behind them.
+_MARKING = ("Pc", "Pd", "Po", "Sk", "Sm", "So")
+_CALCULATING = "\u00b1\u00d7\u00f7\u00ac\u2260\u2248\u2264\u2265\u066a\ufe6a\uff05"
 _INVISIBLE_LETTERS = "\u115f\u1160\u3164\uffa0"
 _LATIN = re.compile(r".*(?:LATIN|REGIONAL).* (SMALL )?LETTER (?:SMALL CAPITAL )?([A-Z])(?: WITH .*)?")
 
@@ -154,6 +158,13 @@ def replace(text: str, by: Callable[[str], str | None], frame: int = FRAME) -> s
         return _spelled(flat, frame) if _SIX_DIGITS.search(flat) else ()
 
     return _in_each_notation(text, numbers, by)
+
+
+def count(text: str) -> int:
+    """How many numbers a text has."""
+    found: list[str] = []
+    replace(text, found.append)
+    return len(found)
 
 
 def replace_all(pattern: re.Pattern[str], text: str, by: Callable[[str], str | None]) -> str:
@@ -293,8 +304,9 @@ def _plain(char: str) -> str:
     flat = "".join(part for part in parts if not unicodedata.combining(part)).translate(_LOOK_ALIKES)
     if flat.isascii() and len(re.findall("[A-Za-z0-9]", flat)) <= 1:
         return flat
-    named = _LATIN.fullmatch(unicodedata.name(char, ""))
-    return (named[2].lower() if named[1] else named[2]) if named else char
+    if named := _LATIN.fullmatch(unicodedata.name(char, "")):
+        return named[2].lower() if named[1] else named[2]
+    return "." if kind in _MARKING and char not in _CALCULATING and not any(map(str.isalnum, parts)) else char
 
 
 @cache

@@ -88,7 +88,7 @@ class RecordCleaner:
     def crosses(self, text: str, values: Sequence[str]) -> bool:
         """Whether a number of a person begins in one value and ends in another: in the text nothing stands between them."""
         # Hardly a line may hold one, and to see that takes a thirtieth of the time.
-        return bool(suspects([text])) and _numbers(text) > sum(map(_numbers, values))
+        return bool(suspects([text])) and hkid.count(text) > sum(map(hkid.count, values))
 
     def unsplit(self, line: int, broken: list[str], text: str, unescaped: str | None = None) -> Record:
         """A record that could not be split into the layout's fields.
@@ -101,13 +101,6 @@ class RecordCleaner:
         elif unescaped is not None and self.private.clean_text(unescaped, self.expects_hkid) != unescaped:
             text = unescaped
         return Record(line, [None] * self.width, broken, self.private.clean_text(text, self.expects_hkid))
-
-
-def _numbers(text: str) -> int:
-    """How many HKID numbers a text has."""
-    found: list[str] = []
-    hkid.replace(text, found.append)
-    return len(found)
 
 
 def csv_line(values: Sequence[str]) -> str:

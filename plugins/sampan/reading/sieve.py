@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
@@ -28,6 +29,8 @@ NEWLINE = 10
 # Patterns that a process keeps: some for each feed. Those of CSV and JSON Lines depend on what is delivered, and each takes
 # up to some megabytes with what its matches remember.
 PATTERNS = 16
+# In which people here write: a line of one of them in a delivery of another one holds numbers, too.
+ENCODINGS = ("utf-8", "big5hkscs", "gb18030", "cp1252")
 # Bytes that belong to no part of a digit, in any notation or script.
 NEVER_DIGITS = bytes(set(range(128)) - set(b"0123456789" + hkid.ENCODING_MARKS.encode()))
 
@@ -76,6 +79,21 @@ def suspects(values: Sequence[str]) -> Collection[int]:
         found.add(lines.count(b"\n", 0, place))
         place = lines.find(b"\n", place)
     return found
+
+
+def in_another_encoding(data: bytes, text: str, is_sound: bool = False) -> str | None:
+    """What bytes say in another encoding, if a number of a person shows in it that their text does not have.
+
+    The brackets of a number, and its letters and digits of full width, are other characters there, or none. `is_sound`: they
+    may be their text, so that only an encoding counts in which all of them are sound, too.
+    """
+    for encoding in ENCODINGS:
+        with suppress(UnicodeDecodeError):
+            reading = data.decode(encoding, "strict" if is_sound else "replace")
+            # Hardly any may hold one, and to see that takes a fraction of the time.
+            if reading != text and suspects([reading]) and hkid.count(reading) > hkid.count(text):
+                return reading
+    return None
 
 
 @lru_cache(PATTERNS)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import class_row
 from sampan import failpoints, feed_hooks
 from sampan.calendar import today
@@ -194,6 +196,37 @@ def test_retention_does_not_call_it_done_when_something_is_still_there(two_days,
     with pytest.raises(TransientFailure, match=r"still found in intermediate\.kept"):
         retention.run(AFTER)
     assert two_days.one("select count(*) from ops.deletion where verified_at is not null") == 0
+
+
+@pytest.mark.parametrize(
+    ("role", "reads", "told"),
+    [
+        ("steward_customs", f"select count(*) from quarantine.{FEED}__rows", r"session [0-9]+ of {login} reads it"),
+        ("bi_reader", "select 1", "a transaction that began before they were deleted is open"),
+    ],
+)
+def test_a_batch_is_not_called_gone_while_a_reader_keeps_its_rejected_rows_in_the_file(role, reads, told, two_days):
+    """By an open transaction, deleted rows stayed in the server's files, in silence: only a run that deletes another batch
+    wrote the table again."""
+    login, password = f"reader_{secrets.token_hex(4)}", secrets.token_hex(16)
+    with psycopg.connect(settings().dsn("admin"), autocommit=True) as admin:
+        admin.execute(f"create role {login} login password '{password}' in role {role}")
+        admin.execute(f"grant connect on database {admin.info.dbname} to {login}")
+    dsn = make_conninfo(settings().dsn("admin"), user=login, password=password)
+    try:
+        with psycopg.connect(dsn) as reader:
+            reader.execute("set transaction isolation level repeatable read")
+            reader.execute(reads)
+            with pytest.raises(TransientFailure, match=told.format(login=login)):
+                retention.run(AFTER)
+            assert two_days.rows("select count(*) from ops.deletion where verified_at is not null") == [(0,)]
+            assert two_days.one("select count(*) from ops.alert where kind = 'retention'") == 1
+    finally:
+        with psycopg.connect(settings().dsn("admin"), autocommit=True) as admin:
+            admin.execute(f"revoke connect on database {admin.info.dbname} from {login}")
+            admin.execute(f"drop role {login}")
+    retention.run(AFTER)
+    everything_old_is_gone(two_days)
 
 
 def test_retention_gives_way_to_another_run(two_days):

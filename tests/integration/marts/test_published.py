@@ -98,6 +98,10 @@ def test_no_two_releases_tell_what_one_enterprise_declared_in_between(sampan: Sa
     assert of_june[0]
     assert of_june[0] == of_june[1]
     assert differences(released) == {}
+    # Nor does a row that is there tell that somebody declared: the only enterprise of its size and industry is known.
+    cells = "select count(*) from marts.mart_published_traders group by movement_month"
+    of_each_month = {5 * sampan.one("select count(*) from marts.dim_industry", role="bi")}
+    assert {count for (count,) in sampan.rows(cells, role="bi")} == of_each_month
     left_out = "select count(*) from marts.mart_published_exports where is_suppressed"
     assert sampan.one(left_out, role="bi") > 0
     assert sampan.one("select count(*) from ops.carried") == 0

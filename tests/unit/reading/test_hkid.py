@@ -8,6 +8,8 @@ import re
 import string
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from urllib.parse import quote_plus
 
 import pytest
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from sampan.contracts.values import PSEUDONYM
 from sampan.reading import hkid
 from sampan.reading.record import csv_line
+from sampan.reading.sieve import ENCODINGS
 
 from tests import factory
 from tests.unit.reading.deliveries import PRIVATE, column, csv_contract, in_blocks, one_by_one
@@ -92,6 +95,24 @@ NOT_FOUND = {
 def test_what_is_not_found_is_known(way):
     """docs/security.md says so. Where a column expects a number, none of it is kept."""
     assert PRIVATE.clean(column("a"), NOT_FOUND[way]) == NOT_FOUND[way]
+
+
+def test_any_mark_of_unicode_may_stand_between_the_parts():
+    """A list of marks lacks the next one that somebody has on a keyboard, such as a box-drawing line in place of a dash."""
+    kinds = ("Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "Sk", "Sm", "So")
+    every = [chr(code) for block in hkid._BLOCKS for code in block]
+    marks = [
+        char for char in every
+        if unicodedata.category(char) in kinds and char not in hkid._CALCULATING
+        and not re.search(r"[\w$%&=@]", unicodedata.normalize("NFKD", char) + hkid.plain(char))
+    ]  # fmt: skip
+    assert len(marks) > 4000
+    for form in ("A123456{}3", "A{}123456(3)", "A123{}456(3)"):
+        missed = [char for char in marks if not hides(PRIVATE.clean(column("a"), form.format(char)))]
+        # A number in quotes has a quote on both sides.
+        assert [char for char in missed if hkid.plain(char) != '"'] == []
+    for char in "\u2500\u30fc\uff70\u2236\u2032\u2605\u00b0\u2020\ufffd":
+        assert hides(PRIVATE.clean(None, f"A123456{char}3")), char
 
 
 def look_alikes() -> dict[str, list[str]]:
@@ -216,6 +237,32 @@ def test_innocent_text_is_left_alone():
     print("share of innocent texts that are changed:", rate)
     assert 0.07 < rate.pop("part number of the same form") < 0.11
     assert rate == dict.fromkeys(rate, 0)
+
+
+WRITTEN = (
+    "A123456\uff083\uff09", "\uff21\uff11\uff12\uff13\uff14\uff15\uff16\uff08\uff13\uff09", "A123456\u2013(3)",
+    "\u2013A123456(3)", "A123456\u300c3\u300d", "\u9673\u5927\u6587A123456\uff083\uff09\u5148\u751f", "A123456\u30013",
+    "A123456\u20193", "A123456\xb73",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("read_as", ENCODINGS[:3])
+@pytest.mark.parametrize("written_in", ENCODINGS)
+def test_a_number_is_found_when_its_line_is_in_another_encoding_than_the_contract_says(written_in, read_as):
+    """Its brackets and digits of full width are other characters there, or escapes.
+
+    Office programs save in Big5 or the code page of Windows: quarantine kept such lines with the number in clear.
+    """
+    contract = csv_contract([column("a", required=True), column("b"), column("c")])
+    contract = replace(contract, source=replace(contract.source, encoding=read_as))
+    for text in WRITTEN:
+        with suppress(UnicodeEncodeError):
+            body = b"a,b,c\n1," + text.encode(written_in) + b",x\n"
+            ((_, fields, broken),) = one_by_one(contract, body)
+            assert in_blocks(contract, body) == one_by_one(contract, body)
+            assert PRIVATE("A1234563") in fields[1], (text, fields)
+            assert "123456" not in hkid.letters_and_digits(PSEUDONYM.sub("", fields[1]))
+            assert not (broken and written_in == read_as)
 
 
 def test_an_amount_is_no_number_when_a_currency_stands_before_it():

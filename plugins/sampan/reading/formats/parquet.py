@@ -12,6 +12,7 @@ from sampan.reading.chunk import Chunk, Found
 from sampan.reading.formats.base import Format
 from sampan.reading.layout import Layout, match_headers
 from sampan.reading.record import cell_text
+from sampan.reading.sieve import in_another_encoding
 from sampan.reading.written import ARROW, Written, use_no_pool, written
 
 
@@ -162,4 +163,5 @@ def _bytes_text(value: bytes) -> str | None:
     try:
         return value.decode() or None
     except UnicodeDecodeError:
-        return NotText(value.decode(errors="backslashreplace"))
+        text = value.decode(errors="backslashreplace")
+        return NotText(in_another_encoding(value, text) or text)
