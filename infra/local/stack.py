@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -237,15 +238,21 @@ class Stack:
         return rows
 
     def watch(self, patience: float, pause: float) -> None:
-        """For ever: restart a program that runs but has not done its work for `patience` seconds."""
-        well = dict.fromkeys(self.programs(), time.monotonic())
+        """For ever: restart a program that runs but has not done its work for `patience` seconds.
+
+        Nor in any of the looks that fit into them: where a machine has no time for its programs, it has none for the looks
+        either, and two that failed long after each other say nothing of the program. Each restart costs more time.
+        """
+        well, missed = dict.fromkeys(self.programs(), time.monotonic()), Counter[str]()
         while True:
             time.sleep(pause)
             for name, info in self.supervisor.states().items():
                 young = info["now"] - info["start"] < patience
                 if name == WATCH or info["statename"] != "RUNNING" or young or self.probe(name):
-                    well[name] = time.monotonic()
-                elif time.monotonic() - well[name] > patience:
+                    well[name], missed[name] = time.monotonic(), 0
+                    continue
+                missed[name] += 1
+                if time.monotonic() - well[name] > patience and missed[name] > patience / pause:
                     print(f"{name} has not answered for {patience:.0f} seconds: restarting it", flush=True)
                     self.supervisor.halt(name)
                     self.supervisor.run(name)

@@ -40,6 +40,12 @@ LONGEST_WAIT = 30.0
 SEARCHED = 8000
 SHOWN_OF_MESSAGE, SHOWN_OF_RESPONSE, SHOWN_OF_KEY = 4000, 200, 60
 PIECE_BYTES = 1 << 20
+# What is done about a failure that the contract has an action for, as a log says it.
+GOES_ON = {
+    "empty": "there is nothing",
+    "step_back": "asked as of the month before",
+    "drop_named": "asked without the codes that it names",
+}
 
 
 class RefusedError(Exception):
@@ -175,7 +181,8 @@ def _fetch_with_fallback(
         try:
             return _retrying()(_all_pages, client, request, parameters | batch, as_of), as_of
         except RefusedError as refusal:
-            log.warning("%s: %s: %s", request.name, refusal.action, refusal)
+            # Foreseen by the contract, so no warning.
+            log.info("%s: %s, since the API says: %s", request.name, GOES_ON[refusal.action], refusal)
             if refusal.action == "empty":
                 return [], as_of
             if refusal.action == "step_back":

@@ -104,6 +104,10 @@ def test_a_steward_corrects_a_row_and_it_is_published_when_an_operator_accepts(f
         seen = person.get(f"/en/requests/{number}").text
         assert f"{contract.column(needed).source_name} is missing" in seen
         assert "1 of 1 corrected rows keep all rules" in seen
+        # The preview says so; the request is kept.
+        assert "Nothing is stored yet" in good.text
+        assert "Nothing is stored yet" not in seen
+        assert ("You see the decision here" in seen) == (person is steward)
         assert f"rows of {contract.title}" in seen
         row = re.search(rf">{needed}</td><td[^>]*>([^<]*)</td><td[^>]*>([^<]*)</td>", seen)
         assert row is not None
