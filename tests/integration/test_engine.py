@@ -215,7 +215,7 @@ def test_duckdb_keeps_to_its_memory_and_spills(sampan, builder, monkeypatch):
 
 
 def test_dbt_goes_on_after_a_model_that_did_not_fit_into_memory(tmp_path):
-    """Kind of fault: what dbt sets before each statement is refused once DuckDB has used it. With 360,000 SMEs no build ended."""
+    """Kind of fault: what dbt sets before each statement is refused once DuckDB has used it, so no large build ended."""
     profile = read_yaml(PROJECT / "profiles.yml")["sampan"]["outputs"]["duckdb"]
     options = profile["config_options"] | {"memory_limit": "60MB", "temp_directory": str(tmp_path / "spill")}
     with duckdb.connect(str(tmp_path / "x.duckdb"), config=options) as connection:
