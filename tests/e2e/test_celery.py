@@ -113,8 +113,9 @@ def test_two_workers_release_what_local_executor_releases_although_each_is_kille
     query = "select dag_id, run_id, task_id, state, try_number > 1 from task_instance"
     tried_again = {row[:3] for row in rows(stack, query) if row[3:] == ("success", True)}
     assert cut_off <= tried_again
-    query = "select hostname, start_date, end_date from task_instance where run_id = %s and task_id like %s"
-    families = rows(stack, query, demo.run_id, "marts__%")
+    # By the run of the demo, or by one that the deliveries caused before it: that of the demo then finds nothing to build.
+    query = "select hostname, start_date, end_date from task_instance where task_id like %s and hostname <> ''"
+    families = rows(stack, query, "marts__%")
     assert {worker for worker, *_ in families} == set(workers.WORKERS)
     assert any(one[0] != other[0] and one[1] < other[2] and other[1] < one[2] for one in families for other in families)
 

@@ -84,10 +84,11 @@ def suspects(values: Sequence[str]) -> Collection[int]:
 def in_another_encoding(data: bytes, text: str, is_sound: bool = False) -> str | None:
     """What bytes say in another encoding, if a number of a person shows in it that their text does not have.
 
-    The brackets of a number, and its letters and digits of full width, are other characters there, or none. `is_sound`: they
-    may be their text, so that only an encoding counts in which all of them are sound, too.
+    The brackets of a number, and its letters and digits of full width, are other characters there, or none. `is_sound`: the bytes
+    may be their text, so that only UTF-8 counts, which others are not by chance: nearly all bytes are something in the others,
+    and a Chinese name before a registration number looked like the letter of a number.
     """
-    for encoding in ENCODINGS:
+    for encoding in ENCODINGS[:1] if is_sound else ENCODINGS:
         with suppress(UnicodeDecodeError):
             reading = data.decode(encoding, "strict" if is_sound else "replace")
             # Hardly any may hold one, and to see that takes a fraction of the time.

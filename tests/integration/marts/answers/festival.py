@@ -192,7 +192,7 @@ def question_14(world: Simulated) -> list[tuple[Any, ...]]:
             ("paid", "paid_on", pl.col("payment")),
             ("placed", "placed_on", pl.col("fee")),
         ):
-            for window, (before, after) in sorted(windows(first, last).items()):
+            for window, (before, after) in windows(first, last).items():
                 settled = after[1] + timedelta(days=SETTLING if measure == "net" else 0)
                 if before[0] < known_from or settled > world.last:
                     continue
