@@ -84,9 +84,9 @@ def suspects(values: Sequence[str]) -> Collection[int]:
 def in_another_encoding(data: bytes, text: str, is_sound: bool = False) -> str | None:
     """What bytes say in another encoding, if a number of a person shows in it that their text does not have.
 
-    The brackets of a number, and its letters and digits of full width, are other characters there, or none. `is_sound`: the bytes
-    may be their text, so that only UTF-8 counts, which others are not by chance: nearly all bytes are something in the others,
-    and a Chinese name before a registration number looked like the letter of a number.
+    The brackets of a number, and its letters and digits of full width, are other characters there, or none. `is_sound`: the
+    bytes may be their text, so that only UTF-8 counts, which others are not by chance: nearly all bytes are something in the
+    others, and a Chinese name behind an item's number began with the check digit `A`.
     """
     for encoding in ENCODINGS[:1] if is_sound else ENCODINGS:
         with suppress(UnicodeDecodeError):
