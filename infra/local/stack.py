@@ -240,8 +240,8 @@ class Stack:
     def watch(self, patience: float, pause: float) -> None:
         """For ever: restart a program that runs but has not done its work for `patience` seconds.
 
-        Nor in any of the looks that fit into them: where a machine has no time for its programs, it has none for the looks
-        either, and two that failed long after each other say nothing of the program. Each restart costs more time.
+        As many looks in a row as fit into that time have to fail, too. On a machine that is too busy, looks are rare, and two
+        that failed far apart say nothing of the program; each restart would make it busier.
         """
         well, missed = dict.fromkeys(self.programs(), time.monotonic()), Counter[str]()
         while True:

@@ -173,7 +173,8 @@ class Delivery:
             text, broken = line.decode(self.encoding, "backslashreplace"), [Code.RECORD_ENCODING]
         if (broken or self.encoding != "utf-8") and not line.isascii():
             other = in_another_encoding(line, text, is_sound=not broken)
-            text, broken = (text, broken) if other is None else (other, [Code.RECORD_ENCODING])
+            if other is not None:
+                text, broken = other, [Code.RECORD_ENCODING]
         if "\0" in text:
             text, broken = text.replace("\0", "\u2400"), [*broken, Code.RECORD_NUL]
         return text.rstrip("\r"), broken
