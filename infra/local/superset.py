@@ -139,7 +139,7 @@ class Superset:
         """Bring Superset to what the platform's files describe, unless it was loaded with the same before.
 
         Raises:
-            StackError: it did not load; with the end of what it wrote.
+            StackError: it did not load; with its last line, and where the others are.
         """
         from sampan.report import superset
 
@@ -161,9 +161,8 @@ class Superset:
         )  # fmt: skip
         (self.folder / "load.log").write_text(done.stdout + done.stderr)
         if done.returncode != 0:
-            raise StackError(
-                f"Superset could not be loaded; the end of {self.folder / 'load.log'}:\n{done.stderr[-2000:]}"
-            )
+            cause = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise StackError(f"Superset could not be loaded: {cause}\nAll that it said: {self.folder / 'load.log'}")
         loaded.write_text(digest)
 
     def answers(self) -> bool:

@@ -61,14 +61,13 @@ ended as (
             terms.consent_id = expiries.consent_id
             and expiries.status = 'expired'
             and terms.status_at < expiries.status_at
-    left join changes as other_terms
+    left join changes as named
         on
-            expiries.consent_id = other_terms.consent_id
-            and other_terms.status in ('granted', 'renewed')
-            and expiries.valid_from = other_terms.valid_from
-            and expiries.valid_to = other_terms.valid_to
-            and (terms.valid_from <> other_terms.valid_from or terms.valid_to <> other_terms.valid_to)
-    where other_terms.consent_id is null
+            expiries.consent_id = named.consent_id
+            and named.status in ('granted', 'renewed')
+            and expiries.valid_from = named.valid_from
+            and expiries.valid_to = named.valid_to
+    where named.consent_id is null or (terms.valid_from = named.valid_from and terms.valid_to = named.valid_to)
 ),
 
 grants as (

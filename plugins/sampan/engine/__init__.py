@@ -1,7 +1,8 @@
 """The engine that builds: where dbt's models are computed, and how the Python of a build reads them. See ADR 0049.
 
-Gate, release and readers are in PostgreSQL whichever engine builds: SAMPAN_BUILD_ENGINE is `postgres` (the same server) or
-`duckdb` (a file beside it, which gets raw rows from the server and hands the marts back).
+Gate, release and readers are in PostgreSQL whichever engine builds: SAMPAN_BUILD_ENGINE is `postgres` (the same server),
+`duckdb` (a file beside it) or `spark` (folders of Parquet, ADR 0054). The latter two get raw rows from the server and hand
+the marts back.
 """
 
 from __future__ import annotations

@@ -66,6 +66,28 @@ windows as (
     {% endfor %}
 ),
 
+-- Joined inwards: a condition that is more than comparisons makes an outer join try every pair on some engines.
+sold as (
+    select
+        windows.event_id,
+        windows.merchant_no,
+        windows.platform,
+        windows.time_window,
+        sum(daily.placed_cny) as placed_cny,
+        sum(daily.paid_cny) as paid_cny,
+        sum(daily.refunded_cny) as refunded_cny,
+        sum(daily.placed_order_count) as placed_order_count,
+        sum(daily.paid_order_count) as paid_order_count
+    from windows
+    inner join daily
+        on
+            windows.platform = daily.platform
+            and windows.store_id = daily.store_id
+            and daily.day between windows.window_first_day and windows.window_last_day
+    where daily.shopping_day is null or windows.time_window in ('before', 'during')
+    group by windows.event_id, windows.merchant_no, windows.platform, windows.time_window
+),
+
 sales as (
     select
         windows.event_id,
@@ -74,25 +96,18 @@ sales as (
         windows.time_window,
         windows.window_first_day,
         windows.window_last_day,
-        coalesce(sum(daily.placed_cny), 0) as placed_cny,
-        coalesce(sum(daily.paid_cny), 0) as paid_cny,
-        coalesce(sum(daily.refunded_cny), 0) as refunded_cny,
-        coalesce(sum(daily.placed_order_count), 0) as placed_order_count,
-        coalesce(sum(daily.paid_order_count), 0) as paid_order_count
+        coalesce(sold.placed_cny, 0) as placed_cny,
+        coalesce(sold.paid_cny, 0) as paid_cny,
+        coalesce(sold.refunded_cny, 0) as refunded_cny,
+        coalesce(sold.placed_order_count, 0) as placed_order_count,
+        coalesce(sold.paid_order_count, 0) as paid_order_count
     from windows
-    left join daily
+    left join sold
         on
-            windows.platform = daily.platform
-            and windows.store_id = daily.store_id
-            and daily.day between windows.window_first_day and windows.window_last_day
-            and (daily.shopping_day is null or windows.time_window in ('before', 'during'))
-    group by
-        windows.event_id,
-        windows.merchant_no,
-        windows.platform,
-        windows.time_window,
-        windows.window_first_day,
-        windows.window_last_day
+            windows.event_id = sold.event_id
+            and windows.merchant_no = sold.merchant_no
+            and windows.platform = sold.platform
+            and windows.time_window = sold.time_window
 ),
 
 measured as (
