@@ -21,7 +21,7 @@ import psycopg
 from psycopg import sql
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from sampan.calendar import HONG_KONG
 from sampan.contracts.model import Contract
 from sampan.contracts.registry import all_contracts
@@ -370,7 +370,9 @@ class Demo:
         """The answer to a query, as the readers' role gets it."""
         with psycopg.connect(self.stack.dsn("bi_reader")) as connection:
             cursor = connection.execute(query)
-            table = Table(*(column.name for column in cursor.description or ()), title=title)
+            # A name that does not fit is folded, not cut.
+            columns = [Column(column.name, overflow="fold") for column in cursor.description or ()]
+            table = Table(*columns, title=title)
             for row in cursor:
                 table.add_row(*(f"{value:,}" if isinstance(value, int | Decimal) else str(value) for value in row))
         return table
