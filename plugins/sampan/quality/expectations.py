@@ -64,8 +64,9 @@ def _data_source(dsn: str, process: int) -> Any:
     import great_expectations
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
-    # Its import sets a level of its own; two hundred lines of each check would hide the one that counts.
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    # A module of it sets a level of its own; two hundred lines of each check would hide the one that counts.
+    for noisy in ("great_expectations", ProgressBarsConfig.__module__):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     context = great_expectations.get_context(mode="ephemeral")
     context.enable_analytics(False)
     context.variables.progress_bars = ProgressBarsConfig(globally=False)

@@ -87,6 +87,13 @@ def test_ingest_says_file_and_rule_and_returns_1_when_a_delivery_is_truncated(sa
     assert "load customs_declarations: 0 batches, 1 held" in done.stdout
 
 
+def test_a_quiet_ingest_says_nothing_beside_its_counts_when_all_is_well(sampan):
+    """The kind: a library that sets a log level of its own speaks whatever the command is asked for."""
+    delivered(sampan)
+    done = sampan.cli("--quiet", "ingest", FEED)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_step_says_to_try_again_and_returns_75_when_the_object_store_is_away(sampan):
     done = sampan.cli("fetch", FEED, SAMPAN_S3_ENDPOINT="http://127.0.0.1:9")
     assert done.returncode == 75
