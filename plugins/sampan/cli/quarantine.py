@@ -113,4 +113,4 @@ def quarantine_discard(
     """
     from sampan.ingest import quarantine
 
-    out.print(f"{quarantine.discard(feed, ids or (), reason, getpass.getuser())} rows discarded.")
+    out.print(f"discarded: {quarantine.discard(feed, ids or (), reason, getpass.getuser())} rows")

@@ -368,7 +368,7 @@ def test_quarantine_goes_round_when_rows_are_shown_corrected_replayed_and_discar
         writer.writerow(lines[0])
     assert run("quarantine", "replay", FEED, "--file", str(file)) == (0, "1 rows, 1 published, 0 quarantined\n", "")
     reason = ("--reason", "sent twice")
-    assert run("quarantine", "discard", FEED, lines[1]["_quarantine_id"], *reason)[1] == "1 rows discarded.\n"
+    assert run("quarantine", "discard", FEED, lines[1]["_quarantine_id"], *reason)[1] == "discarded: 1 rows\n"
     assert sampan.rows("select state from quarantine.record order by quarantine_id") == [("resolved",), ("discarded",)]
     assert sampan.one(f"select count(*) from raw.{FEED}") == 39
 
