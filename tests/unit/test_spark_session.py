@@ -142,7 +142,9 @@ def test_no_other_user_reads_what_spark_writes_and_none_of_it_stays_elsewhere(ma
     masks = {line for pid in found for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "Umask" in line}
     assert (len(found), masks) == (3, {"Umask:\t0077"})
     folder = settings().state / "spark"
-    assert f"spark.local.dir {folder / spark.LOCAL}" in (folder / "conf" / "spark-defaults.conf").read_text().splitlines()
+    assert (
+        f"spark.local.dir {folder / spark.LOCAL}" in (folder / "conf" / "spark-defaults.conf").read_text().splitlines()
+    )
 
 
 def test_a_session_that_died_says_why_and_the_next_step_has_another(engine):

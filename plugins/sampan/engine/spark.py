@@ -139,7 +139,7 @@ class Spark(DuckDB):
             "spark.authenticate": "true",
             "spark.authenticate.secret": secret.read_text(encoding="utf-8"),
             "spark.ui.enabled": "false",
-            # Of the driver on a cluster, too: the default is the system's temporary folder, where what a killed one left stays.
+            # Of a cluster's driver, too: by default it is the system's temporary folder, and what a killed one left stays.
             "spark.local.dir": self._folder / LOCAL,
             "spark.sql.warehouse.dir": self._folder / "warehouse",
             "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={self._metastore};create=true",

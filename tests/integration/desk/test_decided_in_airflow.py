@@ -159,7 +159,7 @@ def test_a_login_of_the_database_cannot_ask_as_airflow(desks, partner):
 
 @pytest.fixture
 def dag():
-    """The DAG `decide`, of which nothing runs in Airflow."""
+    """The DAG `decide`, without Airflow."""
     file = Path(__file__).resolve().parents[3] / "dags" / "decide.py"
     spec = importlib.util.spec_from_file_location("dag_decide", file)
     module = importlib.util.module_from_spec(spec)
