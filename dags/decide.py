@@ -4,6 +4,9 @@ A held delivery, a critical finding in a mart, a proposed link between a name an
 each, once a day as long as it is open. Choose, and give a reason. The decision becomes a request with your name, as at the
 desk, and the DAG `requests` carries it out; `sampan requests list` says what became of it. What has been decided elsewhere
 meanwhile leaves the list within a minute.
+
+Who may start runs in Airflow may also write their configuration and what a task returned (XCom). So the warehouse says what
+a question is about, and the task that has Airflow's answer writes it down: no other one is told who decided.
 """
 
 from __future__ import annotations
@@ -12,8 +15,8 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk import DAG, Param, task
-from airflow.sdk.exceptions import TaskAwaitingInput
+from airflow.sdk import DAG, Param
+from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 from airflow.sdk.timezone import utcnow
 from sampan_airflow import DEFAULTS, DecidedElsewhere, page_of
 
@@ -21,32 +24,34 @@ ACCEPT, REJECT, LATER = "Accept", "Reject", "Leave it open"
 
 
 class DecideOperator(HITLOperator):  # type: ignore[misc]
-    """Asks a person, and ends when somebody has decided elsewhere."""
+    """Asks a person, writes the decision down as a request, and ends when somebody has decided elsewhere."""
 
     def execute(self, context: Any) -> None:
         """Ask, and wait in the triggerer: one that only waits for an answer would not hear of what is decided elsewhere."""
         from sampan import requests
 
+        item = requests.find_undecided(context["params"]["kind"], context["params"]["subject"])
+        if item is None:
+            raise AirflowSkipException("it does not wait for a decision")
+        self.subject, self.body = item.title, item.markdown
         try:
             super().execute(context)
         except TaskAwaitingInput:
-            key = requests.key_of(context["params"]["kind"], context["params"]["subject"])
             until = utcnow() + self.response_timeout
-            trigger = DecidedElsewhere(str(context["task_instance"].id), key, self.defaults, until)
+            trigger = DecidedElsewhere(str(context["task_instance"].id), item.key, self.defaults, until)
             self.defer(trigger=trigger, method_name="execute_complete")
 
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> None:
+        """Ask for what was decided, in the name of who decided."""
+        from sampan import requests
 
-@task(doc_md=page_of("Writes the decision down as a request.", "the log says what was missing; clear both tasks."))
-def ask(answer: dict[str, Any], params: dict[str, Any], dag_run: Any) -> None:
-    """Ask for what was decided, in the name of who decided."""
-    from airflow.sdk.exceptions import AirflowSkipException
-    from sampan import requests
-
-    (chosen,) = answer["chosen_options"]
-    if chosen == LATER:
-        raise AirflowSkipException("it was left open, or decided elsewhere")
-    reason, by = answer["params_input"]["reason"], answer["responded_by_user"]["name"]
-    requests.ask(params["kind"], params["subject"], chosen == ACCEPT, reason, by, dag_run.run_id)
+        answer = super().execute_complete(context, event)
+        (chosen,) = answer["chosen_options"]
+        if chosen == LATER:
+            raise AirflowSkipException("it was left open, or decided elsewhere")
+        params, by = context["params"], answer["responded_by_user"]["name"]
+        reason = answer["params_input"]["reason"]
+        requests.ask(params["kind"], params["subject"], chosen == ACCEPT, reason, by, context["dag_run"].run_id)
 
 
 with DAG(
@@ -62,21 +67,19 @@ with DAG(
     params={
         "kind": Param("batch", enum=["batch", "finding", "proposal"]),
         "subject": Param({}, type="object"),
-        "title": Param("", type="string"),
-        "text": Param("", type="string"),
     },
 ) as dag:
-    decide = DecideOperator(
+    DecideOperator(
         task_id="decide",
         doc_md=page_of(
-            "Asks a person, and waits for the answer.",
-            "no one has decided. Decide at the desk; as long as it is open, `watch` asks again the next day.",
+            "Asks a person, waits for the answer, and writes the decision down as a request.",
+            "the log says what was missing, such as a reason: decide at the desk, or clear the task and answer again. As"
+            " long as it is open, `watch` asks again the next day.",
         ),
-        subject="{{ params.title }}",
-        body="{{ params.text }}",
+        # Both are those of what waits, as the warehouse has it.
+        subject="",
         options=[ACCEPT, REJECT, LATER],
         defaults=LATER,
         params={"reason": Param("", type="string", title="Reason", description="Kept with the decision.")},
         response_timeout=timedelta(days=1),
     )
-    ask(decide.output)

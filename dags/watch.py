@@ -50,12 +50,10 @@ def status_page() -> str:
 )
 def undecided(ti: Any) -> list[dict[str, Any]]:
     """What waits for a person's decision and was not asked today: the run of `decide` to start for each."""
-    from dataclasses import asdict
-
     from sampan import requests
 
     waiting = {
-        f"{item.key}__{ti.start_date:%F}": asdict(item) | {"text": item.markdown} for item in requests.undecided()
+        f"{item.key}__{ti.start_date:%F}": {"kind": item.kind, "subject": item.subject} for item in requests.undecided()
     }
     return [
         {"trigger_run_id": run_id, "conf": item}

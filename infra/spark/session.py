@@ -174,6 +174,8 @@ def main(builder_no: str, folder: str, idle: str, of: str) -> None:
         # The builder waits for none of them.
         os._exit(0)
     keeper, builder = os.getpid(), socket.socket(fileno=int(builder_no))
+    # Of what Spark writes, too: it keeps rows in folders of its own, some of them in the system's temporary folder.
+    os.umask(0o077)
     adopt_orphans()
     here, there = socket.socketpair()
     if not (worker := os.fork()):
@@ -188,7 +190,6 @@ def main(builder_no: str, folder: str, idle: str, of: str) -> None:
     os.setpgid(worker, worker)
     there.close()
     os.chdir(folder)
-    os.umask(0o077)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     kept, is_orderly = Keeper(builder, here), False
     try:

@@ -138,7 +138,7 @@ def requests(state: str | None = None, limit: int = 50) -> list[tuple[Any, ...]]
         return connection.execute(query, [state, state, limit]).fetchall()
 
 
-def undecided(limit: int = 20) -> list[Undecided]:
+def undecided(limit: int | None = 20) -> list[Undecided]:
     """What waits for an operator: held batches, then findings of marts, then the likeliest links; `limit` of each at most."""
     query = """
         select batch_id, feed, business_date, problem from ops.open_problem
@@ -178,6 +178,11 @@ def undecided(limit: int = 20) -> list[Undecided]:
         for number, source, key, _, proposed, _, probability, *_ in review.list_proposals("open", limit)
     ]
     return [*batches, *findings[:limit], *proposals]
+
+
+def find_undecided(kind: str, subject: Mapping[str, Any]) -> Undecided | None:
+    """What waits for an operator under this kind and subject, with the text that says why; None when it does not wait."""
+    return next((item for item in undecided(None) if (item.kind, item.subject) == (kind, subject)), None)
 
 
 def key_of(kind: str, subject: Mapping[str, Any]) -> str:

@@ -182,7 +182,7 @@ def test_every_task_says_what_to_do_when_it_is_red(dags: dict[str, Any]) -> None
 
 def test_many_decisions_are_asked_at_once_and_none_waits_for_another(dags: dict[str, Any]) -> None:
     """Kind of fault: a run that waits for a person keeps the next ones in the queue."""
-    assert edges(dags["decide"]) == {("decide", "ask")}
+    assert set(dags["decide"]["tasks"]) == {"decide"}
     assert dags["decide"]["max_active_runs"] >= 2 * 3 * 20
 
 

@@ -128,6 +128,25 @@ def test_a_session_stays_from_one_step_to_the_next_until_it_is_closed(engine):
     assert ended()
 
 
+@pytest.mark.parametrize("master", ["local[*]", "spark://spark:7077", "local-cluster[2,1,1024]"])
+def test_no_other_user_reads_what_spark_writes_and_none_of_it_stays_elsewhere(master, engine, monkeypatch):
+    """Kind of fault: a child that holds rows makes files of its own where it likes, readable as its parent's umask says."""
+    monkeypatch.setenv("SAMPAN_SPARK_MASTER", master)
+    settings.cache_clear()
+    before = os.umask(0o022)
+    try:
+        ask(engine)
+    finally:
+        os.umask(before)
+    found = running()
+    masks = {line for pid in found for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "Umask" in line}
+    assert (len(found), masks) == (3, {"Umask:\t0077"})
+    folder = settings().state / "spark"
+    assert (
+        f"spark.local.dir {folder / spark.LOCAL}" in (folder / "conf" / "spark-defaults.conf").read_text().splitlines()
+    )
+
+
 def test_a_session_that_died_says_why_and_the_next_step_has_another(engine):
     ask(engine)
     is_done, said = ask(engine, "die")

@@ -119,13 +119,13 @@ def corrections(visit: Visit) -> Response:
     contract = _contract(visit)
     if visit.request.method == "GET":
         return visit.page("corrections.html", contract=contract, problem=None, most=uploads.MOST_BYTES)
-    name, body = visit.form.get("file") or ("", b"")
+    name, body = visit.upload()
     problem: Problem | str | None = None
     found: list[Previewed] = []
-    if isinstance(body, bytes) and body:
+    if body:
         try:
             with TURNS.of(visit.session.login):
-                found = preview(visit.connection, contract, uploads.read(contract, str(name), body))
+                found = preview(visit.connection, contract, uploads.read(contract, name, body))
         except PermanentFailure as failure:
             problem = failure.problem
     else:
@@ -145,13 +145,13 @@ def attempt(visit: Visit) -> Response:
     values: dict[str, Any] = {"contract": contract, "most": uploads.MOST_BYTES, "tried": None, "problem": None}
     if visit.request.method == "GET":
         return visit.page("attempt.html", **values)
-    name, body = visit.form.get("file") or ("", b"")
-    if not (isinstance(body, bytes) and body):
+    name, body = visit.upload()
+    if not body:
         return visit.page("attempt.html", 400, **values | {"problem": visit.words.text("needs_file")})
     try:
         day = date.fromisoformat(str(visit.form.get("day", "")))
         with TURNS.of(visit.session.login):
-            tried = try_delivery(visit.connection, contract, day, str(name), body)
+            tried = try_delivery(visit.connection, contract, day, name, body)
     except ValueError:
         return visit.page("attempt.html", 400, **values | {"problem": visit.words.text("needs_day")})
     except PermanentFailure as failure:

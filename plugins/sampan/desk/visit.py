@@ -80,6 +80,11 @@ class Visit:
         text = hidden(str(self.form.get("reason", ""))[: 2 * MOST_REASON], expects_hkid=True).strip()
         return text if 0 < len(text) <= MOST_REASON else None
 
+    def upload(self) -> tuple[str, bytes]:
+        """Name and content of the form's file; empty when it has none, or a text in its place."""
+        given = self.form.get("file")
+        return given if isinstance(given, tuple) else ("", b"")
+
     def ask(self, action: str, subject: Mapping[str, Any], reason: str) -> int:
         """Ask the platform to do something: the database says whether this login may. Returns the number of the request."""
         query = "select desk.ask(%s, %s, %s) as request_id"

@@ -139,6 +139,8 @@ class Spark(DuckDB):
             "spark.authenticate": "true",
             "spark.authenticate.secret": secret.read_text(encoding="utf-8"),
             "spark.ui.enabled": "false",
+            # Of a cluster's driver, too: by default it is the system's temporary folder, and what a killed one left stays.
+            "spark.local.dir": self._folder / LOCAL,
             "spark.sql.warehouse.dir": self._folder / "warehouse",
             "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={self._metastore};create=true",
             "spark.driver.extraJavaOptions": f"-Dderby.stream.error.file={self._folder / 'derby.log'}",
@@ -160,7 +162,6 @@ class Spark(DuckDB):
             values |= {
                 "spark.driver.host": "127.0.0.1",
                 "spark.driver.bindAddress": "127.0.0.1",
-                "spark.local.dir": self._folder / LOCAL,
                 # The default is 200, for clusters; what turns out small is joined (spark.sql.adaptive.enabled).
                 "spark.sql.shuffle.partitions": "8",
             }

@@ -12,7 +12,7 @@ from sampan.errors import Code, PermanentFailure, Problem, require_reason
 VERDICTS = ("same", "different")
 
 
-def list_proposals(state: str = "open", limit: int = 50) -> list[tuple[Any, ...]]:
+def list_proposals(state: str = "open", limit: int | None = 50) -> list[tuple[Any, ...]]:
     """Proposals in a state (open, accepted, rejected or withdrawn), the likeliest first.
 
     Columns: review_id, source, key, its names, number proposed, the names of that, probability, evidence, reason.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -153,3 +155,53 @@ def test_a_login_of_the_database_cannot_ask_as_airflow(desks, partner):
             " values ('accept_batch', '{}', 'x', 'x', 'airflow', 'waiting')",
             role="builder",
         )
+
+
+@pytest.fixture
+def dag():
+    """The DAG `decide`, without Airflow."""
+    file = Path(__file__).resolve().parents[3] / "dags" / "decide.py"
+    spec = importlib.util.spec_from_file_location("dag_decide", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.dag
+
+
+def context_of(batch: int, **conf: Any) -> dict[str, Any]:
+    params = {"kind": "batch", "subject": {"batch_id": batch, "feed": FEED}, **conf}
+    return {"params": params, "task_instance": SimpleNamespace(id=uuid4()), "dag_run": SimpleNamespace(run_id=RUN)}
+
+
+def test_a_run_that_a_person_started_cannot_ask_one_thing_and_mean_another(partner, monkeypatch, dag):
+    """Kind of fault: who may start a run writes its configuration, and another person decides by what it says."""
+    from airflow.providers.standard.operators import hitl
+    from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
+
+    shown: list[dict[str, Any]] = []
+    monkeypatch.setattr(hitl, "upsert_hitl_detail", lambda **question: shown.append(question))
+    batch, task = deliver_held(partner), dag.get_task("decide")
+    context = context_of(batch, title="Held: hk_public_holidays for 2026-07-06", text="holidays.csv: harmless")
+    task.render_template_fields(context)
+    with pytest.raises(TaskDeferred):
+        task.execute(context)
+    (item,) = requests.undecided()
+    assert [(one["subject"], one["body"]) for one in shown] == [(item.title, item.markdown)]
+    for other in (context_of(batch + 1), context_of(batch, kind="finding")):
+        with pytest.raises(AirflowSkipException):
+            task.execute(other)
+    assert len(shown) == 1
+
+
+def test_who_decided_is_who_answered_and_no_task_believes_what_another_one_returned(partner, dag):
+    """Kind of fault: who may start runs writes what a task returned (XCom), and decides in another person's name."""
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    (task,) = dag.tasks
+    batch, at = deliver_held(partner), datetime.now(UTC)
+    answer = {"params_input": {"reason": "agreed"}, "responded_at": at, "responded_by_user": {"id": "1", "name": "mei"}}
+    with pytest.raises(AirflowSkipException):
+        task.execute_complete(context_of(batch), answer | {"chosen_options": ["Leave it open"]})
+    assert requests.requests() == []
+    task.execute_complete(context_of(batch), answer | {"chosen_options": ["Reject"]})
+    assert [ended.state for ended in requests.run()] == ["done"]
+    assert partner.sampan.rows("select rejected_by, rejected_because from ops.batch") == [("mei", "agreed")]

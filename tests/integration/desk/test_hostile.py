@@ -618,6 +618,12 @@ def test_an_upload_cannot_exhaust_the_desk_nor_bring_personal_data(desks, partne
         assert (answer.status_code, said in answer.text) == (400, True), (said, body[:60], answer.text[-900:])
         assert "A123456" not in answer.text
         assert steward.form(f"/en/feeds/{FEED}/send", reason="x").url.path == path
+    for page in ("corrections", "attempt"):
+        # A form of no browser: a text where the file should be.
+        answer = steward.post(
+            f"/en/feeds/{FEED}/{page}", data={"csrf": steward.token(), "file": "rows", "day": "2026-07-06"}
+        )
+        assert (answer.status_code, "Choose a file" in answer.text) == (400, True)
     large = steward.form(path, ("a.csv", b"x" * (uploads.MOST_BYTES + 200_000)))
     assert large.status_code == 413
     assert partner.sampan.one("select count(*) from ops.request") == 0
