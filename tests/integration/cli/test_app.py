@@ -88,7 +88,7 @@ def test_ingest_says_file_and_rule_and_returns_1_when_a_delivery_is_truncated(sa
 
 
 def test_a_quiet_ingest_says_nothing_beside_its_counts_when_all_is_well(sampan):
-    """The kind: a library that sets a log level of its own speaks whatever the command is asked for."""
+    """The kind: a library that sets a log level of its own speaks when the command is to be quiet."""
     delivered(sampan)
     done = sampan.cli("--quiet", "ingest", FEED)
     assert (done.returncode, done.stderr) == (0, "")
