@@ -1,4 +1,4 @@
-"""The pages: every link leads somewhere, and every path that they name is in the repository."""
+"""The pages: every link leads somewhere, and every path, command and rule that they name is in the repository."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ import pytest
 from sampan.settings import HOME
 
 from tests.pictures import MOST, PICTURES
+from tests.unit.cli.spelled import assert_is_command
 
 PAGES = sorted([*HOME.glob("*.md"), *HOME.glob("docs/**/*.md")])
 LINK = re.compile(r"\]\((?!https?://|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
 SHOWN = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 NAMED = re.compile(r"`((?:\.ci|\.github|dags|dbt_project|docs|expectations|infra|plugins|tests)/[\w./-]+)`")
+
+# In the text, where it may go on in the next line, and as a line of its own in an example.
+COMMAND = re.compile(r"`sampan ([^`]+)`|^ *sampan ([^#|>\n]+)", re.MULTILINE)
+
+VERB = re.compile(r"`make ([a-z-]+)")
+VERBS = set(re.findall(r"^([a-z-]+):", (HOME / "Makefile").read_text(), re.MULTILINE))
 
 
 def _anchors(page: Path) -> set[str]:
@@ -32,6 +39,14 @@ def test_page_links_and_names_only_what_is_in_the_repository(page):
     if page.name not in {"CHANGELOG.md", "tutorial-add-a-feed.md"}:
         missing = [path for path in NAMED.findall(text) if not (HOME / path).exists()]
         assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HOME)))
+def test_page_names_only_commands_options_and_verbs_that_there_are(page):
+    if page.name != "CHANGELOG.md":
+        assert set(VERB.findall(page.read_text())) <= VERBS
+        for in_text, in_example in COMMAND.findall(page.read_text()):
+            assert_is_command((in_text or in_example).replace("\\\n", " ").split())
 
 
 def test_pictures_are_shown_with_words_listed_and_small():

@@ -192,7 +192,7 @@ def release_findings() -> None:
 def release_accept(mart: Mart, rule: Rule, reason: Reason) -> None:
     """Accept a critical finding of a mart: it stops no release until the rule is met again.
 
-    Example: sampan release accept mart_exports_monthly no_sudden_drop --reason "the port was closed for a week"
+    Example: sampan release accept mart_festival_uplift net_within_paid --reason "refunds were taken back"
     """
     from sampan.marts import release
 
@@ -204,7 +204,7 @@ def release_accept(mart: Mart, rule: Rule, reason: Reason) -> None:
 def release_reject(mart: Mart, rule: Rule, reason: Reason) -> None:
     """Reject a critical finding of a mart: its family waits, also where the finding was accepted before.
 
-    Example: sampan release reject mart_exports_monthly no_sudden_drop --reason "two days were delivered twice"
+    Example: sampan release reject mart_festival_uplift net_within_paid --reason "two days were delivered twice"
     """
     from sampan.marts import release
 

@@ -18,6 +18,8 @@ from sampan.cli import app, arguments, output
 from sampan.contracts.registry import feed_names
 from typer.core import TyperCommand, TyperGroup
 
+from tests.unit.cli.spelled import assert_is_command
+
 
 def commands(group: TyperGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], TyperCommand]]:
     for name, command in group.commands.items():
@@ -42,6 +44,7 @@ def test_command_says_what_it_does_and_gives_an_example(name):
     assert len(first) < 130
     (example,) = [part for part in others if part.startswith("Example: ")]
     assert example.startswith(f"Example: sampan {name}")
+    assert_is_command(example.removeprefix("Example: sampan ").split())
 
 
 def test_version_is_the_library_s(capsys, monkeypatch):
