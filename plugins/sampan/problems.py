@@ -583,7 +583,7 @@ MEANINGS: dict[Code, tuple[str, str]] = {
     ),
     Code.WITHDRAW_DECIDED: (
         "The withdrawal of a replay cannot be undone: its rows were replayed again, discarded or withdrawn meanwhile.",
-        "Look at them in `quarantine.record` (`state`, `resolved_by_batch_id`); undo the withdrawal of their own batch first.",
+        "Look at them in `quarantine.record`: `state`, `resolved_by_batch_id`. Undo the withdrawal of its batch first.",
     ),
     Code.WITHDRAW_NOTHING: (
         "No published batch is chosen, or for `--undo` no withdrawn one. What is held was never published.",

@@ -8,7 +8,7 @@ from sampan.settings import HOME, read_yaml
 
 
 def assert_is_command(words: list[str]) -> None:
-    """Fail unless there are such a command, its options, and the rule of a mart that it decides on; `words` follow `sampan`."""
+    """Fail unless there are such a command, options, and rule of a mart to decide on; `words` follow `sampan`."""
     command, left = typer.main.get_command(app), list(words)
     known = {option for param in command.params for option in param.opts}
     while hasattr(command, "commands") and left:
