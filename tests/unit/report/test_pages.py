@@ -201,6 +201,17 @@ def test_an_answer_that_may_not_be_quoted_says_so_in_words(tmp_path):
     assert "relation" not in seen.words
 
 
+def test_figures_of_an_earlier_release_without_a_row_to_quote_stop_no_page(tmp_path):
+    """Kind of fault: a state that hides another one. What is carried is marked as not quotable, so most queries find no row."""
+    carried = [
+        replace(answer(question), rows=(), coverage=replace(COMPLETE, carried_from=3)) for question in all_questions()
+    ]
+    found = written(tmp_path / "site", *carried)
+    assert len(found) == 2 * (len(carried) + 1) + 1
+    texts = [Seen(text).words for name, text in found.items() if name.startswith("en/") and name != "en/index.html"]
+    assert all("There is no figure to quote" in text and "May not be quoted" in text for text in texts)
+
+
 def test_coverage_says_what_is_late(tmp_path):
     covers = Coverage(date(2026, 7, 31), date(2026, 8, 14), TRADE, TRADE, None)
     seen = page(tmp_path / "site", replace(answer(QUESTION), coverage=covers))
