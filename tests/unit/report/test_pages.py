@@ -202,7 +202,7 @@ def test_an_answer_that_may_not_be_quoted_says_so_in_words(tmp_path):
 
 
 def test_figures_of_an_earlier_release_without_a_row_to_quote_stop_no_page(tmp_path):
-    """Kind of fault: a state that hides another one. What is carried is marked as not quotable, so most queries find no row."""
+    """Kind of fault: a state that hides another one. What is carried is marked as not quotable, so queries find nothing."""
     carried = [
         replace(answer(question), rows=(), coverage=replace(COMPLETE, carried_from=3)) for question in all_questions()
     ]
