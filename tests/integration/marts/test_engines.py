@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from sampan import consent
 from sampan.marts import build, dbt, release
 from sampan.settings import settings
 
@@ -113,6 +114,8 @@ def builds_the_same(
         build.run()
         assert connection.execute(of_newest).fetchone() == (name, False, "built")
         by_postgres, by_engine = [f"release_{released}", f"consented_{released}"], ["build"]
+        # Of consents that have ended by now, whose rows leave releases and builds when something is built.
+        consent.delete_dead_rows()
         places, wanted = _tables(connection, by_engine), _tables(connection, by_postgres)
         assert places.keys() == wanted.keys()
         different = [name for name in wanted if _hash(connection, wanted[name]) != _hash(connection, places[name])]
