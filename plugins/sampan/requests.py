@@ -186,7 +186,7 @@ def find_undecided(kind: str, subject: Mapping[str, Any]) -> Undecided | None:
 
 
 def key_of(kind: str, subject: Mapping[str, Any]) -> str:
-    """The key of something to decide; of what is no such thing, a key that nothing undecided has."""
+    """The key of something to decide."""
     return "-".join([kind, *(str(value) for name, value in subject.items() if name != "feed")])
 
 

@@ -15,10 +15,8 @@ PAGES = sorted([*HOME.glob("*.md"), *HOME.glob("docs/**/*.md")])
 LINK = re.compile(r"\]\((?!https?://|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
 SHOWN = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 NAMED = re.compile(r"`((?:\.ci|\.github|dags|dbt_project|docs|expectations|infra|plugins|tests)/[\w./-]+)`")
-
 # In the text, where it may go on in the next line, and as a line of its own in an example.
 COMMAND = re.compile(r"`sampan ([^`]+)`|^ *sampan ([^#|>\n]+)", re.MULTILINE)
-
 VERB = re.compile(r"`make ([a-z-]+)")
 VERBS = set(re.findall(r"^([a-z-]+):", (HOME / "Makefile").read_text(), re.MULTILINE))
 

@@ -83,9 +83,9 @@ def write(folder: Path, answers: Answers, before: dict[str, Any] | None) -> list
 
 def sentence(answer: Answer, words: Words) -> str:
     """The answer in a sentence; why there is none where there are no rows to quote."""
-    if answer.state == State.FAILED or not answer.quotable:
+    if not answer.quotable:
         # Figures of an earlier release, too, may have no row to quote.
-        return words.text(f"sentence_{State.FAILED if answer.state == State.FAILED else State.NOTHING}")
+        return words.text("sentence_failed" if answer.problem else "sentence_nothing")
     return words.sentence(answer.question, answer.quotable, answer.facts)
 
 
@@ -186,7 +186,7 @@ def write_index(folder: Path, releases: Sequence[int], names: Any) -> None:
 
 def _write_charts(folder: Path, answer: Answer, words: Words) -> None:
     chart = answer.question.chart
-    if chart is None or answer.state == State.FAILED or not answer.quotable:
+    if chart is None or not answer.quotable:
         return
     for ending, width in (("", charts.WIDE), ("-narrow", charts.NARROW)):
         drawn = charts.svg(chart, answer.rows, words, width)
